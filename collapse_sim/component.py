@@ -1,0 +1,24 @@
+"""What families, data, strategies and metrics have in common: a frozen config object whose fields are its configuration."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Component(BaseModel):
+    """Base of everything that a recipe names with `use:`.
+
+    Subclasses declare their settings as fields. `version` is raised whenever the same settings begin to give other
+    numbers, so that stored artefacts of the old code are not taken for new ones.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", validate_default=True)
+
+    version: ClassVar[int] = 1
+
+    def describe(self) -> dict[str, Any]:
+        """JSON of what determines this component's numbers: part of the content key of every artefact it makes."""
+        cls = type(self)
+        return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, **self.model_dump(mode="json")}

@@ -1,0 +1,82 @@
+"""The contract of a kind of data: real rows to train on, and held-out rows that are never trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from collapse_sim.randomness import Draws
+
+Columns = Mapping[str, np.ndarray]  # column name -> (rows, ...)
+
+
+@dataclass(frozen=True)
+class Info:
+    """What is known of the data before any row is decoded.
+
+    `columns` maps a name to the shape of one row's entry and its dtype name, for instance
+    {"image": ((1, 32, 32), "uint8"), "label": ((), "int64")}.
+    """
+
+    kind: str  # "images", "points", "regression"
+    columns: Mapping[str, tuple[tuple[int, ...], str]]
+    rows: int  # real rows that generation 0 is fitted to
+    pool: int  # real rows there are; those beyond `rows` are the reserve of `fresh`
+    held_out: int
+    classes: int = 0  # of the column "label"; 0: no labels
+    fingerprint: str = ""  # sha256 of the content of the files read; "" for simulated data
+
+    def shape(self, column: str) -> tuple[int, ...]:
+        return self.columns[column][0]
+
+
+@runtime_checkable
+class Data(Protocol):
+    """A frozen config object (component.Component)."""
+
+    version: ClassVar[int]
+    kind: ClassVar[str]
+    seeded: ClassVar[bool]  # True: simulated, every seed has rows of its own; False: the same rows for every seed
+
+    def describe(self) -> dict[str, Any]: ...
+
+    def inspect(self, folder: Path) -> Info:
+        """Find and check the files under `folder` (--data-dir / COLLAPSE_SIM_DATA), without decoding them all.
+
+        Raises MissingError: which folder, which files, how to get them, or which file is wrong and how.
+        """
+        ...
+
+
+class FileData(Data, Protocol):
+    """Data that is the same for every seed."""
+
+    def load(self, folder: Path) -> tuple[Columns, Columns]:
+        """(all real rows, held-out rows). Images: column "image" uint8 (n, C, H, W), "label" int64 (n,) if known."""
+        ...
+
+
+class SimulatedData(Data, Protocol):
+    """Data that is drawn for each seed, in float64."""
+
+    def simulate(self, rows: int, draws: Draws) -> dict[str, Tensor]:
+        """`rows` rows; with stacked draws, columns of shape (S, rows, ...)."""
+        ...
+
+
+class Conditional(Protocol):
+    """Data of which some columns are given and the others generated (regression: x given, y generated)."""
+
+    conditions: ClassVar[tuple[str, ...]]
+
+
+def conditions_of(data: Data) -> tuple[str, ...]:
+    """Columns that samples are conditioned on; () for unconditional data."""
+    return tuple(getattr(data, "conditions", ()))

@@ -1,0 +1,58 @@
+"""Every error a user can meet, with the exit code the command line ends with.
+
+A message says where, what was found, what is allowed and what to do. Anything that is not one of these is a bug (exit 1).
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class CollapseSimError(Exception):
+    """Base of all errors that are shown to a user without a traceback."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class RecipeError(CollapseSimError):
+    """The command or the recipe is wrong; `problems` holds one line each, all that were found."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        super().__init__("\n".join(problems))
+
+
+class MissingError(CollapseSimError):
+    """Data, a device or a package that the recipe needs is not there, or is unreadable."""
+
+    exit_code = 3
+
+
+class DivergedError(CollapseSimError):
+    """A loss became non-finite."""
+
+    exit_code = 4
+
+
+class StoreError(CollapseSimError):
+    """The store or a run directory is damaged, locked, of a newer schema, unwritable or full."""
+
+    exit_code = 5
+
+
+class ClaimsFailedError(CollapseSimError):
+    """At least one claim of a recipe fails."""
+
+    exit_code = 6
+
+
+class InterruptedRunError(CollapseSimError):
+    """Ctrl-C (130) or SIGTERM (143): a checkpoint was taken; the same command continues."""
+
+    exit_code = 130
+
+    def __init__(self, message: str, signal_number: int = 2) -> None:
+        self.code = 128 + signal_number
+        super().__init__(message)

@@ -1,0 +1,123 @@
+"""What a run tells its listeners. Plain frozen records: no torch, no terminal, JSON-able with `dataclasses.asdict`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["data", "fit", "samples", "features", "scores"]
+
+
+@dataclass(frozen=True)
+class RunStarted:
+    name: str
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    generations: int  # the last generation's number; there are generations + 1
+    metrics: tuple[str, ...]
+    lower_is_better: dict[str, bool | None]
+    device: str
+    precision: str
+    run_dir: str
+
+
+@dataclass(frozen=True)
+class JobStarted:
+    """A missing artefact is being made. One artefact may serve several arms: `arms` names them all."""
+
+    kind: Kind
+    digest: str
+    generation: int
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class JobProgress:
+    """At most a few a second. `unit` is "steps" for a fit, "rows" for sampling, "seeds" for batched toys."""
+
+    kind: Kind
+    digest: str
+    generation: int
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    done: int
+    total: int
+    unit: str
+    rows_per_s: float | None = None
+    loss: float | None = None
+
+
+@dataclass(frozen=True)
+class JobFinished:
+    """The artefact is there: made now, or found (`reused`)."""
+
+    kind: Kind
+    digest: str
+    generation: int
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    reused: bool
+    wall_s: float
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Another process is making this artefact; this one waits for it or does other work first."""
+
+    kind: Kind
+    digest: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One arm's scores of one generation, all seeds: {metric: values in the order of `seeds`}."""
+
+    generation: int
+    arm: str
+    seeds: tuple[int, ...]
+    values: dict[str, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class GenerationFinished:
+    """All arms and seeds of generation k are scored and in the journal."""
+
+    generation: int
+    made: dict[str, int]  # artefacts made now, by kind (one per seed)
+    reused: dict[str, int]
+    wall_s: float
+    pictures: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something a person should know: a damaged artefact that is made again, a setting without effect ..."""
+
+    message: str
+    level: Literal["info", "warning"] = "warning"
+
+
+@dataclass(frozen=True)
+class RunFinished:
+    name: str
+    run_dir: str
+    wall_s: float
+    outcome: Literal["finished", "interrupted", "failed"]
+    message: str = ""
+
+
+Event = (
+    RunStarted
+    | JobStarted
+    | JobProgress
+    | JobFinished
+    | Waiting
+    | Scored
+    | GenerationFinished
+    | Note
+    | RunFinished
+)
+Emit = Callable[[Event], None]

@@ -1,0 +1,1 @@
+"""Model families: one file each, what is peculiar to the model. `base` holds the contract."""

@@ -1,0 +1,112 @@
+"""The contract between the engine and a model family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from collapse_sim.data.base import Info
+from collapse_sim.randomness import Draws
+
+Rows = Mapping[str, Tensor]  # columns of one batch: name -> (n, ...); in an ensemble (S, n, ...)
+Prediction = Any
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One training batch after `corrupt`: clean rows, noise, masks, times: everything random is already drawn.
+
+    `tensors` have the row axis first; `count` is what losses are divided by (rows, or tokens), known before any backward.
+    """
+
+    tensors: Mapping[str, Tensor]
+    count: int | Tensor
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def split(self, parts: int) -> list[Inputs]:
+        """Micro-batches. Each keeps the count of the *whole* batch, so that gradients add up to the batch's own."""
+        columns = {name: tensor.chunk(parts) for name, tensor in self.tensors.items()}
+        pieces = len(next(iter(columns.values())))
+        return [Inputs({name: column[i] for name, column in columns.items()}, self.count) for i in range(pieces)]
+
+
+class Conditions(NamedTuple):
+    """What to sample: how many rows, and for conditional data the columns they are conditioned on ((n, ...) each)."""
+
+    rows: int
+    columns: Mapping[str, Tensor]
+
+
+@runtime_checkable
+class ModelFamily(Protocol):
+    """A frozen config object; its fields are its configuration (see component.Component).
+
+    Losses and distillation terms are SUMS over rows (or tokens); the engine divides by `inputs.count`, once.
+    """
+
+    version: ClassVar[int]
+    kinds: ClassVar[tuple[str, ...]]  # the kinds of data it models: "images", "points", "regression"
+    columns: ClassVar[tuple[str, ...]]  # the columns of a row it trains on
+    terms: ClassVar[tuple[str, ...]]  # the distillation terms it offers
+
+    def describe(self) -> dict[str, Any]: ...
+
+    def check(self, info: Info) -> None:
+        """Raise ValueError when this model cannot take this data; the message says what would do."""
+        ...
+
+    def build(self, info: Info) -> nn.Module:
+        """A fresh model; the engine has seeded torch's global generator."""
+        ...
+
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        """Draw ALL randomness of a training step: student and teacher then see the same x_t, t, noise and masks."""
+        ...
+
+    def predict(self, model: nn.Module, inputs: Inputs) -> Prediction:
+        """A pure forward pass."""
+        ...
+
+    def loss(self, prediction: Prediction, inputs: Inputs) -> Tensor:
+        """Sum over rows, a scalar."""
+        ...
+
+    def distillation(self, student: Prediction, teacher: Prediction, inputs: Inputs) -> dict[str, Tensor]:
+        """Every name in `terms`, each a sum over rows that is least when student == teacher."""
+        ...
+
+    def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
+        """Columns of `conditions.rows` generated rows; images as uint8 (n, C, H, W)."""
+        ...
+
+
+@runtime_checkable
+class ClosedForm(Protocol):
+    """A family whose fit is solved, for all seeds at once. Tensors have a leading ensemble axis S (possibly 1)."""
+
+    def solve(
+        self, info: Info, rows: Rows, teacher: nn.Module | None, weights: Mapping[str, float], draws: Draws
+    ) -> nn.Module:
+        """The model that minimises mean loss + sum of weights x mean distillation term over `rows` ((S, n, ...))."""
+        ...
+
+    def build_ensemble(self, info: Info, size: int) -> nn.Module:
+        """A model with leading axis S = size, whose state `solve`'s result can be loaded into."""
+        ...
+
+
+def theory_of(family: object) -> Any:
+    """The family's `theory` method, or None: families with known curves offer one (see analysis/theory.py)."""
+    return getattr(family, "theory", None)
+
+
+def stack_rows(parts: Sequence[Rows], axis: int = 0) -> dict[str, Tensor]:
+    """Concatenate row blocks that share columns along `axis`."""
+    shared = set(parts[0]).intersection(*parts[1:])
+    return {name: torch.cat([part[name] for part in parts], dim=axis) for name in parts[0] if name in shared}

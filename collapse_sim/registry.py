@@ -1,0 +1,98 @@
+"""Names that recipes use, and the classes behind them; nothing is imported before it is asked for."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.metadata
+from typing import Any
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "families": {
+        "gaussian": "collapse_sim.families.gaussian:Gaussian",
+        "linear": "collapse_sim.families.linear:LinearRegression",
+        "vae": "collapse_sim.families.vae:VAE",
+        "classifier": "collapse_sim.families.classifier:Classifier",
+    },
+    "data": {
+        "digits": "collapse_sim.data.digits:Digits",
+        "mnist": "collapse_sim.data.mnist:MNIST",
+        "fashion_mnist": "collapse_sim.data.mnist:FashionMNIST",
+        "cifar10": "collapse_sim.data.cifar10:CIFAR10",
+        "image_folder": "collapse_sim.data.image_folder:ImageFolder",
+        "gaussian": "collapse_sim.data.gaussian:GaussianPoints",
+        "linear": "collapse_sim.data.linear:LinearData",
+    },
+    "strategies": {
+        "replace": "collapse_sim.strategies:Replace",
+        "accumulate": "collapse_sim.strategies:Accumulate",
+        "accumulate-subsample": "collapse_sim.strategies:AccumulateSubsample",
+        "mix": "collapse_sim.strategies:Mix",
+        "fresh": "collapse_sim.strategies:Fresh",
+    },
+    "metrics": {
+        "test_loss": "collapse_sim.metrics.loss:TestLoss",
+        "fid": "collapse_sim.metrics.features:FID",
+        "kid": "collapse_sim.metrics.features:KID",
+        "precision": "collapse_sim.metrics.features:Precision",
+        "recall": "collapse_sim.metrics.features:Recall",
+        "density": "collapse_sim.metrics.features:Density",
+        "coverage": "collapse_sim.metrics.features:Coverage",
+        "vendi": "collapse_sim.metrics.features:Vendi",
+        "class_coverage": "collapse_sim.metrics.classes:ClassCoverage",
+        "class_entropy": "collapse_sim.metrics.classes:ClassEntropy",
+        "latent_std": "collapse_sim.metrics.latents:LatentStd",
+        "variance_ratio": "collapse_sim.metrics.points:VarianceRatio",
+        "mean_error": "collapse_sim.metrics.points:MeanError",
+        "w2": "collapse_sim.metrics.points:W2",
+        "excess_test_error": "collapse_sim.metrics.regression:ExcessTestError",
+    },
+    "features": {
+        "pixels": "collapse_sim.metrics.feature_maps:Pixels",
+        "classifier": "collapse_sim.metrics.feature_maps:ClassifierFeatures",
+    },
+}
+
+
+class UnknownNameError(LookupError):
+    """No component of that name; the message says which there are and the nearest."""
+
+
+def names(room: str) -> list[str]:
+    """Short names in `room` ("families", "data", "strategies", "metrics", "features"), built-in and from entry points."""
+    return sorted({*BUILT_IN[room], *(point.name for point in _entry_points(room))})
+
+
+def load(room: str, name: str) -> type[Any]:
+    """The class behind a short name or a "package.module:Class" of the user's own.
+
+    Raises UnknownNameError with a suggestion when there is none.
+    """
+    if ":" in name:
+        return _import(name)
+    if name in BUILT_IN[room]:
+        return _import(BUILT_IN[room][name])
+    for point in _entry_points(room):
+        if point.name == name:
+            found: type[Any] = point.load()
+            return found
+    raise UnknownNameError(f"unknown {name!r}{did_you_mean(name, names(room))}; allowed: {', '.join(names(room))}")
+
+
+def did_you_mean(word: str, allowed: list[str]) -> str:
+    """', did you mean X?' for the nearest allowed word, or nothing."""
+    near = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+def _entry_points(room: str) -> list[importlib.metadata.EntryPoint]:
+    return list(importlib.metadata.entry_points(group=f"collapse_sim.{room}"))
+
+
+def _import(target: str) -> type[Any]:
+    module_name, _, attribute = target.partition(":")
+    try:
+        found: type[Any] = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError) as error:
+        raise UnknownNameError(f"cannot import {target!r}: {error}") from error
+    return found

@@ -1,0 +1,132 @@
+"""What a generation is made from. Pure functions of (k, row counts): no torch, no randomness, testable as truth tables.
+
+A strategy is the *data* axis of an arm. The teacher and init axes are settings of the arm and combine with every strategy.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, NamedTuple, Protocol, runtime_checkable
+
+from pydantic import Field
+
+from collapse_sim.component import Component
+
+REAL = -1  # the generation number of real rows
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Source(NamedTuple):
+    """Rows [first, first + rows) of one generation's rows (REAL = -1: of the real rows, in the seed's own order)."""
+
+    generation: int
+    rows: int
+    first: int = 0
+
+
+class Plan(NamedTuple):
+    """What generation k is fitted to. With a `budget`, that many rows are drawn from the union of the sources."""
+
+    sources: tuple[Source, ...]
+    budget: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """How many rows the fit sees in one epoch."""
+        pool = sum(source.rows for source in self.sources)
+        return pool if self.budget is None else min(pool, self.budget)
+
+
+class RowCounts(NamedTuple):
+    """The sizes that a strategy plans with."""
+
+    real: int  # rows that generation 0 is fitted to
+    samples: int  # rows that every generation generates
+    pool: int  # real rows there are, >= real; those beyond `real` have never been used
+
+
+class StrategyError(ValueError):
+    """The plan needs rows that there are not; the message says which and how many."""
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """The contract of the data axis."""
+
+    def plan(self, k: int, counts: RowCounts) -> Plan:
+        """What generation k >= 1 is fitted to. Raises StrategyError when the rows are not there."""
+        ...
+
+
+def generation_zero(counts: RowCounts) -> Plan:
+    """Generation 0 of every arm: the real rows."""
+    return Plan((Source(REAL, counts.real),))
+
+
+class Replace(Component):
+    """Only the previous generation's samples (Shumailov et al. 2024)."""
+
+    def plan(self, k: int, counts: RowCounts) -> Plan:
+        return Plan((Source(k - 1, counts.samples),))
+
+
+class Accumulate(Component):
+    """The real rows and every generation's samples (Gerstgrasser et al. 2024)."""
+
+    def plan(self, k: int, counts: RowCounts) -> Plan:
+        return Plan((Source(REAL, counts.real), *(Source(j, counts.samples) for j in range(k))))
+
+
+class AccumulateSubsample(Component):
+    """A fixed budget of rows drawn uniformly from all past rows, real ones included (Kazdan et al. 2024)."""
+
+    budget: Annotated[int, Field(gt=0, description="rows drawn each generation; default: as many as real rows")] | None = None
+
+    def plan(self, k: int, counts: RowCounts) -> Plan:
+        return Plan(Accumulate().plan(k, counts).sources, budget=self.budget or counts.real)
+
+
+class Mix(Component):
+    """A share of the real rows, the same ones each generation, and a share of the previous generation's samples.
+
+    Both shares are relative to the number of real rows (Bertrand et al. 2024: real 1, synthetic lambda).
+    """
+
+    real: Share = 1.0
+    synthetic: Annotated[float, Field(ge=0.0)] = 1.0
+
+    def plan(self, k: int, counts: RowCounts) -> Plan:
+        real, synthetic = round(self.real * counts.real), round(self.synthetic * counts.real)
+        if synthetic > counts.samples:
+            raise StrategyError(
+                f"mix takes {synthetic} samples of a generation ({self.synthetic} x {counts.real} real rows), "
+                f"but a generation has {counts.samples}: raise `samples` to {synthetic} or lower `synthetic`"
+            )
+        if real + synthetic == 0:
+            raise StrategyError("mix takes no rows at all: raise `real` or `synthetic`")
+        return Plan(tuple(s for s in (Source(REAL, real), Source(k - 1, synthetic)) if s.rows))
+
+
+class Fresh(Component):
+    """Real rows that no generation has used before, and the previous generation's samples for the rest.
+
+    `share` is the fresh part of each generation's rows; the total stays the number of real rows.
+    """
+
+    share: Share = 0.1
+
+    def plan(self, k: int, counts: RowCounts) -> Plan:
+        fresh = round(self.share * counts.real)
+        synthetic = counts.real - fresh
+        first = counts.real + (k - 1) * fresh
+        if fresh and first + fresh > counts.pool:
+            raise StrategyError(
+                f"fresh needs {fresh} unused real rows a generation, {first + fresh} in all at generation {k}, "
+                f"but the data has {counts.pool}: lower `share`, `generations` or `data.rows`"
+            )
+        if synthetic > counts.samples:
+            raise StrategyError(
+                f"fresh takes {synthetic} samples of a generation, but a generation has {counts.samples}: "
+                f"raise `samples` to {synthetic} or raise `share`"
+            )
+        return Plan(tuple(s for s in (Source(REAL, fresh, first), Source(k - 1, synthetic)) if s.rows))

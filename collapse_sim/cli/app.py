@@ -1,0 +1,69 @@
+"""The Typer application: registers the commands and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from collapse_sim import __version__
+from collapse_sim.cli import cache, compare, doctor, listing, recipes, run, status, verify, watch
+from collapse_sim.cli.output import say
+from collapse_sim.errors import CollapseSimError, InterruptedRunError
+
+app = typer.Typer(
+    name="collapse-sim",
+    help="Run, watch and compare model-collapse experiments over generations, strategies and seeds.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("status")(status.status)
+app.command("watch")(watch.watch)
+app.command("compare")(compare.compare)
+app.command("verify")(verify.verify)
+app.command("doctor")(doctor.doctor)
+app.add_typer(recipes.app, name="recipes")
+app.add_typer(listing.app, name="list")
+app.add_typer(cache.app, name="cache")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"collapse-sim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    """Options that come before any command."""
+
+
+def run_app(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code (errors.py has the table)."""
+    try:
+        app(args=list(argv) if argv is not None else None)
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except InterruptedRunError as stop:
+        say(str(stop))
+        return stop.code
+    except CollapseSimError as error:
+        say(f"error: {error}")
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+    except Exception:
+        traceback.print_exc()
+        say("error: this is a bug in collapse-sim; please report it with the lines above")
+        return 1
+    return 0

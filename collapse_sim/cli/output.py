@@ -1,0 +1,31 @@
+"""stdout is data, stderr is for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+
+def data(text: str) -> None:
+    """One line or block of output that another program may read."""
+    sys.stdout.write(text if text.endswith("\n") else text + "\n")
+    sys.stdout.flush()
+
+
+def document(value: Any) -> None:
+    """One JSON document on stdout (`--json`)."""
+    data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def say(text: str) -> None:
+    """A line for a person, on stderr."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def is_terminal() -> bool:
+    """Whether stderr is a terminal that can be drawn on (a dumb one can't)."""
+    import os
+
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")

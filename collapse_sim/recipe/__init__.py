@@ -1,0 +1,1 @@
+"""Recipes: the schema, YAML with line numbers, overrides, grids, smoke sizes, shipped recipes."""

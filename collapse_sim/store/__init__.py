@@ -1,0 +1,1 @@
+"""Content-addressed artefacts, the run directory, its journal, and locks."""

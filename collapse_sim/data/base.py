@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -32,6 +32,7 @@ class Info:
     held_out: int
     classes: int = 0  # of the column "label"; 0: no labels
     fingerprint: str = ""  # sha256 of the content of the files read; "" for simulated data
+    constants: Mapping[str, float] = field(default_factory=dict)  # known truths of simulated data, such as "noise"
 
     def shape(self, column: str) -> tuple[int, ...]:
         return self.columns[column][0]

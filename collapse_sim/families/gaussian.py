@@ -1,0 +1,151 @@
+"""A Gaussian fitted by maximum likelihood: the model of Shumailov et al. (2024), where collapse has a closed form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Data, Info
+from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.randomness import Draws
+from collapse_sim.strategies import Accumulate, Replace, RowCounts
+
+if TYPE_CHECKING:
+    from collapse_sim.recipe.schema import Arm
+
+
+class GaussianModel(nn.Module):
+    """Mean (S, d) and covariance (S, d, d), float64; S is the ensemble axis, one entry a seed."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    def __init__(self, mean: Tensor, covariance: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("covariance", covariance)
+
+
+class Moments(NamedTuple):
+    """A prediction: the model's parameters."""
+
+    mean: Tensor  # (S, d)
+    covariance: Tensor  # (S, d, d)
+
+
+class Gaussian(Component):
+    """Multivariate normal, maximum likelihood (so the variance is the biased one, 1/N), closed form, float64."""
+
+    kinds: ClassVar[tuple[str, ...]] = ("points",)
+    columns: ClassVar[tuple[str, ...]] = ("x",)
+    terms: ClassVar[tuple[str, ...]] = ("output",)
+
+    def check(self, info: Info) -> None:
+        """Any data of points fits."""
+
+    def build(self, info: Info) -> nn.Module:
+        return self.build_ensemble(info, 1)
+
+    def build_ensemble(self, info: Info, size: int) -> nn.Module:
+        (d,) = info.shape("x")
+        identity = torch.eye(d, dtype=torch.float64).expand(size, d, d).clone()
+        return GaussianModel(torch.zeros(size, d, dtype=torch.float64), identity)
+
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        return Inputs({"x": rows["x"]}, count=rows["x"].shape[-2])
+
+    def predict(self, model: nn.Module, inputs: Inputs) -> Moments:
+        assert isinstance(model, GaussianModel)
+        return Moments(model.mean, model.covariance)
+
+    def loss(self, prediction: Moments, inputs: Inputs) -> Tensor:
+        """Negative log-likelihood in nats, summed over rows: (S,); infinite where the covariance is singular."""
+        x, d = inputs["x"], prediction.mean.shape[-1]
+        factor, failed = torch.linalg.cholesky_ex(prediction.covariance)
+        centred = (x - prediction.mean.unsqueeze(-2)).transpose(-1, -2)
+        white = torch.linalg.solve_triangular(factor, centred, upper=False)
+        log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        total = 0.5 * (white.square().sum((-1, -2)) + x.shape[-2] * (log_det + d * math.log(2 * math.pi)))
+        return torch.where(failed > 0, torch.inf, total)
+
+    def distillation(self, student: Moments, teacher: Moments, inputs: Inputs) -> dict[str, Tensor]:
+        """`output`: cross entropy of the student under the teacher, in nats, times the number of rows: (S,)."""
+        n, d = inputs["x"].shape[-2:]
+        factor = torch.linalg.cholesky(student.covariance)
+        apart = (teacher.mean - student.mean).unsqueeze(-1)
+        spread = teacher.covariance + apart @ apart.transpose(-1, -2)
+        trace = torch.cholesky_solve(spread, factor).diagonal(dim1=-2, dim2=-1).sum(-1)
+        log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return {"output": 0.5 * n * (trace + log_det + d * math.log(2 * math.pi))}
+
+    def solve(
+        self, info: Info, rows: Rows, teacher: nn.Module | None, weights: Mapping[str, float], draws: Draws
+    ) -> nn.Module:
+        """Moments of the rows; with a teacher those of the mixture (rows + w teacher) / (1 + w), which minimise
+        mean negative log-likelihood + w x cross entropy under the teacher."""
+        x = rows["x"]
+        mean = x.mean(-2)
+        centred = x - mean.unsqueeze(-2)
+        covariance = centred.transpose(-1, -2) @ centred / x.shape[-2]
+        if teacher is None:
+            return GaussianModel(mean, covariance)
+        assert isinstance(teacher, GaussianModel)
+        a = 1 / (1 + weights["output"])
+        apart = (mean - teacher.mean).unsqueeze(-1)
+        return GaussianModel(
+            a * mean + (1 - a) * teacher.mean,
+            a * covariance + (1 - a) * teacher.covariance + a * (1 - a) * apart @ apart.transpose(-1, -2),
+        )
+
+    def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
+        assert isinstance(model, GaussianModel)
+        values, vectors = torch.linalg.eigh(model.covariance)
+        root = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
+        noise = draws.normal(conditions.rows, model.mean.shape[-1])
+        return {"x": model.mean.unsqueeze(-2) + noise @ root.transpose(-1, -2)}
+
+    def theory(
+        self, metric: str, arm: Arm, counts: RowCounts, data: Data, info: Info, generations: int
+    ) -> list[float] | None:
+        """E[variance ratio] at generations 0..`generations`, where it is known; generation k is the (k+1)-th fit.
+
+        Replace: (1 - 1/N)^(k+1) (Shumailov et al. 2024). Accumulate: prod_{i <= k+1} (1 - 1/(N i^2)) (Kazdan et al.
+        2024). Replace distilled from generation 0: the recursion of `_distilled`. All need equally many rows N in
+        every generation.
+        """
+        n = counts.real
+        if metric != "variance_ratio" or counts.samples != n:
+            return None
+        taught = arm.teacher is not None and arm.teacher.active
+        if isinstance(arm.strategy, Replace) and taught:
+            assert arm.teacher is not None
+            if arm.teacher.generation != 0:
+                return None
+            return _distilled(n, arm.teacher.weights["output"], generations)
+        if isinstance(arm.strategy, Replace):
+            return [(1 - 1 / n) ** (k + 1) for k in range(generations + 1)]
+        if isinstance(arm.strategy, Accumulate) and not taught:
+            return [math.prod(1 - 1 / (n * i * i) for i in range(1, k + 2)) for k in range(generations + 1)]
+        return None
+
+
+def _distilled(n: int, weight: float, generations: int) -> list[float]:
+    """Variance ratio of a replaced chain distilled from generation 0 with weight w, a = 1 / (1 + w).
+
+    With v_k = E[variance], g_k = E[(mean_k - mean_0)^2] and n rows: the rows' mean is g_k + v_k / n away from generation
+    0's, so v_{k+1} = a (1 - 1/n) v_k + (1 - a) v_0 + a (1 - a) (g_k + v_k / n) and g_{k+1} = a^2 (g_k + v_k / n).
+    """
+    a = 1 / (1 + weight)
+    v0 = 1 - 1 / n
+    curve, v, g = [v0], v0, 0.0
+    for _ in range(generations):
+        apart = g + v / n
+        v = a * (1 - 1 / n) * v + (1 - a) * v0 + a * (1 - a) * apart
+        g = a * a * apart
+        curve.append(v)
+    return curve

@@ -1,0 +1,123 @@
+"""Linear regression by least squares: the model of "Is Model Collapse Inevitable?" (arXiv 2404.01413)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Data, Info
+from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.randomness import Draws
+from collapse_sim.strategies import RowCounts, generation_zero
+
+if TYPE_CHECKING:
+    from collapse_sim.recipe.schema import Arm
+
+
+class LinearModel(nn.Module):
+    """Weights (S, d) and the known standard deviation of the noise, (S,), float64."""
+
+    weights: Tensor
+    noise: Tensor
+
+    def __init__(self, weights: Tensor, noise: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("weights", weights)
+        self.register_buffer("noise", noise)
+
+
+class LinearRegression(Component):
+    """Ridgeless least squares, the minimum-norm solution when underdetermined; labels y = x w + noise, float64."""
+
+    design: Literal["fixed", "fresh"] = "fixed"  # x of generated rows: the real rows' x re-used, or drawn anew
+
+    kinds: ClassVar[tuple[str, ...]] = ("regression",)
+    columns: ClassVar[tuple[str, ...]] = ("x", "y")
+    terms: ClassVar[tuple[str, ...]] = ("output",)
+
+    def check(self, info: Info) -> None:
+        """Any regression data fits."""
+
+    def build(self, info: Info) -> nn.Module:
+        return self.build_ensemble(info, 1)
+
+    def build_ensemble(self, info: Info, size: int) -> nn.Module:
+        (d,) = info.shape("x")
+        noise = torch.full((size,), info.constants.get("noise", 0.0), dtype=torch.float64)
+        return LinearModel(torch.zeros(size, d, dtype=torch.float64), noise)
+
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        return Inputs({"x": rows["x"], "y": rows["y"]}, count=rows["y"].shape[-1])
+
+    def predict(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """x w: (S, n)."""
+        assert isinstance(model, LinearModel)
+        return (inputs["x"] @ model.weights.unsqueeze(-1)).squeeze(-1)
+
+    def loss(self, prediction: Tensor, inputs: Inputs) -> Tensor:
+        """Squared error summed over rows: (S,)."""
+        return (prediction - inputs["y"]).square().sum(-1)
+
+    def distillation(self, student: Tensor, teacher: Tensor, inputs: Inputs) -> dict[str, Tensor]:
+        """`output`: squared distance of the predictions, summed over rows: (S,)."""
+        return {"output": (student - teacher).square().sum(-1)}
+
+    def solve(
+        self, info: Info, rows: Rows, teacher: nn.Module | None, weights: Mapping[str, float], draws: Draws
+    ) -> nn.Module:
+        """Least squares; with a teacher, on the labels (y + w x w_teacher) / (1 + w), which minimises the sum of both."""
+        x, y = rows["x"], rows["y"]
+        if teacher is not None:
+            assert isinstance(teacher, LinearModel)
+            w = weights["output"]
+            y = (y + w * (x @ teacher.weights.unsqueeze(-1)).squeeze(-1)) / (1 + w)
+        solution = (torch.linalg.pinv(x) @ y.unsqueeze(-1)).squeeze(-1)
+        noise = torch.full((len(solution),), info.constants.get("noise", 0.0), dtype=torch.float64, device=x.device)
+        return LinearModel(solution, noise)
+
+    def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
+        assert isinstance(model, LinearModel)
+        d = model.weights.shape[-1]
+        x = conditions.columns["x"] if self.design == "fixed" else draws.normal(conditions.rows, d)
+        noise = draws.normal(conditions.rows) * model.noise.unsqueeze(-1)
+        return {"x": x, "y": (x @ model.weights.unsqueeze(-1)).squeeze(-1) + noise}
+
+    def theory(
+        self, metric: str, arm: Arm, counts: RowCounts, data: Data, info: Info, generations: int
+    ) -> list[float] | None:
+        """E[excess test error] at generations 0..`generations` for x ~ N(0, I_d), T rows a generation, T > d + 1.
+
+        Every error is a sum of independent terms u_j = pinv(X) noise_j of size s2 d / (T - d - 1): e_k = a mean over
+        sources j of (e_j + u_j) + (1 - a) e_teacher, a = 1 / (1 + w). So the coefficients of the u_j obey a linear
+        recursion; it gives s2 d / (T-d-1) (k+1) under replace and s2 d / (T-d-1) sum 1/i^2 under accumulate
+        (arXiv 2404.01413), and the curves with a teacher. With a fresh design only chains of one source are that simple.
+        """
+        (d,) = info.shape("x")
+        rows = counts.real
+        if metric != "excess_test_error" or counts.samples != rows or rows <= d + 1:
+            return None
+        plans = [generation_zero(counts), *(arm.strategy.plan(k, counts) for k in range(1, generations + 1))]
+        for plan in plans:
+            partial = any(source.rows != rows or source.first for source in plan.sources)
+            if partial or plan.budget is not None or (len(plan.sources) > 1 and self.design == "fresh"):
+                return None
+        taught = arm.teacher is not None and arm.teacher.active
+        errors: list[Tensor] = []  # coefficients over (u_real, u_0, u_1, ...)
+        for k, plan in enumerate(plans):
+            parts = torch.zeros(len(plan.sources), generations + 2, dtype=torch.float64)
+            for part, source in zip(parts, plan.sources, strict=True):
+                if source.generation >= 0:
+                    part += errors[source.generation]
+                part[source.generation + 1] += 1
+            error = parts.mean(0)
+            if taught and k > 0:
+                assert arm.teacher is not None
+                a = 1 / (1 + arm.teacher.weights["output"])
+                error = a * error + (1 - a) * errors[arm.teacher.generation_for(k)]
+            errors.append(error)
+        unit = info.constants["noise"] ** 2 * d / (rows - d - 1)
+        return [unit * float(error.square().sum()) for error in errors]

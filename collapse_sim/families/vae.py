@@ -1,0 +1,106 @@
+"""The variational autoencoder of the KD paper: two linear layers with a ReLU between, on each side."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.randomness import Draws
+
+
+class VAEModel(nn.Module):
+    """Images of D = C H W pixels <-> latents; about 2 D x hidden parameters."""
+
+    def __init__(self, shape: tuple[int, ...], hidden: int, latent: int) -> None:
+        super().__init__()
+        pixels = math.prod(shape)
+        self.shape = shape
+        self.encoder = nn.Sequential(nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent))
+        self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, pixels))
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(n, D) intensities in [0, 1] -> mean and log variance, (n, latent) each."""
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        return mean, log_variance
+
+
+class VAEPrediction(NamedTuple):
+    """What the losses look at, float32."""
+
+    logits: Tensor  # (n, D): sigmoid gives the intensities
+    mean: Tensor  # (n, latent)
+    log_variance: Tensor  # (n, latent)
+
+
+class VAE(Component):
+    """Fully connected VAE on images of any size. Losses are per pixel (divided by C H W), summed over rows."""
+
+    hidden: Annotated[int, Field(gt=0)] = 420  # width of both hidden layers
+    latent: Annotated[int, Field(gt=0)] = 20
+    reconstruction: Literal["bce", "mse"] = "bce"  # nats, or squared intensity
+    kl_weight: Annotated[float, Field(ge=0.0)] = 1.0  # 1 with bce: the negative ELBO
+
+    kinds: ClassVar[tuple[str, ...]] = ("images",)
+    columns: ClassVar[tuple[str, ...]] = ("image",)
+    terms: ClassVar[tuple[str, ...]] = ("output", "mean", "variance")
+
+    def check(self, info: Info) -> None:
+        """Any images fit."""
+
+    def build(self, info: Info) -> nn.Module:
+        return VAEModel(info.shape("image"), self.hidden, self.latent)
+
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        images = rows["image"]
+        x = images.flatten(1).float() / 255
+        return Inputs({"x": x, "eps": draws.normal(len(images), self.latent)}, count=len(images))
+
+    def predict(self, model: nn.Module, inputs: Inputs) -> VAEPrediction:
+        assert isinstance(model, VAEModel)
+        mean, log_variance = model.encode(inputs["x"])
+        mean, log_variance = mean.float(), log_variance.float()
+        z = mean + (0.5 * log_variance).exp() * inputs["eps"]  # z = mu + sigma eps (Kingma & Welling 2014)
+        return VAEPrediction(model.decoder(z).float(), mean, log_variance)
+
+    def loss(self, prediction: VAEPrediction, inputs: Inputs) -> Tensor:
+        """Reconstruction + kl_weight x KL(q(z|x) || N(0, I)), both divided by the number of pixels."""
+        x, mean, log_variance = inputs["x"], prediction.mean, prediction.log_variance
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
+        return self._reconstruction(prediction.logits, x) + self.kl_weight * kl / x.shape[1]
+
+    def distillation(self, student: VAEPrediction, teacher: VAEPrediction, inputs: Inputs) -> dict[str, Tensor]:
+        """Table 1 of the KD paper: `output` L_VAE(Ys, Yt), the reconstruction loss against the teacher's output;
+        `mean` and `variance`: squared error between the encoders' outputs, averaged over latent dimensions."""
+        return {
+            "output": self._reconstruction(student.logits, teacher.logits.sigmoid()),
+            "mean": (student.mean - teacher.mean).square().mean(1).sum(),
+            "variance": (student.log_variance.exp() - teacher.log_variance.exp()).square().mean(1).sum(),
+        }
+
+    def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
+        """The decoder's mean images of z ~ N(0, I), rounded to uint8."""
+        assert isinstance(model, VAEModel)
+        x = model.decoder(draws.normal(conditions.rows, self.latent)).float().sigmoid()
+        return {"image": (x * 255).round().to(torch.uint8).unflatten(1, model.shape)}
+
+    def encode(self, model: nn.Module, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Posterior means and variances, (n, latent) each, of uint8 images."""
+        assert isinstance(model, VAEModel)
+        mean, log_variance = model.encode(rows["image"].flatten(1).float() / 255)
+        return mean.float(), log_variance.float().exp()
+
+    def _reconstruction(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self.reconstruction == "bce":
+            total = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
+        else:
+            total = F.mse_loss(logits.sigmoid(), target, reduction="sum")
+        return total / target.shape[1]

@@ -20,6 +20,7 @@ class RunStarted:
     device: str
     precision: str
     run_dir: str
+    show: str | None = None  # the metric to draw; None: the first
 
 
 @dataclass(frozen=True)
@@ -109,15 +110,5 @@ class RunFinished:
     message: str = ""
 
 
-Event = (
-    RunStarted
-    | JobStarted
-    | JobProgress
-    | JobFinished
-    | Waiting
-    | Scored
-    | GenerationFinished
-    | Note
-    | RunFinished
-)
+Event = RunStarted | JobStarted | JobProgress | JobFinished | Waiting | Scored | GenerationFinished | Note | RunFinished
 Emit = Callable[[Event], None]

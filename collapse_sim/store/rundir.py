@@ -9,6 +9,7 @@ run.json:
 
 from __future__ import annotations
 
+import difflib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,49 @@ from typing import Any
 from collapse_sim.errors import StoreError
 
 SCHEMA = 1
-RUN_FILE, RECIPE_FILE, JOURNAL_FILE, LIVE_FILE, PICTURES = "run.json", "recipe.yaml", "journal.jsonl", "live.json", "pictures"
+RUNS = Path("runs")  # where runs lie, seen from the folder the command is given in
+RUN_FILE, RECIPE_FILE, JOURNAL_FILE, LIVE_FILE, PICTURES = (
+    "run.json",
+    "recipe.yaml",
+    "journal.jsonl",
+    "live.json",
+    "pictures",
+)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
     """run.json of a run directory. Raises StoreError when it is no run directory, damaged, or of a newer schema."""
     path = folder / RUN_FILE
     if not path.is_file():
-        raise StoreError(f"{folder}: no run here (no {RUN_FILE}); a run directory is what `collapse-sim run` prints at its end")
+        raise StoreError(
+            f"{folder}: no run here (no {RUN_FILE}); a run directory is what `collapse-sim run` prints at its end"
+        )
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema = int(content["schema"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{path}: damaged ({error}); run the recipe again with the same --out to write it anew") from error
+        raise StoreError(
+            f"{path}: damaged ({error}); run the recipe again with the same --out to write it anew"
+        ) from error
     if schema > SCHEMA:
         raise StoreError(
             f"{path}: written by a newer collapse-sim (schema {schema}, this one knows {SCHEMA}): update collapse-sim"
         )
     return content
+
+
+def find_run(text: str) -> Path:
+    """The run directory that a user names: a path, or the name of a run below ./runs.
+
+    Raises StoreError when neither is a run directory.
+    """
+    given, named = Path(text), RUNS / text
+    for folder in (given, named):
+        if (folder / RUN_FILE).is_file():
+            return folder
+    if given.is_dir():
+        read_run(given)  # says what is missing
+    known = sorted(path.parent.name for path in RUNS.glob(f"*/{RUN_FILE}"))
+    close = difflib.get_close_matches(text, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"runs there: {', '.join(known[:10]) or 'none'}"
+    raise StoreError(f"{text}: no run here, neither a run directory nor the name of a run below ./{RUNS}; {hint}")

@@ -2,9 +2,11 @@
 
 run.json:
   {"schema": 1, "name": ..., "recipe": DIGEST, "store": PATH (relative to the run directory), "generations": 5,
-   "seeds": [...], "arms": [NAME, ...], "baseline": NAME, "show": METRIC, "metrics": {NAME: {"better": "lower"|"higher"|null}},
+   "seeds": [...], "arms": [NAME, ...], "baseline": NAME, "show": METRIC,
+   "metrics": {NAME: {"better": "lower"|"higher"|null}},
    "claims": [{"that", "metric", "generation", "expect"}, ...], "reference": {...} | null,
-   "theory": {ARM: {METRIC: [value at generation 0, 1, ...]}}, "settings": {the resolved recipe}, "samples": rows a generation}
+   "theory": {ARM: {METRIC: [value at generation 0, 1, ...]}}, "settings": {the resolved recipe},
+   "samples": rows a generation}
 """
 
 from __future__ import annotations

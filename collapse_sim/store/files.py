@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from collapse_sim.errors import StoreError
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+DENIED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
 
 
 def canonical_json(value: Any) -> str:
@@ -52,17 +56,15 @@ def write_atomic(path: Path, text: str, *, durable: bool = True) -> None:
 
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn an OSError on writing below `path` into a StoreError that says what to do."""
+    """Turn an OSError that the disk or its permissions cause, on work below `path`, into a StoreError with advice."""
     try:
         yield
     except OSError as error:
-        import errno
-
-        reason = error.strerror or str(error)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in FULL:
             hint = "free some space (`collapse-sim cache gc` lists what no run refers to), then run the same command again"
-        elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        elif error.errno in DENIED:
             hint = "choose a folder you can write to with --out"
         else:
-            hint = "run the same command again once the folder works"
+            raise
+        reason = error.strerror or str(error)
         raise StoreError(f"{path}: cannot write: {reason}; finished work is kept: {hint}") from error

@@ -1,0 +1,115 @@
+"""Checkpoints of an unfinished fit: two are kept, each with its hash; a damaged newest one gives way to the older."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from collapse_sim.events import Emit, Note
+from collapse_sim.store.files import explained, write_atomic
+from collapse_sim.store.store import boundary
+
+KEPT = 2
+
+
+class Resumable(Protocol):
+    """What fit.py keeps between two steps."""
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    average: AveragedModel | None
+    step: int
+    history: list[dict[str, Any]]
+    best_loss: float
+    best_state: dict[str, Tensor] | None
+    loss_sum: Tensor
+    loss_steps: int
+
+
+class Checkpoints:
+    """step-NNN.safetensors and step-NNN.json in one folder; the JSON is written last and holds the tensors' hash."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def newest(self) -> Path | None:
+        """The newest checkpoint's file, if there is one."""
+        names = self._names()
+        return names[-1].with_suffix(".safetensors") if names else None
+
+    def save(self, run: Resumable) -> None:
+        """Write a checkpoint, then remove all but the newest two."""
+        tensors = {f"model/{name}": tensor for name, tensor in run.model.state_dict().items()}
+        if run.average is not None:
+            tensors |= {f"average/{name}": tensor for name, tensor in run.average.state_dict().items()}
+        if run.best_state is not None:
+            tensors |= {f"best/{name}": tensor for name, tensor in run.best_state.items()}
+        for index, state in run.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer/{index}/{name}": t for name, t in state.items() if isinstance(t, Tensor)}
+        tensors["loss_sum"] = run.loss_sum
+        content = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
+        stem = self._folder / f"step-{run.step:09d}"
+        state = {
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "step": run.step,
+            "history": run.history,
+            "best_loss": run.best_loss if run.best_state is not None else None,
+            "loss_steps": run.loss_steps,
+            "scaler": run.scaler.state_dict(),
+        }
+        with explained(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            stem.with_suffix(".safetensors").write_bytes(content)
+        boundary("checkpoint tensors")
+        write_atomic(stem.with_suffix(".json"), json.dumps(state))
+        boundary("checkpoint")
+        for old in self._names()[:-KEPT]:
+            old.unlink()
+            old.with_suffix(".safetensors").unlink(missing_ok=True)
+
+    def restore(self, run: Resumable, emit: Emit) -> None:
+        """Continue from the newest whole checkpoint; without one, from the start."""
+        for path in reversed(self._names()):
+            try:
+                state = json.loads(path.read_text(encoding="utf-8"))
+                content = path.with_suffix(".safetensors").read_bytes()
+                whole = hashlib.sha256(content).hexdigest() == state["sha256"]
+            except (OSError, ValueError, KeyError, TypeError):
+                whole = False
+            if whole:
+                _apply(run, state, load(content))
+                return
+            emit(Note(f"damaged checkpoint passed over: {path}"))
+
+    def _names(self) -> list[Path]:
+        return sorted(self._folder.glob("step-*.json"))
+
+
+def _apply(run: Resumable, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    device = next(run.model.parameters()).device
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        group, _, rest = name.partition("/")
+        groups.setdefault(group, {})[rest] = tensor
+    run.model.load_state_dict(groups["model"])
+    if run.average is not None:
+        run.average.load_state_dict(groups["average"])
+    if "best" in groups:
+        run.best_state = {name: tensor.to(device) for name, tensor in groups["best"].items()}
+        run.best_loss = state["best_loss"]
+    per_parameter: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in groups.get("optimizer", {}).items():
+        index, _, rest = name.partition("/")
+        per_parameter.setdefault(int(index), {})[rest] = tensor
+    run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": per_parameter})
+    run.scaler.load_state_dict(state["scaler"])
+    run.step, run.history, run.loss_steps = state["step"], state["history"], state["loss_steps"]
+    run.loss_sum = tensors["loss_sum"].to(device)

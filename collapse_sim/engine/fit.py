@@ -1,0 +1,245 @@
+"""The only optimisation loop. It knows no family and no strategy by name."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from collapse_sim.engine import load
+from collapse_sim.engine.checkpoint import Checkpoints
+from collapse_sim.engine.device import Machine
+from collapse_sim.engine.score import held_out_loss
+from collapse_sim.engine.work import Work
+from collapse_sim.errors import DivergedError
+from collapse_sim.families.base import ClosedForm, Inputs, ModelFamily
+from collapse_sim.randomness import Draws, derive
+from collapse_sim.recipe.schema import Train
+from collapse_sim.specs import FitSpec
+from collapse_sim.store.store import Job
+
+
+def fit(job: Job, folder: Path, work: Work) -> None:
+    """Fit a model and write model.safetensors and history.json: solved where the family can, optimised otherwise."""
+    spec = job.spec
+    assert isinstance(spec, FitSpec)
+    if isinstance(spec.family, ClosedForm):
+        model, history = _solve(spec, spec.family, job.seeds, work), []
+    else:
+        model, history = _optimise(job, spec, work)
+    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
+    (folder / load.MODEL_FILE).write_bytes(save(state))
+    (folder / "history.json").write_text(json.dumps(history, indent=1))
+
+
+def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], work: Work) -> nn.Module:
+    rows = {name: work.machine.put(column) for name, column in load.training_stack(work.store, spec, seeds).items()}
+    teacher = load.model(work.store, spec.teacher, seeds, work.machine) if spec.teacher else None
+    draws = Draws(seeds, "solve", spec.generation, device=work.machine.device, dtype=torch.float64, stacked=True)
+    return family.solve(spec.data.info, rows, teacher, spec.weights, draws)
+
+
+@dataclass(frozen=True)
+class Length:
+    """How long a fit is, in optimiser updates."""
+
+    steps: int
+    steps_per_epoch: int
+    evaluate_every: int  # 0: never
+
+    @classmethod
+    def of(cls, train: Train, rows: int) -> Length:
+        """An epoch ends with a smaller batch when the rows don't divide."""
+        per_epoch = math.ceil(rows / train.batch_size)
+        steps = train.steps if train.steps is not None else max(1, round((train.epochs or 0) * per_epoch))
+        words = train.evaluate.split()
+        every = {"never": 0, "every epoch": per_epoch}.get(train.evaluate)
+        return cls(steps, per_epoch, int(words[1]) if every is None else every)
+
+
+def learning_rate(train: Train, step: int, steps: int) -> float:
+    """The rate of update `step` (from 0): linear warm-up from zero, then constant or half a cosine wave to zero."""
+    if step < train.warmup_steps:
+        return train.learning_rate * step / train.warmup_steps
+    if train.schedule == "constant":
+        return train.learning_rate
+    progress = (step - train.warmup_steps) / max(1, steps - train.warmup_steps)
+    return train.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def make_optimizer(train: Train, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser that a recipe names."""
+    parameters, rate, decay = list(model.parameters()), train.learning_rate, train.weight_decay
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(parameters, rate, momentum=train.momentum, weight_decay=decay)
+    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer]
+    fused = all(parameter.dtype == torch.float32 for parameter in parameters)
+    return kind(parameters, rate, betas=train.betas, weight_decay=decay, fused=fused)
+
+
+def backward(
+    family: ModelFamily,
+    model: nn.Module,
+    inputs: Inputs,
+    machine: Machine,
+    scaler: torch.amp.GradScaler,
+    teacher: nn.Module | None = None,
+    weights: Mapping[str, float] | None = None,
+    parts: int = 1,
+) -> Tensor:
+    """Add the gradients of mean(loss + sum of weights x terms) over the batch, in `parts` micro-batches.
+
+    Student and teacher see the same inputs; sums are divided by the whole batch's count, once, here. Returns the mean.
+    """
+    count = machine.total(inputs.count)
+    total = torch.zeros((), device=machine.device)
+    for part in inputs.split(parts):
+        with machine.autocast():
+            student = family.predict(model, part)
+        loss = family.loss(student, part)
+        if teacher is not None:
+            with torch.no_grad(), machine.autocast():
+                target = family.predict(teacher, part)
+            terms = family.distillation(student, target, part)
+            loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
+        loss = loss / count
+        scaler.scale(loss).backward()
+        total += loss.detach()
+    return total
+
+
+def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict[str, Any]]]:
+    family, train, k = spec.family, spec.train, spec.generation
+    assert train is not None
+    seed = job.seeds[0] if job.seeds else 0
+    machine = work.machine.at(train.precision, train.tf32)
+    table = load.training_table(work.store, spec, seed, machine)
+    length = Length.of(train, len(table))
+
+    with machine.seeded(derive(seed, "init", k)):
+        model = family.build(spec.data.info).to(machine.device)
+        if spec.init:
+            model.load_state_dict(load.model(work.store, spec.init, job.seeds, machine).state_dict())
+        teacher = load.model(work.store, spec.teacher, job.seeds, machine) if spec.teacher else None
+        optimizer = make_optimizer(train, model)
+        scaler = machine.scaler()
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema)) if train.ema else None
+        run = _Run(model, optimizer, scaler, average)
+        checkpoints = Checkpoints(work.store.partial(job))
+        checkpoints.restore(run, work.emit)
+
+        work.restart_clock()
+        last_save, rows_seen = time.perf_counter(), 0
+        epoch, order = -1, torch.empty(0, dtype=torch.int64)
+        bad_step = torch.full((), -1, device=machine.device)
+        model.train()
+        while run.step < length.steps:
+            step = run.step
+            if step // length.steps_per_epoch != epoch:
+                epoch = step // length.steps_per_epoch
+                order = Draws((seed,), "order", k, epoch).permutation(len(table))
+            first = step % length.steps_per_epoch * train.batch_size
+            rows = table.gather(order[first : first + train.batch_size])
+            rows_seen += train.batch_size
+
+            machine.reseed(derive(seed, "dropout", k, step))
+            inputs = family.corrupt(rows, Draws((seed,), "corrupt", k, step, device=machine.device))
+            loss = backward(family, model, inputs, machine, scaler, teacher, spec.weights, train.accumulate)
+            bad_step = torch.where((bad_step < 0) & ~loss.isfinite(), step, bad_step)
+            scaler.unscale_(optimizer)
+            if train.clip_norm:
+                nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(train, step, length.steps)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad(set_to_none=True)
+            if average:
+                average.update_parameters(model)
+            run.step += 1
+            run.add(loss)
+
+            last = run.step == length.steps
+            if last or (length.evaluate_every and run.step % length.evaluate_every == 0):
+                _stop_if_diverged(job, int(bad_step), checkpoints)
+                if length.evaluate_every:
+                    held_out = held_out_loss(work.store, spec.data, family, run.current(), seed, machine)
+                    run.record(held_out, length.steps_per_epoch, best=train.keep == "best")
+                    model.train()
+            if work.due():
+                _stop_if_diverged(job, int(bad_step), checkpoints)
+                work.report(job, run.step, length.steps, "steps", rows_seen, float(loss))
+                rows_seen = 0
+            if not last and (work.stop.wanted or time.perf_counter() - last_save > work.checkpoint_s):
+                _stop_if_diverged(job, int(bad_step), checkpoints)
+                checkpoints.save(run)
+                last_save = time.perf_counter()
+                work.stop.check()
+    if train.keep == "best" and run.best_state is not None:
+        model.load_state_dict(run.best_state)
+        return model, run.history
+    return run.current(), run.history
+
+
+class _Run:
+    """The state of a fit between two steps: all that a checkpoint holds."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        average: AveragedModel | None,
+    ) -> None:
+        self.model, self.optimizer, self.scaler, self.average = model, optimizer, scaler, average
+        self.step = 0
+        self.history: list[dict[str, Any]] = []
+        self.best_loss = math.inf
+        self.best_state: dict[str, Tensor] | None = None
+        self.loss_sum = torch.zeros((), dtype=torch.float64)
+        self.loss_steps = 0
+
+    def current(self) -> nn.Module:
+        """The weights that count as the model: averaged ones under EMA."""
+        return self.model if self.average is None else self.average.module
+
+    def add(self, loss: Tensor) -> None:
+        """Count a step's loss for the next record."""
+        self.loss_sum = self.loss_sum.to(loss.device) + loss
+        self.loss_steps += 1
+
+    def record(self, held_out_loss: float, steps_per_epoch: int, *, best: bool) -> None:
+        """Add an evaluation to the history, and keep the weights if they are the best so far."""
+        self.history.append(
+            {
+                "step": self.step,
+                "epoch": round(self.step / steps_per_epoch, 3),
+                "train_loss": float(self.loss_sum) / max(1, self.loss_steps),
+                "held_out_loss": held_out_loss,
+            }
+        )
+        self.loss_sum, self.loss_steps = torch.zeros_like(self.loss_sum), 0
+        if best and held_out_loss < self.best_loss:
+            self.best_loss = held_out_loss
+            self.best_state = {name: tensor.detach().clone() for name, tensor in self.current().state_dict().items()}
+
+
+def _stop_if_diverged(job: Job, bad_step: int, checkpoints: Checkpoints) -> None:
+    if bad_step < 0:
+        return
+    seed = f", seed {job.seeds[0]}" if job.seeds else ""
+    good = checkpoints.newest()
+    kept = f"the last good checkpoint is {good}" if good else "there is no earlier checkpoint of this fit"
+    raise DivergedError(
+        f"{' / '.join(job.arms)}, generation {job.spec.generation}{seed}: the loss became non-finite at step {bad_step + 1}; "
+        f"{kept}; finished generations are kept: lower train.learning_rate, or set train.clip_norm or train.precision: fp32"
+    )

@@ -1,0 +1,146 @@
+"""From specs to tensors: what the engine and the metrics read out of the store."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from collapse_sim.engine.device import Machine
+from collapse_sim.engine.rows import Part, Table
+from collapse_sim.families.base import ClosedForm
+from collapse_sim.randomness import Draws
+from collapse_sim.specs import DataSpec, FitSpec, SampleSpec, Spec
+from collapse_sim.store.rowfile import RowFile
+from collapse_sim.store.store import Store
+from collapse_sim.strategies import REAL, Source
+
+Split = Literal["real", "held_out", "samples"]
+MODEL_FILE = "model.safetensors"
+
+
+def columns(store: Store, spec: DataSpec | SampleSpec, seed: int, split: Split) -> tuple[RowFile, dict[str, np.ndarray]]:
+    """One seed's memory-mapped columns, (n, ...) each."""
+    block = store.block(spec, seed)
+    file = RowFile(block.file(f"{split}.safetensors"))
+    if not block.stacked:
+        return file, file.columns
+    slot = block.seeds.index(seed)
+    return file, {name: column[slot] for name, column in file.columns.items()}
+
+
+def stacked_columns(store: Store, spec: DataSpec | SampleSpec, seeds: Sequence[int], split: Split) -> dict[str, Tensor]:
+    """All seeds' columns, (S, n, ...) each."""
+    pieces: list[dict[str, np.ndarray]] = []
+    position = 0
+    while position < len(seeds):
+        block = store.block(spec, seeds[position])
+        file = RowFile(block.file(f"{split}.safetensors"))
+        if not block.stacked:
+            pieces.append({name: column[None] for name, column in file.columns.items()})
+            position += 1
+            continue
+        start = block.seeds.index(seeds[position])
+        length = 1
+        while (
+            position + length < len(seeds)
+            and start + length < len(block.seeds)
+            and block.seeds[start + length] == seeds[position + length]
+        ):
+            length += 1
+        pieces.append({name: column[start : start + length] for name, column in file.columns.items()})
+        position += length
+    if len(pieces) == 1:
+        return {name: torch.from_numpy(column) for name, column in pieces[0].items()}
+    return {name: torch.from_numpy(np.concatenate([piece[name] for piece in pieces])) for name in pieces[0]}
+
+
+def model(store: Store, spec: FitSpec, seeds: Sequence[int], machine: Machine) -> nn.Module:
+    """A fitted model for use: eval mode, no gradients, on the device. Stacked specs: leading axis S."""
+    family, info = spec.family, spec.data.info
+    if not isinstance(family, ClosedForm):
+        (seed,) = seeds or (0,)
+        state = load_file(store.block(spec, seed).file(MODEL_FILE))
+        with torch.random.fork_rng(devices=[]):
+            built = family.build(info)
+        built.load_state_dict(state)
+        return machine.loaded(built)
+    files: dict[str, dict[str, Tensor]] = {}
+    states: list[dict[str, Tensor]] = []
+    for seed in seeds:
+        block = store.block(spec, seed)
+        if block.folder.name not in files:
+            files[block.folder.name] = load_file(block.file(MODEL_FILE))
+        slot = block.seeds.index(seed)
+        states.append({name: tensor[slot] for name, tensor in files[block.folder.name].items()})
+    built = family.build_ensemble(info, len(states))
+    built.load_state_dict({name: torch.stack([state[name] for state in states]) for name in states[0]})
+    return machine.loaded(built)
+
+
+def real_order(spec: DataSpec, seed: int) -> np.ndarray | None:
+    """The order in which a seed sees the real rows; its first rows are what `rows`, `mix` and `fresh` take.
+
+    Simulated rows have no order to change, and without a reserve nothing is left out.
+    """
+    if spec.seeded or spec.info.rows == spec.info.pool:
+        return None
+    return Draws((seed,), "real order", 0).permutation(spec.info.pool).numpy()
+
+
+def training_table(store: Store, spec: FitSpec, seed: int, machine: Machine) -> Table:
+    """All rows that a fit is made from, as one table of the family's columns."""
+    parts = []
+    for source, rows_spec in zip(spec.plan.sources, spec.sources, strict=True):
+        real = source.generation == REAL
+        assert isinstance(rows_spec, (DataSpec, SampleSpec))
+        file, found = columns(store, rows_spec, seed, "real" if real else "samples")
+        wanted = {name: found[name] for name in spec.family.columns if name in found}
+        order = real_order(spec.data, seed) if real else None
+        parts.append(Part(file, wanted, source.rows, source.first, order))
+    pick = None
+    if spec.plan.budget is not None:
+        pool = sum(part.rows for part in parts)
+        pick = Draws((seed,), "subsample", spec.generation).permutation(pool)[: spec.plan.rows].numpy()
+    return Table(parts, machine, pick)
+
+
+def training_stack(store: Store, spec: FitSpec, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """The same for all seeds at once: columns (S, n, ...)."""
+    blocks = [_slice(store, part, spec, source, seeds) for source, part in zip(spec.plan.sources, spec.sources, strict=True)]
+    rows = {name: torch.cat([block[name] for block in blocks], dim=1) for name in spec.family.columns}
+    if spec.plan.budget is None:
+        return rows
+    pool = sum(source.rows for source in spec.plan.sources)
+    pick = Draws(seeds, "subsample", spec.generation, stacked=True).permutation(pool)[:, : spec.plan.rows]
+    return {name: column[torch.arange(len(seeds))[:, None], pick] for name, column in rows.items()}
+
+
+def _slice(store: Store, part: Spec, spec: FitSpec, source: Source, seeds: Sequence[int]) -> dict[str, Tensor]:
+    assert isinstance(part, (DataSpec, SampleSpec))
+    real = source.generation == REAL
+    found = stacked_columns(store, part, seeds, "real" if real else "samples")
+    chosen = slice(source.first, source.first + source.rows)
+    orders = [real_order(spec.data, seed) for seed in seeds] if real else [None]
+    if orders[0] is None:
+        return {name: found[name][:, chosen] for name in spec.family.columns}
+    index = torch.from_numpy(np.stack([order[chosen] for order in orders if order is not None]))
+    return {name: found[name][torch.arange(len(seeds))[:, None], index] for name in spec.family.columns}
+
+
+def base_conditions(store: Store, spec: DataSpec, names: Sequence[str], seeds: Sequence[int], rows: int) -> dict[str, Tensor]:
+    """The real rows' condition columns, the first `rows` of the seed's order: (n, ...), or (S, n, ...) when seeded data."""
+    if not names:
+        return {}
+    if spec.stacked:
+        found = stacked_columns(store, spec, seeds, "real")
+        return {name: found[name][:, :rows] for name in names}
+    (seed,) = seeds or (0,)
+    _, single = columns(store, spec, seed, "real")
+    order = real_order(spec, seed)
+    index = np.arange(rows) if order is None else order[:rows]
+    return {name: torch.from_numpy(single[name][index]) for name in names}

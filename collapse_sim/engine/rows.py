@@ -1,0 +1,86 @@
+"""The rows a fit reads: several generations' rows as one table, gathered by index, without copying them together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from collapse_sim.engine.device import Machine
+from collapse_sim.store.rowfile import RowFile
+
+# A touched row maps up to this many bytes (the kernel maps neighbouring pages too); after so many touched bytes the
+# pages are given back, so that memory stays flat however many generations a fit reads from.
+PAGE_BYTES = 64 * 1024
+RELEASE_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows of one file: `order[i]` is the file's row of this part's row i (None: first + i)."""
+
+    file: RowFile
+    columns: Mapping[str, np.ndarray]
+    rows: int
+    first: int = 0
+    order: np.ndarray | None = None
+
+    def local(self, index: np.ndarray) -> np.ndarray:
+        index = index + self.first
+        return index if self.order is None else self.order[index]
+
+
+class Table:
+    """All parts as one table of `len(table)` rows; `pick` (budgeted strategies) selects and orders some of them."""
+
+    def __init__(self, parts: Sequence[Part], machine: Machine, pick: np.ndarray | None = None) -> None:
+        self._parts = parts
+        self._machine = machine
+        self._ends = np.cumsum([part.rows for part in parts])
+        self._pick = pick
+        self.columns = tuple(name for name in parts[0].columns if all(name in part.columns for part in parts))
+        self._rows = int(self._ends[-1]) if pick is None else len(pick)
+        self._touched = 0
+        row_bytes = sum(parts[0].columns[name][:1].nbytes for name in self.columns)
+        self._resident: dict[str, Tensor] | None = None
+        if self._rows * row_bytes <= machine.resident_bytes():
+            self._resident = {name: machine.put(tensor) for name, tensor in self._read(np.arange(self._rows)).items()}
+            self._release()
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def gather(self, index: Tensor) -> dict[str, Tensor]:
+        """Rows `index` ((n,) int64 on the CPU) of every column, on the device."""
+        if self._resident is not None:
+            index = self._machine.put(index)
+            return {name: column.index_select(0, index) for name, column in self._resident.items()}
+        rows = self._read(index.numpy())
+        if self._touched >= RELEASE_BYTES:
+            self._release()
+        return {name: self._machine.put(column) for name, column in rows.items()}
+
+    def _read(self, index: np.ndarray) -> dict[str, Tensor]:
+        if self._pick is not None:
+            index = self._pick[index]
+        part_of = np.searchsorted(self._ends, index, side="right")
+        out = {
+            name: np.empty((len(index), *self._parts[0].columns[name].shape[1:]), self._parts[0].columns[name].dtype)
+            for name in self.columns
+        }
+        for number in np.unique(part_of):
+            part = self._parts[number]
+            mine = np.flatnonzero(part_of == number)
+            local = part.local(index[mine] - (self._ends[number] - part.rows))
+            for name in self.columns:
+                out[name][mine] = part.columns[name][local]
+        self._touched += len(index) * len(self.columns) * PAGE_BYTES
+        return {name: torch.from_numpy(column) for name, column in out.items()}
+
+    def _release(self) -> None:
+        for part in self._parts:
+            part.file.release()
+        self._touched = 0

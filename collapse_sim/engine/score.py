@@ -1,0 +1,153 @@
+"""Scoring: what metrics look at, features kept in the store, and the held-out loss during a fit."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from collapse_sim.data.base import Data, Info
+from collapse_sim.engine import load
+from collapse_sim.engine.device import Machine
+from collapse_sim.engine.evaluate import mean_loss
+from collapse_sim.engine.work import Work
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import FeatureMap, Need, Which
+from collapse_sim.randomness import Draws
+from collapse_sim.specs import DataSpec, FeatureSpec, ScoreSpec, feature_spec
+from collapse_sim.store.store import Job, Store
+
+FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"
+EVALUATION_ROWS = 1000  # rows at a time, when a held-out loss is computed
+
+
+class StoredEvaluation:
+    """metrics.base.Evaluation over the store."""
+
+    def __init__(self, spec: ScoreSpec, seeds: tuple[int, ...], work: Work) -> None:
+        train = spec.model.train
+        self.info: Info = spec.data.info
+        self.data: Data = spec.data.data
+        self.family: ModelFamily = spec.model.family
+        self.generation, self.seeds, self.stacked = spec.generation, seeds, spec.stacked
+        self.machine: Machine = work.machine.at(train.precision, train.tf32) if train else work.machine
+        self._spec, self._work = spec, work
+
+    def _allow(self, need: Need) -> None:
+        if need not in self._spec.metric.needs:
+            raise AssertionError(f"{type(self._spec.metric).__name__} looks at {need!r}, which its `needs` leaves out")
+
+    def model(self) -> nn.Module:
+        self._allow("model")
+        return load.model(self._work.store, self._spec.model, self.seeds, self.machine)
+
+    def origin(self) -> nn.Module:
+        self._allow("origin")
+        return load.model(self._work.store, self._spec.origin, self.seeds, self.machine)
+
+    def rows(self, which: Which) -> Mapping[str, Tensor]:
+        self._allow(which)
+        return rows(self._work.store, self._spec, self.seeds, which)
+
+    def features(self, feature_map: FeatureMap, which: Which) -> Tensor:
+        return self._features(feature_map, which)["features"]
+
+    def probabilities(self, feature_map: FeatureMap, which: Which) -> Tensor:
+        return self._features(feature_map, which)["probabilities"]
+
+    def _features(self, feature_map: FeatureMap, which: Which) -> dict[str, Tensor]:
+        self._allow(which)
+        source = self._spec.samples if which == "samples" else self._spec.data
+        network = self._spec.network
+        if network is None:
+            images = rows(self._work.store, self._spec, self.seeds, which)["image"]
+            return {"features": feature_map.features(None, images)}
+        spec = feature_spec(feature_map, network, source, which)
+        (seed,) = self.seeds
+        return load_file(self._work.store.block(spec, seed).file(FEATURES_FILE))
+
+    def draws(self, role: str) -> Draws:
+        dtype = torch.float64 if self.stacked else torch.float32
+        return Draws(self.seeds, role, 0, device=self.machine.device, dtype=dtype, stacked=self.stacked)
+
+
+def rows(store: Store, spec: ScoreSpec, seeds: tuple[int, ...], which: Which) -> dict[str, Tensor]:
+    """Columns of a set of rows on the CPU: (n, ...), in an ensemble (S, n, ...)."""
+    source = spec.samples if which == "samples" else spec.data
+    if spec.stacked:
+        return load.stacked_columns(store, source, seeds, which)
+    (seed,) = seeds
+    _, found = load.columns(store, source, seed, which)
+    return {name: torch.from_numpy(column) for name, column in found.items()}
+
+
+def score(job: Job, folder: Path, work: Work) -> None:
+    """Compute one metric and write scores.json: one value a seed. A value that is not finite is kept as text."""
+    spec = job.spec
+    assert isinstance(spec, ScoreSpec)
+    with work.machine.seeded(0):
+        value = spec.metric.score(StoredEvaluation(spec, job.seeds, work))
+    values = value.tolist() if isinstance(value, Tensor) else [float(value)]
+    values = values if isinstance(values, list) else [values]
+    if len(values) != len(job.seeds):
+        raise AssertionError(f"{type(spec.metric).__name__} gave {len(values)} values for {len(job.seeds)} seeds")
+    (folder / SCORES_FILE).write_text(json.dumps([v if math.isfinite(v) else str(v) for v in values]))
+
+
+def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> list[float]:
+    """Values in the order of `seeds`."""
+    values = {}
+    for block in {store.block(spec, seed).folder: store.block(spec, seed) for seed in seeds}.values():
+        values.update(zip(block.seeds, map(float, json.loads(block.file(SCORES_FILE).read_text())), strict=True))
+    return [values[seed] for seed in seeds]
+
+
+def features(job: Job, folder: Path, work: Work) -> None:
+    """Compute features of one set of rows and write features.safetensors."""
+    spec = job.spec
+    assert isinstance(spec, FeatureSpec)
+    assert spec.network is not None
+    seed = job.seeds[0] if job.seeds else 0
+    split: Which = spec.which
+    _, found = load.columns(work.store, spec.rows, seed, split)
+    images = torch.from_numpy(found["image"])
+    machine = work.machine.at("fp32")
+    model = load.model(work.store, spec.network, (), machine)
+    with torch.no_grad(), machine.autocast():
+        tensors = {"features": spec.feature_map.features(model, images)}
+        classify = getattr(spec.feature_map, "probabilities", None)
+        if classify:
+            tensors["probabilities"] = classify(model, images)
+    (folder / FEATURES_FILE).write_bytes(_bytes(tensors))
+
+
+def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
+    content: bytes = save({name: tensor.detach().float().contiguous().cpu() for name, tensor in tensors.items()})
+    return content
+
+
+def held_out_loss(store: Store, data: DataSpec, family: ModelFamily, model: nn.Module, seed: int, machine: Machine) -> float:
+    """The family's own loss a row on the held-out rows; the same draws whenever it is asked for, in eval mode."""
+    file, found = load.columns(store, data, seed, "held_out")
+    columns = {name: torch.from_numpy(np.asarray(found[name])) for name in family.columns if name in found}
+    was_training = model.training
+    model.eval()
+    try:
+        loss = mean_loss(
+            family,
+            model,
+            columns,
+            lambda batch: Draws((seed,), "test_loss", 0, batch, device=machine.device),
+            EVALUATION_ROWS,
+            machine,
+        )
+    finally:
+        model.train(was_training)
+        file.release()
+    return float(loss)

@@ -1,0 +1,87 @@
+"""What every builder is handed: the store, the machine, and a way to report, to stop and to checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from collapse_sim.engine.device import Machine
+from collapse_sim.errors import InterruptedRunError
+from collapse_sim.events import Emit, JobProgress
+from collapse_sim.store.store import Job, Store
+
+PROGRESS_S = 0.25
+
+
+@dataclass
+class Stop:
+    """A wish to stop, from Ctrl-C or SIGTERM; work ends at the next step that can be checkpointed."""
+
+    signal_number: int = 0
+
+    @property
+    def wanted(self) -> bool:
+        return self.signal_number != 0
+
+    def check(self) -> None:
+        """Raise InterruptedRunError when a stop is wanted."""
+        if self.wanted:
+            raise InterruptedRunError("interrupted", self.signal_number)
+
+    @contextmanager
+    def on_signals(self, announce: Callable[[str], None]) -> Iterator[None]:
+        """Within it the first signal is a wish, and a second Ctrl-C ends the process at once."""
+
+        def handle(number: int, frame: FrameType | None) -> None:
+            if self.wanted:
+                raise KeyboardInterrupt
+            self.signal_number = number
+            announce("stopping: taking a checkpoint (Ctrl-C again to stop at once)")
+
+        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
+@dataclass
+class Work:
+    """The surroundings of one job. `rows_seen` counts rows since the last report, for the rate."""
+
+    store: Store
+    machine: Machine
+    emit: Emit
+    data_dir: Path
+    stop: Stop = field(default_factory=Stop)
+    checkpoint_s: float = 60.0
+    _last_report: float = field(default_factory=time.perf_counter)
+
+    def due(self) -> bool:
+        """Whether progress should be reported now."""
+        return time.perf_counter() - self._last_report >= PROGRESS_S
+
+    def report(self, job: Job, done: int, total: int, unit: str, rows: int, loss: float | None = None) -> None:
+        """Emit progress; `rows` were handled since the last report."""
+        now = time.perf_counter()
+        rate = rows / max(now - self._last_report, 1e-9)
+        self._last_report = now
+        spec = job.spec
+        self.emit(
+            JobProgress(
+                spec.kind, spec.digest, spec.generation, job.arms, job.seeds, done, total, unit, rate if rows else None, loss
+            )
+        )
+
+    def restart_clock(self) -> None:
+        """The next report's rate counts from now."""
+        self._last_report = time.perf_counter()
+
+
+Weights = Mapping[str, float]

@@ -1,0 +1,201 @@
+"""What there is to make: one spec an artefact, for any seed. A spec's digest is the content key.
+
+digest = sha256 of the canonical JSON of everything that determines the bytes: settings, versions, parents' digests. The
+seed is the other half of an artefact's address, so that one digest serves all seeds. An arm's name, the device, the
+number of workers and the log cadence are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from collapse_sim.data.base import Data, Info, conditions_of
+from collapse_sim.events import Kind
+from collapse_sim.families.base import ClosedForm, ModelFamily
+from collapse_sim.metrics.base import FeatureMap, Metric, Which
+from collapse_sim.recipe.schema import Train
+from collapse_sim.store.files import digest_of
+from collapse_sim.strategies import REAL, Plan
+
+FORMAT = 1  # raised when the layout of stored artefacts changes
+
+
+@dataclass(frozen=True, eq=False)
+class Spec:
+    """One artefact for each seed; `stacked`: all seeds are made in one computation and stored as one block."""
+
+    kind: Kind
+    generation: int
+    description: Mapping[str, Any]  # what determines the bytes, parents by digest
+    parents: tuple[Spec, ...]
+    seeded: bool = True  # False: the same for every seed
+    stacked: bool = False
+    digest: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "digest", digest_of({"format": FORMAT, "kind": self.kind, **self.description}))
+
+    def seeds(self, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        """The seeds to address it with: () when it is the same for all."""
+        return seeds if self.seeded else ()
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DataSpec(Spec):
+    """All real rows and the held-out rows, decoded: columns "real/NAME" and "held_out/NAME"."""
+
+    data: Data
+    info: Info
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FitSpec(Spec):
+    """A model."""
+
+    family: ModelFamily
+    train: Train | None
+    plan: Plan
+    data: DataSpec
+    sources: tuple[Spec, ...]  # the specs of the plan's sources, in its order
+    teacher: FitSpec | None
+    weights: Mapping[str, float]
+    init: FitSpec | None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SampleSpec(Spec):
+    """A generation's generated rows."""
+
+    model: FitSpec
+    rows: int
+    shard: int
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureSpec(Spec):
+    """Features of one set of rows: tensors "features" (n, F) and, from a classifier, "probabilities" (n, classes)."""
+
+    feature_map: FeatureMap
+    network: FitSpec | None
+    rows: SampleSpec | DataSpec
+    which: Which
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScoreSpec(Spec):
+    """One metric's value, for each seed."""
+
+    metric: Metric
+    model: FitSpec
+    samples: SampleSpec
+    origin: FitSpec
+    data: DataSpec
+    network: FitSpec | None
+
+
+def data_spec(data: Data, info: Info) -> DataSpec:
+    """The real rows. The content of files is in the key, not their place."""
+    description = {"data": data.describe(), "fingerprint": info.fingerprint}
+    return DataSpec("data", REAL, description, (), data.seeded, data.seeded, data=data, info=info)
+
+
+def fit_spec(
+    generation: int,
+    family: ModelFamily,
+    train: Train | None,
+    plan: Plan,
+    data: DataSpec,
+    samples: Mapping[int, SampleSpec],
+    teacher: FitSpec | None = None,
+    weights: Mapping[str, float] | None = None,
+    init: FitSpec | None = None,
+    *,
+    seeded: bool = True,
+) -> FitSpec:
+    """Generation `generation` of a family, fitted to the plan's sources. All weights 0 is the same as no teacher."""
+    sources = tuple(data if source.generation == REAL else samples[source.generation] for source in plan.sources)
+    weights = dict(weights or {})
+    if not any(weights.values()):
+        teacher, weights = None, {}
+    description = {
+        "family": family.describe(),
+        "train": train.describe() if train else None,
+        "generation": generation,
+        "data": data.digest,
+        "sources": [[part.digest, *source] for part, source in zip(sources, plan.sources, strict=True)],
+        "budget": plan.budget,
+        "rows": data.info.rows,
+        "teacher": [teacher.digest, weights] if teacher else None,
+        "init": init.digest if init else None,
+    }
+    parents = (data, *sources, *(p for p in (teacher, init) if p))
+    stacked = isinstance(family, ClosedForm)
+    return FitSpec(
+        "fit", generation, description, parents, seeded, stacked,
+        family=family, train=train, plan=plan, data=data, sources=sources, teacher=teacher, weights=weights, init=init,
+    )  # fmt: skip
+
+
+def sample_spec(model: FitSpec, rows: int, shard: int) -> SampleSpec:
+    """`rows` rows from a model. A closed-form model draws them in one piece."""
+    shard = rows if model.stacked else min(shard, rows)
+    description = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}
+    parents = (model, model.data) if conditions_of(model.data.data) else (model,)
+    return SampleSpec(
+        "samples", model.generation, description, parents, model.seeded, model.stacked, model=model, rows=rows, shard=shard
+    )
+
+
+def network_spec(feature_map: FeatureMap, data: DataSpec) -> FitSpec | None:
+    """The network behind a feature map, fitted once to the labelled real rows; the same for every seed."""
+    needed = feature_map.network()
+    if needed is None:
+        return None
+    from collapse_sim.strategies import Source
+
+    family, train = needed
+    plan = Plan((Source(REAL, data.info.pool),))
+    return fit_spec(REAL, family, train, plan, data, {}, seeded=False)
+
+
+def feature_spec(feature_map: FeatureMap, network: FitSpec | None, rows: SampleSpec | DataSpec, which: Which) -> FeatureSpec:
+    """Features of a generation's samples, of the real rows, or of the held-out rows."""
+    description = {
+        "map": feature_map.describe(),
+        "network": network.digest if network else None,
+        "rows": rows.digest,
+        "which": which,
+    }
+    parents = (rows, network) if network else (rows,)
+    return FeatureSpec(
+        "features", rows.generation, description, parents, rows.seeded, False,
+        feature_map=feature_map, network=network, rows=rows, which=which,
+    )  # fmt: skip
+
+
+def score_spec(metric: Metric, samples: SampleSpec, origin: FitSpec) -> ScoreSpec:
+    """A metric of one generation. Only what the metric declares that it needs is in the key."""
+    model, data = samples.model, samples.model.data
+    feature_map: FeatureMap | None = getattr(metric, "feature_map", None)
+    network = network_spec(feature_map, data) if feature_map else None
+    looked_at: dict[str, Spec] = {"data": data}
+    if "model" in metric.needs:
+        looked_at["model"] = model
+    if "samples" in metric.needs:
+        looked_at["samples"] = samples
+    if "origin" in metric.needs:
+        looked_at["origin"] = origin
+    if network:
+        looked_at["network"] = network
+    description = {
+        "metric": metric.describe(),
+        "rows": data.info.rows,
+        "generation": model.generation,
+        **{role: spec.digest for role, spec in looked_at.items()},
+    }
+    return ScoreSpec(
+        "scores", model.generation, description, tuple(looked_at.values()), model.seeded, model.stacked,
+        metric=metric, model=model, samples=samples, origin=origin, data=data, network=network,
+    )  # fmt: skip

@@ -1,0 +1,80 @@
+"""Rows on disk: a safetensors file that is written shard by shard and read through a memory map.
+
+The layout is the safetensors format (8 bytes header length, JSON header, raw little-endian data), so that any reader of
+safetensors can open the files; only writing in pieces and giving pages back are done here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+DTYPES = {
+    "uint8": "U8", "int16": "I16", "int32": "I32", "int64": "I64", "float32": "F32", "float64": "F64", "bool": "BOOL",
+}  # fmt: skip
+NAMES = {code: name for name, code in DTYPES.items()}
+
+
+class RowWriter:
+    """Writes columns of `rows` rows, any range at a time. An existing file of the same layout is continued."""
+
+    def __init__(self, path: Path, rows: int, columns: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
+        self._offsets: dict[str, tuple[int, int]] = {}  # column -> start of its data, bytes a row
+        header: dict[str, Any] = {}
+        position = 0
+        for name, (shape, dtype) in sorted(columns.items(), key=lambda item: (-np.dtype(item[1][1]).itemsize, item[0])):
+            row_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+            end = position + rows * row_bytes
+            header[name] = {"dtype": DTYPES[dtype], "shape": [rows, *shape], "data_offsets": [position, end]}
+            self._offsets[name] = (position, row_bytes)
+            position = end
+        text = json.dumps(header, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        self._start = 8 + len(text)
+        size = self._start + position
+        new = not path.exists() or path.stat().st_size != size
+        self._file = path.open("w+b" if new else "r+b")
+        if new:
+            self._file.write(len(text).to_bytes(8, "little") + text)
+            self._file.truncate(size)
+
+    def write(self, first: int, columns: Mapping[str, np.ndarray]) -> None:
+        """Rows first, first + 1, ... of every column."""
+        for name, array in columns.items():
+            start, row_bytes = self._offsets[name]
+            self._file.seek(self._start + start + first * row_bytes)
+            self._file.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class RowFile:
+    """Memory-mapped columns; what is written to them stays in memory."""
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length))
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        self.columns: dict[str, np.ndarray] = {}
+        for name, entry in header.items():
+            if name == "__metadata__":
+                continue
+            begin, _ = entry["data_offsets"]
+            flat = np.frombuffer(
+                self._map, dtype=NAMES[entry["dtype"]], count=math.prod(entry["shape"]), offset=8 + length + begin
+            )
+            self.columns[name] = flat.reshape(entry["shape"])
+
+    def release(self) -> None:
+        """Give the pages read so far back: memory stays flat however many files a fit reads from."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)

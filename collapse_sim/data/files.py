@@ -1,0 +1,61 @@
+"""Reading arrays from files, strictly: a file that is not wholly what it says it is gives a MissingError naming it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from collapse_sim.errors import MissingError
+
+HASH_BYTES = 1 << 24  # hashed at a time
+
+
+def open_npy(path: Path) -> np.ndarray:
+    """The array of a .npy file, memory-mapped and read-only; nothing is unpickled.
+
+    Raises MissingError when the file is missing, is no .npy file, holds Python objects, or is truncated or too long.
+    """
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+        extra = path.stat().st_size - array.offset - array.nbytes
+    except FileNotFoundError:
+        raise MissingError(f"{path}: no such file") from None
+    except (ValueError, OSError, EOFError) as error:
+        reason = str(error).rstrip(".")
+        raise MissingError(f"{path}: not a readable .npy array ({reason}): save it again with numpy.save") from None
+    if extra:
+        raise MissingError(f"{path}: {extra} bytes more than its header says: save it again with numpy.save")
+    return array
+
+
+def checked_labels(path: Path, labels: np.ndarray, rows: int, images: str, classes: int) -> np.ndarray:
+    """The `labels` of the file `path`: one integer in 0..classes - 1 for each of the `rows` rows of the file `images`.
+
+    Raises MissingError when they are anything else.
+    """
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise MissingError(
+            f"{path}: labels must be one integer a row, shape (N,); found {labels.dtype.name} of shape {labels.shape}"
+        )
+    if len(labels) != rows:
+        raise MissingError(
+            f"{path}: {len(labels)} labels, but {images} has {rows} images: one of them is of another set"
+        )
+    wrong = (labels < 0) | (labels >= classes)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise MissingError(f"{path}: label {labels[row]} at row {row}; allowed: 0 to {classes - 1}")
+    return labels
+
+
+def content_hash(**arrays: np.ndarray) -> str:
+    """sha256 over names, shapes and contents: the same however the arrays are packed on disk."""
+    digest = hashlib.sha256()
+    for name, array in arrays.items():
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        step = max(1, HASH_BYTES // max(1, array[:1].nbytes))
+        for first in range(0, len(array), step):
+            digest.update(np.ascontiguousarray(array[first : first + step]).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

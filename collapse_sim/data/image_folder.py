@@ -1,0 +1,116 @@
+"""A folder of png and jpg files, or one uint8 .npy of shape (N, H, W[, C])."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import BeforeValidator, Field
+
+from collapse_sim.data.base import Columns, Info
+from collapse_sim.data.files import content_hash, open_npy
+from collapse_sim.data.image_files import list_images, load_images, survey
+from collapse_sim.data.images import ImageSettings, held_out_index, image_columns, image_info, shuffled
+from collapse_sim.errors import MissingError, RecipeError
+
+
+def _share_or_count(value: Any) -> Any:
+    """A float is a share, an int is a count."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{value!r} is no number: give a share such as 0.2, or a number of rows such as 500")
+    if isinstance(value, float) and not 0.0 < value < 1.0:
+        raise ValueError(
+            f"{value} is no share between 0 and 1 (both excluded): for a number of rows leave out the point"
+        )
+    if isinstance(value, int) and value < 1:
+        raise ValueError(f"{value} rows are too few: hold out at least one, or a share such as 0.2")
+    return value
+
+
+class ImageFolder(ImageSettings):
+    """Images of your own. Held-out rows are a fixed random choice; the others keep that shuffled order.
+
+    Files are taken from all levels of the folder in the order of their names. When every file lies in one of two or
+    more subfolders, these are the classes, in the order of their names; else there are no labels.
+    """
+
+    path: Annotated[str, Field(min_length=1)]  # the folder or .npy; relative to the data folder, or absolute
+    channels: Literal[1, 3] | None = None  # convert to grey (1) or RGB (3); default: as they are
+    held_out: Annotated[int | float, BeforeValidator(_share_or_count)] = 0.2  # share (0.2) or number (500) of rows
+
+    kind: ClassVar[str] = "images"
+    seeded: ClassVar[bool] = False
+
+    def describe(self) -> dict[str, Any]:
+        """Without `path`: what lies there is known by its content (Info.fingerprint), and may be moved."""
+        return {name: value for name, value in super().describe().items() if name != "path"}
+
+    def inspect(self, folder: Path) -> Info:
+        """Opens and hashes every file, without decoding. Raises MissingError for files, RecipeError for settings."""
+        place = self._place(folder)
+        if place.suffix == ".npy":
+            images = _open_images(place)
+            rows, classes, fingerprint = len(images), 0, content_hash(images=images)
+            height, width, found = images.shape[1:]
+            shape = (self.channels or found, height, width)
+        else:
+            listing = list_images(place)
+            shape, fingerprint = survey(listing, self, self.channels)
+            rows, classes = len(listing.names), len(listing.classes)
+        held_out = self._held_out_rows(rows)
+        return image_info(
+            self, shape, pool=rows - held_out, held_out=held_out, classes=classes, fingerprint=fingerprint
+        )
+
+    def load(self, folder: Path) -> tuple[Columns, Columns]:
+        place = self._place(folder)
+        if place.suffix == ".npy":
+            images = _open_images(place)
+            train, held_out = self._split(len(images))
+            return (
+                image_columns(self, images, None, train, self.channels),
+                image_columns(self, images, None, held_out, self.channels),
+            )
+        listing = list_images(place)
+        train, held_out = self._split(len(listing.names))
+        return load_images(listing, self, self.channels, train), load_images(listing, self, self.channels, held_out)
+
+    def _place(self, folder: Path) -> Path:
+        return (folder / Path(self.path).expanduser()).absolute()
+
+    def _held_out_rows(self, rows: int) -> int:
+        """How many rows are held out, before the cap `held_out_rows`."""
+        if rows < 2:
+            raise MissingError(
+                f"image_folder: {self.path} has one image; needed: at least one to train on and one held out"
+            )
+        if isinstance(self.held_out, float):
+            return min(max(1, round(self.held_out * rows)), rows - 1)
+        if self.held_out >= rows:
+            raise RecipeError(
+                f"data.held_out: {self.held_out} of {rows} images leaves none to train on: "
+                f"set at most {rows - 1}, or a share"
+            )
+        return self.held_out
+
+    def _split(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the rows to train on and of the held-out rows: a fixed permutation, cut."""
+        order, held_out = shuffled(rows), self._held_out_rows(rows)
+        return order[held_out:], order[:held_out][held_out_index(self, held_out)]
+
+
+def _open_images(path: Path) -> np.ndarray:
+    """uint8 (N, H, W, C), memory-mapped."""
+    images = open_npy(path)
+    allowed = "needed: uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
+    found = f"found {images.dtype.name} of shape {images.shape}"
+    if images.dtype != np.uint8:
+        raise MissingError(f"{path}: {allowed}; {found}: scale the values to 0..255 and save them as uint8")
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
+        channels_first = images.ndim == 4 and images.shape[1] in (1, 3)
+        hint = ": channels come last, save array.transpose(0, 2, 3, 1)" if channels_first else ""
+        raise MissingError(f"{path}: {allowed}; {found}{hint}")
+    return images

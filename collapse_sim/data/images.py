@@ -1,0 +1,153 @@
+"""What all kinds of image data share: the common settings, and how rows are brought to one size.
+
+Plain functions over arrays of shape (n, H, W, C) uint8; a kind of data finds and checks its files and calls these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import numpy as np
+from PIL import Image, ImageOps
+from pydantic import Field, model_validator
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.errors import RecipeError
+
+Shape = tuple[int, int, int]  # (C, H, W)
+Count = Annotated[int, Field(gt=0)]
+
+CHUNK_ROWS = 1024  # rows that are decoded at a time, so that memory stays near the size of the result
+MODES: Mapping[int, str] = {1: "L", 3: "RGB"}  # channels -> Pillow's mode
+
+
+class ImageSettings(Component):
+    """Settings that every kind of image data has."""
+
+    rows: Count | None = None  # real rows that generation 0 is fitted to; default: all; the rest is the reserve
+    held_out_rows: Count | None = None  # at most so many held-out rows, a fixed random choice; default: all
+    size: Count | None = None  # pixels of the square that images are brought to; default: as they are
+    fit: Literal["resize", "pad"] = "resize"  # resize: antialiased bilinear; pad: centred, zeros around
+
+    @model_validator(mode="after")
+    def _pad_needs_size(self) -> ImageSettings:
+        if self.fit == "pad" and self.size is None:
+            raise ValueError("`fit: pad` has no effect without `size`: set `size`, for instance to 32")
+        return self
+
+
+def fitted_shape(settings: ImageSettings, shape: Shape) -> Shape:
+    """The shape of a row after `size` and `fit`. Raises RecipeError when an image is larger than it is padded to."""
+    channels, height, width = shape
+    size = settings.size
+    if size is None:
+        return shape
+    if settings.fit == "pad" and max(height, width) > size:
+        raise RecipeError(
+            f"data.size: cannot pad {height}x{width} images to {size}x{size}: "
+            f"set `size` to {max(height, width)} or more, or `fit: resize`"
+        )
+    return channels, size, size
+
+
+def image_info(
+    settings: ImageSettings, shape: Shape, *, pool: int, held_out: int, classes: int, fingerprint: str
+) -> Info:
+    """The Info of image data with `pool` real rows and `held_out` held-out rows of `shape` (before `size` and `fit`).
+
+    Raises RecipeError when more rows are asked for than there are.
+    """
+    problems = []
+    if settings.rows is not None and settings.rows > pool:
+        problems.append(
+            f"data.rows: {settings.rows} asked for, but there are {pool} real rows: lower it or leave it out"
+        )
+    if settings.held_out_rows is not None and settings.held_out_rows > held_out:
+        problems.append(
+            f"data.held_out_rows: {settings.held_out_rows} asked for, but there are {held_out} held-out rows: "
+            "lower it or leave it out"
+        )
+    if problems:
+        raise RecipeError(*problems)
+    columns: dict[str, tuple[tuple[int, ...], str]] = {"image": (fitted_shape(settings, shape), "uint8")}
+    if classes:
+        columns["label"] = ((), "int64")
+    return Info(
+        kind="images",
+        columns=columns,
+        rows=settings.rows or pool,
+        pool=pool,
+        held_out=settings.held_out_rows or held_out,
+        classes=classes,
+        fingerprint=fingerprint,
+    )
+
+
+def held_out_index(settings: ImageSettings, rows: int) -> np.ndarray:
+    """Which of `rows` held-out rows are used, ascending: all, or a fixed random choice of `held_out_rows`.
+
+    A random choice and not the first ones: the first half of MNIST's test set is known to be the easier half.
+    """
+    if settings.held_out_rows is None or settings.held_out_rows >= rows:
+        return np.arange(rows)
+    return np.sort(shuffled(rows)[: settings.held_out_rows])
+
+
+def shuffled(rows: int) -> np.ndarray:
+    """A permutation of range(rows), the same on every machine: NumPy has frozen the stream of RandomState (NEP 19)."""
+    return np.random.RandomState(0).permutation(rows)
+
+
+def image_columns(
+    settings: ImageSettings,
+    images: np.ndarray,
+    labels: np.ndarray | None = None,
+    index: np.ndarray | None = None,
+    channels: int | None = None,
+) -> dict[str, np.ndarray]:
+    """Columns of the rows `index` (default: all) of `images` uint8 (n, H, W, C), memory-mapped or not.
+
+    Returns "image" uint8 (rows, C, size, size) and, with labels, "label" int64 (rows,), both newly allocated.
+    """
+    index = np.arange(len(images)) if index is None else index
+    height, width, found = images.shape[1:]
+    channels = channels or found
+    out = np.empty((len(index), *fitted_shape(settings, (channels, height, width))), np.uint8)
+    as_they_are = channels == found and out.shape[2:] == (height, width)
+    for first in range(0, len(index), CHUNK_ROWS):
+        chunk = images[index[first : first + CHUNK_ROWS]]
+        if not as_they_are:
+            chunk = np.stack([fitted(Image.fromarray(_squeezed(image)), settings, channels) for image in chunk])
+        out[first : first + CHUNK_ROWS] = chunk.transpose(0, 3, 1, 2)
+    columns = {"image": out}
+    if labels is not None:
+        columns["label"] = labels[index].astype(np.int64)
+    return columns
+
+
+def fitted(image: Image.Image, settings: ImageSettings, channels: int) -> np.ndarray:
+    """One image as uint8 (H, W, C), brought to `channels` and to the size of the settings.
+
+    `resize` is Pillow's antialiased bilinear filter, whose integer arithmetic gives the same bytes on every machine;
+    of an image that is not square the central square is taken. `pad` puts the odd pixel at the bottom and the right.
+    """
+    if "transparency" in image.info:
+        image = image.convert("RGBA")  # what Pillow asks for before a palette with transparency is converted on
+    if image.mode != MODES[channels]:
+        image = image.convert(MODES[channels])
+    size = settings.size
+    if size is not None and image.size != (size, size):
+        if settings.fit == "resize":
+            image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+        else:
+            canvas = Image.new(image.mode, (size, size))
+            canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+            image = canvas
+    return np.asarray(image).reshape(image.height, image.width, channels)
+
+
+def _squeezed(image: np.ndarray) -> np.ndarray:
+    """(H, W, 1) -> (H, W), which is how Pillow takes grey images."""
+    return image[..., 0] if image.shape[-1] == 1 else image

@@ -1,0 +1,136 @@
+"""MNIST and Fashion-MNIST from their IDX files, plain or gzipped, in torchvision's layout or in a plain folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from collapse_sim.data.base import Columns, Info
+from collapse_sim.data.files import checked_labels, content_hash
+from collapse_sim.data.idx import read_idx
+from collapse_sim.data.images import ImageSettings, held_out_index, image_columns, image_info
+from collapse_sim.errors import MissingError
+
+CLASSES = 10
+FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+class _Set(NamedTuple):
+    """One of the sets that share this format and these file names."""
+
+    name: str  # in a recipe
+    title: str  # torchvision's class, and the name of its folder
+    first_labels: tuple[int, ...]  # of the training set: what tells files of the same names apart
+
+
+_MNIST = _Set("mnist", "MNIST", (5, 0, 4, 1, 9, 2, 1, 3, 1, 4))
+_FASHION = _Set("fashion_mnist", "FashionMNIST", (9, 0, 0, 3, 0, 2, 7, 2, 5, 5))
+
+
+class MNIST(ImageSettings):
+    """60,000 handwritten digits of 28x28 pixels and 10,000 held out: the official split (LeCun et al. 1998)."""
+
+    kind: ClassVar[str] = "images"
+    seeded: ClassVar[bool] = False
+
+    def inspect(self, folder: Path) -> Info:
+        """Reads FOLDER/MNIST/raw, FOLDER/mnist or FOLDER itself: whichever has the files."""
+        return _inspect(self, folder, _MNIST)
+
+    def load(self, folder: Path) -> tuple[Columns, Columns]:
+        return _load(self, folder, _MNIST)
+
+
+class FashionMNIST(ImageSettings):
+    """60,000 pictures of clothes, 28x28 pixels, and 10,000 held out: the official split (Xiao et al. 2017)."""
+
+    kind: ClassVar[str] = "images"
+    seeded: ClassVar[bool] = False
+
+    def inspect(self, folder: Path) -> Info:
+        """Reads FOLDER/FashionMNIST/raw, FOLDER/fashion_mnist or FOLDER itself: whichever has the files."""
+        return _inspect(self, folder, _FASHION)
+
+    def load(self, folder: Path) -> tuple[Columns, Columns]:
+        return _load(self, folder, _FASHION)
+
+
+def _inspect(settings: ImageSettings, folder: Path, which: _Set) -> Info:
+    images, labels, held_out_images, held_out_labels = _open(folder, which)
+    _, height, width = images.shape
+    fingerprint = content_hash(
+        images=images, labels=labels, held_out_images=held_out_images, held_out_labels=held_out_labels
+    )
+    return image_info(
+        settings,
+        (1, height, width),
+        pool=len(images),
+        held_out=len(held_out_images),
+        classes=CLASSES,
+        fingerprint=fingerprint,
+    )
+
+
+def _load(settings: ImageSettings, folder: Path, which: _Set) -> tuple[Columns, Columns]:
+    images, labels, held_out_images, held_out_labels = _open(folder, which)
+    index = held_out_index(settings, len(held_out_images))
+    return (
+        image_columns(settings, images[..., None], labels),
+        image_columns(settings, held_out_images[..., None], held_out_labels, index),
+    )
+
+
+def _open(folder: Path, which: _Set) -> tuple[np.ndarray, ...]:
+    """The four arrays in the order of FILES: images uint8 (n, H, W), labels uint8 (n,)."""
+    paths = _find(folder.absolute(), which)
+    arrays = []
+    for images_path, labels_path in (paths[:2], paths[2:]):
+        images = read_idx(images_path, dimensions=3)
+        labels = read_idx(labels_path, dimensions=1)
+        arrays += [images, checked_labels(labels_path, labels, len(images), images_path.name, CLASSES)]
+    if arrays[0].shape[1:] != arrays[2].shape[1:]:
+        sizes = [f"{path} has {array.shape[1]}x{array.shape[2]}" for path, array in zip(paths, arrays, strict=True)][
+            ::2
+        ]
+        raise MissingError(f"{which.name}: images of two sizes: {' and '.join(sizes)}")
+    other = _FASHION if which is _MNIST else _MNIST
+    if tuple(arrays[1][: len(other.first_labels)]) == other.first_labels:
+        raise MissingError(
+            f"{which.name}: the files in {paths[1].parent} are those of {other.name} (both sets use the same "
+            f"file names): "
+            f"put {which.name}'s into {folder.absolute() / which.title / 'raw'}, or set `data: {{use: {other.name}}}`"
+        )
+    return tuple(arrays)
+
+
+def _find(folder: Path, which: _Set) -> list[Path]:
+    """The paths of the four files, all from the first folder that has them; a plain file before a gzipped one."""
+    places = [folder / which.title / "raw", folder / which.name, folder]
+    found = {place: [_plain_or_gzipped(place / name) for name in FILES] for place in places}
+    for paths in found.values():
+        whole = [path for path in paths if path]
+        if len(whole) == len(FILES):
+            return whole
+    for place, paths in found.items():
+        if any(paths):
+            missing = ", ".join(name for name, path in zip(FILES, paths, strict=True) if not path)
+            raise MissingError(f"{which.name}: {place} lacks {missing} (or with .gz)\n{_advice(folder, which)}")
+    raise MissingError(
+        f"{which.name}: no data in {folder}\n"
+        f"  looked in: {', '.join(str(place) for place in places)}\n"
+        f"  for: {', '.join(FILES)} (each also with .gz)\n{_advice(folder, which)}"
+    )
+
+
+def _plain_or_gzipped(path: Path) -> Path | None:
+    zipped = path.with_name(path.name + ".gz")
+    return path if path.is_file() else zipped if zipped.is_file() else None
+
+
+def _advice(folder: Path, which: _Set) -> str:
+    return (
+        "  put them there, name their folder with --data-dir or COLLAPSE_SIM_DATA, or download them once with:\n"
+        f'  python -c "from torchvision.datasets import {which.title}; {which.title}({str(folder)!r}, download=True)"'
+    )

@@ -63,8 +63,12 @@ class Metric(Protocol):
 
     version: ClassVar[int]
     kinds: ClassVar[tuple[str, ...] | None]  # kinds of data it is for; None: any
-    needs: ClassVar[tuple[Need, ...]]  # what it looks at, and so what its stored score depends on
     better: ClassVar[Literal["lower", "higher"] | None]
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """What it looks at, and so what its stored score depends on: a class variable, or decided by settings."""
+        ...
 
     def describe(self) -> dict[str, Any]: ...
 
@@ -85,10 +89,23 @@ class FeatureMap(Protocol):
 
     def describe(self) -> dict[str, Any]: ...
 
+    def check(self, info: Info) -> None:
+        """Raise ValueError when this data cannot be mapped; the message says what would do."""
+        ...
+
     def network(self) -> tuple[ModelFamily, Any] | None:
-        """The family and its training settings (recipe.schema.Train) to fit to the labelled real rows; None: no network."""
+        """The family and its training settings (recipe.schema.Train) to fit to the labelled real rows, or None."""
         ...
 
     def features(self, model: nn.Module | None, images: Tensor) -> Tensor:
         """uint8 (n, C, H, W) -> float32 (n, F)."""
+        ...
+
+
+@runtime_checkable
+class ClassifyingMap(FeatureMap, Protocol):
+    """A feature map that also says which class an image shows."""
+
+    def probabilities(self, model: nn.Module | None, images: Tensor) -> Tensor:
+        """uint8 (n, C, H, W) -> float32 (n, classes); every row sums to 1."""
         ...

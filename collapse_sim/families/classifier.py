@@ -1,0 +1,111 @@
+"""A small image classifier: the eyes of the metrics that look at features and classes. Not made to generate."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, NamedTuple
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.randomness import Draws
+
+SMALLEST = 8  # pixels a side: one halving leaves the 4 x 4 map that the features are read from
+
+
+class ClassifierPrediction(NamedTuple):
+    """What the network gives for n images, float32."""
+
+    logits: Tensor  # (n, classes)
+    features: Tensor  # (n, features), the last hidden layer
+
+
+class ClassifierModel(nn.Module):
+    """3x3 convolutions, halving the image until neither side is above 4 pixels, then one hidden layer.
+
+    GroupNorm instead of batch statistics: an image's features do not depend on the rows it is evaluated with.
+    """
+
+    def __init__(self, shape: tuple[int, ...], classes: int, width: int, features: int) -> None:
+        super().__init__()
+        channels, height, length = shape
+        layers: list[nn.Module] = [_block(channels, width, stride=1)]
+        channels = width
+        while max(height, length) > 4:
+            wider = min(2 * channels, 4 * width)
+            layers.append(_block(channels, wider, stride=2))
+            channels, height, length = wider, math.ceil(height / 2), math.ceil(length / 2)
+        self.body = nn.Sequential(*layers, nn.Flatten())
+        self.hidden = nn.Linear(channels * height * length, features)
+        self.head = nn.Linear(features, classes)
+
+    def forward(self, images: Tensor) -> ClassifierPrediction:
+        """float32 (n, C, H, W) in [-1, 1] -> logits and features."""
+        features = F.silu(self.hidden(self.body(images)))
+        return ClassifierPrediction(self.head(features).float(), features.float())
+
+
+def _block(inputs: int, outputs: int, stride: int) -> nn.Module:
+    convolution = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.GroupNorm(4, outputs), nn.ReLU())
+
+
+class Classifier(Component):
+    """A convolutional network for labelled images of any number of channels, 8 x 8 pixels or larger."""
+
+    width: Annotated[int, Field(gt=0, multiple_of=4)] = (
+        16  # channels of the first layer; later ones have up to 4 times as many
+    )
+    features: Annotated[int, Field(gt=0)] = 64  # units of the last hidden layer
+
+    kinds: ClassVar[tuple[str, ...]] = ("images",)
+    columns: ClassVar[tuple[str, ...]] = ("image", "label")
+    terms: ClassVar[tuple[str, ...]] = ()
+
+    def check(self, info: Info) -> None:
+        if info.kind != "images":
+            raise ValueError(f"the classifier takes images, found data of kind {info.kind!r}")
+        if info.classes < 2:
+            found = "one class only" if info.classes == 1 else "no labels"
+            raise ValueError(f"the classifier is fitted to labelled images, but this data has {found}")
+        height, length = info.shape("image")[-2:]
+        if min(height, length) < SMALLEST:
+            raise ValueError(
+                f"the classifier takes images of at least {SMALLEST}x{SMALLEST} pixels, found {height}x{length}: "
+                f"resize or pad them (`data: {{size: {SMALLEST}}}`)"
+            )
+
+    def build(self, info: Info) -> nn.Module:
+        return ClassifierModel(info.shape("image"), info.classes, self.width, self.features)
+
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        """Intensities 0..255 -> [-1, 1]; nothing is random."""
+        images = rows["image"]
+        return Inputs({"x": scaled(images), "label": rows["label"].long()}, count=len(images))
+
+    def predict(self, model: nn.Module, inputs: Inputs) -> ClassifierPrediction:
+        prediction: ClassifierPrediction = model(inputs["x"])
+        return prediction
+
+    def loss(self, prediction: ClassifierPrediction, inputs: Inputs) -> Tensor:
+        """Cross entropy in nats."""
+        return F.cross_entropy(prediction.logits, inputs["label"], reduction="sum")
+
+    def distillation(
+        self, student: ClassifierPrediction, teacher: ClassifierPrediction, inputs: Inputs
+    ) -> dict[str, Tensor]:
+        """No terms."""
+        return {}
+
+    def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
+        """Raises ValueError: a classifier generates nothing."""
+        raise ValueError("a classifier cannot be sampled: it serves metrics; take a generative model, for instance vae")
+
+
+def scaled(images: Tensor) -> Tensor:
+    """uint8 0..255 -> float32 in [-1, 1]."""
+    return images.float() / 127.5 - 1

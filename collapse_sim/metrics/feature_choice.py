@@ -1,0 +1,47 @@
+"""The setting `features:` of a metric: a name in the room "features", or {use: NAME, ...} with settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+from collapse_sim.metrics.base import FeatureMap
+from collapse_sim.registry import UnknownNameError, load
+
+
+def resolve(value: object) -> FeatureMap:
+    """A name, a mapping with `use`, or a feature map itself -> the feature map.
+
+    Raises ValueError naming what there is, with the nearest name; errors in a map's settings keep their own place.
+    """
+    if isinstance(value, str):
+        return _make(value, {})
+    if isinstance(value, Mapping):
+        settings = dict(value)
+        name = settings.pop("use", None)
+        if not isinstance(name, str):
+            raise ValueError(f"a feature map needs `use: NAME`, found {dict(value)!r}")
+        return _make(name, settings)
+    if isinstance(value, FeatureMap) and not isinstance(value, type):
+        return value
+    raise ValueError(f"{value!r} is no feature map; allowed: a name, or a mapping with `use: NAME`")
+
+
+def _make(name: str, settings: dict[str, Any]) -> FeatureMap:
+    try:
+        made = load("features", name)(**settings)
+    except UnknownNameError as error:
+        raise ValueError(str(error)) from error
+    if not isinstance(made, FeatureMap):
+        raise ValueError(f"{name!r} is no feature map: it lacks part of collapse_sim.metrics.base.FeatureMap")
+    return made
+
+
+FeatureChoice = Annotated[
+    Any,  # a FeatureMap, once validated
+    BeforeValidator(resolve),
+    PlainSerializer(lambda chosen: chosen.describe()),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "required": ["use"]}]}),
+]

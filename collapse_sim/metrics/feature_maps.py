@@ -1,0 +1,79 @@
+"""From images to vectors: what the feature metrics compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.classifier import Classifier, ClassifierPrediction, scaled
+from collapse_sim.recipe.schema import Train
+
+BATCH_ROWS = 1000
+
+
+class Pixels(Component):
+    """Intensities in [0, 1], one dimension a pixel and channel. Needs no labels; blind to what an image shows."""
+
+    version: ClassVar[int] = 1
+
+    def check(self, info: Info) -> None:
+        """Any images fit."""
+
+    def network(self) -> None:
+        """None is needed."""
+
+    def features(self, model: nn.Module | None, images: Tensor) -> Tensor:
+        """uint8 (n, C, H, W) -> float32 (n, C H W) on the CPU."""
+        return images.cpu().flatten(1).float() / 255
+
+
+class ClassifierFeatures(Component):
+    """The last hidden layer of a small CNN, fitted once to the real labels and then never again.
+
+    The default training reaches over 98 % of held-out digits (2 s on one core) and MNIST (half a minute).
+    """
+
+    classifier: Classifier = Classifier()
+    train: Train = Train(
+        steps=900,
+        batch_size=64,
+        learning_rate=2e-3,
+        weight_decay=0.05,
+        schedule="cosine",
+        warmup_steps=50,
+        evaluate="never",  # held-out rows take no part in it
+        precision="fp32",  # the measure should not depend on the machine
+    )
+
+    version: ClassVar[int] = 1
+
+    def check(self, info: Info) -> None:
+        """Raises ValueError when there are no labels, or the images are too small."""
+        self.classifier.check(info)
+
+    def network(self) -> tuple[ModelFamily, Train]:
+        """What to fit to the labelled real rows."""
+        return self.classifier, self.train
+
+    def features(self, model: nn.Module | None, images: Tensor) -> Tensor:
+        """uint8 (n, C, H, W) -> float32 (n, features) on the CPU."""
+        return torch.cat([prediction.features.cpu() for prediction in _predictions(model, images)])
+
+    def probabilities(self, model: nn.Module | None, images: Tensor) -> Tensor:
+        """uint8 (n, C, H, W) -> float32 (n, classes) on the CPU; every row sums to 1."""
+        return torch.cat([prediction.logits.softmax(1).cpu() for prediction in _predictions(model, images)])
+
+
+@torch.no_grad()
+def _predictions(model: nn.Module | None, images: Tensor) -> Iterator[ClassifierPrediction]:
+    if model is None:
+        raise ValueError("classifier features need the fitted network")
+    device = next(model.parameters()).device
+    for first in range(0, len(images), BATCH_ROWS):
+        yield model(scaled(images[first : first + BATCH_ROWS].to(device)))

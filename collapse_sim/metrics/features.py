@@ -1,0 +1,247 @@
+"""Metrics that compare samples with real rows in a feature space, where an image is a vector.
+
+Figures are comparable within one feature map, one `against` and equal numbers of rows only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Evaluation, FeatureMap, Need, Which
+from collapse_sim.metrics.feature_choice import FeatureChoice
+from collapse_sim.metrics.memo import remembered
+from collapse_sim.metrics.neighbours import share_inside, squared_distances, squared_radii
+
+Count = Annotated[int, Field(gt=0)]
+
+
+class _FeatureMetric(Component):
+    """The feature map, and who can be scored."""
+
+    features: FeatureChoice = "classifier"  # or pixels, which needs no labels but sees no likeness
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("images",)
+
+    @property
+    def feature_map(self) -> FeatureMap:
+        """Where rows become vectors."""
+        chosen: FeatureMap = self.features
+        return chosen
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return ("samples",)
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        try:
+            self.feature_map.check(info)
+        except ValueError as error:
+            raise ValueError(f"{error}; or compare in pixels (`features: pixels`)") from error
+        self._check_rows("samples", samples)
+
+    def _check_rows(self, what: str, rows: int) -> None:
+        if rows < self._least_rows():
+            raise ValueError(f"too few {what}: {rows}, and {type(self).__name__} needs {self._why()}")
+
+    def _least_rows(self) -> int:
+        return 2
+
+    def _why(self) -> str:
+        return "at least 2"
+
+
+class _Comparison(_FeatureMetric):
+    """Samples against real rows.
+
+    `against: held_out` (default): rows that no generation was fitted to, so that a model gains nothing by repeating its
+    training rows. `real`: the rows generation 0 was fitted to, as much of the literature does; there are more of them.
+    """
+
+    against: Literal["held_out", "real"] = "held_out"
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return ("samples", self.against)
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        self._check_rows(f"{self.against} rows", info.rows if self.against == "real" else info.held_out)
+
+
+class FID(_Comparison):
+    """Frechet distance between Gaussians fitted to the features of samples and of real rows (Heusel et al. 2017).
+
+    ||m - m'||^2 + tr(C + C' - 2 (C C')^1/2), by torch-fidelity, in float64. In squared feature units, from 0. Biased
+    upwards with few rows: below about 10,000 on either side, or fewer rows than features, it ranks arms of equal size
+    but is no figure to quote.
+    """
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+        samples = _fid_statistics(evaluation.features(self.feature_map, "samples"))
+        real = _fid_statistics(evaluation.features(self.feature_map, self.against))
+        return float(fid_statistics_to_metric(samples, real, verbose=False)[KEY_METRIC_FID])
+
+
+@remembered
+def _fid_statistics(features: Tensor) -> Any:
+    from torch_fidelity.metric_fid import fid_features_to_statistics
+
+    return fid_features_to_statistics(features.double())
+
+
+class _Capped(_Comparison):
+    """A comparison of all pairs of rows: at most `rows` of either side are used, the same ones for every arm."""
+
+    rows: Count = 10_000  # drawn without replacement if there are more; memory stays below 300 MB
+
+    def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
+        features = evaluation.features(self.feature_map, which)
+        if len(features) <= self.rows:
+            return features
+        order = evaluation.draws(f"metric_rows/{which}").permutation(len(features)).cpu()
+        return features[order[: self.rows].sort().values]
+
+
+class KID(_Capped):
+    """Kernel distance: the squared maximum mean discrepancy under k(x, y) = (x.y / F + 1)^3 (Binkowski et al. 2018).
+
+    The unbiased estimate over all pairs; the usual average over 100 random blocks of 1,000 rows has the same mean and
+    more noise. Unbiased also with few rows, so it can fall slightly below 0 for a perfect model. No unit.
+    """
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
+        between = _kernel_sum(samples, real) / (len(samples) * len(real))
+        return _mean_of_pairs(samples) + _mean_of_pairs(real) - 2 * between
+
+
+@remembered
+def _mean_of_pairs(rows: Tensor) -> float:
+    own = float(_kernel(rows.double().square().sum(1), rows.shape[1]).sum())
+    return (_kernel_sum(rows, rows) - own) / (len(rows) * (len(rows) - 1))
+
+
+def _kernel_sum(a: Tensor, b: Tensor) -> float:
+    other = b.double().T
+    pieces = torch.split(a.double(), 500)
+    return math.fsum(float(_kernel(piece @ other, a.shape[1]).sum()) for piece in pieces)
+
+
+def _kernel(products: Tensor, dimensions: int) -> Tensor:
+    base = products / dimensions + 1
+    return base * base * base  # pow(3) is ten times slower
+
+
+class _Neighbours(_Capped):
+    """A comparison of manifolds: balls around rows that reach their k-th nearest neighbour in the same set."""
+
+    k: Count = 3
+
+    def _least_rows(self) -> int:
+        return self.k + 1
+
+    def _why(self) -> str:
+        return f"more than its k = {self.k} neighbours"
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        self._check_rows("rows to compare (`rows`)", self.rows)
+
+
+class Precision(_Neighbours):
+    """Share of samples inside the real manifold, 0 to 1: fidelity (Kynkaanniemi et al. 2019).
+
+    The real manifold is the union of closed balls around real rows, up to the k-th nearest other real row.
+    """
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        return share_inside(self._pick(evaluation, "samples"), self._pick(evaluation, self.against), self.k)
+
+
+class Recall(_Neighbours):
+    """Share of real rows inside the samples' manifold, 0 to 1: diversity (Kynkaanniemi et al. 2019).
+
+    Precision with the sides exchanged. A few outliers among samples, with their large balls, can raise it.
+    """
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        return share_inside(self._pick(evaluation, self.against), self._pick(evaluation, "samples"), self.k)
+
+
+class Density(_Neighbours):
+    """How many real balls a sample lies in, on average, divided by k (Naeem et al. 2020): fidelity, robust to outliers.
+
+    1 / (k M) sum_j sum_i 1[ d(sample_j, real_i) < radius_i ]. From 0; 1 is to be expected when both distributions are
+    equal, and more when samples crowd where real rows are dense.
+    """
+
+    k: Count = 5
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
+        radii = squared_radii(real, self.k)
+        inside = sum(int((squares < radii).sum()) for _, squares in squared_distances(samples, real))
+        return inside / (self.k * len(samples))
+
+
+class Coverage(_Neighbours):
+    """Share of real rows with a sample nearer than their k-th nearest other real row: diversity (Naeem et al. 2020).
+
+    0 to 1. For equal distributions and as many samples as real rows 1 - 2^-k is to be expected, 0.97 for k = 5; with
+    more samples than real rows it is higher, so compare equal numbers.
+    """
+
+    k: Count = 5
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
+        radii = squared_radii(real, self.k)
+        covered = 0
+        for first, squares in squared_distances(real, samples):
+            covered += int((squares.amin(1) < radii[first : first + len(squares)]).sum())
+        return covered / len(real)
+
+
+class Vendi(_FeatureMetric):
+    """Vendi score: the effective number of different samples (Friedman & Dieng 2023); it looks at no real rows.
+
+    exp(entropy of the eigenvalues of K / n), K the cosine similarity of features. 1 if all samples are alike, at most
+    the smaller of n and the number of features. It grows with n, and noise raises it: read it beside precision.
+    """
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        return vendi_score(evaluation.features(self.feature_map, "samples"))
+
+
+def vendi_score(features: Tensor) -> float:
+    """Vendi score of (n, F) features under cosine similarity. A vector of zeros is like other zeros only."""
+    zeros = (features == 0).all(1, keepdim=True)
+    x = F.normalize(torch.cat([features.double(), zeros.double()], 1), dim=1)
+    # X X^T and X^T X have the same eigenvalues but for zeros, which add no entropy.
+    gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
+    eigenvalues = torch.linalg.eigvalsh(gram / len(x)).clamp(min=0)
+    return float(torch.special.entr(eigenvalues).sum().exp())

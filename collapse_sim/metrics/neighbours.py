@@ -1,0 +1,47 @@
+"""Distances between row sets in pieces, so that 10,000 x 10,000 rows fit in memory; float64 throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from collapse_sim.metrics.memo import remembered
+
+PIECE = 2**23  # distances at a time: 64 MB
+
+
+def squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
+    """(first row, squared Euclidean distances (rows, m)) for consecutive pieces of a (n, F) against b (m, F).
+
+    Differences below 3e-7 of the vectors' lengths count as none: they are the rounding of float32 features, and equal
+    rows have to be at distance 0.
+    """
+    a, b = a.double(), b.double()
+    b_square = b.square().sum(1)
+    size = max(1, PIECE // max(1, len(b)))
+    for first in range(0, len(a), size):
+        piece = a[first : first + size]
+        scale = piece.square().sum(1, keepdim=True) + b_square
+        squares = torch.addmm(scale, piece, b.T, alpha=-2)
+        yield first, squares.masked_fill_(squares < 1e-13 * scale, 0.0)
+
+
+@remembered
+def squared_radii(rows: Tensor, k: int) -> Tensor:
+    """Squared distance of every row (n, F) to its k-th nearest among the others: (n,). Needs n > k."""
+    radii = []
+    for first, squares in squared_distances(rows, rows):
+        squares[torch.arange(len(squares)), torch.arange(first, first + len(squares))] = (
+            torch.inf
+        )  # not its own neighbour
+        radii.append(squares.topk(k, dim=1, largest=False).values[:, -1])
+    return torch.cat(radii)
+
+
+def share_inside(rows: Tensor, centres: Tensor, k: int) -> float:
+    """Share of `rows` that lie in the union of the closed balls around `centres` that reach their k-th neighbour."""
+    radii = squared_radii(centres, k)
+    inside = sum(int((squares <= radii).any(1).sum()) for _, squares in squared_distances(rows, centres))
+    return inside / len(rows)

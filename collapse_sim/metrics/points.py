@@ -1,0 +1,87 @@
+"""A fitted Gaussian against the true one, in closed form: nothing is sampled, so there is no Monte-Carlo error."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Evaluation, Need
+from collapse_sim.metrics.closed_form import buffers, needs_buffers, true
+
+
+class VarianceRatio(Component):
+    """tr(covariance of the model) / tr(true covariance). 1 is right, 0 is collapsed; no unit.
+
+    Shumailov et al. 2024; under replace its mean is (1 - 1/N)^t after t fits to N rows.
+    """
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("points",)
+    needs: ClassVar[tuple[Need, ...]] = ("model",)
+    better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        needs_buffers("variance_ratio", info, family, "covariance")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        (covariance,) = buffers(evaluation, "covariance")
+        return _trace(covariance) / _trace(true(evaluation, "covariance"))
+
+
+class MeanError(Component):
+    """Euclidean distance of the model's mean to the true mean, in the data's unit, from 0."""
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("points",)
+    needs: ClassVar[tuple[Need, ...]] = ("model",)
+    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        needs_buffers("mean_error", info, family, "mean")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        (mean,) = buffers(evaluation, "mean")
+        distance: Tensor = torch.linalg.vector_norm(mean - true(evaluation, "mean"), dim=1)
+        return distance
+
+
+class W2(Component):
+    """2-Wasserstein distance between the model's Gaussian and the true one, in the data's unit, from 0.
+
+    W2^2 = ||m - m*||^2 + tr(A + B - 2 (B^1/2 A B^1/2)^1/2)  (Dowson & Landau 1982; the Bures metric). The distance
+    itself is given, not its square. It is exact to about 1e-8 of the data's scale.
+    """
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("points",)
+    needs: ClassVar[tuple[Need, ...]] = ("model",)
+    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        needs_buffers("w2", info, family, "mean", "covariance")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        mean, covariance = buffers(evaluation, "mean", "covariance")
+        return gaussian_w2(mean, covariance, true(evaluation, "mean"), true(evaluation, "covariance"))
+
+
+def gaussian_w2(mean: Tensor, covariance: Tensor, true_mean: Tensor, true_covariance: Tensor) -> Tensor:
+    """2-Wasserstein distance of each N(mean[s], covariance[s]) to one N(true_mean, true_covariance).
+
+    (S, d), (S, d, d), (d,), (d, d), float64 -> (S,). Covariances may be singular.
+    """
+    values, vectors = torch.linalg.eigh(true_covariance)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    product = root @ covariance @ root
+    cross = torch.linalg.eigvalsh((product + product.mT) / 2).clamp(min=0).sqrt().sum(-1)
+    squared: Tensor = (mean - true_mean).square().sum(1) + _trace(covariance) + _trace(true_covariance) - 2 * cross
+    return squared.clamp(min=0).sqrt()
+
+
+def _trace(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=-2, dim2=-1).sum(-1)

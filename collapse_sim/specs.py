@@ -144,7 +144,15 @@ def sample_spec(model: FitSpec, rows: int, shard: int) -> SampleSpec:
     description = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}
     parents = (model, model.data) if conditions_of(model.data.data) else (model,)
     return SampleSpec(
-        "samples", model.generation, description, parents, model.seeded, model.stacked, model=model, rows=rows, shard=shard
+        "samples",
+        model.generation,
+        description,
+        parents,
+        model.seeded,
+        model.stacked,
+        model=model,
+        rows=rows,
+        shard=shard,
     )
 
 
@@ -160,7 +168,9 @@ def network_spec(feature_map: FeatureMap, data: DataSpec) -> FitSpec | None:
     return fit_spec(REAL, family, train, plan, data, {}, seeded=False)
 
 
-def feature_spec(feature_map: FeatureMap, network: FitSpec | None, rows: SampleSpec | DataSpec, which: Which) -> FeatureSpec:
+def feature_spec(
+    feature_map: FeatureMap, network: FitSpec | None, rows: SampleSpec | DataSpec, which: Which
+) -> FeatureSpec:
     """Features of a generation's samples, of the real rows, or of the held-out rows."""
     description = {
         "map": feature_map.describe(),

@@ -1,4 +1,4 @@
-"""Everything that knows the machine: device, precision, scaler, gradients, memory. Nothing else asks torch for these."""
+"""Everything that knows the machine: device, precision, scaler, memory. Nothing else asks torch for these."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Machine:
 
     @contextlib.contextmanager
     def seeded(self, value: int) -> Iterator[None]:
-        """Within it torch's global generators (initial weights, dropout) start from `value`; afterwards they are as before."""
+        """Within it torch's global generators (initial weights, dropout) start from `value`; after it they are as before."""
         devices = [self.device.index] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             self.reseed(value)

@@ -240,6 +240,7 @@ def _stop_if_diverged(job: Job, bad_step: int, checkpoints: Checkpoints) -> None
     good = checkpoints.newest()
     kept = f"the last good checkpoint is {good}" if good else "there is no earlier checkpoint of this fit"
     raise DivergedError(
-        f"{' / '.join(job.arms)}, generation {job.spec.generation}{seed}: the loss became non-finite at step {bad_step + 1}; "
-        f"{kept}; finished generations are kept: lower train.learning_rate, or set train.clip_norm or train.precision: fp32"
+        f"{' / '.join(job.arms)}, generation {job.spec.generation}{seed}: the loss became non-finite at step "
+        f"{bad_step + 1}; {kept}; finished generations are kept: lower train.learning_rate, or set train.clip_norm or "
+        "train.precision: fp32"
     )

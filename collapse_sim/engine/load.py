@@ -23,7 +23,9 @@ Split = Literal["real", "held_out", "samples"]
 MODEL_FILE = "model.safetensors"
 
 
-def columns(store: Store, spec: DataSpec | SampleSpec, seed: int, split: Split) -> tuple[RowFile, dict[str, np.ndarray]]:
+def columns(
+    store: Store, spec: DataSpec | SampleSpec, seed: int, split: Split
+) -> tuple[RowFile, dict[str, np.ndarray]]:
     """One seed's memory-mapped columns, (n, ...) each."""
     block = store.block(spec, seed)
     file = RowFile(block.file(f"{split}.safetensors"))
@@ -111,7 +113,9 @@ def training_table(store: Store, spec: FitSpec, seed: int, machine: Machine) -> 
 
 def training_stack(store: Store, spec: FitSpec, seeds: Sequence[int]) -> dict[str, Tensor]:
     """The same for all seeds at once: columns (S, n, ...)."""
-    blocks = [_slice(store, part, spec, source, seeds) for source, part in zip(spec.plan.sources, spec.sources, strict=True)]
+    blocks = [
+        _slice(store, part, spec, source, seeds) for source, part in zip(spec.plan.sources, spec.sources, strict=True)
+    ]
     rows = {name: torch.cat([block[name] for block in blocks], dim=1) for name in spec.family.columns}
     if spec.plan.budget is None:
         return rows
@@ -132,8 +136,10 @@ def _slice(store: Store, part: Spec, spec: FitSpec, source: Source, seeds: Seque
     return {name: found[name][torch.arange(len(seeds))[:, None], index] for name in spec.family.columns}
 
 
-def base_conditions(store: Store, spec: DataSpec, names: Sequence[str], seeds: Sequence[int], rows: int) -> dict[str, Tensor]:
-    """The real rows' condition columns, the first `rows` of the seed's order: (n, ...), or (S, n, ...) when seeded data."""
+def base_conditions(
+    store: Store, spec: DataSpec, names: Sequence[str], seeds: Sequence[int], rows: int
+) -> dict[str, Tensor]:
+    """Condition columns of the first `rows` real rows in the seed's order: (n, ...), or (S, n, ...) for seeded data."""
     if not names:
         return {}
     if spec.stacked:

@@ -39,7 +39,9 @@ def sample(job: Job, folder: Path, work: Work) -> None:
 
     def draw(shard: int, first: int, last: int) -> dict[str, np.ndarray]:
         axis = 1 if spec.stacked else 0
-        conditions = Conditions(last - first, {n: column.narrow(axis, first, last - first) for n, column in given.items()})
+        conditions = Conditions(
+            last - first, {n: column.narrow(axis, first, last - first) for n, column in given.items()}
+        )
         dtype = torch.float64 if spec.stacked else torch.float32
         draws = Draws(seeds, "sample", spec.generation, shard, device=machine.device, dtype=dtype, stacked=spec.stacked)
         with torch.no_grad(), machine.autocast():

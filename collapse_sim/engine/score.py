@@ -132,7 +132,9 @@ def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
     return content
 
 
-def held_out_loss(store: Store, data: DataSpec, family: ModelFamily, model: nn.Module, seed: int, machine: Machine) -> float:
+def held_out_loss(
+    store: Store, data: DataSpec, family: ModelFamily, model: nn.Module, seed: int, machine: Machine
+) -> float:
     """The family's own loss a row on the held-out rows; the same draws whenever it is asked for, in eval mode."""
     file, found = load.columns(store, data, seed, "held_out")
     columns = {name: torch.from_numpy(np.asarray(found[name])) for name in family.columns if name in found}

@@ -75,7 +75,16 @@ class Work:
         spec = job.spec
         self.emit(
             JobProgress(
-                spec.kind, spec.digest, spec.generation, job.arms, job.seeds, done, total, unit, rate if rows else None, loss
+                spec.kind,
+                spec.digest,
+                spec.generation,
+                job.arms,
+                job.seeds,
+                done,
+                total,
+                unit,
+                rate if rows else None,
+                loss,
             )
         )
 

@@ -137,8 +137,8 @@ class Gaussian(Component):
 def _distilled(n: int, weight: float, generations: int) -> list[float]:
     """Variance ratio of a replaced chain distilled from generation 0 with weight w, a = 1 / (1 + w).
 
-    With v_k = E[variance], g_k = E[(mean_k - mean_0)^2] and n rows: the rows' mean is g_k + v_k / n away from generation
-    0's, so v_{k+1} = a (1 - 1/n) v_k + (1 - a) v_0 + a (1 - a) (g_k + v_k / n) and g_{k+1} = a^2 (g_k + v_k / n).
+    With v_k = E[variance], g_k = E[(mean_k - mean_0)^2] and n rows: the rows' mean is g_k + v_k / n away from
+    generation 0's, so v_{k+1} = a (1 - 1/n) v_k + (1 - a) v_0 + a (1 - a) (g_k + v_k / n) and g_{k+1} = a^2 (g_k + v_k / n).
     """
     a = 1 / (1 + weight)
     v0 = 1 - 1 / n

@@ -69,7 +69,7 @@ class LinearRegression(Component):
     def solve(
         self, info: Info, rows: Rows, teacher: nn.Module | None, weights: Mapping[str, float], draws: Draws
     ) -> nn.Module:
-        """Least squares; with a teacher, on the labels (y + w x w_teacher) / (1 + w), which minimises the sum of both."""
+        """Least squares; with a teacher, on labels (y + w x w_teacher) / (1 + w), which minimises the sum of both."""
         x, y = rows["x"], rows["y"]
         if teacher is not None:
             assert isinstance(teacher, LinearModel)
@@ -94,7 +94,7 @@ class LinearRegression(Component):
         Every error is a sum of independent terms u_j = pinv(X) noise_j of size s2 d / (T - d - 1): e_k = a mean over
         sources j of (e_j + u_j) + (1 - a) e_teacher, a = 1 / (1 + w). So the coefficients of the u_j obey a linear
         recursion; it gives s2 d / (T-d-1) (k+1) under replace and s2 d / (T-d-1) sum 1/i^2 under accumulate
-        (arXiv 2404.01413), and the curves with a teacher. With a fresh design only chains of one source are that simple.
+        (arXiv 2404.01413), and the curves with a teacher. With a fresh design only one source a generation is so simple.
         """
         (d,) = info.shape("x")
         rows = counts.real

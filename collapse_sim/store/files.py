@@ -61,7 +61,9 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in FULL:
-            hint = "free some space (`collapse-sim cache gc` lists what no run refers to), then run the same command again"
+            hint = (
+                "free some space (`collapse-sim cache gc` lists what no run refers to), then run the same command again"
+            )
         elif error.errno in DENIED:
             hint = "choose a folder you can write to with --out"
         else:

@@ -1,4 +1,4 @@
-"""The journal of a run: append-only JSON lines. A line that a kill tore off is dropped on reading, and mended on writing.
+"""The journal of a run: append-only JSON lines. A line that a kill tore off is dropped on reading, mended on writing.
 
 Lines (`event` says which):
   {"event": "session", "time": ..., "command": [...], "environment": {...}}

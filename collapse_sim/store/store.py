@@ -1,10 +1,10 @@
 """Content-addressed artefacts: made once, whoever asks, and found again after any interruption.
 
-  STORE/objects/ab/DIGEST/BLOCK/   manifest.json and the artefact's files; BLOCK names the seeds ("s0", "s0-199", "all")
-  STORE/tmp/                       artefacts being written; moved into objects/ in one step
-  STORE/partial/DIGEST-BLOCK/      checkpoints of unfinished work
-  STORE/locks/                     one lock an artefact being made
-  STORE/runs/                      what each run refers to, for `cache gc`
+STORE/objects/ab/DIGEST/BLOCK/   manifest.json and the artefact's files; BLOCK names the seeds ("s0", "s0-199", "all")
+STORE/tmp/                       artefacts being written; moved into objects/ in one step
+STORE/partial/DIGEST-BLOCK/      checkpoints of unfinished work
+STORE/locks/                     one lock an artefact being made
+STORE/runs/                      what each run refers to, for `cache gc`
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from collapse_sim.store.files import explained, file_hash, sync
 MANIFEST = "manifest.json"
 POLL_S = 0.2
 MAX_STACK = 1000  # seeds in one batched computation
+MAX_NAME = 120  # characters of a block's name
 
 
 def boundary(name: str) -> None:
@@ -107,7 +108,7 @@ class Store:
 
     def present(self, digest: str) -> set[int]:
         """Seeds in the store by name alone, without verifying: for estimates."""
-        return {seed for folder in _children(self._folder(digest)) for seed in parse_block(folder.name) or ()}
+        return present(self.root, digest)
 
     def _known(self, digest: str, emit: Emit | None = None) -> dict[int, Block]:
         known = self._blocks.setdefault(digest, {})
@@ -242,7 +243,7 @@ class Store:
         return self.root / "partial" / f"{job.spec.digest}-{job.block}"
 
     def _folder(self, digest: str) -> Path:
-        return self.root / "objects" / digest[:2] / digest
+        return object_folder(self.root, digest)
 
     def _remove_orphans(self) -> None:
         """Remove what killed processes of this machine left in tmp/."""
@@ -250,6 +251,16 @@ class Store:
             parts = path.name.split("-")
             if len(parts) >= 3 and parts[1] == _host() and parts[2].isdigit() and not _alive(int(parts[2])):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def object_folder(root: Path, digest: str) -> Path:
+    """Where the blocks of a digest lie."""
+    return root / "objects" / digest[:2] / digest
+
+
+def present(root: Path, digest: str) -> set[int]:
+    """Seeds (-1: seedless) that a store has of a digest, by name alone; the store need not exist."""
+    return {seed for folder in _children(object_folder(root, digest)) for seed in parse_block(folder.name)}
 
 
 def merge(wants: Iterable[Want]) -> list[Want]:
@@ -273,7 +284,18 @@ def split(want: Want, missing: tuple[int, ...]) -> Iterator[Job]:
         return
     size = MAX_STACK if want.spec.stacked else 1
     for first in range(0, len(missing), size):
-        yield Job(want.spec, missing[first : first + size], want.arms)
+        for seeds in _nameable(missing[first : first + size]):
+            yield Job(want.spec, seeds, want.arms)
+
+
+def _nameable(seeds: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Halves of scattered seeds until each piece has a name that a file system takes."""
+    if len(block_name(seeds)) <= MAX_NAME:
+        yield seeds
+        return
+    middle = len(seeds) // 2
+    yield from _nameable(seeds[:middle])
+    yield from _nameable(seeds[middle:])
 
 
 def block_name(seeds: tuple[int, ...]) -> str:
@@ -286,20 +308,13 @@ def block_name(seeds: tuple[int, ...]) -> str:
             runs[-1][1] = seed
         else:
             runs.append([seed, seed])
-    text = "s" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
-    if len(text) > 100:
-        import hashlib
-
-        return f"h{hashlib.sha256(text.encode()).hexdigest()[:32]}"
-    return text
+    return "s" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
 
 
-def parse_block(name: str) -> tuple[int, ...] | None:
-    """The seeds of a block's name: (-1,) for "all", None for a hashed name."""
+def parse_block(name: str) -> tuple[int, ...]:
+    """The seeds of a block's name: (-1,) for "all"."""
     if name == "all":
         return (-1,)
-    if not name.startswith("s"):
-        return None
     ends = [part.partition("-") for part in name[1:].split(",")]
     return tuple(seed for a, _, b in ends for seed in range(int(a), int(b or a) + 1))
 

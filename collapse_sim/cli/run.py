@@ -1,0 +1,67 @@
+"""`collapse-sim run RECIPE`: run an experiment, or continue it; the same command again resumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from collapse_sim.cli.output import data, document, say
+
+
+def run(
+    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
+    arm: Annotated[list[str] | None, typer.Option("--arm", help="Only this arm (repeatable).")] = None,
+    seed: Annotated[list[int] | None, typer.Option("--seed", help="Only this seed, or a new one (repeatable).")] = None,
+    generations: Annotated[int | None, typer.Option("--generations", help="The last generation's number.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="K=V", help="Change a setting: --set train.learning_rate=3e-4.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run directory [default: runs/NAME].")] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--store", help="Where artefacts are kept [default: .store beside the run directory]."),
+    ] = None,
+    data_dir: Annotated[
+        Path, typer.Option("--data-dir", envvar="COLLAPSE_SIM_DATA", help="Where data sets are.")
+    ] = Path("data"),
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    checkpoint: Annotated[
+        float, typer.Option("--checkpoint-seconds", min=0.0, help="Time between checkpoints of a fit under way.")
+    ] = 60.0,
+    smoke: Annotated[bool, typer.Option("--smoke", help="The recipe's own small size, to see that it works.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also one line a job.")] = False,
+) -> None:
+    """Run a recipe's experiment, or continue it: what is already there is never computed again."""
+    from collapse_sim.engine.device import open_machine
+    from collapse_sim.experiment import prepare
+    from collapse_sim.recipe.load import load
+    from collapse_sim.session import Session
+
+    loaded = load(
+        recipe, overrides=settings or (), smoke=smoke, arms=arm or (), seeds=seed or (), generations=generations
+    )
+    train = loaded.train
+    machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
+    experiment = prepare(loaded, data_dir)
+    folder = out or Path("runs") / (f"{loaded.name}-smoke" if smoke else loaded.name)
+    session = Session(experiment, machine, folder, store or folder.parent / ".store", data_dir, checkpoint)
+    if dry_run:
+        from collapse_sim.plan import plan_document, plan_text
+
+        plan = plan_document(experiment, session.store_dir)
+        document(plan) if as_json else data(plan_text(plan))
+        return
+    result: dict[str, Any] = session.run(quiet=quiet, verbose=verbose, as_json=as_json)
+    if as_json:
+        document(result)
+        return
+    if not quiet:
+        say(f"compare: collapse-sim compare {folder}")
+    data(str(folder))

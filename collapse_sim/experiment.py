@@ -1,0 +1,193 @@
+"""From a recipe to the table of what there is to make: arms x generations of specs. Nothing is computed here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from collapse_sim.data.base import Info, conditions_of
+from collapse_sim.errors import RecipeError
+from collapse_sim.metrics.base import FeatureMap
+from collapse_sim.recipe.schema import Arm, Recipe
+from collapse_sim.specs import (
+    DataSpec,
+    FeatureSpec,
+    FitSpec,
+    SampleSpec,
+    ScoreSpec,
+    Spec,
+    data_spec,
+    feature_spec,
+    fit_spec,
+    sample_spec,
+    score_spec,
+)
+from collapse_sim.strategies import Plan, RowCounts, StrategyError, generation_zero
+
+
+@dataclass(frozen=True)
+class Line:
+    """One arm, all generations (every seed is addressed by the same specs)."""
+
+    arm: Arm
+    plans: tuple[Plan, ...]
+    fits: tuple[FitSpec, ...]
+    samples: tuple[SampleSpec, ...]
+    features: tuple[tuple[FeatureSpec, ...], ...]
+    scores: tuple[Mapping[str, ScoreSpec], ...]
+
+    def specs(self, k: int) -> Iterator[Spec]:
+        """All artefacts of generation k, in the order in which they can be made."""
+        yield self.fits[k]
+        yield self.samples[k]
+        yield from self.features[k]
+        yield from self.scores[k].values()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe that has met its data: every problem that can be found before any training has been looked for."""
+
+    recipe: Recipe
+    info: Info
+    counts: RowCounts
+    data: DataSpec
+    shared: tuple[Spec, ...]  # the real rows, feature networks and real features: the same for all arms
+    lines: tuple[Line, ...]
+
+    def specs(self) -> Iterator[Spec]:
+        """Every artefact of the experiment once, parents first."""
+        seen: set[str] = set()
+        ordered = (
+            *self.shared,
+            *(s for k in range(self.recipe.generations + 1) for line in self.lines for s in line.specs(k)),
+        )
+        for spec in ordered:
+            if spec.digest not in seen:
+                seen.add(spec.digest)
+                yield spec
+
+
+def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
+    """Look at the data, check everything against it, and lay out all specs.
+
+    Raises MissingError when data is not there, RecipeError with every other problem.
+    """
+    info = recipe.data.inspect(data_dir)
+    counts = RowCounts(info.rows, recipe.samples or info.rows, info.pool)
+    problems = [*_misfits(recipe, info, counts)]
+    plans: dict[str, tuple[Plan, ...]] = {}
+    for arm in recipe.arms:
+        try:
+            later = (arm.strategy.plan(k, counts) for k in range(1, recipe.generations + 1))
+            plans[arm.name] = (generation_zero(counts), *later)
+        except StrategyError as error:
+            path = f"arms.{arm.name}.data"
+            problems.append(f"{recipe.where(path)}: {path}: {error}")
+    if problems:
+        raise RecipeError(*problems)
+    data = data_spec(recipe.data, info)
+    lines: list[Line] = []
+    for arm in recipe.arms:
+        lines.append(_line(recipe, arm, plans[arm.name], counts, data))
+    shared: dict[str, Spec] = {data.digest: data}
+    for feature_map in _feature_maps(recipe):
+        network = lines[0].scores[0][feature_map[0]].network
+        if network is not None:
+            shared[network.digest] = network
+    for line in lines:
+        for spec in line.features[0]:
+            if spec.which != "samples":
+                shared[spec.digest] = spec
+    return Experiment(recipe, info, counts, data, tuple(shared.values()), tuple(lines))
+
+
+def _feature_maps(recipe: Recipe) -> list[tuple[str, FeatureMap]]:
+    found = ((name, getattr(metric, "feature_map", None)) for name, metric in recipe.metrics.items())
+    return [(name, feature_map) for name, feature_map in found if feature_map is not None]
+
+
+def _line(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts, data: DataSpec) -> Line:
+    fits: list[FitSpec] = []
+    samples: dict[int, SampleSpec] = {}
+    features: list[tuple[FeatureSpec, ...]] = []
+    scores: list[dict[str, ScoreSpec]] = []
+    for k, plan in enumerate(plans):
+        taught = k > 0 and arm.teacher is not None
+        teacher = fits[arm.teacher.generation_for(k)] if taught and arm.teacher else None
+        weights = arm.teacher.weights if taught and arm.teacher else None
+        init = fits[k - 1] if k > 0 and arm.init == "previous" else None
+        fits.append(fit_spec(k, recipe.model, recipe.train, plan, data, samples, teacher, weights, init))
+        samples[k] = sample_spec(fits[k], counts.samples, recipe.sampling.shard)
+        scores.append({name: score_spec(metric, samples[k], fits[0]) for name, metric in recipe.metrics.items()})
+        features.append(tuple(_features(scores[k])))
+    return Line(arm, plans, tuple(fits), tuple(samples.values()), tuple(features), tuple(scores))
+
+
+def _features(scores: Mapping[str, ScoreSpec]) -> Iterator[FeatureSpec]:
+    """The feature artefacts that a generation's scores read, each once."""
+    seen: set[str] = set()
+    for score in scores.values():
+        feature_map: FeatureMap | None = getattr(score.metric, "feature_map", None)
+        if feature_map is None or score.network is None:
+            continue  # features without a network are cheaper to compute than to keep
+        for which in ("real", "held_out", "samples"):
+            if which in score.metric.needs:
+                rows = score.samples if which == "samples" else score.data
+                spec = feature_spec(feature_map, score.network, rows, which)
+                if spec.digest not in seen:
+                    seen.add(spec.digest)
+                    yield spec
+
+
+def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
+    """What the model, the metrics and the sample count have against the data."""
+
+    def check(path: str, ask: Callable[[], None]) -> Iterator[str]:
+        try:
+            ask()
+        except ValueError as error:
+            yield f"{recipe.where(path)}: {path}: {error}"
+
+    yield from check("model", lambda: recipe.model.check(info))
+    for name, metric in recipe.metrics.items():
+
+        def ask(metric: object = metric) -> None:
+            metric.check(info, recipe.model, counts.samples)  # type: ignore[attr-defined]
+
+        yield from check(f"metrics.{name}", ask)
+    if conditions_of(recipe.data) and counts.samples > info.rows:
+        yield (
+            f"{recipe.where('samples')}: samples: {counts.samples} is more than the {info.rows} real rows whose "
+            f"{', '.join(conditions_of(recipe.data))} they are generated for; lower `samples` or raise `data.rows`"
+        )
+
+
+def steps_of(experiment: Experiment, line: Line, k: int) -> int | None:
+    """Optimiser updates of a fit; None for closed forms."""
+    from collapse_sim.engine.fit import Length
+
+    train = experiment.recipe.train
+    return Length.of(train, line.plans[k].rows).steps if train else None
+
+
+def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
+    """An estimate of what the artefacts that are still missing will take on the disk: rows and weights."""
+    import torch
+
+    row = sum(math.prod(shape) * (1 if dtype == "uint8" else 8) for shape, dtype in experiment.info.columns.values())
+    with torch.device("meta"):
+        model = experiment.recipe.model.build(experiment.info)
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+    total = 0
+    for spec in experiment.specs():
+        seeds = is_missing(spec)
+        if isinstance(spec, FitSpec):
+            total += seeds * weights
+        elif isinstance(spec, SampleSpec):
+            total += seeds * spec.rows * row
+        elif isinstance(spec, DataSpec):
+            total += seeds * (experiment.info.pool + experiment.info.held_out) * row
+    return total

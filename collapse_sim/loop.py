@@ -1,0 +1,53 @@
+"""The generation loop: fit, sample, score, journal; generation by generation over all arms and seeds."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from collapse_sim.engine.build import builder
+from collapse_sim.engine.score import read_scores
+from collapse_sim.engine.work import Work
+from collapse_sim.events import GenerationFinished, Scored
+from collapse_sim.experiment import Experiment, Line
+from collapse_sim.pictures import draw_pictures
+from collapse_sim.specs import Spec
+from collapse_sim.store.runfolder import RunFolder
+from collapse_sim.store.store import Want
+
+
+def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Counter[str]:
+    """Make what is missing of the experiment, in the order that shares most. Returns artefacts made and reused."""
+    recipe, lines, seeds = experiment.recipe, experiment.lines, experiment.recipe.seeds
+    names = tuple(line.arm.name for line in lines)
+    build = builder(work)
+    total: Counter[str] = Counter()
+
+    def make(specs: Callable[[Line], Iterable[Spec]]) -> Counter[str]:
+        wants = [Want(spec, seeds, (line.arm.name,)) for line in lines for spec in specs(line)]
+        return work.store.make_all(wants, build, work.emit)
+
+    for spec in experiment.shared:
+        total += work.store.make_all([Want(spec, seeds, names)], build, work.emit)
+    for k in range(recipe.generations + 1):
+        started = time.perf_counter()
+        counts = {
+            "fit": make(lambda line: [line.fits[k]]),  # noqa: B023
+            "samples": make(lambda line: [line.samples[k]]),  # noqa: B023
+            "features": make(lambda line: line.features[k]),  # noqa: B023
+            "scores": make(lambda line: line.scores[k].values()),  # noqa: B023
+        }
+        for line in lines:
+            values = {name: read_scores(work.store, spec, seeds) for name, spec in line.scores[k].items()}
+            run.record_scores(k, line.arm.name, seeds, values, line.fits[k].digest, line.samples[k].digest)
+            work.emit(Scored(k, line.arm.name, seeds, {name: tuple(v) for name, v in values.items()}))
+        pictures = draw_pictures(experiment, k, work.store, run.pictures)
+        made = {kind: count["made"] for kind, count in counts.items()}
+        reused = {kind: count["reused"] for kind, count in counts.items()}
+        wall_s = time.perf_counter() - started
+        run.record_generation(k, made, reused, wall_s)
+        work.emit(GenerationFinished(k, made, reused, wall_s, tuple(map(str, pictures))))
+        for count in counts.values():
+            total += count
+    return total

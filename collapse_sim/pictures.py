@@ -1,0 +1,53 @@
+"""What a generation looks like: pictures of a run, drawn from stored samples, for the kinds of data that have any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from collapse_sim.engine import load
+from collapse_sim.experiment import Experiment
+from collapse_sim.store.store import Store
+
+SHOWN = 64  # rows a grid
+CELL = 16  # rows in a cell of the arms x generations picture
+
+
+def draw_pictures(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
+    """Pictures of generation k and of all generations so far, for the first seed; [] for data without pictures."""
+    draw = DRAWERS.get(experiment.info.kind)
+    return draw(experiment, k, store, folder) if draw else []
+
+
+def _images(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
+    from collapse_sim.analysis.pictures import arms_by_generations, sample_grid
+
+    seed = experiment.recipe.seeds[0]
+    first = {
+        line.arm.name: {j: _first_rows(store, line.samples[j], seed) for j in range(k + 1)} for line in experiment.lines
+    }
+    paths = []
+    for number, (arm, generations) in enumerate(first.items()):
+        path = folder / f"{number:02d}-{_file_name(arm)}-generation-{k:03d}.png"
+        if not path.exists():
+            sample_grid(generations[k], path, columns=8)
+        paths.append(path)
+    overview = folder / "arms-by-generations.png"
+    _, real = load.columns(store, experiment.data, seed, "real")
+    cells = {arm: {j: images[:CELL] for j, images in generations.items()} for arm, generations in first.items()}
+    arms_by_generations(cells, real["image"][:CELL], overview)
+    return [*paths, overview]
+
+
+def _first_rows(store: Store, spec: load.SampleSpec, seed: int) -> np.ndarray:
+    _, found = load.columns(store, spec, seed, "samples")
+    return np.array(found["image"][:SHOWN])
+
+
+def _file_name(arm: str) -> str:
+    return "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in arm)
+
+
+DRAWERS: dict[str, Callable[[Experiment, int, Store, Path], list[Path]]] = {"images": _images}

@@ -1,0 +1,77 @@
+"""`run --dry-run`: what a run would do, generation by generation, and how much of it is there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from collapse_sim.experiment import Experiment, bytes_to_come, steps_of
+from collapse_sim.specs import Spec
+from collapse_sim.store.store import present
+from collapse_sim.strategies import REAL
+
+
+def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
+    """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to come."""
+    recipe = experiment.recipe
+
+    def missing(spec: Spec) -> int:
+        there = present(store, spec.digest)
+        return sum(seed not in there for seed in (recipe.seeds if spec.seeded else (-1,)))
+
+    specs = list(experiment.specs())
+    to_make = sum(map(missing, specs))
+    all_of = sum(len(recipe.seeds) if spec.seeded else 1 for spec in specs)
+    arms: dict[str, list[dict[str, Any]]] = {}
+    for line in experiment.lines:
+        arms[line.arm.name] = [
+            {
+                "generation": k,
+                "rows": line.plans[k].rows,
+                "steps": steps_of(experiment, line, k),
+                "sources": [
+                    {"from": "real" if source.generation == REAL else source.generation, "rows": source.rows}
+                    for source in line.plans[k].sources
+                ],
+                "teacher": line.fits[k].teacher.generation if line.fits[k].teacher else None,
+                "fits_to_make": missing(line.fits[k]),
+            }
+            for k in range(recipe.generations + 1)
+        ]
+    return {
+        "schema": 1,
+        "name": recipe.name,
+        "seeds": list(recipe.seeds),
+        "samples": experiment.counts.samples,
+        "artefacts": {"to_make": to_make, "reused": all_of - to_make},
+        "bytes_to_come": bytes_to_come(experiment, missing),
+        "arms": arms,
+    }
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """The same for people."""
+    artefacts, seeds = plan["artefacts"], plan["seeds"]
+    shown = ", ".join(map(str, seeds)) if len(seeds) <= 10 else f"{seeds[0]}..{seeds[-1]} ({len(seeds)})"
+    lines = [
+        f"{plan['name']}: seeds {shown}; {plan['samples']} samples a generation",
+        f"artefacts: {artefacts['to_make']} to make, {artefacts['reused']} there already; "
+        f"about {plan['bytes_to_come'] / 1e6:.1f} MB to write",
+    ]
+    for arm, generations in plan["arms"].items():
+        lines.append(f"\n{arm}")
+        lines.append(f"  {'generation':>10} {'rows':>9} {'updates':>9}  {'teacher':>7}  {'to fit':>6}  made from")
+        for entry in generations:
+            made_from = _sources(entry["sources"])
+            steps = "solved" if entry["steps"] is None else entry["steps"]
+            teacher = "-" if entry["teacher"] is None else entry["teacher"]
+            lines.append(
+                f"  {entry['generation']:>10} {entry['rows']:>9} {steps:>9}  {teacher!s:>7}  "
+                f"{entry['fits_to_make']:>6}  {made_from}"
+            )
+    return "\n".join(lines)
+
+
+def _sources(sources: list[dict[str, Any]]) -> str:
+    words = [f"{s['rows']} real" if s["from"] == "real" else f"{s['rows']} of {s['from']}" for s in sources]
+    return " + ".join(words if len(words) <= 4 else [*words[:2], "...", words[-1]])

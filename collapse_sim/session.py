@@ -1,0 +1,152 @@
+"""One sitting at a run: claim its directory, show it, run the loop, leave things so that the next sitting continues."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from collapse_sim.analysis.theory import curves
+from collapse_sim.cli.output import say
+from collapse_sim.engine.device import Machine
+from collapse_sim.engine.work import Stop, Work
+from collapse_sim.errors import InterruptedRunError, StoreError
+from collapse_sim.events import RunFinished, RunStarted
+from collapse_sim.experiment import Experiment, bytes_to_come
+from collapse_sim.loop import run_generations
+from collapse_sim.specs import Spec
+from collapse_sim.store.files import digest_of
+from collapse_sim.store.runfolder import RunFolder, registered
+from collapse_sim.store.store import Store
+from collapse_sim.ui.listeners import listeners
+
+SPARE_BYTES = 64 * 2**20  # room left for journals, pictures and checkpoints
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything a run needs beside its recipe."""
+
+    experiment: Experiment
+    machine: Machine
+    folder: Path
+    store_dir: Path
+    data_dir: Path
+    checkpoint_s: float = 60.0
+
+    def run(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> dict[str, Any]:
+        """Run to the end. Returns {"schema", "run", "name", "made", "reused", "wall_s"}.
+
+        Raises InterruptedRunError after a checkpoint, StoreError for a folder that is not writable, full, damaged or
+        another recipe's (RecipeError), DivergedError; what was finished is kept in every case.
+        """
+        recipe, stop = self.experiment.recipe, Stop()
+        started = time.perf_counter()
+        store = Store(self.store_dir, stop.check)
+        check_space(self.experiment, store)
+        run = RunFolder(self.folder)
+        run.claim(describe_run(self.experiment), self.store_dir)
+        references = {spec.digest: spec.seeds(recipe.seeds) for spec in self.experiment.specs()}
+        with (
+            registered(self.store_dir, self.folder, references),
+            listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json) as emit,
+            stop.on_signals(say),
+        ):
+            run.record_session(sys.argv, self.machine.describe(), self.machine.precision)
+            emit(self._started())
+            outcome: Literal["finished", "interrupted", "failed"] = "failed"
+            message = ""
+            try:
+                work = Work(store, self.machine, emit, self.data_dir, stop, self.checkpoint_s)
+                total = run_generations(self.experiment, run, work)
+                outcome = "finished"
+            except InterruptedRunError as interrupt:
+                outcome = "interrupted"
+                message = f"interrupted; everything finished is kept; to continue: {resume_command()}"
+                raise InterruptedRunError(message, interrupt.code - 128) from None
+            except KeyboardInterrupt:
+                outcome = "interrupted"
+                message = f"stopped at once, without a checkpoint; to continue: {resume_command()}"
+                raise InterruptedRunError(message) from None
+            except Exception as error:
+                message = str(error)
+                raise
+            finally:
+                emit(RunFinished(recipe.name, str(self.folder), time.perf_counter() - started, outcome, message))
+        return {
+            "schema": 1,
+            "run": str(self.folder),
+            "name": recipe.name,
+            "made": total["made"],
+            "reused": total["reused"],
+            "wall_s": round(time.perf_counter() - started, 3),
+        }
+
+    def _started(self) -> RunStarted:
+        recipe = self.experiment.recipe
+        return RunStarted(
+            name=recipe.name,
+            arms=tuple(arm.name for arm in recipe.arms),
+            seeds=recipe.seeds,
+            generations=recipe.generations,
+            metrics=tuple(recipe.metrics),
+            lower_is_better={n: None if m.better is None else m.better == "lower" for n, m in recipe.metrics.items()},
+            device=self.machine.describe(),
+            precision=self.machine.precision + ("+tf32" if self.machine.tf32 else ""),
+            run_dir=str(self.folder),
+            show=recipe.show,
+        )
+
+
+def describe_run(experiment: Experiment) -> dict[str, Any]:
+    """run.json of an experiment (store/rundir.py has the layout)."""
+    recipe = experiment.recipe
+    return {
+        "name": recipe.name,
+        "recipe": digest_of(recipe.document),
+        "generations": recipe.generations,
+        "seeds": list(recipe.seeds),
+        "arms": [arm.name for arm in recipe.arms],
+        "baseline": recipe.baseline,
+        "show": recipe.show,
+        "metrics": {n: {"better": m.better, "settings": m.describe()} for n, m in recipe.metrics.items()},
+        "claims": [claim.model_dump(mode="json") for claim in recipe.claims],
+        "reference": recipe.reference.model_dump(mode="json") if recipe.reference else None,
+        "theory": curves(recipe, experiment.counts, experiment.info),
+        "settings": dict(recipe.document),
+        "samples": experiment.counts.samples,
+    }
+
+
+def check_space(experiment: Experiment, store: Store) -> None:
+    """Raise StoreError before any work when the disk cannot hold what is still to be made."""
+
+    def missing(spec: Spec) -> int:
+        there = store.present(spec.digest)
+        return sum(seed not in there for seed in (experiment.recipe.seeds if spec.seeded else (-1,)))
+
+    needed = bytes_to_come(experiment, missing) + SPARE_BYTES
+    free = shutil.disk_usage(store.root).free
+    if needed > free:
+        raise StoreError(
+            f"{store.root}: the disk is too full: this run still writes about {_size(needed)}, {_size(free)} are free; "
+            "free some space (`collapse-sim cache gc` lists what no run refers to) or choose another disk with --out"
+        )
+
+
+def resume_command() -> str:
+    """The command line that continues this run."""
+    import shlex
+
+    return shlex.join(["collapse-sim", *sys.argv[1:]])
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

@@ -1,0 +1,203 @@
+"""One picture of a run's state, at any size: what the dashboard repeats, `watch` draws, and the README shows."""
+
+from __future__ import annotations
+
+import io
+import re
+import textwrap
+import time
+from pathlib import Path
+
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.text import Text
+
+from collapse_sim.ui import palette, words
+from collapse_sim.ui.estimate import seconds_left
+from collapse_sim.ui.grid import grid
+from collapse_sim.ui.state import Job, State
+from collapse_sim.ui.symbols import ASCII, UNICODE, Symbols
+
+KIND_WORDS = {
+    "data": "reading the data",
+    "fit": "fitting",
+    "samples": "drawing samples",
+    "features": "computing features",
+    "scores": "scoring",
+}
+
+
+def frame(state: State, width: int, height: int, remark: str = "", now: float | None = None) -> Frame:
+    """A Rich renderable of at most `width` columns and `height` lines. `remark` replaces the job under way."""
+    return Frame(state, width, height, remark, time.time() if now is None else now)
+
+
+def export_svg(state: State, path: Path, width: int = 100, height: int = 40, title: str = "") -> None:
+    """Write the frame as an SVG picture that needs no font from elsewhere."""
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console.print(frame(state, width, height, now=state.updated))
+    svg = console.export_svg(title=title or f"collapse-sim run {words.plain(state.name)}")
+    path.write_text(re.sub(r"\s*@font-face\s*\{[^}]*\}", "", svg), encoding="utf-8")
+
+
+class Frame:
+    """Drawn when it is printed, since only then the terminal's encoding is known."""
+
+    def __init__(self, state: State, width: int, height: int, remark: str, now: float) -> None:
+        self.state, self.width, self.height, self.remark, self.now = state, width, height, remark, now
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = min(self.width, options.max_width)
+        symbols = ASCII if options.ascii_only else UNICODE
+        lines = compose(self.state, width - 2, self.height, self.remark, self.now, symbols)
+        for i, line in enumerate(lines):
+            if i:
+                yield Segment.line()
+            line.truncate(width - 2)
+            if options.ascii_only:
+                line.plain = line.plain.encode("ascii", "replace").decode()
+            yield Segment(" ")
+            yield from line.render(console)
+        yield Segment.line()
+
+
+def compose(state: State, width: int, height: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
+    """The lines. What is not essential goes first when there is little height: legend, empty lines, notes, stages."""
+    head = _head(state, width, now, symbols)
+    body = _body(state, width, remark, now, symbols)
+    needed = len(head) + len(body)
+    table = len(state.cells) + 1 + bool(not state.cells)
+    spare = height - needed - table
+    gaps = max(min(spare, 2), 0)
+    legend = spare > gaps + 1
+    lines = head + [Text()] * (gaps > 0)
+    lines += grid(state, width, max(height - needed - gaps - legend, 2), symbols)
+    lines += [_legend(width, symbols)] * legend + [Text()] * (gaps > 1) + body
+    room = height - len(lines)
+    if state.notes and room > 1:
+        lines += [Text(), *_notes(state, width, min(room - 1, 12), symbols)]
+    return lines[:height]
+
+
+def _head(state: State, width: int, now: float, symbols: Symbols) -> list[Text]:
+    """Name and time; where it runs and what it takes."""
+    times = []
+    if state.wall_s is not None:
+        times.append(words.duration(state.wall_s))
+    elif state.started is not None:
+        times.append(words.duration(now - state.started))
+        left = seconds_left(state, now)
+        if left is not None:
+            times.append(f"about {words.about(left)} left")
+    facts = [state.device, state.precision, f"memory {words.size(state.memory_bytes)}" if state.memory_bytes else ""]
+    facts += [f"GPU {words.size(state.gpu_bytes)}" if state.gpu_bytes else ""]
+    facts += [words.rate(state.rows_per_s, "rows") if state.rows_per_s and state.outcome is None else ""]
+    between = f" {symbols.dot} "
+    first = _ends(Text(words.plain(state.name), style="bold"), Text(between.join(times)), width, symbols)
+    place = words.plain(state.run_dir)
+    second = _ends(Text(place, style="dim"), Text(between.join(f for f in facts if f), style="dim"), width, symbols)
+    return [first, second]
+
+
+def _ends(left: Text, right: Text, width: int, symbols: Symbols) -> Text:
+    """Two texts at the two ends of a line; the left one is cut if they don't fit."""
+    right.truncate(width)
+    room = width - cell_len(right.plain)
+    return Text.assemble((symbols.fit(left.plain, max(room - 2, 0)), left.style), "  " if room >= 2 else "", right)
+
+
+def _body(state: State, width: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
+    """How the run ended, or the stages of this generation and the job under way: always three lines while it runs."""
+    if remark or state.outcome is not None:
+        return _ended(state, width, remark, symbols)
+    job = state.job
+    if job is None:
+        doing = Text("getting ready" if not state.cells else "", style="dim")
+        if state.waiting:
+            kind = KIND_WORDS.get(state.waiting["kind"], state.waiting["kind"])
+            doing = Text(f"waiting for another process: {kind}, generation {state.waiting['generation']}")
+        return [_stages(state, symbols), doing, Text()]
+    parts = [words.arms([words.plain(arm) for arm in job.arms], len(state.arms))]
+    parts += [f"generation {job.generation}" if job.generation >= 0 else "", words.seeds(job.seeds, len(state.seeds))]
+    what = Text(KIND_WORDS.get(job.kind, job.kind), style=f"bold {palette.RUNNING}")
+    what.append("".join(f" {symbols.dot} {part}" for part in parts if part), style="default not bold")
+    loss = f"loss {words.value(job.loss)}" if job.loss is not None else ""
+    return [_stages(state, symbols), _ends(what, Text(loss), width, symbols), _bar(job, width, now, symbols)]
+
+
+def _stages(state: State, symbols: Symbols) -> Text:
+    """How many fits, samples and scores of this generation are done, over arms and seeds."""
+    if not state.cells:
+        return Text()
+    k, every = state.generation(), len(state.cells) * len(state.seeds)
+    done = [sum(column) for column in zip(*(state.stages(cells[k]) for cells in state.cells.values()), strict=True)]
+    line = Text(f"generation {k} of {state.generations}  ")
+    for name, number in zip(("fits", "samples", "scores"), done, strict=True):
+        line.append(f" {symbols.dot} " if name != "fits" else " ", style="dim")
+        line.append(f"{name} {words.count(number)}/{words.count(every)}", style="" if number < every else palette.DONE)
+    return line
+
+
+def _bar(job: Job, width: int, now: float, symbols: Symbols) -> Text:
+    """Progress, rate and time left of a job; only its age when it tells no progress."""
+    if not job.total:
+        return Text(f"since {words.duration(now - job.started)}", style="dim")
+    facts = [f"{job.fraction:4.0%}", f"{words.count(job.done)}/{words.count(job.total)} {job.unit}"]
+    if job.per_s:
+        facts.append(words.rate(job.per_s, job.unit))
+    if job.seconds_left is not None and job.done < job.total:
+        facts.append(f"{words.about(job.seconds_left)} left")
+    text = "  ".join(facts)
+    length = max(min(width - max(len(text), 46) - 2, 60), 0)
+    done = round(job.fraction * length)
+    line = Text(symbols.bar * done, style=palette.RUNNING)
+    line.append(symbols.bar_rest * (length - done), style="dim")
+    return line.append("  " * bool(length) + text)
+
+
+def _ended(state: State, width: int, remark: str, symbols: Symbols) -> list[Text]:
+    """The outcome and what to do next."""
+    lines = []
+    if state.outcome is not None:
+        made, reused = words.counts(state.made), words.counts(state.reused)
+        color = palette.DONE if state.outcome == "finished" else palette.WARNING
+        line = Text(state.outcome, style=f"bold {color}")
+        lines.append(
+            line.append(f" {symbols.dot} {words.count(made)} made, {words.count(reused)} found", "not bold default")
+        )
+    for text in (remark, state.message):
+        lines += [Text(part) for part in wrapped(text, width, 4, symbols)]
+    return lines
+
+
+def _notes(state: State, width: int, room: int, symbols: Symbols) -> list[Text]:
+    """The last notes, newest last, as many as there is room for."""
+    lines: list[Text] = []
+    for note in reversed(state.notes):
+        warning = note["level"] == "warning"
+        mark, style = (symbols.note, palette.WARNING) if warning else (symbols.dot, "dim")
+        block = [
+            Text.assemble((f"{mark if i == 0 else ' '} ", style), (part, "" if warning else "dim"))
+            for i, part in enumerate(wrapped(note["message"], width - 2, 3, symbols))
+        ]
+        if len(lines) + len(block) > room:
+            break
+        lines = block + lines
+    return lines
+
+
+def wrapped(text: str, width: int, most: int, symbols: Symbols) -> list[str]:
+    """A message in at most `most` lines of `width` columns, without control characters."""
+    lines = textwrap.wrap(words.plain(text), max(width, 1), break_on_hyphens=False)
+    if len(lines) > most:
+        lines[most - 1] = symbols.fit(" ".join(lines[most - 1 :]), width)
+    return lines[:most]
+
+
+def _legend(width: int, symbols: Symbols) -> Text:
+    line = Text()
+    for symbol, style, meaning in symbols.legend():
+        line.append("   " if line else "").append(symbol, style=style).append(f" {meaning}", style="dim")
+    line.truncate(width)
+    return line

@@ -1,0 +1,109 @@
+"""The table of a run: arms x generations as cells, a sparkline of the chosen metric and the latest values."""
+
+from __future__ import annotations
+
+import math
+
+from rich.text import Text
+
+from collapse_sim.ui import palette, words
+from collapse_sim.ui.layout import ROOMY_SLOT, WIDEST_SLOT, Layout, Scale, latest, series, title
+from collapse_sim.ui.state import State
+from collapse_sim.ui.symbols import Symbols
+
+VERBS = ("fit", "draw", "score")
+
+
+def grid(state: State, width: int, height: int, symbols: Symbols) -> list[Text]:
+    """A header and one line an arm, at most `height` lines of `width` columns; arms under way stay in sight."""
+    layout, scale = Layout.of(state, width, symbols), Scale.of(state)
+    arms = list(state.cells)
+    room = max(height - 1, 1)
+    if len(arms) > room:
+        room = max(room - 1, 1)  # one line says that there are more
+        k = state.generation()
+        busy = next((i for i, arm in enumerate(arms) if state.covers(arm, k)), 0)
+        first = max(min(busy - room // 2, len(arms) - room), 0)
+    else:
+        first = 0
+    lines = [_header(state, layout, scale, symbols)]
+    for i, arm in enumerate(arms[first : first + room], start=first):
+        lines.append(_row(state, arm, palette.color(i), layout, scale, symbols))
+    if len(arms) > room:
+        complete = sum(state.complete(cell) for cells in state.cells.values() for cell in cells)
+        every = len(arms) * (state.generations + 1)
+        lines.append(Text(f"{symbols.cut} {len(arms) - room} more arms; {complete} of {every} cells done", style="dim"))
+    return lines[:height]
+
+
+def _header(state: State, layout: Layout, scale: Scale, symbols: Symbols) -> Text:
+    """Numbers of the generations, names of the metrics."""
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 10**9) if s * layout.slot > len(str(layout.last)))
+    numbers = " " if layout.windowed else ""
+    for k in range(layout.first, layout.last + 1):
+        start = (k - layout.first) * layout.slot + layout.windowed
+        if k % step == 0 and start >= len(numbers):
+            numbers = numbers.ljust(start) + str(k)
+    line = Text(" " * (layout.name + 2), style="dim")
+    line.append(symbols.fit(numbers, layout.cells) + " ")
+    if state.show is not None:
+        name = title(state, state.show, symbols)
+        log = " log" if scale.log and layout.spark and len(name) + 4 <= layout.shown else ""
+        line.append(symbols.right(name + log, layout.shown))
+    for metric, columns in layout.others:
+        line.append(symbols.right(title(state, metric, symbols), columns))
+    return line
+
+
+def _row(state: State, arm: str, color: str, layout: Layout, scale: Scale, symbols: Symbols) -> Text:
+    line = Text()
+    line.append(symbols.fit(words.plain(arm), layout.name) + "  ", style=color)
+    if layout.windowed:
+        line.append(symbols.more_left if layout.first > 0 else " ", style="dim")
+    for k in range(layout.first, layout.last + 1):
+        text, style = _cell(state, arm, k, layout.slot, symbols)
+        line.append(symbols.fit(text, layout.slot), style=style)
+    if layout.windowed:
+        line.append(symbols.more_right if layout.last < state.generations else " ", style="dim")
+    line.append(" ")
+    if state.show is not None:
+        if layout.spark:
+            line.append(_sparkline(series(state, arm, state.show), layout.spark, scale, symbols), style=color)
+        line.append(symbols.right(latest(state, arm, state.show), layout.shown - layout.spark))
+    for metric, columns in layout.others:
+        line.append(symbols.right(latest(state, arm, metric), columns), style="dim")
+    return line
+
+
+def _cell(state: State, arm: str, k: int, slot: int, symbols: Symbols) -> tuple[str, str]:
+    """What stands for one arm at one generation, and its style."""
+    cell, every = state.cells[arm][k], len(state.seeds)
+    if state.complete(cell):
+        found = cell.reused and not cell.made
+        return (symbols.found, palette.FOUND) if found else (symbols.done, palette.DONE)
+    stages, running = state.stages(cell), state.covers(arm, k)
+    if not any(stages) and not running:
+        return symbols.todo, "dim"
+    part = min(int(sum(stages) / (3 * every) * len(symbols.part)), len(symbols.part) - 1)
+    symbol, style = (symbols.running, f"bold {palette.RUNNING}") if running else (symbols.part[part], palette.RUNNING)
+    if slot >= WIDEST_SLOT:
+        stage = next((i for i, done in enumerate(stages) if done < every), 2)
+        share = f"{stages[stage]}/{every}" if every < 10 else f"{100 * stages[stage] // every}%"
+        return f"{symbol} {VERBS[stage]} {share if every > 1 else ''}", style
+    if slot >= ROOMY_SLOT - 1:
+        return f"{symbol}{min(100 * sum(stages) // (3 * every), 99)}%", style
+    return symbol, style
+
+
+def _sparkline(values: list[float | None], width: int, scale: Scale, symbols: Symbols) -> str:
+    """One column a generation, or the last value of every stretch when there are more generations than columns."""
+    columns = []
+    for i in range(width):
+        start = i * len(values) // width
+        stretch = values[start : max((i + 1) * len(values) // width, start + 1)]
+        x = next((x for x in reversed(stretch) if x is not None), None)
+        if x is None:
+            columns.append(" ")
+        else:
+            columns.append(symbols.spark[scale.level(x, len(symbols.spark))] if math.isfinite(x) else symbols.bad)
+    return "".join(columns)

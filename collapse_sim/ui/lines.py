@@ -1,0 +1,79 @@
+"""Off a terminal: one line a generation, plain text, nothing that moves."""
+
+from __future__ import annotations
+
+from collapse_sim.cli.output import say
+from collapse_sim.events import Event, GenerationFinished, JobFinished, Note, RunFinished, RunStarted
+from collapse_sim.ui import words
+from collapse_sim.ui.layout import series
+from collapse_sim.ui.state import State
+
+
+class Lines:
+    """Says events on stderr. `verbose`: also a line a job; `quiet`: warnings only. `state` is already up to date."""
+
+    def __init__(self, state: State, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._state, self._quiet, self._verbose = state, quiet, verbose
+
+    def __call__(self, event: Event) -> None:
+        """Say one event, or nothing."""
+        kind = type(event)
+        if kind is JobFinished and not self._verbose:
+            return  # the bulk
+        if isinstance(event, Note):
+            if event.level == "warning" or not self._quiet:
+                say(note_line(event.message, event.level))
+        elif self._quiet:
+            return
+        elif isinstance(event, RunStarted):
+            say(start_line(self._state))
+        elif isinstance(event, GenerationFinished):
+            say(generation_line(self._state, event.generation))
+            for picture in event.pictures:
+                say(f"  picture: {words.plain(picture)}")
+        elif isinstance(event, RunFinished):
+            say(end_line(self._state))
+        elif isinstance(event, JobFinished):
+            say(job_line(self._state, event))
+
+
+def start_line(state: State) -> str:
+    """ "quickstart: 4 arms, 2 seeds, generations 0 to 5, on cpu (fp32), into runs/quickstart"."""
+    arms, seeds = words.plural(len(state.arms), "arm"), words.plural(len(state.seeds), "seed")
+    where = f"on {state.device} ({state.precision})" if state.precision else f"on {state.device}"
+    text = f"{state.name}: {arms}, {seeds}, generations 0 to {state.generations}, {where}, into {state.run_dir}"
+    return words.plain(text)
+
+
+def generation_line(state: State, k: int) -> str:
+    """ "generation 3/5: test_loss replace 0.1834, distill 0.1233; made 12, found 4; 21 s"."""
+    values = []
+    for arm in state.arms:
+        means = series(state, arm, state.show)
+        if k < len(means) and (mean := means[k]) is not None:
+            values.append(f"{arm} {words.value(mean)}")
+    facts = [f"{state.show} {', '.join(values)}"] if values else []
+    summary = state.finished.get(k)
+    if summary is not None:
+        made, found = words.counts(summary["made"]), words.counts(summary["reused"])
+        facts += [f"made {words.count(made)}, found {words.count(found)}", words.duration(summary["wall_s"])]
+    return words.plain(f"generation {k}/{state.generations}: {'; '.join(facts)}")
+
+
+def job_line(state: State, event: JobFinished) -> str:
+    """ "  fit, generation 3, replace, seed 1: 12 s"."""
+    parts = [event.kind, f"generation {event.generation}" if event.generation >= 0 else ""]
+    parts += [words.arms(event.arms, len(state.arms)), words.seeds(event.seeds, len(state.seeds))]
+    cost = "found" if event.reused else words.duration(event.wall_s)
+    return "  " + words.plain(f"{', '.join(part for part in parts if part)}: {cost}")
+
+
+def note_line(message: str, level: str) -> str:
+    """ "warning: ..." or "note: ..."."""
+    return f"{'warning' if level == 'warning' else 'note'}: {words.plain(message)}"
+
+
+def end_line(state: State) -> str:
+    """ "finished after 2 min 05 s: runs/quickstart"."""
+    after = f" after {words.duration(state.wall_s)}" if state.wall_s is not None else ""
+    return words.plain(f"{state.outcome}{after}: {state.message or state.run_dir}")

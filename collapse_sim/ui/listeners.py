@@ -1,0 +1,106 @@
+"""Who listens to a run: the dashboard on a terminal, lines elsewhere, the snapshot always. None can stop the run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+from collapse_sim.cli.output import is_terminal, say
+from collapse_sim.errors import InterruptedRunError
+from collapse_sim.events import Emit, Event, Note, RunFinished, RunStarted
+from collapse_sim.ui import process
+from collapse_sim.ui.dashboard import Dashboard
+from collapse_sim.ui.lines import Lines, note_line
+from collapse_sim.ui.snapshot import Snapshot
+from collapse_sim.ui.state import State
+
+MEASURE_S = 1.0
+Outcome = Literal["interrupted", "failed"]
+
+
+class Listeners:
+    """`with listeners(run_dir, ...) as emit:` gives the callable that takes a run's events.
+
+    The dashboard is drawn when stderr is a terminal that can be drawn on, unless `quiet`, `verbose` (a line a job,
+    which a dashboard would hide) or `json`; otherwise lines are said. An exception in a listener is told once.
+    """
+
+    def __init__(self, run_dir: Path, *, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
+        self.state = State()
+        self._lock = threading.Lock()
+        self._measured = 0.0
+        draw = is_terminal() and not (quiet or verbose or json)
+        self._dashboard = Dashboard(self._copy, self._failed) if draw else None
+        self._lines = None if draw else Lines(self.state, quiet=quiet, verbose=verbose)
+        self._snapshot = Snapshot(run_dir, self._json, self._failed)
+        self._started = False
+        self._said = False
+
+    def __enter__(self) -> Emit:
+        return self.emit
+
+    def emit(self, event: Event) -> None:
+        """Take in one event: microseconds, and never an exception."""
+        try:
+            with self._lock:
+                self.state.apply(event)
+            self._snapshot.stale = True
+            if self._dashboard is not None:
+                self._dashboard.stale = True
+            if self._lines is not None:
+                self._lines(event)
+            elif isinstance(event, Note) and not self._started:
+                say(note_line(event.message, event.level))  # the dashboard is not there yet, and may never be
+            if isinstance(event, RunStarted):
+                self._start()
+        except Exception as error:
+            self._failed(error)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if not self._started:
+            return
+        if self.state.outcome is None and error is not None:
+            outcome: Outcome = "interrupted" if isinstance(error, KeyboardInterrupt | InterruptedRunError) else "failed"
+            wall_s = time.time() - (self.state.started or time.time())
+            with self._lock:
+                self.state.apply(RunFinished(self.state.name, self.state.run_dir, wall_s, outcome, str(error)))
+        for listener in (self._dashboard, self._snapshot):
+            try:
+                if listener is not None:
+                    listener.stop()
+            except Exception as failure:
+                self._failed(failure)
+
+    def _start(self) -> None:
+        process.sign(self.state)
+        if not self._started:
+            self._started = True
+            self._snapshot.start()
+            if self._dashboard is not None:
+                self._dashboard.start()
+
+    def _json(self) -> dict[str, Any]:
+        """The state as it is now."""
+        with self._lock:
+            self.state.updated = time.time()
+            if time.monotonic() - self._measured > MEASURE_S:
+                self._measured = time.monotonic()
+                process.measure(self.state)
+            return self.state.to_json()
+
+    def _copy(self) -> State:
+        """For drawing in another thread, by the same way that `watch` gets it."""
+        return State.from_json(self._json())
+
+    def _failed(self, error: Exception) -> None:
+        if not self._said:
+            self._said = True
+            say(f"warning: showing the run failed, the run itself goes on: {error!r}")
+
+
+def listeners(run_dir: Path, *, quiet: bool = False, verbose: bool = False, json: bool = False) -> Listeners:
+    """The listeners of a run that lies in `run_dir`."""
+    return Listeners(run_dir, quiet=quiet, verbose=verbose, json=json)

@@ -1,0 +1,49 @@
+"""Which process writes a run's state, whether it is still there, and what it takes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from typing import Literal
+
+from collapse_sim.ui.state import State
+
+SILENT_S = 30.0  # a process on another machine that was not heard of for so long is taken to be gone
+
+
+def sign(state: State) -> None:
+    """Note this process as the writer."""
+    import psutil
+
+    state.pid, state.host = os.getpid(), socket.gethostname()
+    state.process_started = psutil.Process().create_time()
+
+
+def measure(state: State) -> None:
+    """Note the memory that this process takes, and that torch holds on the GPU if it uses one."""
+    import psutil
+
+    state.memory_bytes = psutil.Process().memory_info().rss
+    torch = sys.modules.get("torch")  # not imported for this
+    if torch is not None and torch.cuda.is_initialized():
+        state.gpu_bytes = torch.cuda.memory_reserved()
+
+
+def presence(state: State) -> Literal["here", "gone", "ended"]:
+    """Whether the writer is at work ("here"), has ended the run ("ended"), or vanished without a word ("gone")."""
+    if state.outcome is not None or state.pid is None:
+        return "ended"
+    if state.host != socket.gethostname():
+        return "here" if time.time() - (state.updated or 0.0) < SILENT_S else "gone"
+    import psutil
+
+    try:
+        process = psutil.Process(state.pid)
+        same = state.process_started is None or abs(process.create_time() - state.process_started) < 2.0
+        return "here" if same and process.status() != psutil.STATUS_ZOMBIE else "gone"
+    except psutil.AccessDenied:
+        return "here"
+    except psutil.NoSuchProcess:
+        return "gone"

@@ -1,0 +1,51 @@
+"""The run's state in RUN/live.json, for `watch` and `status` in another terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from collapse_sim.errors import StoreError
+from collapse_sim.store.files import write_atomic
+from collapse_sim.store.rundir import LIVE_FILE
+from collapse_sim.ui.ticker import Ticker
+
+PERIOD_S = 0.5
+HEARTBEAT_S = 5.0  # written even if nothing happened: on another machine that is the only sign of life
+
+
+class Snapshot:
+    """Writes the JSON that `read` gives when it is `stale`, at most twice a second, and at the end."""
+
+    def __init__(self, folder: Path, read: Callable[[], dict[str, Any]], on_error: Callable[[Exception], None]) -> None:
+        self.stale = True
+        self._path = folder / LIVE_FILE
+        self._read = read
+        self._written = 0.0
+        self._ticker = Ticker(self._tick, PERIOD_S, on_error)
+
+    def start(self) -> None:
+        """Write the first one."""
+        self.write()
+        self._ticker.start()
+
+    def stop(self) -> None:
+        """Write the last one."""
+        self._ticker.stop()
+        self.write()
+
+    def write(self) -> None:
+        """Replace live.json. A full disk or a missing folder costs the picture, not the run."""
+        self.stale = False
+        self._written = time.monotonic()
+        with contextlib.suppress(StoreError):
+            write_atomic(self._path, json.dumps(self._read(), allow_nan=False), durable=False)
+
+    def _tick(self) -> float:
+        if self.stale or time.monotonic() - self._written > HEARTBEAT_S:
+            self.write()
+        return 0.0

@@ -1,0 +1,126 @@
+"""Where a run stands, from its directory: run.json and the journal say what is done, live.json who is at it."""
+
+from __future__ import annotations
+
+import json
+import math
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from collapse_sim.store import journal
+from collapse_sim.store.rundir import JOURNAL_FILE, LIVE_FILE, RECIPE_FILE, read_run
+from collapse_sim.ui.process import presence
+from collapse_sim.ui.state import STAGES, Cell, State
+
+Word = Literal["running", "finished", "interrupted", "failed", "stopped", "unfinished", "not started"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run as its directory tells it. "stopped": its process vanished; "unfinished": it ended with cells to do."""
+
+    word: Word
+    state: State
+    command: str  # the command that continues it
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more unless someone runs it again."""
+        return self.word != "running"
+
+
+def standing(folder: Path) -> Standing:
+    """Read a run directory. Raises StoreError when it is none, is damaged, or of a newer schema."""
+    run = read_run(folder)
+    lines = journal.read(folder / JOURNAL_FILE)
+    state = recorded(folder, run, lines)
+    live = read_live(folder)
+    complete = all(state.complete(cell) for cells in state.cells.values() for cell in cells)
+    word: Word = "finished" if complete else "unfinished" if lines else "not started"
+    if live is not None:
+        at_it = presence(live)
+        absorb(state, live)
+        if at_it == "here":
+            word = "running"
+        elif not complete:
+            state.job = state.waiting = None
+            word = "stopped" if at_it == "gone" else _word(live.outcome)
+    return Standing(word, state, continuing(folder, lines))
+
+
+def _word(outcome: str | None) -> Word:
+    return "interrupted" if outcome == "interrupted" else "failed" if outcome == "failed" else "unfinished"
+
+
+def read_live(folder: Path) -> State | None:
+    """The state that the run's process wrote last; None when there is none that can be read."""
+    try:
+        return State.from_json(json.loads((folder / LIVE_FILE).read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        return None
+
+
+def recorded(folder: Path, run: dict[str, Any], lines: Iterable[dict[str, Any]]) -> State:
+    """What run.json and the journal say. A later line of the same arm, generation, seed and metric counts."""
+    metrics, last = list(run["metrics"]), int(run["generations"])
+    state = State(
+        name=run["name"],
+        run_dir=str(folder),
+        arms=list(run["arms"]),
+        seeds=list(run["seeds"]),
+        generations=last,
+        metrics=metrics,
+        lower_is_better={name: _LOWER.get(facts.get("better")) for name, facts in run["metrics"].items()},
+        show=run.get("show") or (metrics[0] if metrics else None),
+        cells={arm: [Cell() for _ in range(last + 1)] for arm in run["arms"]},
+    )
+    values: dict[tuple[str, int, str], dict[int, float]] = {}
+    for line in lines:
+        if line.get("event") == "generation":
+            state.finished[int(line["generation"])] = {name: line[name] for name in ("made", "reused", "wall_s")}
+        if line.get("event") != "scores" or line["arm"] not in state.cells or not 0 <= line["generation"] <= last:
+            continue
+        for metric, scores in line["metrics"].items():
+            values.setdefault((line["arm"], line["generation"], metric), {}).update(
+                zip(line["seeds"], (math.nan if x is None else float(x) for x in scores), strict=False)
+            )
+    for (arm, k, metric), by_seed in values.items():
+        series = state.scores.setdefault(arm, {}).setdefault(metric, [None] * (last + 1))
+        own = [x for seed, x in by_seed.items() if seed in state.seeds]
+        series[k] = sum(own) / len(own) if own else None
+    for arm, cells in state.cells.items():
+        for k, cell in enumerate(cells):
+            scored = [seed for seed in state.seeds if all(seed in values.get((arm, k, m), {}) for m in metrics)]
+            cell.fit = cell.samples = cell.scores = state.bits_of(scored) if scored else 0
+    return state
+
+
+_LOWER = {"lower": True, "higher": False}
+
+
+def absorb(state: State, live: State) -> None:
+    """Add to a recorded state what only the process knows: the job under way, cells in part, times, notes."""
+    for name in ("device", "precision", "started", "updated", "outcome", "message", "wall_s", "pid", "host", "mark"):
+        setattr(state, name, getattr(live, name))
+    for name in ("memory_bytes", "gpu_bytes", "rows_per_s", "job", "waiting", "made", "reused", "notes"):
+        setattr(state, name, getattr(live, name))
+    for arm, cells in live.cells.items():
+        for ours, theirs in zip(state.cells.get(arm, []), cells, strict=False):
+            for stage in STAGES[:2] if state.complete(ours) else STAGES:
+                done = [seed for i, seed in enumerate(live.seeds) if getattr(theirs, stage) >> i & 1]
+                setattr(ours, stage, getattr(ours, stage) | (state.bits_of(done) if done else 0))
+            ours.score_parts, ours.made, ours.reused = theirs.score_parts, theirs.made, theirs.reused
+            ours.work_s = theirs.work_s
+
+
+def continuing(folder: Path, lines: Iterable[dict[str, Any]]) -> str:
+    """The command that continues a run: the one that was given last, or one from the recipe that it keeps."""
+    commands = [line["command"] for line in lines if line.get("event") == "session" and line.get("command")]
+    if not commands:
+        return f"collapse-sim run {shlex.quote(str(folder / RECIPE_FILE))} --out {shlex.quote(str(folder))}"
+    program, *rest = [str(part) for part in commands[-1]]
+    program = "python -m collapse_sim" if program.endswith("__main__.py") else Path(program).name
+    return f"{program} {shlex.join(rest)}".strip()

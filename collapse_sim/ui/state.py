@@ -1,0 +1,321 @@
+"""Where a run stands: a plain reduction of its events, JSON-able, so that another terminal can draw the same."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from collapse_sim.events import (
+    Event,
+    GenerationFinished,
+    JobFinished,
+    JobProgress,
+    JobStarted,
+    Note,
+    RunFinished,
+    RunStarted,
+    Scored,
+    Waiting,
+)
+
+SCHEMA = 1
+KEPT_NOTES = 50
+STAGES = ("fit", "samples", "scores")
+
+
+@dataclass(slots=True)
+class Cell:
+    """One arm at one generation. `fit`, `samples`, `scores` are bit sets: bit i is set when seeds[i] is done."""
+
+    fit: int = 0
+    samples: int = 0
+    scores: int = 0
+    score_parts: int = 0  # scores made so far, one a metric and seed
+    made: int = 0  # artefacts made now, one a seed
+    reused: int = 0  # artefacts that were there
+    work_s: float = 0.0  # wall time spent on making this cell
+
+
+@dataclass(slots=True)
+class Job:
+    """An artefact being made."""
+
+    kind: str
+    digest: str
+    generation: int
+    arms: list[str]
+    seeds: list[int]
+    started: float  # time.time()
+    done: int = 0
+    total: int = 0  # 0: not known yet
+    unit: str = ""
+    loss: float | None = None
+    first_done: int = 0  # `done` and time of the first progress, which a rate is taken from
+    first_time: float = 0.0
+    last_time: float = 0.0
+
+    @property
+    def fraction(self) -> float:
+        """Of the job, 0 to 1."""
+        return min(self.done / self.total, 1.0) if self.total > 0 else 0.0
+
+    @property
+    def per_s(self) -> float | None:
+        """Units a second, over the job so far; None before two signs of progress."""
+        elapsed = self.last_time - self.first_time
+        return (self.done - self.first_done) / elapsed if elapsed > 0 and self.done > self.first_done else None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate so far."""
+        return (self.total - self.done) / self.per_s if self.per_s and self.total else None
+
+
+@dataclass
+class State:
+    """The reduction. `apply` costs microseconds; everything that can be derived is left to the drawers."""
+
+    name: str = ""
+    run_dir: str = ""
+    arms: list[str] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    generations: int = 0  # the last generation's number
+    metrics: list[str] = field(default_factory=list)
+    lower_is_better: dict[str, bool | None] = field(default_factory=dict)
+    show: str | None = None  # the metric to draw
+    device: str = ""
+    precision: str = ""
+    started: float | None = None  # time.time()
+    updated: float | None = None
+    outcome: str | None = None  # None while it runs
+    message: str = ""
+    wall_s: float | None = None  # of the whole run, once it has ended
+    pid: int | None = None  # the process that wrote this
+    host: str = ""
+    process_started: float | None = None  # tells a process from a later one of the same number
+    memory_bytes: int | None = None
+    gpu_bytes: int | None = None
+    rows_per_s: float | None = None
+    job: Job | None = None
+    waiting: dict[str, Any] | None = None  # {"kind", "digest", "generation"} that another process is making
+    made: dict[str, int] = field(default_factory=Counter)  # artefacts by kind, one a seed
+    reused: dict[str, int] = field(default_factory=Counter)
+    finished: dict[int, dict[str, Any]] = field(default_factory=dict)  # generation -> {"made", "reused", "wall_s"}
+    notes: list[dict[str, str]] = field(default_factory=list)  # {"message", "level"}, the last ones
+    scores: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)  # arm -> metric -> mean a generation
+    cells: dict[str, list[Cell]] = field(default_factory=dict)  # arm -> one a generation
+    mark: float = 0.0  # since when the time counts for the next artefact
+
+    def __post_init__(self) -> None:
+        self._bits = {seed: 1 << i for i, seed in enumerate(self.seeds)}
+        self.all_seeds = (1 << len(self.seeds)) - 1
+
+    # -- reduction ------------------------------------------------------------------------------------------------
+
+    def apply(self, event: Event, now: float | None = None) -> None:
+        """Take in one event. `now` is time.time() unless told."""
+        self.updated = time.time() if now is None else now
+        handler: Callable[[State, Any, float], None] = _HANDLERS[type(event)]
+        handler(self, event, self.updated)
+
+    def _run_started(self, event: RunStarted, now: float) -> None:
+        fresh = State(
+            name=event.name,
+            run_dir=event.run_dir,
+            arms=list(event.arms),
+            seeds=list(event.seeds),
+            generations=event.generations,
+            metrics=list(event.metrics),
+            lower_is_better=dict(event.lower_is_better),
+            show=event.show or (event.metrics[0] if event.metrics else None),
+            device=event.device,
+            precision=event.precision,
+            started=now,
+            updated=now,
+            notes=self.notes,  # what was said before the run began still holds
+            cells={arm: [Cell() for _ in range(event.generations + 1)] for arm in event.arms},
+            mark=now,
+        )
+        vars(self).update(vars(fresh))
+
+    def _job_started(self, event: JobStarted, now: float) -> None:
+        self.job = Job(event.kind, event.digest, event.generation, list(event.arms), list(event.seeds), now)
+        self.waiting = None
+
+    def _job_progress(self, event: JobProgress, now: float) -> None:
+        job = self.job
+        if job is None or job.digest != event.digest or job.seeds != list(event.seeds):
+            arms, seeds = list(event.arms), list(event.seeds)
+            self.job = job = Job(event.kind, event.digest, event.generation, arms, seeds, now)
+        if job.last_time == 0.0 or event.done < job.done:
+            job.first_done, job.first_time = event.done, now
+        job.done, job.total, job.unit, job.loss, job.last_time = event.done, event.total, event.unit, event.loss, now
+        if event.rows_per_s is not None:
+            self.rows_per_s = event.rows_per_s
+
+    def _job_finished(self, event: JobFinished, now: float) -> None:
+        kind, number = event.kind, len(event.seeds) or 1
+        tally = self.reused if event.reused else self.made
+        tally[kind] = tally.get(kind, 0) + number
+        work_s, self.mark = now - self.mark, now
+        if self.job is not None and self.job.digest == event.digest:
+            self.job = None
+        if self.waiting is not None and self.waiting["digest"] == event.digest:
+            self.waiting = None
+        if not 0 <= event.generation <= self.generations:
+            return  # real data, a network for features
+        bits = self.bits_of(event.seeds)
+        for arm in event.arms:
+            if arm not in self.cells:
+                continue
+            cell = self.cells[arm][event.generation]
+            if kind == "fit":
+                cell.fit |= bits
+            elif kind == "samples":
+                cell.samples |= bits
+            elif kind == "scores":
+                cell.score_parts += len(event.seeds) or len(self.seeds)
+            if event.reused:
+                cell.reused += number
+            else:
+                cell.made += number
+                cell.work_s += work_s
+
+    def _waiting(self, event: Waiting, now: float) -> None:
+        self.waiting = {"kind": event.kind, "digest": event.digest, "generation": event.generation}
+
+    def _scored(self, event: Scored, now: float) -> None:
+        if event.arm not in self.cells or not 0 <= event.generation <= self.generations:
+            return
+        self.cells[event.arm][event.generation].scores |= self.bits_of(event.seeds)
+        for metric, values in event.values.items():
+            series = self.scores.setdefault(event.arm, {}).setdefault(metric, [None] * (self.generations + 1))
+            series[event.generation] = sum(values) / len(values) if values else None
+
+    def _generation_finished(self, event: GenerationFinished, now: float) -> None:
+        self.finished[event.generation] = {
+            "made": dict(event.made),
+            "reused": dict(event.reused),
+            "wall_s": event.wall_s,
+        }
+
+    def _note(self, event: Note, now: float) -> None:
+        self.notes.append({"message": event.message, "level": event.level})
+        del self.notes[:-KEPT_NOTES]
+
+    def _run_finished(self, event: RunFinished, now: float) -> None:
+        self.outcome, self.message, self.wall_s = event.outcome, event.message, event.wall_s
+        self.job = self.waiting = None
+
+    # -- questions ------------------------------------------------------------------------------------------------
+
+    def bits_of(self, seeds: Sequence[int]) -> int:
+        """The bit set of some seeds; of () all: the artefact is the same for every seed."""
+        if len(seeds) == 1:
+            return self._bits.get(seeds[0], 0)
+        if not seeds or list(seeds) == self.seeds:
+            return self.all_seeds
+        bits = 0
+        for seed in seeds:
+            bits |= self._bits.get(seed, 0)
+        return bits
+
+    def stages(self, cell: Cell) -> tuple[int, int, int]:
+        """For how many seeds a cell's fit, samples and scores are done."""
+        every = len(self.seeds)
+        parts = min(cell.score_parts // max(len(self.metrics), 1), every)
+        scores = every if self.complete(cell) else max(cell.scores.bit_count(), parts)
+        return cell.fit.bit_count(), cell.samples.bit_count(), scores
+
+    def complete(self, cell: Cell) -> bool:
+        """A scored cell is a finished cell, for every seed."""
+        return cell.scores == self.all_seeds
+
+    def generation(self) -> int:
+        """The generation under way: the first that some arm has not finished; the last when all have."""
+        for k in range(self.generations + 1):
+            if any(not self.complete(cells[k]) for cells in self.cells.values()):
+                return k
+        return self.generations
+
+    def covers(self, arm: str, k: int) -> bool:
+        """Whether the job under way is part of this cell."""
+        return self.job is not None and self.job.generation == k and arm in self.job.arms
+
+    # -- JSON -----------------------------------------------------------------------------------------------------
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON: non-finite numbers as strings, bit sets as "all" or the seeds that are done."""
+        content = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "cells"}
+        content["schema"] = SCHEMA
+        content["job"] = asdict(self.job) if self.job else None
+        content["cells"] = {arm: [self._cell_json(cell) for cell in cells] for arm, cells in self.cells.items()}
+        spelt: dict[str, Any] = _spelt(content)
+        return spelt
+
+    def _cell_json(self, cell: Cell) -> dict[str, Any]:
+        content = {item.name: getattr(cell, item.name) for item in fields(cell)}
+        for stage in STAGES:
+            bits = content[stage]
+            content[stage] = "all" if bits == self.all_seeds else [s for s in self.seeds if bits & self._bits[s]]
+        return {name: entry for name, entry in content.items() if entry}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> State:
+        """The state that `to_json` spelt. Raises ValueError when it is something else, or of a newer schema."""
+        try:
+            if content["schema"] > SCHEMA:
+                raise ValueError(f"schema {content['schema']} is newer than {SCHEMA}: update collapse-sim")
+            known = {item.name for item in fields(cls)}
+            state = cls(**{name: entry for name, entry in content.items() if name in known and name != "cells"})
+            state.job = Job(**_numbers(content["job"], "loss")) if content["job"] else None
+            state.made, state.reused = Counter(content["made"]), Counter(content["reused"])
+            state.finished = {int(k): summary for k, summary in content["finished"].items()}
+            state.scores = {
+                arm: {metric: [None if x is None else float(x) for x in series] for metric, series in metrics.items()}
+                for arm, metrics in content["scores"].items()
+            }
+            state.cells = {arm: [state._cell(cell) for cell in cells] for arm, cells in content["cells"].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"not the state of a run: {error!r}") from error
+        return state
+
+    def _cell(self, content: dict[str, Any]) -> Cell:
+        bits = {
+            stage: self.all_seeds if seeds == "all" else self.bits_of(seeds) if seeds else 0
+            for stage in STAGES
+            if (seeds := content.get(stage, []))
+        }
+        return Cell(**{**content, **bits})
+
+
+def _spelt(entry: Any) -> Any:
+    """A copy in JSON's types, with non-finite floats as "nan", "inf", "-inf"."""
+    if isinstance(entry, float):
+        return entry if math.isfinite(entry) else str(entry)
+    if isinstance(entry, dict):
+        return {str(key): _spelt(item) for key, item in entry.items()}
+    if isinstance(entry, list | tuple):
+        return [_spelt(item) for item in entry]
+    return entry
+
+
+def _numbers(content: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {k: float(v) if k in names and v is not None else v for k, v in content.items()}
+
+
+_HANDLERS: dict[type, Callable[[State, Any, float], None]] = {
+    RunStarted: State._run_started,
+    JobStarted: State._job_started,
+    JobProgress: State._job_progress,
+    JobFinished: State._job_finished,
+    Waiting: State._waiting,
+    Scored: State._scored,
+    GenerationFinished: State._generation_finished,
+    Note: State._note,
+    RunFinished: State._run_finished,
+}

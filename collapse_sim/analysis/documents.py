@@ -1,0 +1,98 @@
+"""`compare --json` and `--csv`: the same figures for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from collapse_sim.analysis.intervals import Interval, interval, paired
+from collapse_sim.analysis.results import Results
+
+SCHEMA = 1
+CSV_COLUMNS = ("run", "arm", "metric", "generation", "seed", "value", "theory")
+
+
+def run_document(results: Results, metrics: Sequence[str], generations: Sequence[int] | None = None) -> dict[str, Any]:
+    """The figures of one run. `values` are in the order of `seeds`, null where a score is missing or not finite.
+
+    `generations` None: all that are scored.
+    """
+    arms: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for arm in results.arms:
+        arms[arm] = {}
+        for metric in metrics:
+            entries = arms[arm][metric] = []
+            for k in results.scored(metric, [arm]) if generations is None else generations:
+                scores = results.scores(arm, metric, k)
+                if scores:
+                    values = [_number(scores.get(seed)) for seed in results.seeds]
+                    entries.append({"generation": k, **_summary(interval(scores.values())), "values": values})
+    return {
+        "schema": SCHEMA,
+        "run": results.name,
+        "arms": arms,
+        "seeds": list(results.seeds),
+        "generations": results.generations,
+        "metrics": {metric: {"better": results.metrics[metric]} for metric in metrics},
+        "theory": {
+            arm: {metric: list(map(_number, curve)) for metric, curve in curves.items() if metric in metrics}
+            for arm, curves in results.theory.items()
+        },
+        "references": [
+            {"source": r.source, "metric": r.metric, "generation": r.generation, "values": dict(r.values)}
+            for r in results.references
+            if r.metric in metrics
+        ],
+    }
+
+
+def differences_document(
+    results: Results, metrics: Sequence[str], generations: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """Paired differences of every other arm to the baseline, with their 95 % intervals."""
+    baseline = results.baseline
+    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for arm in results.arms:
+        if arm == baseline:
+            continue
+        found[arm] = {}
+        for metric in metrics:
+            entries = found[arm][metric] = []
+            for k in results.scored(metric, [arm]) if generations is None else generations:
+                apart = paired(results.scores(arm, metric, k), results.scores(baseline, metric, k))
+                if apart is not None:
+                    entries.append({"generation": k, **_summary(apart)})
+    return {"baseline": baseline, "differences": found}
+
+
+def csv_text(runs: Mapping[str, Results], metrics: Sequence[str], generations: Sequence[int] | None = None) -> str:
+    """Tidy: one row a score, with the columns CSV_COLUMNS; an empty field where theory is silent."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for label, results in runs.items():
+        writer.writerows(_csv_rows(label, results, metrics, generations))
+    return out.getvalue()
+
+
+def _csv_rows(
+    label: str, results: Results, metrics: Sequence[str], generations: Sequence[int] | None
+) -> Iterable[tuple[Any, ...]]:
+    for arm in results.arms:
+        for metric in metrics:
+            for k in results.scored(metric, [arm]) if generations is None else generations:
+                theory = results.theory_at(arm, metric, k)
+                for seed, value in results.scores(arm, metric, k).items():
+                    yield label, arm, metric, k, seed, value, theory
+
+
+def _summary(found: Interval) -> dict[str, Any]:
+    return {"n": found.n, "mean": _number(found.mean), "low": _number(found.low), "high": _number(found.high)}
+
+
+def _number(value: float | None) -> float | None:
+    """JSON has no NaN and no infinity."""
+    return value if value is not None and math.isfinite(value) else None

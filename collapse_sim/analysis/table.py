@@ -1,0 +1,175 @@
+"""`compare` for people: each metric by arm and generation, and each arm against the baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from collapse_sim.analysis.intervals import Interval, interval, paired
+from collapse_sim.analysis.layout import Column, blocks
+from collapse_sim.analysis.numbers import aligned, figure, percent, with_half
+from collapse_sim.analysis.results import Better, Reference, Results
+from collapse_sim.ui.palette import DONE, WARNING
+
+MANY = 8  # more generations than this are thinned out
+_BEST, _FAINT = f"bold {DONE}", "dim"
+_ABSENT = "-"
+
+
+def by_generation(results: Results, metric: str, generations: Sequence[int], width: int | None) -> list[RenderableType]:
+    """Arms (rows) by generations (columns): means with intervals, the best marked, theory and published figures."""
+    rows: list[tuple[str, bool]] = []  # (arm, whether it is the arm's theory)
+    for arm in results.arms:
+        known = any(results.theory_at(arm, metric, k) is not None for k in generations)
+        rows += [(arm, False), (arm, True)] if known else [(arm, False)]
+    columns = []
+    for k in generations:
+        means = _intervals(results, metric, k)
+        texts = [_theory(results, arm, metric, k) if is_theory else _mean(means.get(arm)) for arm, is_theory in rows]
+        best = best_of(means, results.metrics[metric])
+        styles = [_FAINT if is_theory else _BEST if arm in best else "" for arm, is_theory in rows]
+        columns.append(_column(str(k), texts, styles, starred=bool(best)))
+        published = results.reference_at(metric, k)
+        if published is not None:
+            texts = ["" if is_theory else _published(published, arm) for arm, is_theory in rows]
+            columns.append(_column(f"published\nat {k}", texts))
+    names = [Text("  theory", _FAINT) if is_theory else Text(arm) for arm, is_theory in rows]
+    tables = blocks(Column("arm \\ generation", names), columns, width)
+    return [_title(results, metric, generations), *tables, *_sources(results, metric, generations)]
+
+
+def against_baseline(results: Results, metric: str, generation: int, width: int | None) -> list[RenderableType]:
+    """Each arm at one generation: mean, paired difference to the baseline, distance from theory, published figure."""
+    baseline, better = results.baseline, results.metrics[metric]
+    means = _intervals(results, metric, generation)
+    arms = [arm for arm in results.arms if arm in means]
+    base = results.scores(baseline, metric, generation)
+    apart = {arm: paired(results.scores(arm, metric, generation), base) for arm in arms if arm != baseline}
+    best = best_of(means, better)
+    columns = [
+        _column(
+            "mean", [_mean(means[arm]) for arm in arms], [_BEST * (arm in best) for arm in arms], starred=bool(best)
+        )
+    ]
+    if len({found.n for found in means.values()}) > 1:
+        columns.append(_column("seeds", [str(means[arm].n) for arm in arms]))
+    columns += [
+        _column(f"minus\n{baseline}", [_mean(apart.get(arm), signed=True) for arm in arms]),
+        _column("relative", [_relative(apart.get(arm), means.get(baseline)) for arm in arms]),
+        Column("reads", [_reading(arm == baseline, apart.get(arm), better) for arm in arms]),
+        *_theory_columns(results, metric, generation, means),
+    ]
+    published = results.reference_at(metric, generation)
+    if published is not None:
+        columns.append(_column("published", [_published(published, arm) for arm in arms]))
+        columns.append(_column("published\nrelative", [_published_relative(published, arm, baseline) for arm in arms]))
+    title = Text.assemble(
+        (metric, "bold"), f" at generation {generation}: paired differences to {baseline}, seed by seed"
+    )
+    tables = blocks(Column("arm", [Text(arm) for arm in arms]), columns, width)
+    return [title, *tables, *_sources(results, metric, [generation])]
+
+
+def readable(generations: Sequence[int]) -> list[int]:
+    """At most about MANY generations: all, or 0, 1, 2, 5, 10, 20, 50 ... and the last."""
+    if len(generations) <= MANY:
+        return list(generations)
+    round_numbers = {0} | {step * 10**power for step in (1, 2, 5) for power in range(7)}
+    return [k for k in generations if k in round_numbers or k == generations[-1]]
+
+
+def best_of(means: Mapping[str, Interval], better: Better) -> frozenset[str]:
+    """Arms with the best mean; none when there is no better direction, or nothing to choose between."""
+    finite = {arm: found.mean for arm, found in means.items() if math.isfinite(found.mean)}
+    if better is None or len(set(finite.values())) < 2:
+        return frozenset()
+    target = (min if better == "lower" else max)(finite.values())
+    return frozenset(arm for arm, mean in finite.items() if mean == target)
+
+
+def _intervals(results: Results, metric: str, generation: int) -> dict[str, Interval]:
+    scores = {arm: results.scores(arm, metric, generation) for arm in results.arms}
+    return {arm: interval(values.values()) for arm, values in scores.items() if values}
+
+
+def _title(results: Results, metric: str, generations: Sequence[int]) -> Text:
+    better = results.metrics[metric]
+    numbers = {found.n for k in generations for found in _intervals(results, metric, k).values()}
+    least, most = min(numbers), max(numbers)
+    over = "1 seed, so no interval" if most == 1 else f"{most} seeds ± 95 % interval"
+    over = over if least == most else f"{least} to {over}"
+    direction, star = ("", "") if better is None else (f" ({better} is better)", ", * best")
+    return Text.assemble((metric, "bold"), f"{direction}: mean over {over}{star}")
+
+
+def _sources(results: Results, metric: str, generations: Sequence[int]) -> list[Text]:
+    found = [published for k in generations if (published := results.reference_at(metric, k))]
+    return [Text(f"published: {published.source}", _FAINT) for published in found]
+
+
+def _column(
+    header: str, texts: Sequence[str | None], styles: Sequence[str] | None = None, *, starred: bool = False
+) -> Column:
+    """Figures aligned below each other, a dash where there is none; `starred`: those in the best's style get a star."""
+    figures = iter(aligned([text for text in texts if text is not None]))
+    cells = []
+    for text, style in zip(texts, styles or [""] * len(texts), strict=True):
+        shown = _ABSENT if text is None else next(figures)
+        star = "" if not starred else " *" if style == _BEST else "  "
+        cells.append(Text(shown + star, style or (_FAINT if text is None else "")))
+    return Column(header, cells)
+
+
+def _mean(found: Interval | None, *, signed: bool = False) -> str | None:
+    return None if found is None else with_half(found.mean, found.half, signed=signed)
+
+
+def _theory(results: Results, arm: str, metric: str, generation: int) -> str | None:
+    value = results.theory_at(arm, metric, generation)
+    return None if value is None else figure(value)
+
+
+def _published(reference: Reference, arm: str) -> str | None:
+    return figure(reference.values[arm]) if arm in reference.values else None
+
+
+def _published_relative(reference: Reference, arm: str, baseline: str) -> str | None:
+    value, base = reference.values.get(arm), reference.values.get(baseline)
+    return None if value is None or not base or arm == baseline else percent((value - base) / abs(base))
+
+
+def _relative(found: Interval | None, base: Interval | None) -> str | None:
+    if found is None or base is None or base.mean == 0 or not math.isfinite(found.mean):
+        return None
+    return percent(found.mean / abs(base.mean))
+
+
+def _theory_columns(results: Results, metric: str, generation: int, means: Mapping[str, Interval]) -> list[Column]:
+    """Theory's values and how many standard errors the means are away from them; nothing where theory is silent."""
+    if all(results.theory_at(arm, metric, generation) is None for arm in means):
+        return []
+    away: list[str | None] = []
+    for arm, found in means.items():
+        value = results.theory_at(arm, metric, generation)
+        away.append(None if value is None or not found.se else f"{(found.mean - value) / found.se:+.1f} se")
+    return [
+        _column("theory", [_theory(results, arm, metric, generation) for arm in means]),
+        _column("minus\ntheory", away),
+    ]
+
+
+def _reading(is_baseline: bool, found: Interval | None, better: Better) -> Text:
+    """What the interval of the difference says, in one word."""
+    if is_baseline:
+        return Text("baseline", _FAINT)
+    if found is None or found.low is None or found.high is None:
+        return Text(_ABSENT, _FAINT)
+    if found.low <= 0 <= found.high:
+        return Text("equal" if found.low == found.high else "unclear")
+    if better is None:
+        return Text("above" if found.low > 0 else "below")
+    good = (found.low > 0) == (better == "higher")
+    return Text("better", DONE) if good else Text("worse", WARNING)

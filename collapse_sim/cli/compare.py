@@ -1,0 +1,159 @@
+"""`collapse-sim compare`: the arms of one or more runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from collapse_sim.cli.output import data, document, say
+from collapse_sim.errors import RecipeError
+
+if TYPE_CHECKING:
+    from collapse_sim.analysis.results import Results
+
+
+def compare(
+    runs: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Run directories, or names of runs below ./runs.")
+    ],
+    metric: Annotated[list[str] | None, typer.Option("--metric", help="Only this metric (may be repeated).")] = None,
+    generation: Annotated[
+        str | None,
+        typer.Option(
+            "--generation", metavar="G|last|all", help="Only this generation. [default: all; tables thin out many]"
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None, typer.Option("--baseline", metavar="ARM", help="The arm that differences are taken to.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV row a score.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw curves with bands (.png, .pdf, .svg).")
+    ] = None,
+) -> None:
+    """Compare arms by generation: mean, 95 % interval over seeds, paired difference to a baseline."""
+    from dataclasses import replace
+
+    from collapse_sim.analysis.results import merge
+
+    if as_json and as_csv:
+        raise RecipeError("--json and --csv exclude each other: choose one")
+    found = _read(runs)
+    results = next(iter(found.values())) if len(found) == 1 else merge(found)
+    metrics = _chosen("--metric", metric or list(results.metrics), list(results.metrics), "the run measures")
+    if baseline is not None:
+        _chosen("--baseline", [baseline], list(results.arms), "the arms are")
+        results = replace(results, baseline=baseline)
+    chosen = _generations(generation, results, metrics)
+    if plot is not None:
+        _draw(results, metrics, plot)
+    if as_json:
+        _print_json(found, results, metrics, chosen)
+    elif as_csv:
+        from collapse_sim.analysis.documents import csv_text
+
+        data(csv_text(found, metrics, chosen))
+    else:
+        _print_tables(results, metrics, chosen, every=generation == "all")
+        _say_unfinished(found)
+
+
+def _read(runs: Sequence[str]) -> dict[str, Results]:
+    """Results by a label that is unique: the run's name, or the folder where two runs have one name."""
+    from collapse_sim.analysis.results import read_results
+    from collapse_sim.store.rundir import find_run
+
+    folders = list(dict.fromkeys(find_run(run) for run in runs))
+    read = [(folder, read_results(folder)) for folder in folders]
+    names = [results.name for _, results in read]
+    return {results.name if names.count(results.name) == 1 else str(folder): results for folder, results in read}
+
+
+def _chosen(option: str, wanted: Sequence[str], allowed: list[str], words: str) -> list[str]:
+    """`wanted` without repetition. Raises RecipeError with every name that is not allowed."""
+    from collapse_sim.registry import did_you_mean
+
+    problems = [
+        f"{option}: there is no {name!r}{did_you_mean(name, allowed)}; {words}: {', '.join(allowed)}"
+        for name in wanted
+        if name not in allowed
+    ]
+    if problems:
+        raise RecipeError(*problems)
+    return list(dict.fromkeys(wanted))
+
+
+def _generations(text: str | None, results: Results, metrics: Sequence[str]) -> list[int] | None:
+    """The generations asked for; None: all that are scored."""
+    if text in (None, "all"):
+        return None
+    scored = sorted({k for metric in metrics for k in results.scored(metric)})
+    if text == "last":
+        return scored[-1:]
+    if text is None or not text.isdecimal():
+        raise RecipeError(f"--generation: {text!r} is no generation; allowed: a number, 'last', 'all'")
+    if int(text) not in scored:
+        there = f"scored are: {', '.join(map(str, scored))}" if scored else "none is scored yet"
+        raise RecipeError(
+            f"--generation: generation {text} has no scores (the recipe ends at {results.generations}); {there}"
+        )
+    return [int(text)]
+
+
+def _print_json(
+    found: Mapping[str, Results], results: Results, metrics: Sequence[str], chosen: Sequence[int] | None
+) -> None:
+    from collapse_sim.analysis.documents import SCHEMA, differences_document, run_document
+
+    differences = differences_document(results, metrics, chosen)
+    if len(found) == 1:
+        document(run_document(results, metrics, chosen) | differences)
+        return
+    each = [run_document(run, [m for m in metrics if m in run.metrics], chosen) for run in found.values()]
+    document({"schema": SCHEMA, "runs": each, **differences})
+
+
+def _print_tables(results: Results, metrics: Sequence[str], chosen: Sequence[int] | None, *, every: bool) -> None:
+    from rich.console import RenderableType
+
+    from collapse_sim.analysis.table import against_baseline, by_generation, readable
+    from collapse_sim.analysis.terminal import rendered, stdout_width
+
+    width = stdout_width()
+    parts: list[RenderableType] = []
+    for metric in metrics:
+        scored = results.scored(metric)
+        if chosen is not None:
+            scored = [k for k in chosen if k in scored]
+        if not scored:
+            continue
+        if chosen is None:
+            shown = scored if every else readable(scored)
+            parts += [*by_generation(results, metric, shown, width)]
+            if len(shown) < len(scored):
+                parts.append(f"{len(shown)} of {len(scored)} generations are shown; all of them: --generation all")
+            parts.append("")
+        parts += [*against_baseline(results, metric, scored[-1], width), ""]
+    if parts:
+        data(rendered(parts, width))
+
+
+def _say_unfinished(found: Mapping[str, Results]) -> None:
+    for label, run in found.items():
+        reached = max((k for metric in run.metrics for k in run.scored(metric)), default=None)
+        if reached != run.generations:
+            so_far = "no scores yet" if reached is None else f"has reached generation {reached}"
+            say(f"{label}: {so_far}; the recipe goes to {run.generations}")
+
+
+def _draw(results: Results, metrics: Sequence[str], path: Path) -> None:
+    from collapse_sim.analysis.plots import SUFFIXES, plot
+
+    if path.suffix.lower() not in SUFFIXES:
+        raise RecipeError(f"--plot: {path}: the suffix says the format; allowed: {', '.join(SUFFIXES)}")
+    plot(results, [metric for metric in metrics if results.scored(metric)], path)
+    say(f"plot: {path}")

@@ -136,5 +136,5 @@ class Recipe:
     claims: tuple[Claim, ...] = ()
     reference: Reference | None = None
     description: str = ""
-    document: Mapping[str, Any] = field(default_factory=dict)  # the resolved recipe as plain JSON, for the run directory
+    document: Mapping[str, Any] = field(default_factory=dict)  # the resolved recipe as plain JSON; it loads as the same
     where: Callable[[str], str] = _nowhere  # "train.epochs" -> "recipes/x.yaml:12", for messages

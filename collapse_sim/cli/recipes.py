@@ -1,0 +1,119 @@
+"""`collapse-sim recipes ...`: look at, copy and check recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from collapse_sim.cli.columns import columns
+from collapse_sim.cli.output import data, document, say
+from collapse_sim.errors import RecipeError
+
+app = typer.Typer(help="Shipped recipes, and checking your own.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@app.command("list")
+def list_recipes(as_json: AsJson = False) -> None:
+    """The recipes that come with collapse-sim: name, what each needs, what it shows."""
+    from collapse_sim.recipe import shipped
+
+    found = [_summary(shipped.path(name)) for name in shipped.names()]
+    if as_json:
+        document(found)
+    else:
+        data(columns([[entry["name"], entry["needs"], entry["description"]] for entry in found]))
+
+
+@app.command()
+def show(name: Annotated[str, typer.Argument(help="A shipped recipe.")]) -> None:
+    """Print a shipped recipe."""
+    from collapse_sim.recipe import shipped
+
+    data(shipped.path(name).read_text(encoding="utf-8"))
+
+
+@app.command()
+def copy(
+    name: Annotated[str, typer.Argument(help="A shipped recipe.")],
+    dest: Annotated[Path, typer.Argument(help="A file, or a folder to put NAME.yaml into.")] = Path(),
+) -> None:
+    """Copy a shipped recipe, to change it."""
+    from collapse_sim.recipe import shipped
+
+    source = shipped.path(name)
+    target = dest / source.name if dest.is_dir() else dest
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(source.read_text(encoding="utf-8"))
+    except FileExistsError as error:
+        raise RecipeError(
+            f"{target}: is there already; name another file, as in `recipes copy {name} my.yaml`"
+        ) from error
+    except OSError as error:
+        raise RecipeError(f"{target}: cannot be written: {error.strerror}") from error
+    data(str(target))
+
+
+@app.command()
+def validate(
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Recipe files, or names of shipped recipes.")],
+    as_json: AsJson = False,
+) -> None:
+    """Check recipes as they are and at their smoke size; every problem with its file and line."""
+    results = [_check(file) for file in files]
+    wrong = [problem for result in results for problem in result["problems"]]
+    if as_json:
+        document(results)
+    else:
+        for result in results:
+            if result["ok"]:
+                data(f"{result['file']}: ok: {result['size']}")
+        for problem in wrong:
+            say(problem)
+    if wrong:
+        raise typer.Exit(RecipeError.exit_code)
+
+
+@app.command()
+def schema() -> None:
+    """Print a JSON Schema of recipes, for editors."""
+    from collapse_sim.recipe.json_schema import recipe_schema
+
+    document(recipe_schema())
+
+
+def _summary(file: Path) -> dict[str, Any]:
+    from collapse_sim.recipe import shipped
+    from collapse_sim.recipe.extends import read_recipe
+    from collapse_sim.recipe.problems import Problems
+
+    description = str(read_recipe(file, Problems()).get("description", "")).strip().partition("\n")[0]
+    return {"name": file.stem, "description": description, "needs": "", **shipped.header(file), "file": str(file)}
+
+
+def _check(file: str) -> dict[str, Any]:
+    """{file, ok, size, problems} of one recipe."""
+    from collapse_sim.recipe import shipped
+    from collapse_sim.recipe.extends import read_recipe
+    from collapse_sim.recipe.load import load
+    from collapse_sim.recipe.problems import Problems
+
+    problems: dict[str, None] = {}
+    size = ""
+    try:
+        sizes = (False, True) if "smoke" in read_recipe(shipped.find(file), Problems()) else (False,)
+    except RecipeError as error:
+        return {"file": file, "ok": False, "size": size, "problems": list(error.problems)}
+    for smoke in sizes:
+        try:
+            recipe = load(file, smoke=smoke)
+        except RecipeError as error:
+            problems |= dict.fromkeys(error.problems)
+        else:
+            if not smoke:
+                arms, seeds = len(recipe.arms), len(recipe.seeds)
+                size = f"{arms} arms x {seeds} seeds x {recipe.generations + 1} generations"
+    return {"file": file, "ok": not problems, "size": size, "problems": list(problems)}

@@ -1,0 +1,100 @@
+"""From checked parts to a Recipe, and to the plain document that reads back as the same Recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from collapse_sim.recipe.checks import Names
+from collapse_sim.recipe.components import value_name, written
+from collapse_sim.recipe.located import Block, mark_at, plain, split_path
+from collapse_sim.recipe.resolve import Parts
+from collapse_sim.recipe.schema import Claim, Recipe, Reference
+
+
+def assemble(tree: Block, parts: Parts) -> Recipe:
+    """The Recipe of parts without problems. Claims and references that name what is no longer there are left out."""
+    assert parts.data is not None
+    assert parts.model is not None
+    said = parts.plain
+    there = Names(parts.arms, parts.metrics, said["generations"])
+    seeds = said["seeds"]
+    recipe = Recipe(
+        name=said["name"],
+        description=said.get("description", ""),
+        data=parts.data,
+        model=parts.model,
+        train=parts.train,
+        sampling=parts.sampling,
+        generations=said["generations"],
+        samples=said.get("samples"),
+        seeds=tuple(range(seeds) if isinstance(seeds, int) else seeds),
+        arms=tuple(parts.arms.values()),
+        metrics=parts.metrics,
+        baseline=_if_in(said.get("baseline"), parts.arms),
+        show=_if_in(said.get("show"), parts.metrics),
+        claims=tuple(claim for _, claim in parts.claims if _claim_applies(claim, there)),
+        reference=_still_applying(parts.reference, there),
+        where=partial(_where, tree),
+    )
+    return replace(recipe, document=_document(tree, parts, recipe))
+
+
+def _where(tree: Block, path: str) -> str:
+    return str(mark_at(tree, split_path(tree, path)))
+
+
+def _document(tree: Block, parts: Parts, recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain JSON, every default written out, grids expanded."""
+    document: dict[str, Any] = {"name": recipe.name, "description": recipe.description}
+    document["data"] = written(tree["data"], parts.data)
+    document["model"] = written(tree["model"], parts.model)
+    if recipe.train is not None:
+        document["train"] = recipe.train.model_dump(mode="json")
+    document["sampling"] = recipe.sampling.model_dump(mode="json")
+    document |= {"samples": recipe.samples, "generations": recipe.generations, "seeds": list(recipe.seeds)}
+    document["arms"] = {}
+    for arm in recipe.arms:
+        line: dict[str, Any] = {"data": written(tree["arms"][arm.name]["data"], arm.strategy)}
+        if arm.teacher is not None:
+            line["teacher"] = arm.teacher.model_dump(mode="json")
+        document["arms"][arm.name] = line | {"init": arm.init}
+    document["metrics"] = []
+    for name, metric in recipe.metrics.items():
+        value = tree["metrics"][parts.metric_steps[name][1]]
+        entry = written(value, metric)
+        if name != value_name(value).rpartition(":")[2]:
+            entry["as"] = name
+        document["metrics"].append(entry)
+    document |= {"baseline": recipe.baseline, "show": recipe.show}
+    document["claims"] = [claim.model_dump(mode="json") for claim in recipe.claims]
+    document["reference"] = None if recipe.reference is None else recipe.reference.model_dump(mode="json")
+    return {key: plain(value) for key, value in document.items() if value is not None}
+
+
+def _if_in(name: str | None, names: Any) -> str | None:
+    return name if name in names else None
+
+
+def _claim_applies(claim: Claim, there: Names) -> bool:
+    """Whether all that a claim names is still there."""
+    from collapse_sim.analysis.claims import parse
+
+    expectation = parse(claim.expect)
+    generations = [*expectation.generations, claim.generation]
+    return (
+        claim.metric in there.metrics
+        and expectation.arms <= set(there.arms)
+        and all(generation <= there.generations for generation in generations if isinstance(generation, int))
+    )
+
+
+def _still_applying(reference: Reference | None, there: Names) -> Reference | None:
+    """The reference without the arms that are not there; None when nothing of it is left."""
+    if reference is None or reference.metric not in there.metrics:
+        return None
+    if isinstance(reference.generation, int) and reference.generation > there.generations:
+        return None
+    values = {arm: figure for arm, figure in reference.values.items() if arm in there.arms}
+    return reference.model_copy(update={"values": values}) if values else None

@@ -1,0 +1,124 @@
+"""What a recipe's parts must be to each other; all of it is checked before any data is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from collapse_sim.families.base import ClosedForm, ModelFamily
+from collapse_sim.recipe.components import Resolver, value_name
+from collapse_sim.recipe.located import Steps
+from collapse_sim.recipe.resolve import Parts
+from collapse_sim.recipe.schema import Arm, Claim, Reference
+from collapse_sim.registry import did_you_mean
+
+
+@dataclass(frozen=True)
+class Names:
+    """The arms, metrics and last generation that a claim, a baseline or a reference may name."""
+
+    arms: Collection[str]
+    metrics: Collection[str]
+    generations: int
+
+
+def check_components(resolver: Resolver, parts: Parts) -> None:
+    """Model and metrics fit the data; `train` is there exactly when it is used; teachers exist."""
+    kind = None if parts.data is None else parts.data.kind
+    data = value_name(resolver.root["data"]) if kind is not None else ""
+    if kind is not None and parts.model is not None and kind not in parts.model.kinds:
+        model = value_name(resolver.root["model"])
+        resolver.problem(
+            ("model",), f"{model!r} is for {_kinds(parts.model.kinds)}, but the data {data!r} is of {kind}"
+        )
+    for name, metric in parts.metrics.items():
+        if kind is not None and metric.kinds is not None and kind not in metric.kinds:
+            message = f"{name!r} is for {_kinds(metric.kinds)}, but the data {data!r} is of {kind}"
+            resolver.problem(parts.metric_steps[name], message)
+    if parts.model is None:
+        return
+    closed = isinstance(parts.model, ClosedForm)
+    model = value_name(resolver.root["model"])
+    if closed and resolver.root.get("train") is not None:
+        resolver.problem(
+            ("train",), f"{model!r} is solved in closed form, so there is nothing to train; remove `train`"
+        )
+    if not closed and resolver.root.get("train") is None:
+        resolver.problem(("train",), f"missing; {model!r} is trained: say for how long, as in `train: {{epochs: 10}}`")
+    for arm in parts.arms.values():
+        _check_arm(resolver, arm, parts.model, model, closed)
+
+
+def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, closed: bool) -> None:
+    steps: Steps = ("arms", arm.name)
+    if closed and arm.init == "previous":
+        message = f"{model!r} is solved in closed form, so weights to begin with change nothing; allowed: fresh"
+        resolver.problem((*steps, "init"), message)
+    teacher = arm.teacher
+    if teacher is None:
+        return
+    if teacher.generation not in (0, "previous"):
+        message = (
+            f"generation {teacher.generation} does not exist yet when generation 1 is fitted; allowed: 0, previous"
+            if int(teacher.generation) > 0
+            else f"found {teacher.generation}; allowed: 0, previous"
+        )
+        resolver.problem((*steps, "teacher", "generation"), message)
+    terms = list(family.terms)
+    offered = f"the terms of {model!r}: {', '.join(terms)}" if terms else f"none, {model!r} has no distillation terms"
+    for term in teacher.weights:
+        if term not in terms:
+            message = f"unknown term {term!r}{did_you_mean(term, terms)}; allowed: {offered}"
+            resolver.problem((*steps, "teacher", "weights", term), message)
+    if not teacher.weights:
+        resolver.problem((*steps, "teacher", "weights"), f"found no weights; allowed: {offered}")
+
+
+def _kinds(kinds: Collection[str]) -> str:
+    return f"data of {' or '.join(kinds)}"
+
+
+def check_names(resolver: Resolver, parts: Parts, known: Names) -> None:
+    """Baseline, show, claims and reference name what there is."""
+    for key, names, what in (("baseline", known.arms, "arm"), ("show", known.metrics, "metric")):
+        if key in parts.plain and parts.plain[key] not in names:
+            resolver.problem((key,), _unknown(what, parts.plain[key], names))
+    for steps, claim in parts.claims:
+        _check_claim(resolver, steps, claim, known)
+    if parts.reference is not None:
+        _check_place(resolver, ("reference",), parts.reference, known)
+        for arm in parts.reference.values:
+            if arm not in known.arms:
+                resolver.problem(("reference", "values", arm), _unknown("arm", arm, known.arms))
+
+
+def _check_claim(resolver: Resolver, steps: Steps, claim: Claim, known: Names) -> None:
+    from collapse_sim.analysis.claims import parse
+
+    _check_place(resolver, steps, claim, known)
+    try:
+        expectation = parse(claim.expect)
+    except ValueError as error:
+        resolver.problem((*steps, "expect"), str(error))
+        return
+    for arm in sorted(expectation.arms):
+        if arm not in known.arms:
+            resolver.problem((*steps, "expect"), _unknown("arm", arm, known.arms))
+    for generation in sorted(expectation.generations):
+        if generation > known.generations:
+            resolver.problem((*steps, "expect"), _no_generation(generation, known))
+
+
+def _check_place(resolver: Resolver, steps: Steps, said: Claim | Reference, known: Names) -> None:
+    if said.metric not in known.metrics:
+        resolver.problem((*steps, "metric"), _unknown("metric", said.metric, known.metrics))
+    if isinstance(said.generation, int) and not 0 <= said.generation <= known.generations:
+        resolver.problem((*steps, "generation"), _no_generation(said.generation, known))
+
+
+def _unknown(what: str, name: str, names: Collection[str]) -> str:
+    return f"unknown {what} {name!r}{did_you_mean(name, list(names))}; allowed: {', '.join(names)}"
+
+
+def _no_generation(generation: int, known: Names) -> str:
+    return f"there is no generation {generation}; allowed: 0 to {known.generations}"

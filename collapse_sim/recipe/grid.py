@@ -1,0 +1,125 @@
+"""An arm with a `grid:` becomes one arm for each of its points."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from collapse_sim.recipe.located import Block, Items, Mark, Steps, mark_at, split_path, whole
+from collapse_sim.recipe.merge import assign
+from collapse_sim.recipe.problems import Problems, found
+
+
+class Value(NamedTuple):
+    """One value of a grid key, and where it was written."""
+
+    value: Any
+    mark: Mark
+
+
+Point = dict[str, Value]  # grid key ("teacher.weights.output") -> its value
+
+
+def expand(arms: Block, problems: Problems) -> tuple[Block, dict[str, str]]:
+    """(all arms, grids expanded, in order; the name in the file of each).
+
+    A point is named "distill output=0.25 mean=1.0": the arm, then every key that varies in any part of the grid, by the
+    end of its path, with the point's value or else the arm's own.
+    """
+    result, origin = Block(arms.mark), dict[str, str]()
+    for name, arm in arms.items():
+        mark = arms.marks[name]
+        points = {name: arm}
+        if isinstance(arm, Block) and "grid" in arm:
+            points = _expand_arm(name, arm, problems)
+        for point_name, point in points.items():
+            if point_name in result:
+                at = f"arms.{name}"
+                problems.add(
+                    mark, at, f"a second arm {point_name!r} (the first is on line {result.marks[point_name].line})"
+                )
+                continue
+            result.put(point_name, point, mark)
+            origin[point_name] = name
+    return result, origin
+
+
+def _expand_arm(name: str, arm: Block, problems: Problems) -> dict[str, Block]:
+    base = arm.copy()
+    base.remove("grid")
+    parts = arm["grid"] if isinstance(arm["grid"], Items) else [arm["grid"]]
+    points: list[Point] = []
+    for index, part in enumerate(parts):
+        steps: Steps = ("grid", index) if isinstance(arm["grid"], Items) else ("grid",)
+        points += _product(part, steps, name, arm, problems)
+    keys = list(dict.fromkeys(key for point in points for key in point))
+    labels = dict(zip(keys, _labels(keys), strict=True))
+    result: dict[str, Block] = {}
+    seen: set[str] = set()
+    for point in points:
+        values = {key: point[key].value if key in point else _own(base, key) for key in keys}
+        identity = json.dumps({key: whole(value) for key, value in values.items()}, default=str)
+        if identity in seen:
+            continue
+        seen.add(identity)
+        made = base
+        for key, (value, mark) in point.items():
+            made = assign(made, key, value, mark, problems)
+        point_name = " ".join(
+            [name, *(f"{labels[key]}={_show(value)}" for key, value in values.items() if value != _NONE)]
+        )
+        if point_name in result:
+            problems.add(arm.marks["grid"], f"arms.{name}.grid", f"two points are both named {point_name!r}")
+        result[point_name] = made
+    return result
+
+
+def _product(part: Any, steps: Steps, name: str, arm: Block, problems: Problems) -> list[Point]:
+    """All combinations of one mapping of a grid."""
+    path = ".".join(["arms", name, *map(str, steps)])
+    mark = mark_at(arm, steps)
+    if not isinstance(part, Block) or not part:
+        allowed = (
+            "a mapping of paths to lists of values, as in {teacher.weights.output: [0.25, 0.5]}, or a list of such"
+        )
+        problems.add(mark, path, f"found {found(part)}; allowed: {allowed}")
+        return []
+    good = True
+    for key, values in part.items():
+        if not isinstance(values, Items) or not values:
+            good = False
+            problems.add(part.marks[key], f"{path}.{key}", f"found {found(values)}; allowed: a list of values")
+    if not good:
+        return []
+    columns = [[Value(value, at) for value, at in zip(part[key], part[key].marks, strict=True)] for key in part]
+    return [dict(zip(part, values, strict=True)) for values in itertools.product(*columns)]
+
+
+_NONE = object()  # the arm has no value of its own
+
+
+def _own(arm: Block, key: str) -> Any:
+    here: Any = arm
+    for step in split_path(arm, key):
+        if not isinstance(here, Block) or step not in here:
+            return _NONE
+        here = here[str(step)]
+    return here
+
+
+def _labels(keys: Sequence[str]) -> list[str]:
+    """The shortest ends of the paths that tell them apart."""
+    paths = [key.split(".") for key in keys]
+    for length in range(1, max(map(len, paths), default=0)):
+        labels = [".".join(path[-length:]) for path in paths]
+        if len(set(labels)) == len(labels):
+            return labels
+    return list(keys)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, Block) and "use" in value:
+        return str(value["use"])
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)

@@ -1,0 +1,65 @@
+"""The keys of a recipe as they are written, before components are looked up. What they come to is in schema.py."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Whole = Annotated[int, Field(ge=1)]
+
+
+class Layout(BaseModel):
+    """A whole recipe. The docstrings of the fields are the descriptions that editors show."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+    """Letters, digits and . _ + -; the run directory is called after it. Default: the file's name."""
+    description: str = ""
+    """What the experiment shows; the first line is in `recipes list`."""
+    data: Any
+    """The real data."""
+    model: Any
+    """The model family."""
+    train: Any = None
+    """How a model is fitted; families with a closed form take none."""
+    sampling: Any = None
+    """How samples are drawn."""
+    samples: Whole | None = None
+    """Rows each generation generates. Default: as many as generation 0 is fitted to."""
+    generations: Whole
+    """The last generation's number: generations 0, 1, ..., this."""
+    seeds: Whole | Annotated[list[int], Field(min_length=1)]
+    """A list of seeds, or how many (3 means 0, 1, 2)."""
+    arms: Annotated[dict[str, Any], Field(min_length=1)]
+    """The strategies under comparison, by name."""
+    metrics: Annotated[list[Any], Field(min_length=1)]
+    """What is measured of every generation."""
+    baseline: str | None = None
+    """The arm that differences are taken to. Default: the first."""
+    show: str | None = None
+    """The metric that the dashboard draws. Default: the first."""
+    claims: list[Any] = []
+    """Statements that `verify` decides."""
+    reference: Any = None
+    """Published figures that `compare` shows beside ours."""
+    extends: Any = None
+    """The recipe this one is laid over: a file beside it, or a shipped recipe's name."""
+    smoke: Any = None
+    """What `--smoke` changes: keys as here, or dotted paths such as train.epochs."""
+
+
+class ArmLayout(BaseModel):
+    """One arm, its grid expanded."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+    data: Any
+    """The strategy: what each generation is fitted to."""
+    teacher: Any = None
+    """Distillation from an earlier generation."""
+    init: Literal["fresh", "previous"] = "fresh"
+    """Where the weights of a fit begin: fresh, or at the previous generation's."""
+    grid: Any = None
+    """{path: [values]}, or a list of such: one arm for each combination."""

@@ -1,0 +1,137 @@
+"""From a file's name to a validated Recipe. All problems of a recipe are raised as one RecipeError."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from collapse_sim.recipe import shipped
+from collapse_sim.recipe.assemble import assemble
+from collapse_sim.recipe.checks import Names, check_components, check_names
+from collapse_sim.recipe.components import Resolver
+from collapse_sim.recipe.extends import read_recipe
+from collapse_sim.recipe.grid import expand
+from collapse_sim.recipe.located import Block, Items, Mark, whole
+from collapse_sim.recipe.merge import assign, assign_all
+from collapse_sim.recipe.problems import Problems, found
+from collapse_sim.recipe.resolve import Parts, metric_names, resolve, shown_name
+from collapse_sim.recipe.schema import Recipe
+from collapse_sim.recipe.yaml_lines import parse_value
+from collapse_sim.registry import did_you_mean
+
+
+def load(
+    reference: str | Path,
+    *,
+    overrides: Sequence[str] = (),
+    smoke: bool = False,
+    arms: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    generations: int | None = None,
+    metrics: Sequence[str] = (),
+) -> Recipe:
+    """Read, merge, expand, validate and check a recipe.
+
+    `reference` is a file or the name of a shipped recipe. `overrides` are "train.learning_rate=3e-4". `smoke` lays the
+    recipe's `smoke:` block over it. `arms` keeps only these (a grid's name stands for all its points), `seeds`,
+    `generations` and `metrics` are used instead of the recipe's own; a metric is one of the recipe's or any component.
+    Claims and references that name what was narrowed away are left out.
+
+    Raises RecipeError with every problem that was found, each "file:line: path: found; allowed".
+    """
+    problems = Problems()
+    tree = read_recipe(shipped.find(reference), problems)
+    whole = _names(tree)
+    tree = _override(tree, overrides, smoke, problems)
+    _narrow(tree, seeds, generations, metrics)
+    origin: dict[str, str] = {}
+    if isinstance(tree.get("arms"), Block):
+        expanded, origin = expand(tree["arms"], problems)
+        tree.put("arms", expanded, tree.marks["arms"])
+    resolver = Resolver(tree, origin, problems)
+    parts = resolve(resolver)
+    check_components(resolver, parts)
+    mine = _names(tree)
+    known = Names(
+        [*mine.arms, *(name for name in whole.arms if name not in mine.arms)],
+        sorted({*mine.metrics, *whole.metrics}),
+        max(mine.generations, whole.generations),
+    )
+    check_names(resolver, parts, known)
+    _check_seeds(resolver, parts)
+    chosen = _choose_arms(parts, arms, origin, problems)
+    problems.raise_any()
+    parts.arms = {name: parts.arms[name] for name in chosen}
+    return assemble(tree, parts)
+
+
+def _override(tree: Block, overrides: Sequence[str], smoke: bool, problems: Problems) -> Block:
+    """The tree with `smoke:` (if asked for) and `--set` laid over it."""
+    tree = tree.copy()
+    block, mark = tree.get("smoke"), tree.marks.get("smoke", tree.mark)
+    if "smoke" in tree:
+        tree.remove("smoke")
+        if not isinstance(block, Block):
+            problems.add(mark, "smoke", f"found {found(block)}; allowed: a mapping of what a smoke run changes")
+    elif smoke:
+        problems.add(mark, "", "this recipe has no `smoke:` block, so it cannot be run with --smoke")
+    if smoke and isinstance(block, Block):
+        tree = assign_all(tree, block, problems)
+    for text in overrides:
+        mark = Mark(f"--set {text}")
+        path, equals, value = text.partition("=")
+        if not equals or not path.strip() or not value.strip():
+            problems.add(mark, "", "allowed: path=value, as in --set train.learning_rate=3e-4 (null removes a key)")
+            continue
+        if path.split(".")[0].strip() in ("extends", "smoke"):
+            problems.add(mark, "", "extends and smoke are for files; write a recipe with `extends:` instead")
+            continue
+        tree = assign(tree, path.strip(), parse_value(value, mark, problems), mark, problems)
+    return tree
+
+
+def _narrow(tree: Block, seeds: Sequence[int], generations: int | None, metrics: Sequence[str]) -> None:
+    """Put what the command line names in the place of the recipe's own."""
+    if seeds:
+        tree.put("seeds", _items(seeds, Mark("--seed")), Mark("--seed"))
+    if generations is not None:
+        tree.put("generations", generations, Mark("--generations"))
+    if metrics:
+        own = tree.get("metrics")
+        by_name = {shown_name(value): value for value in own} if isinstance(own, Items) else {}
+        mark = Mark("--metric")
+        tree.put("metrics", _items([by_name.get(name, name) for name in metrics], mark), mark)
+
+
+def _items(values: Sequence[Any], mark: Mark) -> Items:
+    items = Items(mark)
+    for value in values:
+        items.add(value, mark)
+    return items
+
+
+def _names(tree: Block) -> Names:
+    """What claims may name in a tree that is not validated yet."""
+    arms = tree.get("arms")
+    names = list(expand(arms, Problems())[0]) if isinstance(arms, Block) else []
+    generations = whole(tree.get("generations"))
+    return Names(names, metric_names(tree), generations if isinstance(generations, int) else sys.maxsize)
+
+
+def _check_seeds(resolver: Resolver, parts: Parts) -> None:
+    seeds = parts.plain.get("seeds")
+    if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
+        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        resolver.problem(("seeds",), f"each seed once; found more than once: {', '.join(map(str, twice))}")
+
+
+def _choose_arms(parts: Parts, wanted: Sequence[str], origin: dict[str, str], problems: Problems) -> list[str]:
+    """The arms to run, in the recipe's order."""
+    for name in wanted:
+        allowed = [*dict.fromkeys([*origin, *origin.values()])]
+        if name not in allowed:
+            message = f"unknown arm {name!r}{did_you_mean(name, allowed)}; allowed: {', '.join(allowed)}"
+            problems.add(Mark("--arm"), "", message)
+    return [name for name in parts.arms if not wanted or name in wanted or origin[name] in wanted]

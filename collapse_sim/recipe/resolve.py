@@ -1,0 +1,114 @@
+"""From the merged tree of a recipe to a Recipe: every part validated, then checked against the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from collapse_sim.data.base import Data
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Metric
+from collapse_sim.recipe.components import Resolver, value_name
+from collapse_sim.recipe.layout import ArmLayout, Layout
+from collapse_sim.recipe.located import Block, Items, Steps, whole
+from collapse_sim.recipe.problems import found, validate
+from collapse_sim.recipe.schema import Arm, Claim, Reference, Sampling, Teacher, Train
+
+
+@dataclass
+class Parts:
+    """What could be made of a recipe; a part that is wrong is None or missing, and has its line among the problems."""
+
+    plain: Mapping[str, Any]  # the top-level scalars that are right, and `seeds`
+    data: Data | None = None
+    model: ModelFamily | None = None
+    train: Train | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    arms: dict[str, Arm] = field(default_factory=dict)
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    metric_steps: dict[str, Steps] = field(default_factory=dict)  # shown name -> where it is written
+    claims: list[tuple[Steps, Claim]] = field(default_factory=list)
+    reference: Reference | None = None
+
+
+def resolve(resolver: Resolver) -> Parts:
+    """Validate every part by itself."""
+    tree = resolver.root
+    _, complaints = validate(Layout, tree)
+    for steps, message in complaints:
+        resolver.problem(steps, message)
+    wrong = {steps[0] for steps, _ in complaints if steps}
+    good = {key: value for key, value in tree.items() if key not in wrong and value is not None}
+    scalars = ("name", "description", "generations", "samples", "seeds", "baseline", "show")
+    parts = Parts({key: _whole(good[key]) for key in scalars if key in good})
+    if "data" in tree:
+        parts.data = resolver.component("data", tree["data"], ("data",))
+    if "model" in tree:
+        parts.model = resolver.component("families", tree["model"], ("model",))
+    if "train" in good:
+        parts.train = resolver.model(Train, good["train"], ("train",))
+    if "sampling" in good:
+        parts.sampling = resolver.model(Sampling, good["sampling"], ("sampling",)) or parts.sampling
+    for name, value in good.get("arms", {}).items():
+        arm = _arm(resolver, name, value)
+        if arm is not None:
+            parts.arms[name] = arm
+    for index, value in enumerate(good.get("metrics", ())):
+        _add_metric(resolver, parts, value, ("metrics", index))
+    for index, value in enumerate(good.get("claims", ())):
+        claim = resolver.model(Claim, value, ("claims", index))
+        if claim is not None:
+            parts.claims.append((("claims", index), claim))
+    if "reference" in good:
+        parts.reference = resolver.model(Reference, good["reference"], ("reference",))
+    return parts
+
+
+def _whole(value: Any) -> Any:
+    return [whole(item) for item in value] if isinstance(value, list) else whole(value)
+
+
+def _arm(resolver: Resolver, name: str, value: Any) -> Arm | None:
+    steps: Steps = ("arms", name)
+    if not name.strip() or name != name.strip() or not name.isprintable() or any(sign in name for sign in '"/\\'):
+        resolver.problem(steps, f"{name!r} is no name for an arm; allowed: any text without quotes and slashes")
+    settings = resolver.model(ArmLayout, value, steps)
+    strategy = teacher = None
+    if isinstance(value, Block) and "data" in value:
+        strategy = resolver.component("strategies", value["data"], (*steps, "data"))
+    if isinstance(value, Block) and value.get("teacher") is not None:
+        teacher = resolver.model(Teacher, value["teacher"], (*steps, "teacher"))
+        if teacher is None:
+            return None
+    if settings is None or strategy is None:
+        return None
+    return Arm(name, strategy, teacher, settings.init)
+
+
+def _add_metric(resolver: Resolver, parts: Parts, value: Any, steps: Steps) -> None:
+    name = shown_name(value)
+    metric = resolver.component("metrics", value, steps)
+    if isinstance(value, Block) and not isinstance(value.get("as", ""), str):
+        resolver.problem((*steps, "as"), f"found {found(value['as'])}; allowed: text")
+    elif name in parts.metric_steps:
+        resolver.problem(steps, f"a second metric {name!r}; give one of them another name with `as:`")
+    elif name is not None:
+        parts.metric_steps[name] = steps
+        if metric is not None:
+            parts.metrics[name] = metric
+
+
+def shown_name(value: Any) -> str | None:
+    """The name a metric is shown under: `as`, or what it uses; of a package.module:Class the class's name."""
+    if isinstance(value, Block) and isinstance(value.get("as"), str):
+        return str(value["as"])
+    if isinstance(value, str) or (isinstance(value, Block) and isinstance(value.get("use"), str)):
+        return value_name(value).rpartition(":")[2]
+    return None
+
+
+def metric_names(tree: Block) -> set[str]:
+    """The names of all metrics of a recipe, right or wrong."""
+    metrics = tree.get("metrics")
+    return {name for name in map(shown_name, metrics if isinstance(metrics, Items) else ()) if name is not None}

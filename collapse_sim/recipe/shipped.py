@@ -1,0 +1,70 @@
+"""The recipes that come with the package, by name. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import collapse_sim
+from collapse_sim.errors import RecipeError
+from collapse_sim.registry import did_you_mean
+
+_FIELD = re.compile(r"#\s*([a-z]+):\s*(.*)")
+
+
+def folder() -> Path:
+    """Where shipped recipes lie: inside the package when installed, beside it in a source checkout."""
+    package = Path(collapse_sim.__file__).parent
+    inside = package / "recipes_shipped"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def names() -> list[str]:
+    """The names of all shipped recipes."""
+    return sorted(file.stem for file in folder().glob("*.yaml"))
+
+
+def path(name: str) -> Path:
+    """The file of a shipped recipe. Raises RecipeError with a suggestion when there is none of that name."""
+    if name not in names():
+        raise RecipeError(f"no shipped recipe {name!r}{did_you_mean(name, names())}; there are: {', '.join(names())}")
+    return folder() / f"{name}.yaml"
+
+
+def find(reference: str | Path) -> Path:
+    """The file that a command line means: a path, or else a shipped recipe's name. A file wins over a name."""
+    file = Path(reference)
+    if file.is_file():
+        return file
+    if file.is_dir():
+        raise RecipeError(f"{reference}: a folder; give one recipe file in it")
+    name = str(reference)
+    if name in names():
+        return path(name)
+    raise RecipeError(
+        f"{reference}: no such file, and no shipped recipe of that name{did_you_mean(file.stem, names())}; "
+        f"there are: {', '.join(names())}"
+    )
+
+
+def label(file: Path) -> str:
+    """How messages name a recipe file: relative to the current folder where it lies below it."""
+    here = Path.cwd()
+    absolute = file if file.is_absolute() else here / file
+    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(file)
+
+
+def header(file: Path) -> dict[str, str]:
+    """The fields of the comment that a shipped recipe begins with: command, runtime, needs, reference, shows."""
+    fields: dict[str, str] = {}
+    key = ""
+    for line in file.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        field = _FIELD.fullmatch(line)
+        if field:
+            key, text = field.groups()
+            fields[key] = text.strip()
+        elif key:
+            fields[key] = f"{fields[key]} {line.lstrip('#').strip()}".strip()
+    return fields

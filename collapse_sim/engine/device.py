@@ -47,7 +47,7 @@ class Machine:
 
     @contextlib.contextmanager
     def seeded(self, value: int) -> Iterator[None]:
-        """Within it torch's global generators (initial weights, dropout) start from `value`; after it they are as before."""
+        """Within it torch's global generators (initial weights, dropout) start from `value`, and are restored after."""
         devices = [self.device.index] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             self.reseed(value)

@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim import swa_utils
+from torch.optim.swa_utils import AveragedModel
 
 from collapse_sim.engine import load
 from collapse_sim.engine.checkpoint import Checkpoints
@@ -33,7 +34,8 @@ def fit(job: Job, folder: Path, work: Work) -> None:
     spec = job.spec
     assert isinstance(spec, FitSpec)
     if isinstance(spec.family, ClosedForm):
-        model, history = _solve(spec, spec.family, job.seeds, work), []
+        model = _solve(spec, spec.family, job.seeds, work)
+        history: list[dict[str, Any]] = []
     else:
         model, history = _optimise(job, spec, work)
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
@@ -81,9 +83,8 @@ def make_optimizer(train: Train, model: nn.Module) -> torch.optim.Optimizer:
     parameters, rate, decay = list(model.parameters()), train.learning_rate, train.weight_decay
     if train.optimizer == "sgd":
         return torch.optim.SGD(parameters, rate, momentum=train.momentum, weight_decay=decay)
-    kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[train.optimizer]
-    fused = all(parameter.dtype == torch.float32 for parameter in parameters)
-    return kind(parameters, rate, betas=train.betas, weight_decay=decay, fused=fused)
+    kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
+    return kind(parameters, rate, betas=train.betas, weight_decay=decay, fused=True)
 
 
 def backward(
@@ -112,9 +113,13 @@ def backward(
             terms = family.distillation(student, target, part)
             loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
         loss = loss / count
-        scaler.scale(loss).backward()
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
+
+
+def _ema(decay: float) -> Any:
+    return swa_utils.get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
 def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict[str, Any]]]:
@@ -132,7 +137,7 @@ def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict
         teacher = load.model(work.store, spec.teacher, job.seeds, machine) if spec.teacher else None
         optimizer = make_optimizer(train, model)
         scaler = machine.scaler()
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(train.ema)) if train.ema else None
+        average = AveragedModel(model, multi_avg_fn=_ema(train.ema)) if train.ema else None
         run = _Run(model, optimizer, scaler, average)
         checkpoints = Checkpoints(work.store.partial(job))
         checkpoints.restore(run, work.emit)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from collapse_sim.families.base import ClosedForm
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec, FitSpec, SampleSpec, Spec
 from collapse_sim.store.rowfile import RowFile
-from collapse_sim.store.store import Store
+from collapse_sim.store.store import Block, Store
 from collapse_sim.strategies import REAL, Source
 
 Split = Literal["real", "held_out", "samples"]
@@ -37,28 +38,25 @@ def columns(
 
 def stacked_columns(store: Store, spec: DataSpec | SampleSpec, seeds: Sequence[int], split: Split) -> dict[str, Tensor]:
     """All seeds' columns, (S, n, ...) each."""
-    pieces: list[dict[str, np.ndarray]] = []
-    position = 0
-    while position < len(seeds):
-        block = store.block(spec, seeds[position])
-        file = RowFile(block.file(f"{split}.safetensors"))
-        if not block.stacked:
-            pieces.append({name: column[None] for name, column in file.columns.items()})
-            position += 1
-            continue
-        start = block.seeds.index(seeds[position])
-        length = 1
-        while (
-            position + length < len(seeds)
-            and start + length < len(block.seeds)
-            and block.seeds[start + length] == seeds[position + length]
-        ):
-            length += 1
-        pieces.append({name: column[start : start + length] for name, column in file.columns.items()})
-        position += length
+    pieces = []
+    for block, part in runs(store, spec, seeds):
+        found = RowFile(block.file(f"{split}.safetensors")).columns
+        pieces.append({name: column[part] if block.stacked else column[None] for name, column in found.items()})
     if len(pieces) == 1:
         return {name: torch.from_numpy(column) for name, column in pieces[0].items()}
     return {name: torch.from_numpy(np.concatenate([piece[name] for piece in pieces])) for name in pieces[0]}
+
+
+def runs(store: Store, spec: Spec, seeds: Sequence[int]) -> Iterator[tuple[Block, slice]]:
+    """The blocks that hold `seeds`, in their order, with the slice of each block's ensemble axis."""
+    position = 0
+    while position < len(seeds):
+        block = store.block(spec, seeds[position])
+        start = block.seeds.index(seeds[position]) if block.stacked else 0
+        pairs = zip(block.seeds[start:], seeds[position:], strict=False) if block.stacked else ()
+        length = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) or 1
+        yield block, slice(start, start + length)
+        position += length
 
 
 def model(store: Store, spec: FitSpec, seeds: Sequence[int], machine: Machine) -> nn.Module:
@@ -71,16 +69,12 @@ def model(store: Store, spec: FitSpec, seeds: Sequence[int], machine: Machine) -
             built = family.build(info)
         built.load_state_dict(state)
         return machine.loaded(built)
-    files: dict[str, dict[str, Tensor]] = {}
-    states: list[dict[str, Tensor]] = []
-    for seed in seeds:
-        block = store.block(spec, seed)
-        if block.folder.name not in files:
-            files[block.folder.name] = load_file(block.file(MODEL_FILE))
-        slot = block.seeds.index(seed)
-        states.append({name: tensor[slot] for name, tensor in files[block.folder.name].items()})
-    built = family.build_ensemble(info, len(states))
-    built.load_state_dict({name: torch.stack([state[name] for state in states]) for name in states[0]})
+    states = [
+        {name: tensor[part] for name, tensor in load_file(block.file(MODEL_FILE)).items()}
+        for block, part in runs(store, spec, seeds)
+    ]
+    built = family.build_ensemble(info, len(seeds))
+    built.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
     return machine.loaded(built)
 
 

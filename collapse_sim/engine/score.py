@@ -102,7 +102,7 @@ def score(job: Job, folder: Path, work: Work) -> None:
 
 def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> list[float]:
     """Values in the order of `seeds`."""
-    values = {}
+    values: dict[int, float] = {}
     for block in {store.block(spec, seed).folder: store.block(spec, seed) for seed in seeds}.values():
         values.update(zip(block.seeds, map(float, json.loads(block.file(SCORES_FILE).read_text())), strict=True))
     return [values[seed] for seed in seeds]

@@ -96,7 +96,8 @@ class Store:
 
     def block(self, spec: Spec, seed: int) -> Block:
         """The verified artefact that holds `seed`. Raises StoreError when it is not there."""
-        found = self._known(spec.digest).get(seed if spec.seeded else -1)
+        wanted = seed if spec.seeded else -1
+        found = self._blocks.get(spec.digest, {}).get(wanted) or self._known(spec.digest).get(wanted)
         if found is None:
             raise StoreError(f"{self._folder(spec.digest)}: {spec.kind} of seed {seed} is missing")
         return found
@@ -142,7 +143,8 @@ class Store:
         for want in merge(wants):
             seeds = want.seeds if want.spec.seeded else (-1,)
             missing = self.missing(want.spec, want.seeds, emit)
-            found = tuple(seed for seed in seeds if seed not in missing)
+            absent = set(missing)
+            found = tuple(seed for seed in seeds if seed not in absent)
             if found:
                 counts["reused"] += len(found)
                 emit(_finished(Job(want.spec, want.spec.seeds(found), want.arms), True, 0.0))

@@ -112,5 +112,6 @@ def _open_images(path: Path) -> np.ndarray:
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape:
         channels_first = images.ndim == 4 and images.shape[1] in (1, 3)
         hint = ": channels come last, save array.transpose(0, 2, 3, 1)" if channels_first else ""
+        hint = ": it is empty" if 0 in images.shape else hint
         raise MissingError(f"{path}: {allowed}; {found}{hint}")
     return images

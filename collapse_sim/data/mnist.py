@@ -91,16 +91,17 @@ def _open(folder: Path, which: _Set) -> tuple[np.ndarray, ...]:
         labels = read_idx(labels_path, dimensions=1)
         arrays += [images, checked_labels(labels_path, labels, len(images), images_path.name, CLASSES)]
     if arrays[0].shape[1:] != arrays[2].shape[1:]:
-        sizes = [f"{path} has {array.shape[1]}x{array.shape[2]}" for path, array in zip(paths, arrays, strict=True)][
-            ::2
-        ]
-        raise MissingError(f"{which.name}: images of two sizes: {' and '.join(sizes)}")
+        (_, *train), (_, *held_out) = arrays[0].shape, arrays[2].shape
+        raise MissingError(
+            f"{paths[2]}: images of {held_out[0]}x{held_out[1]} pixels, but those of {paths[0].name} have "
+            f"{train[0]}x{train[1]}: one of them is of another set"
+        )
     other = _FASHION if which is _MNIST else _MNIST
     if tuple(arrays[1][: len(other.first_labels)]) == other.first_labels:
+        own_place = folder.absolute() / which.title / "raw"
         raise MissingError(
-            f"{which.name}: the files in {paths[1].parent} are those of {other.name} (both sets use the same "
-            f"file names): "
-            f"put {which.name}'s into {folder.absolute() / which.title / 'raw'}, or set `data: {{use: {other.name}}}`"
+            f"{which.name}: the files in {paths[1].parent} are those of {other.name}, which have the same names: "
+            f"put the files of {which.name} into {own_place}, or set `data: {{use: {other.name}}}`"
         )
     return tuple(arrays)
 

@@ -1,0 +1,92 @@
+"""Makes the tiny data files that the tests read. Every row is unique: its number is in its first two bytes."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+MNIST_FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+def tagged(rows: int, *shape: int, first: int = 0) -> np.ndarray:
+    """Random uint8 (rows, *shape) whose row i starts with the two bytes of first + i."""
+    images = np.random.default_rng(first + 1).integers(0, 256, (rows, *shape), np.uint8)
+    flat = images.reshape(rows, -1)
+    flat[:, 0], flat[:, 1] = np.divmod(np.arange(first, first + rows), 256)
+    return images
+
+
+def idx_bytes(array: np.ndarray, code: int = 0x08) -> bytes:
+    header = bytes([0, 0, code, array.ndim]) + b"".join(n.to_bytes(4, "big") for n in array.shape)
+    return header + array.tobytes()
+
+
+def write_mnist(folder: Path, *, train: int = 30, test: int = 12, zipped: bool = False, side: int = 28) -> None:
+    """The four IDX files, with the labels 3, 4, 5 ... 9, 0, 1, ..."""
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = (
+        tagged(train, side, side),
+        labels_of(train),
+        tagged(test, side, side, first=1000),
+        labels_of(test),
+    )
+    for name, array in zip(MNIST_FILES, arrays, strict=True):
+        content = idx_bytes(array)
+        if zipped:
+            (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+        else:
+            (folder / name).write_bytes(content)
+
+
+def labels_of(rows: int) -> np.ndarray:
+    return ((np.arange(rows) + 3) % 10).astype(np.uint8)
+
+
+def write_cifar_arrays(
+    folder: Path, images: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, array in (
+        ("train_images", images),
+        ("train_labels", labels),
+        ("test_images", test),
+        ("test_labels", test_labels),
+    ):
+        np.save(folder / f"{name}.npy", array)
+
+
+def write_cifar_binary(
+    folder: Path, images: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
+) -> None:
+    """The five training batches and the test batch; images are (n, 32, 32, 3)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    parts = zip(np.array_split(images, 5), np.array_split(labels, 5), strict=True)
+    for number, (part, part_labels) in enumerate(parts, 1):
+        (folder / f"data_batch_{number}.bin").write_bytes(_records(part, part_labels))
+    (folder / "test_batch.bin").write_bytes(_records(test, test_labels))
+
+
+def _records(images: np.ndarray, labels: np.ndarray) -> bytes:
+    planes = images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+    return np.concatenate([labels[:, None].astype(np.uint8), planes], axis=1).tobytes()
+
+
+def write_pictures(folder: Path, images: np.ndarray, suffix: str = ".png") -> list[Path]:
+    """One file a row, named 0000.png, 0001.png ..."""
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"{row:04}{suffix}" for row in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    return paths
+
+
+def row_bytes(images: np.ndarray) -> set[bytes]:
+    return {row.tobytes() for row in images}

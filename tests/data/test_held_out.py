@@ -1,0 +1,112 @@
+"""Held-out rows are never among the rows to train on, for every kind of data, and no row is lost or doubled."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from collapse_sim.data.base import FileData, Info
+from collapse_sim.data.cifar10 import CIFAR10
+from collapse_sim.data.digits import Digits
+from collapse_sim.data.gaussian import GaussianPoints
+from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.data.linear import LinearData
+from collapse_sim.data.mnist import MNIST, FashionMNIST
+from collapse_sim.randomness import Draws
+
+from .making import labels_of, row_bytes, tagged, write_cifar_arrays, write_cifar_binary, write_mnist, write_pictures
+
+
+def _mnist(folder: Path) -> FileData:
+    write_mnist(folder / "MNIST" / "raw")
+    return MNIST()
+
+
+def _fashion(folder: Path) -> FileData:
+    write_mnist(folder / "FashionMNIST" / "raw", zipped=True)
+    return FashionMNIST()
+
+
+def _cifar_arrays(folder: Path) -> FileData:
+    write_cifar_arrays(folder / "cifar10", *_cifar())
+    return CIFAR10()
+
+
+def _cifar_binary(folder: Path) -> FileData:
+    write_cifar_binary(folder / "cifar-10-batches-bin", *_cifar())
+    return CIFAR10()
+
+
+def _cifar() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    return tagged(30, 32, 32, 3), labels_of(30), tagged(12, 32, 32, 3, first=1000), labels_of(12)
+
+
+def _pictures(folder: Path) -> FileData:
+    write_pictures(folder / "pictures", tagged(42, 6, 6, 3))
+    return ImageFolder(path="pictures", held_out=12)
+
+
+def _array(folder: Path) -> FileData:
+    np.save(folder / "pictures.npy", tagged(42, 6, 6))
+    return ImageFolder(path="pictures.npy", held_out=12)
+
+
+@pytest.mark.parametrize("make", [_mnist, _fashion, _cifar_arrays, _cifar_binary, _pictures, _array])
+@pytest.mark.parametrize("cap", [None, 5])
+def test_file_data_is_split_without_overlap(make, cap, tmp_path: Path) -> None:
+    data = make(tmp_path).model_copy(update={"held_out_rows": cap})
+    info = data.inspect(tmp_path)
+    train, held_out = data.load(tmp_path)
+    train_rows, held_out_rows = row_bytes(train["image"]), row_bytes(held_out["image"])
+    assert len(train_rows) == info.pool == info.rows == 30
+    assert len(held_out_rows) == info.held_out == (cap or 12)
+    assert not train_rows & held_out_rows
+    _matches(info, train, info.pool)
+    _matches(info, held_out, info.held_out)
+
+
+def test_digits_are_split_without_overlap(tmp_path: Path) -> None:
+    """All 1,797 digits are different pictures, so that bytes tell rows apart; each is in exactly one part."""
+    from sklearn.datasets import load_digits
+
+    info = Digits().inspect(tmp_path)
+    train, held_out = Digits().load(tmp_path)
+    assert (info.rows, info.pool, info.held_out) == (1437, 1437, 360)
+    assert not row_bytes(train["image"]) & row_bytes(held_out["image"])
+    every = np.array([[round(v * 255 / 16) for v in row] for row in load_digits().data], np.uint8).reshape(-1, 1, 8, 8)
+    assert len(row_bytes(every)) == 1797
+    assert row_bytes(train["image"]) | row_bytes(held_out["image"]) == row_bytes(every)
+    _matches(info, train, 1437)
+    _matches(info, held_out, 360)
+
+
+@pytest.mark.parametrize("data", [GaussianPoints(dimensions=3), LinearData(dimensions=3)])
+def test_simulated_parts_are_drawn_apart(data) -> None:
+    """Real and held-out rows come from draws of two roles, as the engine asks for them."""
+    parts = [data.simulate(50, Draws((0,), role, 0, dtype=torch.float64))["x"].numpy() for role in ("real", "held_out")]
+    assert not row_bytes(parts[0]) & row_bytes(parts[1])
+
+
+@pytest.mark.parametrize("make", [_mnist, _cifar_arrays, _pictures])
+def test_rows_leaves_a_reserve(make, tmp_path: Path) -> None:
+    """`rows` lowers what generation 0 is fitted to; the rows themselves and the held-out ones stay the same."""
+    data = make(tmp_path)
+    fewer = data.model_copy(update={"rows": 7})
+    info = fewer.inspect(tmp_path)
+    assert (info.rows, info.pool, info.held_out) == (7, 30, 12)
+    for whole, part in zip(data.load(tmp_path), fewer.load(tmp_path), strict=True):
+        assert np.array_equal(whole["image"], part["image"])
+
+
+def _matches(info: Info, columns, rows: int) -> None:
+    """Columns are what `inspect` promised."""
+    assert set(columns) == set(info.columns)
+    for name, (shape, dtype) in info.columns.items():
+        assert columns[name].shape == (rows, *shape)
+        assert columns[name].dtype == dtype
+    if info.classes:
+        assert columns["label"].min() >= 0
+        assert columns["label"].max() < info.classes

@@ -1,0 +1,78 @@
+"""`size` and `fit`: the pixels are those of Pillow and torchvision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional as F
+
+from collapse_sim.data.digits import Digits
+from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.data.images import ImageSettings, image_columns
+from collapse_sim.data.mnist import MNIST
+
+from .making import tagged, write_mnist
+
+
+@pytest.mark.parametrize("size", [32, 14, 20])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_resize_is_pillows_and_torchvisions(size: int, channels: int) -> None:
+    images = tagged(5, 28, 28, channels)
+    ours = image_columns(ImageSettings(size=size), images)["image"]
+    assert ours.shape == (5, channels, size, size)
+    for image, result in zip(images, ours, strict=True):
+        picture = Image.fromarray(image[..., 0] if channels == 1 else image)
+        pillow = np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR)).reshape(size, size, channels)
+        assert np.array_equal(result, pillow.transpose(2, 0, 1))
+    tensor = torch.from_numpy(images).permute(0, 3, 1, 2)
+    theirs = F.resize(tensor, [size, size], InterpolationMode.BILINEAR, antialias=True).numpy()
+    assert np.abs(ours.astype(int) - theirs).max() <= 1
+
+
+def test_pad_is_centred_with_zeros() -> None:
+    images = tagged(3, 28, 28, 1)
+    padded = image_columns(ImageSettings(size=32, fit="pad"), images)["image"]
+    assert np.array_equal(padded[:, :, 2:30, 2:30], images.transpose(0, 3, 1, 2))
+    assert padded.sum() == images.sum()
+    odd = image_columns(ImageSettings(size=31, fit="pad"), images)["image"]  # one pixel before, two after
+    assert np.array_equal(odd[:, :, 1:29, 1:29], images.transpose(0, 3, 1, 2))
+
+
+def test_a_picture_that_is_not_square_keeps_its_proportions(tmp_path: Path) -> None:
+    """A circle stays a circle: the central square is resized."""
+    y, x = np.mgrid[:60, :100]
+    disc = (((x - 49.5) ** 2 + (y - 29.5) ** 2) < 20**2).astype(np.uint8) * 255
+    for name in ("a.png", "b.png"):
+        Image.fromarray(disc).save(tmp_path / name)
+    data = ImageFolder(path=".", size=30)
+    assert data.inspect(tmp_path).shape("image") == (1, 30, 30)
+    image = data.load(tmp_path)[0]["image"][0, 0] > 127
+    assert image.any(axis=0).sum() == image.any(axis=1).sum() == 20
+
+
+@pytest.mark.parametrize("fit", ["resize", "pad"])
+def test_mnist_at_32(fit: str, tmp_path: Path) -> None:
+    write_mnist(tmp_path / "mnist")
+    data = MNIST(size=32, fit=fit)
+    assert data.inspect(tmp_path).shape("image") == (1, 32, 32)
+    for part in data.load(tmp_path):
+        assert part["image"].shape[1:] == (1, 32, 32)
+        assert part["image"].flags.c_contiguous
+
+
+def test_size_does_not_change_which_rows_are_where(tmp_path: Path) -> None:
+    plain, padded = Digits().load(tmp_path), Digits(size=10, fit="pad").load(tmp_path)
+    for a, b in zip(plain, padded, strict=True):
+        assert np.array_equal(a["image"], b["image"][:, :, 1:9, 1:9])
+        assert np.array_equal(a["label"], b["label"])
+
+
+def test_more_rows_than_a_chunk() -> None:
+    images = tagged(2100, 4, 4, 1)
+    index = np.arange(2099, -1, -1)
+    assert np.array_equal(image_columns(ImageSettings(), images, index=index)["image"][:, 0], images[::-1, ..., 0])

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from collapse_sim.ui import palette, words
 from collapse_sim.ui.estimate import seconds_left
-from collapse_sim.ui.grid import grid
+from collapse_sim.ui.grid import grid, values
+from collapse_sim.ui.layout import Layout
 from collapse_sim.ui.state import Job, State
 from collapse_sim.ui.symbols import ASCII, UNICODE, Symbols
 
@@ -50,11 +51,12 @@ class Frame:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         width = min(self.width, options.max_width)
         symbols = ASCII if options.ascii_only else UNICODE
-        lines = compose(self.state, width - 2, self.height, self.remark, self.now, symbols)
+        width -= 1  # a margin at the left
+        lines = compose(self.state, width, self.height, self.remark, self.now, symbols)
         for i, line in enumerate(lines):
             if i:
                 yield Segment.line()
-            line.truncate(width - 2)
+            line.truncate(width)
             if options.ascii_only:
                 line.plain = line.plain.encode("ascii", "replace").decode()
             yield Segment(" ")
@@ -63,21 +65,28 @@ class Frame:
 
 
 def compose(state: State, width: int, height: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
-    """The lines. What is not essential goes first when there is little height: legend, empty lines, notes, stages."""
-    head = _head(state, width, now, symbols)
-    body = _body(state, width, remark, now, symbols)
-    needed = len(head) + len(body)
-    table = len(state.cells) + 1 + bool(not state.cells)
-    spare = height - needed - table
-    gaps = max(min(spare, 2), 0)
-    legend = spare > gaps + 1
-    lines = head + [Text()] * (gaps > 0)
-    lines += grid(state, width, max(height - needed - gaps - legend, 2), symbols)
-    lines += [_legend(width, symbols)] * legend + [Text()] * (gaps > 1) + body
-    room = height - len(lines)
-    if state.notes and room > 1:
-        lines += [Text(), *_notes(state, width, min(room - 1, 12), symbols)]
-    return lines[:height]
+    """The lines. With little height go first: table of values, legend, notes, empty lines, arms not under way."""
+    head, body = _head(state, width, now, symbols), _body(state, width, remark, now, symbols)
+    layout = Layout.of(state, width, symbols)
+    news, table = _notes(state, width, 12, symbols), values(state, layout, symbols)
+    spare = height - len(head) - len(body) - len(state.cells) - 1
+
+    def afford(lines: list[Text], keep: int = 0) -> list[Text]:
+        nonlocal spare
+        if not lines or spare < len(lines) + keep:
+            return []
+        spare -= len(lines)
+        return lines
+
+    above, below = afford([Text()]), afford([Text()])
+    keep = min(len(news) + 1, 4) if news else 0
+    plain = state.outcome == "finished" and not state.reused  # then every cell is simply done
+    legend = [] if plain else afford([Text(), _legend(width, symbols)], keep)
+    table = afford([Text(), *table], keep) if table else []
+    middle = grid(state, layout, len(state.cells) + 1 + min(spare, 0), symbols)
+    lines = head + above + middle + legend + table + below + body
+    room = height - len(lines) - 1
+    return (lines + ([Text(), *news[-room:]] if news and room > 0 else []))[:height]
 
 
 def _head(state: State, width: int, now: float, symbols: Symbols) -> list[Text]:
@@ -86,7 +95,7 @@ def _head(state: State, width: int, now: float, symbols: Symbols) -> list[Text]:
     if state.wall_s is not None:
         times.append(words.duration(state.wall_s))
     elif state.started is not None:
-        times.append(words.duration(now - state.started))
+        times.append(words.clock(now - state.started))
         left = seconds_left(state, now)
         if left is not None:
             times.append(f"about {words.about(left)} left")
@@ -104,7 +113,8 @@ def _ends(left: Text, right: Text, width: int, symbols: Symbols) -> Text:
     """Two texts at the two ends of a line; the left one is cut if they don't fit."""
     right.truncate(width)
     room = width - cell_len(right.plain)
-    return Text.assemble((symbols.fit(left.plain, max(room - 2, 0)), left.style), "  " if room >= 2 else "", right)
+    left.truncate(max(room - 2, 0), overflow="ellipsis" if symbols is UNICODE else "crop", pad=True)
+    return Text.assemble(left, "  " if room >= 2 else "", right)
 
 
 def _body(state: State, width: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
@@ -120,10 +130,10 @@ def _body(state: State, width: int, remark: str, now: float, symbols: Symbols) -
         return [_stages(state, symbols), doing, Text()]
     parts = [words.arms([words.plain(arm) for arm in job.arms], len(state.arms))]
     parts += [f"generation {job.generation}" if job.generation >= 0 else "", words.seeds(job.seeds, len(state.seeds))]
-    what = Text(KIND_WORDS.get(job.kind, job.kind), style=f"bold {palette.RUNNING}")
-    what.append("".join(f" {symbols.dot} {part}" for part in parts if part), style="default not bold")
-    loss = f"loss {words.value(job.loss)}" if job.loss is not None else ""
-    return [_stages(state, symbols), _ends(what, Text(loss), width, symbols), _bar(job, width, now, symbols)]
+    parts += [f"loss {words.value(job.loss)}" if job.loss is not None else ""]
+    what = Text.assemble((KIND_WORDS.get(job.kind, job.kind), f"bold {palette.RUNNING}"))
+    what.append("".join(f" {symbols.dot} {part}" for part in parts if part))
+    return [_stages(state, symbols), what, _bar(job, width, now, symbols)]
 
 
 def _stages(state: State, symbols: Symbols) -> Text:
@@ -151,7 +161,7 @@ def _bar(job: Job, width: int, now: float, symbols: Symbols) -> Text:
     text = "  ".join(facts)
     length = max(min(width - max(len(text), 46) - 2, 60), 0)
     done = round(job.fraction * length)
-    line = Text(symbols.bar * done, style=palette.RUNNING)
+    line = Text.assemble((symbols.bar * done, palette.RUNNING))
     line.append(symbols.bar_rest * (length - done), style="dim")
     return line.append("  " * bool(length) + text)
 
@@ -162,10 +172,8 @@ def _ended(state: State, width: int, remark: str, symbols: Symbols) -> list[Text
     if state.outcome is not None:
         made, reused = words.counts(state.made), words.counts(state.reused)
         color = palette.DONE if state.outcome == "finished" else palette.WARNING
-        line = Text(state.outcome, style=f"bold {color}")
-        lines.append(
-            line.append(f" {symbols.dot} {words.count(made)} made, {words.count(reused)} found", "not bold default")
-        )
+        line = Text.assemble((state.outcome, f"bold {color}"))
+        lines.append(line.append(f" {symbols.dot} {words.count(made)} made, {words.count(reused)} found in the store"))
     for text in (remark, state.message):
         lines += [Text(part) for part in wrapped(text, width, 4, symbols)]
     return lines

@@ -7,17 +7,16 @@ import math
 from rich.text import Text
 
 from collapse_sim.ui import palette, words
-from collapse_sim.ui.layout import ROOMY_SLOT, WIDEST_SLOT, Layout, Scale, latest, series, title
+from collapse_sim.ui.layout import LEAST_VALUE, WIDEST_SLOT, Layout, Scale, latest, series, title
 from collapse_sim.ui.state import State
 from collapse_sim.ui.symbols import Symbols
 
 VERBS = ("fit", "draw", "score")
 
 
-def grid(state: State, width: int, height: int, symbols: Symbols) -> list[Text]:
-    """A header and one line an arm, at most `height` lines of `width` columns; arms under way stay in sight."""
-    layout, scale = Layout.of(state, width, symbols), Scale.of(state)
-    arms = list(state.cells)
+def grid(state: State, layout: Layout, height: int, symbols: Symbols) -> list[Text]:
+    """A header and one line an arm, at most `height` lines; arms under way stay in sight."""
+    arms, scale = list(state.cells), Scale.of(state)
     room = max(height - 1, 1)
     if len(arms) > room:
         room = max(room - 1, 1)  # one line says that there are more
@@ -36,16 +35,28 @@ def grid(state: State, width: int, height: int, symbols: Symbols) -> list[Text]:
     return lines[:height]
 
 
+def values(state: State, layout: Layout, symbols: Symbols) -> list[Text]:
+    """The shown metric by arm and generation, below the cells' columns; [] when they are too narrow for that."""
+    texts = {arm: ["" if x is None else words.value(x) for x in series(state, arm, state.show)] for arm in state.cells}
+    widest = max([len(text) for row in texts.values() for text in row] + [LEAST_VALUE])
+    if not state.show or layout.windowed or widest >= layout.slot:
+        return []
+    lines = [Text.assemble((symbols.fit(title(state, state.show, symbols), layout.name) + "  ", "dim"))]
+    lines[0].append(_numbers(layout), style="dim")
+    for i, (arm, row) in enumerate(texts.items()):
+        name = (symbols.fit(words.plain(arm), layout.name) + "  ", palette.color(i))
+        line = Text.assemble(name)
+        for k in range(state.generations + 1):
+            text = row[k] if k < len(row) else ""
+            line.append((text or symbols.todo).ljust(layout.slot), style="" if text else "dim")
+        lines.append(line)
+    return lines
+
+
 def _header(state: State, layout: Layout, scale: Scale, symbols: Symbols) -> Text:
     """Numbers of the generations, names of the metrics."""
-    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 10**9) if s * layout.slot > len(str(layout.last)))
-    numbers = " " if layout.windowed else ""
-    for k in range(layout.first, layout.last + 1):
-        start = (k - layout.first) * layout.slot + layout.windowed
-        if k % step == 0 and start >= len(numbers):
-            numbers = numbers.ljust(start) + str(k)
     line = Text(" " * (layout.name + 2), style="dim")
-    line.append(symbols.fit(numbers, layout.cells) + " ")
+    line.append(_numbers(layout) + "  ")
     if state.show is not None:
         name = title(state, state.show, symbols)
         log = " log" if scale.log and layout.spark and len(name) + 4 <= layout.shown else ""
@@ -53,6 +64,17 @@ def _header(state: State, layout: Layout, scale: Scale, symbols: Symbols) -> Tex
     for metric, columns in layout.others:
         line.append(symbols.right(title(state, metric, symbols), columns))
     return line
+
+
+def _numbers(layout: Layout) -> str:
+    """The generations' numbers above their cells, as many as there is room for."""
+    step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 10**9) if s * layout.slot > len(str(layout.last)))
+    numbers = " " if layout.windowed else ""
+    for k in range(layout.first, layout.last + 1):
+        start = (k - layout.first) * layout.slot + layout.windowed
+        if k % step == 0 and start + len(str(k)) <= layout.cells:
+            numbers = numbers.ljust(start) + str(k)
+    return numbers.ljust(layout.cells)
 
 
 def _row(state: State, arm: str, color: str, layout: Layout, scale: Scale, symbols: Symbols) -> Text:
@@ -65,7 +87,7 @@ def _row(state: State, arm: str, color: str, layout: Layout, scale: Scale, symbo
         line.append(symbols.fit(text, layout.slot), style=style)
     if layout.windowed:
         line.append(symbols.more_right if layout.last < state.generations else " ", style="dim")
-    line.append(" ")
+    line.append("  ")
     if state.show is not None:
         if layout.spark:
             line.append(_sparkline(series(state, arm, state.show), layout.spark, scale, symbols), style=color)
@@ -90,7 +112,7 @@ def _cell(state: State, arm: str, k: int, slot: int, symbols: Symbols) -> tuple[
         stage = next((i for i, done in enumerate(stages) if done < every), 2)
         share = f"{stages[stage]}/{every}" if every < 10 else f"{100 * stages[stage] // every}%"
         return f"{symbol} {VERBS[stage]} {share if every > 1 else ''}", style
-    if slot >= ROOMY_SLOT - 1:
+    if slot >= LEAST_VALUE - 1:
         return f"{symbol}{min(100 * sum(stages) // (3 * every), 99)}%", style
     return symbol, style
 

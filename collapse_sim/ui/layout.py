@@ -11,9 +11,10 @@ from collapse_sim.ui import words
 from collapse_sim.ui.state import State
 from collapse_sim.ui.symbols import Symbols
 
-ROOMY_SLOT = 6  # room for "▸67%" and some air
-WIDEST_SLOT = 12  # room for "▸ score 2/3"
+ROOMY_SLOT = 8  # room for "▸67%", or a value, and some air
+WIDEST_SLOT = 13  # room for "▸ score 2/3" and some air
 LEAST_VALUE = 6
+LEAST_SPARK = 7  # columns of a sparkline that make room for cells, before it is cut no further
 
 
 def series(state: State, arm: str, metric: str | None) -> list[float | None]:
@@ -59,10 +60,12 @@ class Layout:
         name = min(name, max(width // 4, 6))
         spark = columns if columns <= 10 else max(min(columns, width // 6), 10)
         shown = _shown(state, spark, symbols, width)
-        room = width - name - 2 - 1 - shown
-        if room < min(columns, 10):  # too narrow for both: the cells stay
-            spark, shown = 0, _shown(state, 0, symbols, width)
-            room = width - name - 2 - 1 - shown
+        room = width - name - 2 - 2 - shown
+        if room < columns:  # the sparkline gives way to the cells
+            spark = spark - (columns - room) if spark - (columns - room) >= LEAST_SPARK else min(spark, LEAST_SPARK)
+            spark = 0 if width < 60 else spark
+            shown = _shown(state, spark, symbols, width)
+            room = width - name - 2 - 2 - shown
         if room < columns:
             window = max(room - 2, 1)
             first = max(min(state.generation() - window * 2 // 3, columns - window), 0)

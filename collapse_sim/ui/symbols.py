@@ -34,9 +34,9 @@ class Symbols:
         """(symbol, style, meaning) of the cells."""
         return [
             (self.done, palette.DONE, "done"),
-            (self.found, palette.FOUND, "found in the store"),
+            (self.found, palette.FOUND, "found"),
             (self.running, palette.RUNNING, "under way"),
-            (self.part, palette.RUNNING, "in part"),
+            (self.part[1], palette.RUNNING, "in part"),
             (self.todo, "dim", "to do"),
         ]
 

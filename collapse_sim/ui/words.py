@@ -27,6 +27,13 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24:02d} h"
 
 
+def clock(seconds: float) -> str:
+    """Time that runs: "0:05", "12:04", "2:05:10"."""
+    minutes, second = divmod(int(max(seconds, 0.0)), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
+
+
 def about(seconds: float) -> str:
     """A duration that is only estimated: "20 s", "3 min", "2 h 05 min"."""
     if seconds < 10:
@@ -42,11 +49,10 @@ def value(x: float) -> str:
     """A score with four significant digits: "0.1834", "12.35", "1.2e-05", "nan"."""
     if not math.isfinite(x):
         return str(x)
-    size = abs(x)
-    if size != 0 and not 1e-3 <= size < 99999.5:
+    power = int(f"{x:.3e}".partition("e")[2])  # of ten, after rounding
+    if x != 0 and not -3 <= power <= 4:
         return f"{x:.2e}"
-    digits = 3 if size == 0 else max(3 - math.floor(math.log10(size)), 0)
-    return f"{x:.{digits}f}"
+    return f"{x:.{max(3 - power, 0)}f}"
 
 
 def count(n: float) -> str:

@@ -29,6 +29,8 @@ from collapse_sim.ui.palette import color, linestyle, marker
 
 SUFFIXES = (".png", ".pdf", ".svg")
 _PANEL = (3.4, 2.5)  # inches
+_LETTER = 0.065  # inches, about, of an 8-point letter
+_LINE = 0.17  # inches, of a line of type
 _FEW = 25  # with more generations, markers stand at every few only
 _DECADES = 2.0  # positive values that span more are drawn on a logarithmic axis
 _STYLE: Any = {  # matplotlib's stubs want every key as a literal
@@ -69,8 +71,10 @@ def figure(results: Results, metrics: Sequence[str]) -> Figure:
         one_step = results.generations <= 1
         columns = min(2, max(1, len(metrics)))
         rows = max(1, math.ceil(len(metrics) / columns))
-        height = 0.7 + 0.17 * len(results.arms) if one_step else _PANEL[1]
-        drawing = Figure(figsize=(columns * _PANEL[0], rows * height), layout="constrained")
+        width, height = _PANEL
+        if one_step:  # names of arms stand to the left, one a line
+            width, height = max(width, 2.4 + max(map(len, results.arms)) * _LETTER), 0.8 + _LINE * len(results.arms)
+        drawing = Figure(figsize=(columns * width, rows * height), layout="constrained")
         FigureCanvasAgg(drawing)
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
@@ -79,7 +83,8 @@ def figure(results: Results, metrics: Sequence[str]) -> Figure:
         for axes in grid.flat[len(metrics) :]:
             axes.set_axis_off()
         if handles:
-            _legend(drawing, handles, columns)
+            ordered = {arm: handles[arm] for arm in results.arms if arm in handles} | handles
+            _legend(drawing, ordered)
         return drawing
 
 
@@ -108,14 +113,14 @@ def _curves(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) 
         high = [math.nan if each.high is None else each.high for each in found]
         if not all(map(math.isnan, low)):
             axes.fill_between(scored, low, high, color=color(i), alpha=0.2, linewidth=0)
-            handles.setdefault("95 % interval", Patch(color="#808080", alpha=0.3, linewidth=0))
+            handles.setdefault(f"95 % interval, {found[-1].n} seeds", Patch(color="#808080", alpha=0.3, linewidth=0))
     _theory_curves(axes, results, metric, handles)
     positive = [mean for mean in heights if mean > 0]
     if positive and len(positive) == len(heights) and math.log10(max(positive) / min(positive)) > _DECADES:
         axes.set_yscale("log")
     axes.set_title(_title(results, metric))
     axes.set_xlabel("generation")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
 
 
 def _theory_curves(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) -> None:
@@ -145,7 +150,7 @@ def _dots(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) ->
             (line, *_) = axes.errorbar(
                 found.mean / unit, row, xerr=bar, fmt="o", color=color(0), markersize=3.5, linewidth=1.0, capsize=2
             )
-            handles.setdefault("mean and 95 % interval of the paired difference", line)
+            handles.setdefault(f"mean, 95 % interval, {found.n} seeds", line)
         share = None if published is None else _published_percent(published, arm, results.baseline)
         if share is not None:
             (ring,) = axes.plot(share, row, "D", markersize=4, markerfacecolor="none", color=color(3))
@@ -154,7 +159,7 @@ def _dots(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) ->
     axes.set_yticks(range(len(results.arms)), results.arms)
     axes.set_ylim(len(results.arms) - 0.5, -0.5)
     axes.set_title(_title(results, metric))
-    axes.set_xlabel(f"difference to {results.baseline} at generation {generation}, %")
+    axes.set_xlabel(f"% difference to {results.baseline}\nat generation {generation}")
 
 
 def _published_percent(published: Reference, arm: str, baseline: str) -> float | None:
@@ -167,11 +172,21 @@ def _title(results: Results, metric: str) -> str:
     return metric if better is None else f"{metric} ({better} is better)"
 
 
-def _legend(drawing: Figure, handles: dict[str, Any], columns: int) -> None:
-    """Below the panels, in as many columns as there is room for the longest name."""
-    inches_a_column = 0.5 + 0.065 * max(map(len, handles))
-    fitting = max(1, int(columns * _PANEL[0] / inches_a_column))
-    drawing.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(fitting, len(handles)))
+def _legend(drawing: Figure, handles: dict[str, Any]) -> None:
+    """Below the panels, in as many columns as fit; the figure grows by its lines."""
+    width, height = drawing.get_size_inches()
+    names = list(handles)
+    columns = next((n for n in range(len(names), 1, -1) if _legend_width(names, n) <= width), 1)
+    lines = math.ceil(len(names) / columns)
+    drawing.set_size_inches(width, height + _LINE * lines)
+    even = math.ceil(len(names) / lines)  # 5 names in 2 lines: 2 + 2 + 1, not 2 + 1 + 1 + 1
+    drawing.legend(handles.values(), names, loc="outside lower center", ncols=even)
+
+
+def _legend_width(names: Sequence[str], columns: int) -> float:
+    """Inches, about, of a legend that is filled column by column."""
+    lines = math.ceil(len(names) / columns)
+    return sum(0.6 + _LETTER * max(map(len, names[i : i + lines])) for i in range(0, len(names), lines))
 
 
 def _metadata(name: str, suffix: str) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def _print(results: Results, decided: list[tuple[Claim, Verdict]], counts: dict[
         lines = [claim.expect, verdict.reason, verdict.definition, *(f"note: {caveat}" for caveat in verdict.caveats)]
         parts += [Padding(line, (0, 0, 0, 4)) for line in lines]
         parts.append("")
-    parts.append(f"{results.name}: " + ", ".join(f"{count} {status}" for status, count in counts.items()))
+    parts.append(f"{results.name}: " + ", ".join(f"{status} {count}" for status, count in counts.items()))
     data(rendered(parts, stdout_width()))
 
 

@@ -1,0 +1,97 @@
+"""Pictures of samples: a grid of one generation's, and all arms by generations with the same latents in every cell.
+
+Small images are enlarged by a whole factor without smoothing, so that a pixel of a picture is a pixel of a sample.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from collapse_sim.store.files import explained
+
+Images = NDArray[np.uint8]
+_Row = tuple[str, list[NDArray[np.uint8] | None]]  # label, a picture (h, w, 3) a column
+
+_SMALLEST = 40  # pixels that an image's shorter side gets at least
+_GAP = 2  # pixels between images of a grid
+_MARGIN = 12  # pixels around cells and labels
+_TYPE = 14  # pixels
+_BETWEEN = 200  # grey level of the gaps: neither the black nor the white that images often end in
+
+
+def sample_grid(images: Images, path: Path, columns: int) -> None:
+    """Write images, uint8 (n, C, H, W) with C 1 or 3, row by row in `columns` columns.
+
+    Raises ValueError for another shape or dtype, StoreError when the file cannot be written.
+    """
+    _save(Image.fromarray(_tiled(images, columns)), path)
+
+
+def arms_by_generations(images: Mapping[str, Mapping[int, Images]], real: Images, path: Path) -> None:
+    """Write one picture: a row an arm, a column a generation, each cell a small grid of that generation's samples.
+
+    `images[arm][generation]` and `real` are uint8 (n, C, H, W); within one image index the caller uses the same latents
+    everywhere. The top row shows real images, others in each column, as far as whole cells can be filled. A cell without
+    images stays empty. Raises ValueError when there is no image at all, StoreError when the file cannot be written.
+    """
+    generations = sorted({k for by_generation in images.values() for k in by_generation})
+    if not generations:
+        raise ValueError("no samples to draw")
+    count = len(next(cell for by_generation in images.values() for cell in by_generation.values()))
+    across = math.ceil(math.sqrt(count))
+    whole = [real[i * count : (i + 1) * count] for i in range(len(generations))]
+    rows: list[_Row] = [("real data", [_tiled(part, across) if len(part) == count else None for part in whole])]
+    for arm, by_generation in images.items():
+        rows.append((arm, [_tiled(by_generation[k], across) if k in by_generation else None for k in generations]))
+    _save(_sheet(rows, [f"generation {k}" for k in generations]), path)
+
+
+def _tiled(images: Images, columns: int) -> NDArray[np.uint8]:
+    """(n, C, H, W) -> one (h, w, 3) picture of the enlarged images with gaps between."""
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
+        raise ValueError(f"expected uint8 images of shape (n, 1 or 3, H, W), found {images.dtype} {images.shape}")
+    n, _, height, width = images.shape
+    columns = min(columns, n)
+    factor = max(1, math.ceil(_SMALLEST / min(height, width)))
+    big = np.broadcast_to(images, (n, 3, height, width)).repeat(factor, axis=2).repeat(factor, axis=3)
+    height, width = height * factor, width * factor
+    rows = math.ceil(n / columns)
+    canvas = np.full((rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3), _BETWEEN, dtype=np.uint8)
+    for i, image in enumerate(big.transpose(0, 2, 3, 1)):
+        top, left = i // columns * (height + _GAP), i % columns * (width + _GAP)
+        canvas[top : top + height, left : left + width] = image
+    return canvas
+
+
+def _sheet(rows: list[_Row], headings: list[str]) -> Image.Image:
+    """Rows of cells with their labels to the left; the headings stand below the first row, which they don't concern."""
+    font = ImageFont.load_default(_TYPE)
+    height, width, _ = next(picture.shape for _, cells in rows for picture in cells if picture is not None)
+    left = 2 * _MARGIN + max(math.ceil(font.getlength(label)) for label, _ in rows)
+    right = _MARGIN + max(width, *(math.ceil(font.getlength(heading)) for heading in headings))
+    down, band = height + _MARGIN, _TYPE + 2 * _MARGIN
+    sheet = Image.new("RGB", (left + right * len(headings), _MARGIN + band + down * len(rows)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for j, heading in enumerate(headings):
+        draw.text((left + j * right + width / 2, _MARGIN + down + band / 2), heading, "black", font, anchor="mm")
+    for i, (label, cells) in enumerate(rows):
+        top = _MARGIN + i * down + (band if i else 0)
+        draw.text((left - _MARGIN, top + height / 2), label, "black", font, anchor="rm")
+        for j, picture in enumerate(cells):
+            if picture is not None:
+                sheet.paste(Image.fromarray(picture), (left + j * right, top))
+    return sheet
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    """Written beside and moved, so that a reader never sees half a picture."""
+    scratch = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    with explained(path):
+        picture.save(scratch)
+        scratch.replace(path)

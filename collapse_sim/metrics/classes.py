@@ -14,7 +14,7 @@ from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import ClassifyingMap, Evaluation, Need
 from collapse_sim.metrics.feature_choice import FeatureChoice
 
-FAIR = 0.1  # a class counts as covered from this part of its real frequency on
+FAIR = 10  # a class counts as shown from a tenth of its real frequency on
 
 
 class _ClassMetric(Component):
@@ -56,10 +56,9 @@ class ClassCoverage(_ClassMetric):
         classes = evaluation.info.classes
         labels = evaluation.rows("real")["label"].long()
         assigned = evaluation.probabilities(self.feature_map, "samples").argmax(1)
-        real = torch.bincount(labels, minlength=classes).double() / len(labels)
-        shown = torch.bincount(assigned, minlength=classes).double() / len(assigned)
-        present = real > 0
-        return float((shown >= FAIR * real)[present].double().mean())
+        real, found = torch.bincount(labels, minlength=classes), torch.bincount(assigned, minlength=classes)
+        shown = FAIR * found * len(labels) >= real * len(assigned)  # in whole numbers: exact on the threshold
+        return float(shown[real > 0].double().mean())
 
 
 class ClassEntropy(_ClassMetric):

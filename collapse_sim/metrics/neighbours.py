@@ -9,7 +9,7 @@ from torch import Tensor
 
 from collapse_sim.metrics.memo import remembered
 
-PIECE = 2**23  # distances at a time: 64 MB
+PIECE = 2**21  # distances at a time: 16 MB
 
 
 def squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -52,6 +52,7 @@ class Data(Protocol):
         """Find and check the files under `folder` (--data-dir / COLLAPSE_SIM_DATA), without decoding them all.
 
         Raises MissingError: which folder, which files, how to get them, or which file is wrong and how.
+        Raises RecipeError when the settings ask for more than the files have (`rows`, `held_out_rows` ...).
         """
         ...
 

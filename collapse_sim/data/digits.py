@@ -16,11 +16,11 @@ CLASSES = 10
 
 
 class Digits(ImageSettings):
-    """The test part of "Optical Recognition of Handwritten Digits" (Alpaydin, Kaynak 1998): 8x8 pixels.
+    """1,797 handwritten digits of 8x8 pixels, always at hand: 1,437 to train on and 360 held out.
 
-    Values 0..16 are scaled to 0..255.
+    The test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998); 0..16 are scaled to 0..255.
 
-    Split: 360 held out, 1,437 to train on, stratified by class, shuffled, always the same.
+    The split is stratified by class, shuffled, and always the same.
     """
 
     kind: ClassVar[str] = "images"

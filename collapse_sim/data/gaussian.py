@@ -25,7 +25,7 @@ class GaussianPoints(Component):
     scale: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0  # standard deviation in every dimension
     rows: Annotated[int, Field(gt=0)] = 100  # rows that generation 0 is fitted to
     fresh_rows: Annotated[int, Field(ge=0)] = 0  # real rows beyond these, for the strategy `fresh`
-    held_out_rows: Annotated[int, Field(gt=0)] = 1000
+    held_out_rows: Annotated[int, Field(gt=0)] = 1000  # rows that are never trained on
 
     kind: ClassVar[str] = "points"
     seeded: ClassVar[bool] = True

@@ -29,7 +29,9 @@ def _share_or_count(value: Any) -> Any:
 
 
 class ImageFolder(ImageSettings):
-    """Images of your own. Held-out rows are a fixed random choice; the others keep that shuffled order.
+    """Images of your own: a folder of png and jpg files, or one uint8 .npy of shape (N, H, W[, C]).
+
+    Held-out rows are the first ones of a fixed permutation; the real rows are the others, in that order.
 
     Files are taken from all levels of the folder in the order of their names. When every file lies in one of two or
     more subfolders, these are the classes, in the order of their names; else there are no labels.

@@ -24,7 +24,7 @@ class LinearData(Component):
     noise: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0  # standard deviation of y given x
     signal: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0  # the norm of w*: the standard deviation of x w*
     fresh_rows: Annotated[int, Field(ge=0)] = 0  # real rows beyond these, for the strategy `fresh`
-    held_out_rows: Annotated[int, Field(gt=0)] = 1000
+    held_out_rows: Annotated[int, Field(gt=0)] = 1000  # rows that are never trained on
 
     kind: ClassVar[str] = "regression"
     seeded: ClassVar[bool] = True

@@ -117,14 +117,22 @@ def test_absolute_path_and_moved_data_have_the_same_key(tmp_path: Path) -> None:
 
 
 def test_fingerprint_sees_contents_and_names(tmp_path: Path) -> None:
-    paths = write_pictures(tmp_path / "a", tagged(5, 4, 4))
-    data = ImageFolder(path="a")
+    """A changed pixel in a file of the same length, and a new name in the same place, change the key."""
+    folder, data = tmp_path / "a", ImageFolder(path="a")
+    folder.mkdir()
+    for row, image in enumerate(tagged(5, 4, 4)):
+        Image.fromarray(image).save(folder / f"{row}.png", compress_level=0)
     prints = [data.inspect(tmp_path).fingerprint]
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(paths[2])
+    length = (folder / "4.png").stat().st_size
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "4.png", compress_level=0)
+    assert (folder / "4.png").stat().st_size == length
     prints.append(data.inspect(tmp_path).fingerprint)
-    paths[2].rename(paths[2].with_name("9999.png"))
+    (folder / "4.png").rename(folder / "5.png")
     prints.append(data.inspect(tmp_path).fingerprint)
     assert len(set(prints)) == 3
+
+
+def test_fingerprint_of_an_array(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", tagged(5, 4, 4))
     np.save(tmp_path / "b.npy", tagged(5, 4, 4, first=1))
     assert ImageFolder(path="a.npy").inspect(tmp_path) != ImageFolder(path="b.npy").inspect(tmp_path)

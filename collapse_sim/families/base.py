@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -20,7 +20,7 @@ Prediction = Any
 class Inputs:
     """One training batch after `corrupt`: clean rows, noise, masks, times: everything random is already drawn.
 
-    `tensors` have the row axis first; `count` is what losses are divided by (rows, or tokens), known before any backward.
+    `tensors` have the row axis first; `count` is what losses are divided by (rows, or tokens), known before backward.
     """
 
     tensors: Mapping[str, Tensor]
@@ -106,7 +106,7 @@ def theory_of(family: object) -> Any:
     return getattr(family, "theory", None)
 
 
-def stack_rows(parts: Sequence[Rows], axis: int = 0) -> dict[str, Tensor]:
-    """Concatenate row blocks that share columns along `axis`."""
-    shared = set(parts[0]).intersection(*parts[1:])
-    return {name: torch.cat([part[name] for part in parts], dim=axis) for name in parts[0] if name in shared}
+def matmul_per_seed(left: Tensor, right: Tensor) -> Tensor:
+    """(S, n, m) @ (S, m, p), one product a seed: batched kernels sum in an order that depends on S, and an ensemble
+    must give each seed exactly the bytes that it would get alone."""
+    return torch.stack([a @ b for a, b in zip(left, right, strict=True)])

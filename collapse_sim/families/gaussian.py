@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Data, Info
-from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.families.base import Conditions, Inputs, Rows, matmul_per_seed
 from collapse_sim.randomness import Draws
 from collapse_sim.strategies import Accumulate, Replace, RowCounts
 
@@ -91,7 +91,7 @@ class Gaussian(Component):
         x = rows["x"]
         mean = x.mean(-2)
         centred = x - mean.unsqueeze(-2)
-        covariance = centred.transpose(-1, -2) @ centred / x.shape[-2]
+        covariance = matmul_per_seed(centred.transpose(-1, -2), centred) / x.shape[-2]
         if teacher is None:
             return GaussianModel(mean, covariance)
         assert isinstance(teacher, GaussianModel)
@@ -107,7 +107,7 @@ class Gaussian(Component):
         values, vectors = torch.linalg.eigh(model.covariance)
         root = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
         noise = draws.normal(conditions.rows, model.mean.shape[-1])
-        return {"x": model.mean.unsqueeze(-2) + noise @ root.transpose(-1, -2)}
+        return {"x": model.mean.unsqueeze(-2) + matmul_per_seed(noise, root.transpose(-1, -2))}
 
     def theory(
         self, metric: str, arm: Arm, counts: RowCounts, data: Data, info: Info, generations: int
@@ -138,7 +138,8 @@ def _distilled(n: int, weight: float, generations: int) -> list[float]:
     """Variance ratio of a replaced chain distilled from generation 0 with weight w, a = 1 / (1 + w).
 
     With v_k = E[variance], g_k = E[(mean_k - mean_0)^2] and n rows: the rows' mean is g_k + v_k / n away from
-    generation 0's, so v_{k+1} = a (1 - 1/n) v_k + (1 - a) v_0 + a (1 - a) (g_k + v_k / n) and g_{k+1} = a^2 (g_k + v_k / n).
+    generation 0's, so v_{k+1} = a (1 - 1/n) v_k + (1 - a) v_0 + a (1 - a) (g_k + v_k / n) and
+    g_{k+1} = a^2 (g_k + v_k / n).
     """
     a = 1 / (1 + weight)
     v0 = 1 - 1 / n

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Data, Info
-from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.families.base import Conditions, Inputs, Rows, matmul_per_seed
 from collapse_sim.randomness import Draws
 from collapse_sim.strategies import RowCounts, generation_zero
 
@@ -28,6 +28,11 @@ class LinearModel(nn.Module):
         super().__init__()
         self.register_buffer("weights", weights)
         self.register_buffer("noise", noise)
+
+
+def _labels(x: Tensor, weights: Tensor) -> Tensor:
+    """(S, n, d), (S, d) -> (S, n)."""
+    return matmul_per_seed(x, weights.unsqueeze(-1)).squeeze(-1)
 
 
 class LinearRegression(Component):
@@ -56,7 +61,7 @@ class LinearRegression(Component):
     def predict(self, model: nn.Module, inputs: Inputs) -> Tensor:
         """x w: (S, n)."""
         assert isinstance(model, LinearModel)
-        return (inputs["x"] @ model.weights.unsqueeze(-1)).squeeze(-1)
+        return _labels(inputs["x"], model.weights)
 
     def loss(self, prediction: Tensor, inputs: Inputs) -> Tensor:
         """Squared error summed over rows: (S,)."""
@@ -74,8 +79,8 @@ class LinearRegression(Component):
         if teacher is not None:
             assert isinstance(teacher, LinearModel)
             w = weights["output"]
-            y = (y + w * (x @ teacher.weights.unsqueeze(-1)).squeeze(-1)) / (1 + w)
-        solution = (torch.linalg.pinv(x) @ y.unsqueeze(-1)).squeeze(-1)
+            y = (y + w * _labels(x, teacher.weights)) / (1 + w)
+        solution = _labels(torch.linalg.pinv(x), y)
         noise = torch.full((len(solution),), info.constants.get("noise", 0.0), dtype=torch.float64, device=x.device)
         return LinearModel(solution, noise)
 
@@ -84,7 +89,7 @@ class LinearRegression(Component):
         d = model.weights.shape[-1]
         x = conditions.columns["x"] if self.design == "fixed" else draws.normal(conditions.rows, d)
         noise = draws.normal(conditions.rows) * model.noise.unsqueeze(-1)
-        return {"x": x, "y": (x @ model.weights.unsqueeze(-1)).squeeze(-1) + noise}
+        return {"x": x, "y": _labels(x, model.weights) + noise}
 
     def theory(
         self, metric: str, arm: Arm, counts: RowCounts, data: Data, info: Info, generations: int
@@ -94,7 +99,7 @@ class LinearRegression(Component):
         Every error is a sum of independent terms u_j = pinv(X) noise_j of size s2 d / (T - d - 1): e_k = a mean over
         sources j of (e_j + u_j) + (1 - a) e_teacher, a = 1 / (1 + w). So the coefficients of the u_j obey a linear
         recursion; it gives s2 d / (T-d-1) (k+1) under replace and s2 d / (T-d-1) sum 1/i^2 under accumulate
-        (arXiv 2404.01413), and the curves with a teacher. With a fresh design only one source a generation is so simple.
+        (arXiv 2404.01413), and the curves with a teacher. With a fresh design only a single source is so simple.
         """
         (d,) = info.shape("x")
         rows = counts.real

@@ -1,0 +1,158 @@
+"""Contract tests for plug-in authors: call them from a test of your own; an AssertionError says what is wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from collapse_sim.data.base import Info
+from collapse_sim.engine.device import Machine
+from collapse_sim.engine.fit import backward
+from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily
+from collapse_sim.randomness import Draws
+
+CPU = Machine(torch.device("cpu"), "fp32")
+
+
+def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], tolerance: float = 1e-5) -> None:
+    """Check a family that is optimised, on at least 32 rows of its columns.
+
+    Losses are sums; micro-batches add up to the batch, with and without a teacher; a student equal to its teacher
+    minimises every distillation term; predictions draw nothing; samples are repeatable and rows fit the data's columns.
+    """
+    rows = {name: column[:32] for name, column in rows.items()}
+    assert all(len(column) == 32 for column in rows.values()), "give at least 32 rows"
+    assert json.loads(json.dumps(family.describe())) == family.describe(), "describe() must be plain JSON"
+    family.check(info)
+    model, teacher = _build(family, info, 0), _build(family, info, 1)
+    inputs = family.corrupt(rows, _draws("corrupt"))
+    _check_sums(family, model, inputs, tolerance)
+    _check_micro_batches(family, model, None, {}, inputs, tolerance)
+    if family.terms:
+        _check_micro_batches(family, model, teacher, dict.fromkeys(family.terms, 0.5), inputs, tolerance)
+        _check_terms(family, info, inputs, tolerance)
+    _check_samples(family, model, info, rows)
+
+
+def check_closed_form(family: ClosedForm, info: Info, rows: Mapping[str, Tensor], tolerance: float = 1e-9) -> None:
+    """Check a family that is solved, on rows of shape (S, n, ...) with S >= 2.
+
+    An ensemble gives each seed what it would get alone, and the solution minimises loss + weights x terms.
+    """
+    assert isinstance(family, ModelFamily)
+    size = len(next(iter(rows.values())))
+    assert size >= 2, "give rows of at least two seeds"
+    draws = Draws(tuple(range(size)), "solve", 0, dtype=torch.float64, stacked=True)
+    together = family.solve(info, rows, None, {}, draws)
+    for s in range(size):
+        alone = family.solve(
+            info, {n: c[s : s + 1] for n, c in rows.items()}, None, {}, _draws("solve", s, stacked=True)
+        )
+        for name, tensor in together.state_dict().items():
+            assert torch.equal(tensor[s], alone.state_dict()[name][0]), f"{name} of seed {s} depends on the ensemble"
+    for weights in ({}, *({name: 0.7} for name in family.terms)):
+        teacher = family.build_ensemble(info, size) if weights else None
+        solution = family.solve(info, rows, teacher, weights, draws)
+        least = _objective(family, solution, teacher, weights, rows)
+        for name, tensor in solution.state_dict().items():
+            for sign in (-1, 1):
+                moved = family.build_ensemble(info, size)
+                moved.load_state_dict({**solution.state_dict(), name: tensor * (1 + sign * 1e-3)})
+                worse = _objective(family, moved, teacher, weights, rows)
+                assert bool((worse >= least - tolerance).all()), f"moving {name} lowers the objective with {weights}"
+
+
+def _objective(
+    family: ModelFamily,
+    model: nn.Module,
+    teacher: nn.Module | None,
+    weights: Mapping[str, float],
+    rows: Mapping[str, Tensor],
+) -> Tensor:
+    inputs = family.corrupt(rows, _draws("corrupt"))
+    prediction = family.predict(model, inputs)
+    total = family.loss(prediction, inputs)
+    if teacher is not None:
+        terms = family.distillation(prediction, family.predict(teacher, inputs), inputs)
+        total = total + sum(weight * terms[name] for name, weight in weights.items())
+    return total / inputs.count
+
+
+def _build(family: ModelFamily, info: Info, seed: int) -> nn.Module:
+    with CPU.seeded(seed):
+        return family.build(info).eval()
+
+
+def _draws(role: str, seed: int = 0, *, stacked: bool = False) -> Draws:
+    return Draws((seed,), role, 0, dtype=torch.float64 if stacked else torch.float32, stacked=stacked)
+
+
+def _gradients(
+    family: ModelFamily,
+    model: nn.Module,
+    teacher: nn.Module | None,
+    weights: Mapping[str, float],
+    inputs: Inputs,
+    parts: int,
+) -> tuple[Tensor, list[Tensor]]:
+    model.zero_grad(set_to_none=True)
+    loss = backward(family, model, inputs, CPU, CPU.scaler(), teacher, weights, parts)
+    return loss, [p.grad.clone() for p in model.parameters() if p.grad is not None]
+
+
+def _check_sums(family: ModelFamily, model: nn.Module, inputs: Inputs, tolerance: float) -> None:
+    whole = family.loss(family.predict(model, inputs), inputs)
+    parts = sum(family.loss(family.predict(model, part), part) for part in inputs.split(8))
+    assert torch.isclose(whole, torch.as_tensor(parts), rtol=tolerance), "loss must be a sum over rows, not a mean"
+
+
+def _check_micro_batches(
+    family: ModelFamily,
+    model: nn.Module,
+    teacher: nn.Module | None,
+    weights: Mapping[str, float],
+    inputs: Inputs,
+    tolerance: float,
+) -> None:
+    loss, whole = _gradients(family, model, teacher, weights, inputs, 1)
+    same_loss, pieces = _gradients(family, model, teacher, weights, inputs, 4)
+    assert torch.isclose(loss, same_loss, rtol=tolerance), "4 x 8 rows give another loss than 1 x 32"
+    for one, other in zip(whole, pieces, strict=True):
+        apart = (one - other).abs().max() / one.abs().max().clamp(min=1e-12)
+        assert apart < 100 * tolerance, f"4 x 8 rows give other gradients than 1 x 32 (by {apart:.1e})"
+
+
+def _check_terms(family: ModelFamily, info: Info, inputs: Inputs, tolerance: float) -> None:
+    model = _build(family, info, 0)
+    with torch.no_grad():
+        same, again = family.predict(model, inputs), family.predict(model, inputs)
+        assert _flat(same).equal(_flat(again)), "predict must draw nothing: all randomness belongs in corrupt"
+    target = family.predict(_build(family, info, 0), inputs)
+    terms = family.distillation(family.predict(model, inputs), target, inputs)
+    assert set(terms) == set(family.terms), f"distillation gives {sorted(terms)}, terms says {sorted(family.terms)}"
+    for name, term in terms.items():
+        grads = torch.autograd.grad(term, list(model.parameters()), retain_graph=True, allow_unused=True)
+        steepest = max((float(g.abs().max()) for g in grads if g is not None), default=0.0)
+        assert steepest < 100 * tolerance, f"{name}: student = teacher is not a minimum (gradient {steepest:.1e})"
+        other = family.predict(_build(family, info, 1), inputs)
+        further = family.distillation(other, target, inputs)[name]
+        assert bool(further > term), f"{name}: another student is as near as the teacher itself"
+
+
+def _flat(prediction: object) -> Tensor:
+    tensors = [prediction] if isinstance(prediction, Tensor) else [t for t in prediction if isinstance(t, Tensor)]  # type: ignore[attr-defined]
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _check_samples(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        first = family.sample(model, Conditions(5, {}), _draws("sample"))
+        again = family.sample(model, Conditions(5, {}), _draws("sample"))
+    for name, column in first.items():
+        shape, dtype = info.columns[name]
+        assert column.shape == (5, *shape), f"samples' {name} has shape {tuple(column.shape)}, rows have {(5, *shape)}"
+        assert str(column.dtype) == f"torch.{dtype}", f"samples' {name} is {column.dtype}, rows are {dtype}"
+        assert torch.equal(column, again[name]), f"samples' {name} is not repeatable"

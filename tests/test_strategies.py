@@ -1,0 +1,81 @@
+"""Strategies as truth tables."""
+
+import pytest
+
+from collapse_sim.strategies import (
+    REAL,
+    Accumulate,
+    AccumulateSubsample,
+    Fresh,
+    Mix,
+    Plan,
+    Replace,
+    RowCounts,
+    Source,
+    StrategyError,
+    generation_zero,
+)
+
+COUNTS = RowCounts(real=100, samples=80, pool=150)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "k", "sources", "rows"),
+    [
+        (Replace(), 1, [(0, 80, 0)], 80),
+        (Replace(), 4, [(3, 80, 0)], 80),
+        (Accumulate(), 1, [(REAL, 100, 0), (0, 80, 0)], 180),
+        (Accumulate(), 3, [(REAL, 100, 0), (0, 80, 0), (1, 80, 0), (2, 80, 0)], 340),
+        (AccumulateSubsample(), 2, [(REAL, 100, 0), (0, 80, 0), (1, 80, 0)], 100),
+        (AccumulateSubsample(budget=50), 2, [(REAL, 100, 0), (0, 80, 0), (1, 80, 0)], 50),
+        (AccumulateSubsample(budget=10_000), 1, [(REAL, 100, 0), (0, 80, 0)], 180),
+        (Mix(), 2, None, None),
+        (Mix(real=1.0, synthetic=0.5), 2, [(REAL, 100, 0), (1, 50, 0)], 150),
+        (Mix(real=0.1, synthetic=0.8), 5, [(REAL, 10, 0), (4, 80, 0)], 90),
+        (Mix(real=0.0, synthetic=0.8), 5, [(4, 80, 0)], 80),
+        (Mix(real=1.0, synthetic=0.0), 5, [(REAL, 100, 0)], 100),
+        (Fresh(share=0.25), 1, [(REAL, 25, 100), (0, 75, 0)], 100),
+        (Fresh(share=0.25), 2, [(REAL, 25, 125), (1, 75, 0)], 100),
+        (Fresh(share=0.25), 3, None, None),
+        (Fresh(share=0.1), 1, None, None),
+    ],
+)
+def test_truth_table(strategy, k, sources, rows):
+    if sources is None:
+        with pytest.raises(StrategyError):
+            strategy.plan(k, COUNTS)
+        return
+    plan = strategy.plan(k, COUNTS)
+    assert list(plan.sources) == [Source(*source) for source in sources]
+    assert plan.rows == rows
+
+
+def test_generation_zero_is_the_real_rows():
+    assert generation_zero(COUNTS) == Plan((Source(REAL, 100),))
+
+
+def test_fresh_never_takes_a_real_row_twice():
+    counts = RowCounts(real=100, samples=100, pool=400)
+    taken = set(range(100))  # generation 0
+    for k in range(1, 11):
+        for source in Fresh(share=0.3).plan(k, counts).sources:
+            if source.generation == REAL:
+                rows = set(range(source.first, source.first + source.rows))
+                assert not rows & taken
+                taken |= rows
+    assert len(taken) == 400
+
+
+def test_messages_say_what_to_do():
+    with pytest.raises(StrategyError, match=r"raise `samples` to 100 or lower `synthetic`"):
+        Mix().plan(1, COUNTS)
+    with pytest.raises(StrategyError, match=r"175 in all at generation 3, but the data has 150"):
+        Fresh(share=0.25).plan(3, COUNTS)
+
+
+@pytest.mark.parametrize("strategy", [Mix, Fresh])
+def test_shares_outside_their_range_are_refused(strategy):
+    name = "real" if strategy is Mix else "share"
+    for bad in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=r"less than or equal|greater than or equal"):
+            strategy(**{name: bad})

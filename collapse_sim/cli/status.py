@@ -36,8 +36,7 @@ def print_frame(found: Standing) -> None:
     from collapse_sim.ui.frame import frame
 
     console = Console(file=sys.stdout, highlight=False)
-    now = None if found.word == "running" else found.state.updated
-    console.print(frame(found.state, console.width, 200, remark(found), now))
+    console.print(frame(found.state, console.width, 200, remark(found)))
     if found.word not in ("finished", "running"):
         data(f" continue: {found.command}")  # whole, however long, so that it can be copied
 
@@ -46,8 +45,8 @@ def remark(found: Standing) -> str:
     """How the run stands, in a sentence; "" while it runs."""
     state = found.state
     complete = sum(state.complete(cell) for cells in state.cells.values() for cell in cells)
-    cells = f"{complete} of {len(state.cells) * (state.generations + 1)} arms x generations are done"
-    gone = f"process {state.pid} on {state.host} is gone without a word"
+    cells = f"{complete} of {len(state.cells) * (state.generations + 1)} cells (arm x generation) are done"
+    gone = f"process {state.pid} on {state.host} is gone"
     message = f": {state.message}" if state.message else ""
     return {
         "running": "",

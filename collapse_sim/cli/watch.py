@@ -48,16 +48,16 @@ def _draw(folder: Path) -> Standing:
 
     from collapse_sim.cli.status import remark
     from collapse_sim.ui.dashboard import Dashboard
-    from collapse_sim.ui.standing import standing
+    from collapse_sim.ui.standing import glance
 
-    found = standing(folder)
+    found = glance(folder)
     dashboard = Dashboard(lambda: found.state, lambda error: say(f"warning: drawing failed: {error!r}"))
     dashboard.remark = remark(found)
     dashboard.start()
     try:
         while not found.ended:
             time.sleep(POLL_S)
-            found = standing(folder)
+            found = glance(folder)
             dashboard.remark = remark(found)
             dashboard.stale = True
     finally:
@@ -70,11 +70,11 @@ def _tell(folder: Path) -> Standing:
     import time
 
     from collapse_sim.ui.lines import generation_line
-    from collapse_sim.ui.standing import standing
+    from collapse_sim.ui.standing import glance
 
     told = -1
     while True:
-        found = standing(folder)
+        found = glance(folder)
         for k in sorted(found.state.finished):
             if k > told:
                 say(generation_line(found.state, k))

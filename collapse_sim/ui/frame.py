@@ -30,8 +30,14 @@ KIND_WORDS = {
 
 
 def frame(state: State, width: int, height: int, remark: str = "", now: float | None = None) -> Frame:
-    """A Rich renderable of at most `width` columns and `height` lines. `remark` replaces the job under way."""
-    return Frame(state, width, height, remark, time.time() if now is None else now)
+    """A Rich renderable of at most `width` columns and `height` lines. `remark` replaces the job under way.
+
+    `now` is time.time() unless told, and the time of the last event when the run is over.
+    """
+    if now is None:
+        over = bool(remark) or state.outcome is not None
+        now = state.updated if over and state.updated is not None else time.time()
+    return Frame(state, width, height, remark, now)
 
 
 def export_svg(state: State, path: Path, width: int = 100, height: int = 40, title: str = "") -> None:
@@ -59,14 +65,16 @@ class Frame:
             line.truncate(width)
             if options.ascii_only:
                 line.plain = line.plain.encode("ascii", "replace").decode()
-            yield Segment(" ")
-            yield from line.render(console)
+            line.rstrip()
+            if line:
+                yield Segment(" ")
+                yield from line.render(console)
         yield Segment.line()
 
 
 def compose(state: State, width: int, height: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
     """The lines. With little height go first: table of values, legend, notes, empty lines, arms not under way."""
-    head, body = _head(state, width, now, symbols), _body(state, width, remark, now, symbols)
+    head, body = _head(state, width, remark, now, symbols), _body(state, width, remark, now, symbols)
     layout = Layout.of(state, width, symbols)
     news, table = _notes(state, width, 12, symbols), values(state, layout, symbols)
     spare = height - len(head) - len(body) - len(state.cells) - 1
@@ -89,7 +97,7 @@ def compose(state: State, width: int, height: int, remark: str, now: float, symb
     return (lines + ([Text(), *news[-room:]] if news and room > 0 else []))[:height]
 
 
-def _head(state: State, width: int, now: float, symbols: Symbols) -> list[Text]:
+def _head(state: State, width: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
     """Name and time; where it runs and what it takes."""
     times = []
     if state.wall_s is not None:
@@ -97,7 +105,7 @@ def _head(state: State, width: int, now: float, symbols: Symbols) -> list[Text]:
     elif state.started is not None:
         times.append(words.clock(now - state.started))
         left = seconds_left(state, now)
-        if left is not None:
+        if left is not None and not remark:
             times.append(f"about {words.about(left)} left")
     facts = [state.device, state.precision, f"memory {words.size(state.memory_bytes)}" if state.memory_bytes else ""]
     facts += [f"GPU {words.size(state.gpu_bytes)}" if state.gpu_bytes else ""]
@@ -152,7 +160,8 @@ def _stages(state: State, symbols: Symbols) -> Text:
 def _bar(job: Job, width: int, now: float, symbols: Symbols) -> Text:
     """Progress, rate and time left of a job; only its age when it tells no progress."""
     if not job.total:
-        return Text(f"since {words.duration(now - job.started)}", style="dim")
+        age_s = now - job.started
+        return Text(f"for {words.clock(age_s)}" if age_s >= 1 else "", style="dim")
     facts = [f"{job.fraction:4.0%}", f"{words.count(job.done)}/{words.count(job.total)} {job.unit}"]
     if job.per_s:
         facts.append(words.rate(job.per_s, job.unit))
@@ -167,15 +176,12 @@ def _bar(job: Job, width: int, now: float, symbols: Symbols) -> Text:
 
 
 def _ended(state: State, width: int, remark: str, symbols: Symbols) -> list[Text]:
-    """The outcome and what to do next."""
-    lines = []
-    if state.outcome is not None:
-        made, reused = words.counts(state.made), words.counts(state.reused)
-        color = palette.DONE if state.outcome == "finished" else palette.WARNING
-        line = Text.assemble((state.outcome, f"bold {color}"))
-        lines.append(line.append(f" {symbols.dot} {words.count(made)} made, {words.count(reused)} found in the store"))
-    for text in (remark, state.message):
-        lines += [Text(part) for part in wrapped(text, width, 4, symbols)]
+    """How it ended: the remark, or the outcome."""
+    finished = state.outcome == "finished"
+    made, found = words.count(words.counts(state.made)), words.count(words.counts(state.reused))
+    head, _, rest = (remark or f"{state.outcome}: {made} made, {found} found in the store").partition(":")
+    lines = [Text(part) for part in wrapped(f"{head}:{rest}" if rest else head, width, 4, symbols)]
+    lines[0].stylize(f"bold {palette.DONE if finished else palette.WARNING}", 0, len(head))
     return lines
 
 

@@ -29,7 +29,7 @@ class Lines:
             say(start_line(self._state))
         elif isinstance(event, GenerationFinished):
             say(generation_line(self._state, event.generation))
-            for picture in event.pictures:
+            for picture in event.pictures if self._verbose else ():
                 say(f"  picture: {words.plain(picture)}")
         elif isinstance(event, RunFinished):
             say(end_line(self._state))
@@ -76,4 +76,4 @@ def note_line(message: str, level: str) -> str:
 def end_line(state: State) -> str:
     """ "finished after 2 min 05 s: runs/quickstart"."""
     after = f" after {words.duration(state.wall_s)}" if state.wall_s is not None else ""
-    return words.plain(f"{state.outcome}{after}: {state.message or state.run_dir}")
+    return words.plain(f"{state.outcome}{after}: {state.run_dir}")

@@ -51,6 +51,14 @@ def standing(folder: Path) -> Standing:
     return Standing(word, state, continuing(folder, lines))
 
 
+def glance(folder: Path) -> Standing:
+    """The same for a quick look, twice a second: while a process is at it, its own word is enough."""
+    live = read_live(folder)
+    if live is not None and presence(live) == "here":
+        return Standing("running", live, "")
+    return standing(folder)
+
+
 def _word(outcome: str | None) -> Word:
     return "interrupted" if outcome == "interrupted" else "failed" if outcome == "failed" else "unfinished"
 
@@ -77,24 +85,26 @@ def recorded(folder: Path, run: dict[str, Any], lines: Iterable[dict[str, Any]])
         show=run.get("show") or (metrics[0] if metrics else None),
         cells={arm: [Cell() for _ in range(last + 1)] for arm in run["arms"]},
     )
-    values: dict[tuple[str, int, str], dict[int, float]] = {}
+    values: dict[tuple[str, int, str | None], dict[int, float | None]] = {}  # None: scored at all
     for line in lines:
         if line.get("event") == "generation":
             state.finished[int(line["generation"])] = {name: line[name] for name in ("made", "reused", "wall_s")}
         if line.get("event") != "scores" or line["arm"] not in state.cells or not 0 <= line["generation"] <= last:
             continue
-        for metric, scores in line["metrics"].items():
-            values.setdefault((line["arm"], line["generation"], metric), {}).update(
-                zip(line["seeds"], (math.nan if x is None else float(x) for x in scores), strict=False)
-            )
+        for metric, scores in [*line["metrics"].items(), (None, [None] * len(line["seeds"]))]:
+            known = values.setdefault((line["arm"], line["generation"], metric), {})
+            known.update(zip(line["seeds"], scores, strict=False))
     for (arm, k, metric), by_seed in values.items():
+        if metric is None:
+            continue
         series = state.scores.setdefault(arm, {}).setdefault(metric, [None] * (last + 1))
-        own = [x for seed, x in by_seed.items() if seed in state.seeds]
-        series[k] = sum(own) / len(own) if own else None
+        own = [by_seed[seed] for seed in state.seeds if seed in by_seed]
+        series[k] = sum(math.nan if x is None else float(x) for x in own) / len(own) if own else None
     for arm, cells in state.cells.items():
         for k, cell in enumerate(cells):
-            scored = [seed for seed in state.seeds if all(seed in values.get((arm, k, m), {}) for m in metrics)]
-            cell.fit = cell.samples = cell.scores = state.bits_of(scored) if scored else 0
+            scored = set(state.seeds).intersection(*(values.get((arm, k, metric), {}) for metric in (None, *metrics)))
+            done = scored and state.bits_of([seed for seed in state.seeds if seed in scored])
+            cell.fit = cell.samples = cell.scores = done or 0
     return state
 
 
@@ -121,6 +131,4 @@ def continuing(folder: Path, lines: Iterable[dict[str, Any]]) -> str:
     commands = [line["command"] for line in lines if line.get("event") == "session" and line.get("command")]
     if not commands:
         return f"collapse-sim run {shlex.quote(str(folder / RECIPE_FILE))} --out {shlex.quote(str(folder))}"
-    program, *rest = [str(part) for part in commands[-1]]
-    program = "python -m collapse_sim" if program.endswith("__main__.py") else Path(program).name
-    return f"{program} {shlex.join(rest)}".strip()
+    return shlex.join(["collapse-sim", *map(str, commands[-1][1:])])

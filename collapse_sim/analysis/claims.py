@@ -166,10 +166,6 @@ class _Parser:
         return True
 
     def relation(self) -> Literal["<", ">", "="]:
-        if self.next in ("<=", ">=", "==", "!="):
-            raise self.error(
-                f"write {self.next[0] if self.next[0] != '!' else '<'!r}: a claim is decided by an interval"
-            )
         for sign in ("<", ">", "="):
             if self.take(sign):
                 return sign

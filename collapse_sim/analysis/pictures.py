@@ -37,7 +37,7 @@ def arms_by_generations(images: Mapping[str, Mapping[int, Images]], real: Images
     """Write one picture: a row an arm, a column a generation, each cell a small grid of that generation's samples.
 
     `images[arm][generation]` and `real` are uint8 (n, C, H, W); within one image index the caller uses the same latents
-    everywhere. The top row shows real images, others in each column, as far as whole cells can be filled. A cell without
+    everywhere. The top row shows real images, others in each column, as far as they fill whole cells. A cell without
     images stays empty. Raises ValueError when there is no image at all, StoreError when the file cannot be written.
     """
     generations = sorted({k for by_generation in images.values() for k in by_generation})
@@ -45,8 +45,10 @@ def arms_by_generations(images: Mapping[str, Mapping[int, Images]], real: Images
         raise ValueError("no samples to draw")
     count = len(next(cell for by_generation in images.values() for cell in by_generation.values()))
     across = math.ceil(math.sqrt(count))
-    whole = [real[i * count : (i + 1) * count] for i in range(len(generations))]
-    rows: list[_Row] = [("real data", [_tiled(part, across) if len(part) == count else None for part in whole])]
+    parts = [real[i * count : (i + 1) * count] for i in range(len(generations))]
+    shown = [len(part) == count or (i == 0 and len(part) > 0) for i, part in enumerate(parts)]
+    cells = [_tiled(part, across) if show else None for part, show in zip(parts, shown, strict=True)]
+    rows: list[_Row] = [("real data", cells)]
     for arm, by_generation in images.items():
         rows.append((arm, [_tiled(by_generation[k], across) if k in by_generation else None for k in generations]))
     _save(_sheet(rows, [f"generation {k}" for k in generations]), path)

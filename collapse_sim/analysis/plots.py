@@ -24,7 +24,7 @@ from matplotlib.ticker import MaxNLocator
 from collapse_sim import __version__
 from collapse_sim.analysis.intervals import interval, paired
 from collapse_sim.analysis.results import Reference, Results
-from collapse_sim.store.files import explained
+from collapse_sim.errors import StoreError
 from collapse_sim.ui.palette import color, linestyle, marker
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -57,8 +57,11 @@ def plot(results: Results, metrics: Sequence[str], path: Path) -> None:
 
     Raises StoreError when the file cannot be written.
     """
-    with rc_context(_STYLE), explained(path):
-        figure(results, metrics).savefig(path, dpi=300, metadata=_metadata(results.name, path.suffix.lower()))
+    try:
+        with rc_context(_STYLE):
+            figure(results, metrics).savefig(path, dpi=300, metadata=_metadata(results.name, path.suffix.lower()))
+    except OSError as error:
+        raise StoreError(f"{path}: cannot write the plot: {error.strerror or error}; choose another file") from error
 
 
 def figure(results: Results, metrics: Sequence[str]) -> Figure:
@@ -115,8 +118,8 @@ def _curves(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) 
             axes.fill_between(scored, low, high, color=color(i), alpha=0.2, linewidth=0)
             handles.setdefault(f"95 % interval, {found[-1].n} seeds", Patch(color="#808080", alpha=0.3, linewidth=0))
     _theory_curves(axes, results, metric, handles)
-    positive = [mean for mean in heights if mean > 0]
-    if positive and len(positive) == len(heights) and math.log10(max(positive) / min(positive)) > _DECADES:
+    finite = [mean for mean in heights if math.isfinite(mean)]
+    if finite and min(finite) > 0 and math.log10(max(finite) / min(finite)) > _DECADES:
         axes.set_yscale("log")
     axes.set_title(_title(results, metric))
     axes.set_xlabel("generation")

@@ -1,0 +1,91 @@
+"""The grammar of `expect`."""
+
+import re
+
+import pytest
+
+from collapse_sim.analysis.claims import ArmAt, Expectation, Number, Pick, Side, Theory, Tolerance, parse
+
+
+def arm(name: str, generation: int | None = None, factor: float = 1.0) -> Side:
+    return Side(ArmAt(name, generation), factor)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("distill < replace", Expectation(arm("distill"), "<", arm("replace"))),
+        ("a>b", Expectation(arm("a"), ">", arm("b"))),
+        ("accumulate+distill < a.b_c-d", Expectation(arm("accumulate+distill"), "<", arm("a.b_c-d"))),
+        ("replace > replace@0", Expectation(arm("replace"), ">", arm("replace", 0))),
+        ("a @ 12 < b", Expectation(arm("a", 12), "<", arm("b"))),
+        ("a < 0.9 * b", Expectation(arm("a"), "<", arm("b", factor=0.9))),
+        ("2*theory > a", Expectation(Side(Theory(), 2.0), ">", arm("a"))),
+        ("a < -1.5e-3", Expectation(arm("a"), "<", Side(Number(-1.5e-3)))),
+        (".5 < a", Expectation(Side(Number(0.5)), "<", arm("a"))),
+        ("a = b within 2 %", Expectation(arm("a"), "=", arm("b"), Tolerance(2, "%"))),
+        ("a = b within 2.5%", Expectation(arm("a"), "=", arm("b"), Tolerance(2.5, "%"))),
+        ("a = theory within 3 se", Expectation(arm("a"), "=", Side(Theory()), Tolerance(3, "se"))),
+        ("a = 0 within 3 se", Expectation(arm("a"), "=", Side(Number(0)), Tolerance(3, "se"))),
+        ('"output=0.5" < "a b"@3', Expectation(arm("output=0.5"), "<", arm("a b", 3))),
+        ('"0.5" < "theory"', Expectation(arm("0.5"), "<", arm("theory"))),
+        ('"within" < a', Expectation(arm("within"), "<", arm("a"))),
+        (
+            'min(a, "b c"@1) < 0.5 * max(d, e)',
+            Expectation(
+                Side(Pick("min", (ArmAt("a"), ArmAt("b c", 1)))),
+                "<",
+                Side(Pick("max", (ArmAt("d"), ArmAt("e"))), 0.5),
+            ),
+        ),
+        ("min < max", Expectation(arm("min"), "<", arm("max"))),
+    ],
+)
+def test_reads(text: str, expected: Expectation) -> None:
+    assert parse(text) == expected
+
+
+def test_arms_and_generations() -> None:
+    claim = parse("min(a, b@4) < 0.9 * c@2")
+    assert claim.arms == {"a", "b", "c"}
+    assert claim.generations == {4, 2}
+    assert parse("a = theory within 1 se").arms == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "expected an arm here, found the end"),
+        ("a", "expected '<', '>' or '=' here, found the end"),
+        ("a < ", "expected an arm here, found the end"),
+        ("a <= b", "found '<=' at column 3"),
+        ("a == b within 2 %", "expected '<', '>' or '=' here, found '=='"),
+        ("a b < c", "found 'b' at column 3"),
+        ("a < b c", "expected the end of the claim here, found 'c' at column 7"),
+        ("a & b", "unexpected '&' at column 3"),
+        ('"a < b', "unexpected '\"' at column 1"),
+        ("a = b", "'=' needs a tolerance"),
+        ("a = b within", "after `within` comes a number above 0"),
+        ("a = b within 0 %", "after `within` comes a number above 0"),
+        ("a = b within 2", "a tolerance is in '%' or 'se'"),
+        ("a < b within 2 %", "`within` belongs to '=', not to '<'"),
+        ("a = b within 3 se", "for two arms write `within 2 %`"),
+        ("a = 0 within 2 %", "a percentage of 0 is 0"),
+        ("1 < 2", "names no arm"),
+        ("theory < 2", "names no arm"),
+        ("min(a, b) < theory", "so that side must be one arm"),
+        ("a < a", "both sides are the same"),
+        ("a@x < b", "after '@' comes a generation's number, found 'x'"),
+        ("a@-1 < b", "after '@' comes a generation's number"),
+        ("0 * a < b", "a factor must be above 0, found 0"),
+        ("2 * 3 < a", "a factor stands before an arm"),
+        ("min(a b) < c", "expected ',' or ')' to go on with min(...)"),
+        ("min(a, 2) < c", "expected an arm here, found '2'"),
+        ("a < 1e999", "expected a finite number"),
+        ("output=0.5 < b", "when its name has signs beyond letters"),
+    ],
+)
+def test_says_what_is_wrong(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
+        parse(text)
+    assert repr(text) in str(caught.value)

@@ -1,0 +1,226 @@
+"""`collapse-sim compare`, as a user calls it."""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from collapse_sim.cli.compare import compare
+from collapse_sim.errors import RecipeError, StoreError
+from collapse_sim.store import journal
+
+from .conftest import WriteRun, scores_line
+
+Call = Callable[..., Result]
+SCORES = {
+    "replace": {"loss": [[1.0, 2.0], [3.0, 4.5]], "fid": [[10.0, 12.0], [20.0, 22.0]]},
+    "distill": {"loss": [[1.0, 2.0], [2.5, 3.5]], "fid": [[10.0, 12.0], [11.0, 13.0]]},
+}
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """call("RUN", "--json", ...) in a folder with ./runs, without a terminal; errors are raised."""
+    app = typer.Typer()
+    app.command()(compare)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+def entry(k: int, values: list[float | None], mean: float, half: float) -> dict[str, Any]:
+    low, high = pytest.approx(mean - half), pytest.approx(mean + half)
+    return {"generation": k, "n": 2, "mean": pytest.approx(mean), "low": low, "high": high, "values": values}
+
+
+def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
+    write_run(
+        SCORES,
+        seeds=[5, 4],
+        theory={"replace": {"loss": [1.0, 3.0]}},
+        reference={"source": "S", "metric": "loss", "generation": 1, "values": {"replace": 9.0}},
+    )
+    found = json.loads(call("toy", "--metric", "loss", "--json").stdout)
+    t = 12.706204736432095  # the 97.5 % quantile of Student's t with one degree of freedom
+    half, wide = t * 0.5, t * 0.75  # the standard error of two values is half their distance
+    assert found == {
+        "schema": 1,
+        "run": "toy",
+        "arms": {
+            "replace": {"loss": [entry(0, [1.0, 2.0], 1.5, half), entry(1, [3.0, 4.5], 3.75, wide)]},
+            "distill": {"loss": [entry(0, [1.0, 2.0], 1.5, half), entry(1, [2.5, 3.5], 3.0, half)]},
+        },
+        "seeds": [5, 4],
+        "generations": 1,
+        "metrics": {"loss": {"better": "lower"}},
+        "theory": {"replace": {"loss": [1.0, 3.0]}},
+        "references": [{"source": "S", "metric": "loss", "generation": 1, "values": {"replace": 9.0}}],
+        "baseline": "replace",
+        "differences": {
+            "distill": {
+                "loss": [
+                    {"generation": 0, "n": 2, "mean": 0.0, "low": 0.0, "high": 0.0},
+                    {
+                        "generation": 1,
+                        "n": 2,
+                        "mean": -0.75,
+                        "low": pytest.approx(-0.75 - t * 0.25),
+                        "high": pytest.approx(-0.75 + t * 0.25),
+                    },
+                ]
+            }
+        },
+    }
+
+
+def test_json_has_null_where_a_seed_is_missing_or_not_finite(call: Call, write_run: WriteRun) -> None:
+    run = write_run({"a": {"loss": []}, "b": {"loss": []}}, seeds=[5, 4, 3], generations=2)
+    lines = [scores_line("a", 0, [3, 5], {"loss": [1.0, 2.0]}), scores_line("b", 0, [4], {"loss": [float("inf")]})]
+    journal.append(run / "journal.jsonl", lines)
+    found = json.loads(call("toy", "--json").stdout)["arms"]
+    assert found["a"]["loss"][0]["values"] == [2.0, None, 1.0]
+    assert found["a"]["loss"][0]["n"] == 2
+    assert found["b"]["loss"] == [
+        {"generation": 0, "n": 1, "mean": None, "low": None, "high": None, "values": [None, None, None]}
+    ]
+
+
+def test_json_of_several_runs(call: Call, write_run: WriteRun) -> None:
+    write_run(SCORES, name="one", seeds=[0, 1])
+    write_run({"replace": {"loss": [[1.0, 2.0], [3.0, 4.0]]}}, name="two", seeds=[1, 2])
+    found = json.loads(call("one", "two", "--json", "--baseline", "two/replace").stdout)
+    assert [run["run"] for run in found["runs"]] == ["one", "two"]
+    assert set(found["runs"][0]["arms"]) == {"replace", "distill"}
+    assert set(found["runs"][1]["arms"]["replace"]) == {"loss"}
+    assert found["baseline"] == "two/replace"
+    assert found["differences"]["one/replace"]["loss"][1] == {
+        "generation": 1,
+        "n": 1,
+        "mean": 1.5,  # over seed 1, which both have: 4.5 - 3.0
+        "low": None,
+        "high": None,
+    }
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folder(call: Call, write_run: WriteRun) -> None:
+    write_run(SCORES, name="toy", folder="first", seeds=[0, 1])
+    write_run(SCORES, name="toy", folder="second", seeds=[0, 1])
+    shown = call("first", "second", "--csv").stdout
+    assert {row["run"] for row in csv.DictReader(shown.splitlines())} == {"runs/first", "runs/second"}
+
+
+def test_csv_is_tidy(call: Call, write_run: WriteRun) -> None:
+    write_run(SCORES, seeds=[5, 4], theory={"replace": {"loss": [1.0, 3.0]}})
+    rows = list(csv.DictReader(call("toy", "--csv").stdout.splitlines()))
+    assert len(rows) == 2 * 2 * 2 * 2
+    wanted = {"run": "toy", "arm": "replace", "metric": "loss", "generation": "1", "seed": "4", "value": "4.5"}
+    assert wanted | {"theory": "3.0"} in rows
+    assert {row["theory"] for row in rows if row["arm"] == "distill" or row["metric"] == "fid"} == {""}
+
+
+def test_tables_are_plain_off_a_terminal(call: Call, write_run: WriteRun) -> None:
+    write_run(SCORES, seeds=[0, 1], name="toy")
+    found = call("toy")
+    assert "\x1b" not in found.stdout
+    assert found.stderr == ""
+    assert [line.split(":")[0] for line in found.stdout.splitlines() if "loss" in line or "fid" in line] == [
+        "loss (lower is better)",
+        "loss at generation 1",
+        "fid (lower is better)",
+        "fid at generation 1",
+    ]
+
+
+def test_options_choose_metric_generation_and_baseline(call: Call, write_run: WriteRun) -> None:
+    write_run(SCORES, seeds=[0, 1])
+    shown = call("toy", "--metric", "fid", "--generation", "0", "--baseline", "distill").stdout
+    assert "loss" not in shown
+    assert shown.startswith("fid at generation 0: paired differences to distill")
+    assert "generation 1" not in shown
+    assert "fid at generation 1" in call("toy", "--generation", "last", "--metric", "fid").stdout
+    found = json.loads(call("toy", "--json", "--generation", "1", "--metric", "fid").stdout)
+    assert [e["generation"] for e in found["arms"]["replace"]["fid"]] == [1]
+
+
+def test_many_generations_are_thinned_out_and_it_says_so(call: Call, write_run: WriteRun) -> None:
+    write_run({"a": {"loss": [[float(k)] for k in range(31)]}}, seeds=[0])
+    shown = call("toy").stdout
+    assert "7 of 31 generations are shown; all of them: --generation all" in shown
+    assert shown.splitlines()[1].split()[3:] == ["0", "1", "2", "5", "10", "20", "30"]
+    assert len(call("toy", "--generation", "all").stdout.splitlines()[1].split()) == 3 + 31
+
+
+def test_a_run_that_goes_on_is_noted(call: Call, write_run: WriteRun) -> None:
+    write_run(SCORES, seeds=[0, 1], generations=4)
+    assert "toy: has reached generation 1; the recipe goes to 4" in call("toy").stderr
+    write_run({"a": {"loss": []}}, name="new", generations=4)
+    found = call("new")
+    assert (found.stdout, "new: no scores yet" in found.stderr) == ("", True)
+    assert json.loads(call("new", "--json").stdout)["arms"] == {"a": {"loss": []}}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--metric", "los"], r"--metric: there is no 'los', did you mean 'loss'\?; the run measures: loss, fid"),
+        (["--baseline", "distil"], r"--baseline: there is no 'distil', did you mean 'distill'\?"),
+        (["--generation", "9"], r"--generation: generation 9 has no scores \(the recipe ends at 1\); scored are: 0, 1"),
+        (["--generation", "first"], "'first' is no generation; allowed: a number, 'last', 'all'"),
+        (["--json", "--csv"], "--json and --csv exclude each other"),
+        (["--plot", "curves.jpeg"], r"curves\.jpeg: the suffix says the format; allowed: \.png, \.pdf, \.svg"),
+    ],
+)
+def test_bad_options(call: Call, write_run: WriteRun, options: list[str], message: str) -> None:
+    write_run(SCORES, seeds=[0, 1])
+    with pytest.raises(RecipeError, match=message):
+        call("toy", *options)
+
+
+def test_no_such_run(call: Call, write_run: WriteRun) -> None:
+    write_run(SCORES, seeds=[0, 1])
+    with pytest.raises(StoreError, match="did you mean 'toy'"):
+        call("toi")
+
+
+def test_plots(call: Call, write_run: WriteRun, tmp_path: Path) -> None:
+    write_run(SCORES, seeds=[0, 1])
+    found = call("toy", "--plot", "curves.svg", "--json")
+    assert json.loads(found.stdout)["run"] == "toy"
+    assert "plot: curves.svg" in found.stderr
+    assert "fid" in (tmp_path / "curves.svg").read_text()
+    with pytest.raises(StoreError, match="cannot write"):
+        call("toy", "--plot", "nowhere/curves.svg")
+
+
+def test_ascii_only_output_has_no_other_sign(write_run: WriteRun) -> None:
+    run = write_run(SCORES, seeds=[0, 1])
+    code = "import typer; from collapse_sim.cli.compare import compare; typer.run(compare)"
+    environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code, run], env=environment, capture_output=True, check=True)
+    assert b"+/- 6.4" in done.stdout
+
+
+def test_torch_is_never_imported(write_run: WriteRun, tmp_path: Path) -> None:
+    run = write_run(
+        SCORES, seeds=[0, 1], claims=[{"that": "x", "metric": "loss", "generation": 1, "expect": "distill < 9"}]
+    )
+    code = f"""
+import sys
+from pathlib import Path
+from collapse_sim.cli.compare import compare
+from collapse_sim.cli.verify import verify
+assert not {{"rich", "numpy", "yaml", "pydantic", "matplotlib"}} & set(sys.modules)
+compare([{str(run)!r}], plot=Path({str(tmp_path / "x.png")!r}))
+compare([{str(run)!r}], as_json=True)
+verify({str(run)!r})
+assert not {{"torch", "pydantic", "yaml"}} & set(sys.modules)
+"""
+    environment = {"PYTHONPATH": ":".join(sys.path), "MPLCONFIGDIR": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, check=True)

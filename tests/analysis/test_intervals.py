@@ -1,0 +1,67 @@
+"""Intervals against scipy.stats."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from collapse_sim.analysis.intervals import differences, interval, paired
+
+
+@pytest.mark.parametrize("n", [2, 3, 10, 1000])
+def test_mean_and_interval_equal_scipys(n: int) -> None:
+    values = np.random.default_rng(n).normal(3, 0.7, n)
+    found = interval(values)
+    expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.n, found.mean) == (n, pytest.approx(values.mean()))
+    assert found.se == pytest.approx(stats.sem(values))
+    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert found.half == pytest.approx((expected.high - expected.low) / 2)
+
+
+def test_paired_equals_scipys() -> None:
+    rng = np.random.default_rng(0)
+    common = rng.normal(0, 5, 8)
+    a, b = common + rng.normal(0.3, 0.1, 8), common + rng.normal(0, 0.1, 8)
+    found = paired(dict(enumerate(a)), dict(enumerate(b)))
+    expected = stats.ttest_rel(a, b).confidence_interval(0.95)
+    assert found is not None
+    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    unpaired = stats.ttest_ind(a, b).confidence_interval(0.95)
+    assert found.high - found.low < (unpaired.high - unpaired.low) / 10  # type: ignore[operator]
+
+
+def test_pairs_only_seeds_that_both_have() -> None:
+    assert differences({0: 1.0, 1: 2.0, 5: 7.0}, {5: 4.0, 0: 0.5, 9: 1.0}) == [0.5, 3.0]
+    assert paired({0: 1.0}, {1: 1.0}) is None
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert interval([2.5]) == (1, 2.5, None, None, None)
+    assert interval([2.5]).half is None
+
+
+def test_equal_values_have_an_interval_of_no_width() -> None:
+    assert interval([0.1] * 3) == (3, 0.1, 0.0, 0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "mean"), [([1, math.inf], math.inf), ([1, math.nan], math.nan), ([-math.inf, math.inf], math.nan)]
+)
+def test_values_that_are_not_finite_have_no_interval(values: list[float], mean: float) -> None:
+    found = interval(values)
+    assert (found.n, found.se, found.low, found.high) == (2, None, None, None)
+    assert found.mean == mean or math.isnan(found.mean) == math.isnan(mean)
+
+
+def test_no_values() -> None:
+    with pytest.raises(ValueError, match="no values"):
+        interval([])
+
+
+def test_coverage_is_95_percent() -> None:
+    rng = np.random.default_rng(1)
+    found = [interval(rng.normal(1.0, 2.0, 4)) for _ in range(4000)]
+    inside = sum(each.low <= 1.0 <= each.high for each in found)  # type: ignore[operator]
+    assert inside / 4000 == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 4000))

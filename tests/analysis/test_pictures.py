@@ -1,0 +1,110 @@
+"""Pictures, pixel by pixel."""
+
+import errno
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from collapse_sim.analysis.pictures import arms_by_generations, sample_grid
+from collapse_sim.errors import StoreError
+
+RNG = np.random.default_rng(0)
+
+
+def read(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        return np.asarray(picture)
+
+
+def count(sheet: np.ndarray, image: np.ndarray, factor: int) -> int:
+    """How often an enlarged image (C, H, W) stands in the sheet, pixel for pixel."""
+    patch = np.broadcast_to(image, (3, *image.shape[1:])).transpose(1, 2, 0).repeat(factor, 0).repeat(factor, 1)
+    windows = np.lib.stride_tricks.sliding_window_view(sheet[..., 0], patch.shape[:2])[..., 0, 0]
+    corners = np.argwhere(windows == patch[0, 0, 0])
+    height, width = patch.shape[:2]
+    return sum(np.array_equal(sheet[y : y + height, x : x + width], patch) for y, x in corners)
+
+
+def test_grid_keeps_every_pixel(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (5, 1, 8, 8), dtype=np.uint8)
+    sample_grid(images, tmp_path / "grid.png", columns=3)
+    found = read(tmp_path / "grid.png")
+    assert found.shape == (2 * 40 + 2, 3 * 40 + 2 * 2, 3)  # 8 pixels enlarged five times, gaps of 2
+    for i in range(5):
+        top, left = i // 3 * 42, i % 3 * 42
+        cell = found[top : top + 40, left : left + 40]
+        assert np.array_equal(cell[2::5, 2::5, 0], images[i, 0])
+        assert np.array_equal(cell, images[i, 0].repeat(5, 0).repeat(5, 1)[..., None].repeat(3, 2))
+    assert (found[42:, 84:] == 200).all()  # the place of a sixth image
+
+
+def test_colours_stay(tmp_path: Path) -> None:
+    images = RNG.integers(0, 256, (1, 3, 64, 48), dtype=np.uint8)
+    sample_grid(images, tmp_path / "grid.png", columns=4)
+    assert np.array_equal(read(tmp_path / "grid.png"), images[0].transpose(1, 2, 0))
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((2, 1, 8, 8), np.float32),
+        np.zeros((2, 2, 8, 8), np.uint8),
+        np.zeros((8, 8), np.uint8),
+        np.zeros((0, 1, 8, 8), np.uint8),
+    ],
+)
+def test_other_arrays_are_refused(tmp_path: Path, images: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="expected uint8 images of shape"):
+        sample_grid(images, tmp_path / "grid.png", columns=2)
+
+
+def test_sheet_of_arms_by_generations(tmp_path: Path) -> None:
+    images = RNG.integers(0, 250, (2, 3, 4, 1, 8, 8), dtype=np.uint8)
+    arms = {"replace": {k: images[0, k] for k in range(3)}, "distill": {k: images[1, k] for k in range(2)}}
+    real = RNG.integers(0, 250, (11, 1, 8, 8), dtype=np.uint8)
+    arms_by_generations(arms, real, tmp_path / "sheet.png")
+    found = read(tmp_path / "sheet.png")
+    for i in range(2):
+        for k in range(3):
+            for image in images[i, k]:
+                assert count(found, image, 5) == (1 if (i, k) != (1, 2) else 0)
+    assert [count(found, image, 5) for image in real] == [1] * 8 + [0] * 3  # two whole cells of four
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_rows_and_columns_stand_where_they_should(tmp_path: Path) -> None:
+    levels = {
+        arm: {k: np.full((1, 1, 40, 40), level + k, np.uint8) for k in range(2)}
+        for arm, level in (("a", 10), ("b", 20))
+    }
+    arms_by_generations(levels, np.full((2, 1, 40, 40), 99, np.uint8), tmp_path / "sheet.png")
+    found = read(tmp_path / "sheet.png")[..., 0]
+    blocks = np.lib.stride_tricks.sliding_window_view(found, (40, 40))
+    least, greatest = blocks.min((2, 3)), blocks.max((2, 3))
+    corners = {level: np.argwhere((least == level) & (greatest == level))[0] for level in (99, 10, 11, 20, 21)}
+    assert corners[99][0] < corners[10][0] < corners[20][0]
+    assert corners[10][0] == corners[11][0]
+    assert corners[10][1] == corners[20][1] < corners[11][1] == corners[21][1]
+
+
+def test_few_real_images_fill_a_part(tmp_path: Path) -> None:
+    real = RNG.integers(0, 250, (3, 1, 8, 8), dtype=np.uint8)
+    samples = RNG.integers(0, 250, (9, 1, 8, 8), dtype=np.uint8)
+    arms_by_generations({"a": {0: samples, 1: samples}}, real, tmp_path / "sheet.png")
+    assert [count(read(tmp_path / "sheet.png"), image, 5) for image in real] == [1, 1, 1]
+
+
+def test_nothing_to_draw(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no samples"):
+        arms_by_generations({"a": {}}, np.zeros((1, 1, 8, 8), np.uint8), tmp_path / "sheet.png")
+
+
+def test_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(StoreError, match="free some space"):
+        sample_grid(np.zeros((1, 1, 8, 8), np.uint8), tmp_path / "x.png", columns=1)

@@ -1,0 +1,140 @@
+"""Tables: what stands where, and that no terminal is too narrow for a digit."""
+
+import re
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from collapse_sim.analysis.intervals import interval
+from collapse_sim.analysis.layout import folded
+from collapse_sim.analysis.results import Results, read_results
+from collapse_sim.analysis.table import against_baseline, best_of, by_generation, readable
+from collapse_sim.store import journal
+
+from .conftest import WriteRun, scores_line
+
+SCORES = {
+    "replace": {"loss": [[1.0, 1.1, 0.9], [2.0, 2.1, 1.9]]},
+    "a-long-name,with=commas,and=more": {"loss": [[1.0, 1.1, 0.9], [1.5, 1.61, 1.4]]},
+    "gone": {"loss": [[1.0, 1.1, 0.9]]},
+}
+REFERENCE = {"source": "a paper, table 1", "metric": "loss", "generation": 1, "values": {"replace": 4.0, "gone": 3.0}}
+REFERENCE["values"]["a-long-name,with=commas,and=more"] = 3.5
+
+
+def text(parts: list[Any], width: int = 200) -> str:
+    console = Console(width=width, color_system=None)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    return capture.get()
+
+
+def cells(parts: list[Any]) -> dict[str, list[str]]:
+    """{first cell: the other cells} of every line with at least two, at any spacing above one."""
+    unpadded = re.sub(r" +(?=[±*])", " ", text(parts))
+    lines = [re.split(r" {2,}", line.strip()) for line in unpadded.splitlines()]
+    return {line[0]: line[1:] for line in lines if len(line) > 1}
+
+
+@pytest.fixture
+def toy(write_run: WriteRun) -> Results:
+    theory = {"replace": {"loss": [1.0, 2.25]}}
+    return read_results(write_run(SCORES, reference=REFERENCE, theory=theory))
+
+
+def test_generations_side_by_side(toy: Results) -> None:
+    found = by_generation(toy, "loss", [0, 1], None)
+    rows = cells(found)
+    half = "0.25"  # 4.303 * 0.1 / sqrt(3)
+    assert rows["arm \\ generation"] == ["0", "1", "at 1"]
+    assert rows["replace"] == [f"1.00 ± {half}", f"2.00 ± {half}", "4.000"]
+    assert rows["theory"] == ["1.000", "2.250"]
+    assert rows["a-long-name,with=commas,and=more"] == [f"1.00 ± {half}", "1.50 ± 0.26 *", "3.500"]
+    assert rows["gone"] == [f"1.00 ± {half}", "-", "3.000"]
+    assert "loss (lower is better): mean over 3 seeds ± 95 % interval, * best" in text(found)
+    assert "published: a paper, table 1" in text(found)
+
+
+def test_against_the_baseline(toy: Results) -> None:
+    found = against_baseline(toy, "loss", 1, None)
+    rows = cells(found)
+    assert rows["replace"] == ["2.00 ± 0.25", "-", "-", "baseline", "2.250", "-4.3 se", "4.000", "-"]
+    assert rows["a-long-name,with=commas,and=more"] == [
+        "1.50 ± 0.26 *",
+        "-0.497 ± 0.014",
+        "-24.8 %",
+        "better",
+        "-",
+        "-",
+        "3.500",
+        "-12.5 %",
+    ]
+    assert "gone" not in rows
+
+
+@pytest.mark.parametrize(
+    ("better", "other", "word"),
+    [
+        ("lower", [0.5, 0.6, 0.4], "better"),
+        ("lower", [1.5, 1.6, 1.4], "worse"),
+        ("higher", [1.5, 1.6, 1.4], "better"),
+        ("higher", [0.5, 0.6, 0.4], "worse"),
+        (None, [1.5, 1.6, 1.4], "above"),
+        (None, [0.5, 0.6, 0.4], "below"),
+        ("lower", [1.0, 1.0, 1.1], "unclear"),
+        ("lower", [1.0, 1.1, 0.9], "equal"),
+    ],
+)
+def test_the_reading_of_a_difference(write_run: WriteRun, better: str | None, other: list[float], word: str) -> None:
+    scores = {"base": {"m": [[1.0, 1.1, 0.9]]}, "other": {"m": [other]}}
+    found = against_baseline(read_results(write_run(scores, better={"m": better})), "m", 0, None)
+    assert word in cells(found)["other"]
+
+
+def test_seeds_are_counted_where_they_differ(write_run: WriteRun) -> None:
+    run = write_run({"base": {"m": [[1.0, 1.1, 0.9]]}}, arms=["base", "other"])
+    journal.append(run / "journal.jsonl", [scores_line("other", 0, [1], {"m": [0.9]})])
+    found = read_results(run)
+    assert cells(against_baseline(found, "m", 0, None))["other"] == ["0.9000 *", "1", "-0.2000", "-20.0 %", "-"]
+    assert "mean over 1 to 3 seeds ± 95 % interval" in text(by_generation(found, "m", [0], None))
+
+
+@pytest.mark.parametrize("width", [20, 40, 60, 80, 140, None])
+def test_every_digit_is_there_at_every_width(write_run: WriteRun, width: int | None) -> None:
+    scores = {arm: {"loss": [[k + 20.123, k + 20.125, k + 20.1279] for k in range(12)]} for arm in ("a", "b" * 50)}
+    results = read_results(write_run(scores))
+    shown = text(by_generation(results, "loss", range(12), width), 1000)
+    assert "…" not in shown
+    for k in range(12):
+        assert shown.count(f"{k + 20}.1253 ± 0.0061") == 2
+    assert max(len(line.rstrip()) for line in shown.splitlines()[1:]) <= max(width or 1000, 12 + 2 + 16)
+    first_block = shown.split("\n\n")[0]
+    assert first_block.count("b") == 50 + "(lower is better)* best".count("b")
+
+
+def test_folding_loses_nothing() -> None:
+    assert folded("output=0.5,mean=1,variance=1", 20) == ["output=0.5,mean=1,", "variance=1"]
+    assert folded("abcdefghij", 4) == ["abcd", "efgh", "ij"]
+    assert folded("short", 20) == ["short"]
+    for name in ("a,b,c" * 9, "x" * 99, "one two  three+four/five", ""):
+        for width in (1, 3, 12, 50):
+            lines = folded(name, width)
+            assert "".join(lines) == name
+            assert all(len(line.rstrip()) <= width for line in lines)
+
+
+def test_many_generations_are_thinned_out() -> None:
+    assert readable(range(8)) == list(range(8))
+    assert readable(range(11)) == [0, 1, 2, 5, 10]
+    assert readable(range(51)) == [0, 1, 2, 5, 10, 20, 50]
+    assert readable(range(13)) == [0, 1, 2, 5, 10, 12]
+
+
+def test_the_best() -> None:
+    means = {"a": interval([1.0]), "b": interval([2.0]), "c": interval([1.0]), "d": interval([float("nan")])}
+    assert best_of(means, "lower") == {"a", "c"}
+    assert best_of(means, "higher") == {"b"}
+    assert best_of(means, None) == frozenset()
+    assert best_of({"a": interval([1.0]), "b": interval([1.0])}, "lower") == frozenset()

@@ -1,0 +1,216 @@
+"""Every branch of `decide`, on hand-made scores; intervals against scipy.stats."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+from scipy import stats
+
+from collapse_sim.analysis.results import Better, Claim, Results
+from collapse_sim.analysis.verdicts import Verdict, decide
+
+# 95 % of Student's t with 2 degrees of freedom is 4.30: differences -1.1, -1.0, -0.9 give -1 +- 0.248
+LOW, MID, HIGH = [1.0, 2.0, 3.0], [2.1, 3.0, 3.9], [2.0, 1.9, 3.2]
+
+
+def results(scores: Mapping[str, Sequence[Sequence[float]]], **extra: Any) -> Results:
+    """Results with one metric, `loss`; scores[arm][generation] has one value a seed, None where it is missing."""
+    seeds = tuple(range(max(len(values) for ks in scores.values() for values in ks)))
+    metrics: Mapping[str, Better] = {"loss": "lower"}
+    values = {
+        arm: {"loss": {k: {s: v for s, v in enumerate(vs) if v is not None} for k, vs in enumerate(ks) if vs}}
+        for arm, ks in scores.items()
+    }
+    last = max(len(ks) for ks in scores.values()) - 1
+    return Results("toy", tuple(scores), seeds, metrics, last, next(iter(scores)), values, **extra)
+
+
+def verdict(expect: str, found: Results, generation: Any = "last", metric: str = "loss") -> Verdict:
+    return decide(Claim("it is so", metric, generation, expect), found)
+
+
+@pytest.mark.parametrize(
+    ("expect", "status"),
+    [
+        ("low < mid", "holds"),
+        ("mid > low", "holds"),
+        ("low > mid", "fails"),
+        ("mid < low", "fails"),
+        ("low < high", "undecided"),
+        ("high > low", "undecided"),
+    ],
+)
+def test_directional(expect: str, status: str) -> None:
+    found = verdict(expect, results({"low": [LOW], "mid": [MID], "high": [HIGH]}))
+    assert found.status == status
+    left, right = ({"low": LOW, "mid": MID, "high": HIGH}[name] for name in expect.replace(">", "<").split(" < "))
+    expected = stats.ttest_rel(left, right).confidence_interval(0.95)
+    assert (found.low, found.high) == (pytest.approx(expected.low), pytest.approx(expected.high))
+    assert (found.n, found.left, found.right) == (3, pytest.approx(sum(left) / 3), pytest.approx(sum(right) / 3))
+    assert found.definition == "loss at generation 0; paired differences over 3 seeds, 95 % Student-t interval"
+
+
+def test_the_reason_has_the_figures() -> None:
+    found = verdict("low < mid", results({"low": [LOW], "mid": [MID]}))
+    assert found.reason == "low - mid = -1.000, interval -1.248 to -0.7516: wholly below 0"
+
+
+@pytest.mark.parametrize(
+    ("expect", "status"), [("a < b", "holds"), ("a > b", "fails"), ("a < c", "fails"), ("a > c", "fails")]
+)
+def test_a_constant_difference_is_decided_by_its_sign(expect: str, status: str) -> None:
+    found = verdict(expect, results({"a": [[1.0, 2.0]], "b": [[1.5, 2.5]], "c": [[1.0, 2.0]]}))
+    assert found.status == status
+    assert (found.low, found.high) == ((-0.5, -0.5) if "b" in expect else (0.0, 0.0))
+    assert ("equal for every seed" in found.reason) == ("c" in expect)
+
+
+def test_factor_number_and_other_generation() -> None:
+    found = results({"a": [[1.0, 1.1, 0.9], [2.0, 2.2, 2.1]], "b": [[1.0, 1.1, 0.9], [4.0, 4.5, 4.1]]})
+    assert verdict("a < 0.6 * b", found).status == "holds"
+    assert verdict("a < 0.4 * b", found).status == "fails"
+    assert verdict("a < 0.5 * b", found).status == "undecided"
+    assert verdict("a > a@0", found).status == "holds"
+    assert verdict("a > 2 * a@0", found, generation=0).status == "fails"
+    above = verdict("1.5 < a", found)
+    expected = stats.ttest_1samp([2.0, 2.2, 2.1], 0).confidence_interval(0.95)
+    assert above.status == "holds"
+    assert (above.low, above.high) == (pytest.approx(1.5 - expected.high), pytest.approx(1.5 - expected.low))
+    assert "difference to a fixed value over 3 seeds" in above.definition
+    assert verdict("a > 2.1", found).status == "undecided"
+
+
+def test_one_seed_decides_nothing_but_shows_the_difference() -> None:
+    found = verdict("a < b", results({"a": [[1.0]], "b": [[2.0]]}))
+    assert (found.status, found.difference, found.low, found.n) == ("undecided", -1.0, None, 1)
+    assert found.reason == "a - b = -1.000; one seed gives no interval: add seeds"
+    one = results({"a": [[1.0]]}, theory={"a": {"loss": [1.0]}})
+    assert verdict("a = theory within 3 se", one).status == "undecided"
+
+
+def test_only_seeds_of_both_sides_are_used() -> None:
+    nan = None
+    found = verdict("a < b", results({"a": [[1.0, 2.0, 3.0, 99.0]], "b": [[2.1, 3.0, 3.9, nan]]}))  # type: ignore[list-item]
+    assert (found.status, found.n, found.left) == ("holds", 3, pytest.approx(2.0))
+
+
+@pytest.mark.parametrize(
+    ("differences", "status", "words"),
+    [
+        ([0.05, 0.0, -0.05], "holds", "wholly inside -0.2000 to 0.2000 (2 % of b)"),
+        ([0.55, 0.5, 0.45], "fails", "wholly outside"),
+        ([-0.55, -0.5, -0.45], "fails", "wholly outside"),
+        ([0.25, 0.2, 0.15], "undecided", "only partly inside"),
+        ([0.9, 0.0, -0.9], "undecided", "only partly inside"),
+    ],
+)
+def test_equivalence(differences: list[float], status: str, words: str) -> None:
+    b = [9.9, 10.0, 10.1]
+    a = [value + difference for value, difference in zip(b, differences, strict=True)]
+    found = verdict("a = b within 2 %", results({"a": [a], "b": [b]}))
+    assert (found.status, words in found.reason) == (status, True), found.reason
+    assert found.margin == pytest.approx(0.2)
+
+
+def test_equivalence_to_a_number_and_to_theory() -> None:
+    found = results({"a": [[1.0, 1.001, 0.999]]}, theory={"a": {"loss": [1.2]}})
+    assert verdict("a = 1 within 1 %", found).status == "holds"
+    assert verdict("1.2 = a within 1 %", found).status == "fails"
+    assert verdict("a = theory within 30 %", found).status == "holds"
+    assert verdict("a = theory within 1 %", found).status == "fails"
+    assert verdict("a < 0.9 * theory", found).status == "holds"
+
+
+@pytest.mark.parametrize(
+    ("theory", "status"), [(2.0, "holds"), (2.0 + 2.99 / 3**0.5, "holds"), (2.0 - 3.01 / 3**0.5, "fails")]
+)
+def test_standard_errors(theory: float, status: str) -> None:
+    found = verdict("a = theory within 3 se", results({"a": [[1.0, 2.0, 3.0]]}, theory={"a": {"loss": [theory]}}))
+    assert found.status == status
+    assert found.margin == pytest.approx(3 * stats.sem([1.0, 2.0, 3.0]))
+    assert f"{abs(2.0 - theory) * 3**0.5:.2f} standard errors" in found.reason
+
+
+@pytest.mark.parametrize(("theory", "status"), [(0.3, "holds"), (0.3 * (1 + 1e-15), "holds"), (0.3001, "fails")])
+def test_standard_errors_without_scatter(theory: float, status: str) -> None:
+    found = verdict("a = theory within 3 se", results({"a": [[0.3, 0.3]]}, theory={"a": {"loss": [theory]}}))
+    assert found.status == status
+
+
+def test_every_generation_names_the_worst() -> None:
+    found = results(
+        {"a": [LOW, LOW, LOW, LOW], "b": [LOW, MID, [9.0, 9.5, 10.0], [2.0, 3.1, 4.1]]},
+    )
+    good = verdict("a < b", found, "every")
+    assert (good.status, good.generation) == ("holds", 1)
+    assert good.reason.startswith("holds at 3 of the 3 generations 1 to 3; worst at 1: a - b = -1.000")
+    bad = verdict("b < 1.5 * a", found, "every")
+    assert (bad.status, bad.generation) == ("fails", 2)
+    assert "fails at 1 of the 3 generations" in bad.reason
+
+
+def test_every_fails_before_it_is_undecided() -> None:
+    found = results({"a": [LOW, HIGH, MID, []], "b": [LOW, LOW, LOW, LOW]})
+    assert verdict("a < b", found, "every").status == "fails"
+    assert verdict("a < b", found, "every").generation == 2
+    waiting = verdict("a > 0.1 * b", found, "every")
+    assert (waiting.status, waiting.generation) == ("undecided", 3)
+    assert "a has no loss at generation 3 yet" in waiting.reason
+
+
+def test_every_begins_at_generation_zero_for_theory_only() -> None:
+    found = results({"a": [[5.0, 5.1], [1.0, 1.1]]}, theory={"a": {"loss": [1.05, 1.05]}})
+    assert verdict("a < 2", found, "every").status == "holds"
+    theory = verdict("a = theory within 3 se", found, "every")
+    assert (theory.status, theory.generation) == ("fails", 0)
+    alone = verdict("a < 2", results({"a": [[1.0, 1.1]]}), "every")
+    assert (alone.status, alone.reason) == ("undecided", "the run ends at generation 0, which all arms share")
+
+
+def test_min_and_max_pick_by_the_mean_and_say_so() -> None:
+    found = results({"a": [[1.0, 2.0, 3.3]], "b": [[1.2, 2.1, 2.9]], "c": [[2.1, 3.0, 4.0]]})
+    least = verdict("min(a, b) < c", found)
+    assert least.reason.startswith("b - c = ")
+    assert least.status == "holds"
+    assert least.caveats == (
+        "min(...) of 2 arms was picked by the same seeds it is compared with, which is optimistic: "
+        "confirm it with other seeds",
+    )
+    greatest = verdict("0.5 * max(a, c@0) < b", found)
+    assert greatest.reason.startswith("0.5 * c@0 - b = ")
+    assert not verdict("a < c", found).caveats
+
+
+def test_min_compares_over_seeds_that_all_have() -> None:
+    missing = None
+    found = results({"a": [[5.0, 5.0, 0.0]], "b": [[4.0, 4.1, missing]], "c": [[9.0, 9.0, 9.0]]})  # type: ignore[list-item]
+    assert verdict("min(a, b) < c", found).reason.startswith("b - c")  # a's mean over all of its seeds is below b's
+
+
+@pytest.mark.parametrize(
+    ("expect", "metric", "generation", "why"),
+    [
+        ("a < nobody", "loss", "last", "the run has no arm 'nobody'"),
+        ("a < b", "fid", "last", "the run has no metric 'fid'"),
+        ("a < b", "loss", 7, "there is no generation 7: the run ends at 1"),
+        ("a < a@7", "loss", "last", "there is no generation 7"),
+        ("a < b", "loss", 1, "b has no loss at generation 1 yet: continue the run"),
+        ("a = theory within 3 se", "loss", 0, "theory has no curve of loss for a at generation 0"),
+        ("a < c", "loss", 0, "a and c have scores for different seeds only"),
+        ("min(a, c) < b", "loss", 0, "the arms of min(...) share no seed"),
+        ("a < < b", "loss", 0, "expected an arm here"),
+    ],
+)
+def test_what_is_missing_leaves_it_undecided(expect: str, metric: str, generation: Any, why: str) -> None:
+    missing = None
+    scores = {"a": [[1.0, 1.1, missing], [1.0]], "b": [[2.0, 2.1, 2.2]], "c": [[missing, missing, 3.0]]}
+    found = verdict(expect, results(scores), generation, metric)  # type: ignore[arg-type]
+    assert (found.status, why in found.reason) == ("undecided", True), found.reason
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_scores_that_are_not_finite_leave_it_undecided(value: float) -> None:
+    found = verdict("a < b", results({"a": [[1.0, 1.0]], "b": [[value, 2.0]]}))
+    assert (found.status, found.low) == ("undecided", None)
+    assert "not every score is finite" in found.reason

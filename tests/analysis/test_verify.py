@@ -1,0 +1,102 @@
+"""`collapse-sim verify`, as a user calls it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from collapse_sim.cli.verify import verify
+from collapse_sim.errors import ClaimsFailedError
+
+from .conftest import WriteRun
+
+Call = Callable[..., Result]
+SCORES = {
+    "replace": {"loss": [[1.0, 2.0, 3.0], [3.1, 4.0, 4.9]]},
+    "distill": {"loss": [[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]]},
+}
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    app = typer.Typer()
+    app.command()(verify)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def claim(that: str, expect: str, generation: Any = "last") -> dict[str, Any]:
+    return {"that": that, "metric": "loss", "generation": generation, "expect": expect}
+
+
+def test_all_three_verdicts(call: Call, write_run: WriteRun) -> None:
+    claims = [
+        claim("distilling [helps]", "distill < replace"),
+        claim("the other way round", "distill > replace"),
+        claim("it is above 2", "distill > 2"),
+        claim("the best is below", "min(distill, distill@0) < replace"),
+    ]
+    write_run(SCORES, claims=claims)
+    found = call("toy")
+    assert isinstance(found.exception, ClaimsFailedError)
+    assert (str(found.exception), found.exception.exit_code) == ("1 of 4 claims of toy fail", 6)
+    lines = found.stdout.splitlines()
+    assert lines[:4] == [
+        "✓ holds      distilling [helps]",
+        "    distill < replace",
+        "    distill - replace = -1.000, interval -1.248 to -0.7516: wholly below 0",
+        "    loss at generation 1; paired differences over 3 seeds, 95 % Student-t interval",
+    ]
+    assert lines[5] == "✗ fails      the other way round"
+    assert lines[10] == "? undecided  it is above 2"
+    assert any(line.startswith("    note: min(...) of 2 arms was picked") for line in lines)
+    assert lines[-1] == "toy: holds 2, fails 1, undecided 1"
+
+
+def test_json(call: Call, write_run: WriteRun) -> None:
+    write_run(SCORES, claims=[claim("x", "distill < replace", "every"), claim("y", "distill < nobody")])
+    found = call("toy", "--json")
+    assert (found.exit_code, found.exception) == (0, None)
+    document = json.loads(found.stdout)
+    assert (document["schema"], document["run"]) == (1, "toy")
+    assert (document["holds"], document["fails"], document["undecided"]) == (1, 0, 1)
+    holds, undecided = document["claims"]
+    assert holds == {
+        "that": "x",
+        "metric": "loss",
+        "generation": "every",
+        "expect": "distill < replace",
+        "status": "holds",
+        "reason": "holds at 1 of the 1 generations 1 to 1; worst at 1: "
+        "distill - replace = -1.000, interval -1.248 to -0.7516: wholly below 0",
+        "definition": "loss at generation 1; paired differences over 3 seeds, 95 % Student-t interval",
+        "decided_at": 1,
+        "n": 3,
+        "left": pytest.approx(3.0),
+        "right": pytest.approx(4.0),
+        "difference": pytest.approx(-1.0),
+        "low": pytest.approx(-1.2484, abs=1e-4),
+        "high": pytest.approx(-0.7516, abs=1e-4),
+        "margin": None,
+        "caveats": [],
+    }
+    assert (undecided["status"], undecided["difference"], undecided["n"]) == ("undecided", None, 0)
+
+
+def test_json_is_printed_before_the_failure(call: Call, write_run: WriteRun) -> None:
+    write_run(SCORES, claims=[claim("x", "distill > replace")])
+    found = call("toy", "--json")
+    assert json.loads(found.stdout)["fails"] == 1
+    assert isinstance(found.exception, ClaimsFailedError)
+
+
+def test_a_recipe_without_claims(call: Call, write_run: WriteRun) -> None:
+    write_run(SCORES)
+    found = call("toy")
+    assert (found.exit_code, found.stdout) == (0, "toy: the recipe makes no claims\n")
+    assert json.loads(call("toy", "--json").stdout)["claims"] == []

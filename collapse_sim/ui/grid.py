@@ -25,7 +25,7 @@ def grid(state: State, layout: Layout, height: int, symbols: Symbols) -> list[Te
         first = max(min(busy - room // 2, len(arms) - room), 0)
     else:
         first = 0
-    lines = [_header(state, layout, scale, symbols)]
+    lines = [_header(state, layout, symbols)]
     for i, arm in enumerate(arms[first : first + room], start=first):
         lines.append(_row(state, arm, palette.color(i), layout, scale, symbols))
     if len(arms) > room:
@@ -53,14 +53,12 @@ def values(state: State, layout: Layout, symbols: Symbols) -> list[Text]:
     return lines
 
 
-def _header(state: State, layout: Layout, scale: Scale, symbols: Symbols) -> Text:
+def _header(state: State, layout: Layout, symbols: Symbols) -> Text:
     """Numbers of the generations, names of the metrics."""
     line = Text(" " * (layout.name + 2), style="dim")
     line.append(_numbers(layout) + "  ")
     if state.show is not None:
-        name = title(state, state.show, symbols)
-        log = " log" if scale.log and layout.spark and len(name) + 4 <= layout.shown else ""
-        line.append(symbols.right(name + log, layout.shown))
+        line.append(symbols.right(title(state, state.show, symbols), layout.shown))
     for metric, columns in layout.others:
         line.append(symbols.right(title(state, metric, symbols), columns))
     return line

@@ -31,7 +31,8 @@ def title(state: State, metric: str, symbols: Symbols) -> str:
     """A metric's name with the direction that is better."""
     lower = state.lower_is_better.get(metric)
     direction = "" if lower is None else f" {symbols.lower if lower else symbols.higher}"
-    return words.plain(metric) + direction
+    log = " log" if metric == state.show and Scale.of(state).log else ""  # of its sparkline
+    return words.plain(metric) + direction + log
 
 
 @dataclass(frozen=True)

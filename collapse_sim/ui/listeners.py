@@ -47,15 +47,15 @@ class Listeners:
         try:
             with self._lock:
                 self.state.apply(event)
-            self._snapshot.stale = True
-            if self._dashboard is not None:
-                self._dashboard.stale = True
-            if self._lines is not None:
-                self._lines(event)
-            elif isinstance(event, Note) and not self._started:
-                say(note_line(event.message, event.level))  # the dashboard is not there yet, and may never be
             if isinstance(event, RunStarted):
                 self._start()
+            self._snapshot.stale = True
+            if self._lines is not None:
+                self._lines(event)
+            elif self._dashboard is not None:
+                self._dashboard.stale = True
+                if isinstance(event, Note) and not self._started:
+                    say(note_line(event.message, event.level))  # there is no dashboard yet, and may never be one
         except Exception as error:
             self._failed(error)
 

@@ -28,7 +28,7 @@ def measure(state: State) -> None:
     state.memory_bytes = psutil.Process().memory_info().rss
     torch = sys.modules.get("torch")  # not imported for this
     if torch is not None and torch.cuda.is_initialized():
-        state.gpu_bytes = torch.cuda.memory_reserved()
+        state.gpu_bytes = sum(torch.cuda.memory_reserved(i) for i in range(torch.cuda.device_count()))
 
 
 def presence(state: State) -> Literal["here", "gone", "ended"]:

@@ -1,0 +1,139 @@
+"""A made-up run as a list of (time, event), and a made-up run directory."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from collapse_sim.events import (
+    Event,
+    GenerationFinished,
+    JobFinished,
+    JobProgress,
+    JobStarted,
+    Note,
+    RunFinished,
+    RunStarted,
+    Scored,
+)
+from collapse_sim.ui.frame import frame
+from collapse_sim.ui.state import State
+
+Timed = tuple[float, Event]
+START = 1_000_000.0
+
+
+def story(
+    arms: tuple[str, ...] = ("replace", "accumulate", "distill"),
+    seeds: tuple[int, ...] = (0, 1, 2),
+    generations: int = 3,
+    metrics: tuple[str, ...] = ("test_loss", "fid"),
+    fit_s: float = 4.0,
+) -> Iterator[Timed]:
+    """A run as the loop tells it: generation 0 is shared by all arms, accumulate's fits take k + 1 times as long."""
+    now = START
+    better = dict.fromkeys(metrics, True)
+    yield now, RunStarted("demo", arms, seeds, generations, metrics, better, "cpu", "fp32", "runs/demo")
+    yield now, JobStarted("data", "data", -1, arms, ())
+    now += 0.1
+    yield now, JobFinished("data", "data", -1, arms, (), False, 0.1)
+    for k in range(generations + 1):
+        began, made = now, {"fit": 0, "samples": 0, "scores": 0}
+        for kind in ("fit", "samples", "scores"):
+            for group in [arms] if k == 0 else [(arm,) for arm in arms]:
+                for part in metrics if kind == "scores" else ("",):
+                    for seed in seeds:
+                        digest = f"{kind}-{k}-{group}-{part}"
+                        took = fit_s * (k + 1 if "accumulate" in group and k else 1) if kind == "fit" else 0.5
+                        yield now, JobStarted(kind, digest, k, group, (seed,))  # type: ignore[arg-type]
+                        if kind == "fit":
+                            for tenth in range(1, 11):
+                                done, at = tenth * 10, now + took * tenth / 10
+                                progress = JobProgress(
+                                    kind, digest, k, group, (seed,), done, 100, "steps", 3000.0, 1 / done
+                                )
+                                yield at, progress
+                        now += took
+                        yield now, JobFinished(kind, digest, k, group, (seed,), False, took)  # type: ignore[arg-type]
+                        made[kind] += 1
+        for i, arm in enumerate(arms):
+            values = {metric: tuple(1 + i * k + 0.5 * seed for seed in seeds) for metric in metrics}
+            yield now, Scored(k, arm, seeds, values)
+        if k == 1:
+            yield now, Note("a setting has no effect: \x1b[31mred\x1b[0m\nsecond line")
+        yield now, GenerationFinished(k, made, {"fit": 0, "samples": 0, "scores": 0}, now - began)
+    yield now, RunFinished("demo", "runs/demo", now - START, "finished")
+
+
+def reduced(timed: list[Timed]) -> State:
+    """The state after some events."""
+    state = State()
+    for now, event in timed:
+        state.apply(event, now)
+    return state
+
+
+@pytest.fixture
+def tell() -> Callable[..., list[Timed]]:
+    """story() as a list."""
+    return lambda **settings: list(story(**settings))
+
+
+@pytest.fixture
+def reduce() -> Callable[[list[Timed]], State]:
+    return reduced
+
+
+@pytest.fixture
+def draw() -> Callable[..., str]:
+    """The frame as text, with the escape codes of a terminal when `color`."""
+
+    def text(
+        state: State, width: int, height: int, *, color: bool = False, encoding: str = "utf-8", **more: Any
+    ) -> str:
+        raw = io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
+        console = Console(
+            file=raw, width=width, height=height, force_terminal=color, color_system="truecolor" if color else None,
+            no_color=more.pop("no_color", None),
+        )  # fmt: skip
+        console.print(frame(state, width, height, now=more.pop("now", state.updated), **more))
+        raw.flush()
+        return raw.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
+
+    return text
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Write a run directory: generations 0 .. done scored for two arms and two seeds."""
+
+    def write(done: int = 1, name: str = "demo", parent: Path = tmp_path, command: list[str] | None = None) -> Path:
+        folder = parent / name
+        folder.mkdir(parents=True)
+        run = {
+            "schema": 1,
+            "name": name,
+            "generations": 2,
+            "seeds": [0, 7],
+            "arms": ["replace", "accumulate"],
+            "baseline": "replace",
+            "show": "fid",
+            "metrics": {"test_loss": {"better": "lower"}, "fid": {"better": None}},
+        }
+        (folder / "run.json").write_text(json.dumps(run))
+        lines: list[dict[str, Any]] = [{"event": "session", "command": command}] if command else []
+        for k in range(done + 1):
+            for arm in ("replace", "accumulate"):
+                metrics = {"test_loss": [1.0 + k, 2.0 + k], "fid": [10.0 * k, 30.0 * k]}
+                lines.append({"event": "scores", "generation": k, "arm": arm, "seeds": [0, 7], "metrics": metrics})
+            lines.append({"event": "generation", "generation": k, "made": {"fit": 4}, "reused": {}, "wall_s": 3.0})
+        (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        return folder
+
+    return write

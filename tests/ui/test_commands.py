@@ -1,0 +1,254 @@
+"""`status` and `watch` on made-up run directories."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from collapse_sim.cli.status import status
+from collapse_sim.cli.watch import watch
+from collapse_sim.errors import InterruptedRunError, StoreError
+from collapse_sim.events import JobFinished, JobProgress, JobStarted, RunFinished, RunStarted, Scored
+from collapse_sim.store.rundir import find_run
+from collapse_sim.ui.process import presence
+from collapse_sim.ui.state import State
+
+app = typer.Typer()
+app.command()(status)
+app.command()(watch)
+
+
+def call(*argv):
+    result = CliRunner().invoke(app, [str(part) for part in argv])
+    if result.exception and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0
+    return result
+
+
+def write_live(folder: Path, *events, pid: int | None = None, host: str = "", updated: float | None = None) -> None:
+    state = State()
+    better = {"test_loss": True, "fid": None}
+    start = RunStarted(
+        "demo", ("replace", "accumulate"), (0, 7), 2, ("test_loss", "fid"), better, "cuda:0", "bf16", str(folder), "fid"
+    )
+    for event in (start, *events):
+        state.apply(event)
+    state.pid, state.host = pid or os.getpid(), host or socket.gethostname()
+    state.process_started = psutil.Process(state.pid).create_time() if psutil.pid_exists(state.pid) else 1.0
+    state.updated = time.time() if updated is None else updated
+    (folder / "live.json").write_text(json.dumps(state.to_json()))
+
+
+def gone_pid() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+FIT = JobProgress("fit", "d", 2, ("accumulate",), (7,), 30, 100, "steps", 500.0, 0.25)
+
+
+def test_status_of_a_run_that_nobody_is_at(run_folder):
+    folder = run_folder(done=1, command=["/somewhere/bin/collapse-sim", "run", "my recipe.yaml", "--seed", "0"])
+    text = call("status", folder).stdout
+    assert "unfinished: 4 of 6 cells (arm x generation) are done" in text
+    assert "continue: collapse-sim run 'my recipe.yaml' --seed 0" in text
+    assert "20.00" in text  # fid of generation 1, mean of 10 and 30
+    document = json.loads(call("status", folder, "--json").stdout)
+    assert document["status"] == "unfinished"
+    assert document["arms"]["replace"] == {
+        "generations_done": 2,
+        "latest": {"test_loss": {"generation": 1, "mean": 2.5}, "fid": {"generation": 1, "mean": 20.0}},
+    }
+    assert document["process"] is None
+    assert document["continue"] == "collapse-sim run 'my recipe.yaml' --seed 0"
+
+
+def test_status_of_a_finished_run(run_folder):
+    folder = run_folder(done=2)
+    text = call("status", folder).stdout
+    assert "finished: 6 of 6" in text
+    assert "continue" not in text
+    document = json.loads(call("status", folder, "--json").stdout)
+    assert (document["status"], document["continue"]) == ("finished", None)
+
+
+def test_status_before_anything_is_done_offers_the_kept_recipe(run_folder):
+    folder = run_folder(done=-1)
+    document = json.loads(call("status", folder, "--json").stdout)
+    assert document["status"] == "not started"
+    assert document["continue"] == f"collapse-sim run {folder}/recipe.yaml --out {folder}"
+    assert "nothing is done yet" in call("status", folder).stdout
+
+
+def test_status_while_a_process_is_at_it(run_folder):
+    folder = run_folder(done=1)
+    write_live(folder, JobFinished("fit", "d", 2, ("accumulate",), (0,), False, 1.0), FIT)
+    text = call("status", folder).stdout
+    assert "fitting · accumulate · generation 2 · seed 7" in text
+    assert "generation 2 of 2   fits 1/4" in text
+    assert "continue" not in text
+    document = json.loads(call("status", folder, "--json").stdout)
+    assert document["status"] == "running"
+    assert document["process"] == {"pid": os.getpid(), "host": socket.gethostname(), "running": True}
+    assert (document["job"]["kind"], document["job"]["done"]) == ("fit", 30)
+
+
+def test_status_of_a_killed_run(run_folder):
+    folder, pid = run_folder(done=1), gone_pid()
+    write_live(folder, FIT, pid=pid)
+    text = call("status", folder).stdout
+    assert f"stopped: process {pid} on {socket.gethostname()} is gone; 4 of 6" in text
+    assert "fitting" not in text
+    assert json.loads(call("status", folder, "--json").stdout)["process"]["running"] is False
+
+
+@pytest.mark.parametrize("outcome", ["interrupted", "failed"])
+def test_status_says_how_a_run_ended(run_folder, outcome):
+    folder = run_folder(done=0)
+    write_live(folder, RunFinished("demo", "runs/demo", 3.0, outcome, "the loss is nan"))
+    text = call("status", folder).stdout
+    assert f"{outcome}: 2 of 6 cells (arm x generation) are done: the loss is nan" in text
+
+
+def test_the_journal_counts_where_the_process_knows_only_a_part(run_folder):
+    folder = run_folder(done=2)
+    write_live(folder, RunFinished("demo", "runs/demo", 3.0, "interrupted"))  # an older sitting's last word
+    assert json.loads(call("status", folder, "--json").stdout)["status"] == "finished"
+
+
+def test_seeds_and_metrics_that_came_later_complete_a_cell(run_folder):
+    folder = run_folder(done=-1)
+    parts = [([0], {"test_loss": [1.0], "fid": [4.0]}), ([7], {"test_loss": [3.0]}), ([7], {"fid": [float("nan")]})]
+    done = []
+    for seeds, metrics in parts:
+        line = {"event": "scores", "generation": 0, "arm": "replace", "seeds": seeds, "metrics": metrics}
+        with (folder / "journal.jsonl").open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        document = json.loads(call("status", folder, "--json").stdout)
+        done.append(document["arms"]["replace"]["generations_done"])
+    assert done == [0, 0, 1]
+    assert document["arms"]["replace"]["latest"]["test_loss"]["mean"] == 2.0
+    assert document["arms"]["replace"]["latest"]["fid"]["mean"] == "nan"
+
+
+def test_a_damaged_live_json_is_no_obstacle(run_folder):
+    folder = run_folder(done=1)
+    (folder / "live.json").write_text('{"schema": 1, "na')
+    assert json.loads(call("status", folder, "--json").stdout)["status"] == "unfinished"
+
+
+def test_a_run_is_found_by_its_name_below_runs(run_folder, tmp_path, monkeypatch):
+    run_folder(parent=tmp_path / "runs", name="demo")
+    monkeypatch.chdir(tmp_path)
+    assert find_run("demo") == Path("runs/demo")
+    assert find_run(str(tmp_path / "runs" / "demo")) == tmp_path / "runs" / "demo"
+    (tmp_path / "demo").mkdir()  # something else of the same name
+    assert find_run("demo") == Path("runs/demo")
+    with pytest.raises(StoreError, match=r"dmeo: no run here.*did you mean 'demo'"):
+        find_run("dmeo")
+    with pytest.raises(StoreError, match="no run here"):
+        find_run(str(tmp_path))
+
+
+@pytest.mark.parametrize("argv", [["status", "nowhere"], ["watch", "nowhere"], ["watch", "nowhere", "--once"]])
+def test_no_run_directory_is_an_error(argv, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="nowhere: no run here"):
+        call(*argv)
+
+
+def test_watch_once_prints_one_picture_on_stdout(run_folder):
+    folder = run_folder(done=1)
+    write_live(folder, FIT)
+    result = call("watch", folder, "--once")
+    assert "fitting · accumulate" in result.stdout
+    assert "\x1b" not in result.stdout
+    assert result.stderr == ""
+
+
+def test_watch_tells_generations_until_the_run_is_finished(run_folder, monkeypatch):
+    monkeypatch.setattr("collapse_sim.cli.watch.POLL_S", 0.05)
+    folder = run_folder(done=1)
+    write_live(folder, JobStarted("fit", "d", 2, ("replace",), (0,)))
+    finished = run_folder(done=2, name="finished")
+
+    def finish():
+        time.sleep(0.3)
+        (folder / "journal.jsonl").write_bytes((finished / "journal.jsonl").read_bytes())
+        scores = [Scored(k, arm, (0, 7), {}) for k in range(3) for arm in ("replace", "accumulate")]
+        write_live(folder, *scores, RunFinished("demo", "runs/demo", 3.0, "finished"))
+
+    other = threading.Thread(target=finish)
+    other.start()
+    result = call("watch", folder)
+    other.join()
+    assert result.stdout == ""
+    assert result.stderr.splitlines()[-1] == (
+        "generation 2/2: fid replace 40.00, accumulate 40.00; made 4, found 0; 3.0 s"
+    )
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_watch_says_how_to_continue_when_the_process_is_gone(run_folder, terminal, monkeypatch):
+    monkeypatch.setattr("collapse_sim.cli.watch.is_terminal", lambda: terminal)
+    folder = run_folder(done=1, command=["collapse-sim", "run", "demo"])
+    write_live(folder, FIT, pid=gone_pid())
+    with pytest.raises(InterruptedRunError, match=r"the run is stopped.*\n  collapse-sim run demo") as stop:
+        call("watch", folder)
+    assert stop.value.code == 130
+
+
+def test_ctrl_c_ends_the_watching_with_0(run_folder, monkeypatch):
+    folder = run_folder(done=1)
+    write_live(folder, FIT)
+
+    def interrupt(seconds):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupt)
+    call("watch", folder)
+
+
+def test_a_process_of_the_same_number_is_another_one():
+    state = State(pid=os.getpid(), host=socket.gethostname(), updated=time.time())
+    assert presence(state) == "here"
+    state.process_started = psutil.Process().create_time() - 1000
+    assert presence(state) == "gone"
+
+
+def test_another_machine_is_believed_while_it_is_heard_of():
+    state = State(pid=1, host="elsewhere.example", updated=time.time() - 5)
+    assert presence(state) == "here"
+    state.updated = time.time() - 3600
+    assert presence(state) == "gone"
+
+
+def test_status_is_quick_and_imports_no_torch(run_folder):
+    folder = run_folder(done=1)
+    script = (
+        "import sys, typer; from collapse_sim.cli.status import status; status(sys.argv[1]);"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'scipy', 'yaml'} & set(sys.modules); assert not heavy, heavy"
+    )
+    costs = []
+    for _ in range(3):  # the best of three: the machine may have other work
+        began = os.times()
+        command = [sys.executable, "-c", script, str(folder)]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=Path(__file__).parents[2], timeout=60)
+        ended = os.times()
+        costs.append(ended.children_user + ended.children_system - began.children_user - began.children_system)
+        if costs[-1] < 0.5:
+            break
+    assert min(costs) < 0.5

@@ -1,0 +1,54 @@
+"""Time left, against runs whose end is known."""
+
+from __future__ import annotations
+
+import pytest
+
+from collapse_sim.events import JobFinished, RunFinished, RunStarted, Scored
+from collapse_sim.ui.estimate import seconds_left
+from collapse_sim.ui.state import State
+
+
+def left_and_truth(timed, reduce, share):
+    """The estimate after a share of the run's time, and what is really left."""
+    start, end = timed[0][0], timed[-1][0]
+    now = start + share * (end - start)
+    return seconds_left(reduce([(at, event) for at, event in timed if at <= now]), now), end - now
+
+
+@pytest.mark.parametrize(("share", "within"), [(0.02, 0.4), (0.2, 0.25), (0.5, 0.15), (0.9, 0.25)])
+def test_equal_generations(tell, reduce, share, within):
+    timed = tell(arms=("replace", "distill"), generations=10)
+    left, truth = left_and_truth(timed, reduce, share)
+    assert left == pytest.approx(truth, rel=within)
+
+
+def test_growing_generations_are_extrapolated(tell, reduce):
+    timed = tell(arms=("accumulate",), generations=10)
+    left, truth = left_and_truth(timed, reduce, 0.3)  # generation 5 of 10: a constant cost would say half of it
+    assert left == pytest.approx(truth, rel=0.15)
+
+
+def test_nothing_is_said_before_anything_was_made(tell, reduce):
+    assert seconds_left(reduce(tell()[:1]), 2_000_000.0) is None
+
+
+def test_what_was_found_costs_nothing():
+    state = State()
+    state.apply(RunStarted("r", ("a",), (0,), 3, ("loss",), {"loss": True}, "cpu", "fp32", "runs/r"), 0.0)
+    for k in range(2):
+        for kind in ("fit", "samples", "scores"):
+            state.apply(JobFinished(kind, f"{kind}{k}", k, ("a",), (0,), True, 0.0), 0.1)  # type: ignore[arg-type]
+        state.apply(Scored(k, "a", (0,), {"loss": (1.0,)}), 0.1)
+    assert seconds_left(state, 0.1) is None
+    for kind, now in (("fit", 8.1), ("samples", 9.1), ("scores", 10.1)):
+        state.apply(JobFinished(kind, kind, 2, ("a",), (0,), False, 1.0), now)  # type: ignore[arg-type]
+    state.apply(Scored(2, "a", (0,), {"loss": (1.0,)}), 10.1)
+    assert seconds_left(state, 10.1) == pytest.approx(10.0)  # generation 3, as generation 2
+
+
+def test_nothing_is_left_at_the_end(tell, reduce):
+    timed = tell()
+    assert seconds_left(reduce(timed[:-1]), timed[-1][0]) == 0
+    assert isinstance(timed[-1][1], RunFinished)
+    assert seconds_left(reduce(timed), timed[-1][0]) is None

@@ -1,0 +1,187 @@
+"""The reduction of a run's events."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+
+import pytest
+
+from collapse_sim.events import (
+    JobFinished,
+    JobProgress,
+    JobStarted,
+    Note,
+    RunFinished,
+    RunStarted,
+    Scored,
+    Waiting,
+)
+from collapse_sim.ui.state import State
+
+
+def started(seeds=(0, 1, 2), arms=("a", "b"), generations=2, metrics=("loss",), show=None):
+    better = dict.fromkeys(metrics)
+    return RunStarted("r", arms, seeds, generations, metrics, better, "cpu", "fp32", "runs/r", show)
+
+
+def after(*events, now=100.0):
+    state = State()
+    for event in events:
+        state.apply(event, now)
+    return state
+
+
+def test_every_prefix_of_a_run_survives_json(tell, reduce):
+    timed = tell(generations=1)
+    for stop in range(len(timed) + 1):
+        state = reduce(timed[:stop])
+        text = json.dumps(state.to_json(), allow_nan=False)
+        again = State.from_json(json.loads(text))
+        assert json.dumps(again.to_json()) == text
+        rest = [timed[stop - 1], *timed[stop:]] if stop else timed  # and goes on the same from there
+        for now, event in rest[bool(stop) :]:
+            again.apply(event, now)
+        assert again.to_json() == reduce(timed).to_json()
+
+
+def test_a_shared_job_counts_for_every_arm_and_only_for_its_seeds():
+    state = after(started(), JobFinished("fit", "d", 0, ("a", "b"), (2,), False, 1.0))
+    assert [state.stages(state.cells[arm][0]) for arm in ("a", "b")] == [(1, 0, 0), (1, 0, 0)]
+    assert state.stages(state.cells["a"][1]) == (0, 0, 0)
+    assert state.made == {"fit": 1}
+
+
+def test_the_same_seed_twice_counts_once_and_no_seeds_means_all():
+    fit = JobFinished("fit", "d", 1, ("a",), (1,), False, 1.0)
+    state = after(started(), fit, fit, JobFinished("samples", "s", 1, ("a",), (), True, 0.0))
+    assert state.stages(state.cells["a"][1]) == (1, 3, 0)
+
+
+def test_other_seeds_of_the_same_number_are_not_all_seeds():
+    state = after(started(seeds=(3, 5)), JobFinished("fit", "d", 1, ("a",), (5, 8), False, 1.0))
+    assert state.stages(state.cells["a"][1])[0] == 1
+
+
+def test_a_cell_is_complete_when_it_is_scored_for_every_seed():
+    scored = Scored(0, "a", (0, 1), {"loss": (1.0, 2.0)})
+    state = after(started(), scored)
+    assert not state.complete(state.cells["a"][0])
+    state.apply(Scored(0, "a", (0, 1, 2), {"loss": (1.0, 2.0, 6.0)}), 101.0)
+    assert state.complete(state.cells["a"][0])
+    assert state.scores["a"]["loss"] == [3.0, None, None]
+    assert state.generation() == 0  # arm b is not there yet
+
+
+def test_score_artefacts_are_one_a_metric_and_seed():
+    one = JobFinished("scores", "x", 0, ("a",), (0, 1, 2), False, 1.0)
+    state = after(started(metrics=("loss", "fid")), one)
+    assert state.stages(state.cells["a"][0])[2] == 1  # three of six, rounded down
+    state.apply(one, 101.0)
+    assert state.stages(state.cells["a"][0])[2] == 3
+
+
+def test_found_and_made_are_told_apart():
+    state = after(
+        started(),
+        JobFinished("fit", "d", 0, ("a",), (0, 1), True, 0.0),
+        JobFinished("fit", "d", 0, ("a",), (2,), False, 5.0),
+    )
+    assert (state.cells["a"][0].made, state.cells["a"][0].reused) == (1, 2)
+    assert (state.made, state.reused) == ({"fit": 1}, {"fit": 2})
+
+
+def test_rate_and_time_left_are_counted_from_where_a_job_was_resumed():
+    state = after(started(), JobStarted("fit", "d", 1, ("a",), (0,)))
+    for now, done in ((110.0, 500), (120.0, 600), (130.0, 700)):
+        state.apply(JobProgress("fit", "d", 1, ("a",), (0,), done, 1000, "steps", 99.0, 0.5), now)
+    assert state.job is not None
+    assert state.job.per_s == pytest.approx(10.0)  # 200 steps in 20 s, not 700 in 30 s
+    assert state.job.seconds_left == pytest.approx(30.0)
+    assert state.covers("a", 1)
+    assert not state.covers("b", 1)
+    state.apply(JobFinished("fit", "d", 1, ("a",), (0,), False, 9.0), 131.0)
+    assert state.job is None
+
+
+def test_the_next_seed_of_the_same_key_is_another_job():
+    state = after(started(), JobProgress("fit", "d", 1, ("a",), (0,), 900, 1000, "steps"))
+    state.apply(JobProgress("fit", "d", 1, ("a",), (1,), 100, 1000, "steps"), 200.0)
+    assert state.job is not None
+    assert (state.job.seeds, state.job.first_done, state.job.started) == ([1], 100, 200.0)
+
+
+def test_data_and_networks_belong_to_no_cell():
+    state = after(started(), JobFinished("fit", "net", -1, ("a", "b"), (), False, 3.0))
+    assert all(state.stages(cell) == (0, 0, 0) for cells in state.cells.values() for cell in cells)
+    assert state.made == {"fit": 1}
+
+
+def test_waiting_ends_with_the_artefact_or_with_other_work():
+    state = after(started(), Waiting("fit", "d", 1))
+    assert state.waiting == {"kind": "fit", "digest": "d", "generation": 1}
+    state.apply(JobFinished("fit", "d", 1, ("a",), (0,), True, 0.0), 101.0)
+    assert state.waiting is None
+
+
+def test_a_new_start_clears_all_but_what_was_said_before_it(tell, reduce):
+    state = reduce(tell())
+    state.apply(Note("before"), 0.0)
+    state.apply(started(), 5.0)
+    assert state.outcome is None
+    assert state.made == {}
+    assert state.notes[-1]["message"] == "before"
+    assert state.generation() == 0
+
+
+def test_show_is_what_the_run_says_else_the_first_metric():
+    assert after(started(metrics=("x", "y"), show="y")).show == "y"
+    assert after(started(metrics=("x", "y"))).show == "x"
+
+
+def test_values_that_are_not_finite_survive_json():
+    state = after(
+        started(seeds=(0,)), *(Scored(k, "a", (0,), {"loss": (x,)}) for k, x in enumerate((math.nan, math.inf)))
+    )
+    again = State.from_json(json.loads(json.dumps(state.to_json(), allow_nan=False)))
+    first, second, third = again.scores["a"]["loss"]
+    assert first is not None
+    assert math.isnan(first)
+    assert second == math.inf
+    assert third is None
+
+
+@pytest.mark.parametrize("content", [{}, {"schema": 99}, {"schema": 1}, {"schema": 1, "cells": []}])
+def test_something_else_is_refused_with_a_value_error(content):
+    with pytest.raises(ValueError, match=r"state of a run|newer"):
+        State.from_json(content)
+
+
+def test_the_end_takes_the_job_away(tell, reduce):
+    state = reduce(tell()[:8])
+    assert state.job is not None
+    state.apply(RunFinished("demo", "runs/demo", 3.0, "interrupted", "why"), 9.0)
+    assert (state.job, state.outcome, state.message, state.wall_s) == (None, "interrupted", "why", 3.0)
+
+
+def test_a_hundred_and_fifty_thousand_events_cost_less_than_a_second():
+    seeds = tuple(range(1000))
+    events = [started(seeds=seeds, arms=("a", "b", "c"), generations=50)]
+    events += [
+        JobFinished(kind, "d", k, (arm,), (seed,), False, 0.1)  # type: ignore[arg-type]
+        for k in range(50)
+        for kind in ("fit", "samples", "scores")
+        for arm in ("a",)
+        for seed in seeds
+    ]
+    costs = []
+    for _ in range(3):  # the best of three: the machine may have other work
+        state, began = State(), time.process_time()
+        for event in events:
+            state.apply(event)
+        costs.append(time.process_time() - began)
+        if costs[-1] < 1.0:
+            break
+    assert min(costs) < 1.0
+    assert state.stages(state.cells["a"][49]) == (1000, 1000, 1000)

@@ -1,0 +1,81 @@
+"""Numbers as a person reads them."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from collapse_sim.ui import palette, words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.0 s"), (9.94, "9.9 s"), (9.96, "10 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (185, "3 min 05 s"),
+     (3599.7, "1 h 00 min"), (7500, "2 h 05 min"), (86399, "1 d 00 h"), (273600, "3 d 04 h")],
+)  # fmt: skip
+def test_duration(seconds, text):
+    assert words.duration(seconds) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5.4, "0:05"), (724.9, "12:04"), (7510, "2:05:10"), (-1, "0:00")])
+def test_clock(seconds, text):
+    assert words.clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "1 s"), (7.2, "8 s"), (33, "35 s"), (88, "90 s"), (93, "2 min"), (7510, "2 h 05 min")]
+)
+def test_about(seconds, text):
+    assert words.about(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("x", "text"),
+    [(0, "0.000"), (0.18341, "0.1834"), (12.3456, "12.35"), (-1234.5, "-1234"), (0.0999999, "0.1000"), (99990, "99990"),
+     (123456, "1.23e+05"), (0.00012, "1.20e-04"), (0.0012345, "0.001234"), (math.nan, "nan"), (-math.inf, "-inf")],
+)  # fmt: skip
+def test_value(x, text):
+    assert words.value(x) == text
+
+
+@pytest.mark.parametrize(
+    ("per_s", "text"), [(12400.4, "12,400 steps/s"), (3.21, "3.2 steps/s"), (0.125, "8.0 s a step"), (0, "0 steps/s")]
+)
+def test_rate(per_s, text):
+    assert words.rate(per_s, "steps") == text
+
+
+def test_size():
+    assert (words.size(312 * 2**20), words.size(1.5 * 2**30)) == ("312 MiB", "1.5 GiB")
+
+
+def test_plain_leaves_nothing_that_moves_the_cursor():
+    assert words.plain("a\nb\r\x1b[2Jc\td\x85e") == "a b [2Jc d e"
+
+
+def test_seeds_and_arms_are_named_while_few():
+    assert words.seeds((3,), 5) == "seed 3"
+    assert words.seeds((0, 2), 5) == "seeds 0, 2"
+    assert words.seeds(range(200), 200) == "200 seeds"
+    assert words.seeds((0,), 1) == words.seeds((), 5) == ""
+    assert words.arms(("a", "b"), 2) == "all arms"
+    assert words.arms(("a",), 1) == "a"
+    assert words.arms("abcde", 9) == "a, b and 3 more arms"
+
+
+def test_no_two_of_63_arms_look_the_same_and_colours_are_distinct():
+    looks = {(palette.color(i), palette.marker(i), palette.linestyle(i)) for i in range(63)}
+    assert len(looks) == 63
+    assert len(set(palette.COLORS)) == len(palette.COLORS)
+
+
+def test_palette_is_readable_on_black_and_on_white():
+    def luminance(color: str) -> float:  # WCAG 2
+        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    for color in palette.COLORS:
+        assert 1.05 / (luminance(color) + 0.05) > 2.0, color
+        assert (luminance(color) + 0.05) / 0.05 > 3.0, color

@@ -89,7 +89,7 @@ def compose(state: State, width: int, height: int, remark: str, now: float, symb
     above, below = afford([Text()]), afford([Text()])
     keep = min(len(news) + 1, 4) if news else 0
     plain = state.outcome == "finished" and not state.reused  # then every cell is simply done
-    legend = [] if plain else afford([Text(), _legend(width, symbols)], keep)
+    legend = [] if plain else afford([Text(), _legend(state, width, symbols)], keep)
     table = afford([Text(), *table], keep) if table else []
     middle = grid(state, layout, len(state.cells) + 1 + min(spare, 0), symbols)
     lines = head + above + middle + legend + table + below + body
@@ -209,9 +209,10 @@ def wrapped(text: str, width: int, most: int, symbols: Symbols) -> list[str]:
     return lines[:most]
 
 
-def _legend(width: int, symbols: Symbols) -> Text:
+def _legend(state: State, width: int, symbols: Symbols) -> Text:
+    """What the cells' symbols mean; of a finished run only what it can have."""
     line = Text()
-    for symbol, style, meaning in symbols.legend():
+    for symbol, style, meaning in symbols.legend()[: 2 if state.outcome == "finished" else None]:
         line.append("   " if line else "").append(symbol, style=style).append(f" {meaning}", style="dim")
     line.truncate(width)
     return line

@@ -42,10 +42,12 @@ def frame(state: State, width: int, height: int, remark: str = "", now: float | 
 
 def export_svg(state: State, path: Path, width: int = 100, height: int = 40, title: str = "") -> None:
     """Write the frame as an SVG picture that needs no font from elsewhere."""
-    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(record=True, width=width + 1, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(frame(state, width, height, now=state.updated))
     svg = console.export_svg(title=title or f"collapse-sim run {words.plain(state.name)}")
-    path.write_text(re.sub(r"\s*@font-face\s*\{[^}]*\}", "", svg), encoding="utf-8")
+    svg = re.sub(r"\s*@font-face\s*\{[^}]*\}", "", svg)
+    svg = svg.replace("Fira Code, monospace", "Fira Code, Menlo, Consolas, DejaVu Sans Mono, monospace")
+    path.write_text(svg, encoding="utf-8")
 
 
 class Frame:

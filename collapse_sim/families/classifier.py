@@ -21,13 +21,14 @@ class ClassifierPrediction(NamedTuple):
     """What the network gives for n images, float32."""
 
     logits: Tensor  # (n, classes)
-    features: Tensor  # (n, features), the last hidden layer
+    features: Tensor  # (n, features), the last hidden layer: mean 0 and mean square 1 over the features of a row
 
 
 class ClassifierModel(nn.Module):
     """3x3 convolutions, halving the image until neither side is above 4 pixels, then one hidden layer.
 
-    GroupNorm instead of batch statistics: an image's features do not depend on the rows it is evaluated with.
+    GroupNorm instead of batch statistics: an image's features do not depend on the rows it is evaluated with. The
+    hidden layer is normalised, so that distances mean the same for every fit: x.y / F is a correlation.
     """
 
     def __init__(self, shape: tuple[int, ...], classes: int, width: int, features: int) -> None:
@@ -45,7 +46,8 @@ class ClassifierModel(nn.Module):
 
     def forward(self, images: Tensor) -> ClassifierPrediction:
         """float32 (n, C, H, W) in [-1, 1] -> logits and features."""
-        features = F.silu(self.hidden(self.body(images)))
+        hidden = self.hidden(self.body(images))
+        features = F.layer_norm(hidden, hidden.shape[1:])
         return ClassifierPrediction(self.head(features).float(), features.float())
 
 
@@ -60,7 +62,7 @@ class Classifier(Component):
     width: Annotated[int, Field(gt=0, multiple_of=4)] = (
         16  # channels of the first layer; later ones have up to 4 times as many
     )
-    features: Annotated[int, Field(gt=0)] = 64  # units of the last hidden layer
+    features: Annotated[int, Field(ge=2)] = 64  # units of the last hidden layer
 
     kinds: ClassVar[tuple[str, ...]] = ("images",)
     columns: ClassVar[tuple[str, ...]] = ("image", "label")

@@ -1,0 +1,37 @@
+"""docs/metrics.md names every metric and feature map, and its example works."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from collapse_sim.metrics.base import Metric
+from collapse_sim.registry import BUILT_IN, load
+
+TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
+
+
+@pytest.mark.parametrize("room", ["metrics", "features"])
+def test_every_name_has_its_row(room):
+    rows = re.findall(r"^\| `(\w+)`", TEXT, flags=re.MULTILINE)
+    assert set(BUILT_IN[room]) <= set(rows)
+
+
+def test_better_is_what_the_table_says():
+    words = {"lower": "lower", "higher": "higher", None: "near 1"}
+    table = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| (lower|higher|near 1) \|", TEXT, flags=re.MULTILINE))
+    assert table == {name: words[load("metrics", name).better] for name in BUILT_IN["metrics"]}
+
+
+def test_example_is_a_metric(evaluation, digits_info):
+    (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+    room: dict[str, object] = {"__name__": "my_metrics"}
+    exec(code, room)
+    metric = room["Ink"](above=200)
+    assert isinstance(metric, Metric)
+    metric.check(digits_info, None, 10)
+    images = torch.tensor([0, 200, 201, 255], dtype=torch.uint8).reshape(1, 1, 2, 2)
+    assert metric.score(evaluation({"samples rows": {"image": images}})) == 0.5

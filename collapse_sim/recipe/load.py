@@ -116,8 +116,9 @@ def _names(tree: Block) -> Names:
     """What claims may name in a tree that is not validated yet."""
     arms = tree.get("arms")
     names = list(expand(arms, Problems())[0]) if isinstance(arms, Block) else []
-    generations = whole(tree.get("generations"))
-    return Names(names, metric_names(tree), generations if isinstance(generations, int) else sys.maxsize)
+    last = whole(tree.get("generations"))
+    right = isinstance(last, int) and not isinstance(last, bool) and last >= 1
+    return Names(names, metric_names(tree), last if right else sys.maxsize)
 
 
 def _check_seeds(resolver: Resolver, parts: Parts) -> None:

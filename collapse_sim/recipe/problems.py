@@ -101,6 +101,8 @@ def _complaints(model: type[BaseModel], value: Mapping[str, Any], error: Validat
             wanted.setdefault(steps, []).append(_wanted(kind, context, item["msg"]))
     result = list(other.items())
     for steps, alternatives in wanted.items():
+        if any(deeper[: len(steps)] == steps for deeper in given if len(deeper) > len(steps)):
+            continue  # one member of a union could make sense of more of it: what it complains about says more
         words = [word.strip("'") for text in alternatives for word in text.split(", ") if word.startswith("'")]
         near = did_you_mean(given[steps], words) if isinstance(given[steps], str) else ""
         allowed = ", or ".join(dict.fromkeys(alternatives))

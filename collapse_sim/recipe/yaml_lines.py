@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,33 @@ from collapse_sim.errors import RecipeError
 from collapse_sim.recipe.located import Block, Items, Mark
 from collapse_sim.recipe.problems import Problems
 
-_SCALARS = (  # PyYAML follows YAML 1.1, where 1e-4 is text, 010 is 8, 1:30 is 90 and `on` is true
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)", None),
-)
+_TAG = "tag:yaml.org,2002:"
+_PATTERNS = {  # PyYAML follows YAML 1.1, where 1e-4 is text, 010 is 8, 1:30 is 90 and `on` is true
+    "null": ("~|null|Null|NULL|", ["~", "n", "N", ""]),
+    "bool": ("true|True|TRUE|false|False|FALSE", list("tTfF")),
+    "int": ("[-+]?[0-9]+", list("-+0123456789")),
+    "float": (
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+}
+_MAKE: dict[str, Callable[[str], Any]] = {
+    "null": lambda text: None,
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+    "int": int,
+    "float": lambda text: float(re.sub(r"\.(?=inf|nan)", "", text.lower())),
+    "str": str,
+}
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader with YAML 1.2's scalars; it only composes nodes, and constructs scalars."""
+    """A safe loader with YAML 1.2's scalars. It only composes nodes; `_Builder` makes values of them."""
 
     yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
 
 
-for _tag, _pattern, _first in _SCALARS:
-    _Loader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(f"^({_pattern})$"), _first or list("-+.0123456789")
-    )
+for _name, (_pattern, _first) in _PATTERNS.items():
+    _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^({_pattern})$"), _first)
 
 
 def read(path: Path, label: str, problems: Problems) -> Block:
@@ -58,7 +68,11 @@ def parse_value(text: str, mark: Mark, problems: Problems) -> Any:
 def _parse(text: str, label: str, problems: Problems, fixed: Mark | None = None) -> Any:
     try:
         node = yaml.compose(text, Loader=_Loader)
-        return None if node is None else _Builder(label, problems, fixed).build(node, "")
+        return (
+            None
+            if node is None
+            else _Builder(label, problems, fixed).build(node, "", fixed or Mark(label, node.start_mark.line + 1))
+        )
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
         mark = fixed or Mark(label, at.line + 1 if at else 1)
@@ -74,26 +88,26 @@ class _Builder:
 
     def __init__(self, label: str, problems: Problems, fixed: Mark | None) -> None:
         self.label, self.problems, self.fixed = label, problems, fixed
-        self._scalars = _Loader("")
         self._open: set[int] = set()  # anchors may point to what encloses them
 
-    def build(self, node: yaml.Node, path: str) -> Any:
-        mark = self._mark(node)
+    def build(self, node: yaml.Node, path: str, mark: Mark) -> Any:
+        """The value of a node that stands at `mark`."""
+        kind = node.tag.removeprefix(_TAG)
         if id(node) in self._open:
             self.problems.add(mark, path, "this alias contains itself")
             return None
+        if kind not in (*_MAKE, "map", "seq"):
+            self.problems.add(mark, path, f"found the tag {node.tag!r}; allowed: no tags")
+            return None
+        if isinstance(node, yaml.ScalarNode):
+            return self._scalar(node, kind, path, mark)
         self._open.add(id(node))
-        value: Any = None
         if isinstance(node, yaml.MappingNode):
-            value = self._mapping(node, path, mark)
-        elif isinstance(node, yaml.SequenceNode):
+            value: Any = self._mapping(node, path, mark)
+        else:
             value = Items(mark)
             for index, entry in enumerate(node.value):
-                value.add(self.build(entry, f"{path}.{index}".lstrip(".")), self._mark(entry))
-        elif node.tag.startswith("tag:yaml.org,2002:") and node.tag in self._scalars.yaml_constructors:
-            value = self._scalar(node, path, mark)
-        else:
-            self.problems.add(mark, path, f"found the tag {node.tag!r}; allowed: no tags")
+                value.add(self.build(entry, f"{path}.{index}".lstrip("."), self._mark(entry)), self._mark(entry))
         self._open.discard(id(node))
         return value
 
@@ -111,14 +125,14 @@ class _Builder:
                     mark, inner, f"duplicate key {key!r}, first on line {block.marks[key].line}; keep one"
                 )
                 continue
-            block.put(key, self.build(value_node, inner), mark)
+            block.put(key, self.build(value_node, inner, mark), mark)
         return block
 
-    def _scalar(self, node: yaml.Node, path: str, mark: Mark) -> Any:
+    def _scalar(self, node: yaml.ScalarNode, kind: str, path: str, mark: Mark) -> Any:
         try:
-            return self._scalars.construct_object(node)
-        except (ValueError, yaml.YAMLError):
-            self.problems.add(mark, path, f"found {node.value!r}, which is no {node.tag.rpartition(':')[2]}")
+            return _MAKE[kind](str(node.value))
+        except (ValueError, KeyError):
+            self.problems.add(mark, path, f"found {node.value!r}, which is no {kind}")
             return None
 
     def _mark(self, node: yaml.Node) -> Mark:

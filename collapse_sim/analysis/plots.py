@@ -29,7 +29,7 @@ from collapse_sim.ui.palette import color, linestyle, marker
 
 SUFFIXES = (".png", ".pdf", ".svg")
 _PANEL = (3.4, 2.5)  # inches
-_LETTER = 0.065  # inches, about, of an 8-point letter
+_LETTER = 0.062  # inches, about, of an 8-point letter
 _LINE = 0.17  # inches, of a line of type
 _FEW = 25  # with more generations, markers stand at every few only
 _DECADES = 2.0  # positive values that span more are drawn on a logarithmic axis

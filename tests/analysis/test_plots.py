@@ -92,7 +92,7 @@ def test_one_step_recipes_show_paired_differences(write_run: WriteRun) -> None:
     bars = [bar for collection in axes.collections for bar in collection.get_segments()]
     expected = interval([-0.6, -0.6, -0.3])
     assert expected.low is not None
-    assert bars[1][:, 0] == pytest.approx([expected.low / 3 * 100, expected.high / 3 * 100])  # type: ignore[operator]
+    assert bars[1][:, 0] == pytest.approx([expected.low / 3 * 100, expected.high / 3 * 100])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg"])
@@ -105,7 +105,7 @@ def test_files_carry_run_version_and_date(toy: Results, tmp_path: Path, suffix: 
     assert dict(mpl.rcParams) == before
     if suffix == ".png":
         with Image.open(path) as picture:
-            assert picture.text["Title"] == "toy"  # type: ignore[attr-defined]
+            assert picture.text["Title"] == "toy"
             assert picture.width == 2 * 3.4 * 300
 
 

@@ -91,7 +91,7 @@ def test_one_seed_decides_nothing_but_shows_the_difference() -> None:
 
 def test_only_seeds_of_both_sides_are_used() -> None:
     nan = None
-    found = verdict("a < b", results({"a": [[1.0, 2.0, 3.0, 99.0]], "b": [[2.1, 3.0, 3.9, nan]]}))  # type: ignore[list-item]
+    found = verdict("a < b", results({"a": [[1.0, 2.0, 3.0, 99.0]], "b": [[2.1, 3.0, 3.9, nan]]}))
     assert (found.status, found.n, found.left) == ("holds", 3, pytest.approx(2.0))
 
 
@@ -184,7 +184,7 @@ def test_min_and_max_pick_by_the_mean_and_say_so() -> None:
 
 def test_min_compares_over_seeds_that_all_have() -> None:
     missing = None
-    found = results({"a": [[5.0, 5.0, 0.0]], "b": [[4.0, 4.1, missing]], "c": [[9.0, 9.0, 9.0]]})  # type: ignore[list-item]
+    found = results({"a": [[5.0, 5.0, 0.0]], "b": [[4.0, 4.1, missing]], "c": [[9.0, 9.0, 9.0]]})
     assert verdict("min(a, b) < c", found).reason.startswith("b - c")  # a's mean over all of its seeds is below b's
 
 
@@ -205,7 +205,7 @@ def test_min_compares_over_seeds_that_all_have() -> None:
 def test_what_is_missing_leaves_it_undecided(expect: str, metric: str, generation: Any, why: str) -> None:
     missing = None
     scores = {"a": [[1.0, 1.1, missing], [1.0]], "b": [[2.0, 2.1, 2.2]], "c": [[missing, missing, 3.0]]}
-    found = verdict(expect, results(scores), generation, metric)  # type: ignore[arg-type]
+    found = verdict(expect, results(scores), generation, metric)
     assert (found.status, why in found.reason) == ("undecided", True), found.reason
 
 

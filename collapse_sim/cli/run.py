@@ -18,10 +18,10 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="K=V", help="Change a setting: --set train.learning_rate=3e-4.")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The run directory [default: runs/NAME].")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The run directory; runs/NAME if left out.")] = None,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="Where artefacts are kept [default: .store beside the run directory]."),
+        typer.Option("--store", help="Where artefacts are kept; .store beside the run directory if left out."),
     ] = None,
     data_dir: Annotated[
         Path, typer.Option("--data-dir", envvar="COLLAPSE_SIM_DATA", help="Where data sets are.")

@@ -81,7 +81,8 @@ class Machine:
         if self.device.type == "cuda":
             return f"{self.device} ({torch.cuda.get_device_name(self.device)})"
         if self.device.type == "cpu":
-            return f"cpu ({torch.get_num_threads()} threads)"
+            threads = torch.get_num_threads()
+            return f"cpu ({threads} thread{'' if threads == 1 else 's'})"
         return str(self.device)
 
     def loaded(self, model: nn.Module) -> nn.Module:

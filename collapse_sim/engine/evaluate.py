@@ -44,8 +44,8 @@ def mean_loss(
     n = next(iter(columns.values())).shape[axis]
     if n == 0:
         raise ValueError("a mean loss over no rows: the held-out set is empty")
-    total: Tensor = torch.zeros((), dtype=torch.float64)
-    count = torch.zeros((), dtype=torch.float64)
+    total: Tensor = torch.zeros((), dtype=torch.float64, device=machine.device)
+    count: int | Tensor = 0
     was_training = model.training
     model.eval()
     try:
@@ -58,8 +58,8 @@ def mean_loss(
             inputs = dataclasses.replace(inputs, tensors=moved)
             with machine.autocast():
                 prediction = family.predict(model, inputs)
-            total = total + family.loss(prediction, inputs).double().cpu()
-            count = count + torch.as_tensor(inputs.count).double().cpu()
+            total = total + family.loss(prediction, inputs).double()
+            count = count + inputs.count
     finally:
         model.train(was_training)
-    return total / count
+    return total.cpu() / torch.as_tensor(count).cpu()

@@ -81,9 +81,9 @@ def model(store: Store, spec: FitSpec, seeds: Sequence[int], machine: Machine) -
 def real_order(spec: DataSpec, seed: int) -> np.ndarray | None:
     """The order in which a seed sees the real rows; its first rows are what `rows`, `mix` and `fresh` take.
 
-    Simulated rows have no order to change, and without a reserve nothing is left out.
+    Simulated rows have no order to change.
     """
-    if spec.seeded or spec.info.rows == spec.info.pool:
+    if spec.seeded:
         return None
     return Draws((seed,), "real order", 0).permutation(spec.info.pool).numpy()
 
@@ -96,7 +96,8 @@ def training_table(store: Store, spec: FitSpec, seed: int, machine: Machine) -> 
         assert isinstance(rows_spec, (DataSpec, SampleSpec))
         file, found = columns(store, rows_spec, seed, "real" if real else "samples")
         wanted = {name: found[name] for name in spec.family.columns if name in found}
-        order = real_order(spec.data, seed) if real else None
+        whole = source.first == 0 and source.rows == spec.data.info.pool  # then the order makes no difference
+        order = real_order(spec.data, seed) if real and not whole else None
         parts.append(Part(file, wanted, source.rows, source.first, order))
     pick = None
     if spec.plan.budget is not None:

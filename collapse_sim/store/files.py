@@ -45,13 +45,16 @@ def sync(path: Path) -> None:
 def write_atomic(path: Path, text: str, *, durable: bool = True) -> None:
     """Replace `path` by `text` in one step: a reader sees the old or the new content, never a part."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with explained(path):
-        with scratch.open("w", encoding="utf-8") as file:
-            file.write(text)
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        scratch.replace(path)
+    try:
+        with explained(path):
+            with scratch.open("w", encoding="utf-8") as file:
+                file.write(text)
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

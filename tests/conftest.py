@@ -1,0 +1,75 @@
+"""Shared by all tests: one thread, and small real runs through the whole program."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from pathlib import Path
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+TINY = """
+name: tiny
+data: {use: digits, rows: 200, held_out_rows: 50}
+model: {use: vae, hidden: 16, latent: 2}
+train: {steps: 20, batch_size: 32, evaluate: every 5 steps, keep: best}
+samples: 150
+sampling: {shard: 40}
+generations: 2
+seeds: [0, 1]
+arms:
+  replace: {data: replace}
+  accumulate+distill: {data: accumulate, teacher: {generation: 0, weights: {output: 0.5, mean: 1.0, variance: 1.0}}}
+metrics: [test_loss]
+"""
+
+
+class Sandbox:
+    """Runs recipes below one folder, in this process, through the same path as the command line."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.events: list[object] = []
+
+    def recipe(self, text: str, name: str = "recipe.yaml") -> Path:
+        path = self.root / name
+        path.write_text(textwrap.dedent(text))
+        return path
+
+    def run(self, recipe: str | Path, run: str = "run", checkpoint_s: float = 60.0, **options: object) -> dict:
+        from collapse_sim.engine.device import open_machine
+        from collapse_sim.experiment import prepare
+        from collapse_sim.recipe.load import load
+        from collapse_sim.session import Session
+
+        path = recipe if isinstance(recipe, Path) else self.recipe(recipe)
+        loaded = load(path, **options)
+        precision = loaded.train.precision if loaded.train else "fp32"
+        experiment = prepare(loaded, self.root / "data")
+        machine = open_machine("cpu", precision)
+        session = Session(experiment, machine, self.root / run, self.root / ".store", self.root / "data", checkpoint_s)
+        return session.run(quiet=True)
+
+    def journal(self, run: str = "run", event: str | None = None) -> list[dict]:
+        lines = [json.loads(line) for line in (self.root / run / "journal.jsonl").read_text().splitlines()]
+        return [line for line in lines if event in (None, line["event"])]
+
+    def artefacts(self) -> dict[str, dict[str, str]]:
+        """{digest/block: {file: sha256}} of everything committed."""
+        return artefacts(self.root / ".store")
+
+
+def artefacts(store: Path) -> dict[str, dict[str, str]]:
+    found = {}
+    for path in sorted(store.glob("objects/*/*/*/manifest.json")):
+        manifest = json.loads(path.read_text())
+        found["/".join(path.parts[-4:-1])] = {name: facts["sha256"] for name, facts in manifest["files"].items()}
+    return found
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path) -> Sandbox:
+    return Sandbox(tmp_path)

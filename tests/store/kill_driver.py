@@ -1,0 +1,175 @@
+"""Runs, kills and resumes small experiments in forked children: python kill_driver.py MODE FOLDER RECIPE.
+
+Forking after the imports makes a run cost a fraction of a second. Prints a JSON report on its last line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+torch.set_num_threads(1)
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from collapse_sim.analysis.documents import run_document  # noqa: E402
+from collapse_sim.analysis.results import read_results  # noqa: E402
+from collapse_sim.engine import checkpoint, sample  # noqa: E402
+from collapse_sim.engine.device import open_machine  # noqa: E402
+from collapse_sim.experiment import prepare  # noqa: E402
+from collapse_sim.recipe.load import load  # noqa: E402
+from collapse_sim.session import Session  # noqa: E402
+from collapse_sim.store import journal, store  # noqa: E402
+from tests.conftest import artefacts  # noqa: E402
+
+
+def run(folder: Path, recipe: Path, checkpoint_s: float) -> None:
+    experiment = prepare(load(recipe), folder)
+    Session(experiment, open_machine("cpu", "fp32"), folder / "run", folder / ".store", folder, checkpoint_s).run(quiet=True)
+
+
+COMMIT = store.Store._commit
+
+
+def log_builds(log: Path) -> None:
+    """Have this process note every artefact that it starts to build, with its process id."""
+
+    def noting(self: store.Store, job: store.Job, *rest: object) -> None:
+        with log.open("a") as file:
+            file.write(f"{os.getpid()} {job.spec.digest}/{job.block}\n")
+        COMMIT(self, job, *rest)
+
+    store.Store._commit = noting
+
+
+def builds(log: Path) -> list[tuple[str, str]]:
+    return [tuple(line.split()) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def child(work: Callable[[], None]) -> int:
+    """Run in a fork; returns its pid."""
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    try:
+        work()
+        code = 0
+    finally:
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def wait(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def each_boundary(action: Callable[[str], None]) -> None:
+    for module in (store, checkpoint, sample):
+        module.boundary = action
+
+
+def boundaries(folder: Path, recipe: Path) -> dict:
+    names: list[str] = []
+    log = folder / "names.txt"
+
+    def record(name: str) -> None:
+        with log.open("a") as file:
+            file.write(name + "\n")
+
+    each_boundary(record)
+    reference_folder = folder / "reference"
+    assert wait(child(lambda: run(reference_folder, recipe, 0.0))) == 0
+    names = log.read_text().splitlines()
+    reference = artefacts(reference_folder / ".store")
+    differing, repeated, leftovers = [], [], []
+    for n in range(len(names)):
+        here = folder / f"kill-{n}"
+        count = 0
+
+        def kill(name: str, n: int = n) -> None:
+            nonlocal count
+            if count == n:
+                os.kill(os.getpid(), signal.SIGKILL)
+            count += 1
+
+        each_boundary(kill)
+        assert wait(child(lambda here=here: run(here, recipe, 0.0))) == -signal.SIGKILL, f"kill {n} did not happen"
+        finished = set(artefacts(here / ".store"))
+        each_boundary(lambda name: None)
+        log = here / "builds.txt"
+
+        def resume(here: Path = here, log: Path = log) -> None:
+            log_builds(log)
+            run(here, recipe, 0.0)
+
+        assert wait(child(resume)) == 0, f"no resume after kill {n} at {names[n]!r}"
+        if artefacts(here / ".store") != reference:
+            differing.append([n, names[n]])
+        again = [key for _, key in builds(log) if f"{key[:2]}/{key}" in finished]
+        if again:
+            repeated.append([n, names[n], again])
+        left = [str(path) for room in ("tmp", "partial") for path in (here / ".store" / room).iterdir()]
+        if left:
+            leftovers.append([n, names[n], left])
+    return {"boundaries": names, "kills": len(names), "differing": differing, "repeated": repeated, "leftovers": leftovers}
+
+
+def moments(folder: Path, recipe: Path) -> dict:
+    reference_folder, here = folder / "reference", folder / "killed"
+    started = time.perf_counter()
+    assert wait(child(lambda: run(reference_folder, recipe, 0.0))) == 0
+    whole_s = time.perf_counter() - started
+    dice, kills = random.Random(0), 0
+    while kills < 50:
+        pid = child(lambda: run(here, recipe, 0.0))
+        time.sleep(whole_s * dice.uniform(0.15, 0.4) if kills < 4 else whole_s * 10)
+        os.kill(pid, signal.SIGKILL)
+        if wait(pid) == 0:
+            break
+        kills += 1
+    reference, found = artefacts(reference_folder / ".store"), artefacts(here / ".store")
+    return {
+        "kills": kills,
+        "differing": [key for key in reference if found.get(key) != reference[key]],
+        "comparison_equal": compared(reference_folder) == compared(here),
+    }
+
+
+def compared(folder: Path) -> str:
+    results = read_results(folder / "run")
+    return json.dumps(run_document(results, list(results.metrics)))
+
+
+def together(folder: Path, recipe: Path) -> dict:
+    reference_folder, here = folder / "reference", folder / "shared"
+    assert wait(child(lambda: run(reference_folder, recipe, 60.0))) == 0
+    log = here.with_suffix(".log")
+
+    def share() -> None:
+        log_builds(log)
+        run(here, recipe, 60.0)
+
+    codes = [wait(pid) for pid in [child(share), child(share)]]
+    reference, found = artefacts(reference_folder / ".store"), artefacts(here / ".store")
+    built = builds(log)
+    return {
+        "exit_codes": codes,
+        "differing": [key for key in reference if found.get(key) != reference[key]],
+        "made": len(built),
+        "artefacts": len(reference),
+        "made_by_each": list(Counter(pid for pid, _ in built).values()),
+    }
+
+
+if __name__ == "__main__":
+    mode, folder, recipe = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    print(json.dumps({"boundaries": boundaries, "moments": moments, "together": together}[mode](folder, recipe)))

@@ -1,0 +1,149 @@
+"""Nothing computed is ever lost: kills at every commit boundary, mid-fit and mid-sampling, two processes, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import TINY, artefacts
+
+DRIVER = Path(__file__).with_name("kill_driver.py")
+
+KILLED = """
+name: killed
+data: {use: digits, rows: 60, held_out_rows: 20}
+model: {use: vae, hidden: 4, latent: 2}
+train: {steps: 4, batch_size: 32, evaluate: every 2 steps, keep: best, ema: 0.9}
+samples: 60
+sampling: {shard: 25}
+generations: 1
+seeds: [0]
+arms:
+  replace: {data: replace}
+  accumulate: {data: accumulate}
+metrics: [test_loss]
+"""
+
+
+def drive(mode: str, folder: Path, recipe: str) -> dict:
+    path = folder / "recipe.yaml"
+    path.write_text(recipe)
+    command = [sys.executable, str(DRIVER), mode, str(folder), str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_a_kill_at_every_boundary_loses_and_repeats_nothing(tmp_path):
+    """SIGKILL at the n-th boundary for every n, then the same command: the same bytes, finished work not repeated."""
+    report = drive("boundaries", tmp_path, KILLED)
+    kinds = set(report["boundaries"])
+    assert {"built", "manifest", "committed", "cleaned", "checkpoint", "checkpoint tensors", "shard"} <= kinds
+    assert report["kills"] == len(report["boundaries"]) > 40
+    assert report["differing"] == []
+    assert report["repeated"] == []
+    assert report["leftovers"] == []
+
+
+def test_kills_at_any_moment_end_in_the_same_bytes(tmp_path):
+    """SIGKILL after random times, again and again in one folder, until a run gets through."""
+    report = drive("moments", tmp_path, TINY)
+    assert report["kills"] >= 3
+    assert report["differing"] == []
+    assert report["comparison_equal"]
+
+
+def test_two_processes_share_the_work(tmp_path):
+    report = drive("together", tmp_path, TINY)
+    assert report["exit_codes"] == [0, 0]
+    assert report["differing"] == []
+    assert report["made"] == report["artefacts"], "an artefact was made twice"
+    assert len(report["made_by_each"]) == 2, "one process did everything"
+
+
+def test_ctrl_c_takes_a_checkpoint_and_the_same_command_continues(sandbox):
+    """Through the engine's own stop flag, at a step in the middle of a fit."""
+    from collapse_sim.engine import fit
+    from collapse_sim.errors import InterruptedRunError
+
+    whole = sandbox.run(TINY, run="whole")
+    reference = sandbox.artefacts()
+
+    other = type(sandbox)(sandbox.root / "other")
+    other.root.mkdir()
+    steps = []
+    original = fit.backward
+
+    def interrupting(*args, **kwargs):
+        steps.append(1)
+        if len(steps) == 7:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*args, **kwargs)
+
+    fit.backward = interrupting
+    try:
+        with pytest.raises(InterruptedRunError, match="to continue: collapse-sim") as caught:
+            other.run(TINY)
+    finally:
+        fit.backward = original
+    assert caught.value.code == 130
+    checkpoints = list((other.root / ".store" / "partial").rglob("step-*.safetensors"))
+    assert [path.name for path in checkpoints] == ["step-000000007.safetensors"]
+    result = other.run(TINY)
+    assert other.artefacts() == reference
+    assert result["made"] == whole["made"] - 1, "the data was decoded before the interruption, and only that was finished"
+
+
+def test_sigterm_exits_143(sandbox, monkeypatch):
+    from collapse_sim.errors import InterruptedRunError
+    from collapse_sim.store import store
+
+    def boundary(name):
+        if name == "committed":
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(store, "boundary", boundary)
+    with pytest.raises(InterruptedRunError) as caught:
+        sandbox.run(TINY)
+    assert caught.value.code == 143
+
+
+def test_a_damaged_checkpoint_gives_way_to_the_older(sandbox, monkeypatch):
+    from collapse_sim.engine import checkpoint
+
+    sandbox.run(TINY, run="whole")
+    reference = sandbox.artefacts()
+    other = type(sandbox)(sandbox.root / "other")
+    other.root.mkdir()
+    saves = []
+
+    class Killed(BaseException):
+        pass
+
+    def boundary(name):
+        saves.append(name)
+        if saves.count("checkpoint") == 5:
+            raise Killed
+
+    monkeypatch.setattr(checkpoint, "boundary", boundary)
+    with pytest.raises(Killed):
+        other.run(TINY, checkpoint_s=0.0)
+    kept = sorted((other.root / ".store" / "partial").rglob("step-*.safetensors"))
+    kept[-1].write_bytes(kept[-1].read_bytes()[:-7] + b"garbage")
+    monkeypatch.setattr(checkpoint, "boundary", lambda name: None)
+    restored = []
+    original = checkpoint._apply
+    monkeypatch.setattr(checkpoint, "_apply", lambda run, state, t: (restored.append(state["step"]), original(run, state, t)))
+    other.run(TINY, checkpoint_s=0.0)
+    assert restored == [4]
+    assert other.artefacts() == reference == artefacts(sandbox.root / ".store")

@@ -248,10 +248,14 @@ class Store:
         return object_folder(self.root, digest)
 
     def _remove_orphans(self) -> None:
-        """Remove what killed processes of this machine left in tmp/."""
+        """Remove what killed processes left: scratch folders of this machine, checkpoints of what is finished."""
         for path in _children(self.root / "tmp"):
             parts = path.name.split("-")
             if len(parts) >= 3 and parts[1] == _host() and parts[2].isdigit() and not _alive(int(parts[2])):
+                shutil.rmtree(path, ignore_errors=True)
+        for path in _children(self.root / "partial"):
+            digest, _, block = path.name.partition("-")
+            if set(parse_block(block)) <= self.present(digest):
                 shutil.rmtree(path, ignore_errors=True)
 
 

@@ -23,7 +23,6 @@ sampling: {shard: 25}
 generations: 1
 seeds: [0]
 arms:
-  replace: {data: replace}
   accumulate: {data: accumulate}
 metrics: [test_loss]
 """

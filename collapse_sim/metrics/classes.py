@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal
 
 import torch
@@ -72,9 +71,4 @@ class ClassEntropy(_ClassMetric):
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         mean = evaluation.probabilities(self.feature_map, "samples").double().mean(0)
-        return abs(float(torch.special.entr(mean / mean.sum()).sum()))  # abs: -0.0 is 0
-
-
-def greatest_entropy(classes: int) -> float:
-    """What ClassEntropy cannot exceed, in nats."""
-    return math.log(classes)
+        return float(torch.special.entr(mean / mean.sum()).sum())

@@ -27,7 +27,7 @@ Count = Annotated[int, Field(gt=0)]
 class _FeatureMetric(Component):
     """The feature map, and who can be scored."""
 
-    features: FeatureChoice = "classifier"  # or pixels, which needs no labels but sees no likeness
+    features: FeatureChoice = "classifier"  # where images become vectors; pixels needs no labels, but sees no likeness
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...] | None] = ("images",)
@@ -67,7 +67,7 @@ class _Comparison(_FeatureMetric):
     training rows. `real`: the rows generation 0 was fitted to, as much of the literature does; there are more of them.
     """
 
-    against: Literal["held_out", "real"] = "held_out"
+    against: Literal["held_out", "real"] = "held_out"  # rows that nothing is fitted to, or those of generation 0
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -153,7 +153,7 @@ def _kernel(products: Tensor, dimensions: int) -> Tensor:
 class _Neighbours(_Capped):
     """A comparison of manifolds: balls around rows that reach their k-th nearest neighbour in the same set."""
 
-    k: Count = 3
+    k: Count = 3  # balls reach to the k-th nearest neighbour
 
     def _least_rows(self) -> int:
         return self.k + 1
@@ -197,7 +197,7 @@ class Density(_Neighbours):
     equal, and more when samples crowd where real rows are dense.
     """
 
-    k: Count = 5
+    k: Count = 5  # balls reach to the k-th nearest neighbour
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
@@ -214,7 +214,7 @@ class Coverage(_Neighbours):
     more samples than real rows it is higher, so compare equal numbers.
     """
 
-    k: Count = 5
+    k: Count = 5  # balls reach to the k-th nearest neighbour
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
 
     def score(self, evaluation: Evaluation) -> float | Tensor:

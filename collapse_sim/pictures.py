@@ -9,6 +9,7 @@ import numpy as np
 
 from collapse_sim.engine import load
 from collapse_sim.experiment import Experiment
+from collapse_sim.specs import SampleSpec
 from collapse_sim.store.store import Store
 
 SHOWN = 64  # rows a grid
@@ -41,7 +42,7 @@ def _images(experiment: Experiment, k: int, store: Store, folder: Path) -> list[
     return [*paths, overview]
 
 
-def _first_rows(store: Store, spec: load.SampleSpec, seed: int) -> np.ndarray:
+def _first_rows(store: Store, spec: SampleSpec, seed: int) -> np.ndarray:
     _, found = load.columns(store, spec, seed, "samples")
     return np.array(found["image"][:SHOWN])
 

@@ -33,7 +33,7 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
                     {"from": "real" if source.generation == REAL else source.generation, "rows": source.rows}
                     for source in line.plans[k].sources
                 ],
-                "teacher": line.fits[k].teacher.generation if line.fits[k].teacher else None,
+                "teacher": teacher.generation if (teacher := line.fits[k].teacher) else None,
                 "fits_to_make": missing(line.fits[k]),
             }
             for k in range(recipe.generations + 1)

@@ -68,11 +68,9 @@ def parse_value(text: str, mark: Mark, problems: Problems) -> Any:
 def _parse(text: str, label: str, problems: Problems, fixed: Mark | None = None) -> Any:
     try:
         node = yaml.compose(text, Loader=_Loader)
-        return (
-            None
-            if node is None
-            else _Builder(label, problems, fixed).build(node, "", fixed or Mark(label, node.start_mark.line + 1))
-        )
+        if node is None:
+            return None
+        return _Builder(label, problems, fixed).build(node, "", fixed or Mark(label, node.start_mark.line + 1))
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark or error.context_mark
         mark = fixed or Mark(label, at.line + 1 if at else 1)

@@ -1,0 +1,107 @@
+"""The recipes that ship: all of them load, at both sizes, and come back from their own document."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from collapse_sim.errors import RecipeError
+from collapse_sim.families.base import ClosedForm
+from collapse_sim.recipe import shipped
+from collapse_sim.recipe.load import load
+
+from .helpers import write
+
+NAMES = shipped.names()
+ONE_STEP_AND_TOYS = ("quickstart", "gaussian-strategies", "linear-replace-vs-accumulate", "kd-vae-mnist-table1")
+STRATEGIES = ("vae-mnist-strategies", "vae-fashion-strategies")
+
+
+def test_they_are_all_there() -> None:
+    assert {*ONE_STEP_AND_TOYS, *STRATEGIES} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_loads_and_comes_back(name: str) -> None:
+    recipe = load(name)
+    assert recipe.name == name
+    assert recipe.description
+    again = load(write(json.dumps(recipe.document), "again.yaml"))
+    assert again.document == recipe.document
+    assert again.claims == recipe.claims
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_smoke_is_small_and_offline(name: str) -> None:
+    recipe = load(name, smoke=True)
+    assert type(recipe.data).__module__.rpartition(".")[2] in ("digits", "gaussian", "linear")
+    assert recipe.generations <= 3
+    if not isinstance(recipe.model, ClosedForm):
+        assert recipe.train is not None
+        steps = recipe.train.steps or 1000
+        assert steps * len(recipe.arms) * len(recipe.seeds) * recipe.generations <= 2000
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_header_says_what_a_person_needs(name: str) -> None:
+    header = shipped.header(shipped.path(name))
+    assert set(header) >= {"command", "runtime", "needs", "reference", "shows"}
+    assert header["command"] == f"collapse-sim run {name}"
+
+
+def test_table_1_has_the_papers_settings_and_cells() -> None:
+    recipe = load("kd-vae-mnist-table1")
+    assert recipe.train is not None
+    assert recipe.reference is not None
+    assert (recipe.train.epochs, recipe.train.batch_size, recipe.train.learning_rate) == (70, 256, 1e-3)
+    assert (recipe.train.optimizer, recipe.train.keep, recipe.train.evaluate) == ("adamw", "best", "every epoch")
+    assert (recipe.generations, recipe.samples) == (1, 60_000)
+    assert recipe.data.size == 32  # type: ignore[attr-defined]
+    cells = {arm.name: arm.teacher.weights if arm.teacher else None for arm in recipe.arms}
+    assert len(cells) == 16
+    assert cells.pop("M1") is None
+    table = {  # lambda, beta, gamma -> L_M(test), as in the paper
+        (1.0, 1.0, 1.0): 0.05739,
+        (0.75, 1.0, 1.0): 0.05692,
+        (0.5, 1.0, 1.0): 0.05630,
+        (0.25, 1.0, 1.0): 0.05639,
+        (0.0, 1.0, 1.0): 0.05637,
+        (0.5, 2.0, 1.0): 0.05639,
+        (0.5, 1.5, 1.0): 0.05651,
+        (0.5, 0.5, 1.0): 0.05851,
+        (0.5, 0.0, 1.0): 0.06357,
+        (0.5, 1.0, 2.0): 0.05694,
+        (0.5, 1.0, 1.5): 0.05708,
+        (0.5, 1.0, 0.75): 0.05651,
+        (0.5, 1.0, 0.5): 0.05654,
+        (0.5, 1.0, 0.25): 0.05677,
+        (0.5, 1.0, 0.0): 0.05902,
+    }
+    found = {}
+    for name, weights in cells.items():
+        assert weights is not None
+        assert name == "distill " + " ".join(f"{term}={weight}" for term, weight in weights.items())
+        found[weights["output"], weights["mean"], weights["variance"]] = recipe.reference.values[name]
+    assert found == table
+    assert recipe.reference.values["M1"] == 0.06228
+
+
+def test_fashion_differs_from_mnist_in_its_data_only() -> None:
+    mnist, fashion = (dict(load(name).document) for name in STRATEGIES)
+    assert fashion.pop("data")["use"] == "fashion_mnist"
+    assert mnist.pop("data")["use"] == "mnist"
+    for key in ("name", "description", "claims", "reference"):
+        mnist.pop(key, None)
+        fashion.pop(key, None)
+    assert mnist == fashion
+
+
+def test_a_misspelt_name() -> None:
+    with pytest.raises(RecipeError, match="no shipped recipe 'quickstrat', did you mean 'quickstart'\\?; there are: "):
+        shipped.path("quickstrat")
+
+
+def test_headers() -> None:
+    path = write("# command:   do it\n# shows:     one\n#            two\n#\n# three: 3\nname: x\n# needs: no\n")
+    assert shipped.header(path) == {"command": "do it", "shows": "one two", "three": "3"}

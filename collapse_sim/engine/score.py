@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from collapse_sim.data.base import Data, Info
 from collapse_sim.engine import load
 from collapse_sim.engine.device import Machine
-from collapse_sim.engine.evaluate import mean_loss
+from collapse_sim.engine.evaluate import BATCH_ROWS, mean_loss, role_of_batch
 from collapse_sim.engine.work import Work
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import FeatureMap, Need, Which
@@ -24,7 +24,6 @@ from collapse_sim.specs import DataSpec, FeatureSpec, ScoreSpec, feature_spec
 from collapse_sim.store.store import Job, Store
 
 FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"
-EVALUATION_ROWS = 1000  # rows at a time, when a held-out loss is computed
 
 
 class StoredEvaluation:
@@ -138,18 +137,13 @@ def held_out_loss(
     """The family's own loss a row on the held-out rows; the same draws whenever it is asked for, in eval mode."""
     file, found = load.columns(store, data, seed, "held_out")
     columns = {name: torch.from_numpy(np.asarray(found[name])) for name in family.columns if name in found}
-    was_training = model.training
-    model.eval()
-    try:
-        loss = mean_loss(
-            family,
-            model,
-            columns,
-            lambda batch: Draws((seed,), "test_loss", 0, batch, device=machine.device),
-            EVALUATION_ROWS,
-            machine,
-        )
-    finally:
-        model.train(was_training)
-        file.release()
+    loss = mean_loss(
+        family,
+        model,
+        columns,
+        lambda batch: Draws((seed,), role_of_batch(batch), 0, device=machine.device),
+        BATCH_ROWS,
+        machine,
+    )
+    file.release()
     return float(loss)

@@ -33,7 +33,9 @@ from tests.conftest import artefacts  # noqa: E402
 
 def run(folder: Path, recipe: Path, checkpoint_s: float) -> None:
     experiment = prepare(load(recipe), folder)
-    Session(experiment, open_machine("cpu", "fp32"), folder / "run", folder / ".store", folder, checkpoint_s).run(quiet=True)
+    Session(experiment, open_machine("cpu", "fp32"), folder / "run", folder / ".store", folder, checkpoint_s).run(
+        quiet=True
+    )
 
 
 COMMIT = store.Store._commit
@@ -120,7 +122,13 @@ def boundaries(folder: Path, recipe: Path) -> dict:
         left = [str(path) for room in ("tmp", "partial") for path in (here / ".store" / room).iterdir()]
         if left:
             leftovers.append([n, names[n], left])
-    return {"boundaries": names, "kills": len(names), "differing": differing, "repeated": repeated, "leftovers": leftovers}
+    return {
+        "boundaries": names,
+        "kills": len(names),
+        "differing": differing,
+        "repeated": repeated,
+        "leftovers": leftovers,
+    }
 
 
 def moments(folder: Path, recipe: Path) -> dict:

@@ -97,7 +97,9 @@ def test_ctrl_c_takes_a_checkpoint_and_the_same_command_continues(sandbox):
     assert [path.name for path in checkpoints] == ["step-000000007.safetensors"]
     result = other.run(TINY)
     assert other.artefacts() == reference
-    assert result["made"] == whole["made"] - 1, "the data was decoded before the interruption, and only that was finished"
+    assert result["made"] == whole["made"] - 1, (
+        "the data was decoded before the interruption, and only that was finished"
+    )
 
 
 def test_sigterm_exits_143(sandbox, monkeypatch):
@@ -142,7 +144,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_older(sandbox, monkeypatch):
     monkeypatch.setattr(checkpoint, "boundary", lambda name: None)
     restored = []
     original = checkpoint._apply
-    monkeypatch.setattr(checkpoint, "_apply", lambda run, state, t: (restored.append(state["step"]), original(run, state, t)))
+    monkeypatch.setattr(
+        checkpoint, "_apply", lambda run, state, t: (restored.append(state["step"]), original(run, state, t))
+    )
     other.run(TINY, checkpoint_s=0.0)
     assert restored == [4]
     assert other.artefacts() == reference == artefacts(sandbox.root / ".store")

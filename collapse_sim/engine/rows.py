@@ -12,10 +12,9 @@ from torch import Tensor
 from collapse_sim.engine.device import Machine
 from collapse_sim.store.rowfile import RowFile
 
-# A touched row maps up to this many bytes (the kernel maps neighbouring pages too); after so many touched bytes the
-# pages are given back, so that memory stays flat however many generations a fit reads from.
-PAGE_BYTES = 64 * 1024
-RELEASE_BYTES = 32 * 2**20
+# Reading a row also maps its neighbours (some 300 KB are seen here, by read-ahead); after so many rows the pages are
+# given back, so that memory stays flat however many generations a fit reads from.
+RELEASE_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,10 @@ class Table:
         self._pick = pick
         self.columns = tuple(name for name in parts[0].columns if all(name in part.columns for part in parts))
         self._rows = int(self._ends[-1]) if pick is None else len(pick)
-        self._touched = 0
         row_bytes = sum(parts[0].columns[name][:1].nbytes for name in self.columns)
         self._resident: dict[str, Tensor] | None = None
         if self._rows * row_bytes <= machine.resident_bytes():
             self._resident = {name: machine.put(tensor) for name, tensor in self._read(np.arange(self._rows)).items()}
-            self._release()
 
     def __len__(self) -> int:
         return self._rows
@@ -58,10 +55,7 @@ class Table:
         if self._resident is not None:
             index = self._machine.put(index)
             return {name: column.index_select(0, index) for name, column in self._resident.items()}
-        rows = self._read(index.numpy())
-        if self._touched >= RELEASE_BYTES:
-            self._release()
-        return {name: self._machine.put(column) for name, column in rows.items()}
+        return {name: self._machine.put(column) for name, column in self._read(index.numpy()).items()}
 
     def _read(self, index: np.ndarray) -> dict[str, Tensor]:
         if self._pick is not None:
@@ -71,16 +65,22 @@ class Table:
             name: np.empty((len(index), *self._parts[0].columns[name].shape[1:]), self._parts[0].columns[name].dtype)
             for name in self.columns
         }
+        touched = 0
         for number in np.unique(part_of):
             part = self._parts[number]
             mine = np.flatnonzero(part_of == number)
             local = part.local(index[mine] - (self._ends[number] - part.rows))
-            for name in self.columns:
-                out[name][mine] = part.columns[name][local]
-        self._touched += len(index) * len(self.columns) * PAGE_BYTES
+            for piece in range(0, len(mine), RELEASE_ROWS):
+                rows = slice(piece, piece + RELEASE_ROWS)
+                for name in self.columns:
+                    out[name][mine[rows]] = part.columns[name][local[rows]]
+                touched += len(local[rows])
+                if touched >= RELEASE_ROWS:
+                    self._release()
+                    touched = 0
+        self._release()
         return {name: torch.from_numpy(column) for name, column in out.items()}
 
     def _release(self) -> None:
         for part in self._parts:
             part.file.release()
-        self._touched = 0

@@ -27,7 +27,7 @@ from collapse_sim.engine.device import open_machine  # noqa: E402
 from collapse_sim.experiment import prepare  # noqa: E402
 from collapse_sim.recipe.load import load  # noqa: E402
 from collapse_sim.session import Session  # noqa: E402
-from collapse_sim.store import journal, store  # noqa: E402
+from collapse_sim.store import store  # noqa: E402
 from tests.conftest import artefacts  # noqa: E402
 
 

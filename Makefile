@@ -1,0 +1,48 @@
+# Everything a newcomer or CI needs: `make quickstart`, `make test`, `make check`. The environment is made on first use.
+PYTHON ?= $(shell command -v python3.12 2>/dev/null || command -v python3.11 2>/dev/null || echo python3)
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+DEV    := $(VENV)/.installed-dev
+
+.PHONY: quickstart install dev test test-fast check format clean
+
+quickstart: $(STAMP)
+	$(BIN)/collapse-sim run recipes/quickstart.yaml
+	$(BIN)/collapse-sim compare runs/quickstart --generation last --plot runs/quickstart/compare.png
+	@echo "plot:     runs/quickstart/compare.png"
+	@echo "pictures: runs/quickstart/pictures/arms-by-generations.png"
+
+install: $(STAMP)
+dev: $(DEV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or later is needed; found $$($(PYTHON) --version). Name one: make PYTHON=python3.12 quickstart"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(DEV): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(DEV)
+	$(BIN)/python -m pytest -n auto
+
+test-fast: $(DEV)
+	$(BIN)/python -m pytest -n auto -m "not slow"
+
+check: $(DEV)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(DEV)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,85 @@
+"""The shipped toy recipes, whole, through the real loop: means within three standard errors of the closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from collapse_sim.analysis.results import read_results
+from collapse_sim.recipe.shipped import path
+
+
+def curve(sandbox, recipe, metric):
+    """{arm: [(mean, standard error) of each generation]}, and the run's own theory."""
+    sandbox.run(path(recipe))
+    results = read_results(sandbox.root / "run")
+    means = {}
+    for arm in results.arms:
+        scores = [np.array(list(results.scores(arm, metric, k).values())) for k in range(results.generations + 1)]
+        means[arm] = [(s.mean(), s.std(ddof=1) / math.sqrt(len(s))) for s in scores]
+    return means, results.theory
+
+
+def assert_close(means, theory):
+    assert len(means) == len(theory)
+    for k, ((mean, error), expected) in enumerate(zip(means, theory, strict=True)):
+        assert abs(mean - expected) < 3 * error, f"generation {k}: {mean:.4f} +- {error:.4f}, theory {expected:.4f}"
+
+
+@pytest.mark.slow
+def test_linear_replace_vs_accumulate(sandbox):
+    """arXiv 2404.01413, stated here by hand: d = 10, T = 100, noise 1, 200 seeds."""
+    means, own = curve(sandbox, "linear-replace-vs-accumulate", "excess_test_error")
+    unit = 10 / (100 - 10 - 1)
+    replace = [unit * (k + 1) for k in range(11)]
+    accumulate = [unit * sum(1 / i**2 for i in range(1, k + 2)) for k in range(11)]
+    assert_close(means["replace"], replace)
+    assert_close(means["accumulate"], accumulate)
+    assert own["replace"]["excess_test_error"] == pytest.approx(replace)
+    assert own["accumulate"]["excess_test_error"] == pytest.approx(accumulate)
+    # Distilled from generation 0 with weight 1, a = 1/2: bounded by unit (1 + a^2 / (1 - a^2)) = 4/3 unit.
+    distilled = [unit * (1 + sum(0.25**j for j in range(1, k + 1))) for k in range(11)]
+    assert own["distill"]["excess_test_error"] == pytest.approx(distilled)
+    for arm in ("distill", "accumulate+distill"):
+        assert_close(means[arm], own[arm]["excess_test_error"])
+
+
+@pytest.mark.slow
+def test_gaussian_strategies(sandbox):
+    """Variance ratios of Shumailov et al. and Kazdan et al.: N = 100, 50 generations, 1,000 seeds."""
+    means, own = curve(sandbox, "gaussian-strategies", "variance_ratio")
+    replace = [0.99 ** (k + 1) for k in range(51)]
+    accumulate = [math.prod(1 - 1 / (100 * i * i) for i in range(1, k + 2)) for k in range(51)]
+    assert_close(means["replace"], replace)
+    assert_close(means["accumulate"], accumulate)
+    assert own["replace"]["variance_ratio"] == pytest.approx(replace)
+    assert own["accumulate"]["variance_ratio"] == pytest.approx(accumulate)
+    (distilled,) = set(own) - {"replace", "accumulate"}
+    assert_close(means[distilled], own[distilled]["variance_ratio"])
+
+
+def test_fresh_design_and_mix_have_curves_only_where_they_are_known():
+    from collapse_sim.data.base import Info
+    from collapse_sim.families.linear import LinearRegression
+    from collapse_sim.recipe.schema import Arm
+    from collapse_sim.strategies import Accumulate, Mix, Replace, RowCounts
+
+    info = Info("regression", {"x": ((10,), "float64"), "y": ((), "float64")}, 100, 100, 10, constants={"noise": 2.0})
+    counts = RowCounts(100, 100, 100)
+
+    def theory(strategy, design="fixed", counts=counts):
+        family = LinearRegression(design=design)
+        return family.theory("excess_test_error", Arm("a", strategy), counts, None, info, 3)
+
+    unit = 4 * 10 / 89
+    assert theory(Replace(), "fresh") == pytest.approx([unit, 2 * unit, 3 * unit, 4 * unit])
+    assert theory(Accumulate(), "fresh") is None
+    assert theory(Mix(real=0.5)) is None
+    assert theory(Replace(), counts=RowCounts(100, 50, 100)) is None
+    # All real rows and as many samples: e_k = mean(u_real, e_{k-1} + u_{k-1}), so 1, (1 + 1)/4 + ..., by hand:
+    # e_1 = u_real + u_0 / 2; e_2 = u_real + u_0 / 4 + u_1 / 2; e_3 adds a sixteenth of the first.
+    assert theory(Mix()) == pytest.approx(
+        [unit, unit * 5 / 4, unit * (1 + 1 / 16 + 1 / 4), unit * (1 + 1 / 64 + 1 / 16 + 1 / 4)]
+    )

@@ -1,5 +1,7 @@
 # Everything a newcomer or CI needs: `make quickstart`, `make test`, `make check`. The environment is made on first use.
-PYTHON ?= $(shell command -v python3.12 2>/dev/null || command -v python3.11 2>/dev/null || echo python3)
+OLDEST := import sys; sys.exit(sys.version_info < (3, 11))
+PYTHON ?= $(shell for p in python3 python3.12 python3.11 python3.13; do \
+  $$p -c '$(OLDEST)' >/dev/null 2>&1 && echo $$p && break; done)
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
@@ -17,8 +19,7 @@ install: $(STAMP)
 dev: $(DEV)
 
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Python 3.11 or later is needed; found $$($(PYTHON) --version). Name one: make PYTHON=python3.12 quickstart"; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or later is needed. Name one: make PYTHON=/path/to/python quickstart"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(STAMP): $(BIN)/python pyproject.toml constraints.txt

@@ -38,7 +38,7 @@ def _images(experiment: Experiment, k: int, store: Store, folder: Path) -> list[
     overview = folder / "arms-by-generations.png"
     _, real = load.columns(store, experiment.data, seed, "real")
     cells = {arm: {j: images[:CELL] for j, images in generations.items()} for arm, generations in first.items()}
-    arms_by_generations(cells, real["image"][:CELL], overview)
+    arms_by_generations(cells, real["image"][: CELL * (k + 1)], overview)
     return [*paths, overview]
 
 

@@ -80,7 +80,9 @@ class Accumulate(Component):
 class AccumulateSubsample(Component):
     """A fixed budget of rows drawn uniformly from all past rows, real ones included (Kazdan et al. 2024)."""
 
-    budget: Annotated[int, Field(gt=0, description="rows drawn each generation; default: as many as real rows")] | None = None
+    budget: (
+        Annotated[int, Field(gt=0, description="rows drawn each generation; default: as many as real rows")] | None
+    ) = None
 
     def plan(self, k: int, counts: RowCounts) -> Plan:
         return Plan(Accumulate().plan(k, counts).sources, budget=self.budget or counts.real)

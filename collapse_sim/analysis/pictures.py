@@ -6,6 +6,7 @@ Small images are enlarged by a whole factor without smoothing, so that a pixel o
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def _sheet(rows: list[_Row], headings: list[str]) -> Image.Image:
 
 def _save(picture: Image.Image, path: Path) -> None:
     """Written beside and moved, so that a reader never sees half a picture."""
-    scratch = path.with_name(f".{path.stem}.tmp{path.suffix}")
+    scratch = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     with explained(path):
         picture.save(scratch)
         scratch.replace(path)

@@ -108,3 +108,25 @@ def test_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Image.Image, "save", full)
     with pytest.raises(StoreError, match="free some space"):
         sample_grid(np.zeros((1, 1, 8, 8), np.uint8), tmp_path / "x.png", columns=1)
+
+
+def test_processes_that_draw_the_same_picture_do_not_disturb_each_other(tmp_path, monkeypatch):
+    """Two processes share a run directory: the name written to first is each process's own."""
+    from PIL import Image
+
+    from collapse_sim.analysis.pictures import sample_grid
+
+    seen = []
+    save = Image.Image.save
+
+    def noting(self, path, *args, **kwargs):
+        seen.append(path)
+        save(self, path, *args, **kwargs)
+
+    monkeypatch.setattr(Image.Image, "save", noting)
+    images = np.zeros((4, 1, 8, 8), np.uint8)
+    sample_grid(images, tmp_path / "a.png", columns=2)
+    monkeypatch.setattr("os.getpid", lambda: 123456)
+    sample_grid(images, tmp_path / "a.png", columns=2)
+    assert len(set(seen)) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -37,7 +37,7 @@ def test_each_addition_costs_only_what_is_new(sandbox):
         assert made(sandbox, before) == expected, what
         after = sandbox.artefacts()
         assert all(after[key] == files for key, files in bytes_before.items()), what
-    last = [line for line in sandbox.journal(event="generation")][-1]
+    last = sandbox.journal(event="generation")[-1]
     assert last["reused"]["fit"] == 6
     assert last["reused"]["samples"] == 6
 

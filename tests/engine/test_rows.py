@@ -88,7 +88,9 @@ from collapse_sim.experiment import prepare
 from collapse_sim.recipe.load import load
 from collapse_sim.session import Session
 def peak_reset(): Path("/proc/self/clear_refs").write_text("5")
-def peak_kb(): return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
+def peak_kb():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 draw = loop.draw_pictures
 def noting(experiment, k, store, folder):
     print(k, peak_kb(), flush=True)

@@ -11,7 +11,7 @@ from collapse_sim.recipe import shipped
 from collapse_sim.recipe.assemble import assemble
 from collapse_sim.recipe.checks import Names, check_components, check_names
 from collapse_sim.recipe.components import Resolver
-from collapse_sim.recipe.extends import read_recipe
+from collapse_sim.recipe.extends import read_layers
 from collapse_sim.recipe.grid import expand
 from collapse_sim.recipe.located import Block, Items, Mark, whole
 from collapse_sim.recipe.merge import assign, assign_all
@@ -42,9 +42,8 @@ def load(
     Raises RecipeError with every problem that was found, each "file:line: path: found; allowed".
     """
     problems = Problems()
-    tree = read_recipe(shipped.find(reference), problems)
-    whole = _names(tree)
-    tree = _override(tree, overrides, smoke, problems)
+    layers = read_layers(shipped.find(reference), problems)
+    tree = _override(layers[-1], overrides, smoke, problems)
     _narrow(tree, seeds, generations, metrics)
     origin: dict[str, str] = {}
     if isinstance(tree.get("arms"), Block):
@@ -53,11 +52,11 @@ def load(
     resolver = Resolver(tree, origin, problems)
     parts = resolve(resolver)
     check_components(resolver, parts)
-    mine = _names(tree)
+    stages = [_names(stage) for stage in (tree, *reversed(layers))]
     known = Names(
-        [*mine.arms, *(name for name in whole.arms if name not in mine.arms)],
-        sorted({*mine.metrics, *whole.metrics}),
-        max(mine.generations, whole.generations),
+        list(dict.fromkeys(name for stage in stages for name in stage.arms)),
+        sorted({name for stage in stages for name in stage.metrics}),
+        max(stage.generations for stage in stages) or sys.maxsize,
     )
     check_names(resolver, parts, known)
     _check_seeds(resolver, parts)
@@ -113,12 +112,12 @@ def _items(values: Sequence[Any], mark: Mark) -> Items:
 
 
 def _names(tree: Block) -> Names:
-    """What claims may name in a tree that is not validated yet."""
+    """What claims may name in a tree that is not validated yet; generation 0 where it does not say."""
     arms = tree.get("arms")
     names = list(expand(arms, Problems())[0]) if isinstance(arms, Block) else []
     last = whole(tree.get("generations"))
     right = isinstance(last, int) and not isinstance(last, bool) and last >= 1
-    return Names(names, metric_names(tree), last if right else sys.maxsize)
+    return Names(names, metric_names(tree), last if right else 0)
 
 
 def _check_seeds(resolver: Resolver, parts: Parts) -> None:

@@ -116,3 +116,20 @@ def test_circles() -> None:
         load("a.yaml")
     with pytest.raises(RecipeError, match=r"self.yaml -> self.yaml$"):
         load(write("extends: self.yaml\n", "self.yaml"))
+
+
+def test_claims_go_with_what_the_extending_recipe_removes() -> None:
+    assert over("extends: base.yaml\n").claims
+    assert over("extends: base.yaml\narms: {distill: null}\n").claims == ()
+    assert over("extends: base.yaml\ngenerations: 3\n").claims == ()
+    assert over("extends: base.yaml\nmetrics: [latent_std]\nshow: latent_std\n").claims == ()
+    assert over("extends: base.yaml\narms: {replace: null}\n").baseline is None
+
+
+def test_a_base_may_leave_generations_to_others() -> None:
+    write(GOOD.replace("generations: 5\n", ""), "base.yaml")
+    assert load(write("extends: base.yaml\ngenerations: 4\n", "child.yaml")).claims
+    with pytest.raises(
+        RecipeError, match=r"^base.yaml:25: claims.0.generation: there is no generation 4; allowed: 0 to 3$"
+    ):
+        load(write("extends: base.yaml\ngenerations: 3\n", "child.yaml"))

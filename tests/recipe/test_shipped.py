@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
+import collapse_sim
 from collapse_sim.errors import RecipeError
 from collapse_sim.families.base import ClosedForm
 from collapse_sim.recipe import shipped
@@ -105,3 +107,10 @@ def test_a_misspelt_name() -> None:
 def test_headers() -> None:
     path = write("# command:   do it\n# shows:     one\n#            two\n#\n# three: 3\nname: x\n# needs: no\n")
     assert shipped.header(path) == {"command": "do it", "shows": "one two", "three": "3"}
+
+
+def test_an_installed_package_has_them_inside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write("name: x\n", "package/recipes_shipped/inside.yaml")
+    monkeypatch.setattr(collapse_sim, "__file__", str(tmp_path / "package" / "__init__.py"))
+    assert shipped.names() == ["inside"]
+    assert shipped.find("inside") == tmp_path / "package" / "recipes_shipped" / "inside.yaml"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import time
 
 import pytest
 
@@ -165,23 +164,14 @@ def test_the_end_takes_the_job_away(tell, reduce):
     assert (state.job, state.outcome, state.message, state.wall_s) == (None, "interrupted", "why", 3.0)
 
 
-def test_a_hundred_and_fifty_thousand_events_cost_less_than_a_second():
+def test_a_hundred_and_fifty_thousand_events_leave_a_state_of_the_size_of_the_grid():
     seeds = tuple(range(1000))
-    events = [started(seeds=seeds, arms=("a", "b", "c"), generations=50)]
-    events += [
-        JobFinished(kind, "d", k, (arm,), (seed,), False, 0.1)  # type: ignore[arg-type]
-        for k in range(50)
-        for kind in ("fit", "samples", "scores")
-        for arm in ("a",)
-        for seed in seeds
-    ]
-    costs = []
-    for _ in range(3):  # the best of three: the machine may have other work
-        state, began = State(), time.process_time()
-        for event in events:
-            state.apply(event)
-        costs.append(time.process_time() - began)
-        if costs[-1] < 1.0:
-            break
-    assert min(costs) < 1.0
+    state = State()
+    state.apply(started(seeds=seeds, arms=("a", "b", "c"), generations=50))
+    size = len(json.dumps(state.to_json()))
+    for k in range(50):
+        for kind in ("fit", "samples", "scores"):
+            for seed in seeds:
+                state.apply(JobFinished(kind, "d", k, ("a",), (seed,), False, 0.1))  # type: ignore[arg-type]
+    assert len(json.dumps(state.to_json())) < 20 * size, "the state grows with the events"
     assert state.stages(state.cells["a"][49]) == (1000, 1000, 1000)

@@ -1,0 +1,69 @@
+"""What only a CUDA device can show. Without one these are skipped."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from collapse_sim.engine.device import open_machine
+from collapse_sim.randomness import Draws
+from tests.conftest import TINY
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
+]
+
+
+def run_on(sandbox, device, run, recipe):
+    from collapse_sim.experiment import prepare
+    from collapse_sim.recipe.load import load
+    from collapse_sim.session import Session
+
+    loaded = load(sandbox.recipe(recipe))
+    machine = open_machine(device, loaded.train.precision, loaded.train.tf32)
+    root = sandbox.root / device
+    session = Session(prepare(loaded, root), machine, root / run, root / f".store-{run}", root)
+    session.run(quiet=True)
+    lines = [json.loads(line) for line in (root / run / "journal.jsonl").read_text().splitlines()]
+    return {
+        (line["arm"], line["generation"]): line["metrics"]["test_loss"] for line in lines if line["event"] == "scores"
+    }
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_run_on_cuda_is_near_the_run_on_the_cpu(sandbox, precision):
+    """Other random streams, so near is a few percent of the loss, not bytes."""
+    recipe = TINY.replace("evaluate:", f"precision: {precision}, evaluate:").replace("steps: 20", "steps: 300")
+    cuda = run_on(sandbox, "cuda", precision, recipe)
+    cpu = run_on(sandbox, "cpu", precision, recipe.replace(f"precision: {precision}", "precision: fp32"))
+    for key, values in cpu.items():
+        assert cuda[key] == pytest.approx(values, rel=0.1), key
+
+
+def test_auto_is_bf16_where_it_is_native_and_rows_live_on_the_device(sandbox):
+    machine = open_machine("cuda", "auto")
+    assert machine.precision == ("bf16" if torch.cuda.get_device_capability() >= (8, 0) else "fp32")
+    assert machine.resident_bytes() > 2**30
+
+
+def test_draws_on_cuda_are_repeatable():
+    first, again = (Draws((1,), "corrupt", 2, 3, device="cuda").normal(4, 5) for _ in range(2))
+    assert first.device.type == "cuda"
+    assert torch.equal(first, again)
+
+
+def test_a_killed_fit_continues_on_cuda(sandbox, monkeypatch):
+    """Checkpoints hold what CUDA needs too: an interrupted fp16 run ends where an uninterrupted one does."""
+    from collapse_sim.engine import checkpoint
+
+    recipe = TINY.replace("evaluate:", "precision: fp16, evaluate:")
+    whole = run_on(sandbox, "cuda", "whole", recipe)
+    assert whole
+    restored = []
+    original = checkpoint._apply
+    monkeypatch.setattr(checkpoint, "_apply", lambda run, state, t: (restored.append(state), original(run, state, t)))
+    again = run_on(sandbox, "cuda", "again", recipe)
+    assert again == pytest.approx(whole, rel=1e-3)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +27,8 @@ from collapse_sim.specs import (
     score_spec,
 )
 from collapse_sim.strategies import Plan, RowCounts, StrategyError, generation_zero
+
+SETTING = re.compile(r"(data|train)\.\w+")
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
 
     Raises MissingError when data is not there, RecipeError with every other problem.
     """
-    info = recipe.data.inspect(data_dir)
+    with located(recipe):
+        info = recipe.data.inspect(data_dir)
     counts = RowCounts(info.rows, recipe.samples or info.rows, info.pool)
     problems = [*_misfits(recipe, info, counts)]
     plans: dict[str, tuple[Plan, ...]] = {}
@@ -102,6 +107,17 @@ def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
             if spec.which != "samples":
                 shared[spec.digest] = spec
     return Experiment(recipe, info, counts, data, tuple(shared.values()), tuple(lines))
+
+
+@contextmanager
+def located(recipe: Recipe) -> Iterator[None]:
+    """Problems raised within it that begin with a setting's path, as in "data.rows: ...", get its file and line."""
+    try:
+        yield
+    except RecipeError as error:
+        paths = [problem.partition(":")[0] for problem in error.problems]
+        marks = [f"{recipe.where(path)}: " if SETTING.fullmatch(path) else "" for path in paths]
+        raise RecipeError(*(mark + problem for mark, problem in zip(marks, error.problems, strict=True))) from error
 
 
 def _feature_maps(recipe: Recipe) -> list[tuple[str, FeatureMap]]:

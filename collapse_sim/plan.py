@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,18 @@ from collapse_sim.store.store import present
 from collapse_sim.strategies import REAL
 
 
+def missing(experiment: Experiment, store: Path, spec: Spec) -> int:
+    """How many of a spec's artefacts (one a seed) a store does not have, by name alone; the store need not exist."""
+    there = present(store, spec.digest)
+    return sum(seed not in there for seed in (experiment.recipe.seeds if spec.seeded else (-1,)))
+
+
 def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
     """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to come."""
     recipe = experiment.recipe
-
-    def missing(spec: Spec) -> int:
-        there = present(store, spec.digest)
-        return sum(seed not in there for seed in (recipe.seeds if spec.seeded else (-1,)))
-
+    to_come = partial(missing, experiment, store)
     specs = list(experiment.specs())
-    to_make = sum(map(missing, specs))
+    to_make = sum(map(to_come, specs))
     all_of = sum(len(recipe.seeds) if spec.seeded else 1 for spec in specs)
     arms: dict[str, list[dict[str, Any]]] = {}
     for line in experiment.lines:
@@ -34,7 +37,7 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
                     for source in line.plans[k].sources
                 ],
                 "teacher": teacher.generation if (teacher := line.fits[k].teacher) else None,
-                "fits_to_make": missing(line.fits[k]),
+                "fits_to_make": to_come(line.fits[k]),
             }
             for k in range(recipe.generations + 1)
         ]
@@ -44,7 +47,7 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
         "seeds": list(recipe.seeds),
         "samples": experiment.counts.samples,
         "artefacts": {"to_make": to_make, "reused": all_of - to_make},
-        "bytes_to_come": bytes_to_come(experiment, missing),
+        "bytes_to_come": bytes_to_come(experiment, to_come),
         "arms": arms,
     }
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from collapse_sim.analysis.theory import curves
-from collapse_sim.cli.output import say
+from collapse_sim.cli.output import program, say
 from collapse_sim.engine.device import Machine
 from collapse_sim.engine.work import Stop, Work
 from collapse_sim.errors import InterruptedRunError, StoreError
 from collapse_sim.events import RunFinished, RunStarted
 from collapse_sim.experiment import Experiment, bytes_to_come
 from collapse_sim.loop import run_generations
-from collapse_sim.specs import Spec
-from collapse_sim.store.files import digest_of
+from collapse_sim.plan import missing
+from collapse_sim.store.files import check_place, digest_of
 from collapse_sim.store.runfolder import RunFolder, registered
 from collapse_sim.store.store import Store
 from collapse_sim.ui.listeners import listeners
@@ -45,8 +47,8 @@ class Session:
         """
         recipe, stop = self.experiment.recipe, Stop()
         started = time.perf_counter()
+        self.check()
         store = Store(self.store_dir, stop.check)
-        check_space(self.experiment, store)
         run = RunFolder(self.folder)
         run.claim(describe_run(self.experiment), self.store_dir)
         references = {spec.digest: spec.seeds(recipe.seeds) for spec in self.experiment.specs()}
@@ -85,6 +87,15 @@ class Session:
             "wall_s": round(time.perf_counter() - started, 3),
         }
 
+    def check(self) -> None:
+        """Look at the run directory, the store and the disk before any work; nothing is made or changed.
+
+        Raises RecipeError when the directory holds another experiment's run, StoreError when it is damaged or of a
+        newer schema, when one of the two cannot be written to, or when the disk cannot hold what is still to be made.
+        """
+        RunFolder(self.folder).check(describe_run(self.experiment))
+        check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"))
+
     def _started(self) -> RunStarted:
         recipe = self.experiment.recipe
         return RunStarted(
@@ -118,30 +129,24 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
         "theory": curves(recipe, experiment.counts, experiment.info),
         "settings": dict(recipe.document),
         "samples": experiment.counts.samples,
+        "fingerprint": experiment.info.fingerprint,
     }
 
 
-def check_space(experiment: Experiment, store: Store) -> None:
-    """Raise StoreError before any work when the disk cannot hold what is still to be made."""
-
-    def missing(spec: Spec) -> int:
-        there = store.present(spec.digest)
-        return sum(seed not in there for seed in (experiment.recipe.seeds if spec.seeded else (-1,)))
-
-    needed = bytes_to_come(experiment, missing) + SPARE_BYTES
-    free = shutil.disk_usage(store.root).free
+def check_space(experiment: Experiment, store: Path, place: Path) -> None:
+    """Raise StoreError when the disk of `place`, where the store is or will be, cannot hold what is to be made yet."""
+    needed = bytes_to_come(experiment, partial(missing, experiment, store)) + SPARE_BYTES
+    free = shutil.disk_usage(place).free
     if needed > free:
         raise StoreError(
-            f"{store.root}: the disk is too full: this run still writes about {_size(needed)}, {_size(free)} are free; "
-            "free some space (`collapse-sim cache gc` lists what no run refers to) or choose another disk with --out"
+            f"{store}: the disk is too full: this run still writes up to {_size(needed)}, {_size(free)} are free; "
+            "free some space (`collapse-sim cache gc` lists what no run refers to) or choose another disk with --store"
         )
 
 
 def resume_command() -> str:
     """The command line that continues this run."""
-    import shlex
-
-    return shlex.join(["collapse-sim", *sys.argv[1:]])
+    return shlex.join([*program(sys.argv[0]), *sys.argv[1:]])
 
 
 def _size(count: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from collapse_sim.errors import StoreError
 from collapse_sim.store import journal
-from collapse_sim.store.rundir import JOURNAL_FILE, RUN_FILE, read_run
+from collapse_sim.store.rundir import JOURNAL_FILE, REMAKE, RUN_FILE, read_run
 
 Better = Literal["lower", "higher"] | None
 Scores = Mapping[str, Mapping[str, Mapping[int, Mapping[int, float]]]]  # [arm][metric][generation][seed]
@@ -81,8 +81,7 @@ def read_results(run_dir: Path) -> Results:
         return _results(run, journal.read(run_dir / JOURNAL_FILE))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(
-            f"{run_dir}: {RUN_FILE} or {JOURNAL_FILE} is damaged ({type(error).__name__}: {error}); "
-            "run the recipe again with the same --out: finished work is found in the store"
+            f"{run_dir}: {RUN_FILE} or {JOURNAL_FILE} is damaged ({type(error).__name__}: {error}); {REMAKE}"
         ) from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Sequence
 from typing import Annotated
@@ -19,6 +18,7 @@ app = typer.Typer(
     help="Run, watch and compare model-collapse experiments over generations, strategies and seeds.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain text: quicker, and flags are not shown as if they took a value
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
@@ -59,9 +59,6 @@ def run_app(argv: Sequence[str] | None = None) -> int:
     except CollapseSimError as error:
         say(f"error: {error}")
         return error.exit_code
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 0
     except Exception:
         traceback.print_exc()
         say("error: this is a bug in collapse-sim; please report it with the lines above")

@@ -12,14 +12,14 @@ from collapse_sim.errors import StoreError
 
 app = typer.Typer(help="Look after stored artefacts.", no_args_is_help=True)
 
-StoreOption = Annotated[Path, typer.Option("--store", help="The store.")]
+StoreOption = Annotated[Path, typer.Option("--store", metavar="DIR", help="The store.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 DEFAULT = Path("runs/.store")
 
 
 @app.command("list")
 def list_entries(store: StoreOption = DEFAULT, as_json: JsonOption = False) -> None:
-    """List artefacts: kind, seeds, size, and the runs that refer to them."""
+    """List artefacts, each with the runs that refer to it."""
     from collapse_sim.store.cache import entries, open_store
 
     found = list(entries(open_store(store)))
@@ -42,24 +42,21 @@ def gc(
     store: StoreOption = DEFAULT,
     delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are only listed.")] = False,
     forget_missing: Annotated[
-        bool, typer.Option("--forget-missing", help="Also what only runs refer to whose directory is gone.")
+        bool, typer.Option("--forget-missing", help="Also what only runs refer to whose directory is gone or moved.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List, or remove with --delete, what no run refers to."""
-    from collapse_sim.store.cache import collect, forget, missing_runs, open_store, refuse_if_active
+    """List what no run refers to, or remove it with --delete."""
+    from collapse_sim.store.cache import collect, missing_runs, open_store
 
     opened = open_store(store)
-    refuse_if_active(opened)
     gone = missing_runs(opened)
-    if gone and forget_missing and delete:
-        forget(opened, gone)
+    loose, unfinished = collect(opened, delete=delete, without=gone if forget_missing else ())
     for run in gone:
-        verb = (
-            "forgotten" if forget_missing and delete else "its artefacts are kept; --forget-missing --delete drops them"
-        )
-        say(f"{run}: the run directory is gone: {verb}")
-    loose, unfinished = collect(opened, delete=delete)
+        fate = "its artefacts are kept, unless --forget-missing is given"
+        if forget_missing:
+            fate = "it is forgotten" if delete else "with --delete it is forgotten"
+        say(f"{run}: the run directory is gone: {fate}")
     size = sum(entry.bytes for entry in loose)
     if as_json:
         names = [entry.name for entry in loose]
@@ -67,13 +64,16 @@ def gc(
         return
     for entry in loose:
         data(f"{entry.name:<28} {entry.kind:<9} {entry.bytes:>12}")
-    verb = "removed" if delete else "could be removed with --delete"
-    data(f"{len(loose)} artefacts and {len(unfinished)} unfinished ones, {size / 1e6:.1f} MB: {verb}")
+    if not loose and not unfinished:
+        data("nothing to remove")
+        return
+    fate = "removed" if delete else "--delete removes them"
+    data(f"{len(loose)} artefacts and {len(unfinished)} unfinished ones, {size / 1e6:.1f} MB: {fate}")
 
 
 @app.command()
 def verify(store: StoreOption = DEFAULT, as_json: JsonOption = False) -> None:
-    """Read every artefact and compare it with its hash; exit 5 if one is damaged."""
+    """Compare every artefact with its hash; exit 5 if one is damaged."""
     from collapse_sim.store.cache import damaged, entries, open_store
 
     opened = open_store(store)
@@ -88,6 +88,4 @@ def verify(store: StoreOption = DEFAULT, as_json: JsonOption = False) -> None:
             data(f"damaged: {entry.folder}: {problem} (referred to by {runs})")
         data(f"{count} artefacts, {len(found)} damaged")
     if found:
-        raise StoreError(
-            f"{len(found)} of {count} artefacts are damaged: the next `run` that needs them makes them again"
-        )
+        raise StoreError(f"damaged artefacts: {len(found)} of {count}; a run that needs one makes it again")

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def compare(
-    runs: Annotated[
-        list[str], typer.Argument(metavar="RUN...", help="Run directories, or names of runs below ./runs.")
-    ],
-    metric: Annotated[list[str] | None, typer.Option("--metric", help="Only this metric (may be repeated).")] = None,
+    runs: Annotated[list[str], typer.Argument(metavar="RUN", help="Run directories, or names of runs below ./runs.")],
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="NAME", help="Only this metric (may be repeated).")
+    ] = None,
     generation: Annotated[
         str | None,
         typer.Option(
@@ -35,7 +35,10 @@ def compare(
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw curves with bands (.png, .pdf, .svg).")
     ] = None,
 ) -> None:
-    """Compare arms by generation: mean, 95 % interval over seeds, paired difference to a baseline."""
+    """Compare arms by generation.
+
+    Mean, 95 % interval over seeds, and the paired difference to a baseline.
+    """
     from dataclasses import replace
 
     from collapse_sim.analysis.results import merge

@@ -12,7 +12,7 @@ from collapse_sim.cli.output import data, document
 
 def doctor(
     data_dir: Annotated[
-        Path, typer.Option("--data-dir", envvar="COLLAPSE_SIM_DATA", help="Where data sets are.")
+        Path, typer.Option("--data-dir", metavar="DIR", envvar="COLLAPSE_SIM_DATA", help="Where data sets are.")
     ] = Path("data"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -44,7 +44,8 @@ def _report(data_dir: Path) -> dict[str, dict[str, Any]]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
-    devices = {"cpu": f"{torch.get_num_threads()} threads, {psutil.virtual_memory().total / 2**30:.1f} GiB memory"}
+    threads = torch.get_num_threads()
+    devices = {"cpu": f"{threads} thread{'s' * (threads != 1)}, {psutil.virtual_memory().total / 2**30:.1f} GiB memory"}
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             facts = torch.cuda.get_device_properties(index)

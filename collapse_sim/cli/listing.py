@@ -21,7 +21,7 @@ def families(as_json: AsJson = False) -> None:
 
 @app.command()
 def strategies(as_json: AsJson = False) -> None:
-    """Strategies: what a generation is made from (`arms: NAME: data:`)."""
+    """What a generation is made from (`arms: NAME: data:`)."""
     _print("strategies", as_json)
 
 

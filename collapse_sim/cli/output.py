@@ -24,6 +24,18 @@ def say(text: str) -> None:
     sys.stderr.flush()
 
 
+def program(started_as: str) -> list[str]:
+    """How to call this program again, from the first word of the command line that called it (sys.argv[0])."""
+    import shutil
+    from pathlib import Path
+
+    path = Path(started_as)
+    if path.parts[-2:] == ("collapse_sim", "__main__.py"):
+        return ["python", "-m", "collapse_sim"]
+    outside_path = path.name == "collapse-sim" and path.is_file() and not shutil.which("collapse-sim")
+    return [started_as if outside_path else "collapse-sim"]
+
+
 def is_terminal() -> bool:
     """Whether stderr is a terminal that can be drawn on (a dumb one can't)."""
     import os

@@ -17,7 +17,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdou
 
 @app.command("list")
 def list_recipes(as_json: AsJson = False) -> None:
-    """The recipes that come with collapse-sim: name, what each needs, what it shows."""
+    """List the shipped recipes: name, what each needs, what it shows."""
     from collapse_sim.recipe import shipped
 
     found = [_summary(shipped.path(name)) for name in shipped.names()]
@@ -28,7 +28,7 @@ def list_recipes(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="A shipped recipe.")]) -> None:
+def show(name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.")]) -> None:
     """Print a shipped recipe."""
     from collapse_sim.recipe import shipped
 
@@ -37,8 +37,8 @@ def show(name: Annotated[str, typer.Argument(help="A shipped recipe.")]) -> None
 
 @app.command()
 def copy(
-    name: Annotated[str, typer.Argument(help="A shipped recipe.")],
-    dest: Annotated[Path, typer.Argument(help="A file, or a folder to put NAME.yaml into.")] = Path(),
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.")],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A file, or a folder to put NAME.yaml into.")] = Path(),
 ) -> None:
     """Copy a shipped recipe, to change it."""
     from collapse_sim.recipe import shipped
@@ -59,10 +59,13 @@ def copy(
 
 @app.command()
 def validate(
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Recipe files, or names of shipped recipes.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Recipe files, or names of shipped recipes.")],
     as_json: AsJson = False,
 ) -> None:
-    """Check recipes as they are and at their smoke size; every problem with its file and line."""
+    """Check recipes.
+
+    As they are and at their smoke size; every problem is told with its file and line.
+    """
     results = [_check(file) for file in files]
     wrong = [problem for result in results for problem in result["problems"]]
     if as_json:

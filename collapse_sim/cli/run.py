@@ -11,24 +11,36 @@ from collapse_sim.cli.output import data, document, say
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe.")],
-    arm: Annotated[list[str] | None, typer.Option("--arm", help="Only this arm (repeatable).")] = None,
-    seed: Annotated[list[int] | None, typer.Option("--seed", help="Only this seed, or a new one (repeatable).")] = None,
-    generations: Annotated[int | None, typer.Option("--generations", help="The last generation's number.")] = None,
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="K=V", help="Change a setting: --set train.learning_rate=3e-4.")
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")],
+    arm: Annotated[list[str] | None, typer.Option("--arm", metavar="NAME", help="Only this arm (repeatable).")] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", metavar="N", help="Only this seed, or a new one (repeatable).")
     ] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="The run directory; runs/NAME if left out.")] = None,
+    generations: Annotated[
+        int | None, typer.Option("--generations", metavar="N", help="The last generation's number.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting: --set train.learning_rate=3e-4 (repeatable)."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The run directory; runs/NAME if left out.")
+    ] = None,
     store: Annotated[
         Path | None,
-        typer.Option("--store", help="Where artefacts are kept; .store beside the run directory if left out."),
+        typer.Option(
+            "--store", metavar="DIR", help="Where artefacts are kept; .store beside the run directory if left out."
+        ),
     ] = None,
     data_dir: Annotated[
-        Path, typer.Option("--data-dir", envvar="COLLAPSE_SIM_DATA", help="Where data sets are.")
+        Path, typer.Option("--data-dir", metavar="DIR", envvar="COLLAPSE_SIM_DATA", help="Where data sets are.")
     ] = Path("data"),
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
     checkpoint: Annotated[
-        float, typer.Option("--checkpoint-seconds", min=0.0, help="Time between checkpoints of a fit under way.")
+        float,
+        typer.Option("--checkpoint-seconds", metavar="S", min=0.0, help="Time between checkpoints of a fit under way."),
     ] = 60.0,
     smoke: Annotated[bool, typer.Option("--smoke", help="The recipe's own small size, to see that it works.")] = False,
     dry_run: Annotated[
@@ -38,9 +50,9 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also one line a job.")] = False,
 ) -> None:
-    """Run a recipe's experiment, or continue it: what is already there is never computed again."""
+    """Run a recipe's experiment, or continue it. What is already there is never computed again."""
     from collapse_sim.engine.device import open_machine
-    from collapse_sim.experiment import prepare
+    from collapse_sim.experiment import located, prepare
     from collapse_sim.recipe.load import load
     from collapse_sim.session import Session
 
@@ -48,7 +60,8 @@ def run(
         recipe, overrides=settings or (), smoke=smoke, arms=arm or (), seeds=seed or (), generations=generations
     )
     train = loaded.train
-    machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
+    with located(loaded):
+        machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
     experiment = prepare(loaded, data_dir)
     folder = out or Path("runs") / (f"{loaded.name}-smoke" if smoke else loaded.name)
     session = Session(experiment, machine, folder, store or folder.parent / ".store", data_dir, checkpoint)
@@ -57,6 +70,7 @@ def run(
 
         plan = plan_document(experiment, session.store_dir)
         document(plan) if as_json else data(plan_text(plan))
+        session.check()
         return
     result: dict[str, Any] = session.run(quiet=quiet, verbose=verbose, as_json=as_json)
     if as_json:

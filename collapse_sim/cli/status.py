@@ -16,7 +16,10 @@ def status(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a run below ./runs.")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Print where a run stands: what is done, the latest values, who is at it, the command that continues it."""
+    """Print where a run stands.
+
+    What is done, the latest values, who is at it, and the command that continues it.
+    """
     from collapse_sim.store.rundir import find_run
     from collapse_sim.ui.standing import standing
 

@@ -23,7 +23,10 @@ def verify(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a run below ./runs.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Decide each claim of the run's recipe: holds, fails, or undecided with the seeds at hand. Exit 6 if one fails."""
+    """Decide each claim of the run's recipe.
+
+    A claim holds, fails, or is undecided with the seeds at hand; exit code 6 if one fails.
+    """
     from collapse_sim.analysis.results import read_results
     from collapse_sim.analysis.verdicts import decide
     from collapse_sim.store.rundir import find_run

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Whole = Annotated[int, Field(ge=1)]
+Whole = Annotated[int, Field(ge=1, le=10**9)]
+SeedCount = Annotated[int, Field(ge=1, le=10**6)]
 
 
 class Layout(BaseModel):
@@ -30,7 +31,7 @@ class Layout(BaseModel):
     """Rows each generation generates. Default: as many as generation 0 is fitted to."""
     generations: Whole
     """The last generation's number: generations 0, 1, ..., this."""
-    seeds: Whole | Annotated[list[int], Field(min_length=1)]
+    seeds: SeedCount | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """A list of seeds, or how many (3 means 0, 1, 2)."""
     arms: Annotated[dict[str, Any], Field(min_length=1)]
     """The strategies under comparison, by name."""

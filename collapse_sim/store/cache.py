@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+import uuid
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from collapse_sim.errors import StoreError
-from collapse_sim.store.store import MANIFEST, Store, check_block, parse_block
+from collapse_sim.store.store import MANIFEST, REFERENCES_LOCK, Store, check_block, owner, parse_block
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def entries(store: Store) -> Iterator[Entry]:
     """All committed artefacts."""
     users = references(store)
     for folder in sorted((store.root / "objects").glob("*/*/*")):
+        if not parse_block(folder.name):
+            continue  # not ours
         try:
             kind = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"]
         except (OSError, ValueError, KeyError):
@@ -74,7 +77,7 @@ def missing_runs(store: Store) -> list[str]:
     return [run for run in references(store) if not (Path(run) / "run.json").is_file()]
 
 
-def forget(store: Store, runs: list[str]) -> None:
+def forget(store: Store, runs: Collection[str]) -> None:
     """Let the store no longer keep anything for these runs."""
     for path in (store.root / "runs").glob("*.json"):
         if json.loads(path.read_text(encoding="utf-8"))["run"] in runs:
@@ -88,34 +91,51 @@ def refuse_if_active(store: Store) -> None:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            process = path.stem.rpartition("-")[2]
+            host, _, process = path.stem.removeprefix("active-").rpartition("-")
             raise StoreError(
-                f"{store.root}: in use by a run (process {process}); try again when it has ended"
+                f"{store.root}: in use by a run (process {process} on {host}); try again when it has ended"
             ) from None
         lock.release()
         path.unlink(missing_ok=True)
 
 
-def collect(store: Store, *, delete: bool) -> tuple[list[Entry], list[Path]]:
-    """Artefacts and unfinished work that no run refers to; removed when asked. StoreError while a run is active."""
-    refuse_if_active(store)
-    loose = [entry for entry in entries(store) if not entry.runs]
-    kept = {(digest, seed) for known in references(store).values() for digest in known for seed in (*known[digest], -1)}
-    unfinished = []
+def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tuple[list[Entry], list[Path]]:
+    """Artefacts and unfinished work that no run refers to, the runs `without` not counted; removed when asked.
+
+    Raises StoreError while a run is active; one that starts meanwhile waits.
+    """
+    with FileLock(store.root / "locks" / REFERENCES_LOCK):
+        refuse_if_active(store)
+        loose = [entry for entry in entries(store) if set(entry.runs) <= set(without)]
+        unfinished = _unfinished(store, without)
+        if delete:
+            forget(store, without)
+            _remove(store, [*(entry.folder for entry in loose), *unfinished])
+    return loose, unfinished
+
+
+def _unfinished(store: Store, without: Collection[str]) -> list[Path]:
+    """Folders with the checkpoints of work that no run refers to."""
+    counted = [known for run, known in references(store).items() if run not in without]
+    kept = {(digest, seed) for known in counted for digest in known for seed in (*known[digest], -1)}
+    found = []
     for folder in sorted((store.root / "partial").iterdir()):
         digest, _, block = folder.name.partition("-")
-        if not any((digest, seed) in kept for seed in parse_block(block)):
-            unfinished.append(folder)
-    if delete:
-        for entry in loose:
-            aside = store.root / "tmp" / f"gone-{entry.digest}-{entry.folder.name}"
-            entry.folder.rename(aside)  # out of sight in one step, then removed at leisure
-            shutil.rmtree(aside)
-        for folder in unfinished:
-            shutil.rmtree(folder)
-        for path in (store.root / "locks").glob("*.lock"):
+        seeds = parse_block(block)
+        if seeds and not any((digest, seed) in kept for seed in seeds):
+            found.append(folder)
+    return found
+
+
+def _remove(store: Store, folders: Iterable[Path]) -> None:
+    """Each folder goes out of sight in one step, and is then removed at leisure; locks of past runs go too."""
+    for folder in folders:
+        aside = store.root / "tmp" / f"gone-{owner()}-{uuid.uuid4().hex[:8]}"
+        folder.rename(aside)
+        shutil.rmtree(aside)
+    for path in (store.root / "locks").glob("*.lock"):
+        if path.name != REFERENCES_LOCK:
             path.unlink(missing_ok=True)
-    return loose, unfinished
 
 
 def damaged(store: Store) -> Iterator[tuple[Entry, str]]:

@@ -57,9 +57,27 @@ def write_atomic(path: Path, text: str, *, durable: bool = True) -> None:
         scratch.unlink(missing_ok=True)
 
 
+def check_place(path: Path, option: str) -> Path:
+    """The folder nearest to `path` that there is: `path` itself, or one above it. Nothing is made.
+
+    Raises StoreError, naming the command-line option that chooses another place, when nothing can be written there.
+    """
+    place = path.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise StoreError(f"{path}: cannot write: {place} is a file, not a folder; choose another place with {option}")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise StoreError(f"{path}: cannot write: no permission for {place}; choose another place with {option}")
+    return place
+
+
 @contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn an OSError that the disk or its permissions cause, on work below `path`, into a StoreError with advice."""
+def explained(path: Path, option: str = "") -> Iterator[None]:
+    """Turn an OSError that the disk or its permissions cause, on work below `path`, into a StoreError with advice.
+
+    `option` is the command-line option that chooses another place, where there is one.
+    """
     try:
         yield
     except OSError as error:
@@ -68,7 +86,7 @@ def explained(path: Path) -> Iterator[None]:
                 "free some space (`collapse-sim cache gc` lists what no run refers to), then run the same command again"
             )
         elif error.errno in DENIED:
-            hint = "choose a folder you can write to with --out"
+            hint = "choose another place" + (f" with {option}" if option else "")
         else:
             raise
         reason = error.strerror or str(error)

@@ -19,6 +19,7 @@ from typing import Any
 from collapse_sim.errors import StoreError
 
 SCHEMA = 1
+REMAKE = "run the recipe again with another --out beside this one: finished work is found in the store"
 RUNS = Path("runs")  # where runs lie, seen from the folder the command is given in
 RUN_FILE, RECIPE_FILE, JOURNAL_FILE, LIVE_FILE, PICTURES = (
     "run.json",
@@ -40,14 +41,20 @@ def read_run(folder: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema = int(content["schema"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StoreError(
-            f"{path}: damaged ({error}); run the recipe again with the same --out to write it anew"
-        ) from error
+        raise damaged(path, error) from error
     if schema > SCHEMA:
         raise StoreError(
             f"{path}: written by a newer collapse-sim (schema {schema}, this one knows {SCHEMA}): update collapse-sim"
         )
+    lacking = [key for key in ("name", "generations", "seeds", "arms", "metrics") if key not in content]
+    if lacking:
+        raise damaged(path, f"it lacks {', '.join(lacking)}")
     return content
+
+
+def damaged(path: Path, reason: object) -> StoreError:
+    """The error for a file of a run directory that is not what it should be, and what to do about it."""
+    return StoreError(f"{path}: damaged ({reason}); {REMAKE}")
 
 
 def find_run(text: str) -> Path:

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,9 @@ from filelock import FileLock
 
 from collapse_sim.errors import RecipeError
 from collapse_sim.store import journal
-from collapse_sim.store.files import canonical_json, digest_of, explained, write_atomic
-from collapse_sim.store.rundir import JOURNAL_FILE, PICTURES, RECIPE_FILE, RUN_FILE, SCHEMA, read_run
-from collapse_sim.store.store import environment, owner
+from collapse_sim.store.files import canonical_json, check_place, digest_of, explained, write_atomic
+from collapse_sim.store.rundir import JOURNAL_FILE, PICTURES, RECIPE_FILE, RUN_FILE, SCHEMA, damaged, read_run
+from collapse_sim.store.store import REFERENCES_LOCK, environment, owner
 
 # What may grow or change when a run is continued; everything else makes it a different experiment.
 GROWS = ("name", "description", "generations", "seeds", "arms", "metrics", "baseline", "show", "claims", "reference")
@@ -33,18 +33,31 @@ class RunFolder:
         self.pictures = folder / PICTURES
         self._known: dict[tuple[str, int], dict[str, Any]] = {}
 
-    def claim(self, content: Mapping[str, Any], store: Path) -> None:
-        """Write run.json and recipe.yaml, or extend what is there by new arms, seeds, generations and metrics.
+    def check(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """run.json as claiming the folder would write it; nothing is made or changed.
 
         Raises RecipeError when the folder holds a different experiment (it says what differs), StoreError when it is of
         a newer schema, damaged or unwritable.
         """
-        with explained(self.folder):
+        check_place(self.folder, "--out")
+        path = self.folder / RUN_FILE
+        if not path.exists():
+            return dict(content)
+        old = read_run(self.folder)
+        try:
+            return merge_runs(old, content, self.folder)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise damaged(path, f"{type(error).__name__}: {error}") from error
+
+    def claim(self, content: Mapping[str, Any], store: Path) -> None:
+        """Write run.json and recipe.yaml, or extend what is there by new arms, seeds, generations and metrics.
+
+        Raises what `check` does.
+        """
+        merged = self.check(content)
+        with explained(self.folder, "--out"):
             self.pictures.mkdir(parents=True, exist_ok=True)
-            fresh = not (self.folder / RUN_FILE).exists()
-        merged = dict(content)
-        if not fresh:
-            merged = merge_runs(read_run(self.folder), content, self.folder)
+        fresh = not (self.folder / RUN_FILE).exists()
         merged["schema"] = SCHEMA
         merged["store"] = os.path.relpath(store.resolve(), self.folder.resolve())
         text = json.dumps(merged, indent=1)
@@ -107,6 +120,8 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
     for name, metric in old["metrics"].items():
         if name in new["metrics"] and new["metrics"][name]["settings"] != metric["settings"]:
             differences.append(f"metrics.{name}: {metric['settings']} there, {new['metrics'][name]['settings']} here")
+    if old.get("fingerprint", new["fingerprint"]) != new["fingerprint"]:
+        differences.append("data: the files had another content there than they have here")
     if differences:
         raise RecipeError(
             f"{folder}: holds a run of a different recipe; choose another folder with --out, or undo:",
@@ -157,16 +172,18 @@ def registered(store: Path, folder: Path, references: Mapping[str, Sequence[int]
     """Tell the store what a run refers to (digest -> seeds, [] for seedless), and that a process is at work on it."""
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     path = store / "runs" / f"{name}.json"
-    with explained(store), FileLock(store / "locks" / f"run-{name}.lock"):
+    mark = store / "locks" / f"active-{owner()}.lock"
+    active = FileLock(mark)
+    with explained(store, "--store"), FileLock(store / "locks" / REFERENCES_LOCK):
         known: dict[str, list[int]] = {}
-        if path.exists():
-            known = json.loads(path.read_text(encoding="utf-8"))["references"]
+        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # a damaged one is written anew
+            known = dict(json.loads(path.read_text(encoding="utf-8"))["references"])
         for digest, seeds in references.items():
             known[digest] = sorted({*known.get(digest, []), *seeds})
         write_atomic(path, json.dumps({"run": str(folder.resolve()), "references": known}))
-    active = store / "locks" / f"active-{owner()}.lock"
-    with FileLock(active):
-        try:
-            yield
-        finally:
-            active.unlink(missing_ok=True)
+        active.acquire()
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+        active.release()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -31,9 +32,11 @@ from collapse_sim.specs import Spec
 from collapse_sim.store.files import explained, file_hash, sync
 
 MANIFEST = "manifest.json"
+REFERENCES_LOCK = "references.lock"  # held while runs say what they refer to, and while gc removes the rest
 POLL_S = 0.2
 MAX_STACK = 1000  # seeds in one batched computation
 MAX_NAME = 120  # characters of a block's name
+BLOCK_NAME = re.compile(r"s\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 def boundary(name: str) -> None:
@@ -83,7 +86,7 @@ class Store:
     def __init__(self, root: Path, check_stop: Callable[[], None] = lambda: None) -> None:
         self.root = root
         self._check_stop = check_stop  # raises when the run is to stop; asked between jobs and while waiting
-        with explained(root):
+        with explained(root, "--store"):
             for name in ("objects", "tmp", "partial", "locks", "runs"):
                 (root / name).mkdir(parents=True, exist_ok=True)
             probe = root / "tmp" / f"probe-{os.getpid()}"
@@ -115,14 +118,17 @@ class Store:
         known = self._blocks.setdefault(digest, {})
         seen = {block.folder for block in known.values()}
         for folder in _children(self._folder(digest)):
-            if folder in seen or not (folder / MANIFEST).is_file():
+            if folder in seen or not parse_block(folder.name):
                 continue
             problem, manifest = check_block(folder)
             if problem:
-                aside = self.root / "tmp" / f"damaged-{uuid.uuid4().hex[:8]}"
-                with explained(folder):
-                    folder.rename(aside)
-                    shutil.rmtree(aside)
+                aside = self.root / "tmp" / f"damaged-{owner()}-{uuid.uuid4().hex[:8]}"
+                try:
+                    with explained(self.root, "--store"):
+                        folder.rename(aside)
+                except FileNotFoundError:
+                    continue  # another process has just set it aside
+                shutil.rmtree(aside, ignore_errors=True)
                 if emit:
                     emit(Note(f"damaged artefact removed, it is made again: {folder} ({problem})"))
                 continue
@@ -166,7 +172,7 @@ class Store:
         lock_name = spec.digest if spec.stacked else f"{spec.digest}-{job.block}"
         lock = FileLock(self.root / "locks" / f"{lock_name}.lock")
         try:
-            with explained(self.root / "locks"):
+            with explained(self.root, "--store"):
                 lock.acquire(timeout=0, poll_interval=POLL_S)
         except Timeout:
             emit(Waiting(spec.kind, spec.digest, spec.generation))
@@ -200,10 +206,10 @@ class Store:
         """Build in tmp/, flush, write the manifest last, move into place in one step."""
         scratch = self.root / "tmp" / f"{job.spec.digest[:16]}-{owner()}-{uuid.uuid4().hex[:8]}"
         target = self._folder(job.spec.digest) / job.block
-        with explained(scratch):
+        with explained(self.root, "--store"):
             scratch.mkdir()
         try:
-            with explained(scratch):
+            with explained(self.root, "--store"):
                 build(job, scratch)
                 boundary("built")
                 files = {}
@@ -255,7 +261,8 @@ class Store:
                 shutil.rmtree(path, ignore_errors=True)
         for path in _children(self.root / "partial"):
             digest, _, block = path.name.partition("-")
-            if set(parse_block(block)) <= self.present(digest):
+            seeds = parse_block(block)
+            if seeds and set(seeds) <= self.present(digest):
                 shutil.rmtree(path, ignore_errors=True)
 
 
@@ -318,9 +325,11 @@ def block_name(seeds: tuple[int, ...]) -> str:
 
 
 def parse_block(name: str) -> tuple[int, ...]:
-    """The seeds of a block's name: (-1,) for "all"."""
+    """The seeds of a block's name: (-1,) for "all", () for what is no block (a file that something else left)."""
     if name == "all":
         return (-1,)
+    if not BLOCK_NAME.fullmatch(name):
+        return ()
     ends = [part.partition("-") for part in name[1:].split(",")]
     return tuple(seed for a, _, b in ends for seed in range(int(a), int(b or a) + 1))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from collapse_sim.cli.output import program
 from collapse_sim.store import journal
 from collapse_sim.store.rundir import JOURNAL_FILE, LIVE_FILE, RECIPE_FILE, read_run
 from collapse_sim.ui.process import presence
@@ -131,4 +132,5 @@ def continuing(folder: Path, lines: Iterable[dict[str, Any]]) -> str:
     commands = [line["command"] for line in lines if line.get("event") == "session" and line.get("command")]
     if not commands:
         return f"collapse-sim run {shlex.quote(str(folder / RECIPE_FILE))} --out {shlex.quote(str(folder))}"
-    return shlex.join(["collapse-sim", *map(str, commands[-1][1:])])
+    first, *rest = map(str, commands[-1])
+    return shlex.join([*program(first), *rest])

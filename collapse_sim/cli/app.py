@@ -50,7 +50,7 @@ def _options(
 def run_app(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (errors.py has the table)."""
     try:
-        app(args=list(argv) if argv is not None else None)
+        app(args=list(argv) if argv is not None else None, prog_name="collapse-sim")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except InterruptedRunError as stop:

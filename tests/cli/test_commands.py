@@ -1,0 +1,184 @@
+"""The commands and options as users know them, plain output, and `--help` without torch."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from collapse_sim import __version__
+from collapse_sim.cli.app import app
+
+ROOT = Path(__file__).parents[2]
+
+# What scripts and habits rely on. A change here is a change for every user: make it on purpose.
+COMMANDS = {
+    "": ["--version"],
+    "run": [
+        "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
+        "--checkpoint-seconds", "--smoke", "--dry-run", "--json", "--quiet -q", "--verbose -v",
+    ],
+    "status": ["RUN", "--json"],
+    "watch": ["RUN", "--once"],
+    "compare": ["RUN", "--metric", "--generation", "--baseline", "--json", "--csv", "--plot"],
+    "verify": ["RUN", "--json"],
+    "doctor": ["--data-dir", "--json"],
+    "recipes list": ["--json"],
+    "recipes show": ["NAME"],
+    "recipes copy": ["NAME", "DEST"],
+    "recipes validate": ["FILE", "--json"],
+    "recipes schema": [],
+    "list families": ["--json"],
+    "list strategies": ["--json"],
+    "list metrics": ["--json"],
+    "list data": ["--json"],
+    "cache list": ["--store", "--json"],
+    "cache gc": ["--store", "--delete", "--forget-missing", "--json"],
+    "cache verify": ["--store", "--json"],
+}  # fmt: skip
+
+
+def commands(command: Any, name: str = "") -> dict[str, list[str]]:
+    """{command: its arguments and options}, of an application or a group of commands."""
+    inner = getattr(command, "commands", {})
+    options = [" ".join(p.opts) if p.opts[0].startswith("-") else p.metavar for p in command.params]
+    found = {name: options} if options or not inner else {}
+    for word, part in inner.items():
+        found |= commands(part, f"{name} {word}".strip())
+    return found
+
+
+def test_commands_and_options_are_these():
+    assert commands(typer.main.get_command(app)) == COMMANDS
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name])
+def test_every_command_has_help_that_is_not_cut_off(shell, command):
+    shell.monkeypatch.setenv("COLUMNS", "80")
+    text = shell(*command.split(), "--help").out
+    assert text.startswith(f"Usage: collapse-sim {command} ")
+    assert all(len(line) <= 80 for line in text.splitlines())
+    *group, word = command.split()
+    (summary,) = [line for line in shell(*group, "--help").out.splitlines() if line.split()[:1] == [word]]
+    assert not summary.endswith("...")
+
+
+def test_version(shell):
+    assert shell("--version") == (f"collapse-sim {__version__}\n", "")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])
+def test_help_imports_nothing_slow(words):
+    code = (
+        "import sys; from collapse_sim.cli.app import run_app; found = run_app(sys.argv[1:])\n"
+        "slow = {'torch', 'numpy', 'yaml', 'scipy', 'matplotlib', 'rich.console'} & set(sys.modules)\n"
+        "sys.exit(f'imported {slow}' if slow else found)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    costs = []
+    for _ in range(3):  # the best of three: the machine may have other work
+        began = os.times()
+        done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)
+        ended = os.times()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(("Usage: ", "collapse-sim "))
+        costs.append(ended.children_user + ended.children_system - began.children_user - began.children_system)
+        if costs[-1] < 0.3:
+            break
+    assert min(costs) < 0.3
+
+
+def test_python_m_is_the_same_program(shell):
+    done = subprocess.run(
+        [sys.executable, "-m", "collapse_sim", "--help"],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == shell("--help").out
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+ESCAPE, COLOUR = re.compile("\x1b"), re.compile(r"\x1b\[[0-9;]*(3[0-8]|4[0-8]|9[0-7])[0-9;]*m")
+
+
+@pytest.mark.parametrize(
+    "words", [["run", "r.yaml"], ["status", "tiny"], ["compare", "tiny"], ["verify", "tiny"], ["--help"]]
+)
+@pytest.mark.parametrize(
+    ("environment", "escapes", "colours"),
+    [
+        ({"TERM": "xterm-256color"}, True, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, None, False),
+        ({"TERM": "dumb"}, False, False),
+    ],
+    ids=["colour", "NO_COLOR", "dumb"],
+)  # fmt: skip
+def test_colours_only_where_they_are_wanted(shell, recipe, monkeypatch, words, environment, escapes, colours):
+    """On a terminal: NO_COLOR has no colours (bold and cursor moves stay), TERM=dumb no escape codes at all."""
+    claims = "metrics: [test_loss]\nclaims: [{that: x, metric: test_loss, expect: replace < 100}]"
+    recipe(("metrics: [test_loss]", claims), ("[0]", "[0, 1]"))
+    shell("run", "r.yaml", "-q")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("COLORTERM", raising=False)
+    from collapse_sim.cli.app import run_app
+
+    out, err = Terminal(), Terminal()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", out)
+        patch.setattr(sys, "stderr", err)
+        assert run_app(words) == 0
+    text = out.getvalue() + err.getvalue()
+    assert text
+    if words == ["--help"]:
+        escapes = colours = False
+    if escapes is not None:
+        assert bool(ESCAPE.search(text)) == escapes
+    assert bool(COLOUR.search(text)) == colours
+
+
+def test_doctor(shell):
+    report = shell("doctor", "--json").json
+    assert report.pop("schema") == 1
+    assert report["versions"]["collapse-sim"] == __version__
+    assert report["versions"]["torch"]
+    assert report["devices"]["cpu"].startswith("1 thread, ")
+    assert report["data"]["folder"] == f"{shell.root}/data (not there)"
+    assert report["data"]["digits"] == "1437 real rows, 360 held out"
+    assert report["data"]["mnist"] == f"not found: mnist: no data in {shell.root}/data"
+    assert report["data"]["image_folder"] == "needs settings (see `collapse-sim list data`)"
+    text = shell("doctor").out
+    for section, entries in report.items():
+        assert f"{section}\n" in text
+        for name, value in entries.items():
+            assert re.search(rf"^  {re.escape(name)} +{re.escape(str(value))}$", text, re.MULTILINE), name
+
+
+def test_doctor_finds_data(shell):
+    from tests.data.making import write_mnist
+
+    write_mnist(shell.root / "sets" / "MNIST" / "raw")
+    found = shell("doctor", "--json", "--data-dir", "sets").json["data"]
+    assert found["folder"] == str(shell.root / "sets")
+    assert found["mnist"] == "30 real rows, 12 held out"
+
+
+def test_doctor_tells_of_data_that_is_spoilt(shell):
+    from tests.data.making import MNIST_FILES, write_mnist
+
+    folder = shell.root / "data" / "MNIST" / "raw"
+    write_mnist(folder)
+    (folder / MNIST_FILES[0]).write_bytes(b"")
+    assert f"{folder}/{MNIST_FILES[0]}: not an IDX file" in shell("doctor", "--json").json["data"]["mnist"]

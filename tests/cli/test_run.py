@@ -1,0 +1,133 @@
+"""`run` and its options: what is computed, what is reused, what is printed where; `--dry-run`; `verify`."""
+
+from __future__ import annotations
+
+import pytest
+
+CLAIMS = """
+claims:
+  - {that: it is small, metric: test_loss, expect: replace < 100}
+  - {that: it is large, metric: test_loss, expect: replace > 100}
+"""
+SMOKE = "\nsmoke: {generations: 1, seeds: [3], samples: 100, train.steps: 2}\n"
+
+
+def test_json_is_one_document_and_nothing_else(shell, recipe):
+    done = shell("run", recipe(), "--json")
+    assert done.json == {
+        "schema": 1, "run": "runs/tiny", "name": "tiny", "made": 10, "reused": 0, "wall_s": done.json["wall_s"],
+    }  # fmt: skip
+    assert "generation 1/1: test_loss replace " in done.err
+    assert shell("run", recipe(), "--json", "-q").json["reused"] == 10
+
+
+def test_json_of_a_run_that_fails_is_nothing(shell, recipe):
+    wild = ["--set", "train.learning_rate=1e6", "--set", "train.optimizer=sgd"]
+    assert shell("run", recipe(), "--json", *wild, code=4).out == ""
+
+
+def test_stdout_is_the_run_directory(shell, recipe):
+    done = shell("run", recipe())
+    assert done.out == "runs/tiny\n"
+    assert done.err.endswith("compare: collapse-sim compare runs/tiny\n")
+    quiet = shell("run", recipe(), "--quiet", "--out", "runs/deep/er")
+    assert quiet == ("runs/deep/er\n", "")
+    verbose = shell("run", recipe(), "-v").err
+    assert "  fit, generation 1, accumulate+distill: found\n" in verbose
+
+
+def test_dry_run_shows_the_steps_of_every_generation(shell, recipe):
+    """Under epochs, accumulate's generation k takes k + 1 times the updates."""
+    name = recipe(("steps: 20", "epochs: 3"), ("rows: 200", "rows: 160"), ("samples: 150", "samples: 160"))
+    before = shell.files()
+    plan = shell("run", name, "--generations", "4", "--seed", "0", "--seed", "7", "--dry-run", "--json").json
+    assert [entry["steps"] for entry in plan["arms"]["replace"]] == [15] * 5
+    assert [entry["steps"] for entry in plan["arms"]["accumulate+distill"]] == [15 * (k + 1) for k in range(5)]
+    assert [entry["rows"] for entry in plan["arms"]["accumulate+distill"]] == [160 * (k + 1) for k in range(5)]
+    assert [entry["teacher"] for entry in plan["arms"]["accumulate+distill"]] == [None, 0, 0, 0, 0]
+    assert plan["arms"]["accumulate+distill"][2]["sources"] == [
+        {"from": "real", "rows": 160}, {"from": 0, "rows": 160}, {"from": 1, "rows": 160},
+    ]  # fmt: skip
+    assert plan["seeds"] == [0, 7]
+    kinds = 3  # a fit, samples, a score
+    assert plan["artefacts"] == {"to_make": 1 + 2 * kinds * (1 + 4 + 4), "reused": 0}
+    text = shell("run", name, "--generations", "4", "--dry-run").out
+    assert "tiny: seeds 0; 160 samples a generation\n" in text
+    assert "artefacts: 28 to make, 0 there already; about " in text
+    head, *rows = text.partition("\naccumulate+distill\n")[2].splitlines()
+    assert head.split() == ["generation", "rows", "updates", "teacher", "to", "fit", "made", "from"]
+    assert [row.split()[:3] for row in rows] == [[str(k), str(160 * (k + 1)), str(15 * (k + 1))] for k in range(5)]
+    assert shell.files() == before, "a dry run makes nothing"
+
+
+def test_dry_run_tells_what_is_reused(shell, recipe):
+    name = recipe()
+    shell("run", name, "-q")
+    before = shell.files()
+    assert shell("run", name, "--dry-run", "--json").json["artefacts"] == {"to_make": 0, "reused": 10}
+    plan = shell("run", name, "--generations", "2", "--dry-run", "--json").json
+    assert plan["artefacts"] == {"to_make": 6, "reused": 10}
+    assert [entry["fits_to_make"] for entry in plan["arms"]["replace"]] == [0, 0, 1]
+    assert "artefacts: 6 to make, 10 there already; about " in shell("run", name, "--generations", "2", "--dry-run").out
+    assert shell.files() == before
+    assert shell("run", name, "--generations", "2", "--json").json["made"] == 6
+
+
+def test_a_dry_run_promises_what_the_run_then_does(shell, recipe):
+    name = recipe(("[test_loss]", "[test_loss, {use: fid, features: pixels}]"), ("[0]", "[0, 1]"))
+    plan = shell("run", name, "--dry-run", "--json").json
+    result = shell("run", name, "--json", "-q").json
+    assert (result["made"], result["reused"]) == (plan["artefacts"]["to_make"], plan["artefacts"]["reused"])
+    assert shell("run", name, "--dry-run", "--json").json["bytes_to_come"] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "made"),
+    [
+        ([], 0),
+        (["--arm", "replace"], 0),
+        (["--seed", "5"], 9),
+        (["--seed", "5", "--arm", "replace"], 6),
+        (["--generations", "2"], 6),
+        (["--generations", "2", "--arm", "replace"], 3),
+    ],
+)
+def test_more_of_a_run_costs_only_what_is_new(shell, recipe, more, made):
+    """In the same run directory, which then holds all of it."""
+    name = recipe()
+    shell("run", name, "-q")
+    assert shell("run", name, *more, "--json").json["made"] == made
+    status = shell("status", "tiny", "--json").json
+    assert status["seeds"] == ([0, 5] if "--seed" in more else [0]) or status["seeds"] == [5, 0]
+    assert list(status["arms"]) == ["replace", "accumulate+distill"]
+    assert shell("run", name, *more, "--json").json["made"] == 0
+
+
+def test_set_and_smoke(shell, recipe):
+    name = recipe(("metrics: [test_loss]", "metrics: [test_loss]" + SMOKE))
+    done = shell("run", name, "--smoke", "--json")
+    assert done.json["run"] == "runs/tiny-smoke"
+    plan = shell("run", name, "--smoke", "--dry-run", "--json").json
+    assert (plan["seeds"], plan["samples"], plan["arms"]["replace"][1]["steps"]) == ([3], 100, 2)
+    assert plan["artefacts"]["to_make"] == 0
+    settings = ["--set", "train.steps=7", "--set", "arms.replace.data=accumulate", "--out", "runs/other"]
+    plan = shell("run", name, "--smoke", *settings, "--dry-run", "--json").json
+    assert plan["arms"]["replace"][1] == {
+        "generation": 1, "rows": 300, "steps": 7, "teacher": None, "fits_to_make": 1,
+        "sources": [{"from": "real", "rows": 200}, {"from": 0, "rows": 100}],
+    }  # fmt: skip
+
+
+def test_verify_fails_with_6(shell, recipe):
+    name = recipe(("metrics: [test_loss]", "metrics: [test_loss]" + CLAIMS), ("[0]", "[0, 1]"))
+    shell("run", name, "-q")
+    done = shell("verify", "tiny", code=6)
+    assert "✓ holds      it is small" in done.out
+    assert "✗ fails      it is large" in done.out
+    assert "tiny: holds 1, fails 1, undecided 0" in done.out
+    assert done.err == "error: 1 of 2 claims of tiny fail\n"
+    document = shell("verify", "tiny", "--json", code=6).json
+    assert [claim["status"] for claim in document["claims"]] == ["holds", "fails"]
+    name = recipe(("metrics: [test_loss]", "metrics: [test_loss]" + CLAIMS[: CLAIMS.rindex("  -")]), ("[0]", "[0, 1]"))
+    shell("run", name, "-q")
+    shell("verify", "tiny")

@@ -1,0 +1,160 @@
+"""Ctrl-C and divergence: what is said, what is kept, and how it goes on."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from collapse_sim.engine import checkpoint, fit
+
+ROOT = Path(__file__).parents[2]
+
+
+def until(done, process: subprocess.Popen, seconds: float = 120.0):
+    """What `done()` gives, once it gives something."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and process.poll() is None:
+        found = done()
+        if found:
+            return found
+        time.sleep(0.02)
+    raise AssertionError(f"nothing came of it: {process.communicate(timeout=10)}")
+
+
+def test_ctrl_c_once(shell, recipe, monkeypatch):
+    """A real process: a checkpoint, the line that resumes, exit 130; then that line finishes the run."""
+    name = recipe(("steps: 20", "steps: 300"), ("every 5 steps", "never"), ("keep: best", "keep: last"))
+    words = ["run", name, "--arm", "replace", "--checkpoint-seconds", "0.05"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "collapse_sim", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    )
+    try:
+        until(lambda: list(shell.store.glob("partial/*/step-*.json")), process)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert (process.returncode, out) == (130, "")
+    assert "stopping: taking a checkpoint (Ctrl-C again to stop at once)\n" in err
+    assert err.endswith(
+        f"interrupted; everything finished is kept; to continue: python -m collapse_sim {' '.join(words)}\n"
+    )
+    stopped_at = max(int(path.stem.removeprefix("step-")) for path in shell.store.glob("partial/*/step-*.json"))
+    status = shell("status", "tiny", "--json").json
+    assert (status["status"], status["continue"]) == ("interrupted", f"python -m collapse_sim {' '.join(words)}")
+
+    restored = []
+    original = checkpoint._apply
+    monkeypatch.setattr(
+        checkpoint, "_apply", lambda run, state, t: (restored.append(state["step"]), original(run, state, t))
+    )
+    kept = shell.artefacts()
+    result = shell(*words, "--json").json
+    assert restored == [stopped_at]
+    assert kept.items() <= shell.artefacts().items()
+    assert result["made"] == len(shell.artefacts()) - len(kept) == 7 - len(kept)
+    assert not list((shell.store / "partial").iterdir())
+    assert shell("status", "tiny", "--json").json["status"] == "finished"
+
+
+def test_ctrl_c_twice(shell, recipe, monkeypatch):
+    """Stops at once, without a checkpoint; the same command continues."""
+    original, calls = fit.backward, []
+
+    def interrupting(*args, **options):
+        calls.append(1)
+        if len(calls) == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*args, **options)
+
+    name = recipe()
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "backward", interrupting)
+        done = shell("run", name, code=130)
+    assert done.err.endswith("stopped at once, without a checkpoint; to continue: collapse-sim run r.yaml\n")
+    assert not list(shell.store.glob("partial/*/step-*"))
+    assert shell("run", name, "--json").json["made"] == 9
+
+
+def test_ctrl_c_before_any_work(shell, recipe, monkeypatch):
+    from collapse_sim.data.digits import Digits
+
+    def interrupted(*_: object):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Digits, "inspect", interrupted)
+    shell.refused("run", recipe(), code=130)
+
+
+@pytest.mark.parametrize("first_word", ["bin/collapse-sim", "collapse-sim", "/usr/bin/python3 -c"])
+def test_the_line_that_resumes_can_be_pasted(tmp_path, monkeypatch, first_word):
+    """A program that is not on the PATH is called as it was called."""
+    from collapse_sim.session import resume_command
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "collapse-sim").write_text("")
+    (tmp_path / "bin" / "collapse-sim").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "argv", [first_word, "run", "my recipe.yaml"])
+    expected = first_word if first_word == "bin/collapse-sim" else "collapse-sim"
+    assert resume_command() == f"{expected} run 'my recipe.yaml'"
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert resume_command() == "collapse-sim run 'my recipe.yaml'"
+
+
+WILD = ["--set", "train.learning_rate=1e6", "--set", "train.optimizer=sgd"]
+
+
+def test_divergence_without_a_checkpoint(shell, recipe):
+    done = shell("run", recipe(), *WILD, code=4)
+    assert done.out == ""
+    assert re.search(
+        r"error: replace / accumulate\+distill, generation 0, seed 0: the loss became non-finite at step \d+; there is "
+        r"no earlier checkpoint of this fit; finished generations are kept: lower train\.learning_rate, or set ",
+        done.err,
+    )
+    assert shell.folders("fit") == []
+    assert shell.folders("data") != []
+    assert shell("status", "tiny", "--json").json["status"] == "failed"
+
+
+def test_divergence_names_the_last_good_checkpoint(shell, recipe):
+    never = ["--set", "train.evaluate=never", "--set", "train.keep=last"]
+    done = shell("run", recipe(), *WILD, *never, "--checkpoint-seconds", "0", code=4)
+    found = re.search(r"non-finite at step (\d+); the last good checkpoint is (\S+);", done.err)
+    assert found is not None
+    step, path = int(found[1]), Path(found[2])
+    assert path.is_file()
+    assert path.stem == f"step-{step - 1:09d}"
+
+
+def test_divergence_of_a_later_generation_keeps_the_earlier(shell, recipe, monkeypatch):
+    original, taught = fit.backward, []
+
+    def spoiled(family, model, inputs, machine, scaler, teacher=None, weights=None, parts=1):
+        loss = original(family, model, inputs, machine, scaler, teacher, weights, parts)
+        taught.extend([1] if teacher is not None else [])
+        return loss * float("nan") if len(taught) == 3 else loss
+
+    name = recipe()
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "backward", spoiled)
+        done = shell("run", name, code=4)
+    assert "error: accumulate+distill, generation 1, seed 0: the loss became non-finite at step 3; " in done.err
+    assert [line["generation"] for line in shell.journal("generation")] == [0]
+    kept = shell.artefacts()
+    assert len(shell.folders("fit")) == 2  # generation 0, and generation 1 of the other arm
+    assert shell("run", name, "--json").json["made"] == 10 - len(kept)

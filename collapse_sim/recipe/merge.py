@@ -30,7 +30,7 @@ def merge(base: Block, over: Block, path: Steps = ()) -> Block:
 def assign(root: Block, path: str, value: Any, mark: Mark, problems: Problems) -> Block:
     """`root` with `value` laid over what is at the dotted `path`."""
     steps = split_path(root, path)
-    if "" in steps:
+    if not steps or "" in steps:
         problems.add(mark, path, "a path is keys with dots between, like train.epochs")
         return root
     here: Any = root

@@ -18,13 +18,20 @@ class Problems:
 
     def __init__(self) -> None:
         self._found: dict[tuple[Mark, str], None] = {}
+        self._unreadable: set[tuple[Mark, str]] = set()
 
     def __len__(self) -> int:
         return len(self._found)
 
     def add(self, mark: Mark, path: str, message: str) -> None:
         """One problem of the value at dotted `path` ("" for the whole recipe), written at `mark`."""
-        self._found[mark, f"{path}: {message}" if path else message] = None
+        if (mark, path) not in self._unreadable:
+            self._found[mark, f"{path}: {message}" if path else message] = None
+
+    def unreadable(self, mark: Mark, path: str, message: str) -> None:
+        """A value that cannot be read at all, so that nothing more is to be said of it."""
+        self.add(mark, path, message)
+        self._unreadable.add((mark, path))
 
     def at(self, root: Block, steps: Steps, message: str) -> None:
         """One problem of the value at `steps` of the recipe `root`."""
@@ -174,7 +181,7 @@ def _wanted(kind: str, context: Mapping[str, Any], message: str) -> str:
     """What is allowed, from one of pydantic's error types; unknown types keep pydantic's own words."""
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
-        return f"{words} {context[key]:g}"
+        return f"{words} {whole(context[key])}"
     if kind == "literal_error":
         return str(context["expected"]).replace(" or ", ", ")
     if kind == "too_short":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -92,10 +93,10 @@ class _Builder:
         """The value of a node that stands at `mark`."""
         kind = node.tag.removeprefix(_TAG)
         if id(node) in self._open:
-            self.problems.add(mark, path, "this alias contains itself")
+            self.problems.unreadable(mark, path, "this alias contains itself")
             return None
         if kind not in (*_MAKE, "map", "seq"):
-            self.problems.add(mark, path, f"found the tag {node.tag!r}; allowed: no tags")
+            self.problems.unreadable(mark, path, f"found the tag {node.tag!r}; allowed: no tags")
             return None
         if isinstance(node, yaml.ScalarNode):
             return self._scalar(node, kind, path, mark)
@@ -128,10 +129,14 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode, kind: str, path: str, mark: Mark) -> Any:
         try:
-            return _MAKE[kind](str(node.value))
+            value = _MAKE[kind](str(node.value))
         except (ValueError, KeyError):
-            self.problems.add(mark, path, f"found {node.value!r}, which is no {kind}")
+            self.problems.unreadable(mark, path, f"found {node.value!r}, which is no {kind}")
             return None
+        if isinstance(value, float) and not math.isfinite(value):
+            self.problems.unreadable(mark, path, f"found {node.value}; allowed: finite numbers")
+            return None
+        return value
 
     def _mark(self, node: yaml.Node) -> Mark:
         return self.fixed or Mark(self.label, node.start_mark.line + 1)

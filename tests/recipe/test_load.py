@@ -200,6 +200,11 @@ def test_wrong_options(options: dict[str, object], message: str) -> None:
     assert found[0].startswith(message)
 
 
+def test_a_path_of_a_smoke_block_that_says_nothing() -> None:
+    text = changed(("smoke: {", "smoke: {'': 1, "))
+    assert problems(text, smoke=True)[0].startswith("r.yaml:29: a path is keys with dots between")
+
+
 def test_smoke_needs_a_block() -> None:
     text = GOOD[: GOOD.index("smoke:")]
     assert problems(text, smoke=True) == [

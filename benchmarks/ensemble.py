@@ -49,7 +49,9 @@ def engine(seeds: int, store: Path) -> float:
     path = store / "recipe.yaml"
     path.write_text(RECIPE.replace("SEEDS", str(seeds)))
     started = time.perf_counter()
-    Session(prepare(load(path), store), open_machine("cpu", "fp32"), store / "run", store / ".store", store).run(quiet=True)
+    Session(prepare(load(path), store), open_machine("cpu", "fp32"), store / "run", store / ".store", store).run(
+        quiet=True
+    )
     return time.perf_counter() - started
 
 

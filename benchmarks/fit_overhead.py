@@ -26,7 +26,8 @@ from collapse_sim.engine.work import Work
 from collapse_sim.families.vae import VAE
 from collapse_sim.recipe.schema import Train
 from collapse_sim.specs import data_spec, fit_spec
-from collapse_sim.store.store import Store, Want
+from collapse_sim.store.jobs import Want
+from collapse_sim.store.store import Store
 from collapse_sim.strategies import RowCounts, generation_zero
 
 
@@ -70,7 +71,9 @@ def engine(folder: Path, store: Store, steps: int, batch: int, machine: Machine,
     info = data.inspect(folder)
     spec = data_spec(data, info)
     train = Train(steps=steps, batch_size=batch, weight_decay=0.01 + attempt * 1e-9, evaluate="never")
-    fit = fit_spec(0, VAE(hidden=420, latent=20), train, generation_zero(RowCounts(info.rows, info.rows, info.pool)), spec, {})
+    fit = fit_spec(
+        0, VAE(hidden=420, latent=20), train, generation_zero(RowCounts(info.rows, info.rows, info.pool)), spec, {}
+    )
     work = Work(store, machine, lambda event: None, folder)
     build = builder(work)
     store.make_all([Want(spec, (0,), ("a",))], build, work.emit)

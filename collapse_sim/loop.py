@@ -13,8 +13,8 @@ from collapse_sim.events import GenerationFinished, Scored
 from collapse_sim.experiment import Experiment, Line
 from collapse_sim.pictures import draw_pictures
 from collapse_sim.specs import Spec
+from collapse_sim.store.jobs import Want
 from collapse_sim.store.runfolder import RunFolder
-from collapse_sim.store.store import Want
 
 
 def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Counter[str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from collapse_sim.experiment import Experiment, bytes_to_come, steps_of
 from collapse_sim.specs import Spec
-from collapse_sim.store.store import present
+from collapse_sim.store.blocks import present
 from collapse_sim.strategies import REAL
 
 

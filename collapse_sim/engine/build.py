@@ -15,8 +15,9 @@ from collapse_sim.errors import CollapseSimError
 from collapse_sim.events import Kind
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec
+from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import RowWriter
-from collapse_sim.store.store import Build, Job
+from collapse_sim.store.store import Build
 
 
 def decode(job: Job, folder: Path, work: Work) -> None:

@@ -26,7 +26,7 @@ from collapse_sim.families.base import ClosedForm, Inputs, ModelFamily
 from collapse_sim.randomness import Draws, derive
 from collapse_sim.recipe.schema import Train
 from collapse_sim.specs import FitSpec
-from collapse_sim.store.store import Job
+from collapse_sim.store.jobs import Job
 
 
 def fit(job: Job, folder: Path, work: Work) -> None:

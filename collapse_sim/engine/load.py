@@ -16,8 +16,9 @@ from collapse_sim.engine.rows import Part, Table
 from collapse_sim.families.base import ClosedForm
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec, FitSpec, SampleSpec, Spec
+from collapse_sim.store.blocks import Block
 from collapse_sim.store.rowfile import RowFile
-from collapse_sim.store.store import Block, Store
+from collapse_sim.store.store import Store
 from collapse_sim.strategies import REAL, Source
 
 Split = Literal["real", "held_out", "samples"]

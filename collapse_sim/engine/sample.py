@@ -18,8 +18,9 @@ from collapse_sim.families.base import Conditions
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import SampleSpec
 from collapse_sim.store.files import explained, write_atomic
+from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import RowFile, RowWriter
-from collapse_sim.store.store import Job, boundary
+from collapse_sim.store.store import boundary
 
 ROWS_FILE = "samples.safetensors"
 

@@ -21,7 +21,8 @@ from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import FeatureMap, Need, Which
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec, FeatureSpec, ScoreSpec, feature_spec
-from collapse_sim.store.store import Job, Store
+from collapse_sim.store.jobs import Job
+from collapse_sim.store.store import Store
 
 FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"
 

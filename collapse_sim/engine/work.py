@@ -13,7 +13,8 @@ from types import FrameType
 from collapse_sim.engine.device import Machine
 from collapse_sim.errors import InterruptedRunError
 from collapse_sim.events import Emit, JobProgress
-from collapse_sim.store.store import Job, Store
+from collapse_sim.store.jobs import Job
+from collapse_sim.store.store import Store
 
 PROGRESS_S = 0.25
 

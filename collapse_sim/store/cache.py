@@ -12,7 +12,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from collapse_sim.errors import StoreError
-from collapse_sim.store.store import MANIFEST, REFERENCES_LOCK, Store, check_block, owner, parse_block
+from collapse_sim.store.blocks import MANIFEST, check_block, parse_block
+from collapse_sim.store.process import owner
+from collapse_sim.store.store import REFERENCES_LOCK, Store
 
 
 @dataclass(frozen=True)

@@ -91,3 +91,11 @@ def explained(path: Path, option: str = "") -> Iterator[None]:
             raise
         reason = error.strerror or str(error)
         raise StoreError(f"{path}: cannot write: {reason}; finished work is kept: {hint}") from error
+
+
+def children(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; nothing when there is no such folder."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []

@@ -17,8 +17,9 @@ from filelock import FileLock
 from collapse_sim.errors import RecipeError
 from collapse_sim.store import journal
 from collapse_sim.store.files import canonical_json, check_place, digest_of, explained, write_atomic
+from collapse_sim.store.process import environment, owner
 from collapse_sim.store.rundir import JOURNAL_FILE, PICTURES, RECIPE_FILE, RUN_FILE, SCHEMA, damaged, read_run
-from collapse_sim.store.store import REFERENCES_LOCK, environment, owner
+from collapse_sim.store.store import REFERENCES_LOCK
 
 # What may grow or change when a run is continued; everything else makes it a different experiment.
 GROWS = ("name", "description", "generations", "seeds", "arms", "metrics", "baseline", "show", "claims", "reference")

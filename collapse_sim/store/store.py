@@ -12,69 +12,29 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
-import socket
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from filelock import BaseFileLock, FileLock, Timeout
 
 from collapse_sim.errors import StoreError
 from collapse_sim.events import Emit, JobFinished, JobStarted, Note, Waiting
 from collapse_sim.specs import Spec
-from collapse_sim.store.files import explained, file_hash, sync
+from collapse_sim.store.blocks import MANIFEST, Block, check_block, object_folder, parse_block, present
+from collapse_sim.store.files import children, explained, file_hash, sync
+from collapse_sim.store.jobs import Job, Want, merge, split
+from collapse_sim.store.process import alive, environment, host, owner
 
-MANIFEST = "manifest.json"
 REFERENCES_LOCK = "references.lock"  # held while runs say what they refer to, and while gc removes the rest
 POLL_S = 0.2
-MAX_STACK = 1000  # seeds in one batched computation
-MAX_NAME = 120  # characters of a block's name
-BLOCK_NAME = re.compile(r"s\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
 def boundary(name: str) -> None:
     """A point where a kill must lose nothing that was finished. Tests replace it."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """One committed artefact, for one seed, several seeds (stacked), or all seeds (seeds = ())."""
-
-    folder: Path
-    seeds: tuple[int, ...]
-    stacked: bool
-
-    def file(self, name: str) -> Path:
-        return self.folder / name
-
-
-@dataclass(frozen=True)
-class Want:
-    """A spec that some arms need for some seeds."""
-
-    spec: Spec
-    seeds: tuple[int, ...]
-    arms: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is missing of a spec, to be made in one go."""
-
-    spec: Spec
-    seeds: tuple[int, ...]  # () when the artefact is the same for all seeds
-    arms: tuple[str, ...]
-
-    @property
-    def block(self) -> str:
-        return block_name(self.seeds)
 
 
 Build = Callable[[Job, Path], None]  # writes the artefact's files into the folder it is given
@@ -117,7 +77,7 @@ class Store:
     def _known(self, digest: str, emit: Emit | None = None) -> dict[int, Block]:
         known = self._blocks.setdefault(digest, {})
         seen = {block.folder for block in known.values()}
-        for folder in _children(self._folder(digest)):
+        for folder in children(self._folder(digest)):
             if folder in seen or not parse_block(folder.name):
                 continue
             problem, manifest = check_block(folder)
@@ -255,143 +215,15 @@ class Store:
 
     def _remove_orphans(self) -> None:
         """Remove what killed processes left: scratch folders of this machine, checkpoints of what is finished."""
-        for path in _children(self.root / "tmp"):
+        for path in children(self.root / "tmp"):
             parts = path.name.split("-")
-            if len(parts) >= 3 and parts[1] == _host() and parts[2].isdigit() and not _alive(int(parts[2])):
+            if len(parts) >= 3 and parts[1] == host() and parts[2].isdigit() and not alive(int(parts[2])):
                 shutil.rmtree(path, ignore_errors=True)
-        for path in _children(self.root / "partial"):
+        for path in children(self.root / "partial"):
             digest, _, block = path.name.partition("-")
             seeds = parse_block(block)
             if seeds and set(seeds) <= self.present(digest):
                 shutil.rmtree(path, ignore_errors=True)
-
-
-def object_folder(root: Path, digest: str) -> Path:
-    """Where the blocks of a digest lie."""
-    return root / "objects" / digest[:2] / digest
-
-
-def present(root: Path, digest: str) -> set[int]:
-    """Seeds (-1: seedless) that a store has of a digest, by name alone; the store need not exist."""
-    return {seed for folder in _children(object_folder(root, digest)) for seed in parse_block(folder.name)}
-
-
-def merge(wants: Iterable[Want]) -> list[Want]:
-    """Equal digests become one want, with the union of the seeds and arms, in order of first appearance."""
-    merged: dict[str, Want] = {}
-    for want in wants:
-        if want.spec.digest in merged:
-            old = merged[want.spec.digest]
-            seeds, arms = dict.fromkeys((*old.seeds, *want.seeds)), dict.fromkeys((*old.arms, *want.arms))
-            want = Want(old.spec, tuple(seeds), tuple(arms))
-        merged[want.spec.digest] = want
-    return list(merged.values())
-
-
-def split(want: Want, missing: tuple[int, ...]) -> Iterator[Job]:
-    """Jobs for the missing seeds: one a seed, or many at once for stacked specs."""
-    if not missing:
-        return
-    if not want.spec.seeded:
-        yield Job(want.spec, (), want.arms)
-        return
-    size = MAX_STACK if want.spec.stacked else 1
-    for first in range(0, len(missing), size):
-        for seeds in _nameable(missing[first : first + size]):
-            yield Job(want.spec, seeds, want.arms)
-
-
-def _nameable(seeds: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Halves of scattered seeds until each piece has a name that a file system takes."""
-    if len(block_name(seeds)) <= MAX_NAME:
-        yield seeds
-        return
-    middle = len(seeds) // 2
-    yield from _nameable(seeds[:middle])
-    yield from _nameable(seeds[middle:])
-
-
-def block_name(seeds: tuple[int, ...]) -> str:
-    """ "all", "s7", "s0-199", or "s0,3,5-9": runs of consecutive seeds."""
-    if not seeds:
-        return "all"
-    runs: list[list[int]] = []
-    for seed in seeds:
-        if runs and seed == runs[-1][1] + 1:
-            runs[-1][1] = seed
-        else:
-            runs.append([seed, seed])
-    return "s" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
-
-
-def parse_block(name: str) -> tuple[int, ...]:
-    """The seeds of a block's name: (-1,) for "all", () for what is no block (a file that something else left)."""
-    if name == "all":
-        return (-1,)
-    if not BLOCK_NAME.fullmatch(name):
-        return ()
-    ends = [part.partition("-") for part in name[1:].split(",")]
-    return tuple(seed for a, _, b in ends for seed in range(int(a), int(b or a) + 1))
-
-
-def check_block(folder: Path) -> tuple[str, dict[str, Any]]:
-    """What is wrong with a committed artefact ("" if nothing), and its manifest."""
-    try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        for name, facts in manifest["files"].items():
-            path = folder / name
-            if not path.is_file():
-                return f"{name} is missing", {}
-            if path.stat().st_size != facts["bytes"]:
-                return f"{name} has {path.stat().st_size} bytes instead of {facts['bytes']}", {}
-            if file_hash(path) != facts["sha256"]:
-                return f"{name} does not match its hash", {}
-        seeds = manifest["seeds"]
-        if folder.name != block_name(tuple(seeds)) or folder.parent.name != manifest["digest"]:
-            return "it is not where its manifest says", {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        return f"{MANIFEST} is unreadable: {error}", {}
-    return "", manifest
-
-
-def environment() -> dict[str, str]:
-    """Versions that an artefact was made with."""
-    return dict(_environment())
-
-
-@cache
-def _environment() -> tuple[tuple[str, str], ...]:
-    import platform
-    from importlib.metadata import version
-
-    from collapse_sim import __version__
-
-    names = ("torch", "numpy", "scipy", "scikit-learn")
-    versions = {"collapse-sim": __version__, "python": platform.python_version(), **{n: version(n) for n in names}}
-    return tuple(versions.items())
-
-
-def owner() -> str:
-    """Names this process in what it leaves behind."""
-    return f"{_host()}-{os.getpid()}"
-
-
-@cache
-def _host() -> str:
-    return "".join(c for c in socket.gethostname() if c.isalnum() or c == ".") or "host"
-
-
-def _alive(pid: int) -> bool:
-    import psutil
-
-    return bool(psutil.pid_exists(pid))
-
-
-def _children(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
 
 
 def _finished(job: Job, reused: bool, wall_s: float) -> JobFinished:

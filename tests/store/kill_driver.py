@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from collapse_sim.analysis.documents import run_document  # noqa: E402
 from collapse_sim.analysis.results import read_results  # noqa: E402
-from collapse_sim.engine import checkpoint, sample  # noqa: E402
+from collapse_sim.engine import checkpoint, fit, sample  # noqa: E402
 from collapse_sim.engine.device import open_machine  # noqa: E402
 from collapse_sim.experiment import prepare  # noqa: E402
 from collapse_sim.recipe.load import load  # noqa: E402
@@ -132,19 +132,27 @@ def boundaries(folder: Path, recipe: Path) -> dict:
 
 
 def moments(folder: Path, recipe: Path) -> dict:
-    reference_folder, here = folder / "reference", folder / "killed"
-    run(folder / "warm-up", recipe, 0.0)
-    started = time.perf_counter()
-    assert wait(child(lambda: run(reference_folder, recipe, 0.0))) == 0
-    whole_s = time.perf_counter() - started
+    """Kill after a random number of training steps, wherever the process then is; every step takes a checkpoint."""
+    reference_folder, here, pulse = folder / "reference", folder / "killed", folder / "pulse"
+    run(reference_folder, recipe, 0.0)
+    backward = fit.backward
+
+    def beating(*args: object, **kwargs: object) -> torch.Tensor:
+        with pulse.open("a") as file:
+            file.write(".")
+        return backward(*args, **kwargs)
+
+    fit.backward = beating
     dice, kills = random.Random(0), 0
-    while kills < 50:
-        pid = child(lambda: run(here, recipe, 0.0))
-        time.sleep(whole_s * dice.uniform(0.15, 0.4) if kills < 4 else whole_s * 10)
+    for _ in range(4):
+        pulse.write_text("")
+        pid, steps = child(lambda: run(here, recipe, 0.0)), dice.randint(15, 35)
+        while pulse.stat().st_size < steps and os.waitpid(pid, os.WNOHANG) == (0, 0):
+            time.sleep(0.001)
+        time.sleep(dice.uniform(0, 0.01))
         os.kill(pid, signal.SIGKILL)
-        if wait(pid) == 0:
-            break
-        kills += 1
+        kills += wait(pid) == -signal.SIGKILL
+    assert wait(child(lambda: run(here, recipe, 0.0))) == 0
     reference, found = artefacts(reference_folder / ".store"), artefacts(here / ".store")
     return {
         "kills": kills,

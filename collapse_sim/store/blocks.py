@@ -1,0 +1,79 @@
+"""Committed artefacts on the disk: where they lie, what their names say, and whether they are whole."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from collapse_sim.store.files import children, file_hash
+
+MANIFEST = "manifest.json"
+BLOCK_NAME = re.compile(r"s\d+(-\d+)?(,\d+(-\d+)?)*")
+
+
+@dataclass(frozen=True)
+class Block:
+    """One committed artefact, for one seed, several seeds (stacked), or all seeds (seeds = ())."""
+
+    folder: Path
+    seeds: tuple[int, ...]
+    stacked: bool
+
+    def file(self, name: str) -> Path:
+        return self.folder / name
+
+
+def object_folder(root: Path, digest: str) -> Path:
+    """Where the blocks of a digest lie."""
+    return root / "objects" / digest[:2] / digest
+
+
+def present(root: Path, digest: str) -> set[int]:
+    """Seeds (-1: seedless) that a store has of a digest, by name alone; the store need not exist."""
+    return {seed for folder in children(object_folder(root, digest)) for seed in parse_block(folder.name)}
+
+
+def block_name(seeds: tuple[int, ...]) -> str:
+    """ "all", "s7", "s0-199", or "s0,3,5-9": runs of consecutive seeds."""
+    if not seeds:
+        return "all"
+    runs: list[list[int]] = []
+    for seed in seeds:
+        if runs and seed == runs[-1][1] + 1:
+            runs[-1][1] = seed
+        else:
+            runs.append([seed, seed])
+    return "s" + ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+
+
+def parse_block(name: str) -> tuple[int, ...]:
+    """The seeds of a block's name: (-1,) for "all", () for what is no block (a file that something else left)."""
+    if name == "all":
+        return (-1,)
+    if not BLOCK_NAME.fullmatch(name):
+        return ()
+    ends = [part.partition("-") for part in name[1:].split(",")]
+    return tuple(seed for a, _, b in ends for seed in range(int(a), int(b or a) + 1))
+
+
+def check_block(folder: Path) -> tuple[str, dict[str, Any]]:
+    """What is wrong with a committed artefact ("" if nothing), and its manifest."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        for name, facts in manifest["files"].items():
+            path = folder / name
+            if not path.is_file():
+                return f"{name} is missing", {}
+            if path.stat().st_size != facts["bytes"]:
+                return f"{name} has {path.stat().st_size} bytes instead of {facts['bytes']}", {}
+            if file_hash(path) != facts["sha256"]:
+                return f"{name} does not match its hash", {}
+        seeds = manifest["seeds"]
+        if folder.name != block_name(tuple(seeds)) or folder.parent.name != manifest["digest"]:
+            return "it is not where its manifest says", {}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{MANIFEST} is unreadable: {error}", {}
+    return "", manifest

@@ -1,0 +1,69 @@
+"""What is asked of the store, and what of it is left to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from collapse_sim.specs import Spec
+from collapse_sim.store.blocks import block_name
+
+MAX_STACK = 1000  # seeds in one batched computation
+MAX_NAME = 120  # characters of a block's name
+
+
+@dataclass(frozen=True)
+class Want:
+    """A spec that some arms need for some seeds."""
+
+    spec: Spec
+    seeds: tuple[int, ...]
+    arms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is missing of a spec, to be made in one go."""
+
+    spec: Spec
+    seeds: tuple[int, ...]  # () when the artefact is the same for all seeds
+    arms: tuple[str, ...]
+
+    @property
+    def block(self) -> str:
+        return block_name(self.seeds)
+
+
+def merge(wants: Iterable[Want]) -> list[Want]:
+    """Equal digests become one want, with the union of the seeds and arms, in order of first appearance."""
+    merged: dict[str, Want] = {}
+    for want in wants:
+        if want.spec.digest in merged:
+            old = merged[want.spec.digest]
+            seeds, arms = dict.fromkeys((*old.seeds, *want.seeds)), dict.fromkeys((*old.arms, *want.arms))
+            want = Want(old.spec, tuple(seeds), tuple(arms))
+        merged[want.spec.digest] = want
+    return list(merged.values())
+
+
+def split(want: Want, missing: tuple[int, ...]) -> Iterator[Job]:
+    """Jobs for the missing seeds: one a seed, or many at once for stacked specs."""
+    if not missing:
+        return
+    if not want.spec.seeded:
+        yield Job(want.spec, (), want.arms)
+        return
+    size = MAX_STACK if want.spec.stacked else 1
+    for first in range(0, len(missing), size):
+        for seeds in _nameable(missing[first : first + size]):
+            yield Job(want.spec, seeds, want.arms)
+
+
+def _nameable(seeds: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Halves of scattered seeds until each piece has a name that a file system takes."""
+    if len(block_name(seeds)) <= MAX_NAME:
+        yield seeds
+        return
+    middle = len(seeds) // 2
+    yield from _nameable(seeds[:middle])
+    yield from _nameable(seeds[middle:])

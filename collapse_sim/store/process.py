@@ -1,0 +1,40 @@
+"""Who made an artefact: this process, and the versions it runs with."""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cache
+
+
+def environment() -> dict[str, str]:
+    """Versions that an artefact was made with."""
+    return dict(_environment())
+
+
+@cache
+def _environment() -> tuple[tuple[str, str], ...]:
+    import platform
+    from importlib.metadata import version
+
+    from collapse_sim import __version__
+
+    names = ("torch", "numpy", "scipy", "scikit-learn")
+    versions = {"collapse-sim": __version__, "python": platform.python_version(), **{n: version(n) for n in names}}
+    return tuple(versions.items())
+
+
+def owner() -> str:
+    """Names this process in what it leaves behind."""
+    return f"{host()}-{os.getpid()}"
+
+
+@cache
+def host() -> str:
+    return "".join(c for c in socket.gethostname() if c.isalnum() or c == ".") or "host"
+
+
+def alive(pid: int) -> bool:
+    import psutil
+
+    return bool(psutil.pid_exists(pid))

@@ -1,7 +1,7 @@
 """What one batched computation over all seeds saves for toys: python benchmarks/ensemble.py [--seeds N].
 
-The same Gaussian chain under replace, ten generations: through the engine with all seeds as one ensemble, and as the short
-NumPy loop over seeds that a user would write. Printed as JSON, with the ratio of medians.
+The same Gaussian chain under replace, ten generations: through the engine with all seeds as one ensemble, and as the
+short NumPy loop over seeds that a user would write. Printed as JSON, with the ratio of medians.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""What the engine costs on top of a plain PyTorch training loop: python benchmarks/fit_overhead.py [--device cpu] [--steps N].
+"""What the engine costs on top of a plain PyTorch loop: python benchmarks/fit_overhead.py [--device cpu] [--steps N].
 
-The same VAE, rows, batch size, optimiser and number of updates: once as a user's own script would do it (rows in memory as
-uint8, a shuffled index, autocast when asked for), once through `collapse-sim`'s engine. Both are timed in turn, several
-times; the ratio of medians is printed with all figures, as JSON.
+The same VAE, rows, batch size, optimiser and number of updates: once as a user's own script would do it (rows in memory
+as uint8, a shuffled index, autocast when asked for), once through `collapse-sim`'s engine. Both are timed in turn,
+several times; the ratio of medians is printed with all figures, as JSON.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What families, data, strategies and metrics have in common: a frozen config object whose fields are its configuration."""
+"""What families, data, strategies and metrics share: a frozen config object whose fields are its configuration."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Every error a user can meet, with the exit code the command line ends with.
 
-A message says where, what was found, what is allowed and what to do. Anything that is not one of these is a bug (exit 1).
+A message says where, what was found, what is allowed and what to do. Anything else that is raised is a bug (exit 1).
 """
 
 from __future__ import annotations

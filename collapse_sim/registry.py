@@ -59,7 +59,7 @@ class UnknownNameError(LookupError):
 
 
 def names(room: str) -> list[str]:
-    """Short names in `room` ("families", "data", "strategies", "metrics", "features"), built-in and from entry points."""
+    """Short names in `room` ("families", "data", "strategies", "metrics", "features"), entry points included."""
     return sorted({*BUILT_IN[room], *(point.name for point in _entry_points(room))})
 
 

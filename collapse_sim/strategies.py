@@ -1,6 +1,6 @@
 """What a generation is made from. Pure functions of (k, row counts): no torch, no randomness, testable as truth tables.
 
-A strategy is the *data* axis of an arm. The teacher and init axes are settings of the arm and combine with every strategy.
+A strategy is the *data* axis of an arm. The teacher and init axes are settings of the arm, for every strategy.
 """
 
 from __future__ import annotations

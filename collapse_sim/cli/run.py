@@ -31,7 +31,9 @@ def run(
     store: Annotated[
         Path | None,
         typer.Option(
-            "--store", metavar="DIR", help="Where artefacts are kept; .store beside the run directory if left out."
+            "--store",
+            metavar="DIR",
+            help="Where artefacts are kept; where the run has them, or .store beside it, if left out.",
         ),
     ] = None,
     data_dir: Annotated[
@@ -55,6 +57,7 @@ def run(
     from collapse_sim.experiment import located, prepare
     from collapse_sim.recipe.load import load
     from collapse_sim.session import Session
+    from collapse_sim.store.rundir import store_of
 
     loaded = load(
         recipe, overrides=settings or (), smoke=smoke, arms=arm or (), seeds=seed or (), generations=generations
@@ -64,7 +67,7 @@ def run(
         machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
     experiment = prepare(loaded, data_dir)
     folder = out or Path("runs") / (f"{loaded.name}-smoke" if smoke else loaded.name)
-    session = Session(experiment, machine, folder, store or folder.parent / ".store", data_dir, checkpoint)
+    session = Session(experiment, machine, folder, store or store_of(folder), data_dir, checkpoint)
     if dry_run:
         from collapse_sim.plan import plan_document, plan_text
 

@@ -16,6 +16,7 @@ from collapse_sim.metrics.base import Metric
 from collapse_sim.strategies import Strategy
 
 Positive = Annotated[float, Field(gt=0.0)]
+Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Train(Component):
@@ -28,8 +29,8 @@ class Train(Component):
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)  # adam, adamw
-    momentum: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.9  # sgd
+    betas: tuple[Decay, Decay] = (0.9, 0.999)  # adam, adamw
+    momentum: Decay = 0.9  # sgd
     schedule: Literal["constant", "cosine"] = "constant"  # cosine: half a wave, to zero at the last step
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear, from zero
     clip_norm: Positive | None = None  # of the whole gradient

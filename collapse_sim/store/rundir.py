@@ -52,6 +52,18 @@ def read_run(folder: Path) -> dict[str, Any]:
     return content
 
 
+def store_of(folder: Path) -> Path:
+    """Where the artefacts of the run in `folder` are kept: where it says, if that is there, or else .store beside it.
+
+    Raises what `read_run` does.
+    """
+    beside = folder.parent / ".store"
+    if not (folder / RUN_FILE).is_file():
+        return beside
+    said = (folder / str(read_run(folder).get("store", ""))).resolve()
+    return said if (said / "objects").is_dir() and said != beside.resolve() else beside
+
+
 def damaged(path: Path, reason: object) -> StoreError:
     """The error for a file of a run directory that is not what it should be, and what to do about it."""
     return StoreError(f"{path}: damaged ({reason}); {REMAKE}")

@@ -112,7 +112,7 @@ class RunFolder:
 
 
 def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """run.json of the union of both, in the new one's order. Raises RecipeError when they are different experiments."""
+    """run.json of the union of both. Raises RecipeError when they are different experiments."""
     before, now = old["settings"], new["settings"]
     differences = list(_differences(before, now))
     for name in before["arms"]:
@@ -131,9 +131,8 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
     merged = dict(new)
     merged["generations"] = max(old["generations"], new["generations"])
     for key in ("seeds", "arms"):
-        merged[key] = list(dict.fromkeys((*new[key], *old[key])))
-        if not set(new[key]) - set(old[key]):
-            merged[key] = old[key]  # a part of the run is continued: its own order stays
+        if set(old[key]) - set(new[key]):  # a part of the run is continued, or something beside it: its own order stays
+            merged[key] = list(dict.fromkeys((*old[key], *new[key])))
     merged["metrics"] = {**new["metrics"], **{n: m for n, m in old["metrics"].items() if n not in new["metrics"]}}
     merged["theory"] = {**old["theory"], **new["theory"]} if new["generations"] >= old["generations"] else old["theory"]
     if set(old["arms"]) - set(new["arms"]) or old["generations"] > new["generations"]:
@@ -141,7 +140,9 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
     settings = dict(now)
     settings["arms"] = {name: {**before["arms"], **now["arms"]}[name] for name in merged["arms"]}
     settings["seeds"], settings["generations"] = merged["seeds"], merged["generations"]
-    settings["metrics"] = [metric["settings"] for metric in merged["metrics"].values()]
+    written = dict(zip(old["metrics"], before["metrics"], strict=True))
+    written |= zip(new["metrics"], now["metrics"], strict=True)
+    settings["metrics"] = [written[name] for name in merged["metrics"]]
     for key in ("claims", "reference", "baseline"):
         if merged.get(key):
             settings[key] = merged[key]

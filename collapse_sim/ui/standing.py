@@ -49,7 +49,8 @@ def standing(folder: Path) -> Standing:
         elif not complete:
             state.job = state.waiting = None
             word = "stopped" if at_it == "gone" else _word(live.outcome)
-    return Standing(word, state, continuing(folder, lines))
+    went_through = live is not None and live.outcome == "finished"
+    return Standing(word, state, continuing(folder, [] if went_through else lines))
 
 
 def glance(folder: Path) -> Standing:
@@ -128,7 +129,10 @@ def absorb(state: State, live: State) -> None:
 
 
 def continuing(folder: Path, lines: Iterable[dict[str, Any]]) -> str:
-    """The command that continues a run: the one that was given last, or one from the recipe that it keeps."""
+    """The command that continues a run: the one that was given last, or without any, one for the recipe that it keeps.
+
+    The latter is for all that was ever asked for in the run: the last command may have been for a part of it.
+    """
     commands = [line["command"] for line in lines if line.get("event") == "session" and line.get("command")]
     if not commands:
         return f"collapse-sim run {shlex.quote(str(folder / RECIPE_FILE))} --out {shlex.quote(str(folder))}"

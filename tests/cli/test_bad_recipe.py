@@ -87,6 +87,10 @@ RECIPES = {
         [("steps: 20", "steps: 20, precision: fp16")],
         ["r.yaml:4: train.precision: fp16 needs a CUDA device; allowed here: auto, fp32, bf16"],
     ),
+    "optimiser's decay out of range": (
+        [("steps: 20", "steps: 20, betas: [0.9, 1.5]")],
+        ["r.yaml:4: train.betas.1: found 1.5; allowed: below 1"],
+    ),
     "negative seed": ([("seeds: [0]", "seeds: [0, -1]")], ["r.yaml:8: seeds.1: found -1; allowed: at least 0"]),
     "seed given twice": (
         [("seeds: [0]", "seeds: [3, 3]")],

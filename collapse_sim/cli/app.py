@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from collapse_sim import __version__
-from collapse_sim.cli import cache, compare, doctor, listing, recipes, run, status, verify, watch
+from collapse_sim.cli import afterwards, cache, compare, doctor, listing, recipes, run, status, verify, watch
 from collapse_sim.cli.output import say
 from collapse_sim.errors import CollapseSimError, InterruptedRunError
 
@@ -26,6 +26,9 @@ app.command("status")(status.status)
 app.command("watch")(watch.watch)
 app.command("compare")(compare.compare)
 app.command("verify")(verify.verify)
+app.command("evaluate")(afterwards.evaluate)
+app.command("sample")(afterwards.sample)
+app.command("export")(afterwards.export)
 app.command("doctor")(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(listing.app, name="list")

@@ -29,6 +29,11 @@ COMMANDS = {
     "watch": ["RUN", "--once"],
     "compare": ["RUN", "--metric", "--generation", "--baseline", "--json", "--csv", "--plot"],
     "verify": ["RUN", "--json"],
+    "evaluate": ["RUN", "--metric", "--data-dir", "--device", "--json", "--quiet -q"],
+    "sample": [
+        "RUN", "--out", "--rows", "--arm", "--generation", "--seed", "--draw-seed", "--data-dir", "--device",
+    ],
+    "export": ["RUN", "--to", "--arm", "--generation", "--seed", "--data-dir"],
     "doctor": ["--data-dir", "--json"],
     "recipes list": ["--json"],
     "recipes show": ["NAME"],

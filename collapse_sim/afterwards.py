@@ -1,0 +1,143 @@
+"""What can be done with a finished run: score it by another metric, draw more from its models, take them elsewhere."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+
+from collapse_sim import registry
+from collapse_sim.data.base import conditions_of
+from collapse_sim.engine import load
+from collapse_sim.engine.device import open_machine
+from collapse_sim.engine.sample import to_numpy
+from collapse_sim.errors import RecipeError
+from collapse_sim.experiment import Experiment, Line, prepare
+from collapse_sim.families.base import ClosedForm, Conditions
+from collapse_sim.randomness import Draws
+from collapse_sim.recipe.load import load as load_recipe
+from collapse_sim.store import journal
+from collapse_sim.store.cache import open_store
+from collapse_sim.store.rundir import JOURNAL_FILE, RECIPE_FILE, read_run, store_of
+from collapse_sim.store.store import Store
+
+
+def scored_generations(folder: Path) -> int:
+    """The last generation that every arm of a run has scores of. Raises RecipeError when there is none beyond 0."""
+    last: dict[str, int] = dict.fromkeys(read_run(folder)["arms"], -1)
+    for line in journal.read(folder / JOURNAL_FILE):
+        if line.get("event") == "scores":
+            last[line["arm"]] = max(last[line["arm"]], line["generation"])
+    done = min(last.values())
+    if done < 1:
+        raise RecipeError(f"{folder}: no generation after 0 is finished for all arms yet; continue the run first")
+    return done
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One fitted model of a run: an arm, a generation, a seed."""
+
+    experiment: Experiment
+    store: Store
+    line: Line
+    generation: int
+    seed: int
+
+
+def find(folder: Path, data_dir: Path, arm: str | None, generation: int | None, seed: int | None) -> Stored:
+    """A model of a run; by default the first arm's, of the last generation, of the first seed.
+
+    Raises RecipeError for an arm, generation or seed that the run has not, StoreError when it is not fitted yet.
+    """
+    read_run(folder)
+    experiment = prepare(load_recipe(folder / RECIPE_FILE), data_dir)
+    lines = {line.arm.name: line for line in experiment.lines}
+    recipe = experiment.recipe
+    arm = arm if arm is not None else next(iter(lines))
+    k = recipe.generations if generation is None else generation
+    chosen = recipe.seeds[0] if seed is None else seed
+    if arm not in lines:
+        raise RecipeError(
+            f"--arm {arm}: no such arm{registry.did_you_mean(arm, list(lines))}; allowed: {', '.join(lines)}"
+        )
+    if not 0 <= k <= recipe.generations:
+        raise RecipeError(f"--generation {k}: this run has generations 0 to {recipe.generations}")
+    if chosen not in recipe.seeds:
+        raise RecipeError(f"--seed {chosen}: this run has seeds {', '.join(map(str, recipe.seeds))}")
+    store = open_store(store_of(folder))
+    store.block(lines[arm].fits[k], chosen)
+    return Stored(experiment, store, lines[arm], k, chosen)
+
+
+def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dict[str, np.ndarray]:
+    """`rows` new rows from a model, (rows, ...) each; other ones than the run was continued with.
+
+    Conditional data has as many conditions as real rows, so no more can be drawn.
+    """
+    spec = stored.line.fits[stored.generation]
+    names = conditions_of(spec.data.data)
+    if names and rows > spec.data.info.rows:
+        raise RecipeError(f"--rows {rows}: at most {spec.data.info.rows}, one for each real row's {', '.join(names)}")
+    train = stored.experiment.recipe.train
+    machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
+    stacked = isinstance(spec.family, ClosedForm)
+    model = load.model(stored.store, spec, (stored.seed,), machine)
+    given = load.base_conditions(stored.store, spec.data, names, (stored.seed,), rows)
+    dtype = torch.float64 if stacked else torch.float32
+    found: list[dict[str, np.ndarray]] = []
+    shard = rows if stacked else stored.experiment.recipe.sampling.shard
+    for first in range(0, rows, shard):
+        count = min(shard, rows - first)
+        role = f"afterwards/{draw_seed}"
+        draws = Draws(
+            (stored.seed,), role, stored.generation, first, device=machine.device, dtype=dtype, stacked=stacked
+        )
+        part = {n: machine.put(c.narrow(1 if stacked else 0, first, count)) for n, c in given.items()}
+        with torch.no_grad(), machine.autocast():
+            columns = spec.family.sample(model, Conditions(count, part), draws)
+        found.append({n: to_numpy(c[0] if stacked else c) for n, c in columns.items()})
+    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+
+
+def export(stored: Stored, folder: Path) -> Sequence[Path]:
+    """Write weights.safetensors, config.json and samples.npz of a model into `folder`, which must be new or empty."""
+    if folder.exists() and any(folder.iterdir()):
+        raise RecipeError(f"--to {folder}: not empty; name a new folder")
+    spec = stored.line.fits[stored.generation]
+    block = stored.store.block(spec, stored.seed)
+    state = load_file(block.file(load.MODEL_FILE))
+    if block.stacked:
+        slot = block.seeds.index(stored.seed)
+        state = {name: tensor[slot].clone() for name, tensor in state.items()}
+    _, samples = load.columns(stored.store, stored.line.samples[stored.generation], stored.seed, "samples")
+    info = stored.experiment.info
+    config: dict[str, Any] = {
+        "schema": 1,
+        "run": stored.experiment.recipe.name,
+        "arm": stored.line.arm.name,
+        "generation": stored.generation,
+        "seed": stored.seed,
+        "digest": spec.digest,
+        "family": spec.family.describe(),
+        "train": spec.train.describe() if spec.train else None,
+        "data": {"kind": info.kind, "columns": {n: [list(shape), dtype] for n, (shape, dtype) in info.columns.items()}},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / name for name in ("weights.safetensors", "config.json", "samples.npz")]
+    paths[0].write_bytes(save(state))
+    paths[1].write_text(json.dumps(config, indent=1))
+    write_npz(paths[2], samples)
+    return paths
+
+
+def write_npz(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Columns by name, (rows, ...) each, as a compressed .npz."""
+    arrays: dict[str, Any] = {name: np.asarray(column) for name, column in columns.items()}
+    np.savez_compressed(path, **arrays)

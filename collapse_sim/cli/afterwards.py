@@ -1,0 +1,113 @@
+"""`collapse-sim evaluate`, `sample` and `export`: what can be done with a run after the fact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from collapse_sim.cli.output import data, document, say
+
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a run below ./runs.")]
+ArmOption = Annotated[str | None, typer.Option("--arm", help="Which arm; the first if left out.")]
+GenerationOption = Annotated[int | None, typer.Option("--generation", help="Which generation; the last if left out.")]
+SeedOption = Annotated[int | None, typer.Option("--seed", help="Which seed; the first if left out.")]
+DataOption = Annotated[Path, typer.Option("--data-dir", envvar="COLLAPSE_SIM_DATA", help="Where data sets are.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+def evaluate(
+    run: RunArgument,
+    metric: Annotated[
+        list[str],
+        typer.Option("--metric", help="A metric by name, or as '{use: fid, features: pixels, as: fid_pixels}'."),
+    ],
+    data_dir: DataOption = Path("data"),
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
+) -> None:
+    """Score the finished generations of a run by another metric. Nothing is fitted or sampled again."""
+    from collapse_sim.afterwards import scored_generations
+    from collapse_sim.engine.device import open_machine
+    from collapse_sim.experiment import prepare
+    from collapse_sim.recipe.load import load
+    from collapse_sim.session import Session
+    from collapse_sim.store.rundir import RECIPE_FILE, find_run, store_of
+
+    folder = find_run(run)
+    overrides = [f"metrics=[{', '.join(metric)}]"]
+    done = scored_generations(folder)
+    recipe = load(folder / RECIPE_FILE, overrides=[*overrides, "show=null"], generations=done)
+    train = recipe.train
+    machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
+    session = Session(prepare(recipe, data_dir), machine, folder, store_of(folder), data_dir)
+    result = session.run(quiet=quiet, as_json=as_json)
+    if as_json:
+        document(result)
+        return
+    if not quiet:
+        say(f"compare: collapse-sim compare {folder} " + " ".join(f"--metric {name}" for name in recipe.metrics))
+    data(str(folder))
+
+
+def sample(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("--out", help="Where to: FILE.npz, or FILE.png for images.")],
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows.")] = 64,
+    arm: ArmOption = None,
+    generation: GenerationOption = None,
+    seed: SeedOption = None,
+    draw_seed: Annotated[int, typer.Option("--draw-seed", min=0, help="Another number gives other rows.")] = 0,
+    data_dir: DataOption = Path("data"),
+    device: DeviceOption = "auto",
+) -> None:
+    """Draw new rows from a fitted model of a run.
+
+    They are other rows than the ones that the run was continued with.
+    """
+    from collapse_sim.afterwards import draw, find, write_npz
+    from collapse_sim.errors import RecipeError
+    from collapse_sim.store.files import explained
+    from collapse_sim.store.rundir import find_run
+
+    if out.suffix not in (".npz", ".png"):
+        raise RecipeError(f"--out {out}: the suffix says the format; allowed: .npz, .png")
+    stored = find(find_run(run), data_dir, arm, generation, seed)
+    if out.suffix == ".png" and stored.experiment.info.kind != "images":
+        raise RecipeError(f"--out {out}: {stored.experiment.info.kind} make no picture; allowed: .npz")
+    columns = draw(stored, rows, draw_seed, device)
+    with explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.suffix == ".png":
+            from collapse_sim.analysis.pictures import sample_grid
+
+            sample_grid(columns["image"], out, columns=max(1, round(rows**0.5)))
+        else:
+            write_npz(out, columns)
+    data(str(out))
+
+
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option("--to", help="A new folder.")],
+    arm: ArmOption = None,
+    generation: GenerationOption = None,
+    seed: SeedOption = None,
+    data_dir: DataOption = Path("data"),
+) -> None:
+    """Write a model's weights, configuration and samples into a folder.
+
+    As safetensors, JSON and npz.
+    """
+    from collapse_sim.afterwards import export as write
+    from collapse_sim.afterwards import find
+    from collapse_sim.store.files import explained
+    from collapse_sim.store.rundir import find_run
+
+    stored = find(find_run(run), data_dir, arm, generation, seed)
+    with explained(to):
+        for path in write(stored, to):
+            data(str(path))

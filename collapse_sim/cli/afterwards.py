@@ -98,7 +98,7 @@ def export(
     seed: SeedOption = None,
     data_dir: DataOption = Path("data"),
 ) -> None:
-    """Write a model's weights, configuration and samples into a folder.
+    """Write a model, its configuration and its samples into a folder.
 
     As safetensors, JSON and npz.
     """

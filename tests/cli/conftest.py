@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import torch
 
 from collapse_sim.cli.app import run_app
 from tests.conftest import TINY, artefacts
@@ -87,6 +88,7 @@ class Shell:
 def shell(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # bytes are compared, so everything is on the CPU
     for name in ("COLLAPSE_SIM_DATA", "NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
     return Shell(tmp_path, capsys, monkeypatch)

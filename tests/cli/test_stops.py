@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from collapse_sim.engine import checkpoint, fit
 
@@ -37,7 +38,7 @@ def test_ctrl_c_once(shell, recipe, monkeypatch):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
     )
     try:
         until(lambda: list(shell.store.glob("partial/*/step-*.json")), process)
@@ -158,3 +159,26 @@ def test_divergence_of_a_later_generation_keeps_the_earlier(shell, recipe, monke
     kept = shell.artefacts()
     assert len(shell.folders("fit")) == 2  # generation 0, and generation 1 of the other arm
     assert shell("run", name, "--json").json["made"] == 10 - len(kept)
+
+
+def test_out_of_memory(shell, recipe, monkeypatch):
+    def starved(*_: object, **__: object):
+        raise torch.OutOfMemoryError("tried to allocate 9 GiB\nand more lines")
+
+    name = recipe()
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "backward", starved)
+        done = shell("run", name, code=2)
+    assert (
+        "error: replace / accumulate+distill, generation 0: out of memory while making fit on cpu: finished "
+        "work is kept; lower train.batch_size or sampling.shard, or split batches with train.accumulate. (tried to allocate 9 GiB)\n"
+    ) in done.err
+    assert shell("run", name, "--json").json["made"] == 9
+
+
+def test_a_bug_is_called_a_bug(shell, recipe, monkeypatch):
+    monkeypatch.setattr(fit, "backward", lambda *_: 1 / 0)
+    done = shell("run", recipe(), code=1)
+    assert "ZeroDivisionError: division by zero\n" in done.err
+    assert done.err.endswith("error: this is a bug in collapse-sim; please report it with the lines above\n")
+    assert done.out == ""

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from collapse_sim.store.runfolder import registered
+from collapse_sim.store.store import REFERENCES_LOCK
 
 
 def flip_a_bit(folder: Path) -> str:
@@ -183,9 +188,6 @@ def test_gc_and_unfinished_work(shell, recipe, monkeypatch):
 
 @pytest.mark.parametrize("options", [[], ["--delete"], ["--delete", "--forget-missing"]])
 def test_gc_is_refused_while_a_run_is_active(shell, recipe, options):
-    import os
-    import socket
-
     shell("run", recipe(), "-q")
     shutil.rmtree("runs/tiny")
     before = shell.artefacts()
@@ -198,6 +200,23 @@ def test_gc_is_refused_while_a_run_is_active(shell, recipe, options):
     assert shell.artefacts() == before
     (shell.store / "locks" / "active-elsewhere-1.lock").touch()  # of a run that was killed: nobody holds it
     shell("cache", "gc", *options)
+
+
+def test_a_run_that_starts_during_gc_waits_until_it_is_over(shell, recipe):
+    """Or else what the run is about to reuse could be removed under its feet."""
+    shell("run", recipe(), "-q")
+    begun = threading.Event()
+
+    def run() -> None:
+        with registered(shell.store, shell.root / "runs" / "tiny", {}):
+            begun.set()
+
+    other = threading.Thread(target=run)
+    with FileLock(shell.store / "locks" / REFERENCES_LOCK):
+        other.start()
+        assert not begun.wait(0.3)
+    assert begun.wait(10)
+    other.join()
 
 
 def test_a_damaged_list_of_references(shell, recipe):

@@ -170,8 +170,9 @@ def test_out_of_memory(shell, recipe, monkeypatch):
         patch.setattr(fit, "backward", starved)
         done = shell("run", name, code=2)
     assert (
-        "error: replace / accumulate+distill, generation 0: out of memory while making fit on cpu: finished "
-        "work is kept; lower train.batch_size or sampling.shard, or split batches with train.accumulate. (tried to allocate 9 GiB)\n"
+        "error: replace / accumulate+distill, generation 0: out of memory while making fit on cpu: finished work is "
+        "kept; lower train.batch_size or sampling.shard, or split batches with train.accumulate. "
+        "(tried to allocate 9 GiB)\n"
     ) in done.err
     assert shell("run", name, "--json").json["made"] == 9
 

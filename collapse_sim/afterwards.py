@@ -17,15 +17,17 @@ from collapse_sim.data.base import conditions_of
 from collapse_sim.engine import load
 from collapse_sim.engine.device import open_machine
 from collapse_sim.engine.sample import to_numpy
-from collapse_sim.errors import RecipeError
+from collapse_sim.errors import RecipeError, StoreError
 from collapse_sim.experiment import Experiment, Line, prepare
 from collapse_sim.families.base import ClosedForm, Conditions
+from collapse_sim.plan import missing
 from collapse_sim.randomness import Draws
 from collapse_sim.recipe.load import load as load_recipe
 from collapse_sim.store import journal
 from collapse_sim.store.cache import open_store
 from collapse_sim.store.rundir import JOURNAL_FILE, RECIPE_FILE, read_run, store_of
 from collapse_sim.store.store import Store
+from collapse_sim.ui.standing import continuing
 
 
 def scored_generations(folder: Path) -> int:
@@ -38,6 +40,18 @@ def scored_generations(folder: Path) -> int:
     if done < 1:
         raise RecipeError(f"{folder}: no generation after 0 is finished for all arms yet; continue the run first")
     return done
+
+
+def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
+    """Raise StoreError when models or samples are not in the store: scoring alone cannot make them."""
+    lines = [(line, k) for line in experiment.lines for k in range(experiment.recipe.generations + 1)]
+    specs = {spec.digest: spec for line, k in lines for spec in (line.fits[k], line.samples[k])}
+    absent = sum(missing(experiment, store, spec) for spec in specs.values())
+    if absent:
+        raise StoreError(
+            f"{folder}: {absent} of its models and samples are not in {store}; make them first with:\n"
+            f"  {continuing(folder, [])}"
+        )
 
 
 @dataclass(frozen=True)

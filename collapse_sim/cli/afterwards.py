@@ -30,7 +30,7 @@ def evaluate(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
 ) -> None:
     """Score the finished generations of a run by another metric. Nothing is fitted or sampled again."""
-    from collapse_sim.afterwards import scored_generations
+    from collapse_sim.afterwards import refuse_to_fit, scored_generations
     from collapse_sim.engine.device import open_machine
     from collapse_sim.experiment import prepare
     from collapse_sim.recipe.load import load
@@ -44,6 +44,7 @@ def evaluate(
     train = recipe.train
     machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
     session = Session(prepare(recipe, data_dir), machine, folder, store_of(folder), data_dir)
+    refuse_to_fit(session.experiment, session.store_dir, folder)
     result = session.run(quiet=quiet, as_json=as_json)
     if as_json:
         document(result)

@@ -119,9 +119,10 @@ def absorb(state: State, live: State) -> None:
         setattr(state, name, getattr(live, name))
     for name in ("memory_bytes", "gpu_bytes", "rows_per_s", "job", "waiting", "made", "reused", "notes"):
         setattr(state, name, getattr(live, name))
+    all_metrics = set(state.metrics) <= set(live.metrics)  # or else what it has scored is not all there is to score
     for arm, cells in live.cells.items():
         for ours, theirs in zip(state.cells.get(arm, []), cells, strict=False):
-            for stage in STAGES[:2] if state.complete(ours) else STAGES:
+            for stage in STAGES if all_metrics and not state.complete(ours) else STAGES[:2]:
                 done = [seed for i, seed in enumerate(live.seeds) if getattr(theirs, stage) >> i & 1]
                 setattr(ours, stage, getattr(ours, stage) | (state.bits_of(done) if done else 0))
             ours.score_parts, ours.made, ours.reused = theirs.score_parts, theirs.made, theirs.reused

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -48,6 +49,20 @@ def test_evaluate_refuses_what_does_not_fit(finished):
     assert "vendy" in finished("evaluate", "tiny", "--metric", "vendy", code=2).err
     assert "did you mean 'vendi'?" in finished("evaluate", "tiny", "--metric", "vendy", code=2).err
     assert "points" in finished("evaluate", "tiny", "--metric", "w2", code=2).err
+
+
+def test_evaluate_never_fits(finished, recipe):
+    """Neither what a part of the run has left out, nor what was removed from the store."""
+    finished("run", recipe(), "--seed", "5", "--arm", "replace", "-q")
+    text = finished.refused("evaluate", "tiny", "--metric", "latent_std", code=5)
+    assert text == (
+        "error: runs/tiny: 2 of its models and samples are not in runs/.store; make them first with:\n"
+        "  collapse-sim run runs/tiny/recipe.yaml --out runs/tiny\n"
+    )
+    finished("run", "runs/tiny/recipe.yaml", "--out", "runs/tiny", "-q")
+    finished("evaluate", "tiny", "--metric", "latent_std", "-q")
+    shutil.rmtree(finished.folders("samples")[0])
+    assert "1 of its models and samples" in finished("evaluate", "tiny", "--metric", "vendi", code=5).err
 
 
 def test_samples_are_repeatable_and_new(finished, tmp_path):

@@ -119,6 +119,16 @@ def test_status_offers_what_completes_all_that_was_asked_for(shell, recipe):
     assert list(status["arms"]["replace"]["latest"]) == ["test_loss", "distance"]
 
 
+def test_status_counts_a_cell_when_all_its_metrics_are_there(shell, recipe):
+    """What a sitting for one metric has scored is not all there is to score."""
+    shell("run", recipe(), "-q")
+    shell("run", recipe(), "-q", "--generations", "2", "--set", "metrics=[{use: fid, features: pixels}]")
+    text = shell("status", "tiny").out
+    assert "unfinished: 4 of 6 cells (arm x generation) are done" in text
+    shell("run", "runs/tiny/recipe.yaml", "--out", "runs/tiny", "-q")
+    assert "finished: 6 of 6 cells (arm x generation) are done" in shell("status", "tiny").out
+
+
 def test_a_run_goes_on_with_its_own_store(shell, recipe):
     name = recipe()
     shell("run", name, "-q", "--store", "elsewhere/artefacts")

@@ -56,6 +56,7 @@ class RunFolder:
         Raises what `check` does.
         """
         merged = self.check(content)
+        known = self._recorded()
         with explained(self.folder, "--out"):
             self.pictures.mkdir(parents=True, exist_ok=True)
         fresh = not (self.folder / RUN_FILE).exists()
@@ -65,9 +66,15 @@ class RunFolder:
         if fresh or text != (self.folder / RUN_FILE).read_text(encoding="utf-8"):
             write_atomic(self.folder / RECIPE_FILE, yaml.safe_dump(dict(merged["settings"]), sort_keys=False))
             write_atomic(self.folder / RUN_FILE, text)
-        for line in journal.read(self.journal):
-            if line.get("event") == "scores":
-                self._known[line["arm"], line["generation"]] = line
+        self._known = known
+
+    def _recorded(self) -> dict[tuple[str, int], dict[str, Any]]:
+        """The last `scores` line of every arm and generation. Raises StoreError when one is not what it should be."""
+        lines = [line for line in journal.read(self.journal) if line.get("event") == "scores"]
+        try:
+            return {(line["arm"], line["generation"]): line for line in lines}
+        except (KeyError, TypeError) as error:
+            raise damaged(self.journal, f"a line of scores: {type(error).__name__}: {error}") from error
 
     def record_session(self, command: Sequence[str], device: str, precision: str) -> None:
         """Note who continues the run, with what."""

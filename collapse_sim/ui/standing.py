@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from collapse_sim.cli.output import program
 from collapse_sim.store import journal
-from collapse_sim.store.rundir import JOURNAL_FILE, LIVE_FILE, RECIPE_FILE, read_run
+from collapse_sim.store.rundir import JOURNAL_FILE, LIVE_FILE, RECIPE_FILE, damaged, read_run
 from collapse_sim.ui.process import presence
 from collapse_sim.ui.state import STAGES, Cell, State
 
@@ -37,7 +37,10 @@ def standing(folder: Path) -> Standing:
     """Read a run directory. Raises StoreError when it is none, is damaged, or of a newer schema."""
     run = read_run(folder)
     lines = journal.read(folder / JOURNAL_FILE)
-    state = recorded(folder, run, lines)
+    try:
+        state = recorded(folder, run, lines)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(folder / JOURNAL_FILE, f"{type(error).__name__}: {error}") from error
     live = read_live(folder)
     complete = all(state.complete(cell) for cells in state.cells.values() for cell in cells)
     word: Word = "finished" if complete else "unfinished" if lines else "not started"

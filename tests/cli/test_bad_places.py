@@ -185,6 +185,22 @@ def test_a_damaged_run_directory(shell, recipe, words, content):
     )
 
 
+@pytest.mark.parametrize("words", [["run", "r.yaml"], ["status", "tiny"], ["compare", "tiny"]])
+def test_a_damaged_journal(shell, recipe, words):
+    """A torn last line is dropped; a line that no kill can have left is told."""
+    recipe()
+    shell("run", "r.yaml", "-q")
+    with (shell.root / "runs" / "tiny" / "journal.jsonl").open("a") as journal:
+        journal.write('{"event": "scores", "gener')
+    shell(*words)
+    with (shell.root / "runs" / "tiny" / "journal.jsonl").open("a") as journal:
+        journal.write('\n{"event": "scores"}\n')
+    text = shell.refused(*words, code=5)
+    assert "journal.jsonl" in text
+    assert "damaged (" in text
+    assert "another --out" in text
+
+
 def test_the_way_out_of_a_damaged_run_directory(shell, recipe):
     name = recipe()
     shell("run", name, "-q")

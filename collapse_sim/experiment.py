@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.errors import RecipeError
@@ -27,6 +28,9 @@ from collapse_sim.specs import (
     score_spec,
 )
 from collapse_sim.strategies import Plan, RowCounts, StrategyError, generation_zero
+
+if TYPE_CHECKING:
+    from torch import nn
 
 SETTING = re.compile(r"(data|train)\.\w+")
 
@@ -189,14 +193,25 @@ def steps_of(experiment: Experiment, line: Line, k: int) -> int | None:
     return Length.of(train, line.plans[k].rows).steps if train else None
 
 
-def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
-    """An estimate of what the artefacts that are still missing will take on the disk: rows and weights."""
+def operations_per_step(experiment: Experiment) -> float:
+    """A rough count of floating-point operations of an optimiser update, 6 a parameter and row; 0 for closed forms."""
+    train = experiment.recipe.train
+    parameters = sum(tensor.numel() for tensor in _unbuilt(experiment).parameters())
+    return 6.0 * parameters * train.batch_size if train else 0.0
+
+
+def _unbuilt(experiment: Experiment) -> nn.Module:
+    """The model without its numbers."""
     import torch
 
-    row = sum(math.prod(shape) * (1 if dtype == "uint8" else 8) for shape, dtype in experiment.info.columns.values())
     with torch.device("meta"):
-        model = experiment.recipe.model.build(experiment.info)
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
+        return experiment.recipe.model.build(experiment.info)
+
+
+def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
+    """An estimate of what the artefacts that are still missing will take on the disk: rows and weights."""
+    row = sum(math.prod(shape) * (1 if dtype == "uint8" else 8) for shape, dtype in experiment.info.columns.values())
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in _unbuilt(experiment).state_dict().values())
     total = 0
     for spec in experiment.specs():
         seeds = is_missing(spec)

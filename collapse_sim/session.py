@@ -17,7 +17,7 @@ from collapse_sim.engine.device import Machine
 from collapse_sim.engine.work import Stop, Work
 from collapse_sim.errors import InterruptedRunError, StoreError
 from collapse_sim.events import RunFinished, RunStarted
-from collapse_sim.experiment import Experiment, bytes_to_come
+from collapse_sim.experiment import Experiment, bytes_to_come, operations_per_step
 from collapse_sim.loop import run_generations
 from collapse_sim.plan import missing
 from collapse_sim.store.files import check_place, digest_of
@@ -56,8 +56,9 @@ class Session:
             registered(self.store_dir, self.folder, references),
             listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json) as emit,
             stop.on_signals(say),
+            self.machine.paced(operations_per_step(self.experiment)),
         ):
-            run.record_session(sys.argv, self.machine.describe(), self.machine.precision)
+            run.record_session(sys.argv, self.machine.describe(), self.machine.describe_precision())
             emit(self._started())
             outcome: Literal["finished", "interrupted", "failed"] = "failed"
             message = ""
@@ -106,7 +107,7 @@ class Session:
             metrics=tuple(recipe.metrics),
             lower_is_better={n: None if m.better is None else m.better == "lower" for n, m in recipe.metrics.items()},
             device=self.machine.describe(),
-            precision=self.machine.precision + ("+tf32" if self.machine.tf32 else ""),
+            precision=self.machine.describe_precision(),
             run_dir=str(self.folder),
             show=recipe.show,
         )

@@ -16,6 +16,7 @@ from collapse_sim.errors import MissingError, RecipeError
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CPU_RESIDENT_BYTES = 32 * 2**20  # rows up to this size are copied into memory; larger ones stay memory-mapped
+SMALL_STEP_OPERATIONS = 2e8  # below it an optimiser update takes about a millisecond, and one thread is enough
 CUDA_RESIDENT_SHARE = 0.4  # of the free memory: rows up to this live on the device
 
 
@@ -44,6 +45,21 @@ class Machine:
     def scaler(self) -> torch.amp.GradScaler:
         """Scales losses for fp16, so that small gradients survive; does nothing in the other precisions."""
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    @contextlib.contextmanager
+    def paced(self, operations_per_step: float) -> Iterator[None]:
+        """Within it small work on the CPU takes one thread.
+
+        Two threads gain nothing there, and where processes share the cores, threads that wait for each other made small
+        fits up to a hundred times slower.
+        """
+        threads = torch.get_num_threads()
+        if self.device.type == "cpu" and operations_per_step < SMALL_STEP_OPERATIONS:
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
 
     @contextlib.contextmanager
     def seeded(self, value: int) -> Iterator[None]:
@@ -84,6 +100,10 @@ class Machine:
             threads = torch.get_num_threads()
             return f"cpu ({threads} thread{'' if threads == 1 else 's'})"
         return str(self.device)
+
+    def describe_precision(self) -> str:
+        """For people: "fp32", "bf16", and "fp32+tf32" where float32 products may use TF32."""
+        return self.precision + ("+tf32" if self.tf32 else "")
 
     def loaded(self, model: nn.Module) -> nn.Module:
         """A model for use, not for training: on the device, in eval mode, without gradients."""

@@ -1,0 +1,69 @@
+"""The machine: what is asked for is there, or a message says what is."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from collapse_sim.engine.device import Machine, open_machine
+from collapse_sim.errors import MissingError, RecipeError
+
+CPU = torch.device("cpu")
+
+
+def test_auto_on_a_cpu_is_fp32():
+    machine = open_machine("cpu", "auto")
+    assert (machine.device.type, machine.precision) == ("cpu", "fp32")
+    assert not machine.scaler().is_enabled()
+
+
+def test_autocast_computes_in_the_precision_that_is_stated():
+    product = {}
+    for precision in ("fp32", "bf16"):
+        machine = open_machine("cpu", precision)
+        with machine.autocast():
+            product[precision] = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+    assert product == {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def test_fp16_needs_cuda():
+    with pytest.raises(RecipeError, match="fp16 needs a CUDA device; allowed here: auto, fp32, bf16"):
+        open_machine("cpu", "fp16")
+
+
+@pytest.mark.parametrize("name", ["toaster", "mps"])
+def test_other_kinds_of_device(name):
+    with pytest.raises(RecipeError, match="allowed: auto, cpu, cuda, cuda:N"):
+        open_machine(name)
+
+
+def test_a_cuda_device_that_is_not_there(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(MissingError, match="cuda:7: not there, found 2 CUDA devices"):
+        open_machine("cuda:7", "fp32")
+
+
+def test_global_generators_are_as_before_afterwards():
+    machine = Machine(CPU, "fp32")
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    with machine.seeded(5):
+        inside = torch.rand(3)
+    assert torch.equal(torch.rand(3), expected)
+    with machine.seeded(5):
+        assert torch.equal(torch.rand(3), inside)
+
+
+def test_small_work_takes_one_thread_and_large_work_all():
+    machine, before = Machine(CPU, "fp32"), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with machine.paced(1e6):
+            assert torch.get_num_threads() == 1
+        assert torch.get_num_threads() == 2
+        with machine.paced(1e9):
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -247,5 +247,5 @@ def _stop_if_diverged(job: Job, bad_step: int, checkpoints: Checkpoints) -> None
     raise DivergedError(
         f"{' / '.join(job.arms)}, generation {job.spec.generation}{seed}: the loss became non-finite at step "
         f"{bad_step + 1}; {kept}; finished generations are kept: lower train.learning_rate, or set train.clip_norm or "
-        "train.precision: fp32"
+        "train.precision: fp32, with another --out (finished work is found in the store)"
     )

@@ -98,14 +98,11 @@ def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
     if problems:
         raise RecipeError(*problems)
     data = data_spec(recipe.data, info)
-    lines: list[Line] = []
-    for arm in recipe.arms:
-        lines.append(_line(recipe, arm, plans[arm.name], counts, data))
+    lines = [_line(recipe, arm, plans[arm.name], counts, data) for arm in recipe.arms]
     shared: dict[str, Spec] = {data.digest: data}
-    for feature_map in _feature_maps(recipe):
-        network = lines[0].scores[0][feature_map[0]].network
-        if network is not None:
-            shared[network.digest] = network
+    for score in lines[0].scores[0].values():
+        if score.network is not None:
+            shared[score.network.digest] = score.network
     for line in lines:
         for spec in line.features[0]:
             if spec.which != "samples":
@@ -122,11 +119,6 @@ def located(recipe: Recipe) -> Iterator[None]:
         paths = [problem.partition(":")[0] for problem in error.problems]
         marks = [f"{recipe.where(path)}: " if SETTING.fullmatch(path) else "" for path in paths]
         raise RecipeError(*(mark + problem for mark, problem in zip(marks, error.problems, strict=True))) from error
-
-
-def _feature_maps(recipe: Recipe) -> list[tuple[str, FeatureMap]]:
-    found = ((name, getattr(metric, "feature_map", None)) for name, metric in recipe.metrics.items())
-    return [(name, feature_map) for name, feature_map in found if feature_map is not None]
 
 
 def _line(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts, data: DataSpec) -> Line:

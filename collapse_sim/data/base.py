@@ -73,12 +73,6 @@ class SimulatedData(Data, Protocol):
         ...
 
 
-class Conditional(Protocol):
-    """Data of which some columns are given and the others generated (regression: x given, y generated)."""
-
-    conditions: ClassVar[tuple[str, ...]]
-
-
 def conditions_of(data: Data) -> tuple[str, ...]:
-    """Columns that samples are conditioned on; () for unconditional data."""
+    """Columns that samples are conditioned on, from `conditions` (regression: x is given, y generated); else ()."""
     return tuple(getattr(data, "conditions", ()))

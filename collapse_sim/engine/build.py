@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import torch
 
+from collapse_sim.data.base import Columns, FileData, SimulatedData
 from collapse_sim.engine.fit import fit
 from collapse_sim.engine.sample import layout, sample, to_numpy
 from collapse_sim.engine.score import features, score
@@ -26,13 +28,13 @@ def decode(job: Job, folder: Path, work: Work) -> None:
     assert isinstance(spec, DataSpec)
     data, info = spec.data, spec.info
     if data.seeded:
-        splits = {}
+        splits: dict[str, Columns] = {}
         for split, rows in (("real", info.pool), ("held_out", info.held_out)):
             draws = Draws(job.seeds, split, 0, dtype=torch.float64, stacked=True)
-            simulated = data.simulate(rows, draws)  # type: ignore[attr-defined]
+            simulated = cast(SimulatedData, data).simulate(rows, draws)
             splits[split] = {name: to_numpy(column) for name, column in simulated.items()}
     else:
-        real, held_out = data.load(work.data_dir)  # type: ignore[attr-defined]
+        real, held_out = cast(FileData, data).load(work.data_dir)
         splits = {"real": real, "held_out": held_out}
     for split, columns in splits.items():
         rows = len(next(iter(columns.values())))

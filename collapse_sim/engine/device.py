@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -137,8 +136,3 @@ def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp
     if precision == "fp16" and device.type != "cuda":
         raise RecipeError("train.precision: fp16 needs a CUDA device; allowed here: auto, fp32, bf16")
     return precision
-
-
-def process_memory_bytes() -> int:
-    """Resident memory of this process."""
-    return int(psutil.Process().memory_info().rss)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,6 +92,3 @@ class Work:
     def restart_clock(self) -> None:
         """The next report's rate counts from now."""
         self._last_report = time.perf_counter()
-
-
-Weights = Mapping[str, float]

@@ -13,6 +13,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "linear": "collapse_sim.families.linear:LinearRegression",
         "vae": "collapse_sim.families.vae:VAE",
         "classifier": "collapse_sim.families.classifier:Classifier",
+        "ddpm": "collapse_sim.families.ddpm:DDPM",
+        "flow_matching": "collapse_sim.families.flow_matching:FlowMatching",
     },
     "data": {
         "digits": "collapse_sim.data.digits:Digits",
@@ -50,6 +52,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
     "features": {
         "pixels": "collapse_sim.metrics.feature_maps:Pixels",
         "classifier": "collapse_sim.metrics.feature_maps:ClassifierFeatures",
+        "inception": "collapse_sim.metrics.networks:Inception",
+        "torchscript": "collapse_sim.metrics.networks:TorchScript",
+        "dinov2": "collapse_sim.metrics.networks:DINOv2",
     },
 }
 

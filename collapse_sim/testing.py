@@ -120,8 +120,9 @@ def _check_micro_batches(
     loss, whole = _gradients(family, model, teacher, weights, inputs, 1)
     same_loss, pieces = _gradients(family, model, teacher, weights, inputs, 4)
     assert torch.isclose(loss, same_loss, rtol=tolerance), "4 x 8 rows give another loss than 1 x 32"
+    steepest = max(float(one.abs().max()) for one in whole)  # some have none but rounding: attention's key biases
     for one, other in zip(whole, pieces, strict=True):
-        apart = (one - other).abs().max() / one.abs().max().clamp(min=1e-12)
+        apart = (one - other).abs().max() / one.abs().max().clamp(min=1e-3 * steepest)
         assert apart < 100 * tolerance, f"4 x 8 rows give other gradients than 1 x 32 (by {apart:.1e})"
 
 

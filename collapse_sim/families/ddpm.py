@@ -1,0 +1,138 @@
+"""Denoising diffusion: schedules and samplers are diffusers', the training target is the noise or the velocity."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import Inputs, Rows
+from collapse_sim.families.denoiser import Denoising, mean_square, per_row, rows_to_x, steps_of_frames
+from collapse_sim.families.unet import UNet
+from collapse_sim.randomness import Draws
+
+STEEPEST = 20  # a linear schedule of this many steps ends at a beta of 1
+
+
+class DDPM(Denoising):
+    """Diffusion model (Ho et al. 2020). Losses are means over a row's values, summed over rows."""
+
+    timesteps: Annotated[int, Field(gt=1)] = 1000  # T
+    schedule: Literal["linear", "cosine"] = "linear"  # betas 1e-4 to 0.02, times 1000 / T; or Nichol & Dhariwal (2021)
+    zero_terminal_snr: bool = False  # rescale the betas so that x_T is pure noise (Lin et al. 2024)
+    target: Literal["epsilon", "v"] = "epsilon"  # what the network says: the noise, or Salimans & Ho's (2022) velocity
+    criterion: Literal["mse", "smooth_l1"] = "mse"  # between the network's output and the target
+    sampler: Literal["ddpm", "ddim"] = "ddpm"  # ancestral, or Song et al. (2021)
+    sampling_steps: Annotated[int, Field(gt=0)] | None = None  # a divisor of `timesteps`; by default all of them
+    eta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0  # ddim: how much noise a step adds; 0 is deterministic
+
+    sampling: ClassVar[tuple[str, ...]] = ("sampler", "sampling_steps", "eta")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> DDPM:
+        if self.schedule == "linear" and self.timesteps <= STEEPEST:
+            raise ValueError(
+                f"timesteps: the linear schedule needs more than {STEEPEST}, found {self.timesteps}: its betas would "
+                "reach 1; use more, or schedule: cosine"
+            )
+        if self.zero_terminal_snr and self.target == "epsilon":
+            raise ValueError(
+                "target: epsilon does not fit zero_terminal_snr: at the last step the noise is all that is seen, and "
+                "says nothing of the image; use target: v"
+            )
+        steps = self.sampling_steps
+        if steps is not None and self.timesteps % steps:
+            divisors = [n for n in range(1, self.timesteps + 1) if self.timesteps % n == 0]
+            below, above = [n for n in divisors if n < steps][-1:], [n for n in divisors if n > steps][:1]
+            raise ValueError(
+                f"sampling_steps: must divide timesteps: {self.timesteps}, so that steps are equally long; found "
+                f"{steps}, near it: {' and '.join(map(str, below + above))}"
+            )
+        if self.eta and self.sampler == "ddpm":
+            raise ValueError(f"eta: is for sampler: ddim, found {self.eta:g} with ddpm; remove it, or use ddim")
+        return self
+
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        """x_t = sqrt(a) x_0 + sqrt(1 - a) noise, a the product of 1 - beta up to a time t of each row's own."""
+        x = rows_to_x(rows, self.scale)
+        t = draws.integers(self.timesteps, len(x))
+        noise = draws.normal(*x.shape)
+        x = self._flipped(x, draws)
+        kept = per_row(alphas_cumprod(self.timesteps, self.schedule, self.zero_terminal_snr, x.device)[t], x)
+        signal, spread = kept.sqrt(), (1 - kept).sqrt()
+        target = noise if self.target == "epsilon" else signal * noise - spread * x
+        return Inputs({"x": signal * x + spread * noise, "t": t, "target": target}, count=len(x))
+
+    def export(self, model: nn.Module, info: Info, folder: Path) -> list[Path]:
+        """Images: write `folder`/pipeline, which diffusers' DDPMPipeline.from_pretrained loads; returns its files.
+
+        Its sampler is the ancestral one; ask it for num_inference_steps=`timesteps`. Points have no pipeline: [].
+        """
+        if not isinstance(model, UNet):
+            return []
+        from diffusers import DDPMPipeline
+
+        pipeline = folder / "pipeline"
+        DDPMPipeline(model.unet, self._scheduler("ddpm", clip=True)).save_pretrained(pipeline, safe_serialization=True)
+        return sorted(path for path in pipeline.rglob("*") if path.is_file())
+
+    def _apart(self, output: Tensor, target: Tensor) -> Tensor:
+        if self.criterion == "mse":
+            return mean_square(output, target)
+        return F.smooth_l1_loss(output, target, reduction="sum") / target[0].numel()
+
+    def _states(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
+        x = noise
+        scheduler = self._scheduler(self.sampler, clip=x.dim() == 4)
+        scheduler.set_timesteps(self.sampling_steps or self.timesteps)
+        options = {"eta": self.eta} if self.sampler == "ddim" else {}
+        wanted = steps_of_frames(frames, len(scheduler.timesteps))
+        states = {0: x}
+        for step, t in enumerate(scheduler.timesteps.tolist(), 1):
+            output, _ = model(x, torch.full((len(x),), t, device=x.device))
+            x = scheduler.step(output.float(), t, x, generator=draws.generator, return_dict=False, **options)[0]
+            if step in wanted:
+                states[step] = x
+        return [states[step] for step in wanted]
+
+    def _scheduler(self, sampler: Literal["ddpm", "ddim"], clip: bool) -> Any:
+        """diffusers' scheduler; images are clipped to [-1, 1] at every step."""
+        return scheduler(self.timesteps, self.schedule, self.zero_terminal_snr, sampler, self.target, clip)
+
+
+def scheduler(
+    timesteps: int,
+    schedule: Literal["linear", "cosine"],
+    zero_terminal_snr: bool,
+    sampler: Literal["ddpm", "ddim"] = "ddpm",
+    target: Literal["epsilon", "v"] = "epsilon",
+    clip: bool = True,
+) -> Any:
+    """diffusers' scheduler; its steps are equally spaced, from the last timestep down (Lin et al. 2024)."""
+    from diffusers import DDIMScheduler, DDPMScheduler
+
+    return (DDPMScheduler if sampler == "ddpm" else DDIMScheduler)(
+        num_train_timesteps=timesteps,
+        beta_start=1e-4 * 1000 / timesteps,
+        beta_end=0.02 * 1000 / timesteps,
+        beta_schedule="linear" if schedule == "linear" else "squaredcos_cap_v2",
+        rescale_betas_zero_snr=zero_terminal_snr,
+        prediction_type="epsilon" if target == "epsilon" else "v_prediction",
+        clip_sample=clip,
+        timestep_spacing="trailing",
+    )
+
+
+@cache
+def alphas_cumprod(
+    timesteps: int, schedule: Literal["linear", "cosine"], zero_terminal_snr: bool, device: torch.device
+) -> Tensor:
+    """The share of a row's variance that is left at every time: (timesteps,) float32."""
+    found: Tensor = scheduler(timesteps, schedule, zero_terminal_snr).alphas_cumprod
+    return found.to(device)

@@ -1,0 +1,116 @@
+"""What the families that generate from noise share: rows as float32 and back, losses, terms, samples."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.families.network import Denoiser, Network
+from collapse_sim.randomness import Draws
+
+
+class Denoised(NamedTuple):
+    """A prediction, float32."""
+
+    output: Tensor  # as x: (n, C, H, W) or (n, d)
+    encoder: Tensor  # output of the network's last down block (n, c, h, w), or of its middle hidden layer (n, c)
+
+
+def rows_to_x(rows: Rows, scale: float) -> Tensor:
+    """uint8 images -> [-1, 1]; points -> points / scale. Both float32."""
+    return rows["image"].float() / 127.5 - 1 if "image" in rows else rows["x"].float() / scale
+
+
+def x_to_rows(x: Tensor, scale: float) -> dict[str, Tensor]:
+    """The way back: images (n, C, H, W) are clipped and rounded, points (n, d) become float64."""
+    if x.dim() == 4:
+        return {"image": ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)}
+    return {"x": x.double() * scale}
+
+
+def per_row(x: Tensor, like: Tensor) -> Tensor:
+    """(n,) -> (n, 1, ...) with as many dimensions as `like`, to multiply rows with."""
+    return x.view(-1, *[1] * (like.dim() - 1))
+
+
+def steps_of_frames(frames: int, steps: int) -> list[int]:
+    """After how many of `steps` steps each of `frames` equally spaced pictures is taken; the last after all."""
+    return [round(steps * i / (frames - 1)) for i in range(frames)] if frames > 1 else [steps]
+
+
+class Denoising(Component):
+    """Base of the families that turn noise into rows with a network that sees a noisy row and its time."""
+
+    network: Network = Network()  # mapping: widths, layers, attention, dropout, or a preset
+    flip: bool = False  # images: mirror every second one left to right, at random, in training
+    scale: Annotated[float, Field(gt=0.0)] = 1.0  # points: divide by it, so that the network sees about unit variance
+
+    kinds: ClassVar[tuple[str, ...]] = ("images", "points")
+    columns: ClassVar[tuple[str, ...]] = ("image", "x")
+    terms: ClassVar[tuple[str, ...]] = ("output", "encoder")
+
+    def check(self, info: Info) -> None:
+        """Raises ValueError for settings of the other kind of data and for a network that doesn't fit the rows."""
+        if info.kind == "images" and self.scale != 1:
+            raise ValueError("scale: is for points, images are always scaled to [-1, 1]; remove it")
+        if info.kind != "images" and self.flip:
+            raise ValueError(f"flip: is for images, the data is of {info.kind}; remove it")
+        self.network.check(info)
+
+    def build(self, info: Info) -> nn.Module:
+        return self.network.build(info)
+
+    def predict(self, model: nn.Module, inputs: Inputs) -> Denoised:
+        output, encoder = model(inputs["x"], inputs["t"])
+        return Denoised(output.float(), encoder.float())
+
+    def loss(self, prediction: Denoised, inputs: Inputs) -> Tensor:
+        return self._apart(prediction.output, inputs["target"])
+
+    def distillation(self, student: Denoised, teacher: Denoised, inputs: Inputs) -> dict[str, Tensor]:
+        """KD paper: `output` is the loss against the teacher's output (equation 2), `encoder` the squared error between
+        the encoders' outputs. Both are means over a row's values."""
+        return {
+            "output": self._apart(student.output, teacher.output),
+            "encoder": mean_square(student.encoder, teacher.encoder),
+        }
+
+    def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
+        assert isinstance(model, Denoiser)
+        (x,) = self._states(model, draws.normal(conditions.rows, *model.shape), draws, 1)
+        return x_to_rows(x, self.scale)
+
+    def trajectory(self, model: nn.Module, rows: int, frames: int, draws: Draws) -> Tensor:
+        """How samples come out of noise: (frames, rows, ...), uint8 images or float64 points, equally spaced in time.
+
+        The last frame is what `sample` gives for the same draws.
+        """
+        assert isinstance(model, Denoiser)
+        states = self._states(model, draws.normal(rows, *model.shape), draws, frames)
+        return torch.stack([next(iter(x_to_rows(x, self.scale).values())) for x in states])
+
+    @abstractmethod
+    def _states(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
+        """`frames` states on the way from noise to rows, equally spaced in time; the last one is the sample."""
+
+    def _apart(self, output: Tensor, target: Tensor) -> Tensor:
+        return mean_square(output, target)
+
+    def _flipped(self, x: Tensor, draws: Draws) -> Tensor:
+        """Rows with `flip` carried out."""
+        if not self.flip:
+            return x
+        return torch.where(per_row(draws.uniform(len(x)) < 0.5, x), x.flip(-1), x)
+
+
+def mean_square(output: Tensor, target: Tensor) -> Tensor:
+    """Squared error, mean over a row's values, summed over rows."""
+    return F.mse_loss(output, target, reduction="sum") / target[0].numel()

@@ -1,0 +1,87 @@
+"""Conditional flow matching with straight paths: the network is the velocity of an ordinary differential equation."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from collapse_sim.families.base import Inputs, Rows
+from collapse_sim.families.denoiser import Denoising, per_row, rows_to_x, steps_of_frames
+from collapse_sim.randomness import Draws
+
+TIME = 1000.0  # times of 0 to 1 are shown to the network as 0 to this
+DEFAULT_STEPS, DEFAULT_TOLERANCE = 100, 1e-4
+
+
+class FlowMatching(Denoising):
+    """Flow matching (Lipman et al. 2023; Tong et al. 2024). Losses are means over a row's values, summed over rows."""
+
+    coupling: Literal["independent", "optimal_transport"] = "independent"  # of noise and rows within a batch
+    sigma_min: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # spread that is left around a row at time 1
+    solver: Literal["euler", "midpoint", "dopri5"] = "euler"  # fixed steps, or adaptive (torchdiffeq's)
+    sampling_steps: Annotated[int, Field(gt=0)] | None = None  # euler, midpoint; 100 by default
+    tolerance: Annotated[float, Field(gt=0.0)] | None = None  # dopri5, relative and absolute; 1e-4 by default
+
+    sampling: ClassVar[tuple[str, ...]] = ("solver", "sampling_steps", "tolerance")
+
+    @model_validator(mode="after")
+    def _solver_takes_them(self) -> FlowMatching:
+        if self.solver == "dopri5" and self.sampling_steps is not None:
+            raise ValueError("sampling_steps: solver: dopri5 chooses its own; remove it, or use euler or midpoint")
+        if self.solver != "dopri5" and self.tolerance is not None:
+            raise ValueError(f"tolerance: is for solver: dopri5, found {self.solver}; remove it, or set sampling_steps")
+        return self
+
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        """x_t = (1 - (1 - sigma_min) t) noise + t x, its velocity x - (1 - sigma_min) noise (Lipman et al., eq. 22)."""
+        x = rows_to_x(rows, self.scale)
+        t = draws.uniform(len(x))
+        noise = draws.normal(*x.shape)
+        x = self._flipped(x, draws)
+        if self.coupling == "optimal_transport":
+            noise = noise[transported(noise, x)]
+        noise_kept = 1 - self.sigma_min
+        share = per_row(t, x)
+        x_t = (1 - noise_kept * share) * noise + share * x
+        return Inputs({"x": x_t, "t": TIME * t, "target": x - noise_kept * noise}, count=len(x))
+
+    def _states(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
+        def velocity(t: float | Tensor, x: Tensor) -> Tensor:
+            times = torch.as_tensor(TIME * t, dtype=torch.float32, device=x.device)
+            output: Tensor = model(x, times.expand(len(x)))[0]
+            return output.float()
+
+        if self.solver == "dopri5":
+            from torchdiffeq import odeint
+
+            tolerance = self.tolerance or DEFAULT_TOLERANCE
+            times = torch.linspace(0, 1, max(frames, 2), device=noise.device)
+            solution: Tensor = odeint(velocity, noise, times, rtol=tolerance, atol=tolerance, method="dopri5")
+            return list(solution[-frames:])
+        steps = self.sampling_steps or DEFAULT_STEPS
+        wanted = steps_of_frames(frames, steps)
+        x, length = noise, 1 / steps
+        states = {0: x}
+        for step in range(steps):
+            slope = velocity(step / steps, x)
+            if self.solver == "midpoint":
+                slope = velocity((step + 0.5) / steps, x + 0.5 * length * slope)
+            x = x + length * slope
+            if step + 1 in wanted:
+                states[step + 1] = x
+        return [states[step] for step in wanted]
+
+
+def transported(noise: Tensor, x: Tensor) -> Tensor:
+    """The permutation (n,) that brings the noise to rows with the least sum of squared distances: noise[i] to x.
+
+    Exact optimal transport of a batch (Tong et al. 2024, section 4.2); between equally many points it is one to one.
+    """
+    import ot
+
+    cost = torch.cdist(x.flatten(1).double(), noise.flatten(1).double()).square().cpu().numpy()
+    plan = ot.emd([], [], cost)
+    return torch.from_numpy(plan.argmax(1)).to(x.device)

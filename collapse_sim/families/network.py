@@ -1,0 +1,130 @@
+"""The network of the families that generate from noise: its settings, its sizes by name, and its interface."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+
+from collapse_sim.data.base import Info
+
+Width = Annotated[int, Field(ge=4, multiple_of=4)]
+Level = Annotated[int, Field(ge=0)]
+Preset = Literal["digits", "cifar10", "celeba", "points"]
+
+# A change here gives other numbers under equal settings: raise the families' versions with it.
+PRESETS: dict[Preset, dict[str, Any]] = {
+    # For images of 8x8 to 16x16; 0.65 M parameters.
+    "digits": {"widths": (32, 64), "layers": 1, "attention": "middle"},
+    # Ho et al. (2020) at 32x32: 35.7 M parameters, attention at 16x16 and in the middle.
+    "cifar10": {"widths": (128, 256, 256, 256), "layers": 2, "attention": (1,)},
+    # The size of the KD paper's at 64x64: 39.7 M parameters.
+    "celeba": {"widths": (64, 128, 256, 512), "layers": 1, "attention": "middle"},
+    # For points: 0.12 M parameters.
+    "points": {"widths": (128, 128, 128)},
+}
+
+
+class Denoiser(nn.Module):
+    """A network on rows of one shape, which gives its output and its encoder's.
+
+    Call it as model(x, t), x (n, *shape) and t (n,): times from 0 to about 1000, whole or not.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def encoder(self) -> nn.Module:
+        """The layer whose output counts as the encoder's."""
+        raise NotImplementedError
+
+    def output(self, x: Tensor, t: Tensor) -> Tensor:
+        """The network itself: a tensor like x."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        caught: list[Tensor] = []
+
+        def catch(module: nn.Module, arguments: object, result: Any) -> None:
+            caught.append(result[0] if isinstance(result, tuple) else result)
+
+        # Hooked for this call only: a copy of the module (an averaged one, for instance) then has hooks of its own.
+        handle = self.encoder().register_forward_hook(catch)
+        try:
+            output = self.output(x, t)
+        finally:
+            handle.remove()
+        return output, caught[0]
+
+
+class Network(BaseModel):
+    """Settings of the network: a UNet for images, a small MLP for points. What is not said is the preset's."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    preset: Preset | None = None  # digits for images and points for points, if nothing is said
+    widths: Annotated[tuple[Width, ...], Field(min_length=1)] | None = None  # channels a level; MLP: hidden layers
+    layers: Annotated[int, Field(gt=0)] | None = None  # residual blocks a level; images only
+    attention: Literal["middle", "none"] | tuple[Level, ...] | None = None  # levels (0: finest) have the middle's too
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+
+    @model_validator(mode="after")
+    def _attention_has_a_level(self) -> Network:
+        widths = self.widths or PRESETS[self.preset or "digits"]["widths"]
+        if isinstance(self.attention, tuple):
+            absent = [level for level in self.attention if level >= len(widths)]
+            if absent or not self.attention:
+                allowed = ", ".join(map(str, range(len(widths))))
+                raise ValueError(
+                    f"attention: found {list(self.attention)}; allowed: middle, none, or levels of {allowed}"
+                )
+        return self
+
+    def check(self, info: Info) -> None:
+        """Raises ValueError when the network cannot take these rows; the message says what would do."""
+        settings = self._settings(info)
+        if info.kind == "points":
+            said = [name for name in ("layers", "attention") if name in settings]
+            if said:
+                raise ValueError(
+                    f"network: {' and '.join(said)}: for images only; points have an MLP with one hidden layer a width"
+                )
+            return
+        if self.preset == "points":
+            raise ValueError("network.preset: points is for points; for images: digits, cifar10, celeba")
+        _, height, width = info.shape("image")
+        halvings = len(settings["widths"]) - 1
+        if height % 2**halvings or width % 2**halvings:
+            shortest = math.gcd(height, width)
+            fitting = (shortest & -shortest).bit_length()  # levels: one more than the factors of two
+            near = [size for size in _neighbours(height, 2**halvings) if size]
+            raise ValueError(
+                f"network.widths: {halvings + 1} levels halve the image {halvings} times, so its sides must be "
+                f"multiples of {2**halvings}, found {height}x{width}; use at most {fitting} widths, or data.size: "
+                f"{' or '.join(map(str, near))}"
+            )
+
+    def build(self, info: Info) -> Denoiser:
+        """A fresh network for rows of the data."""
+        settings = self._settings(info)
+        if info.kind == "points":
+            from collapse_sim.families.mlp import MLP
+
+            return MLP(info.shape("x"), settings["widths"], self.dropout)
+        from collapse_sim.families.unet import UNet
+
+        return UNet(info.shape("image"), **settings, dropout=self.dropout)
+
+    def _settings(self, info: Info) -> dict[str, Any]:
+        """What is said here, over what the preset says."""
+        preset = PRESETS[self.preset or ("points" if info.kind == "points" else "digits")]
+        said = {name: getattr(self, name) for name in ("widths", "layers", "attention")}
+        return {**preset, **{name: value for name, value in said.items() if value is not None}}
+
+
+def _neighbours(size: int, step: int) -> tuple[int, ...]:
+    """The multiples of `step` on both sides of `size`."""
+    return size // step * step, (size // step + 1) * step

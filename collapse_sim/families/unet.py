@@ -1,0 +1,56 @@
+"""The UNet of diffusion and flow models on images: diffusers' UNet2DModel, with its encoder's output."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from torch import Tensor, nn
+
+from collapse_sim.families.network import Denoiser
+
+
+class UNet(Denoiser):
+    """Residual blocks at every level, attention where it is asked for; levels beyond the first halve the image."""
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        widths: tuple[int, ...],
+        layers: int,
+        attention: Literal["middle", "none"] | tuple[int, ...],
+        dropout: float,
+    ) -> None:
+        from diffusers import UNet2DModel
+
+        super().__init__(shape)
+        channels, height, width = shape
+        levels = range(len(widths))
+        attended = attention if isinstance(attention, tuple) else ()
+        self.unet = UNet2DModel(
+            sample_size=(height, width),
+            in_channels=channels,
+            out_channels=channels,
+            block_out_channels=widths,
+            layers_per_block=layers,
+            down_block_types=tuple("AttnDownBlock2D" if i in attended else "DownBlock2D" for i in levels),
+            up_block_types=tuple("AttnUpBlock2D" if i in attended else "UpBlock2D" for i in reversed(levels)),
+            add_attention=attention != "none",
+            attention_head_dim=None,  # one head, as in Ho et al. (2020)
+            norm_num_groups=norm_groups(widths),
+            dropout=dropout,
+        )
+
+    def encoder(self) -> nn.Module:
+        blocks: nn.ModuleList = self.unet.down_blocks
+        return blocks[-1]
+
+    def output(self, x: Tensor, t: Tensor) -> Tensor:
+        result: Tensor = self.unet(x, t, return_dict=False)[0]
+        return result
+
+
+def norm_groups(widths: tuple[int, ...]) -> int:
+    """Groups of the normalisation: the most that divide all widths, up to 32, with at least four channels each."""
+    common = math.gcd(*widths)
+    return max(groups for groups in range(1, 33) if common % groups == 0 and common // groups >= 4)

@@ -1,0 +1,43 @@
+"""What the tests of both denoising families use: small data, and a model that knows the truth."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from collapse_sim.data.base import Info
+from collapse_sim.families.network import Denoiser
+from collapse_sim.randomness import Draws
+
+IMAGES = Info("images", {"image": ((1, 8, 8), "uint8")}, 64, 64, 16)
+COLOUR = Info("images", {"image": ((3, 12, 8), "uint8")}, 64, 64, 16)
+POINTS = Info("points", {"x": ((2,), "float64")}, 64, 64, 16)
+SMALL = {"widths": (8, 16), "layers": 1}
+CASES = {"grey": (IMAGES, SMALL), "colour": (COLOUR, SMALL), "points": (POINTS, {"widths": (16, 16, 16)})}
+
+
+def rows_of(info: Info, count: int = 40) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    if info.kind == "points":
+        return {"x": torch.randn(count, 2, generator=generator, dtype=torch.float64) * 2 + 1}
+    return {"image": torch.randint(0, 256, (count, *info.shape("image")), generator=generator, dtype=torch.uint8)}
+
+
+def draws(role: str = "corrupt", seed: int = 0, step: int = 0) -> Draws:
+    return Draws((seed,), role, 0, step)
+
+
+class Oracle(Denoiser):
+    """The best possible answer for data from N(mean, std^2), in every coordinate; `answer` gives it from x and t."""
+
+    def __init__(self, shape: tuple[int, ...], answer) -> None:
+        super().__init__(shape)
+        self.answer = answer
+        self.layer = nn.Identity()
+
+    def encoder(self) -> nn.Module:
+        return self.layer
+
+    def output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        self.layer(x)
+        return self.answer(x, t)

@@ -11,7 +11,7 @@ from collapse_sim.engine.score import read_scores
 from collapse_sim.engine.work import Work
 from collapse_sim.events import GenerationFinished, Scored
 from collapse_sim.experiment import Experiment, Line
-from collapse_sim.pictures import draw_pictures
+from collapse_sim.pictures import draw_denoising, draw_pictures
 from collapse_sim.specs import Spec
 from collapse_sim.store.jobs import Want
 from collapse_sim.store.runfolder import RunFolder
@@ -43,6 +43,7 @@ def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Count
             run.record_scores(k, line.arm.name, seeds, values, line.fits[k].digest, line.samples[k].digest)
             work.emit(Scored(k, line.arm.name, seeds, {name: tuple(v) for name, v in values.items()}))
         pictures = draw_pictures(experiment, k, work.store, run.pictures)
+        pictures += draw_denoising(experiment, k, work, run.pictures)
         made = {kind: count["made"] for kind, count in counts.items()}
         reused = {kind: count["reused"] for kind, count in counts.items()}
         wall_s = time.perf_counter() - started

@@ -6,14 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from collapse_sim.engine import load
+from collapse_sim.engine.work import Work
 from collapse_sim.experiment import Experiment
+from collapse_sim.randomness import Draws
 from collapse_sim.specs import SampleSpec
 from collapse_sim.store.store import Store
 
 SHOWN = 64  # rows a grid
 CELL = 16  # rows in a cell of the arms x generations picture
+FRAMES = 9  # moments in the picture of one sample's denoising
 
 
 def draw_pictures(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
@@ -40,6 +44,32 @@ def _images(experiment: Experiment, k: int, store: Store, folder: Path) -> list[
     cells = {arm: {j: images[:CELL] for j, images in generations.items()} for arm, generations in first.items()}
     arms_by_generations(cells, real["image"][: CELL * (k + 1)], overview)
     return [*paths, overview]
+
+
+def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+    """How one sample of every arm's generation k comes out of noise, the same noise for all arms and generations.
+
+    [] for families without `trajectory` and for data that is not images. Costs as much as one sampled row an arm.
+    """
+    from collapse_sim.analysis.pictures import arms_by_frames
+
+    trajectory = getattr(experiment.recipe.model, "trajectory", None)
+    path = folder / f"denoising-generation-{k:03d}.png"
+    if trajectory is None or experiment.info.kind != "images":
+        return []
+    if path.exists():
+        return [path]
+    seed = experiment.recipe.seeds[0]
+    found: dict[str, np.ndarray] = {}
+    for spec in (line.fits[k] for line in experiment.lines):
+        if spec.digest not in found:
+            machine = work.machine.at(spec.train.precision, spec.train.tf32) if spec.train else work.machine
+            model = load.model(work.store, spec, (seed,), machine)
+            draws = Draws((seed,), "denoising", 0, device=machine.device)
+            with torch.no_grad(), machine.autocast():
+                found[spec.digest] = trajectory(model, 1, FRAMES, draws)[:, 0].cpu().numpy()
+    arms_by_frames({line.arm.name: found[line.fits[k].digest] for line in experiment.lines}, path)
+    return [path]
 
 
 def _first_rows(store: Store, spec: SampleSpec, seed: int) -> np.ndarray:

@@ -52,7 +52,18 @@ def arms_by_generations(images: Mapping[str, Mapping[int, Images]], real: Images
     rows: list[_Row] = [("real data", cells)]
     for arm, by_generation in images.items():
         rows.append((arm, [_tiled(by_generation[k], across) if k in by_generation else None for k in generations]))
-    _save(_sheet(rows, [f"generation {k}" for k in generations]), path)
+    _save(_sheet(rows, [f"generation {k}" for k in generations], above=1), path)
+
+
+def arms_by_frames(images: Mapping[str, Images], path: Path) -> None:
+    """Write one picture: a row an arm, a column a moment between pure noise and the finished sample.
+
+    `images[arm]` is uint8 (frames, C, H, W), equally spaced in time. Raises StoreError when the file cannot be written.
+    """
+    last = max(map(len, images.values())) - 1
+    headings = ["noise", *(f"{round(100 * i / last)} %" for i in range(1, last)), "sample"]
+    rows: list[_Row] = [(arm, [_tiled(frame[None], 1) for frame in frames]) for arm, frames in images.items()]
+    _save(_sheet(rows, headings, above=0), path)
 
 
 def _tiled(images: Images, columns: int) -> NDArray[np.uint8]:
@@ -72,8 +83,8 @@ def _tiled(images: Images, columns: int) -> NDArray[np.uint8]:
     return canvas
 
 
-def _sheet(rows: list[_Row], headings: list[str]) -> Image.Image:
-    """Rows of cells with their labels to the left; the headings stand below the first row, which they don't concern."""
+def _sheet(rows: list[_Row], headings: list[str], above: int) -> Image.Image:
+    """Rows of cells with their labels to the left; the headings stand below the first `above` rows."""
     font = ImageFont.load_default(_TYPE)
     height, width, _ = next(picture.shape for _, cells in rows for picture in cells if picture is not None)
     left = 2 * _MARGIN + max(math.ceil(font.getlength(label)) for label, _ in rows)
@@ -82,9 +93,10 @@ def _sheet(rows: list[_Row], headings: list[str]) -> Image.Image:
     sheet = Image.new("RGB", (left + right * len(headings), _MARGIN + band + down * len(rows)), "white")
     draw = ImageDraw.Draw(sheet)
     for j, heading in enumerate(headings):
-        draw.text((left + j * right + width / 2, _MARGIN + down + band / 2), heading, "black", font, anchor="mm")
+        middle = (left + j * right + width / 2, _MARGIN + above * down + band / 2)
+        draw.text(middle, heading, "black", font, anchor="mm")
     for i, (label, cells) in enumerate(rows):
-        top = _MARGIN + i * down + (band if i else 0)
+        top = _MARGIN + i * down + (band if i >= above else 0)
         draw.text((left - _MARGIN, top + height / 2), label, "black", font, anchor="rm")
         for j, picture in enumerate(cells):
             if picture is not None:

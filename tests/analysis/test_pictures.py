@@ -1,13 +1,14 @@
 """Pictures, pixel by pixel."""
 
 import errno
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from collapse_sim.analysis.pictures import arms_by_generations, sample_grid
+from collapse_sim.analysis.pictures import arms_by_frames, arms_by_generations, sample_grid
 from collapse_sim.errors import StoreError
 
 RNG = np.random.default_rng(0)
@@ -74,16 +75,20 @@ def test_sheet_of_arms_by_generations(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
+def corners_of(levels: Iterable[int], sheet: np.ndarray) -> dict[int, np.ndarray]:
+    """Row and column of the 40x40 image of every grey level."""
+    blocks = np.lib.stride_tricks.sliding_window_view(sheet[..., 0], (40, 40))
+    least, greatest = blocks.min((2, 3)), blocks.max((2, 3))
+    return {level: np.argwhere((least == level) & (greatest == level))[0] for level in levels}
+
+
 def test_rows_and_columns_stand_where_they_should(tmp_path: Path) -> None:
     levels = {
         arm: {k: np.full((1, 1, 40, 40), level + k, np.uint8) for k in range(2)}
         for arm, level in (("a", 10), ("b", 20))
     }
     arms_by_generations(levels, np.full((2, 1, 40, 40), 99, np.uint8), tmp_path / "sheet.png")
-    found = read(tmp_path / "sheet.png")[..., 0]
-    blocks = np.lib.stride_tricks.sliding_window_view(found, (40, 40))
-    least, greatest = blocks.min((2, 3)), blocks.max((2, 3))
-    corners = {level: np.argwhere((least == level) & (greatest == level))[0] for level in (99, 10, 11, 20, 21)}
+    corners = corners_of((99, 10, 11, 20, 21), read(tmp_path / "sheet.png"))
     assert corners[99][0] < corners[10][0] < corners[20][0]
     assert corners[10][0] == corners[11][0]
     assert corners[10][1] == corners[20][1] < corners[11][1] == corners[21][1]
@@ -94,6 +99,21 @@ def test_few_real_images_fill_a_part(tmp_path: Path) -> None:
     samples = RNG.integers(0, 250, (9, 1, 8, 8), dtype=np.uint8)
     arms_by_generations({"a": {0: samples, 1: samples}}, real, tmp_path / "sheet.png")
     assert [count(read(tmp_path / "sheet.png"), image, 5) for image in real] == [1, 1, 1]
+
+
+def test_frames_stand_in_the_order_of_time(tmp_path: Path) -> None:
+    frames = {
+        arm: np.stack([np.full((1, 40, 40), level + i, np.uint8) for i in range(4)])
+        for arm, level in (("a", 10), ("b", 20))
+    }
+    arms_by_frames(frames, tmp_path / "sheet.png")
+    found = read(tmp_path / "sheet.png")
+    corners = corners_of((*range(10, 14), *range(20, 24)), found)
+    assert len({corners[level][0] for level in range(10, 14)}) == 1
+    assert corners[10][0] < corners[20][0]
+    columns = [corners[level][1] for level in range(10, 14)]
+    assert columns == sorted(columns) == [corners[level][1] for level in range(20, 24)]
+    assert (found[: corners[10][0]] == 0).any()  # the headings stand above
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:

@@ -287,6 +287,8 @@ def test_it_learns(sandbox) -> None:
         metrics: [test_loss]
         """
     )
+    pictures = sorted(path.name for path in (sandbox.root / "run" / "pictures").glob("denoising*"))
+    assert pictures == ["denoising-generation-000.png", "denoising-generation-001.png"]
     scores = {(line["arm"], line["generation"]): line for line in sandbox.journal(event="scores")}
     assert len(scores) == 4
     histories = [json.loads(path.read_text()) for path in sandbox.root.glob(".store/objects/*/*/*/history.json")]

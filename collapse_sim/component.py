@@ -17,6 +17,7 @@ class Component(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", validate_default=True)
 
     version: ClassVar[int] = 1
+    sampling: ClassVar[tuple[str, ...]] = ()  # fields that matter to what a fitted model generates, not to its fit
 
     def describe(self) -> dict[str, Any]:
         """JSON of what determines this component's numbers: part of the content key of every artefact it makes."""

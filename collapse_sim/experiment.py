@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.errors import RecipeError
+from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import FeatureMap
 from collapse_sim.recipe.schema import Arm, Recipe
 from collapse_sim.specs import (
@@ -131,7 +132,7 @@ def _line(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts, 
         teacher = fits[arm.teacher.generation_for(k)] if taught and arm.teacher else None
         weights = arm.teacher.weights if taught and arm.teacher else None
         init = fits[k - 1] if k > 0 and arm.init == "previous" else None
-        fits.append(fit_spec(k, recipe.model, recipe.train, plan, data, samples, teacher, weights, init))
+        fits.append(fit_spec(k, recipe.model, recipe.train_of(k), plan, data, samples, teacher, weights, init))
         samples[k] = sample_spec(fits[k], counts.samples, recipe.sampling.shard)
         scores.append({name: score_spec(metric, samples[k], fits[0]) for name, metric in recipe.metrics.items()})
         features.append(tuple(_features(scores[k])))
@@ -181,15 +182,42 @@ def steps_of(experiment: Experiment, line: Line, k: int) -> int | None:
     """Optimiser updates of a fit; None for closed forms."""
     from collapse_sim.engine.fit import Length
 
-    train = experiment.recipe.train
+    train = experiment.recipe.train_of(k)
     return Length.of(train, line.plans[k].rows).steps if train else None
 
 
 def operations_per_step(experiment: Experiment) -> float:
-    """A rough count of floating-point operations of an optimiser update, 6 a parameter and row; 0 for closed forms."""
-    train = experiment.recipe.train
-    parameters = sum(tensor.numel() for tensor in _unbuilt(experiment).parameters())
-    return 6.0 * parameters * train.batch_size if train else 0.0
+    """Floating-point operations of an optimiser update: three times a forward pass's products; 0 for closed forms."""
+    recipe, info = experiment.recipe, experiment.info
+    return 3.0 * recipe.train.batch_size * forward_operations(recipe.model, info) if recipe.train else 0.0
+
+
+def forward_operations(family: ModelFamily, info: Info) -> float:
+    """Floating-point operations of the linear layers and convolutions in a family's prediction, a row."""
+    import torch
+
+    from collapse_sim.randomness import Draws
+
+    rows = {
+        name: torch.zeros(2, *shape, dtype=getattr(torch, dtype))
+        for name, (shape, dtype) in info.columns.items()
+        if name in family.columns
+    }
+    inputs = family.corrupt(rows, Draws((0,), "count", 0))
+    total = 0.0
+
+    def count(layer: nn.Module, arguments: object, output: object) -> None:
+        nonlocal total
+        weight = getattr(layer, "weight", None)
+        if isinstance(output, torch.Tensor) and isinstance(weight, torch.Tensor) and weight.dim() > 1:
+            total += 2.0 * output.numel() * weight[0].numel()
+
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model = family.build(info)
+        for layer in model.modules():
+            layer.register_forward_hook(count)
+        family.predict(model, inputs)
+    return total / len(next(iter(inputs.tensors.values())))
 
 
 def _unbuilt(experiment: Experiment) -> nn.Module:

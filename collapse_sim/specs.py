@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from collapse_sim.data.base import Data, Info, conditions_of
 from collapse_sim.events import Kind
@@ -18,6 +18,9 @@ from collapse_sim.metrics.base import FeatureMap, Metric, Which
 from collapse_sim.recipe.schema import Train
 from collapse_sim.store.files import digest_of
 from collapse_sim.strategies import REAL, Plan
+
+if TYPE_CHECKING:
+    from collapse_sim.metrics.weights import WeightsFile
 
 FORMAT = 1  # raised when the layout of stored artefacts changes
 
@@ -79,6 +82,7 @@ class FeatureSpec(Spec):
 
     feature_map: FeatureMap
     network: FitSpec | None
+    weights: WeightsFile | None
     rows: SampleSpec | DataSpec
     which: Which
 
@@ -93,6 +97,7 @@ class ScoreSpec(Spec):
     origin: FitSpec
     data: DataSpec
     network: FitSpec | None
+    weights: WeightsFile | None
 
 
 def data_spec(data: Data, info: Info) -> DataSpec:
@@ -120,7 +125,7 @@ def fit_spec(
     if not any(weights.values()):
         teacher, weights = None, {}
     description = {
-        "family": family.describe(),
+        "family": {name: value for name, value in family.describe().items() if name not in _sampling_fields(family)},
         "train": train.describe() if train else None,
         "generation": generation,
         "data": data.digest,
@@ -138,10 +143,19 @@ def fit_spec(
     )  # fmt: skip
 
 
+def _sampling_fields(family: ModelFamily) -> tuple[str, ...]:
+    """Settings of a family that only its samples depend on: another sampler costs no fit."""
+    fields: tuple[str, ...] = getattr(family, "sampling", ())
+    return fields
+
+
 def sample_spec(model: FitSpec, rows: int, shard: int) -> SampleSpec:
     """`rows` rows from a model. A closed-form model draws them in one piece."""
     shard = rows if model.stacked else min(shard, rows)
+    described, fields = model.family.describe(), _sampling_fields(model.family)
     description = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}
+    if fields:
+        description["sampler"] = {name: described[name] for name in fields}
     parents = (model, model.data) if conditions_of(model.data.data) else (model,)
     return SampleSpec(
         "samples",
@@ -169,23 +183,39 @@ def network_spec(feature_map: FeatureMap, data: DataSpec) -> FitSpec | None:
 
 
 def feature_spec(
-    feature_map: FeatureMap, network: FitSpec | None, rows: SampleSpec | DataSpec, which: Which
+    feature_map: FeatureMap,
+    network: FitSpec | None,
+    weights: WeightsFile | None,
+    rows: SampleSpec | DataSpec,
+    which: Which,
 ) -> FeatureSpec:
-    """Features of a generation's samples, of the real rows, or of the held-out rows."""
+    """Features of a generation's samples, of the real rows that generation 0 is fitted to, or of the held-out rows.
+
+    Where generation 0 is fitted to a part of the real rows, that part is another one for every seed.
+    """
+    part = which == "real" and isinstance(rows, DataSpec) and rows.info.rows < rows.info.pool
     description = {
         "map": feature_map.describe(),
         "network": network.digest if network else None,
         "rows": rows.digest,
         "which": which,
+        **_weights_key(weights),
+        **({"part": rows.info.rows} if part and isinstance(rows, DataSpec) else {}),
     }
     parents = (rows, network) if network else (rows,)
     return FeatureSpec(
-        "features", rows.generation, description, parents, rows.seeded, False,
-        feature_map=feature_map, network=network, rows=rows, which=which,
+        "features", rows.generation, description, parents, rows.seeded or part, False,
+        feature_map=feature_map, network=network, weights=weights, rows=rows, which=which,
     )  # fmt: skip
 
 
-def score_spec(metric: Metric, samples: SampleSpec, origin: FitSpec) -> ScoreSpec:
+def _weights_key(weights: WeightsFile | None) -> dict[str, list[str]]:
+    return {"weights": [weights.label, weights.sha256]} if weights else {}
+
+
+def score_spec(
+    metric: Metric, samples: SampleSpec, origin: FitSpec, weights: WeightsFile | None = None
+) -> ScoreSpec:
     """A metric of one generation. Only what the metric declares that it needs is in the key."""
     model, data = samples.model, samples.model.data
     feature_map: FeatureMap | None = getattr(metric, "feature_map", None)
@@ -203,9 +233,11 @@ def score_spec(metric: Metric, samples: SampleSpec, origin: FitSpec) -> ScoreSpe
         "metric": metric.describe(),
         "rows": data.info.rows,
         "generation": model.generation,
+        **_weights_key(weights),
+        **({"part": data.info.pool} if "real" in metric.needs and data.info.rows < data.info.pool else {}),
         **{role: spec.digest for role, spec in looked_at.items()},
     }
     return ScoreSpec(
         "scores", model.generation, description, tuple(looked_at.values()), model.seeded, model.stacked,
-        metric=metric, model=model, samples=samples, origin=origin, data=data, network=network,
+        metric=metric, model=model, samples=samples, origin=origin, data=data, network=network, weights=weights,
     )  # fmt: skip

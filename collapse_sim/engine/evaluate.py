@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 BATCH_ROWS = 1000  # it decides which rows share a batch's draws, so it is the same wherever test losses are compared
 
 
+PIECE_VALUES = 2**20  # values that the network sees at a time: 85 rows of 3x64x64 pixels, all 1,000 of 1x32x32
+
+
 def role_of_batch(batch: int) -> str:
     """The role of a batch's draws. With equal seeds, the loss seen during a fit is then the metric's own."""
     return f"test_loss/{batch}"
@@ -36,8 +39,9 @@ def mean_loss(
     """The family's loss divided by its count (rows, or tokens) over all rows, in their order: float64 on the CPU.
 
     A scalar; with `stacked` rows (S, n, ...) one loss an ensemble member, (S,). `draws_for(i)` is batch i's randomness,
-    which may live on another device than the model: noise is added where it is drawn. The model is in eval mode
-    meanwhile. Raises ValueError when there are no rows.
+    which may live on another device than the model: noise is added where it is drawn. The network sees as many rows of
+    a batch at a time as `PIECE_VALUES` allows. The model is in eval mode meanwhile. Raises ValueError when
+    there are no rows.
     """
     axis = 1 if stacked else 0
     columns = {name: rows[name] for name in family.columns if name in rows}
@@ -56,10 +60,16 @@ def mean_loss(
             inputs = family.corrupt(batch, draws)
             moved = {name: tensor.to(machine.device) for name, tensor in inputs.tensors.items()}
             inputs = dataclasses.replace(inputs, tensors=moved)
-            with machine.autocast():
-                prediction = family.predict(model, inputs)
-            total = total + family.loss(prediction, inputs).double()
+            for piece in [inputs] if stacked else inputs.split(_pieces(batch)):
+                with machine.autocast():
+                    prediction = family.predict(model, piece)
+                total = total + family.loss(prediction, piece).double()
             count = count + inputs.count
     finally:
         model.train(was_training)
     return total.cpu() / torch.as_tensor(count).cpu()
+
+
+def _pieces(batch: Mapping[str, Tensor]) -> int:
+    """Into how many pieces a batch is split, so that activations of large rows fit in memory."""
+    return -(-max(column.numel() for column in batch.values()) // PIECE_VALUES)

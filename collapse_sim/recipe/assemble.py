@@ -26,6 +26,7 @@ def assemble(tree: Block, parts: Parts) -> Recipe:
         data=parts.data,
         model=parts.model,
         train=parts.train,
+        retrain=parts.retrain,
         sampling=parts.sampling,
         generations=said["generations"],
         samples=said.get("samples"),
@@ -52,6 +53,8 @@ def _document(tree: Block, parts: Parts, recipe: Recipe) -> dict[str, Any]:
     document["model"] = written(tree["model"], parts.model)
     if recipe.train is not None:
         document["train"] = recipe.train.model_dump(mode="json")
+    if recipe.retrain is not None:
+        document["retrain"] = recipe.retrain.model_dump(mode="json")
     document["sampling"] = recipe.sampling.model_dump(mode="json")
     document |= {"samples": recipe.samples, "generations": recipe.generations, "seeds": list(recipe.seeds)}
     document["arms"] = {}

@@ -45,6 +45,10 @@ def check_components(resolver: Resolver, parts: Parts) -> None:
         )
     if not closed and resolver.root.get("train") is None:
         resolver.problem(("train",), f"missing; {model!r} is trained: say for how long, as in `train: {{epochs: 10}}`")
+    if closed and resolver.root.get("retrain") is not None:
+        resolver.problem(
+            ("retrain",), f"{model!r} is solved in closed form, so there is nothing to train; remove `retrain`"
+        )
     for arm in parts.arms.values():
         _check_arm(resolver, arm, parts.model, model, closed)
 

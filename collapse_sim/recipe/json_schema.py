@@ -35,7 +35,7 @@ def recipe_schema() -> dict[str, Any]:
     keys = recipe["properties"]
     for key, target in (("data", "data"), ("model", "families"), ("sampling", "Sampling")):
         keys[key] |= _to(target)
-    for key, target in (("train", "Train"), ("reference", "Reference")):
+    for key, target in (("train", "Train"), ("retrain", "Train"), ("reference", "Reference")):
         keys[key] |= _or_null(_to(target))
     keys["arms"]["additionalProperties"] = _or_null(_to("Arm"))
     keys["metrics"]["items"] = _to("metrics")

@@ -25,6 +25,8 @@ class Layout(BaseModel):
     """The model family."""
     train: Any = None
     """How a model is fitted; families with a closed form take none."""
+    retrain: Any = None
+    """What is different about `train` in generations 1 and later: the same keys, laid over it."""
     sampling: Any = None
     """How samples are drawn."""
     samples: Whole | None = None

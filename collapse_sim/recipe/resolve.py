@@ -12,6 +12,7 @@ from collapse_sim.metrics.base import Metric
 from collapse_sim.recipe.components import Resolver, value_name
 from collapse_sim.recipe.layout import ArmLayout, Layout
 from collapse_sim.recipe.located import Block, Items, Steps, whole
+from collapse_sim.recipe.merge import merge
 from collapse_sim.recipe.problems import found, validate
 from collapse_sim.recipe.schema import Arm, Claim, Reference, Sampling, Teacher, Train
 
@@ -24,6 +25,7 @@ class Parts:
     data: Data | None = None
     model: ModelFamily | None = None
     train: Train | None = None
+    retrain: Train | None = None
     sampling: Sampling = field(default_factory=Sampling)
     arms: dict[str, Arm] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
@@ -48,6 +50,8 @@ def resolve(resolver: Resolver) -> Parts:
         parts.model = resolver.component("families", tree["model"], ("model",))
     if "train" in good:
         parts.train = resolver.model(Train, good["train"], ("train",))
+    if "retrain" in good:
+        parts.retrain = _retrain(resolver, good.get("train"), good["retrain"])
     if "sampling" in good:
         parts.sampling = resolver.model(Sampling, good["sampling"], ("sampling",)) or parts.sampling
     for name, value in good.get("arms", {}).items():
@@ -63,6 +67,18 @@ def resolve(resolver: Resolver) -> Parts:
     if "reference" in good:
         parts.reference = resolver.model(Reference, good["reference"], ("reference",))
     return parts
+
+
+def _retrain(resolver: Resolver, train: Any, value: Any) -> Train | None:
+    """`retrain:` laid over `train:`. A length in one unit takes the place of a length in the other."""
+    if isinstance(value, Block) and isinstance(train, Block):
+        base = train.copy()
+        for unit, other in (("steps", "epochs"), ("epochs", "steps")):
+            if value.get(unit) is not None and other in base and other not in value:
+                base.remove(other)
+        value = merge(base, value)
+    settings: Train | None = resolver.model(Train, value, ("retrain",))
+    return settings
 
 
 def _whole(value: Any) -> Any:

@@ -12,6 +12,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "gaussian": "collapse_sim.families.gaussian:Gaussian",
         "linear": "collapse_sim.families.linear:LinearRegression",
         "vae": "collapse_sim.families.vae:VAE",
+        "conv_vae": "collapse_sim.families.conv_vae:ConvVAE",
         "classifier": "collapse_sim.families.classifier:Classifier",
         "ddpm": "collapse_sim.families.ddpm:DDPM",
         "flow_matching": "collapse_sim.families.flow_matching:FlowMatching",

@@ -1,4 +1,4 @@
-"""The variational autoencoder of the KD paper: two linear layers with a ReLU between, on each side."""
+"""Variational autoencoders; the KD paper's has two linear layers with a ReLU between, on each side."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from collapse_sim.randomness import Draws
 
 
 class VAEModel(nn.Module):
-    """Images of D = C H W pixels <-> latents; about 2 D x hidden parameters."""
+    """Images of D = C H W pixels, flattened, <-> latents."""
 
-    def __init__(self, shape: tuple[int, ...], hidden: int, latent: int) -> None:
+    def __init__(self, shape: tuple[int, ...], encoder: nn.Module, decoder: nn.Module) -> None:
+        """`encoder`: (n, D) -> (n, 2 latent), means then log variances; `decoder`: (n, latent) -> (n, D) logits."""
         super().__init__()
-        pixels = math.prod(shape)
         self.shape = shape
-        self.encoder = nn.Sequential(nn.Linear(pixels, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent))
-        self.decoder = nn.Sequential(nn.Linear(latent, hidden), nn.ReLU(), nn.Linear(hidden, pixels))
+        self.encoder = encoder
+        self.decoder = decoder
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(n, D) intensities in [0, 1] -> mean and log variance, (n, latent) each."""
@@ -41,23 +41,16 @@ class VAEPrediction(NamedTuple):
     log_variance: Tensor  # (n, latent)
 
 
-class VAE(Component):
-    """Fully connected VAE on images of any size. Losses are per pixel (divided by C H W), summed over rows."""
+class VAEFamily(Component):
+    """What all VAEs share: all but the two networks. Losses are per pixel (divided by C H W), summed over rows."""
 
-    hidden: Annotated[int, Field(gt=0)] = 420  # width of both hidden layers
-    latent: Annotated[int, Field(gt=0)] = 20
+    latent: Annotated[int, Field(gt=0)] = 20  # dimensions
     reconstruction: Literal["bce", "mse"] = "bce"  # nats, or squared intensity
-    kl_weight: Annotated[float, Field(ge=0.0)] = 1.0  # 1 with bce: the negative ELBO
+    kl_weight: Annotated[float, Field(ge=0.0)] = 1.0  # 1 with bce: the negative ELBO; mse: 2 sigma^2 of a Gaussian ELBO
 
     kinds: ClassVar[tuple[str, ...]] = ("images",)
     columns: ClassVar[tuple[str, ...]] = ("image",)
     terms: ClassVar[tuple[str, ...]] = ("output", "mean", "variance")
-
-    def check(self, info: Info) -> None:
-        """Any images fit."""
-
-    def build(self, info: Info) -> nn.Module:
-        return VAEModel(info.shape("image"), self.hidden, self.latent)
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
         images = rows["image"]
@@ -104,3 +97,21 @@ class VAE(Component):
         else:
             total = F.mse_loss(logits.sigmoid(), target, reduction="sum")
         return total / target.shape[1]
+
+
+class VAE(VAEFamily):
+    """Fully connected VAE on images of any size; about 2 C H W x hidden parameters. Losses are per pixel."""
+
+    hidden: Annotated[int, Field(gt=0)] = 420  # width of both hidden layers
+
+    def check(self, info: Info) -> None:
+        """Any images fit."""
+
+    def build(self, info: Info) -> nn.Module:
+        shape = info.shape("image")
+        pixels = math.prod(shape)
+        return VAEModel(
+            shape,
+            encoder=nn.Sequential(nn.Linear(pixels, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 2 * self.latent)),
+            decoder=nn.Sequential(nn.Linear(self.latent, self.hidden), nn.ReLU(), nn.Linear(self.hidden, pixels)),
+        )

@@ -101,10 +101,11 @@ def test_exported_weights_are_the_models(finished, tmp_path):
     assert [line.rsplit("/")[-1] for line in out.split()] == ["weights.safetensors", "config.json", "samples.npz"]
     config = json.loads((tmp_path / "there" / "config.json").read_text())
     assert (config["arm"], config["generation"], config["seed"]) == ("accumulate+distill", 1, 0)
-    from collapse_sim.families.vae import VAE, VAEModel
+    from collapse_sim.data.base import Info
+    from collapse_sim.families.vae import VAE
 
     settings = {k: v for k, v in config["family"].items() if k not in ("class", "version")}
-    model = VAEModel((1, 8, 8), VAE(**settings).hidden, VAE(**settings).latent)
+    model = VAE(**settings).build(Info("images", {"image": ((1, 8, 8), "uint8")}, 200, 200, 50))
     model.load_state_dict(load_file(tmp_path / "there" / "weights.safetensors"))
     assert all(torch.isfinite(p).all() for p in model.parameters())
     assert "not empty" in finished("export", "tiny", "--to", "there", code=2).err

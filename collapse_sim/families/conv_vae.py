@@ -1,0 +1,75 @@
+"""A convolutional variational autoencoder for photographs such as CelebA's and CIFAR-10's."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+from collapse_sim.data.base import Info
+from collapse_sim.families.vae import VAEFamily, VAEModel
+
+GROUP = 8  # channels that are normalised together
+
+
+class ConvVAE(VAEFamily):
+    """Convolutional VAE on square images of 1 or 3 channels. Losses are per pixel (divided by C H W).
+
+    The encoder halves the image `depth` times and doubles its channels after each level but the first; the decoder
+    mirrors it. Every level is a convolution of 4x4 with stride 2, group normalisation and a SiLU: rows do not see each
+    other, so that micro-batches add up.
+    """
+
+    width: Annotated[int, Field(gt=0, multiple_of=GROUP)] = 32  # channels of the first level, a multiple of 8
+    depth: Annotated[int, Field(gt=0)] = 4  # levels; images are halved at each
+    latent: Annotated[int, Field(gt=0)] = 128  # dimensions
+
+    def check(self, info: Info) -> None:
+        """Raise ValueError for images that are not square, that `depth` does not divide, or of other channels."""
+        channels, height, width = info.shape("image")
+        if channels not in (1, 3):
+            raise ValueError(f"conv_vae needs images of 1 or 3 channels, found {channels}")
+        if height != width:
+            raise ValueError(
+                f"conv_vae needs square images, found {height}x{width}: set `data.size`, which makes them square"
+            )
+        if height % 2**self.depth:
+            halvings = (height & -height).bit_length() - 1
+            deeper = f"depth: {halvings} or less, or " if halvings else ""
+            raise ValueError(
+                f"conv_vae halves images depth = {self.depth} times, and {height} pixels do not divide by "
+                f"{2**self.depth}: set {deeper}`data.size` to {-(-height // 2**self.depth) * 2**self.depth}"
+            )
+
+    def build(self, info: Info) -> nn.Module:
+        channels, size, _ = shape = info.shape("image")
+        widths = [self.width * 2**level for level in range(self.depth)]
+        end = (widths[-1], size // 2**self.depth, size // 2**self.depth)
+        down = [
+            _level(nn.Conv2d(before, after, 4, stride=2, padding=1))
+            for before, after in zip([channels, *widths[:-1]], widths, strict=True)
+        ]
+        up = [
+            _level(nn.ConvTranspose2d(before, after, 4, stride=2, padding=1))
+            for before, after in zip(widths[::-1], [*widths[-2::-1], self.width], strict=True)
+        ]
+        return VAEModel(
+            shape,
+            encoder=nn.Sequential(
+                nn.Unflatten(1, shape), *down, nn.Flatten(), nn.Linear(math.prod(end), 2 * self.latent)
+            ),
+            decoder=nn.Sequential(
+                nn.Linear(self.latent, math.prod(end)),
+                nn.Unflatten(1, end),
+                *up,
+                nn.Conv2d(self.width, channels, 3, padding=1),
+                nn.Flatten(),
+            ),
+        )
+
+
+def _level(convolution: nn.Conv2d | nn.ConvTranspose2d) -> nn.Sequential:
+    channels = convolution.out_channels
+    return nn.Sequential(convolution, nn.GroupNorm(channels // GROUP, channels), nn.SiLU())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.errors import RecipeError
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import FeatureMap
+from collapse_sim.metrics.base import FeatureMap, Metric, WeightedMap
 from collapse_sim.recipe.schema import Arm, Recipe
 from collapse_sim.specs import (
     DataSpec,
@@ -32,6 +32,8 @@ from collapse_sim.strategies import Plan, RowCounts, StrategyError, generation_z
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from collapse_sim.metrics.weights import WeightsFile
 
 SETTING = re.compile(r"(data|train)\.\w+")
 
@@ -80,9 +82,9 @@ class Experiment:
 
 
 def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
-    """Look at the data, check everything against it, and lay out all specs.
+    """Look at the data, check everything against it, find files of weights, and lay out all specs.
 
-    Raises MissingError when data is not there, RecipeError with every other problem.
+    Raises MissingError when data or weights are not there, RecipeError with every other problem.
     """
     with located(recipe):
         info = recipe.data.inspect(data_dir)
@@ -99,7 +101,8 @@ def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
     if problems:
         raise RecipeError(*problems)
     data = data_spec(recipe.data, info)
-    lines = [_line(recipe, arm, plans[arm.name], counts, data) for arm in recipe.arms]
+    files = {name: _weights(metric, data_dir) for name, metric in recipe.metrics.items()}
+    lines = [_line(recipe, arm, plans[arm.name], counts, data, files) for arm in recipe.arms]
     shared: dict[str, Spec] = {data.digest: data}
     for score in lines[0].scores[0].values():
         if score.network is not None:
@@ -122,7 +125,20 @@ def located(recipe: Recipe) -> Iterator[None]:
         raise RecipeError(*(mark + problem for mark, problem in zip(marks, error.problems, strict=True))) from error
 
 
-def _line(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts, data: DataSpec) -> Line:
+def _weights(metric: Metric, data_dir: Path) -> WeightsFile | None:
+    """The file that a metric's feature map reads its network from, if it needs one."""
+    feature_map = getattr(metric, "feature_map", None)
+    return feature_map.weights(data_dir) if isinstance(feature_map, WeightedMap) else None
+
+
+def _line(
+    recipe: Recipe,
+    arm: Arm,
+    plans: tuple[Plan, ...],
+    counts: RowCounts,
+    data: DataSpec,
+    files: Mapping[str, WeightsFile | None],
+) -> Line:
     fits: list[FitSpec] = []
     samples: dict[int, SampleSpec] = {}
     features: list[tuple[FeatureSpec, ...]] = []
@@ -134,7 +150,9 @@ def _line(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts, 
         init = fits[k - 1] if k > 0 and arm.init == "previous" else None
         fits.append(fit_spec(k, recipe.model, recipe.train_of(k), plan, data, samples, teacher, weights, init))
         samples[k] = sample_spec(fits[k], counts.samples, recipe.sampling.shard)
-        scores.append({name: score_spec(metric, samples[k], fits[0]) for name, metric in recipe.metrics.items()})
+        scores.append(
+            {name: score_spec(metric, samples[k], fits[0], files[name]) for name, metric in recipe.metrics.items()}
+        )
         features.append(tuple(_features(scores[k])))
     return Line(arm, plans, tuple(fits), tuple(samples.values()), tuple(features), tuple(scores))
 
@@ -144,12 +162,12 @@ def _features(scores: Mapping[str, ScoreSpec]) -> Iterator[FeatureSpec]:
     seen: set[str] = set()
     for score in scores.values():
         feature_map: FeatureMap | None = getattr(score.metric, "feature_map", None)
-        if feature_map is None or score.network is None:
+        if feature_map is None or (score.network is None and score.weights is None):
             continue  # features without a network are cheaper to compute than to keep
         for which in ("real", "held_out", "samples"):
-            if which in score.metric.needs:
+            if which in getattr(score.metric, "features_of", score.metric.needs):
                 rows = score.samples if which == "samples" else score.data
-                spec = feature_spec(feature_map, score.network, rows, which)
+                spec = feature_spec(feature_map, score.network, score.weights, rows, which)
                 if spec.digest not in seen:
                     seen.add(spec.digest)
                     yield spec
@@ -239,6 +257,8 @@ def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> 
             total += seeds * weights
         elif isinstance(spec, SampleSpec):
             total += seeds * spec.rows * row
+        elif isinstance(spec, FeatureSpec) and spec.weights:
+            total += seeds * spec.count * spec.weights.numbers * 4
         elif isinstance(spec, DataSpec):
             total += seeds * (experiment.info.pool + experiment.info.held_out) * row
     return total

@@ -86,6 +86,13 @@ class FeatureSpec(Spec):
     rows: SampleSpec | DataSpec
     which: Which
 
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        if isinstance(self.rows, SampleSpec):
+            return self.rows.rows
+        return self.rows.info.held_out if self.which == "held_out" else self.rows.info.rows
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class ScoreSpec(Spec):
@@ -193,29 +200,32 @@ def feature_spec(
 
     Where generation 0 is fitted to a part of the real rows, that part is another one for every seed.
     """
-    part = which == "real" and isinstance(rows, DataSpec) and rows.info.rows < rows.info.pool
+    part = _part_key(rows) if which == "real" and isinstance(rows, DataSpec) else {}
     description = {
         "map": feature_map.describe(),
         "network": network.digest if network else None,
         "rows": rows.digest,
         "which": which,
         **_weights_key(weights),
-        **({"part": rows.info.rows} if part and isinstance(rows, DataSpec) else {}),
+        **part,
     }
     parents = (rows, network) if network else (rows,)
     return FeatureSpec(
-        "features", rows.generation, description, parents, rows.seeded or part, False,
+        "features", rows.generation, description, parents, rows.seeded or bool(part), False,
         feature_map=feature_map, network=network, weights=weights, rows=rows, which=which,
     )  # fmt: skip
+
+
+def _part_key(data: DataSpec) -> dict[str, int]:
+    """Where generation 0 is fitted to a part of the real rows."""
+    return {"part": data.info.rows} if data.info.rows < data.info.pool else {}
 
 
 def _weights_key(weights: WeightsFile | None) -> dict[str, list[str]]:
     return {"weights": [weights.label, weights.sha256]} if weights else {}
 
 
-def score_spec(
-    metric: Metric, samples: SampleSpec, origin: FitSpec, weights: WeightsFile | None = None
-) -> ScoreSpec:
+def score_spec(metric: Metric, samples: SampleSpec, origin: FitSpec, weights: WeightsFile | None = None) -> ScoreSpec:
     """A metric of one generation. Only what the metric declares that it needs is in the key."""
     model, data = samples.model, samples.model.data
     feature_map: FeatureMap | None = getattr(metric, "feature_map", None)
@@ -234,7 +244,7 @@ def score_spec(
         "rows": data.info.rows,
         "generation": model.generation,
         **_weights_key(weights),
-        **({"part": data.info.pool} if "real" in metric.needs and data.info.rows < data.info.pool else {}),
+        **(_part_key(data) if "real" in metric.needs else {}),
         **{role: spec.digest for role, spec in looked_at.items()},
     }
     return ScoreSpec(

@@ -10,7 +10,8 @@ import torch
 
 from collapse_sim.data.base import Columns, FileData, SimulatedData
 from collapse_sim.engine.fit import fit
-from collapse_sim.engine.sample import layout, sample, to_numpy
+from collapse_sim.engine.pieces import layout
+from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
 from collapse_sim.engine.work import Work
 from collapse_sim.errors import CollapseSimError

@@ -9,22 +9,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from collapse_sim.data.base import Data, Info
 from collapse_sim.engine import load
 from collapse_sim.engine.device import Machine
 from collapse_sim.engine.evaluate import BATCH_ROWS, mean_loss, role_of_batch
+from collapse_sim.engine.pieces import in_pieces
+from collapse_sim.engine.sample import to_numpy
 from collapse_sim.engine.work import Work
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import FeatureMap, Need, Which
+from collapse_sim.metrics.base import ClassifyingMap, FeatureMap, Need, WeightedMap, Which
 from collapse_sim.randomness import Draws
-from collapse_sim.specs import DataSpec, FeatureSpec, ScoreSpec, feature_spec
+from collapse_sim.specs import DataSpec, FeatureSpec, ScoreSpec, Spec, feature_spec
 from collapse_sim.store.jobs import Job
+from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.store import Store
 
 FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"
+PIECE_ROWS = 200  # features are kept by so many: Inception takes 20 s for them on two cores
 
 
 class StoredEvaluation:
@@ -64,13 +67,14 @@ class StoredEvaluation:
     def _features(self, feature_map: FeatureMap, which: Which) -> dict[str, Tensor]:
         self._allow(which)
         source = self._spec.samples if which == "samples" else self._spec.data
-        network = self._spec.network
-        if network is None:
+        network, weights = self._spec.network, self._spec.weights
+        if network is None and weights is None:
             images = rows(self._work.store, self._spec, self.seeds, which)["image"]
             return {"features": feature_map.features(None, images)}
-        spec = feature_spec(feature_map, network, source, which)
+        spec = feature_spec(feature_map, network, weights, source, which)
         (seed,) = self.seeds
-        return load_file(self._work.store.block(spec, seed).file(FEATURES_FILE))
+        found = RowFile(self._work.store.block(spec, seed).file(FEATURES_FILE)).columns
+        return {name: torch.from_numpy(column) for name, column in found.items()}
 
     def draws(self, role: str) -> Draws:
         dtype = torch.float64 if self.stacked else torch.float32
@@ -78,13 +82,23 @@ class StoredEvaluation:
 
 
 def rows(store: Store, spec: ScoreSpec, seeds: tuple[int, ...], which: Which) -> dict[str, Tensor]:
-    """Columns of a set of rows on the CPU: (n, ...), in an ensemble (S, n, ...)."""
+    """Columns of a set of rows on the CPU: (n, ...), in an ensemble (S, n, ...). `real`: those of generation 0."""
     source = spec.samples if which == "samples" else spec.data
     if spec.stacked:
-        return load.stacked_columns(store, source, seeds, which)
+        stacked = load.stacked_columns(store, source, seeds, which)
+        return {n: column[:, : spec.data.info.rows] for n, column in stacked.items()} if which == "real" else stacked
     (seed,) = seeds
     _, found = load.columns(store, source, seed, which)
-    return {name: torch.from_numpy(column) for name, column in found.items()}
+    index = _part(source, which, seed)
+    return {name: torch.from_numpy(column if index is None else column[index]) for name, column in found.items()}
+
+
+def _part(source: Spec, which: Which, seed: int) -> np.ndarray | None:
+    """Which of the real rows generation 0 of a seed is fitted to; None: all (of what is no real data, too)."""
+    if which != "real" or not isinstance(source, DataSpec) or source.info.rows == source.info.pool:
+        return None
+    order = load.real_order(source, seed)
+    return np.arange(source.info.rows) if order is None else order[: source.info.rows]
 
 
 def score(job: Job, folder: Path, work: Work) -> None:
@@ -109,27 +123,32 @@ def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> list[f
 
 
 def features(job: Job, folder: Path, work: Work) -> None:
-    """Compute features of one set of rows and write features.safetensors."""
+    """Compute features of one set of rows and write features.safetensors. Resuming repeats at most one piece."""
     spec = job.spec
     assert isinstance(spec, FeatureSpec)
-    assert spec.network is not None
     seed = job.seeds[0] if job.seeds else 0
-    split: Which = spec.which
-    _, found = load.columns(work.store, spec.rows, seed, split)
-    images = torch.from_numpy(found["image"])
-    machine = work.machine.at("fp32")
-    model = load.model(work.store, spec.network, (), machine)
-    with torch.no_grad(), machine.autocast():
-        tensors = {"features": spec.feature_map.features(model, images)}
-        classify = getattr(spec.feature_map, "probabilities", None)
-        if classify:
-            tensors["probabilities"] = classify(model, images)
-    (folder / FEATURES_FILE).write_bytes(_bytes(tensors))
+    file, found = load.columns(work.store, spec.rows, seed, spec.which)
+    index = _part(spec.rows, spec.which, seed)
+    rows = len(found["image"]) if index is None else len(index)
+    feature_map, machine = spec.feature_map, work.machine.at("fp32")
+    if spec.network is not None:
+        model = load.model(work.store, spec.network, (), machine)
+    else:
+        assert isinstance(feature_map, WeightedMap)
+        assert spec.weights is not None
+        model = feature_map.load(spec.weights).to(machine.device)
 
+    def make(piece: int, first: int, last: int) -> dict[str, np.ndarray]:
+        images = torch.from_numpy(found["image"][slice(first, last) if index is None else index[first:last]])
+        with torch.no_grad(), machine.autocast():
+            if isinstance(feature_map, ClassifyingMap):
+                tensors = dict(zip(("features", "probabilities"), feature_map.classified(model, images), strict=True))
+            else:
+                tensors = {"features": feature_map.features(model, images)}
+        file.release()
+        return {name: to_numpy(tensor.float()) for name, tensor in tensors.items()}
 
-def _bytes(tensors: Mapping[str, Tensor]) -> bytes:
-    content: bytes = save({name: tensor.detach().float().contiguous().cpu() for name, tensor in tensors.items()})
-    return content
+    in_pieces(job, folder / FEATURES_FILE, work, rows, PIECE_ROWS, make)
 
 
 def held_out_loss(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from torch import Tensor, nn
@@ -13,9 +15,26 @@ from collapse_sim.randomness import Draws
 
 if TYPE_CHECKING:
     from collapse_sim.engine.device import Machine
+    from collapse_sim.metrics.weights import WeightsFile
 
 Need = Literal["model", "samples", "origin", "real", "held_out"]
 Which = Literal["samples", "real", "held_out"]
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """What figures say of the features behind them."""
+
+    label: str  # the network and its hash: "inception 6726825d"; "pixels"
+    dimensions: int | None = None  # of a vector, where it is known
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What stands beside a metric's figures."""
+
+    note: str  # "5,000 samples against 10,000 held-out rows; inception 6726825d"
+    warning: str = ""  # what forbids to quote them: "biased: fewer than 10,000 samples"
 
 
 class Evaluation(Protocol):
@@ -59,7 +78,12 @@ class Evaluation(Protocol):
 
 @runtime_checkable
 class Metric(Protocol):
-    """A frozen config object (component.Component) that gives one number, for each seed."""
+    """A frozen config object (component.Component) that gives one number, for each seed.
+
+    Optional: `feature_map`, the FeatureMap it looks through; `features_of`, the rows it wants features of (those of
+    `needs` if left out); `facts(info, samples, space) -> Facts`, what stands beside its figures, where `space` is the
+    FeatureSpace of its map or None.
+    """
 
     version: ClassVar[int]
     kinds: ClassVar[tuple[str, ...] | None]  # kinds of data it is for; None: any
@@ -83,7 +107,10 @@ class Metric(Protocol):
 
 @runtime_checkable
 class FeatureMap(Protocol):
-    """A map from images to vectors, itself a frozen config object; `network` is fitted once and kept in the store."""
+    """A map from images to vectors, itself a frozen config object; `network` is fitted once and kept in the store.
+
+    Optional: `label`, what figures call it; `dimensions(info)`, the length of its vectors.
+    """
 
     version: ClassVar[int]
 
@@ -98,7 +125,23 @@ class FeatureMap(Protocol):
         ...
 
     def features(self, model: nn.Module | None, images: Tensor) -> Tensor:
-        """uint8 (n, C, H, W) -> float32 (n, F)."""
+        """uint8 (n, C, H, W) -> float32 (n, F) on the CPU."""
+        ...
+
+
+@runtime_checkable
+class WeightedMap(FeatureMap, Protocol):
+    """A feature map whose network is read from a file."""
+
+    def weights(self, folder: Path) -> WeightsFile:
+        """Find and check the file, in the data folder or where else it may be; asked before anything is fitted.
+
+        Raises MissingError: the file, the folders looked in, how to get it, which other maps there are.
+        """
+        ...
+
+    def load(self, weights: WeightsFile) -> nn.Module:
+        """The network on the CPU, in eval mode: the `model` of `features`."""
         ...
 
 
@@ -106,6 +149,8 @@ class FeatureMap(Protocol):
 class ClassifyingMap(FeatureMap, Protocol):
     """A feature map that also says which class an image shows."""
 
-    def probabilities(self, model: nn.Module | None, images: Tensor) -> Tensor:
-        """uint8 (n, C, H, W) -> float32 (n, classes); every row sums to 1."""
+    own_classes: ClassVar[bool]  # True: its classes are the data's labels
+
+    def classified(self, model: nn.Module | None, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (n, C, H, W) -> features and float32 (n, classes) probabilities, whose rows sum to 1, in one pass."""
         ...

@@ -1,4 +1,7 @@
-"""The setting `features:` of a metric: a name in the room "features", or {use: NAME, ...} with settings."""
+"""The setting `features:` of a metric: a name in the room "features", or {use: NAME, ...} with settings.
+
+A network of one's own is {torchscript: FILE}, short for {use: torchscript, file: FILE}.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from collapse_sim.registry import UnknownNameError, load
 
 
 def resolve(value: object) -> FeatureMap:
-    """A name, a mapping with `use`, or a feature map itself -> the feature map.
+    """A name, a mapping with `use`, {torchscript: FILE}, or a feature map itself -> the feature map.
 
     Raises ValueError naming what there is, with the nearest name; errors in a map's settings keep their own place.
     """
@@ -20,6 +23,8 @@ def resolve(value: object) -> FeatureMap:
         return _make(value, {})
     if isinstance(value, Mapping):
         settings = dict(value)
+        if list(settings) == ["torchscript"]:
+            settings = {"use": "torchscript", "file": settings["torchscript"]}
         name = settings.pop("use", None)
         if not isinstance(name, str):
             raise ValueError(f"a feature map needs `use: NAME`, found {dict(value)!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -21,9 +22,14 @@ class Pixels(Component):
     """Intensities in [0, 1], one dimension a pixel and channel. Needs no labels; blind to what an image shows."""
 
     version: ClassVar[int] = 1
+    label: ClassVar[str] = "pixels"
 
     def check(self, info: Info) -> None:
         """Any images fit."""
+
+    def dimensions(self, info: Info) -> int:
+        """C H W."""
+        return math.prod(info.shape("image"))
 
     def network(self) -> None:
         """None is needed."""
@@ -52,6 +58,12 @@ class ClassifierFeatures(Component):
     )
 
     version: ClassVar[int] = 1
+    label: ClassVar[str] = "classifier"
+    own_classes: ClassVar[bool] = True
+
+    def dimensions(self, info: Info) -> int:
+        """Units of the last hidden layer."""
+        return self.classifier.features
 
     def check(self, info: Info) -> None:
         """Raises ValueError when there are no labels, or the images are too small."""
@@ -63,11 +75,12 @@ class ClassifierFeatures(Component):
 
     def features(self, model: nn.Module | None, images: Tensor) -> Tensor:
         """uint8 (n, C, H, W) -> float32 (n, features) on the CPU."""
-        return torch.cat([prediction.features.cpu() for prediction in _predictions(model, images)])
+        return self.classified(model, images)[0]
 
-    def probabilities(self, model: nn.Module | None, images: Tensor) -> Tensor:
-        """uint8 (n, C, H, W) -> float32 (n, classes) on the CPU; every row sums to 1."""
-        return torch.cat([prediction.logits.softmax(1).cpu() for prediction in _predictions(model, images)])
+    def classified(self, model: nn.Module | None, images: Tensor) -> tuple[Tensor, Tensor]:
+        """uint8 (n, C, H, W) -> float32 features and probabilities (n, classes) on the CPU."""
+        logits, features = zip(*_predictions(model, images), strict=True)
+        return torch.cat([part.cpu() for part in features]), torch.cat([part.softmax(1).cpu() for part in logits])
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from collapse_sim.analysis.documents import run_document  # noqa: E402
 from collapse_sim.analysis.results import read_results  # noqa: E402
-from collapse_sim.engine import checkpoint, fit, sample  # noqa: E402
+from collapse_sim.engine import checkpoint, fit, pieces  # noqa: E402
 from collapse_sim.engine.device import open_machine  # noqa: E402
 from collapse_sim.experiment import prepare  # noqa: E402
 from collapse_sim.recipe.load import load  # noqa: E402
@@ -75,7 +75,7 @@ def wait(pid: int) -> int:
 
 
 def each_boundary(action: Callable[[str], None]) -> None:
-    for module in (store, checkpoint, sample):
+    for module in (store, checkpoint, pieces):
         module.boundary = action
 
 

@@ -38,9 +38,8 @@ def evaluate(
     from collapse_sim.store.rundir import RECIPE_FILE, find_run, store_of
 
     folder = find_run(run)
-    overrides = [f"metrics=[{', '.join(metric)}]"]
     done = scored_generations(folder)
-    recipe = load(folder / RECIPE_FILE, overrides=[*overrides, "show=null"], generations=done)
+    recipe = load(folder / RECIPE_FILE, overrides=["show=null"], metrics=metric, generations=done)
     train = recipe.train
     machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
     session = Session(prepare(recipe, data_dir), machine, folder, store_of(folder), data_dir)

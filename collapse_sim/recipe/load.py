@@ -36,15 +36,15 @@ def load(
 
     `reference` is a file or the name of a shipped recipe. `overrides` are "train.learning_rate=3e-4". `smoke` lays the
     recipe's `smoke:` block over it. `arms` keeps only these (a grid's name stands for all its points), `seeds`,
-    `generations` and `metrics` are used instead of the recipe's own; a metric is one of the recipe's or any component.
-    Claims and references that name what was narrowed away are left out.
+    `generations` and `metrics` are used instead of the recipe's own; a metric is the name of one of the recipe's, or
+    any component as YAML. Claims and references that name what was narrowed away are left out.
 
     Raises RecipeError with every problem that was found, each "file:line: path: found; allowed".
     """
     problems = Problems()
     layers = read_layers(shipped.find(reference), problems)
     tree = _override(layers[-1], overrides, smoke, problems)
-    _narrow(tree, seeds, generations, metrics)
+    _narrow(tree, seeds, generations, metrics, problems)
     origin: dict[str, str] = {}
     if isinstance(tree.get("arms"), Block):
         expanded, origin = expand(tree["arms"], problems)
@@ -91,7 +91,9 @@ def _override(tree: Block, overrides: Sequence[str], smoke: bool, problems: Prob
     return tree
 
 
-def _narrow(tree: Block, seeds: Sequence[int], generations: int | None, metrics: Sequence[str]) -> None:
+def _narrow(
+    tree: Block, seeds: Sequence[int], generations: int | None, metrics: Sequence[str], problems: Problems
+) -> None:
     """Put what the command line names in the place of the recipe's own."""
     if seeds:
         tree.put("seeds", _items(seeds, Mark("--seed")), Mark("--seed"))
@@ -100,8 +102,11 @@ def _narrow(tree: Block, seeds: Sequence[int], generations: int | None, metrics:
     if metrics:
         own = tree.get("metrics")
         by_name = {shown_name(value): value for value in own} if isinstance(own, Items) else {}
-        mark = Mark("--metric")
-        tree.put("metrics", _items([by_name.get(name, name) for name in metrics], mark), mark)
+        items = Items(Mark("--metric"))
+        for text in metrics:
+            mark = Mark(f"--metric {text}")
+            items.add(by_name[text] if text in by_name else parse_value(text, mark, problems), mark)
+        tree.put("metrics", items, items.mark)
 
 
 def _items(values: Sequence[Any], mark: Mark) -> Items:

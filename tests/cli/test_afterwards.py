@@ -46,8 +46,10 @@ def test_evaluate_costs_only_the_new_scores(finished):
 
 
 def test_evaluate_refuses_what_does_not_fit(finished):
-    assert "vendy" in finished("evaluate", "tiny", "--metric", "vendy", code=2).err
-    assert "did you mean 'vendi'?" in finished("evaluate", "tiny", "--metric", "vendy", code=2).err
+    wrong = ("--metric", "vendy", "--metric", "{use: fid, kk: 3}")
+    lines = finished("evaluate", "tiny", *wrong, code=2).err.splitlines()
+    assert lines[0].startswith("error: --metric vendy: metrics.0.use: unknown 'vendy', did you mean 'vendi'?")
+    assert lines[1].startswith("--metric {use: fid, kk: 3}: metrics.1.kk: unknown key 'kk'")
     assert "points" in finished("evaluate", "tiny", "--metric", "w2", code=2).err
 
 

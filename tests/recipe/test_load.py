@@ -181,7 +181,7 @@ def test_a_claim_that_never_applied_is_an_error_all_the_same() -> None:
         ),
         ({"seeds": [1, 1]}, "--seed: seeds: each seed once; found more than once: 1"),
         ({"generations": 0}, "--generations: generations: found 0; allowed: at least 1"),
-        ({"metrics": ["test_los"]}, "--metric: metrics.0.use: unknown 'test_los', did you mean 'test_loss'?"),
+        ({"metrics": ["test_los"]}, "--metric test_los: metrics.0.use: unknown 'test_los', did you mean 'test_loss'?"),
         ({"overrides": ["train.epochs"]}, "--set train.epochs: allowed: path=value"),
         ({"overrides": ["train.epochs="]}, "--set train.epochs=: allowed: path=value"),
         (

@@ -25,6 +25,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "image_folder": "collapse_sim.data.image_folder:ImageFolder",
         "gaussian": "collapse_sim.data.gaussian:GaussianPoints",
         "linear": "collapse_sim.data.linear:LinearData",
+        "eight_gaussians": "collapse_sim.data.mixtures:EightGaussians",
+        "gaussian_mixture": "collapse_sim.data.mixtures:GaussianMixture",
+        "two_moons": "collapse_sim.data.curves:TwoMoons",
+        "circles": "collapse_sim.data.curves:Circles",
+        "swiss_roll": "collapse_sim.data.curves:SwissRoll",
     },
     "strategies": {
         "replace": "collapse_sim.strategies:Replace",

@@ -33,6 +33,7 @@ class Info:
     classes: int = 0  # of the column "label"; 0: no labels
     fingerprint: str = ""  # sha256 of the content of the files read; "" for simulated data
     constants: Mapping[str, float] = field(default_factory=dict)  # known truths of simulated data, such as "noise"
+    tells: tuple[str, ...] = ()  # methods by which simulated data tells its truth, such as "log_density"
 
     def shape(self, column: str) -> tuple[int, ...]:
         return self.columns[column][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -47,6 +48,7 @@ class GaussianPoints(Component):
             rows=self.rows,
             pool=self.rows + self.fresh_rows,
             held_out=self.held_out_rows,
+            tells=("true_mean", "true_covariance", "log_density"),
         )
 
     def simulate(self, rows: int, draws: Draws) -> dict[str, Tensor]:
@@ -62,3 +64,8 @@ class GaussianPoints(Component):
     def true_covariance(self) -> Tensor:
         """(d, d) float64."""
         return self.scale**2 * torch.eye(self.dimensions, dtype=torch.float64)
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """(n, d) -> (n,) float64, in nats."""
+        squares = ((x.double() - self.true_mean()) / self.scale).square().sum(1)
+        return -0.5 * squares - self.dimensions * math.log(self.scale * math.sqrt(2 * math.pi))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -11,9 +13,15 @@ BLOCK_ROWS = 256
 
 
 def normal_rows(draws: Draws, rows: int, width: int) -> Tensor:
-    """Standard normal rows: (rows, width), or (S, rows, width) with stacked draws.
+    """Standard normal rows: (rows, width), or (S, rows, width) with stacked draws."""
+    return in_blocks(rows, lambda block_rows: draws.normal(block_rows, width))
 
-    torch.randn(n) is no prefix of torch.randn(m) for n < m, so whole blocks of one size are drawn and cut.
+
+def in_blocks(rows: int, block: Callable[[int], Tensor]) -> Tensor:
+    """(rows, width), or (S, rows, width), from blocks of one size: `block(n)` draws n rows and computes what they are.
+
+    torch.randn(n) is no prefix of torch.randn(m) for n < m, and vectorised functions may round the last few entries of
+    a tensor differently, so whole blocks are made and cut.
     """
-    blocks = [draws.normal(BLOCK_ROWS, width) for _ in range(-(-rows // BLOCK_ROWS))]
+    blocks = [block(BLOCK_ROWS) for _ in range(-(-rows // BLOCK_ROWS))]
     return torch.cat(blocks, dim=-2).narrow(-2, 0, rows)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.stats
 import torch
 from pydantic import ValidationError
 
@@ -68,6 +70,13 @@ def test_gaussian_moments() -> None:
     assert torch.equal(data.true_mean(), torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64))
     assert torch.equal(data.true_covariance(), 4 * torch.eye(3, dtype=torch.float64))
     assert torch.equal(GaussianPoints(dimensions=2, mean=3).true_mean(), torch.tensor([3.0, 3.0], dtype=torch.float64))
+
+
+def test_gaussian_density_is_that_of_scipy() -> None:
+    data = GaussianPoints(dimensions=3, mean=[1.0, -2.0, 0.5], scale=2.0)
+    x = data.simulate(20, draws(0))["x"]
+    theirs = scipy.stats.multivariate_normal([1.0, -2.0, 0.5], 4 * np.eye(3)).logpdf(x.numpy())
+    np.testing.assert_allclose(data.log_density(x).numpy(), theirs, rtol=1e-12)
 
 
 def test_linear_is_the_model_it_says() -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,49 +19,74 @@ from collapse_sim.store.store import boundary
 Make = Callable[[int, int, int], Mapping[str, np.ndarray]]  # (piece, first row, row after the last) -> columns
 
 
-def in_pieces(job: Job, target: Path, work: Work, rows: int, size: int, make: Make) -> None:
-    """Make `rows` rows, `size` at a time, into the row file `target`. Resuming repeats at most one piece."""
+class Pieces(NamedTuple):
+    """A row file `name` of `rows` rows, made `size` at a time."""
+
+    name: str
+    rows: int
+    size: int
+    make: Make
+
+    def bounds(self) -> list[tuple[int, int]]:
+        """(first row, row after the last) of every piece."""
+        return [(first, min(first + self.size, self.rows)) for first in range(0, self.rows, self.size)]
+
+
+def in_pieces(job: Job, folder: Path, work: Work, *files: Pieces) -> None:
+    """Make row files piece by piece, one file after the other, into `folder`. Resuming repeats at most one piece.
+
+    They lie among the job's checkpoints until all are whole. A wish to stop is heard between pieces.
+    """
     partial = work.store.partial(job)
     with explained(partial):
         partial.mkdir(parents=True, exist_ok=True)
-    progress_file, rows_file = partial / "shards.json", partial / target.name
-    bounds = [(first, min(first + size, rows)) for first in range(0, rows, size)]
-    hashes = _finished(progress_file, rows_file, bounds)
-    writer: RowWriter | None = None
+    progress_file = partial / "shards.json"
+    hashes = _finished(progress_file, partial, files)
+    done, total = 0, sum(file.rows for file in files)
     work.restart_clock()
     rows_seen = 0
-    for piece in range(len(hashes), len(bounds)):
-        first, last = bounds[piece]
-        columns = make(piece, first, last)
-        writer = writer or RowWriter(rows_file, rows, layout(columns))
-        writer.write(first, columns)
-        boundary("shard")
-        hashes.append(_hash(columns))
-        rows_seen += last - first
-        if piece + 1 < len(bounds):
-            write_atomic(progress_file, json.dumps(hashes), durable=False)
-            boundary("shard recorded")
-            work.stop.check()
-        if work.due():
-            work.report(job, last, rows, "rows", rows_seen)
-            rows_seen = 0
-    if writer:
-        writer.close()
-    rows_file.replace(target)
+    for file in files:
+        writer: RowWriter | None = None
+        made = hashes.setdefault(file.name, [])
+        for piece, (first, last) in enumerate(file.bounds()):
+            done += last - first
+            if piece < len(made):
+                continue
+            columns = file.make(piece, first, last)
+            writer = writer or RowWriter(partial / file.name, file.rows, layout(columns))
+            writer.write(first, columns)
+            boundary("shard")
+            made.append(_hash(columns))
+            rows_seen += last - first
+            if done < total:
+                write_atomic(progress_file, json.dumps(hashes), durable=False)
+                boundary("shard recorded")
+                work.stop.check()
+            if work.due():
+                work.report(job, done, total, "rows", rows_seen)
+                rows_seen = 0
+        if writer:
+            writer.close()
+    for file in files:
+        (partial / file.name).replace(folder / file.name)
 
 
-def _finished(progress_file: Path, rows_file: Path, bounds: list[tuple[int, int]]) -> list[str]:
-    """Hashes of the pieces that are already in the file, up to the first one that isn't what it should be."""
+def _finished(progress_file: Path, partial: Path, files: Sequence[Pieces]) -> dict[str, list[str]]:
+    """Hashes of the pieces already in each file, by its name, up to the first one that isn't what it should be."""
+    good: dict[str, list[str]] = {}
     try:
         recorded = json.loads(progress_file.read_text(encoding="utf-8"))
-        columns = RowFile(rows_file).columns
-    except (OSError, ValueError, KeyError):
-        return []
-    good: list[str] = []
-    for text, (first, last) in zip(recorded, bounds, strict=False):
-        if _hash({name: column[first:last] for name, column in columns.items()}) != text:
-            break
-        good.append(text)
+        for file in files:
+            rows = RowFile(partial / file.name)
+            good[file.name] = []
+            for text, (first, last) in zip(recorded[file.name], file.bounds(), strict=False):
+                found = _hash({name: column[first:last] for name, column in rows.columns.items()})
+                rows.release()
+                if found != text:
+                    break
+                good[file.name].append(text)
+    except (OSError, ValueError, KeyError, TypeError):
+        return good
     return good
 
 

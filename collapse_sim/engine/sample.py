@@ -10,7 +10,7 @@ from torch import Tensor
 
 from collapse_sim.data.base import conditions_of
 from collapse_sim.engine import load
-from collapse_sim.engine.pieces import in_pieces, layout
+from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.work import Work
 from collapse_sim.families.base import Conditions
 from collapse_sim.randomness import Draws
@@ -52,7 +52,7 @@ def sample(job: Job, folder: Path, work: Work) -> None:
         writer.write(0, columns)
         writer.close()
         return
-    in_pieces(job, folder / ROWS_FILE, work, spec.rows, spec.shard, draw)
+    in_pieces(job, folder, work, Pieces(ROWS_FILE, spec.rows, spec.shard, draw))
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

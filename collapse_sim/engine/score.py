@@ -15,7 +15,7 @@ from collapse_sim.data.base import Data, Info
 from collapse_sim.engine import load
 from collapse_sim.engine.device import Machine
 from collapse_sim.engine.evaluate import BATCH_ROWS, mean_loss, role_of_batch
-from collapse_sim.engine.pieces import in_pieces
+from collapse_sim.engine.pieces import Pieces, in_pieces
 from collapse_sim.engine.sample import to_numpy
 from collapse_sim.engine.work import Work
 from collapse_sim.families.base import ModelFamily
@@ -148,7 +148,7 @@ def features(job: Job, folder: Path, work: Work) -> None:
         file.release()
         return {name: to_numpy(tensor.float()) for name, tensor in tensors.items()}
 
-    in_pieces(job, folder / FEATURES_FILE, work, rows, PIECE_ROWS, make)
+    in_pieces(job, folder, work, Pieces(FEATURES_FILE, rows, PIECE_ROWS, make))
 
 
 def held_out_loss(

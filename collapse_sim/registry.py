@@ -10,6 +10,9 @@ from typing import Any
 BUILT_IN: dict[str, dict[str, str]] = {
     "families": {
         "gaussian": "collapse_sim.families.gaussian:Gaussian",
+        "gmm": "collapse_sim.families.gmm:GMM",
+        "kde": "collapse_sim.families.kde:KDE",
+        "flow": "collapse_sim.families.flow:Flow",
         "linear": "collapse_sim.families.linear:LinearRegression",
         "vae": "collapse_sim.families.vae:VAE",
         "conv_vae": "collapse_sim.families.conv_vae:ConvVAE",

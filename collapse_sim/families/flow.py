@@ -1,0 +1,88 @@
+"""Normalizing flows on points: autoregressive networks with spline or affine transforms, by zuko."""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.randomness import Draws
+
+
+class FlowModel(nn.Module):
+    """A density on R^d: x / scale is mapped to standard normal noise; zuko's `flow` does the mapping."""
+
+    def __init__(self, flow: nn.Module, dimensions: int, scale: float) -> None:
+        super().__init__()
+        self.flow, self.dimensions, self.scale = flow, dimensions, scale
+
+    def log_density(self, x: Tensor) -> Tensor:
+        """(n, d) -> (n,), nats, in the unit of x."""
+        log_density: Tensor = self.flow().log_prob(x / self.scale)
+        return log_density - self.dimensions * math.log(self.scale)
+
+    def rows_of(self, noise: Tensor) -> Tensor:
+        """(n, d) standard normal noise -> (n, d) rows."""
+        rows: Tensor = self.flow().transform.inv(noise)
+        return rows * self.scale
+
+
+class Flow(Component):
+    """Normalizing flow, maximum likelihood. It computes in float32 under any `train.precision`: densities need it.
+
+    nsf: monotone rational-quadratic splines on [-5, 5], the identity outside (Durkan et al. 2019), so rows / `scale`
+    should lie inside. maf: affine transforms (Papamakarios et al. 2017), which in one dimension are but a Gaussian.
+    In one dimension there is no network: the transforms are parameters.
+    """
+
+    transform: Literal["nsf", "maf"] = "nsf"
+    transforms: Annotated[int, Field(gt=0)] = 3
+    hidden: Annotated[int, Field(gt=0)] = 64  # width of the layers of each transform's network
+    layers: Annotated[int, Field(gt=0)] = 2  # hidden ones, of each transform's network
+    bins: Annotated[int, Field(gt=1)] = 8  # of nsf's splines
+    scale: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0  # rows are divided by it, in the data's unit
+
+    kinds: ClassVar[tuple[str, ...]] = ("points",)
+    columns: ClassVar[tuple[str, ...]] = ("x",)
+    terms: ClassVar[tuple[str, ...]] = ("output",)
+
+    def check(self, info: Info) -> None:
+        """Any data of points fits."""
+
+    def build(self, info: Info) -> nn.Module:
+        from zuko.flows import MAF, NSF
+
+        (d,) = info.shape("x")
+        shape = {"transforms": self.transforms, "hidden_features": [self.hidden] * self.layers}
+        with torch.device("cpu"):  # zuko looks at its masks, so they can't be on the meta device
+            flow = MAF(d, **shape) if self.transform == "maf" else NSF(d, bins=self.bins, **shape)
+        return FlowModel(flow, d, self.scale)
+
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        return Inputs({"x": rows["x"].float()}, count=len(rows["x"]))
+
+    def predict(self, model: nn.Module, inputs: Inputs) -> Tensor:
+        """Log densities in nats: (n,)."""
+        assert isinstance(model, FlowModel)
+        with torch.autocast(inputs["x"].device.type, enabled=False):
+            return model.log_density(inputs["x"])
+
+    def loss(self, prediction: Tensor, inputs: Inputs) -> Tensor:
+        """Negative log-likelihood in nats, summed over rows."""
+        return -prediction.sum()
+
+    def distillation(self, student: Tensor, teacher: Tensor, inputs: Inputs) -> dict[str, Tensor]:
+        """`output`: squared difference of the log densities at the rows, summed over them."""
+        return {"output": (student - teacher).square().sum()}
+
+    def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
+        assert isinstance(model, FlowModel)
+        noise = draws.normal(conditions.rows, model.dimensions)
+        with torch.autocast(noise.device.type, enabled=False):
+            return {"x": model.rows_of(noise).double()}

@@ -1,16 +1,12 @@
-"""What can be done with a finished run: score it by another metric, draw more from its models, take them elsewhere."""
+"""What can be done with a finished run: score it by another metric, find its models, draw more from them."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save
 
 from collapse_sim import registry
 from collapse_sim.data.base import conditions_of
@@ -118,40 +114,3 @@ def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dic
             columns = spec.family.sample(model, Conditions(count, part), draws)
         found.append({n: to_numpy(c[0] if stacked else c) for n, c in columns.items()})
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-
-
-def export(stored: Stored, folder: Path) -> Sequence[Path]:
-    """Write weights.safetensors, config.json and samples.npz of a model into `folder`, which must be new or empty."""
-    if folder.exists() and any(folder.iterdir()):
-        raise RecipeError(f"--to {folder}: not empty; name a new folder")
-    spec = stored.line.fits[stored.generation]
-    block = stored.store.block(spec, stored.seed)
-    state = load_file(block.file(load.MODEL_FILE))
-    if block.stacked:
-        slot = block.seeds.index(stored.seed)
-        state = {name: tensor[slot].clone() for name, tensor in state.items()}
-    _, samples = load.columns(stored.store, stored.line.samples[stored.generation], stored.seed, "samples")
-    info = stored.experiment.info
-    config: dict[str, Any] = {
-        "schema": 1,
-        "run": stored.experiment.recipe.name,
-        "arm": stored.line.arm.name,
-        "generation": stored.generation,
-        "seed": stored.seed,
-        "digest": spec.digest,
-        "family": spec.family.describe(),
-        "train": spec.train.describe() if spec.train else None,
-        "data": {"kind": info.kind, "columns": {n: [list(shape), dtype] for n, (shape, dtype) in info.columns.items()}},
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / name for name in ("weights.safetensors", "config.json", "samples.npz")]
-    paths[0].write_bytes(save(state))
-    paths[1].write_text(json.dumps(config, indent=1))
-    write_npz(paths[2], samples)
-    return paths
-
-
-def write_npz(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Columns by name, (rows, ...) each, as a compressed .npz."""
-    arrays: dict[str, Any] = {name: np.asarray(column) for name, column in columns.items()}
-    np.savez_compressed(path, **arrays)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -68,8 +68,9 @@ def sample(
 
     They are other rows than the ones that the run was continued with.
     """
-    from collapse_sim.afterwards import draw, find, write_npz
+    from collapse_sim.afterwards import draw, find
     from collapse_sim.errors import RecipeError
+    from collapse_sim.sample_files import write_npz
     from collapse_sim.store.files import explained
     from collapse_sim.store.rundir import find_run
 
@@ -93,6 +94,10 @@ def sample(
 def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="A new folder.")],
+    samples: Annotated[
+        Literal["npz", "png", "dataset", "none"],
+        typer.Option("--samples", help="One .npz, a folder of PNG files, a Hugging Face dataset, or none."),
+    ] = "npz",
     arm: ArmOption = None,
     generation: GenerationOption = None,
     seed: SeedOption = None,
@@ -100,14 +105,16 @@ def export(
 ) -> None:
     """Write a model, its configuration and its samples into a folder.
 
-    As safetensors, JSON and npz.
+    As safetensors, JSON and npz; a ddpm as a diffusers pipeline too.
     """
-    from collapse_sim.afterwards import export as write
     from collapse_sim.afterwards import find
+    from collapse_sim.export import check_folder
+    from collapse_sim.export import export as write
     from collapse_sim.store.files import explained
     from collapse_sim.store.rundir import find_run
 
+    check_folder(to)
     stored = find(find_run(run), data_dir, arm, generation, seed)
-    with explained(to):
-        for path in write(stored, to):
+    with explained(to, "--to"):
+        for path in write(stored, to, samples):
             data(str(path))

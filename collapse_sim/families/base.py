@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
@@ -104,6 +105,17 @@ class ClosedForm(Protocol):
 def theory_of(family: object) -> Any:
     """The family's `theory` method, or None: families with known curves offer one (see analysis/theory.py)."""
     return getattr(family, "theory", None)
+
+
+def exporter_of(family: object) -> Callable[[nn.Module, Info, Path], list[Path]] | None:
+    """The family's `export(model, info, folder)`, or None: families whose models other programs load offer one.
+
+    It writes one model (on the CPU, in eval mode; of a closed form with an ensemble axis of 1) in that program's own
+    format into the folder, which is there, below a name of its own, and returns the paths of what it wrote: [] when
+    this data has no such format. `collapse-sim export` calls it, after weights.safetensors and config.json.
+    """
+    found: Callable[[nn.Module, Info, Path], list[Path]] | None = getattr(family, "export", None)
+    return found
 
 
 def matmul_per_seed(left: Tensor, right: Tensor) -> Tensor:

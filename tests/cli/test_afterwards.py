@@ -1,15 +1,12 @@
-"""evaluate, sample and export on a small finished run."""
+"""evaluate and sample on a small finished run."""
 
 from __future__ import annotations
 
-import json
 import shutil
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import load_file
 
 from tests.conftest import TINY
 
@@ -96,30 +93,6 @@ def test_sample_of_conditional_data(shell, recipe, tmp_path):
     assert rows["y"].shape == (5,)
     assert "at most 20" in shell("sample", "toy", "--out", "rows.npz", "--rows", 21, code=2).err
     assert "make no picture" in shell("sample", "toy", "--out", "rows.png", code=2).err
-
-
-def test_exported_weights_are_the_models(finished, tmp_path):
-    out = finished("export", "tiny", "--to", "there", "--arm", "accumulate+distill").out
-    assert [line.rsplit("/")[-1] for line in out.split()] == ["weights.safetensors", "config.json", "samples.npz"]
-    config = json.loads((tmp_path / "there" / "config.json").read_text())
-    assert (config["arm"], config["generation"], config["seed"]) == ("accumulate+distill", 1, 0)
-    from collapse_sim.data.base import Info
-    from collapse_sim.families.vae import VAE
-
-    settings = {k: v for k, v in config["family"].items() if k not in ("class", "version")}
-    model = VAE(**settings).build(Info("images", {"image": ((1, 8, 8), "uint8")}, 200, 200, 50))
-    model.load_state_dict(load_file(tmp_path / "there" / "weights.safetensors"))
-    assert all(torch.isfinite(p).all() for p in model.parameters())
-    assert "not empty" in finished("export", "tiny", "--to", "there", code=2).err
-
-
-def test_export_of_one_seed_of_an_ensemble(shell, recipe, tmp_path):
-    shell("run", recipe(text=TOY), "-q")
-    shell("export", "toy", "--to", "one", "--seed", 2)
-    weights = load_file(tmp_path / "one" / "weights.safetensors")["weights"]
-    whole = [load_file(f / "model.safetensors")["weights"] for f in shell.folders("fit")]
-    assert weights.shape == (3,)
-    assert any(torch.equal(weights, w[2]) for w in whole)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ COMMANDS = {
     "sample": [
         "RUN", "--out", "--rows", "--arm", "--generation", "--seed", "--draw-seed", "--data-dir", "--device",
     ],
-    "export": ["RUN", "--to", "--arm", "--generation", "--seed", "--data-dir"],
+    "export": ["RUN", "--to", "--samples", "--arm", "--generation", "--seed", "--data-dir"],
     "doctor": ["--data-dir", "--json"],
     "recipes list": ["--json"],
     "recipes show": ["NAME"],

@@ -1,0 +1,124 @@
+"""Samples in formats that other programs read: .npz, a folder of PNG files, a Hugging Face dataset on disk."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from collapse_sim.data.base import Info
+from collapse_sim.store.rowfile import RowFile
+
+CHUNK_ROWS = 512  # rows that are read at a time, so that memory stays flat however many there are
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """One seed's rows in a row file of the store."""
+
+    path: Path
+    slot: int | None = None  # the seed's place on the file's ensemble axis; None: the file has no such axis
+
+    def open(self) -> tuple[RowFile, dict[str, np.ndarray]]:
+        """The file and its memory-mapped columns, (rows, ...) each."""
+        file = RowFile(self.path)
+        return file, {name: column if self.slot is None else column[self.slot] for name, column in file.columns.items()}
+
+    def rows(self) -> int:
+        return len(next(iter(self.open()[1].values())))
+
+    def chunks(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+        """(number of the first row, columns) of CHUNK_ROWS rows at a time, in their order."""
+        file, columns = self.open()
+        for first in range(0, len(next(iter(columns.values()))), CHUNK_ROWS):
+            chunk = {name: np.array(column[first : first + CHUNK_ROWS]) for name, column in columns.items()}
+            file.release()
+            yield first, chunk
+
+
+def write_npz(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Columns by name, (rows, ...) each, as a compressed .npz."""
+    arrays: dict[str, Any] = {name: np.asarray(column) for name, column in columns.items()}
+    np.savez_compressed(path, **arrays)
+
+
+def write_png_folder(folder: Path, rows: StoredRows, info: Info) -> None:
+    """Images as FOLDER/ROW.png, labelled ones as FOLDER/LABEL/ROW.png: what the data `image_folder` reads.
+
+    Numbers have leading zeros, so that the order of the names is the order of the rows (with labels: within a class).
+    """
+    digits, label_digits = len(str(rows.rows() - 1)), len(str(info.classes - 1))
+    folder.mkdir()
+    for first, columns in rows.chunks():
+        for i, image in enumerate(columns["image"]):
+            place = folder
+            if "label" in columns:
+                place = folder / f"{columns['label'][i]:0{label_digits}d}"
+                place.mkdir(exist_ok=True)
+            Image.fromarray(_channels_last(image)).save(place / f"{first + i:0{digits}d}.png")
+
+
+def write_dataset(folder: Path, rows: StoredRows, info: Info) -> None:
+    """A dataset that `datasets.load_from_disk` reads: images as an Image (PNG), labels as a ClassLabel.
+
+    Other columns keep their type; those of several values a row are lists of fixed length.
+    """
+    import datasets
+
+    _, columns = rows.open()
+    features = datasets.Features({name: _feature(name, column, info) for name, column in columns.items()})
+    images = {name for name in columns if _is_image(name, info)}
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as cache, _without_progress():
+        made = datasets.Dataset.from_generator(
+            _examples, features=features, cache_dir=cache, gen_kwargs={"rows": rows, "images": images}
+        )
+        made.save_to_disk(folder)
+
+
+def _examples(rows: StoredRows, images: set[str]) -> Iterator[dict[str, Any]]:
+    for _, columns in rows.chunks():
+        for values in zip(*columns.values(), strict=True):
+            example = dict(zip(columns, values, strict=True))
+            yield {name: _channels_last(value) if name in images else value for name, value in example.items()}
+
+
+def _feature(name: str, column: np.ndarray, info: Info) -> Any:
+    import datasets
+
+    if _is_image(name, info):
+        return datasets.Image()
+    if name == "label" and info.classes:
+        return datasets.ClassLabel(num_classes=info.classes)
+    feature: Any = datasets.Value(str(column.dtype))
+    for length in reversed(column.shape[1:]):
+        feature = datasets.Sequence(feature, length=length)
+    return feature
+
+
+def _is_image(name: str, info: Info) -> bool:
+    return info.kind == "images" and name == "image"
+
+
+def _channels_last(image: np.ndarray) -> np.ndarray:
+    """(C, H, W) -> (H, W, C), of one channel (H, W)."""
+    return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+
+
+@contextlib.contextmanager
+def _without_progress() -> Iterator[None]:
+    import datasets
+
+    if datasets.are_progress_bars_disabled():
+        yield
+        return
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        datasets.enable_progress_bars()

@@ -1,0 +1,214 @@
+"""export: weights that build the model again, and samples that come back from every format as they are in the store."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from collapse_sim import sample_files
+from collapse_sim.data.base import Info
+from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.data.images import shuffled
+from collapse_sim.families.vae import VAE
+from collapse_sim.sample_files import StoredRows, write_dataset, write_png_folder
+from collapse_sim.store.rowfile import RowFile, RowWriter
+from tests.cli.conftest import SMALL, changed
+
+POINTS = """
+name: points
+data: {use: gaussian, dimensions: 2, rows: 30}
+model: {use: gaussian}
+generations: 1
+seeds: 3
+arms: {replace: {data: replace}}
+metrics: [variance_ratio]
+"""
+REGRESSION = changed(
+    POINTS, ("name: points", "name: lines"), ("use: gaussian, dimensions: 2", "use: linear, dimensions: 3"),
+    ("{use: gaussian}", "{use: linear}"), ("variance_ratio", "excess_test_error"),
+)  # fmt: skip
+LABELS = (7, 0, 3)
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+class Labelled(VAE):
+    """A VAE whose samples have labels, and whose models other programs load in a format of their own."""
+
+    def sample(self, model, conditions, draws):
+        columns = super().sample(model, conditions, draws)
+        return columns | {"label": torch.tensor(LABELS).repeat(conditions.rows)[: conditions.rows]}
+
+    def export(self, model, info, folder):
+        assert not model.training
+        path = folder / "own" / "shape.txt"
+        path.parent.mkdir()
+        path.write_text(f"{tuple(model.state_dict()['encoder.0.weight'].shape)} {info.rows}")
+        return [path]
+
+
+LABELLED = changed(SMALL, ("use: vae", f"use: '{__name__}:Labelled'"))
+
+
+@pytest.fixture
+def finished(shell, recipe):
+    shell("run", recipe(), "-q")
+    return shell
+
+
+def stored_samples(shell) -> np.ndarray:
+    """The images of generation 0, seed 0, which both arms of SMALL share."""
+    files = [RowFile(folder / "samples.safetensors").columns for folder in shell.folders("samples")]
+    (generation_0,) = [f for f, folder in zip(files, shell.folders("samples"), strict=True) if _generation(folder) == 0]
+    return generation_0["image"]
+
+
+def _generation(folder: Path) -> int:
+    return json.loads((folder / "manifest.json").read_text())["description"]["generation"]
+
+
+def test_exported_weights_are_the_models(finished, tmp_path):
+    out = finished("export", "tiny", "--to", "there", "--arm", "accumulate+distill").out
+    assert out.splitlines() == [f"there/{name}" for name in ("weights.safetensors", "config.json", "samples.npz")]
+    config = json.loads((tmp_path / "there" / "config.json").read_text())
+    assert (config["arm"], config["generation"], config["seed"]) == ("accumulate+distill", 1, 0)
+    example = (DOCS / "export.md").read_text().split("```python\n")[1].split("```")[0]
+    there: dict[str, Any] = {}
+    exec(example.replace("FOLDER", "there"), there)
+    weights = there["model"].state_dict()
+    whole = [load_file(folder / "model.safetensors") for folder in finished.folders("fit")]
+    assert any(all(torch.equal(weights[name], tensor) for name, tensor in state.items()) for state in whole)
+
+
+@pytest.mark.parametrize(
+    ("samples", "names"),
+    [("npz", ["samples.npz"]), ("png", ["samples"]), ("dataset", ["dataset"]), ("none", [])],
+)
+def test_nothing_but_what_is_asked_for(finished, tmp_path, samples, names):
+    out = finished("export", "tiny", "--to", "out", "--samples", samples).out
+    names = ["config.json", *names, "weights.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
+    assert sorted(out.splitlines()) == sorted(f"out/{name}" for name in names)
+
+
+def test_images_come_back_from_every_format(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(sample_files, "CHUNK_ROWS", 64)  # 150 rows are three chunks
+    for samples in ("npz", "png", "dataset"):
+        finished("export", "tiny", "--to", samples, "--samples", samples, "--generation", "0")
+    expected = stored_samples(finished)
+    assert expected.shape == (150, 1, 8, 8)
+    np.testing.assert_array_equal(np.load(tmp_path / "npz" / "samples.npz")["image"], expected)
+
+    real, held_out = ImageFolder(path=str(tmp_path / "png" / "samples")).load(tmp_path)
+    assert "label" not in real
+    order = shuffled(150)
+    np.testing.assert_array_equal(np.concatenate([held_out["image"], real["image"]]), expected[order])
+
+    dataset = datasets.load_from_disk(str(tmp_path / "dataset" / "dataset"))
+    assert dataset.features == datasets.Features({"image": datasets.Image()})
+    np.testing.assert_array_equal(np.stack([np.asarray(row["image"]) for row in dataset])[:, None], expected)
+
+
+def test_labels_are_kept_and_a_familys_own_format_is_written(shell, recipe, tmp_path):
+    shell("run", recipe(text=LABELLED), "-q")
+    out = shell("export", "tiny", "--to", "a", "--samples", "png").out
+    assert [Path(line).name for line in out.split()] == ["weights.safetensors", "config.json", "shape.txt", "samples"]
+    assert (tmp_path / "a" / "own" / "shape.txt").read_text() == "(16, 64) 200"
+    assert sorted(path.name for path in (tmp_path / "a" / "samples").iterdir()) == ["0", "3", "7"]
+    assert (tmp_path / "a" / "samples" / "3" / "002.png").is_file()
+    rows = sorted((tmp_path / "a" / "samples").rglob("*.png"), key=lambda path: path.name)
+    assert [int(path.parent.name) for path in rows[:6]] == [*LABELS, *LABELS]
+    data = ImageFolder(path=str(tmp_path / "a" / "samples"))
+    assert data.inspect(tmp_path).classes == 3
+    shell("export", "tiny", "--to", "b", "--samples", "dataset")
+    dataset = datasets.load_from_disk(str(tmp_path / "b" / "dataset"))
+    assert dataset.features["label"] == datasets.ClassLabel(num_classes=10)
+    assert dataset["label"][:6] == [*LABELS, *LABELS]
+
+
+def test_colour_images_come_back(tmp_path):
+    """No family is needed: rows of three channels in a row file."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6), dtype=np.uint8)
+    rows, info = written(tmp_path / "rows", {"image": images}), Info("images", {"image": ((3, 4, 6), "uint8")}, 5, 5, 1)
+    write_png_folder(tmp_path / "png", rows, info)
+    real, held_out = ImageFolder(path="png", held_out=1).load(tmp_path)
+    np.testing.assert_array_equal(np.concatenate([held_out["image"], real["image"]]), images[shuffled(5)])
+    write_dataset(tmp_path / "dataset", rows, info)
+    dataset = datasets.load_from_disk(str(tmp_path / "dataset"))
+    found = np.stack([np.asarray(row["image"]) for row in dataset])
+    np.testing.assert_array_equal(found, images.transpose(0, 2, 3, 1))
+
+
+def written(path: Path, columns: dict[str, np.ndarray]) -> StoredRows:
+    writer = RowWriter(
+        path, len(next(iter(columns.values()))), {n: (c.shape[1:], str(c.dtype)) for n, c in columns.items()}
+    )
+    writer.write(0, columns)
+    writer.close()
+    return StoredRows(path)
+
+
+def test_memory_does_not_grow_with_the_rows(tmp_path):
+    """100 MB of rows are seen 1.5 MB at a time."""
+    RowWriter(tmp_path / "rows", 32 * 1024, {"image": ((3, 32, 32), "uint8")}).close()
+    tracemalloc.start()
+    try:
+        seen = sum(len(columns["image"]) for _, columns in StoredRows(tmp_path / "rows").chunks())
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert seen == 32 * 1024
+    assert peak < 8 * 2**20
+
+
+@pytest.mark.parametrize("text", [POINTS, REGRESSION], ids=["points", "regression"])
+def test_one_seed_of_an_ensemble(shell, recipe, tmp_path, text):
+    shell("run", recipe(text=text), "-q")
+    name = "points" if text is POINTS else "lines"
+    for samples in ("npz", "dataset"):
+        shell("export", name, "--to", samples, "--seed", 2, "--samples", samples, "--generation", 0)
+    weights = load_file(tmp_path / "npz" / "weights.safetensors")
+    whole = [load_file(folder / "model.safetensors") for folder in shell.folders("fit")]
+    assert any(all(torch.equal(weights[n], state[n][2]) for n in state) for state in whole)
+    (columns,) = [
+        RowFile(folder / "samples.safetensors").columns
+        for folder in shell.folders("samples")
+        if _generation(folder) == 0
+    ]
+    arrays, dataset = (
+        np.load(tmp_path / "npz" / "samples.npz"),
+        datasets.load_from_disk(str(tmp_path / "dataset/dataset")),
+    )
+    assert set(arrays) == set(dataset.column_names) == set(columns)
+    for column, values in columns.items():
+        np.testing.assert_array_equal(arrays[column], values[2])
+        np.testing.assert_array_equal(np.array(dataset[column]), values[2])
+        assert np.array(dataset[column]).dtype == np.float64
+    text = shell.refused("export", name, "--to", "no", "--samples", "png", code=2)
+    kind = "points" if name == "points" else "regression"
+    assert f"--samples png: {kind} make no pictures; allowed: npz, dataset, none" in text
+
+
+def test_refused_before_any_work(finished):
+    finished("export", "tiny", "--to", "full", "--samples", "none")
+    assert "--to full: not empty; name a new folder" in finished.refused("export", "tiny", "--to", "full", code=2)
+    assert "is a file" in finished.refused("export", "tiny", "--to", "r.yaml", code=5)
+    assert "'npz', 'png', 'dataset', 'none'" in finished.refused(
+        "export", "tiny", "--to", "new", "--samples", "zip", code=2
+    )
+
+
+def test_samples_that_are_not_made_yet(finished):
+    """A model whose samples are not in the store can still be exported alone."""
+    for folder in finished.folders("samples"):
+        shutil.rmtree(folder)
+    assert "samples of seed 0 is missing" in finished.refused("export", "tiny", "--to", "new", code=5)
+    finished("export", "tiny", "--to", "new", "--samples", "none")

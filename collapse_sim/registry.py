@@ -56,6 +56,13 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "variance_ratio": "collapse_sim.metrics.points:VarianceRatio",
         "mean_error": "collapse_sim.metrics.points:MeanError",
         "w2": "collapse_sim.metrics.points:W2",
+        "sample_w2": "collapse_sim.metrics.point_samples:SampleW2",
+        "sliced_w2": "collapse_sim.metrics.point_samples:SlicedW2",
+        "mmd": "collapse_sim.metrics.point_samples:MMD",
+        "sample_variance_ratio": "collapse_sim.metrics.point_samples:SampleVarianceRatio",
+        "sample_nll": "collapse_sim.metrics.point_truth:SampleNLL",
+        "mode_coverage": "collapse_sim.metrics.point_truth:ModeCoverage",
+        "high_quality": "collapse_sim.metrics.point_truth:HighQuality",
         "excess_test_error": "collapse_sim.metrics.regression:ExcessTestError",
     },
     "features": {

@@ -66,7 +66,7 @@ class GMM(Component):
 
     components: Annotated[int, Field(gt=0)] = 2
     n_init: Annotated[int, Field(gt=0)] = 1  # starts; the most likely end is kept
-    tol: Annotated[float, Field(gt=0.0)] = 1e-3  # EM ends when a row's log-likelihood rises by less, in nats
+    tol: Annotated[float, Field(gt=0.0)] = 1e-6  # EM ends when the log-likelihood per row rises by less, in nats
     max_iter: Annotated[int, Field(gt=0)] = 1000
     reg: Annotated[float, Field(gt=0.0)] = 1e-6  # added to the diagonal of every covariance, the data's unit squared
 

@@ -25,6 +25,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mnist": "collapse_sim.data.mnist:MNIST",
         "fashion_mnist": "collapse_sim.data.mnist:FashionMNIST",
         "cifar10": "collapse_sim.data.cifar10:CIFAR10",
+        "celeba": "collapse_sim.data.celeba:CelebA",
         "image_folder": "collapse_sim.data.image_folder:ImageFolder",
         "gaussian": "collapse_sim.data.gaussian:GaussianPoints",
         "linear": "collapse_sim.data.linear:LinearData",

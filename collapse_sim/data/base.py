@@ -58,10 +58,23 @@ class Data(Protocol):
         ...
 
 
+class RowSource(Protocol):
+    """Rows that are decoded when they are asked for: together they need not fit in memory."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, first: int, last: int) -> Columns:
+        """Rows first, ..., last - 1: always the same ones, in memory of their own.
+
+        Raises MissingError naming the files that cannot be decoded.
+        """
+        ...
+
+
 class FileData(Data, Protocol):
     """Data that is the same for every seed."""
 
-    def load(self, folder: Path) -> tuple[Columns, Columns]:
+    def open(self, folder: Path) -> tuple[RowSource, RowSource]:
         """(all real rows, held-out rows). Images: column "image" uint8 (n, C, H, W), "label" int64 (n,) if known."""
         ...
 

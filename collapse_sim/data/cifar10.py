@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from collapse_sim.data.base import Columns, Info
+from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.files import checked_labels, content_hash, open_npy
-from collapse_sim.data.images import ImageSettings, held_out_index, image_columns, image_info
+from collapse_sim.data.images import ImageRows, ImageSettings, held_out_index, image_info
 from collapse_sim.errors import MissingError
 
 CLASSES = 10
@@ -38,12 +38,12 @@ class CIFAR10(ImageSettings):
             self, (3, 32, 32), pool=len(images), held_out=len(held_out_images), classes=CLASSES, fingerprint=fingerprint
         )
 
-    def load(self, folder: Path) -> tuple[Columns, Columns]:
+    def open(self, folder: Path) -> tuple[RowSource, RowSource]:
         images, labels, held_out_images, held_out_labels = _open(folder)
         index = held_out_index(self, len(held_out_images))
         return (
-            image_columns(self, images, labels),
-            image_columns(self, held_out_images, held_out_labels, index),
+            ImageRows(self, images, labels),
+            ImageRows(self, held_out_images, held_out_labels, index),
         )
 
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from collapse_sim.data.base import Columns, Info
+from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.files import content_hash
-from collapse_sim.data.images import ImageSettings, held_out_index, image_columns, image_info
+from collapse_sim.data.images import ImageRows, ImageSettings, held_out_index, image_info
 
 HELD_OUT = 360
 CLASSES = 10
@@ -35,10 +35,10 @@ class Digits(ImageSettings):
             self, (1, 8, 8), pool=len(train), held_out=len(held_out), classes=CLASSES, fingerprint=fingerprint
         )
 
-    def load(self, folder: Path) -> tuple[Columns, Columns]:
+    def open(self, folder: Path) -> tuple[RowSource, RowSource]:
         images, labels, train, held_out = _split_digits()
         held_out = held_out[held_out_index(self, len(held_out))]
-        return image_columns(self, images, labels, train), image_columns(self, images, labels, held_out)
+        return ImageRows(self, images, labels, train), ImageRows(self, images, labels, held_out)
 
 
 def _split_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from collapse_sim.data.base import Columns
+from collapse_sim.data.progress import Progress
 from collapse_sim.errors import MissingError
 
 HASH_BYTES = 1 << 24  # hashed at a time
@@ -51,11 +55,43 @@ def checked_labels(path: Path, labels: np.ndarray, rows: int, images: str, class
 
 
 def content_hash(**arrays: np.ndarray) -> str:
-    """sha256 over names, shapes and contents: the same however the arrays are packed on disk."""
+    """sha256 over names, shapes and contents: the same however the arrays are packed on disk.
+
+    Memory stays flat when the arrays are memory-mapped.
+    """
     digest = hashlib.sha256()
     for name, array in arrays.items():
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         step = max(1, HASH_BYTES // max(1, array[:1].nbytes))
+        progress = Progress(f"checking {getattr(array, 'filename', name)}", len(array), "rows")
         for first in range(0, len(array), step):
             digest.update(np.ascontiguousarray(array[first : first + step]).reshape(-1).view(np.uint8).data)
+            release(array)
+            progress.at(first + step)
     return digest.hexdigest()
+
+
+def release(array: np.ndarray) -> None:
+    """Give back the pages that were read of a memory-mapped array: memory stays flat however large the file is."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        base.madvise(mmap.MADV_DONTNEED)
+
+
+@dataclass(frozen=True, eq=False)
+class ArrayRows:
+    """data.base.RowSource over columns that are arrays, memory-mapped or not."""
+
+    columns: Columns
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    def read(self, first: int, last: int) -> Columns:
+        """Copies of rows first, ..., last - 1."""
+        rows = {name: np.array(column[first:last]) for name, column in self.columns.items()}
+        for column in self.columns.values():
+            release(column)
+        return rows

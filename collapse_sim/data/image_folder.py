@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
-from collapse_sim.data.base import Columns, Info
+from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.files import content_hash, open_npy
-from collapse_sim.data.image_files import list_images, load_images, survey
-from collapse_sim.data.images import ImageSettings, held_out_index, image_columns, image_info, shuffled
+from collapse_sim.data.image_files import FileRows, list_images, survey
+from collapse_sim.data.images import ImageRows, ImageSettings, held_out_index, image_info, shuffled
+from collapse_sim.data.remember import Stamps, keep, recall
 from collapse_sim.errors import MissingError, RecipeError
 
 
-def _share_or_count(value: Any) -> Any:
+def share_or_count(value: Any) -> Any:
     """A float is a share, an int is a count."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{value!r} is no number: give a share such as 0.2, or a number of rows such as 500")
@@ -26,6 +28,23 @@ def _share_or_count(value: Any) -> Any:
     if isinstance(value, int) and value < 1:
         raise ValueError(f"{value} rows are too few: hold out at least one, or a share such as 0.2")
     return value
+
+
+def shuffled_split(held_out: float | int, rows: int, place: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Indices of the real rows and of the held-out rows, a share or a number: a fixed permutation, cut.
+
+    Raises MissingError for one image, RecipeError when none is left to train on; `place` is where they are.
+    """
+    if rows < 2:
+        raise MissingError(f"{place} has one image; needed: at least one to train on and one held out")
+    if isinstance(held_out, float):
+        held_out = min(max(1, round(held_out * rows)), rows - 1)
+    if held_out >= rows:
+        raise RecipeError(
+            f"data.held_out: {held_out} of {rows} images leaves none to train on: set at most {rows - 1}, or a share"
+        )
+    order = shuffled(rows)
+    return order[held_out:], order[:held_out]
 
 
 class ImageFolder(ImageSettings):
@@ -39,7 +58,7 @@ class ImageFolder(ImageSettings):
 
     path: Annotated[str, Field(min_length=1)]  # the folder or .npy; relative to the data folder, or absolute
     channels: Literal[1, 3] | None = None  # convert to grey (1) or RGB (3); default: as they are
-    held_out: Annotated[int | float, BeforeValidator(_share_or_count)] = 0.2  # share (0.2) or number (500) of rows
+    held_out: Annotated[int | float, BeforeValidator(share_or_count)] = 0.2  # share (0.2) or number (500) of rows
 
     kind: ClassVar[str] = "images"
     seeded: ClassVar[bool] = False
@@ -49,57 +68,53 @@ class ImageFolder(ImageSettings):
         return {name: value for name, value in super().describe().items() if name != "path"}
 
     def inspect(self, folder: Path) -> Info:
-        """Opens and hashes every file, without decoding. Raises MissingError for files, RecipeError for settings."""
+        """Reads every file without decoding it, once. Raises MissingError for files, RecipeError for settings."""
         place = self._place(folder)
         if place.suffix == ".npy":
             images = _open_images(place)
-            rows, classes, fingerprint = len(images), 0, content_hash(images=images)
+            rows, classes, fingerprint = len(images), 0, _fingerprint(place, images)
             height, width, found = images.shape[1:]
             shape = (self.channels or found, height, width)
         else:
-            listing = list_images(place)
+            listing = list_images("image_folder", place)
             shape, fingerprint = survey(listing, self, self.channels)
             rows, classes = len(listing.names), len(listing.classes)
-        held_out = self._held_out_rows(rows)
+        train, held_out = shuffled_split(self.held_out, rows, place)
         return image_info(
-            self, shape, pool=rows - held_out, held_out=held_out, classes=classes, fingerprint=fingerprint
+            self, shape, pool=len(train), held_out=len(held_out), classes=classes, fingerprint=fingerprint
         )
 
-    def load(self, folder: Path) -> tuple[Columns, Columns]:
+    def open(self, folder: Path) -> tuple[RowSource, RowSource]:
         place = self._place(folder)
         if place.suffix == ".npy":
             images = _open_images(place)
-            train, held_out = self._split(len(images))
+            train, held_out = self._split(len(images), place)
             return (
-                image_columns(self, images, None, train, self.channels),
-                image_columns(self, images, None, held_out, self.channels),
+                ImageRows(self, images, None, train, self.channels),
+                ImageRows(self, images, None, held_out, self.channels),
             )
-        listing = list_images(place)
-        train, held_out = self._split(len(listing.names))
-        return load_images(listing, self, self.channels, train), load_images(listing, self, self.channels, held_out)
+        listing = list_images("image_folder", place)
+        train, held_out = self._split(len(listing.names), place)
+        labels = listing.labels()
+        return (
+            FileRows(listing, self, self.channels, train, labels),
+            FileRows(listing, self, self.channels, held_out, labels),
+        )
 
     def _place(self, folder: Path) -> Path:
-        return (folder / Path(self.path).expanduser()).absolute()
-
-    def _held_out_rows(self, rows: int) -> int:
-        """How many rows are held out, before the cap `held_out_rows`."""
-        if rows < 2:
+        """Raises MissingError when it is neither a folder nor named like an array."""
+        place = (folder / Path(self.path).expanduser()).absolute()
+        if place.suffix != ".npy" and not place.is_dir():
             raise MissingError(
-                f"image_folder: {self.path} has one image; needed: at least one to train on and one held out"
+                f"image_folder: no folder {place}: set `data.path` to a folder of png or jpg files or to a .npy file, "
+                "absolute or relative to --data-dir (COLLAPSE_SIM_DATA)"
             )
-        if isinstance(self.held_out, float):
-            return min(max(1, round(self.held_out * rows)), rows - 1)
-        if self.held_out >= rows:
-            raise RecipeError(
-                f"data.held_out: {self.held_out} of {rows} images leaves none to train on: "
-                f"set at most {rows - 1}, or a share"
-            )
-        return self.held_out
+        return place
 
-    def _split(self, rows: int) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the rows to train on and of the held-out rows: a fixed permutation, cut."""
-        order, held_out = shuffled(rows), self._held_out_rows(rows)
-        return order[held_out:], order[:held_out][held_out_index(self, held_out)]
+    def _split(self, rows: int, place: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the rows to train on and of the held-out rows that are used."""
+        train, held_out = shuffled_split(self.held_out, rows, place)
+        return train, held_out[held_out_index(self, len(held_out))]
 
 
 def _open_images(path: Path) -> np.ndarray:
@@ -117,3 +132,13 @@ def _open_images(path: Path) -> np.ndarray:
         hint = ": it is empty" if 0 in images.shape else hint
         raise MissingError(f"{path}: {allowed}; {found}{hint}")
     return images
+
+
+def _fingerprint(path: Path, images: np.ndarray) -> str:
+    """The content's hash, computed once."""
+    stamps = Stamps.of([(path.name, path.stat())], time.time_ns())
+    kept = recall("array", path, stamps)
+    found = kept or {"fingerprint": content_hash(images=images)}
+    if kept is None:
+        keep("array", path, stamps, found)
+    return str(found["fingerprint"])

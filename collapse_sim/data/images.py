@@ -6,20 +6,21 @@ Plain functions over arrays of shape (n, H, W, C) uint8; a kind of data finds an
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
 from pydantic import Field, model_validator
 
 from collapse_sim.component import Component
-from collapse_sim.data.base import Info
+from collapse_sim.data.base import Columns, Info
+from collapse_sim.data.files import release
 from collapse_sim.errors import RecipeError
 
 Shape = tuple[int, int, int]  # (C, H, W)
 Count = Annotated[int, Field(gt=0)]
 
-CHUNK_ROWS = 1024  # rows that are decoded at a time, so that memory stays near the size of the result
 MODES: Mapping[int, str] = {1: "L", 3: "RGB"}  # channels -> Pillow's mode
 
 
@@ -28,6 +29,7 @@ class ImageSettings(Component):
 
     rows: Count | None = None  # real rows that generation 0 is fitted to; default: all; the rest is the reserve
     held_out_rows: Count | None = None  # at most so many held-out rows, a fixed random choice; default: all
+    crop: Count | None = None  # pixels of the central square that is cut out first; default: nothing is cut
     size: Count | None = None  # pixels of the square that images are brought to; default: as they are
     fit: Literal["resize", "pad"] = "resize"  # resize: antialiased bilinear; pad: centred, zeros around
 
@@ -37,13 +39,28 @@ class ImageSettings(Component):
             raise ValueError("`fit: pad` has no effect without `size`: set `size`, for instance to 32")
         return self
 
+    def describe(self) -> dict[str, Any]:
+        """Data that is not cropped has the key that it had before there was `crop`."""
+        described = super().describe()
+        return {name: value for name, value in described.items() if name != "crop" or value is not None}
+
 
 def fitted_shape(settings: ImageSettings, shape: Shape) -> Shape:
-    """The shape of a row after `size` and `fit`. Raises RecipeError when an image is larger than it is padded to."""
+    """The shape of a row after `crop`, `size` and `fit`.
+
+    Raises RecipeError when an image is smaller than what is cut out of it, or larger than it is padded to.
+    """
     channels, height, width = shape
     size = settings.size
+    if settings.crop is not None:
+        if min(height, width) < settings.crop:
+            raise RecipeError(
+                f"data.crop: cannot cut {settings.crop}x{settings.crop} pixels out of {height}x{width} images: "
+                f"set `crop` to {min(height, width)} or less, or to null for no cropping"
+            )
+        height = width = settings.crop
     if size is None:
-        return shape
+        return channels, height, width
     if settings.fit == "pad" and max(height, width) > size:
         raise RecipeError(
             f"data.size: cannot pad {height}x{width} images to {size}x{size}: "
@@ -55,7 +72,7 @@ def fitted_shape(settings: ImageSettings, shape: Shape) -> Shape:
 def image_info(
     settings: ImageSettings, shape: Shape, *, pool: int, held_out: int, classes: int, fingerprint: str
 ) -> Info:
-    """The Info of image data with `pool` real rows and `held_out` held-out rows of `shape` (before `size` and `fit`).
+    """The Info of image data with `pool` real and `held_out` held-out rows of `shape` (before `crop`, `size`, `fit`).
 
     Raises RecipeError when more rows are asked for than there are.
     """
@@ -100,44 +117,55 @@ def shuffled(rows: int) -> np.ndarray:
     return np.random.RandomState(0).permutation(rows)
 
 
-def image_columns(
-    settings: ImageSettings,
-    images: np.ndarray,
-    labels: np.ndarray | None = None,
-    index: np.ndarray | None = None,
-    channels: int | None = None,
-) -> dict[str, np.ndarray]:
-    """Columns of the rows `index` (default: all) of `images` uint8 (n, H, W, C), memory-mapped or not.
+@dataclass(frozen=True, eq=False)
+class ImageRows:
+    """data.base.RowSource: rows `index` (None: all) of `images`, cropped and brought to size as they are read.
 
-    Returns "image" uint8 (rows, C, size, size) and, with labels, "label" int64 (rows,), both newly allocated.
+    `images` are uint8 (n, H, W, C), memory-mapped or not; `labels` (n,) integers. Columns: "image" uint8
+    (rows, C, H, W) and, with labels, "label" int64 (rows,).
     """
-    index = np.arange(len(images)) if index is None else index
-    height, width, found = images.shape[1:]
-    channels = channels or found
-    out = np.empty((len(index), *fitted_shape(settings, (channels, height, width))), np.uint8)
-    as_they_are = channels == found and out.shape[2:] == (height, width)
-    for first in range(0, len(index), CHUNK_ROWS):
-        chunk = images[index[first : first + CHUNK_ROWS]]
+
+    settings: ImageSettings
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    index: np.ndarray | None = None
+    channels: Literal[1, 3] | None = None  # None: as they are
+
+    def __len__(self) -> int:
+        return len(self.images if self.index is None else self.index)
+
+    def read(self, first: int, last: int) -> Columns:
+        """Rows first, ..., last - 1."""
+        chosen = slice(first, last) if self.index is None else self.index[first:last]
+        images = np.array(self.images[chosen])
+        release(self.images)
+        height, width, found = images.shape[1:]
+        channels = self.channels or found
+        shape = (channels, height, width)
+        as_they_are = channels == found and self.settings.crop is None and fitted_shape(self.settings, shape) == shape
         if not as_they_are:
-            chunk = np.stack([fitted(Image.fromarray(_squeezed(image)), settings, channels) for image in chunk])
-        out[first : first + CHUNK_ROWS] = chunk.transpose(0, 3, 1, 2)
-    columns = {"image": out}
-    if labels is not None:
-        columns["label"] = labels[index].astype(np.int64)
-    return columns
+            images = np.stack([fitted(Image.fromarray(_squeezed(image)), self.settings, channels) for image in images])
+        columns = {"image": np.ascontiguousarray(images.transpose(0, 3, 1, 2))}
+        if self.labels is not None:
+            columns["label"] = self.labels[chosen].astype(np.int64)
+        return columns
 
 
 def fitted(image: Image.Image, settings: ImageSettings, channels: int) -> np.ndarray:
-    """One image as uint8 (H, W, C), brought to `channels` and to the size of the settings.
+    """One image as uint8 (H, W, C), brought to `channels`, cropped and brought to the size of the settings.
 
     `resize` is Pillow's antialiased bilinear filter, whose integer arithmetic gives the same bytes on every machine;
-    of an image that is not square the central square is taken. `pad` puts the odd pixel at the bottom and the right.
+    of an image that is not square the central square is taken. `crop` leaves the odd pixel at the bottom and the
+    right, where `pad` puts it.
     """
     if "transparency" in image.info:
         image = image.convert("RGBA")  # what Pillow asks for before a palette with transparency is converted on
     if image.mode != MODES[channels]:
         image = image.convert(MODES[channels])
-    size = settings.size
+    crop, size = settings.crop, settings.size
+    if crop is not None:
+        left, top = (image.width - crop) // 2, (image.height - crop) // 2
+        image = image.crop((left, top, left + crop, top + crop))
     if size is not None and image.size != (size, size):
         if settings.fit == "resize":
             image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)

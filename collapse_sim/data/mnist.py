@@ -7,10 +7,10 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
-from collapse_sim.data.base import Columns, Info
+from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.files import checked_labels, content_hash
 from collapse_sim.data.idx import read_idx
-from collapse_sim.data.images import ImageSettings, held_out_index, image_columns, image_info
+from collapse_sim.data.images import ImageRows, ImageSettings, held_out_index, image_info
 from collapse_sim.errors import MissingError
 
 CLASSES = 10
@@ -39,8 +39,8 @@ class MNIST(ImageSettings):
         """Reads FOLDER/MNIST/raw, FOLDER/mnist or FOLDER itself: whichever has the files."""
         return _inspect(self, folder, _MNIST)
 
-    def load(self, folder: Path) -> tuple[Columns, Columns]:
-        return _load(self, folder, _MNIST)
+    def open(self, folder: Path) -> tuple[RowSource, RowSource]:
+        return _rows(self, folder, _MNIST)
 
 
 class FashionMNIST(ImageSettings):
@@ -53,8 +53,8 @@ class FashionMNIST(ImageSettings):
         """Reads FOLDER/FashionMNIST/raw, FOLDER/fashion_mnist or FOLDER itself: whichever has the files."""
         return _inspect(self, folder, _FASHION)
 
-    def load(self, folder: Path) -> tuple[Columns, Columns]:
-        return _load(self, folder, _FASHION)
+    def open(self, folder: Path) -> tuple[RowSource, RowSource]:
+        return _rows(self, folder, _FASHION)
 
 
 def _inspect(settings: ImageSettings, folder: Path, which: _Set) -> Info:
@@ -73,12 +73,12 @@ def _inspect(settings: ImageSettings, folder: Path, which: _Set) -> Info:
     )
 
 
-def _load(settings: ImageSettings, folder: Path, which: _Set) -> tuple[Columns, Columns]:
+def _rows(settings: ImageSettings, folder: Path, which: _Set) -> tuple[RowSource, RowSource]:
     images, labels, held_out_images, held_out_labels = _open(folder, which)
     index = held_out_index(settings, len(held_out_images))
     return (
-        image_columns(settings, images[..., None], labels),
-        image_columns(settings, held_out_images[..., None], held_out_labels, index),
+        ImageRows(settings, images[..., None], labels),
+        ImageRows(settings, held_out_images[..., None], held_out_labels, index),
     )
 
 

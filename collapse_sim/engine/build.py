@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 
-from collapse_sim.data.base import Columns, FileData, SimulatedData
+from collapse_sim.data.base import Columns, FileData, Info, RowSource, SimulatedData
 from collapse_sim.engine.fit import fit
-from collapse_sim.engine.pieces import layout
+from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
 from collapse_sim.engine.work import Work
-from collapse_sim.errors import CollapseSimError
+from collapse_sim.errors import CollapseSimError, MissingError
 from collapse_sim.events import Kind
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec
@@ -22,26 +25,51 @@ from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.store import Build
 
+PIECE_BYTES = 2**23  # rows that are kept together when decoding is interrupted
+READ_ROWS = 64  # rows decoded between two looks at whether to stop: photographs may take a tenth of a second each
+
 
 def decode(job: Job, folder: Path, work: Work) -> None:
-    """Read or simulate the real and held-out rows into real.safetensors and held_out.safetensors."""
+    """Read or simulate the real and held-out rows into real.safetensors and held_out.safetensors.
+
+    Rows of files are never in memory together; resuming repeats at most PIECE_BYTES of them.
+    """
     spec = job.spec
     assert isinstance(spec, DataSpec)
     data, info = spec.data, spec.info
-    if data.seeded:
-        splits: dict[str, Columns] = {}
-        for split, rows in (("real", info.pool), ("held_out", info.held_out)):
-            draws = Draws(job.seeds, split, 0, dtype=torch.float64, stacked=True)
-            simulated = cast(SimulatedData, data).simulate(rows, draws)
-            splits[split] = {name: to_numpy(column) for name, column in simulated.items()}
-    else:
-        real, held_out = cast(FileData, data).load(work.data_dir)
-        splits = {"real": real, "held_out": held_out}
-    for split, columns in splits.items():
-        rows = len(next(iter(columns.values())))
-        writer = RowWriter(folder / f"{split}.safetensors", rows, layout(columns))
+    if not data.seeded:
+        size = max(1, PIECE_BYTES // _row_bytes(info))
+        real, held_out = cast(FileData, data).open(work.data_dir)
+        in_pieces(
+            job,
+            folder,
+            work,
+            Pieces("real.safetensors", info.pool, size, partial(_read, real, info, work)),
+            Pieces("held_out.safetensors", info.held_out, size, partial(_read, held_out, info, work)),
+        )
+        return
+    for split, rows in (("real", info.pool), ("held_out", info.held_out)):
+        draws = Draws(job.seeds, split, 0, dtype=torch.float64, stacked=True)
+        columns = {name: to_numpy(column) for name, column in cast(SimulatedData, data).simulate(rows, draws).items()}
+        writer = RowWriter(folder / f"{split}.safetensors", len(job.seeds), layout(columns))
         writer.write(0, columns)
         writer.close()
+
+
+def _read(source: RowSource, info: Info, work: Work, piece: int, first: int, last: int) -> Columns:
+    """One piece, a few rows at a time."""
+    parts: list[Columns] = []
+    for start in range(first, last, READ_ROWS):
+        work.stop.check()
+        parts.append(source.read(start, min(start + READ_ROWS, last)))
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in info.columns}
+    if any(columns[name].shape != (last - first, *shape) for name, (shape, _) in info.columns.items()):
+        raise MissingError("the data has changed since it was checked: run the command again")
+    return columns
+
+
+def _row_bytes(info: Info) -> int:
+    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in info.columns.values())
 
 
 BUILDERS: dict[Kind, Callable[[Job, Path, Work], None]] = {

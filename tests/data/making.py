@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from collapse_sim.data.base import Columns, FileData
+
 MNIST_FILES = (
     "train-images-idx3-ubyte",
     "train-labels-idx1-ubyte",
@@ -86,6 +88,11 @@ def write_pictures(folder: Path, images: np.ndarray, suffix: str = ".png") -> li
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
     return paths
+
+
+def rows_of(data: FileData, folder: Path) -> list[Columns]:
+    """All real rows, and all held-out rows."""
+    return [source.read(0, len(source)) for source in data.open(folder)]
 
 
 def row_bytes(images: np.ndarray) -> set[bytes]:

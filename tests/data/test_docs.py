@@ -13,6 +13,8 @@ from collapse_sim import registry
 from collapse_sim.data.base import Data
 from collapse_sim.errors import MissingError
 
+from .making import rows_of
+
 PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 
 
@@ -27,7 +29,7 @@ def test_the_example_is_a_kind_of_data(tmp_path: Path) -> None:
     points = np.random.default_rng(0).normal(size=(10, 2))
     np.save(tmp_path / "rings.npy", points)
     info = data.inspect(tmp_path)
-    train, held_out = data.load(tmp_path)
+    train, held_out = rows_of(data, tmp_path)
     assert (len(train["x"]), len(held_out["x"])) == (info.rows, info.held_out) == (6, 4)
     assert np.array_equal(np.concatenate([train["x"], held_out["x"]]), points)
     np.save(tmp_path / "rings.npy", points.astype(np.float32))

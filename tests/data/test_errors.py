@@ -24,6 +24,7 @@ from .making import (
     MNIST_FILES,
     idx_bytes,
     labels_of,
+    rows_of,
     tagged,
     write_cifar_arrays,
     write_cifar_binary,
@@ -342,7 +343,7 @@ def test_damage_that_only_decoding_shows_is_named_too(tmp_path: Path) -> None:
     paths[3].write_bytes(spoilt)
     data = ImageFolder(path=".", held_out=1)
     with pytest.raises(MissingError, match=r"1 unreadable images in .*\n  0003.png"):
-        data.load(tmp_path)
+        rows_of(data, tmp_path)
 
 
 def test_a_single_image_cannot_be_split(tmp_path: Path) -> None:

@@ -17,7 +17,16 @@ from collapse_sim.data.linear import LinearData
 from collapse_sim.data.mnist import MNIST, FashionMNIST
 from collapse_sim.randomness import Draws
 
-from .making import labels_of, row_bytes, tagged, write_cifar_arrays, write_cifar_binary, write_mnist, write_pictures
+from .making import (
+    labels_of,
+    row_bytes,
+    rows_of,
+    tagged,
+    write_cifar_arrays,
+    write_cifar_binary,
+    write_mnist,
+    write_pictures,
+)
 
 
 def _mnist(folder: Path) -> FileData:
@@ -59,7 +68,7 @@ def _array(folder: Path) -> FileData:
 def test_file_data_is_split_without_overlap(make, cap, tmp_path: Path) -> None:
     data = make(tmp_path).model_copy(update={"held_out_rows": cap})
     info = data.inspect(tmp_path)
-    train, held_out = data.load(tmp_path)
+    train, held_out = rows_of(data, tmp_path)
     train_rows, held_out_rows = row_bytes(train["image"]), row_bytes(held_out["image"])
     assert len(train_rows) == info.pool == info.rows == 30
     assert len(held_out_rows) == info.held_out == (cap or 12)
@@ -73,7 +82,7 @@ def test_digits_are_split_without_overlap(tmp_path: Path) -> None:
     from sklearn.datasets import load_digits
 
     info = Digits().inspect(tmp_path)
-    train, held_out = Digits().load(tmp_path)
+    train, held_out = rows_of(Digits(), tmp_path)
     assert (info.rows, info.pool, info.held_out) == (1437, 1437, 360)
     assert not row_bytes(train["image"]) & row_bytes(held_out["image"])
     every = np.array([[round(v * 255 / 16) for v in row] for row in load_digits().data], np.uint8).reshape(-1, 1, 8, 8)
@@ -97,7 +106,7 @@ def test_rows_leaves_a_reserve(make, tmp_path: Path) -> None:
     fewer = data.model_copy(update={"rows": 7})
     info = fewer.inspect(tmp_path)
     assert (info.rows, info.pool, info.held_out) == (7, 30, 12)
-    for whole, part in zip(data.load(tmp_path), fewer.load(tmp_path), strict=True):
+    for whole, part in zip(rows_of(data, tmp_path), rows_of(fewer, tmp_path), strict=True):
         assert np.array_equal(whole["image"], part["image"])
 
 

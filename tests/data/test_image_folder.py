@@ -11,7 +11,7 @@ from PIL import Image
 
 from collapse_sim.data.image_folder import ImageFolder
 
-from .making import row_bytes, tagged, write_pictures
+from .making import row_bytes, rows_of, tagged, write_pictures
 
 
 def test_files_and_array_of_the_same_images_give_the_same_rows(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_files_and_array_of_the_same_images_give_the_same_rows(tmp_path: Path) -
         files, array = (ImageFolder(path=path, **settings) for path in ("files", "array.npy"))
         a, b = files.inspect(tmp_path), array.inspect(tmp_path)
         assert (a.columns, a.pool, a.held_out) == (b.columns, b.pool, b.held_out)
-        for left, right in zip(files.load(tmp_path), array.load(tmp_path), strict=True):
+        for left, right in zip(rows_of(files, tmp_path), rows_of(array, tmp_path), strict=True):
             assert left["image"].shape[1:] == a.shape("image")
             assert np.array_equal(left["image"], right["image"])
 
@@ -41,7 +41,7 @@ def test_rows_are_shuffled_so_that_the_first_are_of_all_classes(tmp_path: Path) 
     data = ImageFolder(path=".")
     info = data.inspect(tmp_path)
     assert info.classes == 3
-    train, held_out = data.load(tmp_path)
+    train, held_out = rows_of(data, tmp_path)
     for part in (train, held_out):
         tags = part["image"].reshape(len(part["image"]), -1)[:, 1]
         assert np.array_equal(part["label"], tags // 20)  # labels stay with their images
@@ -55,7 +55,7 @@ def test_no_labels_without_classes(layout: tuple[str, ...], tmp_path: Path) -> N
         write_pictures(tmp_path / place, tagged(4, 4, 4, first=10 * number))
     info = ImageFolder(path=".").inspect(tmp_path)
     assert (info.classes, set(info.columns)) == (0, {"image"})
-    assert set(ImageFolder(path=".").load(tmp_path)[0]) == {"image"}
+    assert set(rows_of(ImageFolder(path="."), tmp_path)[0]) == {"image"}
 
 
 def test_deep_folders_belong_to_their_first_level(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_jpeg(tmp_path: Path) -> None:
         file.write(b"something after the end marker, which cameras do")
     data = ImageFolder(path=".")
     assert data.inspect(tmp_path).shape("image") == (3, 16, 16)
-    assert np.abs(data.load(tmp_path)[0]["image"].astype(int) - 100).max() <= 2
+    assert np.abs(rows_of(data, tmp_path)[0]["image"].astype(int) - 100).max() <= 2
 
 
 def test_channels_converts_mixed_modes(tmp_path: Path) -> None:
@@ -93,7 +93,7 @@ def test_channels_converts_mixed_modes(tmp_path: Path) -> None:
     for channels in (1, 3):
         data = ImageFolder(path=".", channels=channels)
         assert data.inspect(tmp_path).shape("image") == (channels, 4, 4)
-        for part in data.load(tmp_path):
+        for part in rows_of(data, tmp_path):
             assert (part["image"] == 77).all()
 
 
@@ -104,7 +104,7 @@ def test_mixed_sizes_are_brought_to_one(tmp_path: Path) -> None:
         data = ImageFolder(path=".", **settings)
         shape = data.inspect(tmp_path).shape("image")
         assert shape == (1, settings["size"], settings["size"])
-        assert data.load(tmp_path)[0]["image"].shape[1:] == shape
+        assert rows_of(data, tmp_path)[0]["image"].shape[1:] == shape
 
 
 def test_absolute_path_and_moved_data_have_the_same_key(tmp_path: Path) -> None:
@@ -141,6 +141,6 @@ def test_fingerprint_of_an_array(tmp_path: Path) -> None:
 def test_split_does_not_change_between_versions(tmp_path: Path) -> None:
     """Which rows are held out is part of what a published result means."""
     np.save(tmp_path / "a.npy", tagged(10, 4, 4))
-    train, held_out = ImageFolder(path="a.npy", held_out=3).load(tmp_path)
+    train, held_out = rows_of(ImageFolder(path="a.npy", held_out=3), tmp_path)
     assert held_out["image"][:, 0, 0, 1].tolist() == [2, 8, 4]
     assert row_bytes(train["image"]) | row_bytes(held_out["image"]) == row_bytes(tagged(10, 1, 4, 4))

@@ -14,7 +14,7 @@ from collapse_sim.data.cifar10 import CIFAR10
 from collapse_sim.data.digits import Digits
 from collapse_sim.data.mnist import MNIST, FashionMNIST
 
-from .making import MNIST_FILES, labels_of, tagged, write_cifar_arrays, write_cifar_binary, write_mnist
+from .making import MNIST_FILES, labels_of, rows_of, tagged, write_cifar_arrays, write_cifar_binary, write_mnist
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +39,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("zipped", [False, True])
 def test_idx_files_are_found_in_every_layout(data, place: str, zipped: bool, tmp_path: Path) -> None:
     write_mnist(tmp_path / place, zipped=zipped)
-    train, held_out = data.load(tmp_path)
+    train, held_out = rows_of(data, tmp_path)
     assert np.array_equal(train["image"], tagged(30, 1, 28, 28))
     assert np.array_equal(train["label"], labels_of(30))
     assert np.array_equal(held_out["image"], tagged(12, 1, 28, 28, first=1000))
@@ -50,7 +50,7 @@ def test_idx_files_agree_with_torchvision(tmp_path: Path) -> None:
     torchvision = pytest.importorskip("torchvision.datasets")
     write_mnist(tmp_path / "MNIST" / "raw")
     theirs = torchvision.MNIST(tmp_path, train=True)
-    train, _ = MNIST().load(tmp_path)
+    train, _ = rows_of(MNIST(), tmp_path)
     assert np.array_equal(train["image"][:, 0], theirs.data.numpy())
     assert np.array_equal(train["label"], theirs.targets.numpy())
 
@@ -64,7 +64,7 @@ def test_a_whole_folder_wins_over_a_partial_one(tmp_path: Path) -> None:
 
 def test_a_capped_held_out_set_keeps_labels_and_covers_the_whole(tmp_path: Path) -> None:
     write_mnist(tmp_path / "mnist", test=200)
-    _, held_out = MNIST(held_out_rows=60).load(tmp_path)
+    _, held_out = rows_of(MNIST(held_out_rows=60), tmp_path)
     flat = held_out["image"].reshape(60, -1).astype(int)
     rows = flat[:, 0] * 256 + flat[:, 1] - 1000
     assert np.array_equal(held_out["label"], labels_of(200)[rows])
@@ -78,7 +78,7 @@ def test_cifar_layouts_give_the_same_rows_and_key(tmp_path: Path) -> None:
     write_cifar_binary(tmp_path / "b" / "cifar-10-batches-bin", *parts)
     assert CIFAR10().inspect(tmp_path / "a") == CIFAR10().inspect(tmp_path / "b")
     for folder in ("a", "b"):
-        train, held_out = CIFAR10().load(tmp_path / folder)
+        train, held_out = rows_of(CIFAR10(), tmp_path / folder)
         assert np.array_equal(train["image"], parts[0].transpose(0, 3, 1, 2))
         assert np.array_equal(train["label"], parts[1])
         assert np.array_equal(held_out["image"], parts[2].transpose(0, 3, 1, 2))
@@ -103,7 +103,7 @@ def test_zipping_keeps_the_key_and_a_changed_byte_changes_it(tmp_path: Path) -> 
 
 
 def test_digits_are_stratified_and_never_change(tmp_path: Path) -> None:
-    train, held_out = Digits().load(tmp_path)
+    train, held_out = rows_of(Digits(), tmp_path)
     share = np.bincount(held_out["label"]) / np.bincount(np.concatenate([train["label"], held_out["label"]]))
     assert np.abs(share - 360 / 1797).max() < 0.005
     assert (train["image"].min(), train["image"].max()) == (0, 255)
@@ -119,7 +119,7 @@ def test_digits_labels_belong_to_their_images(tmp_path: Path) -> None:
         np.rint(row * 255 / 16).astype(np.uint8).tobytes(): target
         for row, target in zip(source.data, source.target, strict=True)
     }
-    for part in Digits().load(tmp_path):
+    for part in rows_of(Digits(), tmp_path):
         assert [label[image.tobytes()] for image in part["image"]] == part["label"].tolist()
 
 

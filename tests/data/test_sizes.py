@@ -13,17 +13,17 @@ from torchvision.transforms.v2 import functional as F
 
 from collapse_sim.data.digits import Digits
 from collapse_sim.data.image_folder import ImageFolder
-from collapse_sim.data.images import ImageSettings, image_columns
+from collapse_sim.data.images import ImageRows, ImageSettings
 from collapse_sim.data.mnist import MNIST
 
-from .making import tagged, write_mnist
+from .making import rows_of, tagged, write_mnist
 
 
 @pytest.mark.parametrize("size", [32, 14, 20])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_resize_is_pillows_and_torchvisions(size: int, channels: int) -> None:
     images = tagged(5, 28, 28, channels)
-    ours = image_columns(ImageSettings(size=size), images)["image"]
+    ours = ImageRows(ImageSettings(size=size), images).read(0, 5)["image"]
     assert ours.shape == (5, channels, size, size)
     for image, result in zip(images, ours, strict=True):
         picture = Image.fromarray(image[..., 0] if channels == 1 else image)
@@ -36,10 +36,10 @@ def test_resize_is_pillows_and_torchvisions(size: int, channels: int) -> None:
 
 def test_pad_is_centred_with_zeros() -> None:
     images = tagged(3, 28, 28, 1)
-    padded = image_columns(ImageSettings(size=32, fit="pad"), images)["image"]
+    padded = ImageRows(ImageSettings(size=32, fit="pad"), images).read(0, 3)["image"]
     assert np.array_equal(padded[:, :, 2:30, 2:30], images.transpose(0, 3, 1, 2))
     assert padded.sum() == images.sum()
-    odd = image_columns(ImageSettings(size=31, fit="pad"), images)["image"]  # one pixel before, two after
+    odd = ImageRows(ImageSettings(size=31, fit="pad"), images).read(0, 3)["image"]  # one pixel before, two after
     assert np.array_equal(odd[:, :, 1:29, 1:29], images.transpose(0, 3, 1, 2))
 
 
@@ -51,7 +51,7 @@ def test_a_picture_that_is_not_square_keeps_its_proportions(tmp_path: Path) -> N
         Image.fromarray(disc).save(tmp_path / name)
     data = ImageFolder(path=".", size=30)
     assert data.inspect(tmp_path).shape("image") == (1, 30, 30)
-    image = data.load(tmp_path)[0]["image"][0, 0] > 127
+    image = rows_of(data, tmp_path)[0]["image"][0, 0] > 127
     assert image.any(axis=0).sum() == image.any(axis=1).sum() == 20
 
 
@@ -60,19 +60,22 @@ def test_mnist_at_32(fit: str, tmp_path: Path) -> None:
     write_mnist(tmp_path / "mnist")
     data = MNIST(size=32, fit=fit)
     assert data.inspect(tmp_path).shape("image") == (1, 32, 32)
-    for part in data.load(tmp_path):
+    for part in rows_of(data, tmp_path):
         assert part["image"].shape[1:] == (1, 32, 32)
         assert part["image"].flags.c_contiguous
 
 
 def test_size_does_not_change_which_rows_are_where(tmp_path: Path) -> None:
-    plain, padded = Digits().load(tmp_path), Digits(size=10, fit="pad").load(tmp_path)
+    plain, padded = rows_of(Digits(), tmp_path), rows_of(Digits(size=10, fit="pad"), tmp_path)
     for a, b in zip(plain, padded, strict=True):
         assert np.array_equal(a["image"], b["image"][:, :, 1:9, 1:9])
         assert np.array_equal(a["label"], b["label"])
 
 
-def test_more_rows_than_a_chunk() -> None:
-    images = tagged(2100, 4, 4, 1)
-    index = np.arange(2099, -1, -1)
-    assert np.array_equal(image_columns(ImageSettings(), images, index=index)["image"][:, 0], images[::-1, ..., 0])
+def test_any_range_of_rows_in_any_order() -> None:
+    images, labels = tagged(300, 4, 4, 1), np.arange(300)
+    source = ImageRows(ImageSettings(), images, labels, np.arange(299, -1, -1))
+    for first, last in ((0, 300), (7, 64), (299, 300)):
+        rows = source.read(first, last)
+        assert np.array_equal(rows["image"][:, 0], images[::-1][first:last, ..., 0])
+        assert np.array_equal(rows["label"], labels[::-1][first:last])

@@ -95,7 +95,8 @@ def test_fit_equals_a_plain_training_loop(sandbox):
     from collapse_sim.data.digits import Digits
 
     data = Digits(rows=100, held_out_rows=40)
-    real, _ = data.load(sandbox.root)
+    source, _ = data.open(sandbox.root)
+    real = source.read(0, len(source))
     order = Draws((3,), "real order", 0).permutation(1437)[:100]
     images = torch.from_numpy(real["image"])[order]
     family, info = VAE(hidden=8, latent=2), data.inspect(sandbox.root)

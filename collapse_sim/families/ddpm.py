@@ -58,6 +58,15 @@ class DDPM(Denoising):
             raise ValueError(f"eta: is for sampler: ddim, found {self.eta:g} with ddpm; remove it, or use ddim")
         return self
 
+    def check(self, info: Info) -> None:
+        if info.kind == "points" and self.schedule == "cosine" and self.target == "epsilon":
+            raise ValueError(
+                "target: epsilon does not fit schedule: cosine on points: it ends with next to nothing of the row, where a "
+                "small error of the noise throws a point far off, and points are not clipped as images are; use "
+                "target: v, or schedule: linear"
+            )
+        super().check(info)
+
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
         """x_t = sqrt(a) x_0 + sqrt(1 - a) noise, a the product of 1 - beta up to a time t of each row's own."""
         x = rows_to_x(rows, self.scale)

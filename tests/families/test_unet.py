@@ -33,10 +33,12 @@ def parameters(network: Network, info: Info) -> int:
         ("cifar10", (3, 32, 32), 35.5e6, 36e6),  # Ho et al. (2020), appendix B: 35.7 M
         ("digits", (1, 8, 8), 0.3e6, 0.7e6),
         (None, (1, 16, 16), 0.3e6, 0.7e6),
+        ("points", (2,), 5e4, 7e4),
     ],
 )
 def test_presets_have_the_published_sizes(preset, shape, least, most) -> None:
-    assert least <= parameters(Network(preset=preset), image_info(*shape)) <= most
+    info = image_info(*shape) if len(shape) == 3 else POINTS
+    assert least <= parameters(Network(preset=preset), info) <= most
 
 
 def test_the_celeba_preset_has_attention_in_the_middle_only() -> None:

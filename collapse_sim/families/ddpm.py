@@ -61,9 +61,9 @@ class DDPM(Denoising):
     def check(self, info: Info) -> None:
         if info.kind == "points" and self.schedule == "cosine" and self.target == "epsilon":
             raise ValueError(
-                "target: epsilon does not fit schedule: cosine on points: it ends with next to nothing of the row, where a "
-                "small error of the noise throws a point far off, and points are not clipped as images are; use "
-                "target: v, or schedule: linear"
+                "target: epsilon does not fit schedule: cosine on points: it ends with next to nothing of the row, "
+                "where a small error of the noise throws a point far off, and points are not clipped as images are; "
+                "use target: v, or schedule: linear"
             )
         super().check(info)
 

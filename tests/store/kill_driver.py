@@ -161,6 +161,44 @@ def moments(folder: Path, recipe: Path) -> dict:
     }
 
 
+def sampling(folder: Path, recipe: Path) -> dict:
+    """Kill in the middle of a diffusion model's second shard, then resume; counts the network's calls in sampling."""
+    from collapse_sim.families.unet import UNet
+
+    reference_folder, here, calls = folder / "reference", folder / "killed", folder / "calls"
+    output = UNet.output
+
+    def counting(last: int = -1) -> None:
+        """Note every call that is not a training step; SIGKILL at call number `last`."""
+        calls.write_text("")
+
+        def noted(self: UNet, *tensors: torch.Tensor) -> torch.Tensor:
+            if not torch.is_grad_enabled():
+                with calls.open("a") as file:
+                    file.write(".")
+                if calls.stat().st_size == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return output(self, *tensors)
+
+        UNet.output = noted
+
+    counting()
+    run(reference_folder, recipe, 0.0)
+    whole, steps = calls.stat().st_size, load(recipe).model.timesteps
+    counting(last=steps + steps // 2)
+    killed = wait(child(lambda: run(here, recipe, 0.0))) == -signal.SIGKILL
+    counting()
+    assert wait(child(lambda: run(here, recipe, 0.0))) == 0
+    reference, found = artefacts(reference_folder / ".store"), artefacts(here / ".store")
+    return {
+        "killed": killed,
+        "differing": [key for key in reference if found.get(key) != reference[key]],
+        "steps": steps,
+        "calls": whole,
+        "calls_after_the_kill": calls.stat().st_size,
+    }
+
+
 def compared(folder: Path) -> str:
     results = read_results(folder / "run")
     return json.dumps(run_document(results, list(results.metrics)))
@@ -203,4 +241,5 @@ def together(folder: Path, recipe: Path) -> dict:
 
 if __name__ == "__main__":
     mode, folder, recipe = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    print(json.dumps({"boundaries": boundaries, "moments": moments, "together": together}[mode](folder, recipe)))
+    modes = {"boundaries": boundaries, "moments": moments, "together": together, "sampling": sampling}
+    print(json.dumps(modes[mode](folder, recipe)))

@@ -28,6 +28,21 @@ metrics: [test_loss]
 """
 
 
+DIFFUSION = """
+name: diffusion
+data: {use: digits, rows: 60, held_out_rows: 20}
+model: {use: ddpm, network: {widths: [4, 8], attention: none}, timesteps: 30, schedule: cosine}
+train: {steps: 3, batch_size: 16, evaluate: never, ema: 0.9}
+samples: 60
+sampling: {shard: 25}
+generations: 1
+seeds: [0]
+arms:
+  distill: {data: replace, teacher: {generation: 0, weights: {output: 0.5, encoder: 0.5}}}
+metrics: [{use: fid, features: pixels}]
+"""
+
+
 def drive(mode: str, folder: Path, recipe: str) -> dict:
     path = folder / "recipe.yaml"
     path.write_text(recipe)
@@ -54,6 +69,13 @@ def test_kills_at_any_moment_end_in_the_same_bytes(tmp_path):
     assert report["kills"] == 4
     assert report["differing"] == []
     assert report["comparison_equal"]
+
+
+def test_a_kill_in_the_middle_of_a_diffusion_models_sampling_repeats_one_shard_at_most(tmp_path):
+    report = drive("sampling", tmp_path, DIFFUSION)
+    assert report["killed"]
+    assert report["differing"] == []
+    assert report["calls_after_the_kill"] == report["calls"] - report["steps"]  # the first shard was finished
 
 
 def test_two_processes_share_the_work(tmp_path):

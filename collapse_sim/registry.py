@@ -53,6 +53,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "vendi": "collapse_sim.metrics.features:Vendi",
         "class_coverage": "collapse_sim.metrics.classes:ClassCoverage",
         "class_entropy": "collapse_sim.metrics.classes:ClassEntropy",
+        "inception_score": "collapse_sim.metrics.classes:InceptionScore",
         "latent_std": "collapse_sim.metrics.latents:LatentStd",
         "variance_ratio": "collapse_sim.metrics.points:VarianceRatio",
         "mean_error": "collapse_sim.metrics.points:MeanError",

@@ -19,7 +19,9 @@ from collapse_sim.errors import InterruptedRunError, StoreError
 from collapse_sim.events import RunFinished, RunStarted
 from collapse_sim.experiment import Experiment, bytes_to_come, operations_per_step
 from collapse_sim.loop import run_generations
+from collapse_sim.metrics.facts import facts_of, space_of
 from collapse_sim.plan import missing
+from collapse_sim.specs import ScoreSpec
 from collapse_sim.store.files import check_place, digest_of
 from collapse_sim.store.runfolder import RunFolder, registered
 from collapse_sim.store.store import Store
@@ -124,13 +126,24 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
         "arms": [arm.name for arm in recipe.arms],
         "baseline": recipe.baseline,
         "show": recipe.show,
-        "metrics": {n: {"better": m.better, "settings": m.describe()} for n, m in recipe.metrics.items()},
+        "metrics": {name: _described(score) for name, score in experiment.lines[0].scores[0].items()},
         "claims": [claim.model_dump(mode="json") for claim in recipe.claims],
         "reference": recipe.reference.model_dump(mode="json") if recipe.reference else None,
         "theory": curves(recipe, experiment.counts, experiment.info),
         "settings": dict(recipe.document),
         "samples": experiment.counts.samples,
         "fingerprint": experiment.info.fingerprint,
+    }
+
+
+def _described(score: ScoreSpec) -> dict[str, Any]:
+    """A metric as run.json has it; all arms and generations share what stands beside its figures."""
+    facts, space = facts_of(score), space_of(score)
+    return {
+        "better": score.metric.better,
+        "settings": score.metric.describe(),
+        **({"features": space.label} if space else {}),
+        **({"note": facts.note, "warning": facts.warning} if facts else {}),
     }
 
 

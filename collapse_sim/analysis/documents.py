@@ -12,7 +12,7 @@ from collapse_sim.analysis.intervals import Interval, interval, paired
 from collapse_sim.analysis.results import Results
 
 SCHEMA = 1
-CSV_COLUMNS = ("run", "arm", "metric", "generation", "seed", "value", "theory")
+CSV_COLUMNS = ("run", "arm", "metric", "generation", "seed", "value", "theory", "note")
 
 
 def run_document(results: Results, metrics: Sequence[str], generations: Sequence[int] | None = None) -> dict[str, Any]:
@@ -36,7 +36,14 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
         "arms": arms,
         "seeds": list(results.seeds),
         "generations": results.generations,
-        "metrics": {metric: {"better": results.metrics[metric]} for metric in metrics},
+        "metrics": {
+            metric: {
+                "better": results.metrics[metric],
+                "note": results.notes.get(metric),
+                "warning": results.warnings.get(metric),
+            }
+            for metric in metrics
+        },
         "theory": {
             arm: {metric: list(map(_number, curve)) for metric, curve in curves.items() if metric in metrics}
             for arm, curves in results.theory.items()
@@ -69,7 +76,7 @@ def differences_document(
 
 
 def csv_text(runs: Mapping[str, Results], metrics: Sequence[str], generations: Sequence[int] | None = None) -> str:
-    """Tidy: one row a score, with the columns CSV_COLUMNS; an empty field where theory is silent."""
+    """Tidy: one row a score, with the columns CSV_COLUMNS; an empty field where theory is silent, or no note known."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -83,10 +90,12 @@ def _csv_rows(
 ) -> Iterable[tuple[Any, ...]]:
     for arm in results.arms:
         for metric in metrics:
+            texts = [results.notes.get(metric), results.warnings.get(metric)]
+            note = "; ".join(text for text in texts if text)
             for k in results.scored(metric, [arm]) if generations is None else generations:
                 theory = results.theory_at(arm, metric, k)
                 for seed, value in results.scores(arm, metric, k).items():
-                    yield label, arm, metric, k, seed, value, theory
+                    yield label, arm, metric, k, seed, value, theory, note
 
 
 def _summary(found: Interval) -> dict[str, Any]:

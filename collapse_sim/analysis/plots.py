@@ -59,7 +59,9 @@ def plot(results: Results, metrics: Sequence[str], path: Path) -> None:
     """
     try:
         with rc_context(_STYLE):
-            figure(results, metrics).savefig(path, dpi=300, metadata=_metadata(results.name, path.suffix.lower()))
+            notes = "; ".join(f"{metric}: {results.notes[metric]}" for metric in metrics if metric in results.notes)
+            metadata = _metadata(results.name, path.suffix.lower(), notes)
+            figure(results, metrics).savefig(path, dpi=300, metadata=metadata)
     except OSError as error:
         raise StoreError(f"{path}: cannot write the plot: {error.strerror or error}; choose another file") from error
 
@@ -171,8 +173,9 @@ def _published_percent(published: Reference, arm: str, baseline: str) -> float |
 
 
 def _title(results: Results, metric: str) -> str:
-    better = results.metrics[metric]
-    return metric if better is None else f"{metric} ({better} is better)"
+    better, warning = results.metrics[metric], results.warnings.get(metric)
+    title = metric if better is None else f"{metric} ({better} is better)"
+    return f"{title}\n{warning}" if warning else title
 
 
 def _legend(drawing: Figure, handles: dict[str, Any]) -> None:
@@ -192,11 +195,12 @@ def _legend_width(names: Sequence[str], columns: int) -> float:
     return sum(0.6 + _LETTER * max(map(len, names[i : i + lines])) for i in range(0, len(names), lines))
 
 
-def _metadata(name: str, suffix: str) -> dict[str, Any]:
-    """Run, program and date, under the keys that each format knows."""
+def _metadata(name: str, suffix: str, notes: str) -> dict[str, Any]:
+    """Run, program, date, and what figures are from, under the keys that each format knows."""
     program, now = f"collapse-sim {__version__}", datetime.now(UTC)
     if suffix == ".png":
-        return {"Title": name, "Software": program, "Creation Time": now.isoformat(timespec="seconds")}
+        made = now.isoformat(timespec="seconds")
+        return {"Title": name, "Software": program, "Creation Time": made, "Description": notes}
     if suffix == ".svg":
-        return {"Title": name, "Creator": [program], "Date": now.isoformat(timespec="seconds")}
-    return {"Title": name, "Creator": program, "CreationDate": now}
+        return {"Title": name, "Creator": [program], "Date": now.isoformat(timespec="seconds"), "Description": notes}
+    return {"Title": name, "Creator": program, "CreationDate": now, "Subject": notes}

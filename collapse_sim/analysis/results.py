@@ -50,6 +50,12 @@ class Results:
     theory: Curves = field(default_factory=dict)
     references: tuple[Reference, ...] = ()
     claims: tuple[Claim, ...] = ()
+    notes: Mapping[str, str] = field(
+        default_factory=dict
+    )  # metric -> what stands beside its figures, where it is known
+    warnings: Mapping[str, str] = field(
+        default_factory=dict
+    )  # metric -> why not to quote them, where there is a reason
 
     def scores(self, arm: str, metric: str, generation: int) -> Mapping[int, float]:
         """{seed: value} in the order of `seeds`; empty when there is none."""
@@ -116,6 +122,8 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Resu
         theory=run.get("theory") or {},
         references=() if reference is None else (_reference(reference, last),),
         claims=tuple(Claim(c["that"], c["metric"], c["generation"], c["expect"]) for c in run.get("claims", ())),
+        notes={name: entry["note"] for name, entry in run["metrics"].items() if entry.get("note")},
+        warnings={name: entry["warning"] for name, entry in run["metrics"].items() if entry.get("warning")},
     )
 
 
@@ -151,7 +159,20 @@ def merge(runs: Mapping[str, Results]) -> Results:
         values={f"{label}/{arm}": scores for label, run in runs.items() for arm, scores in run.values.items()},
         theory={f"{label}/{arm}": curves for label, run in runs.items() for arm, curves in run.theory.items()},
         references=_merged_references(runs),
+        notes=_merged_texts({label: run.notes for label, run in runs.items()}),
+        warnings=_merged_texts({label: run.warnings for label, run in runs.items()}),
     )
+
+
+def _merged_texts(runs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The text of each metric, once where all runs say the same, or else each run's own."""
+    merged: dict[str, str] = {}
+    for metric in dict.fromkeys(name for texts in runs.values() for name in texts):
+        said = {label: texts[metric] for label, texts in runs.items() if metric in texts}
+        alike = len(said) == len(runs) and len(set(said.values())) == 1
+        texts = said.values() if alike else (f"{label}: {text}" for label, text in said.items())
+        merged[metric] = "; ".join(dict.fromkeys(texts))
+    return merged
 
 
 def _merged_references(runs: Mapping[str, Results]) -> tuple[Reference, ...]:

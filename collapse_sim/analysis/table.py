@@ -38,7 +38,8 @@ def by_generation(results: Results, metric: str, generations: Sequence[int], wid
             columns.append(_column(f"published\nat {k}", texts))
     names = [Text("  theory", _FAINT) if is_theory else Text(arm) for arm, is_theory in rows]
     tables = blocks(Column("arm \\ generation", names), columns, width)
-    return [_title(results, metric, generations), *tables, *_sources(results, metric, generations)]
+    notes = [*beside(results, metric), *_sources(results, metric, generations)]
+    return [_title(results, metric, generations), *tables, *notes]
 
 
 def against_baseline(results: Results, metric: str, generation: int, width: int | None) -> list[RenderableType]:
@@ -70,7 +71,7 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
         (metric, "bold"), f" at generation {generation}: paired differences to {baseline}, seed by seed"
     )
     tables = blocks(Column("arm", [Text(arm) for arm in arms]), columns, width)
-    return [title, *tables, *_sources(results, metric, [generation])]
+    return [title, *tables, *beside(results, metric), *_sources(results, metric, [generation])]
 
 
 def readable(generations: Sequence[int]) -> list[int]:
@@ -103,6 +104,14 @@ def _title(results: Results, metric: str, generations: Sequence[int]) -> Text:
     over = over if least == most else f"{least} to {over}"
     direction, star = ("", "") if better is None else (f" ({better} is better)", ", * best")
     return Text.assemble((metric, "bold"), f"{direction}: mean over {over}{star}")
+
+
+def beside(results: Results, metric: str) -> list[Text]:
+    """How many rows a metric's figures are from, and through which network; why not to quote them, if so."""
+    note, warning = results.notes.get(metric, ""), results.warnings.get(metric, "")
+    if not note and not warning:
+        return []
+    return [Text.assemble((note, _FAINT), (f"{'; ' if note else ''}{warning}" if warning else "", WARNING))]
 
 
 def _sources(results: Results, metric: str, generations: Sequence[int]) -> list[Text]:

@@ -101,7 +101,7 @@ def _at(expected: Expectation, metric: str, generation: int, results: Results) -
         found.mean,
         found.low,
         found.high,
-        caveats=compared.caveats,
+        caveats=(*compared.caveats, *([results.warnings[metric]] if metric in results.warnings else [])),
     )
     if found.se is None:
         why_not = "not every score is finite" if found.n > 1 else "one seed gives no interval: add seeds"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -46,27 +47,28 @@ def in_pieces(job: Job, folder: Path, work: Work, *files: Pieces) -> None:
     work.restart_clock()
     rows_seen = 0
     for file in files:
-        writer: RowWriter | None = None
         made = hashes.setdefault(file.name, [])
-        for piece, (first, last) in enumerate(file.bounds()):
-            done += last - first
-            if piece < len(made):
-                continue
-            columns = file.make(piece, first, last)
-            writer = writer or RowWriter(partial / file.name, file.rows, layout(columns))
-            writer.write(first, columns)
-            boundary("shard")
-            made.append(_hash(columns))
-            rows_seen += last - first
-            if done < total:
-                write_atomic(progress_file, json.dumps(hashes), durable=False)
-                boundary("shard recorded")
-                work.stop.check()
-            if work.due():
-                work.report(job, done, total, "rows", rows_seen)
-                rows_seen = 0
-        if writer:
-            writer.close()
+        with contextlib.ExitStack() as opened:
+            writer: RowWriter | None = None
+            for piece, (first, last) in enumerate(file.bounds()):
+                done += last - first
+                if piece < len(made):
+                    continue
+                columns = file.make(piece, first, last)
+                if writer is None:
+                    writer = RowWriter(partial / file.name, file.rows, layout(columns))
+                    opened.callback(writer.close)
+                writer.write(first, columns)
+                boundary("shard")
+                made.append(_hash(columns))
+                rows_seen += last - first
+                if done < total:
+                    write_atomic(progress_file, json.dumps(hashes), durable=False)
+                    boundary("shard recorded")
+                    work.stop.check()
+                if work.due():
+                    work.report(job, done, total, "rows", rows_seen)
+                    rows_seen = 0
     for file in files:
         (partial / file.name).replace(folder / file.name)
 

@@ -1,18 +1,21 @@
-"""Which classes samples show, in the eyes of a classifier that was fitted to the real labels."""
+"""Which classes samples show, in the eyes of a classifier: fitted to the real labels, or Inception with its own."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import ClassifyingMap, Evaluation, Need
+from collapse_sim.metrics.base import ClassifyingMap, Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.facts import biased, note
 from collapse_sim.metrics.feature_choice import FeatureChoice
 
+TINY = 1e-300  # in place of a probability of 0, whose logarithm is none
 FAIR = 10  # a class counts as shown from a tenth of its real frequency on
 
 
@@ -32,13 +35,20 @@ class _ClassMetric(Component):
         return chosen
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        if info.classes < 1:
+        own = getattr(self.features, "own_classes", True)
+        if own and info.classes < 1:
             raise ValueError("this metric counts classes, but this data has no labels")
         if not isinstance(self.features, ClassifyingMap):
-            raise ValueError(f"`features` must classify, and {type(self.features).__name__} does not: use classifier")
+            raise ValueError(
+                f"`features` must classify, and {type(self.features).__name__} does not: use classifier, or inception"
+            )
         self.feature_map.check(info)
-        if samples < info.classes:
+        if own and samples < info.classes:
             raise ValueError(f"too few samples for {info.classes} classes: {samples}")
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """How many samples, and the classifier."""
+        return Facts(note({"samples": samples}, space))
 
 
 class ClassCoverage(_ClassMetric):
@@ -50,6 +60,14 @@ class ClassCoverage(_ClassMetric):
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("samples", "real")
+    features_of: ClassVar[tuple[Which, ...]] = ("samples",)  # of the real rows it reads labels only
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        if not self.feature_map.own_classes:
+            raise ValueError(
+                f"{type(self.features).__name__} knows other classes than the data's labels: use classifier"
+            )
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         classes = evaluation.info.classes
@@ -72,3 +90,32 @@ class ClassEntropy(_ClassMetric):
     def score(self, evaluation: Evaluation) -> float | Tensor:
         mean = evaluation.probabilities(self.feature_map, "samples").double().mean(0)
         return float(torch.special.entr(mean / mean.sum()).sum())
+
+
+class InceptionScore(_ClassMetric):
+    """Inception score (Salimans et al. 2016): exp of the mean KL(p(y|x) || p(y)), over `splits` parts of the samples.
+
+    From 1 to the number of classes: sure of every image, and all classes equally frequent. It looks at no real rows: a
+    perfect copy of the data has the data's own score (about 11 for CIFAR-10). The mean over the parts, by
+    torch-fidelity with its order of rows; fewer samples make it smaller.
+    """
+
+    features: FeatureChoice = "inception"  # a map that classifies
+    splits: Annotated[int, Field(gt=0)] = 10  # parts
+
+    needs: ClassVar[tuple[Need, ...]] = ("samples",)
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        if samples < 2 * self.splits:
+            raise ValueError(f"too few samples: {samples}, and {self.splits} parts (`splits`) need two each")
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Also the bias of few samples."""
+        return Facts(note({"samples": samples}, space), biased({"samples": samples}))
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
+
+        logits = evaluation.probabilities(self.feature_map, "samples").double().clamp(min=TINY).log()
+        return float(isc_features_to_metric(logits, self.splits)[KEY_METRIC_ISC_MEAN])

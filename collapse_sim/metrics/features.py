@@ -10,18 +10,21 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureMap, Need, Which
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureMap, FeatureSpace, Need, Which
+from collapse_sim.metrics.facts import biased, count_of, note
 from collapse_sim.metrics.feature_choice import FeatureChoice
 from collapse_sim.metrics.memo import remembered
 from collapse_sim.metrics.neighbours import PIECE, share_inside, squared_distances, squared_radii
 
 Count = Annotated[int, Field(gt=0)]
+STATISTICS_ROWS = 5_000  # rows of float64 at a time
+SIDES: tuple[Which, ...] = ("samples", "real", "held_out")
 
 
 class _FeatureMetric(Component):
@@ -48,6 +51,13 @@ class _FeatureMetric(Component):
         except ValueError as error:
             raise ValueError(f"{error}; or compare in pixels (`features: pixels`)") from error
         self._check_rows("samples", samples)
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Numbers of rows, and the network."""
+        return Facts(note(self._counts(info, samples), space))
+
+    def _counts(self, info: Info, samples: int) -> dict[Which, int]:
+        return {which: count_of(which, info, samples) for which in SIDES if which in self.needs}
 
     def _check_rows(self, what: str, rows: int) -> None:
         if rows < self._least_rows():
@@ -88,6 +98,14 @@ class FID(_Comparison):
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
 
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Also the bias of few rows, and whether they are too few for a covariance of full rank."""
+        counts = self._counts(info, samples)
+        text = note(counts, space)
+        if space and space.dimensions and min(counts.values()) <= space.dimensions:
+            text += f"; too few rows for the covariance of its {space.dimensions:,} features"
+        return Facts(text, biased(counts))
+
     def score(self, evaluation: Evaluation) -> float | Tensor:
         from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
@@ -98,17 +116,24 @@ class FID(_Comparison):
 
 @remembered
 def _fid_statistics(features: Tensor) -> Any:
-    from torch_fidelity.metric_fid import fid_features_to_statistics
-
-    statistics = fid_features_to_statistics(features.double())
-    statistics["sigma"] = statistics["sigma"].reshape(2 * features.shape[1:])  # numpy drops the axes of one feature
-    return statistics
+    """Mean and covariance in float64, in pieces: torch-fidelity's own take five times the memory of the features."""
+    pieces = torch.split(features, STATISTICS_ROWS)
+    mean = sum(piece.double().sum(0) for piece in pieces) / torch.tensor(float(len(features)), dtype=torch.float64)
+    scatter = torch.zeros(2 * features.shape[1:], dtype=torch.float64)
+    for piece in pieces:
+        centred = piece.double() - mean
+        scatter.addmm_(centred.T, centred)
+    return {"mu": mean.numpy(), "sigma": (scatter / (len(features) - 1)).numpy()}
 
 
 class _Capped(_Comparison):
     """A comparison of all pairs of rows: at most `rows` of either side are used, the same ones for every arm."""
 
     rows: Count = 10_000  # drawn without replacement if there are more: time grows with the square
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Numbers of rows, how many of them are used, and the network."""
+        return Facts(note(self._counts(info, samples), space, self.rows))
 
     def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
         features = evaluation.features(self.feature_map, which)
@@ -121,16 +146,47 @@ class _Capped(_Comparison):
 class KID(_Capped):
     """Kernel distance: the squared maximum mean discrepancy under k(x, y) = (x.y / F + 1)^3 (Binkowski et al. 2018).
 
-    The unbiased estimate over all pairs; the usual average over 100 random blocks of 1,000 rows has the same mean and
-    more noise. Unbiased also with few rows, so it can fall slightly below 0 for a perfect model. No unit.
+    The unbiased estimate over all pairs; with `subsets` the mean over random blocks of `subset_size` rows, as published
+    figures have it (100 of 1,000) and torch-fidelity draws them: the same mean and more noise. Unbiased also with few
+    rows, so it can fall slightly below 0 for a perfect model. No unit.
     """
+
+    subsets: Count | None = None  # blocks, each of random rows; none: all pairs of rows at once
+    subset_size: Annotated[int, Field(ge=2)] | None = None  # rows of a block, from either side
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
 
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> KID:
+        if (self.subsets is None) != (self.subset_size is None):
+            raise ValueError("`subsets` and `subset_size` go together: 100 and 1000 are what published figures use")
+        return self
+
+    def describe(self) -> dict[str, Any]:
+        """Without the blocks when there are none: scores of before there were any keep their keys."""
+        return {name: value for name, value in super().describe().items() if value is not None}
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        self._check_rows("rows to compare (`rows`)", self.rows)
+
+    def _least_rows(self) -> int:
+        return self.subset_size or 2
+
+    def _why(self) -> str:
+        return f"at least its subset_size = {self.subset_size}" if self.subset_size else super()._why()
+
     def score(self, evaluation: Evaluation) -> float | Tensor:
         samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
-        between = _kernel_sum(samples, real) / (len(samples) * len(real))
-        return _mean_of_pairs(samples) + _mean_of_pairs(real) - 2 * between
+        if self.subsets is None:
+            between = _kernel_sum(samples, real) / (len(samples) * len(real))
+            return _mean_of_pairs(samples) + _mean_of_pairs(real) - 2 * between
+        from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, kid_features_to_metric
+
+        blocks = kid_features_to_metric(
+            samples.double(), real.double(), kid_subsets=self.subsets, kid_subset_size=self.subset_size, verbose=False
+        )
+        return float(blocks[KEY_METRIC_KID_MEAN])
 
 
 @remembered

@@ -10,7 +10,8 @@ from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.engine.evaluate import BATCH_ROWS, mean_loss, role_of_batch
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Need
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
+from collapse_sim.metrics.facts import note
 
 
 class TestLoss(Component):
@@ -30,6 +31,10 @@ class TestLoss(Component):
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         if info.held_out < 1:
             raise ValueError("test_loss needs held-out rows, but this data has none")
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Over how many rows."""
+        return Facts(note({"held_out": info.held_out}, None))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         loss = mean_loss(

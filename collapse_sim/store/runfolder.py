@@ -128,6 +128,8 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
     for name, metric in old["metrics"].items():
         if name in new["metrics"] and new["metrics"][name]["settings"] != metric["settings"]:
             differences.append(f"metrics.{name}: {metric['settings']} there, {new['metrics'][name]['settings']} here")
+        elif name in new["metrics"] and "features" in metric:
+            differences += _pairs(metric["features"], new["metrics"][name].get("features"), f"metrics.{name}.features")
     if old.get("fingerprint", new["fingerprint"]) != new["fingerprint"]:
         differences.append("data: the files had another content there than they have here")
     if differences:

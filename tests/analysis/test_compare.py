@@ -59,7 +59,7 @@ def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
         },
         "seeds": [5, 4],
         "generations": 1,
-        "metrics": {"loss": {"better": "lower"}},
+        "metrics": {"loss": {"better": "lower", "note": None, "warning": None}},
         "theory": {"replace": {"loss": [1.0, 3.0]}},
         "references": [{"source": "S", "metric": "loss", "generation": 1, "values": {"replace": 9.0}}],
         "baseline": "replace",
@@ -121,7 +121,7 @@ def test_csv_is_tidy(call: Call, write_run: WriteRun) -> None:
     rows = list(csv.DictReader(call("toy", "--csv").stdout.splitlines()))
     assert len(rows) == 2 * 2 * 2 * 2
     wanted = {"run": "toy", "arm": "replace", "metric": "loss", "generation": "1", "seed": "4", "value": "4.5"}
-    assert wanted | {"theory": "3.0"} in rows
+    assert wanted | {"theory": "3.0", "note": ""} in rows
     assert {row["theory"] for row in rows if row["arm"] == "distill" or row["metric"] == "fid"} == {""}
 
 

@@ -252,3 +252,30 @@ def test_real_statistics_are_computed_once(score, monkeypatch):
     changed[0] += 1
     score(Precision(), normal(30, 3, 5), changed)
     assert sum(a is b for a, b in compared) == 2
+
+
+def test_kid_in_blocks_is_torch_fidelitys(score):
+    from torch_fidelity.metric_kid import kid_features_to_metric
+
+    a, b = normal(60, 16, 1, 0.8, 0.2), normal(50, 16, 2)
+    reference = kid_features_to_metric(a.double(), b.double(), kid_subsets=7, kid_subset_size=20, verbose=False)
+    assert score(KID(subsets=7, subset_size=20), a, b) == reference["kernel_inception_distance_mean"]
+
+
+def test_blocks_of_kid(digits_info):
+    with pytest.raises(ValueError, match="`subsets` and `subset_size` go together"):
+        KID(subsets=10)
+    with pytest.raises(ValueError, match="too few samples: 99, and KID needs at least its subset_size = 100"):
+        KID(subsets=10, subset_size=100).check(digits_info, None, 99)
+    with pytest.raises(ValueError, match=r"too few rows to compare \(`rows`\): 50"):
+        KID(subsets=10, subset_size=100, rows=50).check(digits_info, None, 200)
+    assert "subsets" not in KID().describe()  # keys of before there were blocks
+    assert KID(subsets=10, subset_size=100).describe()["subsets"] == 10
+
+
+def test_statistics_in_pieces_are_those_of_all_rows(monkeypatch):
+    rows = normal(50, 7, 1, 3.0, 100.0)
+    monkeypatch.setattr(metrics, "STATISTICS_ROWS", 8)
+    found = metrics._fid_statistics(rows)
+    np.testing.assert_allclose(found["mu"], rows.double().mean(0), rtol=1e-12)
+    np.testing.assert_allclose(found["sigma"], np.cov(rows.double().numpy(), rowvar=False), rtol=1e-9)

@@ -37,7 +37,7 @@ def test_loads_and_comes_back(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_smoke_is_small_and_offline(name: str) -> None:
     recipe = load(name, smoke=True)
-    assert type(recipe.data).__module__.rpartition(".")[2] in ("digits", "gaussian", "linear")
+    assert type(recipe.data).__module__.rpartition(".")[2] in ("digits", "gaussian", "linear", "mixtures", "curves")
     assert recipe.generations <= 3
     if not isinstance(recipe.model, ClosedForm):
         assert recipe.train is not None
@@ -87,6 +87,21 @@ def test_table_1_has_the_papers_settings_and_cells() -> None:
         found[weights["output"], weights["mean"], weights["variance"]] = recipe.reference.values[name]
     assert found == table
     assert recipe.reference.values["M1"] == 0.06228
+
+
+def test_table_2_has_the_papers_settings() -> None:
+    recipe = load("kd-ddpm-celeba-table2")
+    train, model, data = recipe.train, recipe.model, recipe.data
+    assert train is not None
+    assert (train.steps, train.batch_size, train.learning_rate, train.optimizer) == (30_000, 32, 1e-4, "adamw")
+    assert (train.evaluate, train.keep) == ("every 400 steps", "best")
+    assert (data.size, data.rows, data.held_out_rows) == (64, 15_000, 5_000)  # type: ignore[attr-defined]
+    assert (model.timesteps, model.schedule, model.target) == (1000, "linear", "epsilon")  # type: ignore[attr-defined]
+    assert (model.criterion, model.sampler) == ("smooth_l1", "ddpm")  # type: ignore[attr-defined]
+    weights = [arm.teacher.weights for arm in recipe.arms if arm.teacher]
+    assert {"output": 0.5, "encoder": 0.0} in weights
+    assert {"output": 0.5, "encoder": 0.5} in weights
+    assert [arm.name for arm in recipe.arms if arm.teacher is None] == ["M1"]
 
 
 def test_fashion_differs_from_mnist_in_its_data_only() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from collapse_sim.store.store import Store
 SHOWN = 64  # rows a grid
 CELL = 16  # rows in a cell of the arms x generations picture
 FRAMES = 9  # moments in the picture of one sample's denoising
+SCATTER_EVERY_S = 60.0  # a scatter takes a second: generations that are quicker than this share one
 
 
 def draw_pictures(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
@@ -72,6 +74,32 @@ def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> 
     return [path]
 
 
+def _points(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
+    """One scatter (in one dimension histograms) of all generations so far; that of the last one is always drawn."""
+    path = folder / "arms-by-generations.png"
+    unfinished = k < experiment.recipe.generations
+    if unfinished and path.exists() and time.time() - path.stat().st_mtime < SCATTER_EVERY_S:
+        return [path]
+    from collapse_sim.analysis.scatter import SHOWN as ROWS
+    from collapse_sim.analysis.scatter import columns, points_by_generations
+
+    seed = experiment.recipe.seeds[0]
+    samples: dict[str, dict[int, np.ndarray]] = {line.arm.name: {} for line in experiment.lines}
+    for line in experiment.lines:
+        for j in columns(k):
+            _, found = load.columns(store, line.samples[j], seed, "samples")
+            samples[line.arm.name][j] = np.array(found["x"][:ROWS])
+    _, found = load.columns(store, experiment.data, seed, "real")
+    order = load.real_order(experiment.data, seed)
+    rows = min(ROWS, experiment.info.rows)
+    real = np.array(found["x"][:rows] if order is None else found["x"][order[:rows]])
+    note = f"Grey: {rows:,} real rows. Seed {seed}, at most {ROWS:,} rows a cell"
+    if real.shape[1] > 2:
+        note += f", the first 2 of {real.shape[1]} coordinates"
+    points_by_generations(samples, real, path, note)
+    return [path]
+
+
 def _first_rows(store: Store, spec: SampleSpec, seed: int) -> np.ndarray:
     _, found = load.columns(store, spec, seed, "samples")
     return np.array(found["image"][:SHOWN])
@@ -81,4 +109,7 @@ def _file_name(arm: str) -> str:
     return "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in arm)
 
 
-DRAWERS: dict[str, Callable[[Experiment, int, Store, Path], list[Path]]] = {"images": _images}
+DRAWERS: dict[str, Callable[[Experiment, int, Store, Path], list[Path]]] = {
+    "images": _images,
+    "points": _points,
+}

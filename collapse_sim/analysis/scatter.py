@@ -1,0 +1,134 @@
+"""Sampled points over generations: a row an arm, a column a generation, the real rows in grey behind every cell."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from collapse_sim.store.files import explained
+from collapse_sim.ui.palette import color
+
+Points = NDArray[np.float64]
+
+SHOWN = 1000  # rows a cell, of the samples and of the real rows
+COLUMNS = 8  # generations at most
+_CELL, _GAP = 1.45, 0.08  # inches
+_ABOVE, _BELOW, _TICKS, _LETTER = 0.3, 0.55, 0.4, 0.065  # inches: of headings, ticks and note, ticks, about of a letter
+_MARGIN = 0.2  # share of the real rows' range that is shown around it
+_DOT = 1.6  # points, of a dot among 1,000
+_REAL, _INK = "#c8c8c8", "#505050"
+_STYLE: Any = {"font.size": 8, "axes.linewidth": 0.5, "xtick.major.width": 0.5, "ytick.major.width": 0.5}  # for mypy
+
+
+def columns(last: int) -> list[int]:
+    """The generations that are shown of 0..last: all, or `COLUMNS` of them, evenly, with the first and the last."""
+    if last < COLUMNS:
+        return list(range(last + 1))
+    return [round(i * last / (COLUMNS - 1)) for i in range(COLUMNS)]
+
+
+def points_by_generations(samples: Mapping[str, Mapping[int, Points]], real: Points, path: Path, note: str) -> None:
+    """Write one picture. `samples[arm][generation]` and `real` are (n, d); the first `SHOWN` rows are drawn.
+
+    d = 1: histograms. d > 2: the first two coordinates. All cells have the same axes, around the real rows' range;
+    how many samples lie outside of them is written in the cell. `note` stands below. Raises StoreError when the file
+    cannot be written.
+    """
+    with rc_context(_STYLE):
+        drawing = _figure(samples, real[:SHOWN], note)
+        scratch = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        with explained(path):  # written beside and moved, so that a reader never sees half a picture
+            drawing.savefig(scratch, dpi=120)
+            scratch.replace(path)
+
+
+def _figure(samples: Mapping[str, Mapping[int, Points]], real: Points, note: str) -> Figure:
+    generations = sorted({k for by_generation in samples.values() for k in by_generation})
+    rows, across = len(samples), len(generations)
+    left = _TICKS + _LETTER * max(map(len, samples)) + _GAP
+    width = left + across * (_CELL + _GAP)
+    height = _ABOVE + rows * (_CELL + _GAP) - _GAP + _BELOW
+    drawing = Figure(figsize=(width, height))
+    FigureCanvasAgg(drawing)
+    grid = drawing.subplots(rows, across, squeeze=False, sharex=True, sharey=True)
+    drawing.subplots_adjust(  # by hand: finding a layout would take as long as all the drawing
+        left=left / width,
+        right=1 - _GAP / width,
+        top=1 - _ABOVE / height,
+        bottom=_BELOW / height,
+        wspace=_GAP / _CELL,
+        hspace=_GAP / _CELL,
+    )
+    draw = _histogram if real.shape[1] == 1 else _scatter
+    low, high = _limits(real)
+    for i, (arm, by_generation) in enumerate(samples.items()):
+        grid[i, 0].text(-_TICKS / _CELL, 0.5, arm, transform=grid[i, 0].transAxes, ha="right", va="center")
+        for axes, k in zip(grid[i], generations, strict=True):
+            if k in by_generation:
+                draw(axes, by_generation[k][:SHOWN], real, color(i))
+                _say_outside(axes, by_generation[k][:SHOWN], low, high)
+    for axes, k in zip(grid[0], generations, strict=True):
+        axes.set_title(f"generation {k}", fontsize=8)
+    corner = grid[0, 0]
+    corner.set_xlim(low[0], high[0])
+    corner.xaxis.set_major_locator(MaxNLocator(3))
+    if real.shape[1] > 1:
+        corner.set_ylim(low[1], high[1])
+        corner.yaxis.set_major_locator(MaxNLocator(3))
+    drawing.text(_GAP / width, 0.02, note, fontsize=7, color=_INK)
+    return drawing
+
+
+def _limits(real: Points) -> tuple[Points, Points]:
+    """The shown range of the first two coordinates, (2,) each; one length for both, so that cells are squares."""
+    low, high = real[:, :2].min(0), real[:, :2].max(0)
+    half = (0.5 + _MARGIN) * max(float((high - low).max()), 1e-12)
+    middle = (low + high) / 2
+    return middle - half, middle + half
+
+
+def _scatter(axes: Axes, samples: Points, real: Points, colour: str) -> None:
+    for rows, shade, alpha in ((real, _REAL, 1.0), (samples, colour, 0.6)):
+        size = _DOT * (1000 / len(rows)) ** 0.25
+        axes.plot(
+            rows[:, 0],
+            rows[:, 1],
+            linestyle="none",
+            marker="o",
+            markeredgewidth=0,
+            markersize=size,
+            color=shade,
+            alpha=alpha,
+        )
+
+
+def _histogram(axes: Axes, samples: Points, real: Points, colour: str) -> None:
+    low, high = _limits(real)
+    bins = math.ceil((1 + 2 * _MARGIN) * 2 * len(real) ** (1 / 3))  # twice the cube root over the real rows' range
+    edges = np.linspace(low[0], high[0], bins + 1)
+    width = edges[1] - edges[0]
+    heights = [np.histogram(rows[:, 0], edges)[0] / (len(rows) * width) for rows in (real, samples)]
+    axes.stairs(heights[0], edges, fill=True, color=_REAL)
+    axes.stairs(heights[1], edges, color=colour, linewidth=1.0)
+    axes.set_ylim(0, 2.5 * float(heights[0].max()))  # a collapsed arm's peak runs out of the cell
+    axes.set_yticks([])
+
+
+def _say_outside(axes: Axes, samples: Points, low: Points, high: Points) -> None:
+    shown = samples[:, :2]
+    outside = float((~((shown >= low) & (shown <= high)).all(1)).mean())
+    if outside > 0:
+        text = f"{100 * outside:.0f} % outside" if outside >= 0.01 else "< 1 % outside"
+        box: Any = {"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1}
+        axes.text(0.97, 0.97, text, transform=axes.transAxes, fontsize=6, ha="right", va="top", color=_INK, bbox=box)

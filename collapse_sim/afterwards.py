@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +67,8 @@ def find(folder: Path, data_dir: Path, arm: str | None, generation: int | None, 
     Raises RecipeError for an arm, generation or seed that the run has not, StoreError when it is not fitted yet.
     """
     read_run(folder)
-    experiment = prepare(load_recipe(folder / RECIPE_FILE), data_dir)
+    unscored = replace(load_recipe(folder / RECIPE_FILE), metrics={})  # a metric's network need not be there
+    experiment = prepare(unscored, data_dir)
     lines = {line.arm.name: line for line in experiment.lines}
     recipe = experiment.recipe
     arm = arm if arm is not None else next(iter(lines))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -26,6 +26,7 @@ class Machine:
     device: torch.device
     precision: Literal["fp32", "bf16", "fp16"]
     tf32: bool = False
+    threads: int = field(default_factory=torch.get_num_threads)  # on the CPU, for large work
 
     def at(self, precision: Precision, tf32: bool = False) -> Machine:
         """The same device at another precision."""
@@ -47,14 +48,14 @@ class Machine:
 
     @contextlib.contextmanager
     def paced(self, operations_per_step: float) -> Iterator[None]:
-        """Within it small work on the CPU takes one thread.
+        """Within it small work on the CPU takes one thread, and large work all.
 
         Two threads gain nothing there, and where processes share the cores, threads that wait for each other made small
         fits up to a hundred times slower.
         """
         threads = torch.get_num_threads()
-        if self.device.type == "cpu" and operations_per_step < SMALL_STEP_OPERATIONS:
-            torch.set_num_threads(1)
+        if self.device.type == "cpu":
+            torch.set_num_threads(1 if operations_per_step < SMALL_STEP_OPERATIONS else self.threads)
         try:
             yield
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Mapping
@@ -148,7 +149,9 @@ def features(job: Job, folder: Path, work: Work) -> None:
         file.release()
         return {name: to_numpy(tensor.float()) for name, tensor in tensors.items()}
 
-    in_pieces(job, folder, work, Pieces(FEATURES_FILE, rows, PIECE_ROWS, make))
+    # A network from a file is large work, however small the models of this run are.
+    with machine.paced(math.inf) if spec.weights else contextlib.nullcontext():
+        in_pieces(job, folder, work, Pieces(FEATURES_FILE, rows, PIECE_ROWS, make))
 
 
 def held_out_loss(

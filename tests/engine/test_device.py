@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -57,10 +59,14 @@ def test_global_generators_are_as_before_afterwards():
 
 
 def test_small_work_takes_one_thread_and_large_work_all():
-    machine, before = Machine(CPU, "fp32"), torch.get_num_threads()
+    before = torch.get_num_threads()
     torch.set_num_threads(2)
+    machine = Machine(CPU, "fp32")
     try:
         with machine.paced(1e6):
+            assert torch.get_num_threads() == 1
+            with machine.paced(math.inf):
+                assert torch.get_num_threads() == 2
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
         with machine.paced(1e9):

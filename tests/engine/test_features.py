@@ -86,6 +86,15 @@ def test_nothing_is_made_without_the_file(sandbox):
     assert not (sandbox.root / ".store").exists()
 
 
+def test_models_are_found_without_it(sandbox, network):
+    """What draws from a model or exports it scores nothing."""
+    from collapse_sim.afterwards import find
+
+    sandbox.run(RECIPE)
+    network.unlink()
+    assert find(sandbox.root / "run", sandbox.root / "data", None, None, None).generation == 2
+
+
 def test_a_stop_repeats_at_most_one_piece(sandbox, network, counted, monkeypatch):
     """Ctrl-C in the middle of the held-out rows' features, then the same command."""
     monkeypatch.setattr(score, "PIECE_ROWS", 7)

@@ -22,6 +22,7 @@ from collapse_sim.families.vae import VAE
 from collapse_sim.sample_files import StoredRows, write_dataset, write_png_folder
 from collapse_sim.store.rowfile import RowFile, RowWriter
 from tests.cli.conftest import SMALL, changed
+from tests.data.making import rows_of
 
 POINTS = """
 name: points
@@ -107,7 +108,7 @@ def test_images_come_back_from_every_format(finished, tmp_path, monkeypatch):
     assert expected.shape == (150, 1, 8, 8)
     np.testing.assert_array_equal(np.load(tmp_path / "npz" / "samples.npz")["image"], expected)
 
-    real, held_out = ImageFolder(path=str(tmp_path / "png" / "samples")).load(tmp_path)
+    real, held_out = rows_of(ImageFolder(path=str(tmp_path / "png" / "samples")), tmp_path)
     assert "label" not in real
     order = shuffled(150)
     np.testing.assert_array_equal(np.concatenate([held_out["image"], real["image"]]), expected[order])
@@ -139,7 +140,7 @@ def test_colour_images_come_back(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6), dtype=np.uint8)
     rows, info = written(tmp_path / "rows", {"image": images}), Info("images", {"image": ((3, 4, 6), "uint8")}, 5, 5, 1)
     write_png_folder(tmp_path / "png", rows, info)
-    real, held_out = ImageFolder(path="png", held_out=1).load(tmp_path)
+    real, held_out = rows_of(ImageFolder(path="png", held_out=1), tmp_path)
     np.testing.assert_array_equal(np.concatenate([held_out["image"], real["image"]]), images[shuffled(5)])
     write_dataset(tmp_path / "dataset", rows, info)
     dataset = datasets.load_from_disk(str(tmp_path / "dataset"))

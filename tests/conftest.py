@@ -70,6 +70,12 @@ def artefacts(store: Path) -> dict[str, dict[str, str]]:
     return found
 
 
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is found out about data files is not kept in the user's folder."""
+    monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Sandbox:
     return Sandbox(tmp_path)

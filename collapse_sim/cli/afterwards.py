@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from collapse_sim.cli.output import data, document, say
+from collapse_sim.cli.output import data, document, say, say_logs
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a run below ./runs.")]
 ArmOption = Annotated[str | None, typer.Option("--arm", help="Which arm; the first if left out.")]
@@ -37,6 +37,7 @@ def evaluate(
     from collapse_sim.session import Session
     from collapse_sim.store.rundir import RECIPE_FILE, find_run, store_of
 
+    say_logs(quiet=quiet)
     folder = find_run(run)
     done = scored_generations(folder)
     recipe = load(folder / RECIPE_FILE, overrides=["show=null"], metrics=metric, generations=done)

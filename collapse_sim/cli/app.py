@@ -10,7 +10,7 @@ import typer
 
 from collapse_sim import __version__
 from collapse_sim.cli import afterwards, cache, compare, doctor, listing, recipes, run, status, verify, watch
-from collapse_sim.cli.output import say
+from collapse_sim.cli.output import say, say_logs
 from collapse_sim.errors import CollapseSimError, InterruptedRunError
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ def _options(
 
 def run_app(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (errors.py has the table)."""
+    say_logs()
     try:
         app(args=list(argv) if argv is not None else None, prog_name="collapse-sim")
     except SystemExit as done:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from typing import Any
 
@@ -22,6 +23,18 @@ def say(text: str) -> None:
     """A line for a person, on stderr."""
     sys.stderr.write(text + "\n")
     sys.stderr.flush()
+
+
+class _Saying(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def say_logs(*, quiet: bool = False) -> None:
+    """Say what the package logs, which is how far it has come before a run begins; `quiet`: warnings only."""
+    logger = logging.getLogger("collapse_sim")
+    logger.handlers = [_Saying()]
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def program(started_as: str) -> list[str]:

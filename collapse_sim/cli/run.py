@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collapse_sim.cli.output import data, document, say
+from collapse_sim.cli.output import data, document, say, say_logs
 
 
 def run(
@@ -59,6 +59,7 @@ def run(
     from collapse_sim.session import Session
     from collapse_sim.store.rundir import store_of
 
+    say_logs(quiet=quiet)
     loaded = load(
         recipe, overrides=settings or (), smoke=smoke, arms=arm or (), seeds=seed or (), generations=generations
     )

@@ -13,7 +13,7 @@ from collapse_sim.data.base import Columns
 from collapse_sim.data.progress import Progress
 from collapse_sim.errors import MissingError
 
-HASH_BYTES = 1 << 24  # hashed at a time
+HASH_BYTES = 1 << 22  # hashed at a time
 
 
 def open_npy(path: Path) -> np.ndarray:

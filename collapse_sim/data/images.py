@@ -21,6 +21,7 @@ from collapse_sim.errors import RecipeError
 Shape = tuple[int, int, int]  # (C, H, W)
 Count = Annotated[int, Field(gt=0)]
 
+RELEASE_ROWS = 8  # scattered rows of a memory-mapped file: each may map megabytes around it, given back after so many
 MODES: Mapping[int, str] = {1: "L", 3: "RGB"}  # channels -> Pillow's mode
 
 
@@ -136,9 +137,11 @@ class ImageRows:
 
     def read(self, first: int, last: int) -> Columns:
         """Rows first, ..., last - 1."""
-        chosen = slice(first, last) if self.index is None else self.index[first:last]
-        images = np.array(self.images[chosen])
-        release(self.images)
+        chosen = np.arange(first, last) if self.index is None else self.index[first:last]
+        images = np.empty((len(chosen), *self.images.shape[1:]), np.uint8)
+        for start in range(0, len(chosen), RELEASE_ROWS):
+            images[start : start + RELEASE_ROWS] = self.images[chosen[start : start + RELEASE_ROWS]]
+            release(self.images)
         height, width, found = images.shape[1:]
         channels = self.channels or found
         shape = (channels, height, width)

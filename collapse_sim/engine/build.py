@@ -25,7 +25,7 @@ from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.store import Build
 
-PIECE_BYTES = 2**23  # rows that are kept together when decoding is interrupted
+PIECE_BYTES = 2**22  # rows that are kept together when decoding is interrupted
 READ_ROWS = 64  # rows decoded between two looks at whether to stop: photographs may take a tenth of a second each
 
 

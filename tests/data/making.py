@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,21 @@ def write_pictures(folder: Path, images: np.ndarray, suffix: str = ".png") -> li
     for path, image in zip(paths, images, strict=True):
         Image.fromarray(image).save(path)
     return paths
+
+
+HEIGHT, WIDTH = 218, 178  # of CelebA
+PARTS = (0, 0, 1, 2, 0, 2, 0, 0, 1, 0, 2, 0)  # train, valid or test of the files 000001.png ...
+
+
+def write_celeba(folder: Path, parts: Sequence[int] = PARTS) -> Path:
+    """torchvision's layout, with the grey level 10 i (of 256) on the whole of the i-th face; PNG keeps it."""
+    images = folder / "img_align_celeba"
+    images.mkdir(parents=True)
+    for number in range(1, len(parts) + 1):
+        Image.fromarray(np.full((HEIGHT, WIDTH, 3), 10 * number % 256, np.uint8)).save(images / f"{number:06}.png")
+    lines = [f"{number:06}.png {part}\n" for number, part in enumerate(parts, 1)]
+    (folder / "list_eval_partition.txt").write_text("".join(lines))
+    return folder
 
 
 def rows_of(data: FileData, folder: Path) -> list[Columns]:

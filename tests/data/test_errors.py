@@ -360,6 +360,8 @@ def test_a_single_image_cannot_be_split(tmp_path: Path) -> None:
         ({"rows": 1438}, "data.rows: 1438 asked for, but there are 1437 real rows"),
         ({"held_out_rows": 361}, "data.held_out_rows: 361 asked for, but there are 360"),
         ({"size": 7, "fit": "pad"}, "data.size: cannot pad 8x8 images to 7x7: set `size` to 8 or more"),
+        ({"crop": 9}, "data.crop: cannot cut 9x9 pixels out of 8x8 images: set `crop` to 8 or less, or to null"),
+        ({"crop": 6, "size": 5, "fit": "pad"}, "data.size: cannot pad 6x6 images to 5x5"),
     ],
 )
 def test_settings_that_do_not_fit(settings, message: str, tmp_path: Path) -> None:
@@ -377,6 +379,32 @@ def test_padding_files_to_less_than_the_largest(tmp_path: Path) -> None:
     write_pictures(tmp_path / "b", tagged(2, 6, 3))
     data = ImageFolder(path=".", size=8, fit="pad")
     assert "set `size` to 9 or more" in message_of(data, tmp_path, RecipeError)
+
+
+def test_images_smaller_than_what_is_cut_out(tmp_path: Path) -> None:
+    write_pictures(tmp_path / "a", tagged(2, 9, 9))
+    write_pictures(tmp_path / "b", tagged(3, 6, 8))
+    text = message_of(ImageFolder(path=".", crop=7), tmp_path)
+    assert "smaller than what is cut out of them, 7x7: 3 of 6x8 (such as b/0000.png): remove them" in text
+    assert "`data.crop` to 6 or less" in text
+    assert ImageFolder(path=".", crop=6).inspect(tmp_path).shape("image") == (1, 6, 6)
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a class fewer, which nobody would notice."""
+    write_pictures(tmp_path / "a", tagged(2, 4, 4))
+    write_pictures(tmp_path / "b", tagged(2, 4, 4))
+    scan = os.scandir
+
+    def refuse(path: Path):
+        if path.name == "b":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert f"image_folder: {tmp_path}/b cannot be read: Permission denied" in message_of(
+        ImageFolder(path="."), tmp_path
+    )
 
 
 @pytest.mark.parametrize(

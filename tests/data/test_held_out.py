@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from collapse_sim.data.base import FileData, Info
+from collapse_sim.data.celeba import CelebA
 from collapse_sim.data.cifar10 import CIFAR10
 from collapse_sim.data.digits import Digits
 from collapse_sim.data.gaussian import GaussianPoints
@@ -22,6 +24,7 @@ from .making import (
     row_bytes,
     rows_of,
     tagged,
+    write_celeba,
     write_cifar_arrays,
     write_cifar_binary,
     write_mnist,
@@ -63,7 +66,14 @@ def _array(folder: Path) -> FileData:
     return ImageFolder(path="pictures.npy", held_out=12)
 
 
-@pytest.mark.parametrize("make", [_mnist, _fashion, _cifar_arrays, _cifar_binary, _pictures, _array])
+def _celeba(folder: Path) -> FileData:
+    root = write_celeba(folder / "celeba", [2 if number % 7 in (1, 4) else 0 for number in range(42)])
+    for path, image in zip(sorted((root / "img_align_celeba").iterdir()), tagged(42, 6, 6, 3), strict=True):
+        Image.fromarray(image).save(path)
+    return CelebA(crop=None, size=None)
+
+
+@pytest.mark.parametrize("make", [_mnist, _fashion, _cifar_arrays, _cifar_binary, _celeba, _pictures, _array])
 @pytest.mark.parametrize("cap", [None, 5])
 def test_file_data_is_split_without_overlap(make, cap, tmp_path: Path) -> None:
     data = make(tmp_path).model_copy(update={"held_out_rows": cap})

@@ -70,6 +70,7 @@ def test_other_and_hidden_files_are_left_out(tmp_path: Path) -> None:
     write_pictures(tmp_path, tagged(5, 4, 4), suffix=".PNG")
     (tmp_path / "notes.txt").write_text("no image")
     (tmp_path / "._0000.png").write_bytes(b"a macOS resource fork")
+    write_pictures(tmp_path / ".thumbnails", tagged(2, 4, 4))
     info = ImageFolder(path=".").inspect(tmp_path)
     assert info.pool + info.held_out == 5
 

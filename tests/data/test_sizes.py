@@ -72,6 +72,30 @@ def test_size_does_not_change_which_rows_are_where(tmp_path: Path) -> None:
         assert np.array_equal(a["label"], b["label"])
 
 
+@pytest.mark.parametrize(("height", "width", "crop"), [(9, 7, 5), (8, 9, 4), (6, 6, 6)])
+def test_crop_takes_the_centre(height: int, width: int, crop: int) -> None:
+    images = tagged(4, height, width, 1)
+    top, left = (height - crop) // 2, (width - crop) // 2  # the odd row or column is left out at the end
+    expected = images[:, top : top + crop, left : left + crop].transpose(0, 3, 1, 2)
+    assert np.array_equal(ImageRows(ImageSettings(crop=crop), images).read(0, 4)["image"], expected)
+    padded = ImageRows(ImageSettings(crop=crop, size=crop + 2, fit="pad"), images).read(0, 4)["image"]
+    assert np.array_equal(padded[:, :, 1:-1, 1:-1], expected)
+    assert padded.sum() == expected.sum()
+
+
+def test_crop_back_to_the_old_size_is_a_zoom() -> None:
+    """The shape stays, the pixels don't."""
+    images = tagged(2, 8, 8, 1)
+    rows = ImageRows(ImageSettings(crop=4, size=8), images).read(0, 2)["image"]
+    small = Image.fromarray(images[0, 2:6, 2:6, 0]).resize((8, 8), Image.Resampling.BILINEAR)
+    assert np.array_equal(rows[0, 0], np.asarray(small))
+
+
+def test_data_that_is_not_cropped_has_the_key_of_before() -> None:
+    assert "crop" not in Digits(size=16).describe()
+    assert Digits(crop=6).describe()["crop"] == 6
+
+
 def test_any_range_of_rows_in_any_order() -> None:
     images, labels = tagged(300, 4, 4, 1), np.arange(300)
     source = ImageRows(ImageSettings(), images, labels, np.arange(299, -1, -1))

@@ -16,8 +16,9 @@ from torch import Tensor
 from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Need, Which
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
 from collapse_sim.metrics.closed_form import true
+from collapse_sim.metrics.facts import count_of, note
 from collapse_sim.metrics.memo import remembered
 
 Count = Annotated[int, Field(gt=0)]
@@ -40,6 +41,14 @@ class PointMetric(Component):
         if len(shape) != 1:
             raise ValueError(f"{type(self).__name__} needs points with an x of shape (d,), and this data has {shape}")
         self._check_rows("samples", samples)
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Numbers of rows."""
+        return Facts(note(self._counts(info, samples), None))
+
+    def _counts(self, info: Info, samples: int) -> dict[Which, int]:
+        sides: tuple[Which, ...] = ("samples", "real", "held_out")
+        return {which: count_of(which, info, samples) for which in sides if which in self.needs}
 
     def _check_rows(self, what: str, rows: int) -> None:
         if rows < self.least:
@@ -65,6 +74,10 @@ class _Comparison(PointMetric):
         super().check(info, family, samples)
         self._check_rows(f"{self.against} rows", info.rows if self.against == "real" else info.held_out)
         self._check_rows("rows to compare (`rows`)", self.rows)
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Numbers of rows, and how many of them are used."""
+        return Facts(note(self._counts(info, samples), None, self.rows))
 
     def _picks(self, evaluation: Evaluation) -> tuple[Tensor, Tensor]:
         return self._pick(evaluation, "samples"), self._pick(evaluation, self.against)

@@ -87,21 +87,40 @@ class _Comparison(_FeatureMetric):
         super().check(info, family, samples)
         self._check_rows(f"{self.against} rows", info.rows if self.against == "real" else info.held_out)
 
+    def _picked(self, evaluation: Evaluation, which: Which, most: int | None) -> Tensor:
+        """Features of all rows or of at most so many, the same ones for every arm."""
+        features = evaluation.features(self.feature_map, which)
+        if most is None or len(features) <= most:
+            return features
+        order = evaluation.draws(f"metric_rows/{which}").permutation(len(features)).cpu()
+        return features[order[:most].sort().values]
+
 
 class FID(_Comparison):
     """Frechet distance between Gaussians fitted to the features of samples and of real rows (Heusel et al. 2017).
 
     ||m - m'||^2 + tr(C + C' - 2 (C C')^1/2), by torch-fidelity, in float64. In squared feature units, from 0. Biased
     upwards with few rows: below about 10,000 on either side, or fewer rows than features, it ranks arms of equal size
-    but is no figure to quote.
+    but is no figure to quote. Papers differ in how many samples they take: `rows` takes as many.
     """
+
+    rows: Count | None = None  # at most so many of either side are used; none: all
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
 
+    def describe(self) -> dict[str, Any]:
+        """Without `rows` when all are used: scores of before it keep their keys."""
+        return {name: value for name, value in super().describe().items() if value is not None}
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        if self.rows is not None:
+            self._check_rows("rows to compare (`rows`)", self.rows)
+
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
         """Also the bias of few rows, and whether they are too few for a covariance of full rank."""
-        counts = self._counts(info, samples)
-        text = note(counts, space)
+        text = note(self._counts(info, samples), space, self.rows)
+        counts: dict[Which, int] = {w: min(n, self.rows or n) for w, n in self._counts(info, samples).items()}
         if space and space.dimensions and min(counts.values()) <= space.dimensions:
             text += f"; too few rows for the covariance of its {space.dimensions:,} features"
         return Facts(text, biased(counts))
@@ -109,8 +128,8 @@ class FID(_Comparison):
     def score(self, evaluation: Evaluation) -> float | Tensor:
         from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
 
-        samples = _fid_statistics(evaluation.features(self.feature_map, "samples"))
-        real = _fid_statistics(evaluation.features(self.feature_map, self.against))
+        samples = _fid_statistics(self._picked(evaluation, "samples", self.rows))
+        real = _fid_statistics(self._picked(evaluation, self.against, self.rows))
         return float(fid_statistics_to_metric(samples, real, verbose=False)[KEY_METRIC_FID])
 
 
@@ -136,11 +155,7 @@ class _Capped(_Comparison):
         return Facts(note(self._counts(info, samples), space, self.rows))
 
     def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
-        features = evaluation.features(self.feature_map, which)
-        if len(features) <= self.rows:
-            return features
-        order = evaluation.draws(f"metric_rows/{which}").permutation(len(features)).cpu()
-        return features[order[: self.rows].sort().values]
+        return self._picked(evaluation, which, self.rows)
 
 
 class KID(_Capped):

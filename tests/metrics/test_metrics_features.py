@@ -279,3 +279,18 @@ def test_statistics_in_pieces_are_those_of_all_rows(monkeypatch):
     found = metrics._fid_statistics(rows)
     np.testing.assert_allclose(found["mu"], rows.double().mean(0), rtol=1e-12)
     np.testing.assert_allclose(found["sigma"], np.cov(rows.double().numpy(), rowvar=False), rtol=1e-9)
+
+
+def test_fid_of_some_rows_is_that_of_these_rows_alone(evaluation):
+    generator = torch.Generator().manual_seed(5)
+    samples, held_out = torch.randn(300, 4, generator=generator), torch.randn(50, 4, generator=generator)
+    metric = FID(features="pixels", rows=100)
+    seen = evaluation({"samples features": samples, "held_out features": held_out})
+    order = seen.draws("metric_rows/samples").permutation(300)[:100]
+    alone = evaluation({"samples features": samples[order], "held_out features": held_out})
+    assert metric.score(seen) == pytest.approx(FID(features="pixels").score(alone), rel=1e-9)
+    assert metric.score(seen) != pytest.approx(FID(features="pixels").score(seen), rel=1e-3)
+    assert "rows" not in FID().describe()
+    facts = metric.facts(seen.info, 20_000, None)
+    assert facts.note.startswith("100 of 20,000 samples")
+    assert facts.warning == "biased: fewer than 10,000 samples and held-out rows"

@@ -49,18 +49,32 @@ def _images(experiment: Experiment, k: int, store: Store, folder: Path) -> list[
 
 
 def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
-    """How one sample of every arm's generation k comes out of noise, the same noise for all arms and generations.
+    """How samples of every arm's generation k come out of noise, the same noise for all arms and generations.
 
-    [] for families without `trajectory` and for data that is not images. Costs as much as one sampled row an arm.
+    Of images one sample, as dear as one sampled row an arm; of points many, and of the first and last generations only,
+    as a scatter takes a second. [] for families without `trajectory`.
     """
-    from collapse_sim.analysis.pictures import arms_by_frames
-
-    trajectory = getattr(experiment.recipe.model, "trajectory", None)
+    recipe, kind = experiment.recipe, experiment.info.kind
     path = folder / f"denoising-generation-{k:03d}.png"
-    if trajectory is None or experiment.info.kind != "images":
+    if not hasattr(recipe.model, "trajectory") or (kind == "points" and 0 < k < recipe.generations):
         return []
     if path.exists():
         return [path]
+    if kind == "images":
+        from collapse_sim.analysis.pictures import arms_by_frames
+
+        arms_by_frames({arm: x[:, 0] for arm, x in _trajectories(experiment, k, work, 1).items()}, path)
+    else:
+        from collapse_sim.analysis.scatter import SHOWN as ROWS
+        from collapse_sim.analysis.scatter import points_by_frames
+
+        real, note = _real_points(experiment, work.store)
+        points_by_frames(_trajectories(experiment, k, work, ROWS), real, path, f"Generation {k}. {note}")
+    return [path]
+
+
+def _trajectories(experiment: Experiment, k: int, work: Work, rows: int) -> dict[str, np.ndarray]:
+    """By arm: (frames, rows, ...)."""
     seed = experiment.recipe.seeds[0]
     found: dict[str, np.ndarray] = {}
     for spec in (line.fits[k] for line in experiment.lines):
@@ -68,10 +82,10 @@ def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> 
             machine = work.machine.at(spec.train.precision, spec.train.tf32) if spec.train else work.machine
             model = load.model(work.store, spec, (seed,), machine)
             draws = Draws((seed,), "denoising", 0, device=machine.device)
+            trajectory: Callable[..., torch.Tensor] = spec.family.trajectory  # type: ignore[attr-defined]
             with torch.no_grad(), machine.autocast():
-                found[spec.digest] = trajectory(model, 1, FRAMES, draws)[:, 0].cpu().numpy()
-    arms_by_frames({line.arm.name: found[line.fits[k].digest] for line in experiment.lines}, path)
-    return [path]
+                found[spec.digest] = trajectory(model, rows, FRAMES, draws).cpu().numpy()
+    return {line.arm.name: found[line.fits[k].digest] for line in experiment.lines}
 
 
 def _points(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
@@ -89,6 +103,16 @@ def _points(experiment: Experiment, k: int, store: Store, folder: Path) -> list[
         for j in columns(k):
             _, found = load.columns(store, line.samples[j], seed, "samples")
             samples[line.arm.name][j] = np.array(found["x"][:ROWS])
+    real, note = _real_points(experiment, store)
+    points_by_generations(samples, real, path, note)
+    return [path]
+
+
+def _real_points(experiment: Experiment, store: Store) -> tuple[np.ndarray, str]:
+    """The real rows behind a scatter of the first seed's samples, and what stands below it."""
+    from collapse_sim.analysis.scatter import SHOWN as ROWS
+
+    seed = experiment.recipe.seeds[0]
     _, found = load.columns(store, experiment.data, seed, "real")
     order = load.real_order(experiment.data, seed)
     rows = min(ROWS, experiment.info.rows)
@@ -96,8 +120,7 @@ def _points(experiment: Experiment, k: int, store: Store, folder: Path) -> list[
     note = f"Grey: {rows:,} real rows. Seed {seed}, at most {ROWS:,} rows a cell"
     if real.shape[1] > 2:
         note += f", the first 2 of {real.shape[1]} coordinates"
-    points_by_generations(samples, real, path, note)
-    return [path]
+    return real, note
 
 
 def _first_rows(store: Store, spec: SampleSpec, seed: int) -> np.ndarray:

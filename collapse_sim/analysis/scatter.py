@@ -45,17 +45,36 @@ def points_by_generations(samples: Mapping[str, Mapping[int, Points]], real: Poi
     how many samples lie outside of them is written in the cell. `note` stands below. Raises StoreError when the file
     cannot be written.
     """
+    generations = sorted({k for by_generation in samples.values() for k in by_generation})
+    _write(samples, {k: f"generation {k}" for k in generations}, real, path, note)
+
+
+def points_by_frames(samples: Mapping[str, Points], real: Points, path: Path, note: str) -> None:
+    """The same for one generation, a column a moment between pure noise and finished samples.
+
+    `samples[arm]` is (frames, n, d), equally spaced in time.
+    """
+    last = max(map(len, samples.values())) - 1
+    percents = {i: f"{round(100 * i / last)} %" for i in range(last + 1)}
+    frames = {arm: dict(enumerate(moments)) for arm, moments in samples.items()}
+    _write(frames, {**percents, 0: "noise", last: "samples"}, real, path, note)
+
+
+def _write(
+    samples: Mapping[str, Mapping[int, Points]], headings: Mapping[int, str], real: Points, path: Path, note: str
+) -> None:
     with rc_context(_STYLE):
-        drawing = _figure(samples, real[:SHOWN], note)
+        drawing = _figure(samples, headings, real[:SHOWN], note)
         scratch = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
         with explained(path):  # written beside and moved, so that a reader never sees half a picture
             drawing.savefig(scratch, dpi=120)
             scratch.replace(path)
 
 
-def _figure(samples: Mapping[str, Mapping[int, Points]], real: Points, note: str) -> Figure:
-    generations = sorted({k for by_generation in samples.values() for k in by_generation})
-    rows, across = len(samples), len(generations)
+def _figure(
+    samples: Mapping[str, Mapping[int, Points]], headings: Mapping[int, str], real: Points, note: str
+) -> Figure:
+    rows, across = len(samples), len(headings)
     left = _TICKS + _LETTER * max(map(len, samples)) + _GAP
     width = left + across * (_CELL + _GAP)
     height = _ABOVE + rows * (_CELL + _GAP) - _GAP + _BELOW
@@ -74,12 +93,12 @@ def _figure(samples: Mapping[str, Mapping[int, Points]], real: Points, note: str
     low, high = _limits(real)
     for i, (arm, by_generation) in enumerate(samples.items()):
         grid[i, 0].text(-_TICKS / _CELL, 0.5, arm, transform=grid[i, 0].transAxes, ha="right", va="center")
-        for axes, k in zip(grid[i], generations, strict=True):
+        for axes, k in zip(grid[i], headings, strict=True):
             if k in by_generation:
                 draw(axes, by_generation[k][:SHOWN], real, color(i))
                 _say_outside(axes, by_generation[k][:SHOWN], low, high)
-    for axes, k in zip(grid[0], generations, strict=True):
-        axes.set_title(f"generation {k}", fontsize=8)
+    for axes, heading in zip(grid[0], headings.values(), strict=True):
+        axes.set_title(heading, fontsize=8)
     corner = grid[0, 0]
     corner.set_xlim(low[0], high[0])
     corner.xaxis.set_major_locator(MaxNLocator(3))

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from collapse_sim.analysis import scatter
-from collapse_sim.analysis.scatter import columns, points_by_generations
+from collapse_sim.analysis.scatter import columns, points_by_frames, points_by_generations
 from collapse_sim.errors import StoreError
 from collapse_sim.ui.palette import color
 
@@ -53,6 +53,19 @@ def test_first_and_last_generations_are_shown():
         assert (len(shown), shown[0], shown[-1]) == (8, 0, last)
         gaps = np.diff(shown)
         assert gaps.max() - gaps.min() <= 1
+
+
+def test_frames_are_columns_in_the_order_of_time(tmp_path: Path):
+    """A spot that moves to the right and up within its cell does so from cell to cell."""
+    path = tmp_path / "frames.png"
+    frames = np.stack([np.full((50, 2), place) for place in (-0.8, 0.0, 0.8)])
+    points_by_frames({"a": frames}, SQUARE, path, "note")
+    found = places(path, 0)
+    assert len(found) > 0
+    columns_of_spots = np.split(found[np.argsort(found[:, 1])], np.flatnonzero(np.diff(np.sort(found[:, 1])) > 20) + 1)
+    assert len(columns_of_spots) == 3
+    heights = [spot[:, 0].mean() for spot in columns_of_spots]
+    assert heights[0] > heights[1] > heights[2]
 
 
 def test_arms_are_rows_and_generations_are_columns(tmp_path: Path):

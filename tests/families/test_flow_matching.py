@@ -180,3 +180,22 @@ def test_it_learns_points() -> None:
     distance, nearest = torch.cdist(x, ends).min(1)
     assert distance.median() < 0.5
     assert 60 < int(nearest.sum()) < 140
+
+
+def test_a_run_draws_how_points_come_out_of_noise(sandbox) -> None:
+    """Of the first and the last generation only; the arms' shared generation 0 is one model."""
+    sandbox.run(
+        """
+        data: {use: two_moons, rows: 64, held_out_rows: 32}
+        model: {use: flow_matching, network: {widths: [16]}, sampling_steps: 3}
+        train: {steps: 3, batch_size: 32, evaluate: never}
+        generations: 2
+        seeds: [0]
+        arms:
+          replace: {data: replace}
+          tuned: {data: replace, init: previous}
+        metrics: [test_loss]
+        """
+    )
+    pictures = sorted(path.name for path in (sandbox.root / "run" / "pictures").glob("denoising*"))
+    assert pictures == ["denoising-generation-000.png", "denoising-generation-002.png"]

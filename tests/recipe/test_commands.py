@@ -98,7 +98,7 @@ def test_list_describes_every_component(room: str) -> None:
 
 def test_list_shows_settings_with_defaults_and_meanings() -> None:
     entries = {entry["name"]: entry for entry in json.loads(run("list", "families", "--json"))["families"]}
-    hidden = entries["vae"]["settings"][0]
+    hidden = next(setting for setting in entries["vae"]["settings"] if setting["name"] == "hidden")
     assert hidden == {
         "name": "hidden",
         "default": 420,

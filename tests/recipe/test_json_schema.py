@@ -42,6 +42,7 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
         "minProperties": lambda least: not isinstance(value, dict) or len(value) >= least,
         "minimum": lambda least: not _number(value) or value >= least,
         "maximum": lambda most: not _number(value) or value <= most,
+        "multipleOf": lambda unit: not _number(value) or value % unit == 0,
         "exclusiveMinimum": lambda least: not _number(value) or value > least,
         "exclusiveMaximum": lambda most: not _number(value) or value < most,
         "pattern": lambda pattern: not isinstance(value, str) or __import__("re").search(pattern, value) is not None,

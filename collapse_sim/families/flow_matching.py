@@ -13,7 +13,7 @@ from collapse_sim.families.denoiser import Denoising, per_row, rows_to_x, steps_
 from collapse_sim.randomness import Draws
 
 TIME = 1000.0  # times of 0 to 1 are shown to the network as 0 to this
-DEFAULT_STEPS, DEFAULT_TOLERANCE = 100, 1e-4
+DEFAULT_STEPS, DEFAULT_TOLERANCE = 50, 1e-4
 
 
 class FlowMatching(Denoising):
@@ -21,8 +21,8 @@ class FlowMatching(Denoising):
 
     coupling: Literal["independent", "optimal_transport"] = "independent"  # of noise and rows within a batch
     sigma_min: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # spread that is left around a row at time 1
-    solver: Literal["euler", "midpoint", "dopri5"] = "euler"  # fixed steps, or adaptive (torchdiffeq's)
-    sampling_steps: Annotated[int, Field(gt=0)] | None = None  # euler, midpoint; 100 by default
+    solver: Literal["euler", "midpoint", "dopri5"] = "midpoint"  # fixed steps, or adaptive (torchdiffeq's)
+    sampling_steps: Annotated[int, Field(gt=0)] | None = None  # euler: one call of the network each, midpoint: two; 50
     tolerance: Annotated[float, Field(gt=0.0)] | None = None  # dopri5, relative and absolute; 1e-4 by default
 
     sampling: ClassVar[tuple[str, ...]] = ("solver", "sampling_steps", "tolerance")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -141,6 +143,18 @@ def chain_spread(kept: torch.Tensor, every: int, std: float, eta: float) -> floa
         factor = math.sqrt(b) * gain + math.sqrt(max(0, 1 - b - added)) * (1 - math.sqrt(a) * gain) / math.sqrt(1 - a)
         variance = factor**2 * variance + added
     return math.sqrt(variance)
+
+
+@pytest.mark.parametrize(("sampler", "eta"), [("ddpm", 1.0), ("ddim", 0.0)])
+@pytest.mark.parametrize("schedule", ["linear", "cosine"])
+def test_the_docs_say_how_samplers_narrow(sampler, eta, schedule) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "diffusion.md").read_text()
+    cells = re.search(rf"\| `{sampler}`, {schedule} \| (.*) \|", text)
+    assert cells
+    kept = alphas_cumprod(1000, schedule, False, CPU).double()
+    for steps, cell in zip((1000, 250, 100, 50, 25), cells[1].split(" | "), strict=True):
+        for std, figure in zip((1.0, 0.25), cell.split(), strict=True):
+            assert float(figure) == pytest.approx(chain_spread(kept, 1000 // steps, std, eta) / std, abs=6e-4)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ COUPLINGS = ("independent", "optimal_transport")
 @pytest.mark.parametrize(
     "settings",
     [
-        {"sampling_steps": 5},
+        {"solver": "euler", "sampling_steps": 5},
         {"coupling": "optimal_transport", "solver": "midpoint", "sampling_steps": 3},
         {"solver": "dopri5", "sigma_min": 0.01, "tolerance": 1e-2},
     ],
@@ -94,7 +94,11 @@ def velocity(mean: float, std: float):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"sampling_steps": 200}, {"solver": "midpoint", "sampling_steps": 20}, {"solver": "dopri5", "tolerance": 1e-5}],
+    [
+        {"solver": "euler", "sampling_steps": 200},
+        {"solver": "midpoint", "sampling_steps": 20},
+        {"solver": "dopri5", "tolerance": 1e-5},
+    ],
     ids=["euler", "midpoint", "dopri5"],
 )
 def test_solvers_with_a_model_that_knows_the_truth(settings) -> None:
@@ -152,7 +156,7 @@ def test_shards_are_repeatable_and_differ() -> None:
     ("settings", "message"),
     [
         ({"solver": "dopri5", "sampling_steps": 10}, "sampling_steps: solver: dopri5 chooses its own"),
-        ({"tolerance": 1e-3}, "tolerance: is for solver: dopri5, found euler"),
+        ({"tolerance": 1e-3}, "tolerance: is for solver: dopri5, found midpoint"),
         ({"coupling": "optimal"}, "optimal_transport"),
     ],
 )

@@ -164,6 +164,10 @@ class KDE(Component):
         like r t. It is bounded if h falls with the rows, as under the rules: then r_t is in proportion to
         t^(-2/(d + 4)) and the sum of r_t/t converges.
 
+        More than the variance is exact. Let q_t be the characteristic function at w of a row picked from the t N, in
+        expectation, and f = exp(-h^2 w^2 / 2) the kernel's: then q_{t+1} = q_t (t + f)/(t + 1). So under accumulate the
+        expected density loses the frequency w like t^-(1 - f), under replace like f^t.
+
         Under a rule H = g(n) S, so C = (1 + g(n)) S: replacing then grows geometrically, by (1 - 1/N)(1 + g(N)) a fit.
 
         `moments.expected_variance` is the same derivation for any plan; it gives these curves and those of subsets

@@ -141,6 +141,24 @@ def test_checks():
             KDE(bandwidth=wrong)
 
 
+def test_what_accumulating_smooths():
+    """Expected characteristic function of all rows: the real one times the product of (t + f)/(t + 1)."""
+    h, w, size, n, fits = 0.5, 2.0, 1000, 20, 6
+    family, seeds = KDE(bandwidth=h), range(size)
+    x = Draws(seeds, "real", 0, dtype=torch.float64, stacked=True).uniform(n, 1)
+    for k in range(fits - 1):
+        model = family.solve(info(1, x.shape[1]), {"x": x}, None, {}, draws(seeds))
+        sampler = Draws(seeds, "sample", k, dtype=torch.float64, stacked=True)
+        x = torch.cat([x, family.sample(model, Conditions(n, {}), sampler)["x"]], dim=1)
+    found = (1j * w * x[..., 0]).exp().mean(1).numpy()
+    f = np.exp(-((h * w) ** 2) / 2)  # the kernel's
+    real = (np.exp(1j * w) - 1) / (1j * w)  # of the uniform distribution
+    expected = real * np.prod([(t + f) / (t + 1) for t in range(1, fits)])
+    for part, value in ((found.real, expected.real), (found.imag, expected.imag)):
+        assert abs(part.mean() - value) < 4 * part.std(ddof=1) / size**0.5
+    assert abs(expected) < 0.6 * abs(real)
+
+
 RECIPE = """
 name: tiny
 data: {use: gaussian, dimensions: 2, rows: 30, held_out_rows: 20}

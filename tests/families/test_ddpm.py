@@ -119,6 +119,22 @@ def test_losses_and_terms() -> None:
         assert same["output"] == same["encoder"] == 0
 
 
+@pytest.mark.parametrize("case", ["grey", "points"])
+def test_only_the_network_runs_in_low_precision(case) -> None:
+    """Under bf16 predictions stay near, and losses and states between steps are float32."""
+    info, network = CASES[case]
+    family = DDPM(network=network, **FEW)
+    model = family.build(info).eval()
+    inputs = family.corrupt(rows_of(info), draws())
+    single = family.predict(model, inputs)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        half = family.predict(model, inputs)
+        (state,) = family._states(model, draws("sample").normal(4, *model.shape), draws("sample"), 1)
+    assert half.output.dtype == half.encoder.dtype == state.dtype == torch.float32
+    assert not torch.equal(half.output, single.output)
+    torch.testing.assert_close(half.output, single.output, atol=0.05, rtol=0.05)
+
+
 def exact(target: str, mean: float, std: float, kept: torch.Tensor):
     """E[target | x_t] for x_0 ~ N(mean, std^2)."""
 

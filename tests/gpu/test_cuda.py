@@ -67,3 +67,36 @@ def test_a_killed_fit_continues_on_cuda(sandbox, monkeypatch):
     monkeypatch.setattr(checkpoint, "_apply", lambda run, state, t: (restored.append(state), original(run, state, t)))
     again = run_on(sandbox, "cuda", "again", recipe)
     assert again == pytest.approx(whole, rel=1e-3)
+
+
+DENOISING = """
+name: denoising
+data: {use: digits, rows: 200, held_out_rows: 50}
+model: {use: FAMILY, network: {widths: [8, 16]}}
+train: {steps: 300, batch_size: 32, learning_rate: 2e-3, evaluate: never, ema: 0.9}
+samples: 100
+sampling: {shard: 60}
+generations: 1
+seeds: [0]
+arms:
+  distill: {data: replace, teacher: {generation: 0, weights: {output: 0.5, encoder: 0.5}}}
+metrics: [test_loss, {use: fid, features: classifier}]
+"""
+
+
+@pytest.mark.parametrize(
+    "family",
+    [
+        "ddpm, timesteps: 50, schedule: cosine",
+        "ddpm, timesteps: 50, schedule: cosine, target: v, sampler: ddim, sampling_steps: 10, eta: 1.0",
+        "flow_matching, coupling: optimal_transport, sampling_steps: 10",
+        "flow_matching, solver: dopri5",
+    ],
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_diffusion_and_flows_on_cuda_are_near_the_cpu(sandbox, family, precision):
+    recipe = DENOISING.replace("FAMILY", family)
+    cuda = run_on(sandbox, "cuda", precision, recipe.replace("evaluate:", f"precision: {precision}, evaluate:"))
+    cpu = run_on(sandbox, "cpu", precision, recipe.replace("evaluate:", "precision: fp32, evaluate:"))
+    for key, values in cpu.items():
+        assert cuda[key] == pytest.approx(values, rel=0.15), key

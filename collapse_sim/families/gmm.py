@@ -22,6 +22,8 @@ from collapse_sim.strategies import RowCounts
 if TYPE_CHECKING:
     from collapse_sim.recipe.schema import Arm
 
+Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+
 
 class GMMModel(nn.Module):
     """Weights (S, K), means (S, K, d) and covariances (S, K, d, d) of the components, float64; S is the ensemble axis.
@@ -66,9 +68,9 @@ class GMM(Component):
 
     components: Annotated[int, Field(gt=0)] = 2
     n_init: Annotated[int, Field(gt=0)] = 1  # starts; the most likely end is kept
-    tol: Annotated[float, Field(gt=0.0)] = 1e-6  # EM ends when the log-likelihood per row rises by less, in nats
+    tol: Positive = 1e-6  # EM ends when the log-likelihood per row rises by less, in nats
     max_iter: Annotated[int, Field(gt=0)] = 1000
-    reg: Annotated[float, Field(gt=0.0)] = 1e-6  # added to the diagonal of every covariance, the data's unit squared
+    reg: Positive = 1e-6  # added to the diagonal of every covariance, the data's unit squared
 
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)
@@ -123,7 +125,7 @@ class GMM(Component):
 
         Their mean negative log-likelihood is, but for the factor 1 / (1 + w), that of the rows + w x an unbiased
         estimate of the cross entropy under the teacher, so any weight works, in steps of 1 / n.
-        Raises RecipeError when there are fewer rows than components.
+        Raises RecipeError when there are fewer rows than components, or when rounding makes a covariance singular.
         """
         x = rows["x"]
         starts = draws.integers(2**31 - 1, 1)[:, 0].tolist()
@@ -200,7 +202,13 @@ def _fitted(family: GMM, x: Tensor, starts: list[int]) -> GMMModel:
                 n_init=family.n_init,
                 random_state=start,
             )
-            fits.append(fit.fit(points))
+            try:
+                fits.append(fit.fit(points))
+            except ValueError as error:
+                raise RecipeError(
+                    f"gmm: EM failed, which `reg` = {family.reg:g} is too small to prevent for rows of this scale: "
+                    f"raise model.reg, or lower model.components ({error})"
+                ) from error
 
     def stacked(name: str) -> Tensor:
         return torch.stack([torch.as_tensor(getattr(fit, name)) for fit in fits]).to(x.device)

@@ -20,6 +20,7 @@ from collapse_sim.strategies import RowCounts
 if TYPE_CHECKING:
     from collapse_sim.recipe.schema import Arm
 
+Width = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 PAIRS = 2**17  # distances held at a time: 1 MB stays in the cache, which is three times as fast as 16 MB
 
 
@@ -69,7 +70,7 @@ class KDE(Component):
     term could be added to, and it offers none.
     """
 
-    bandwidth: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] | Literal["scott", "silverman"] = "silverman"
+    bandwidth: Width | Literal["scott", "silverman"] = "silverman"  # the kernel's standard deviation, or a rule for it
 
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)

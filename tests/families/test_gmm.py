@@ -188,6 +188,22 @@ def test_too_few_rows():
         GMM(components=5).solve(POINTS, {"x": two_clusters(1, 4)}, None, {}, draws((0,)))
 
 
+def test_rows_that_are_all_the_same():
+    """As after a total collapse: no warning, and the mixture is a point of variance reg."""
+    x = torch.full((1, 50, 2), 3.0, dtype=torch.float64)
+    family = GMM()
+    model = family.solve(POINTS, {"x": x}, None, {}, draws((0,)))
+    torch.testing.assert_close(model.mean, x[:, 0])
+    torch.testing.assert_close(model.covariance, 1e-6 * torch.eye(2, dtype=torch.float64)[None], rtol=1e-6, atol=1e-12)
+    assert nll(family, model, x).isfinite().all()
+
+
+def test_a_covariance_that_rounding_makes_singular():
+    line = torch.linspace(0, 1e9, 50, dtype=torch.float64)
+    with pytest.raises(RecipeError, match="`reg` = 1e-06 is too small to prevent for rows of this scale: raise model"):
+        GMM().solve(POINTS, {"x": torch.stack([line, line], -1)[None]}, None, {}, draws((0,)))
+
+
 RECIPE = """
 name: tiny
 data: {use: gaussian, dimensions: 2, rows: 60, held_out_rows: 50}

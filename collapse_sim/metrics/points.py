@@ -51,7 +51,9 @@ class MeanError(Component):
 
 
 class W2(Component):
-    """2-Wasserstein distance between the model's Gaussian and the true one, in the data's unit, from 0.
+    """2-Wasserstein distance between Gaussians with the model's and the true mean and covariance, in the data's unit.
+
+    The exact distance for `gaussian`; for a mixture or a kernel density only that of their first two moments, from 0.
 
     W2^2 = ||m - m*||^2 + tr(A + B - 2 (B^1/2 A B^1/2)^1/2)  (Dowson & Landau 1982; the Bures metric). The distance
     itself is given, not its square. Below about 1e-7 of the data's scale it is rounding.

@@ -29,6 +29,7 @@ def noted(note: str = NOTE, warning: str = WARNING) -> dict[str, object]:
 @pytest.fixture
 def run(write_run: WriteRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # as wide as needed
     claim = {"that": "distilling helps", "metric": "fid", "generation": "last", "expect": "distill < replace"}
     return write_run(SCORES, seeds=[0, 1], metrics=noted(), claims=[claim])
 
@@ -77,6 +78,7 @@ def test_without_a_warning(write_run: WriteRun) -> None:
 
 def test_runs_before_there_were_notes(write_run: WriteRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)  # as wide as needed
     run = write_run(SCORES, seeds=[0, 1])
     assert dict(read_results(run).notes) == {}
     assert "fid" in call(compare, "toy")

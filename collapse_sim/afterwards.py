@@ -93,7 +93,7 @@ def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dic
     Conditional data has as many conditions as real rows, so no more can be drawn.
     """
     spec = stored.line.fits[stored.generation]
-    names = conditions_of(spec.data.data)
+    names = conditions_of(spec.data.data, spec.family)
     if names and rows > spec.data.info.rows:
         raise RecipeError(f"--rows {rows}: at most {spec.data.info.rows}, one for each real row's {', '.join(names)}")
     train = stored.experiment.recipe.train

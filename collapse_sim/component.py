@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -23,3 +24,10 @@ class Component(BaseModel):
         """JSON of what determines this component's numbers: part of the content key of every artefact it makes."""
         cls = type(self)
         return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, **self.model_dump(mode="json")}
+
+    def located(self, data_dir: Path) -> Self:
+        """This component with what it reads of files found, and by content in what `describe` says; most read none.
+
+        Asked once, before anything is fitted. Raises MissingError: which file, where it was looked for, how to get it.
+        """
+        return self

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +88,8 @@ def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
     """
     with located(recipe):
         info = recipe.data.inspect(data_dir)
+    metrics = {name: metric.located(data_dir) for name, metric in recipe.metrics.items()}
+    recipe = replace(recipe, model=recipe.model.located(data_dir), metrics=metrics)
     counts = RowCounts(info.rows, recipe.samples or info.rows, info.pool)
     problems = [*_misfits(recipe, info, counts)]
     plans: dict[str, tuple[Plan, ...]] = {}
@@ -189,10 +191,11 @@ def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
             metric.check(info, recipe.model, counts.samples)  # type: ignore[attr-defined]
 
         yield from check(f"metrics.{name}", ask)
-    if conditions_of(recipe.data) and counts.samples > info.rows:
+    given = conditions_of(recipe.data, recipe.model)
+    if given and counts.samples > info.rows:
         yield (
             f"{recipe.where('samples')}: samples: {counts.samples} is more than the {info.rows} real rows whose "
-            f"{', '.join(conditions_of(recipe.data))} they are generated for; lower `samples` or raise `data.rows`"
+            f"{', '.join(given)} they are generated for; lower `samples` or raise `data.rows`"
         )
 
 

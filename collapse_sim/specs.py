@@ -163,7 +163,7 @@ def sample_spec(model: FitSpec, rows: int, shard: int) -> SampleSpec:
     description = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}
     if fields:
         description["sampler"] = {name: described[name] for name in fields}
-    parents = (model, model.data) if conditions_of(model.data.data) else (model,)
+    parents = (model, model.data) if conditions_of(model.data.data, model.family) else (model,)
     return SampleSpec(
         "samples",
         model.generation,

@@ -12,6 +12,7 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from collapse_sim.data.tokens import Tokenizer
     from collapse_sim.randomness import Draws
 
 Columns = Mapping[str, np.ndarray]  # column name -> (rows, ...)
@@ -25,7 +26,7 @@ class Info:
     {"image": ((1, 32, 32), "uint8"), "label": ((), "int64")}.
     """
 
-    kind: str  # "images", "points", "regression"
+    kind: str  # "images", "points", "regression", "text" (columns: tokens), "pairs" (columns: source, target)
     columns: Mapping[str, tuple[tuple[int, ...], str]]
     rows: int  # real rows that generation 0 is fitted to
     pool: int  # real rows there are; those beyond `rows` are the reserve of `fresh`
@@ -34,9 +35,17 @@ class Info:
     fingerprint: str = ""  # sha256 of the content of the files read; "" for simulated data
     constants: Mapping[str, float] = field(default_factory=dict)  # known truths of simulated data, such as "noise"
     tells: tuple[str, ...] = ()  # methods by which simulated data tells its truth, such as "log_density"
+    tokenizer: Tokenizer | None = None  # of texts
+    packed: bool = False  # text: rows are consecutive blocks of all texts joined (data/tokens.py)
 
     def shape(self, column: str) -> tuple[int, ...]:
         return self.columns[column][0]
+
+    def text(self) -> Tokenizer:
+        """The tokenizer of texts; raises ValueError for data of another kind."""
+        if self.tokenizer is None:
+            raise ValueError(f"the data is of {self.kind}, and has no tokenizer")
+        return self.tokenizer
 
 
 @runtime_checkable
@@ -87,6 +96,8 @@ class SimulatedData(Data, Protocol):
         ...
 
 
-def conditions_of(data: Data) -> tuple[str, ...]:
-    """Columns that samples are conditioned on, from `conditions` (regression: x is given, y generated); else ()."""
-    return tuple(getattr(data, "conditions", ()))
+def conditions_of(data: Data, family: object) -> tuple[str, ...]:
+    """Columns that samples are conditioned on: `conditions` of the data (regression: x is given, y generated) or of the
+    family (summaries: the article is given; language models: prompts); else ()."""
+    given = (*getattr(data, "conditions", ()), *getattr(family, "conditions", ()))
+    return tuple(dict.fromkeys(given))

@@ -31,7 +31,7 @@ def sample(job: Job, folder: Path, work: Work) -> None:
     model = load.model(work.store, spec.model, job.seeds, machine)
     # A sampler may call the network a thousand times a shard: a wish to stop is heard before each of them.
     model.register_forward_pre_hook(lambda *_: work.stop.check())
-    names = conditions_of(spec.model.data.data)
+    names = conditions_of(spec.model.data.data, family)
     given = load.base_conditions(work.store, spec.model.data, names, job.seeds, spec.rows)
     given = {name: machine.put(column) for name, column in given.items()}
     seeds = job.seeds or (0,)

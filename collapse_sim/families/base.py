@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,10 @@ class ModelFamily(Protocol):
     terms: ClassVar[tuple[str, ...]]  # the distillation terms it offers
 
     def describe(self) -> dict[str, Any]: ...
+
+    def located(self, data_dir: Path) -> Self:
+        """Itself with what it reads of files found (component.Component has it). Raises MissingError."""
+        ...
 
     def check(self, info: Info) -> None:
         """Raise ValueError when this model cannot take this data; the message says what would do."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collapse_sim.engine.device import Machine
     from collapse_sim.metrics.weights import WeightsFile
 
-Need = Literal["model", "samples", "origin", "real", "held_out"]
-Which = Literal["samples", "real", "held_out"]
+Need = Literal["model", "samples", "outputs", "origin", "real", "held_out"]
+Which = Literal["samples", "outputs", "real", "held_out"]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class Evaluation(Protocol):
         ...
 
     def rows(self, which: Which) -> Mapping[str, Tensor]:
-        """Columns on the CPU; large uint8 columns are memory-mapped. `samples` are this generation's own."""
+        """Columns on the CPU; large ones are memory-mapped. `samples` are this generation's own, `outputs` what it
+        generates for the held-out rows' conditions (summaries of held-out articles), in their order."""
         ...
 
     def features(self, feature_map: FeatureMap, which: Which) -> Tensor:
@@ -82,7 +83,7 @@ class Metric(Protocol):
 
     Optional: `feature_map`, the FeatureMap it looks through; `features_of`, the rows it wants features of (those of
     `needs` if left out); `facts(info, samples, space) -> Facts`, what stands beside its figures, where `space` is the
-    FeatureSpace of its map or None.
+    FeatureSpace of its map or None. A metric that has a value for every row is a RowMetric.
     """
 
     version: ClassVar[int]
@@ -96,12 +97,36 @@ class Metric(Protocol):
 
     def describe(self) -> dict[str, Any]: ...
 
+    def located(self, data_dir: Path) -> Self:
+        """Itself with what it reads of files found (component.Component has it). Raises MissingError."""
+        ...
+
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         """Raise ValueError when this metric cannot be computed on this data or with this many samples."""
         ...
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         """A float; in an ensemble a tensor of shape (S,)."""
+        ...
+
+
+@runtime_checkable
+class RowMetric(Metric, Protocol):
+    """A metric that sums up values of rows, which are kept beside its score and drawn as a histogram.
+
+    The engine calls `score_rows` and `sum_up`, and not `score`.
+    """
+
+    def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
+        """Columns of (n,) numbers each, on the CPU."""
+        ...
+
+    def sum_up(self, columns: Mapping[str, Tensor]) -> float:
+        """The score."""
+        ...
+
+    def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
+        """What is drawn: a label with its unit, and (n,) positive numbers, drawn on a logarithmic axis."""
         ...
 
 

@@ -1,0 +1,137 @@
+"""Models and tokenizers by name or folder: where they are looked for, how they are fetched, what they are known by."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from collapse_sim.errors import MissingError
+from collapse_sim.store.files import file_hash
+
+Part = Literal["model", "tokenizer"]
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # in the order of preference
+VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
+FETCHED: dict[Part, tuple[str, ...]] = {
+    "model": ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
+    "tokenizer": ("tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt", "*.model", "config.json"),
+}
+NEEDED: dict[Part, str] = {
+    "model": "config.json and model.safetensors (or pytorch_model.bin), as save_pretrained writes them",
+    "tokenizer": "tokenizer.json and tokenizer_config.json, as save_pretrained writes them",
+}
+TIMEOUT_S = 10  # for a server's answer
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A folder that holds a model's or a tokenizer's files. The hash goes into keys, the place does not."""
+
+    name: str  # as the recipe has it
+    folder: Path
+    sha256: str
+
+
+def find(name: str, data_dir: Path, part: Part) -> Found:
+    """A folder by its path, or by its name below the data folder; else a Hugging Face hub's cache, or the hub itself.
+
+    Raises MissingError: which folders were looked at, why nothing could be fetched, and which files would do.
+    """
+    candidates = [Path(name).expanduser(), data_dir / name]
+    for folder in candidates:
+        if folder.is_dir():
+            lacking = _lacking(folder, part)
+            if lacking:
+                raise MissingError(f"{folder}: no {lacking} in it; needed for a {part}: {NEEDED[part]}")
+            return Found(name, folder, _hash_of(folder, part))
+    folder = _fetched(name, candidates, part)
+    return Found(name, folder, _hash_of(folder, part))
+
+
+def _lacking(folder: Path, part: Part) -> str:
+    """What a folder has not of what a model or a tokenizer needs; "" when it has all."""
+    if part == "tokenizer":
+        return "" if any((folder / file).is_file() for file in VOCABULARIES) else "tokenizer.json"
+    if not (folder / "config.json").is_file():
+        return "config.json"
+    return "" if any((folder / file).is_file() for file in WEIGHTS) else "model.safetensors"
+
+
+def _fetched(name: str, candidates: Sequence[Path], part: Part) -> Path:
+    looked = ", ".join(str(folder) for folder in candidates)
+    missing = f"{name}: no such {part}: there is no folder {looked.replace(', ', ' or ')}"
+    if name.startswith(("/", "~", ".")) or name.count("/") > 1:
+        raise MissingError(f"{missing}; needed in it: {NEEDED[part]}")
+    from huggingface_hub import snapshot_download
+
+    patterns = [*FETCHED[part]]
+    for local in (True, False):
+        try:
+            with _quiet():
+                folder = Path(
+                    snapshot_download(name, allow_patterns=patterns, local_files_only=local, etag_timeout=TIMEOUT_S)
+                )
+            if part == "model" and _lacking(folder, part) == "model.safetensors":  # an older model, in torch's format
+                with _quiet():
+                    older = [*patterns, "pytorch_model*"]
+                    snapshot_download(name, allow_patterns=older, local_files_only=local, etag_timeout=TIMEOUT_S)
+            if not _lacking(folder, part):
+                return folder
+            why = f"what could be fetched has no {_lacking(folder, part)}"
+        except Exception as error:  # the hub's client has many for a server that is not there or does not know the name
+            why = _first_line(error)
+    raise MissingError(
+        f"{missing}, and it could not be fetched from a hub ({why}); put a folder there that has {NEEDED[part]}"
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the client's own warnings and progress bars: what is wrong is told once, by us."""
+    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+
+    client = logging.getLogger("huggingface_hub")
+    level, shown = client.level, not are_progress_bars_disabled()
+    client.setLevel(logging.ERROR)
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        client.setLevel(level)
+        if shown:
+            enable_progress_bars()
+
+
+def _hash_of(folder: Path, part: Part) -> str:
+    """sha256 over the files that decide what the model or tokenizer computes, by name."""
+    files = sorted(path for path in folder.iterdir() if path.is_file() and _counts(path.name, part))
+    stamps = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _hash(stamps)
+
+
+def _counts(name: str, part: Part) -> bool:
+    if part == "tokenizer":
+        kinds = ("tokenizer", "special_tokens", "vocab", "merges", "spiece")
+        return name.startswith(kinds) and name.endswith((".json", ".txt", ".model"))
+    return name == "config.json" or name.startswith(("model", "pytorch_model"))
+
+
+@functools.lru_cache(maxsize=64)
+def _hash(stamps: tuple[tuple[Path, int, int], ...]) -> str:
+    total = hashlib.sha256()
+    for path, size, _ in stamps:
+        logger.debug("hashing %s (%d bytes)", path, size)
+        total.update(f"{path.name} {file_hash(path)}\n".encode())
+    return total.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0] if lines else type(error).__name__

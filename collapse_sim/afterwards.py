@@ -100,7 +100,6 @@ def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dic
     machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
     stacked = isinstance(spec.family, ClosedForm)
     model = load.model(stored.store, spec, (stored.seed,), machine)
-    given = load.base_conditions(stored.store, spec.data, names, (stored.seed,), rows)
     dtype = torch.float64 if stacked else torch.float32
     found: list[dict[str, np.ndarray]] = []
     shard = rows if stacked else stored.experiment.recipe.sampling.shard
@@ -110,7 +109,8 @@ def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dic
         draws = Draws(
             (stored.seed,), role, stored.generation, first, device=machine.device, dtype=dtype, stacked=stacked
         )
-        part = {n: machine.put(c.narrow(1 if stacked else 0, first, count)) for n, c in given.items()}
+        given = load.conditions(stored.store, spec.data, names, (stored.seed,), first, first + count, stacked=stacked)
+        part = {name: machine.put(column) for name, column in given.items()}
         with torch.no_grad(), machine.autocast():
             columns = spec.family.sample(model, Conditions(count, part), draws)
         found.append({n: to_numpy(c[0] if stacked else c) for n, c in columns.items()})

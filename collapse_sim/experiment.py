@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.errors import RecipeError
 from collapse_sim.families.base import ModelFamily
@@ -46,15 +48,21 @@ class Line:
     plans: tuple[Plan, ...]
     fits: tuple[FitSpec, ...]
     samples: tuple[SampleSpec, ...]
+    outputs: tuple[SampleSpec, ...]  # for the held-out rows' conditions; () when no metric looks at them
     features: tuple[tuple[FeatureSpec, ...], ...]
     scores: tuple[Mapping[str, ScoreSpec], ...]
 
     def specs(self, k: int) -> Iterator[Spec]:
         """All artefacts of generation k, in the order in which they can be made."""
         yield self.fits[k]
-        yield self.samples[k]
+        yield from self.generated(k)
         yield from self.features[k]
         yield from self.scores[k].values()
+
+    def generated(self, k: int) -> Iterator[SampleSpec]:
+        """What generation k generates."""
+        yield self.samples[k]
+        yield from self.outputs[k : k + 1]
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,7 @@ def _line(
 ) -> Line:
     fits: list[FitSpec] = []
     samples: dict[int, SampleSpec] = {}
+    outputs: list[SampleSpec] = []
     features: list[tuple[FeatureSpec, ...]] = []
     scores: list[dict[str, ScoreSpec]] = []
     for k, plan in enumerate(plans):
@@ -152,11 +161,17 @@ def _line(
         init = fits[k - 1] if k > 0 and arm.init == "previous" else None
         fits.append(fit_spec(k, recipe.model, recipe.train_of(k), plan, data, samples, teacher, weights, init))
         samples[k] = sample_spec(fits[k], counts.samples, recipe.sampling.shard)
+        if any("outputs" in metric.needs for metric in recipe.metrics.values()):
+            outputs.append(sample_spec(fits[k], data.info.held_out, recipe.sampling.shard, "held_out"))
+        of_k = outputs[k] if outputs else None
         scores.append(
-            {name: score_spec(metric, samples[k], fits[0], files[name]) for name, metric in recipe.metrics.items()}
+            {
+                name: score_spec(metric, samples[k], fits[0], files[name], of_k)
+                for name, metric in recipe.metrics.items()
+            }
         )
         features.append(tuple(_features(scores[k])))
-    return Line(arm, plans, tuple(fits), tuple(samples.values()), tuple(features), tuple(scores))
+    return Line(arm, plans, tuple(fits), tuple(samples.values()), tuple(outputs), tuple(features), tuple(scores))
 
 
 def _features(scores: Mapping[str, ScoreSpec]) -> Iterator[FeatureSpec]:
@@ -191,6 +206,11 @@ def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
             metric.check(info, recipe.model, counts.samples)  # type: ignore[attr-defined]
 
         yield from check(f"metrics.{name}", ask)
+        if "outputs" in metric.needs and not conditions_of(recipe.data, recipe.model):
+            yield (
+                f"{recipe.where(f'metrics.{name}')}: metrics.{name}: it looks at what is generated for held-out rows, "
+                "and nothing is given to this model to generate for; it is for data of pairs, or with a `prompt`"
+            )
     given = conditions_of(recipe.data, recipe.model)
     if given and counts.samples > info.rows:
         yield (
@@ -251,7 +271,7 @@ def _unbuilt(experiment: Experiment) -> nn.Module:
 
 def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
     """An estimate of what the artefacts that are still missing will take on the disk: rows and weights."""
-    row = sum(math.prod(shape) * (1 if dtype == "uint8" else 8) for shape, dtype in experiment.info.columns.values())
+    row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in experiment.info.columns.values())
     weights = sum(tensor.numel() * tensor.element_size() for tensor in _unbuilt(experiment).state_dict().values())
     total = 0
     for spec in experiment.specs():

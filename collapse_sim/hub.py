@@ -95,7 +95,7 @@ def _fetched(name: str, candidates: Sequence[Path], part: Part) -> Path:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Without the client's own warnings and progress bars: what is wrong is told once, by us."""
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     client = logging.getLogger("huggingface_hub")
     level, shown = client.level, not are_progress_bars_disabled()

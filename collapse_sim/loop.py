@@ -34,7 +34,7 @@ def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Count
         started = time.perf_counter()
         counts = {
             "fit": make(lambda line: [line.fits[k]]),  # noqa: B023
-            "samples": make(lambda line: [line.samples[k]]),  # noqa: B023
+            "samples": make(lambda line: line.generated(k)),  # noqa: B023
             "features": make(lambda line: line.features[k]),  # noqa: B023
             "scores": make(lambda line: line.scores[k].values()),  # noqa: B023
         }

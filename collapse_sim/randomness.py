@@ -6,7 +6,8 @@ So resuming needs no generator state, and arms are paired: nothing here knows an
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -49,6 +50,16 @@ class Draws:
         if self.stacked:
             raise ValueError("an ensemble has one generator a seed")
         return self._generators[0]
+
+    @contextmanager
+    def as_global(self) -> Iterator[None]:
+        """Within it torch's global generators go on from here, and are restored after: for library functions that take
+        no generator of ours."""
+        value = int(self.integers(2**62, 1))
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            torch.manual_seed(value)
+            yield
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal draws."""

@@ -19,6 +19,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "classifier": "collapse_sim.families.classifier:Classifier",
         "ddpm": "collapse_sim.families.ddpm:DDPM",
         "flow_matching": "collapse_sim.families.flow_matching:FlowMatching",
+        "seq2seq": "collapse_sim.families.seq2seq:Seq2Seq",
+        "causal_lm": "collapse_sim.families.causal_lm:CausalLM",
     },
     "data": {
         "digits": "collapse_sim.data.digits:Digits",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from collapse_sim.data.base import Data, Info, conditions_of
 from collapse_sim.events import Kind
@@ -69,11 +69,12 @@ class FitSpec(Spec):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SampleSpec(Spec):
-    """A generation's generated rows."""
+    """A generation's generated rows: its samples, for conditions of real rows; or its outputs, for held-out ones."""
 
     model: FitSpec
     rows: int
     shard: int
+    conditions: Literal["real", "held_out"] = "real"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -101,6 +102,7 @@ class ScoreSpec(Spec):
     metric: Metric
     model: FitSpec
     samples: SampleSpec
+    outputs: SampleSpec | None
     origin: FitSpec
     data: DataSpec
     network: FitSpec | None
@@ -156,11 +158,13 @@ def _sampling_fields(family: ModelFamily) -> tuple[str, ...]:
     return fields
 
 
-def sample_spec(model: FitSpec, rows: int, shard: int) -> SampleSpec:
+def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Literal["real", "held_out"] = "real") -> SampleSpec:
     """`rows` rows from a model. A closed-form model draws them in one piece."""
     shard = rows if model.stacked else min(shard, rows)
     described, fields = model.family.describe(), _sampling_fields(model.family)
     description = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}
+    if conditions != "real":
+        description["conditions"] = conditions
     if fields:
         description["sampler"] = {name: described[name] for name in fields}
     parents = (model, model.data) if conditions_of(model.data.data, model.family) else (model,)
@@ -174,6 +178,7 @@ def sample_spec(model: FitSpec, rows: int, shard: int) -> SampleSpec:
         model=model,
         rows=rows,
         shard=shard,
+        conditions=conditions,
     )
 
 
@@ -225,7 +230,13 @@ def _weights_key(weights: WeightsFile | None) -> dict[str, list[str]]:
     return {"weights": [weights.label, weights.sha256]} if weights else {}
 
 
-def score_spec(metric: Metric, samples: SampleSpec, origin: FitSpec, weights: WeightsFile | None = None) -> ScoreSpec:
+def score_spec(
+    metric: Metric,
+    samples: SampleSpec,
+    origin: FitSpec,
+    weights: WeightsFile | None = None,
+    outputs: SampleSpec | None = None,
+) -> ScoreSpec:
     """A metric of one generation. Only what the metric declares that it needs is in the key."""
     model, data = samples.model, samples.model.data
     feature_map: FeatureMap | None = getattr(metric, "feature_map", None)
@@ -235,6 +246,9 @@ def score_spec(metric: Metric, samples: SampleSpec, origin: FitSpec, weights: We
         looked_at["model"] = model
     if "samples" in metric.needs:
         looked_at["samples"] = samples
+    if "outputs" in metric.needs:
+        assert outputs is not None
+        looked_at["outputs"] = outputs
     if "origin" in metric.needs:
         looked_at["origin"] = origin
     if network:
@@ -249,5 +263,6 @@ def score_spec(metric: Metric, samples: SampleSpec, origin: FitSpec, weights: We
     }
     return ScoreSpec(
         "scores", model.generation, description, tuple(looked_at.values()), model.seeded, model.stacked,
-        metric=metric, model=model, samples=samples, origin=origin, data=data, network=network, weights=weights,
+        metric=metric, model=model, samples=samples, outputs=outputs, origin=origin,
+        data=data, network=network, weights=weights,
     )  # fmt: skip

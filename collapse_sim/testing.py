@@ -150,8 +150,9 @@ def _flat(prediction: object) -> Tensor:
 
 def _check_samples(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
-        first = family.sample(model, Conditions(5, {}), _draws("sample"))
-        again = family.sample(model, Conditions(5, {}), _draws("sample"))
+        given = {name: rows[name][:5] for name in getattr(family, "conditions", ())}
+        first = family.sample(model, Conditions(5, given), _draws("sample"))
+        again = family.sample(model, Conditions(5, given), _draws("sample"))
     for name, column in first.items():
         shape, dtype = info.columns[name]
         assert column.shape == (5, *shape), f"samples' {name} has shape {tuple(column.shape)}, rows have {(5, *shape)}"

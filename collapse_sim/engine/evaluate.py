@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.base import ModelFamily, rows_at_once_of
 from collapse_sim.randomness import Draws
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def mean_loss(
             inputs = family.corrupt(batch, draws)
             moved = {name: tensor.to(machine.device) for name, tensor in inputs.tensors.items()}
             inputs = dataclasses.replace(inputs, tensors=moved)
-            for piece in [inputs] if stacked else inputs.split(_pieces(batch)):
+            for piece in [inputs] if stacked else inputs.split(_pieces(family, model, batch)):
                 with machine.autocast():
                     prediction = family.predict(model, piece)
                 total = total + family.loss(prediction, piece).double()
@@ -70,6 +70,9 @@ def mean_loss(
     return total.cpu() / torch.as_tensor(count).cpu()
 
 
-def _pieces(batch: Mapping[str, Tensor]) -> int:
+def _pieces(family: ModelFamily, model: nn.Module, batch: Mapping[str, Tensor]) -> int:
     """Into how many pieces a batch is split, so that activations of large rows fit in memory."""
+    at_once = rows_at_once_of(family)
+    if at_once is not None:
+        return -(-len(next(iter(batch.values()))) // at_once(model, batch))
     return -(-max(column.numel() for column in batch.values()) // PIECE_VALUES)

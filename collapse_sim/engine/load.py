@@ -22,6 +22,7 @@ from collapse_sim.store.store import Store
 from collapse_sim.strategies import REAL, Source
 
 Split = Literal["real", "held_out", "samples"]
+Conditioning = Literal["real", "held_out"]
 MODEL_FILE = "model.safetensors"
 
 
@@ -132,17 +133,30 @@ def _slice(store: Store, part: Spec, spec: FitSpec, source: Source, seeds: Seque
     return {name: found[name][torch.arange(len(seeds))[:, None], index] for name in spec.family.columns}
 
 
-def base_conditions(
-    store: Store, spec: DataSpec, names: Sequence[str], seeds: Sequence[int], rows: int
+def conditions(
+    store: Store,
+    spec: DataSpec,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    first: int,
+    last: int,
+    *,
+    of: Conditioning = "real",
+    stacked: bool = False,
 ) -> dict[str, Tensor]:
-    """Condition columns of the first `rows` real rows in the seed's order: (n, ...), or (S, n, ...) for seeded data."""
+    """Condition columns of rows first, ..., last - 1: of the real rows in the seed's order, or of the held-out rows.
+
+    (n, ...) each; for an ensemble (S, n, ...).
+    """
     if not names:
         return {}
-    if spec.stacked:
-        found = stacked_columns(store, spec, seeds, "real")
-        return {name: found[name][:, :rows] for name in names}
+    if stacked:
+        found = stacked_columns(store, spec, seeds, of)
+        return {name: found[name][:, first:last] for name in names}
     (seed,) = seeds or (0,)
-    _, single = columns(store, spec, seed, "real")
-    order = real_order(spec, seed)
-    index = np.arange(rows) if order is None else order[:rows]
-    return {name: torch.from_numpy(single[name][index]) for name in names}
+    file, single = columns(store, spec, seed, of)
+    order = real_order(spec, seed) if of == "real" else None
+    index = np.arange(first, last) if order is None else order[first:last]
+    given = {name: torch.from_numpy(single[name][index]) for name in names}
+    file.release()
+    return given

@@ -30,19 +30,19 @@ def sample(job: Job, folder: Path, work: Work) -> None:
     family = spec.model.family
     model = load.model(work.store, spec.model, job.seeds, machine)
     # A sampler may call the network a thousand times a shard: a wish to stop is heard before each of them.
-    model.register_forward_pre_hook(lambda *_: work.stop.check())
+    for network in (model, *model.children()):
+        network.register_forward_pre_hook(lambda *_: work.stop.check())
     names = conditions_of(spec.model.data.data, family)
-    given = load.base_conditions(work.store, spec.model.data, names, job.seeds, spec.rows)
-    given = {name: machine.put(column) for name, column in given.items()}
     seeds = job.seeds or (0,)
+    role = "sample" if spec.conditions == "real" else "outputs"
 
     def draw(shard: int, first: int, last: int) -> dict[str, np.ndarray]:
-        axis = 1 if spec.stacked else 0
-        conditions = Conditions(
-            last - first, {n: column.narrow(axis, first, last - first) for n, column in given.items()}
+        given = load.conditions(
+            work.store, spec.model.data, names, job.seeds, first, last, of=spec.conditions, stacked=spec.stacked
         )
+        conditions = Conditions(last - first, {name: machine.put(column) for name, column in given.items()})
         dtype = torch.float64 if spec.stacked else torch.float32
-        draws = Draws(seeds, "sample", spec.generation, shard, device=machine.device, dtype=dtype, stacked=spec.stacked)
+        draws = Draws(seeds, role, spec.generation, shard, device=machine.device, dtype=dtype, stacked=spec.stacked)
         with torch.no_grad(), machine.autocast():
             return {name: to_numpy(column) for name, column in family.sample(model, conditions, draws).items()}
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from collapse_sim.data.base import Data, Info
@@ -20,14 +21,18 @@ from collapse_sim.engine.pieces import Pieces, in_pieces
 from collapse_sim.engine.sample import to_numpy
 from collapse_sim.engine.work import Work
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import ClassifyingMap, FeatureMap, Need, WeightedMap, Which
+from collapse_sim.metrics.base import ClassifyingMap, FeatureMap, Need, RowMetric, WeightedMap, Which
 from collapse_sim.randomness import Draws
-from collapse_sim.specs import DataSpec, FeatureSpec, ScoreSpec, Spec, feature_spec
+from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec, Spec, feature_spec
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.store import Store
 
 FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"
+VALUES_FILE = "rows.safetensors"  # what a metric of rows has for each of them
+SPLITS: dict[Which, load.Split] = {
+    "samples": "samples", "outputs": "samples", "real": "real", "held_out": "held_out",
+}  # fmt: skip
 PIECE_ROWS = 200  # features are kept by so many: Inception takes 20 s for them on two cores
 
 
@@ -67,7 +72,7 @@ class StoredEvaluation:
 
     def _features(self, feature_map: FeatureMap, which: Which) -> dict[str, Tensor]:
         self._allow(which)
-        source = self._spec.samples if which == "samples" else self._spec.data
+        source = _source(self._spec, which)
         network, weights = self._spec.network, self._spec.weights
         if network is None and weights is None:
             images = rows(self._work.store, self._spec, self.seeds, which)["image"]
@@ -84,14 +89,22 @@ class StoredEvaluation:
 
 def rows(store: Store, spec: ScoreSpec, seeds: tuple[int, ...], which: Which) -> dict[str, Tensor]:
     """Columns of a set of rows on the CPU: (n, ...), in an ensemble (S, n, ...). `real`: those of generation 0."""
-    source = spec.samples if which == "samples" else spec.data
+    source = _source(spec, which)
     if spec.stacked:
-        stacked = load.stacked_columns(store, source, seeds, which)
+        stacked = load.stacked_columns(store, source, seeds, SPLITS[which])
         return {n: column[:, : spec.data.info.rows] for n, column in stacked.items()} if which == "real" else stacked
     (seed,) = seeds
-    _, found = load.columns(store, source, seed, which)
+    _, found = load.columns(store, source, seed, SPLITS[which])
     index = _part(source, which, seed)
     return {name: torch.from_numpy(column if index is None else column[index]) for name, column in found.items()}
+
+
+def _source(spec: ScoreSpec, which: Which) -> SampleSpec | DataSpec:
+    """Where a set of rows is."""
+    if which == "outputs":
+        assert spec.outputs is not None
+        return spec.outputs
+    return spec.samples if which == "samples" else spec.data
 
 
 def _part(source: Spec, which: Which, seed: int) -> np.ndarray | None:
@@ -106,8 +119,15 @@ def score(job: Job, folder: Path, work: Work) -> None:
     """Compute one metric and write scores.json: one value a seed. A value that is not finite is kept as text."""
     spec = job.spec
     assert isinstance(spec, ScoreSpec)
+    evaluation = StoredEvaluation(spec, job.seeds, work)
+    value: float | Tensor
     with work.machine.seeded(0):
-        value = spec.metric.score(StoredEvaluation(spec, job.seeds, work))
+        if isinstance(spec.metric, RowMetric):
+            columns = {name: column.contiguous() for name, column in spec.metric.score_rows(evaluation).items()}
+            (folder / VALUES_FILE).write_bytes(save(columns))
+            value = spec.metric.sum_up(columns)
+        else:
+            value = spec.metric.score(evaluation)
     values = value.tolist() if isinstance(value, Tensor) else [float(value)]
     values = values if isinstance(values, list) else [values]
     if len(values) != len(job.seeds):
@@ -128,7 +148,7 @@ def features(job: Job, folder: Path, work: Work) -> None:
     spec = job.spec
     assert isinstance(spec, FeatureSpec)
     seed = job.seeds[0] if job.seeds else 0
-    file, found = load.columns(work.store, spec.rows, seed, spec.which)
+    file, found = load.columns(work.store, spec.rows, seed, SPLITS[spec.which])
     index = _part(spec.rows, spec.which, seed)
     rows = len(found["image"]) if index is None else len(index)
     feature_map, machine = spec.feature_map, work.machine.at("fp32")

@@ -91,6 +91,15 @@ class ModelFamily(Protocol):
         ...
 
 
+def rows_at_once_of(family: object) -> Callable[[nn.Module, Rows], int] | None:
+    """The family's `rows_at_once(model, rows)`, or None: how many rows an evaluation shows its network at a time.
+
+    Families whose activations are not in proportion to their rows' values offer it, as language models.
+    """
+    found: Callable[[nn.Module, Rows], int] | None = getattr(family, "rows_at_once", None)
+    return found
+
+
 @runtime_checkable
 class ClosedForm(Protocol):
     """A family whose fit is solved, for all seeds at once. Tensors have a leading ensemble axis S (possibly 1)."""

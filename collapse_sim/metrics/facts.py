@@ -13,12 +13,17 @@ if TYPE_CHECKING:
     from collapse_sim.specs import ScoreSpec
 
 ENOUGH = 10_000  # rows on either side, from which on the bias of a FID is small beside what it measures
-WORDS: Mapping[Which, str] = {"samples": "samples", "real": "real rows", "held_out": "held-out rows"}
+WORDS: Mapping[Which, str] = {
+    "samples": "samples",
+    "outputs": "outputs for held-out rows",
+    "real": "real rows",
+    "held_out": "held-out rows",
+}
 
 
 def count_of(which: Which, info: Info, samples: int) -> int:
     """How many rows of a kind there are."""
-    return {"samples": samples, "real": info.rows, "held_out": info.held_out}[which]
+    return {"samples": samples, "outputs": info.held_out, "real": info.rows, "held_out": info.held_out}[which]
 
 
 def note(counts: Mapping[Which, int], space: FeatureSpace | None, used: int | None = None) -> str:

@@ -1,0 +1,159 @@
+"""Causal language models: GPT-2, Llama and whatever else transformers has, trained on texts or on packed blocks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from collapse_sim.data.base import Info
+from collapse_sim.data.tokens import NOTHING
+from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.families.language import (
+    LanguageModel,
+    Predicted,
+    TextFamily,
+    by_length,
+    lengths,
+    padded,
+    sizes,
+    trimmed,
+    until_end,
+)
+from collapse_sim.randomness import Draws
+
+Preset = Literal["tiny", "gpt2-9m", "llama-12m", "llama-42m", "llama-126m"]
+
+# Parameters with a vocabulary of 10,000 tokens, as named; embeddings are tied. A change here gives other numbers under
+# equal settings: raise the family's version with it.
+PRESETS: dict[Preset, dict[str, Any]] = {
+    "tiny": {"architecture": "gpt2", "width": 64, "layers": 2, "heads": 2},  # 0.1 M beside the embeddings
+    "gpt2-9m": {"architecture": "gpt2", "width": 256, "layers": 8, "heads": 8},
+    "llama-12m": {"architecture": "llama", "width": 288, "layers": 9, "heads": 6, "inner": 768},
+    "llama-42m": {"architecture": "llama", "width": 512, "layers": 12, "heads": 8, "inner": 1344},
+    "llama-126m": {"architecture": "llama", "width": 768, "layers": 16, "heads": 12, "inner": 2176},
+}
+
+
+class CausalLM(TextFamily):
+    """A decoder that predicts the next token. Rows are data/tokens.py's: each token but the first is predicted."""
+
+    preset: Preset | None = None  # tiny, gpt2-9m, llama-12m, llama-42m, llama-126m
+    prompt: Annotated[int, Field(ge=0)] = 0  # tokens of real rows that samples continue; 0: from the begin of a text
+    keep_prompt: bool = False  # whether a sample's row has the (real) prompt in it, or what was generated only
+    stop: Literal["auto", "end", "length"] = "auto"  # end of text or full rows; auto: full rows if the data is packed
+
+    kinds: ClassVar[tuple[str, ...]] = ("text",)
+    columns: ClassVar[tuple[str, ...]] = ("tokens",)
+    sampling: ClassVar[tuple[str, ...]] = (*TextFamily.sampling, "prompt", "keep_prompt", "stop")
+
+    @model_validator(mode="after")
+    def _keeps_what_there_is(self) -> CausalLM:
+        if self.keep_prompt and not self.prompt:
+            raise ValueError("keep_prompt: there is no prompt to keep; set `prompt` to its number of tokens")
+        return self
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """Columns of real rows that samples are conditioned on."""
+        return ("tokens",) if self.prompt else ()
+
+    def check(self, info: Info) -> None:
+        """Raises ValueError when tokenizer, lengths or prompt don't fit."""
+        (length,) = info.shape("tokens")
+        if self.prompt and self.prompt >= length:
+            raise ValueError(f"prompt: {self.prompt} tokens are all of a row of {length}; use at most {length - 1}")
+        if self.stop == "end" and info.packed:
+            raise ValueError("stop: end makes rows of one text, and the data's are packed; use auto, or `pack: false`")
+        super().check(info)
+
+    def _positions(self, info: Info) -> int:
+        (length,) = info.shape("tokens")
+        return length if self.keep_prompt or not self.prompt else self.prompt + length
+
+    def _preset_config(self, info: Info) -> Any:
+        from transformers import GPT2Config, LlamaConfig
+
+        assert self.preset is not None
+        size, tokenizer = sizes(PRESETS[self.preset], self), info.text()
+        common = {
+            "vocab_size": tokenizer.size,
+            "bos_token_id": tokenizer.begin,
+            "eos_token_id": tokenizer.end,
+            "pad_token_id": tokenizer.pad,
+            "tie_word_embeddings": True,
+        }
+        # Prompts are a sampler's setting, and the network must not depend on them: room for a row and a prompt.
+        positions = 2 * info.shape("tokens")[0]
+        if size["architecture"] == "gpt2":  # type: ignore[comparison-overlap]
+            return GPT2Config(
+                n_positions=positions, n_embd=size["width"], n_layer=size["layers"], n_head=size["heads"], **common
+            )
+        return LlamaConfig(
+            max_position_embeddings=positions,
+            hidden_size=size["width"],
+            num_hidden_layers=size["layers"],
+            num_attention_heads=size["heads"],
+            intermediate_size=size["inner"],
+            **common,
+        )
+
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        """Rows sorted by length; nothing is random."""
+        return self._inputs(by_length({"tokens": rows["tokens"]}, "tokens"))
+
+    def _inputs(self, rows: Rows) -> Inputs:
+        tokens = rows["tokens"].long()
+        return Inputs({"tokens": tokens}, count=(tokens[:, 1:] != NOTHING).sum().clamp(min=1))
+
+    def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
+        """Of every token but a row's first. Padding is at the end, where a decoder does not see it."""
+        assert isinstance(model, LanguageModel)
+        tokens = inputs["tokens"]
+        tokens = tokens if model.packed else trimmed(tokens, self.bucket)
+        seen = tokens[:, :-1] if tokens.shape[1] > 1 else tokens
+        predicted: Predicted = model(input_ids=seen.masked_fill(seen == NOTHING, model.pad))
+        return predicted
+
+    def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
+        targets = inputs["tokens"][:, 1:]
+        return padded(targets, predicted.logits.shape[1])
+
+    def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
+        """Rows of generated tokens, from the begin of a text or behind real prompts."""
+        assert isinstance(model, LanguageModel)
+        if self.prompt:
+            prompts = conditions.columns["tokens"][:, : self.prompt]
+        else:
+            prompts = torch.full((conditions.rows, 1), model.begin, device=draws.device)
+        rows = self._continued(model, prompts.long(), draws, keep=self.keep_prompt or not self.prompt, greedy=False)
+        return {"tokens": rows.to(model.dtype)}
+
+    def continuations(self, model: nn.Module, prompts: Tensor, draws: Draws) -> Tensor:
+        """(n, P) prompts -> (n, L) rows that begin with them, by the likeliest next token."""
+        assert isinstance(model, LanguageModel)
+        return self._continued(model, prompts.long(), draws, keep=True, greedy=True).to(model.dtype)
+
+    def _continued(self, model: LanguageModel, prompts: Tensor, draws: Draws, *, keep: bool, greedy: bool) -> Tensor:
+        """Rows behind prompts, which may have unequal lengths: those of one length are one batch, without padding."""
+        stop = self.stop == "end" or (self.stop == "auto" and not model.packed)
+        if not model.packed:  # a text that ends within its prompt is continued from before its end
+            prompts = until_end(torch.cat([prompts[:, :1], _without(prompts[:, 1:], model.end)], 1), NOTHING)
+        many, room = lengths(prompts), model.shapes["tokens"]
+        rows = torch.full((len(prompts), room), NOTHING, device=prompts.device)
+        for length in sorted(set(many.tolist())):
+            chosen = (many == length).nonzero().squeeze(1)
+            start = prompts[chosen, :length]
+            begun = start if keep else torch.full_like(start[:, : int(not model.packed)], model.begin)
+            inputs = {"input_ids": start, "attention_mask": torch.ones_like(start)}
+            made = self._generated(model, inputs, room - begun.shape[1], draws, stop=stop, greedy=greedy)
+            made = until_end(made, model.end) if stop else made
+            rows[chosen] = padded(torch.cat([begun, made], 1), room)
+        return rows
+
+
+def _without(rows: Tensor, end: int) -> Tensor:
+    """Rows with NOTHING from the first `end` on."""
+    return rows.masked_fill((rows == end).cumsum(1) > 0, NOTHING)

@@ -1,0 +1,393 @@
+"""What the text families share: a transformers network by name, folder or preset, its losses, terms and decoding."""
+
+from __future__ import annotations
+
+import contextlib
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field, PrivateAttr, model_validator
+from torch import Tensor, nn
+
+from collapse_sim import hub
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.data.tokens import NOTHING
+from collapse_sim.errors import MissingError
+from collapse_sim.families.base import Inputs, Rows
+from collapse_sim.randomness import Draws
+
+LOGITS_AT_ONCE = 2**25  # numbers that an evaluation holds at a time: 134 MB of logits
+SPARE_TOKENS = (
+    1000  # by so many ids a network's vocabulary may exceed its tokenizer's: they are padded to round numbers
+)
+DROPOUTS = (
+    "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "dropout_rate", "attention_dropout", "activation_dropout",
+    "hidden_dropout",
+)  # fmt: skip
+POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
+
+Count = Annotated[int, Field(gt=0)]
+Drop = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+class Predicted(NamedTuple):
+    """What a network says of every next token of n rows."""
+
+    logits: Tensor  # (n, L, V)
+    hidden: Tensor  # (n, L, width), the outputs of the last layer
+
+
+class LanguageModel(nn.Module):
+    """A transformers network, and what it has to know of the data. Weights that are tied are kept once."""
+
+    def __init__(self, network: nn.Module, info: Info) -> None:
+        super().__init__()
+        self.network = network
+        tokenizer = info.text()
+        self.begin, self.end, self.pad = tokenizer.begin, tokenizer.end, tokenizer.pad
+        self.shapes = {name: shape[0] for name, (shape, _) in info.columns.items()}
+        self.dtype = getattr(torch, tokenizer.dtype)
+        self.packed = info.packed
+        first: dict[int, str] = {}
+        self.tied: dict[str, str] = {}  # a name -> the name under which the same weights are kept
+        for name, parameter in network.named_parameters(remove_duplicate=False):
+            kept = first.setdefault(id(parameter), name)
+            if kept != name:
+                self.tied[name] = kept
+        self.register_state_dict_post_hook(_keep_once)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_spread)  # type: ignore[no-untyped-call]
+
+    def forward(self, **inputs: Tensor) -> Predicted:
+        """Transformers' inputs -> its logits and last hidden states."""
+        out = self.network(**inputs, output_hidden_states=True, use_cache=False, return_dict=True)
+        states = out.decoder_hidden_states if "decoder_hidden_states" in out else out.hidden_states
+        return Predicted(out.logits, states[-1])
+
+
+def _keep_once(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:
+    assert isinstance(module, LanguageModel)
+    for name in module.tied:
+        state.pop(f"{prefix}network.{name}", None)
+
+
+def _spread(module: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:
+    assert isinstance(module, LanguageModel)
+    for name, kept in module.tied.items():
+        state.setdefault(f"{prefix}network.{name}", state[f"{prefix}network.{kept}"])
+
+
+class TextFamily(Component):
+    """Base of the families of text."""
+
+    pretrained: str | None = None  # a model to begin with, by name or folder; its files are part of the key by content
+    preset: str | None = None  # or a fresh one by size; `width`, `layers` and `heads` change it
+    width: Count | None = None  # units of a layer's output
+    layers: Count | None = None
+    heads: Count | None = None  # of attention
+    dropout: Drop | None = None  # default: none for a preset; as its configuration says for a pretrained model
+    bucket: Count = 32  # batches are padded to a multiple of so many tokens
+    kd_temperature: Annotated[float, Field(gt=0.0)] = 1.0  # divides the logits in the distillation term `logits`
+    decoding: Literal["sample", "greedy", "beam"] = "sample"
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0  # sample: divides the logits
+    top_k: Count | None = None  # sample: of so many likeliest tokens only
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None  # sample: of the likeliest with this probability only
+    beams: Annotated[int, Field(ge=2)] = 5  # beam: how many are followed
+
+    terms: ClassVar[tuple[str, ...]] = ("logits", "hidden")
+    sampling: ClassVar[tuple[str, ...]] = ("decoding", "temperature", "top_k", "top_p", "beams")
+    encoder_decoder: ClassVar[bool] = False
+
+    _found: hub.Found | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _one_model(self) -> Self:
+        if (self.pretrained is None) == (self.preset is None):
+            found = "neither" if self.preset is None else "both"
+            raise ValueError(f"exactly one of `pretrained` and `preset` is needed, found {found}")
+        sizes = [name for name in ("width", "layers", "heads") if getattr(self, name) is not None]
+        if self.pretrained is not None and sizes:
+            raise ValueError(f"{', '.join(sizes)}: a pretrained model has its own; remove, or use a `preset`")
+        if self.decoding != "sample":
+            said = [name for name in ("top_k", "top_p") if getattr(self, name) is not None]
+            said += ["temperature"] if self.temperature != 1 else []
+            if said:
+                raise ValueError(f"{', '.join(said)}: for `decoding: sample` only, found {self.decoding}; remove")
+        return self
+
+    def located(self, data_dir: Path) -> Self:
+        """Itself with the pretrained model's folder. Raises MissingError when there is none."""
+        if self.pretrained is None:
+            return self
+        copy = self.model_copy()
+        copy._found = hub.find(self.pretrained, data_dir, "model")
+        return copy
+
+    def describe(self) -> dict[str, Any]:
+        """A pretrained model is in the keys by its content, not by its name."""
+        described = super().describe()
+        return described | {"pretrained": self._found.sha256} if self._found else described
+
+    # What a network is made of
+
+    @abstractmethod
+    def _preset_config(self, info: Info) -> Any:
+        """A transformers configuration of the preset for this data."""
+
+    @abstractmethod
+    def _positions(self, info: Info) -> int:
+        """How many tokens the network must take at once."""
+
+    def check(self, info: Info) -> None:
+        """Raises ValueError when tokenizer or lengths don't fit the network."""
+        if self.pretrained is None:
+            config = self._preset_config(info)
+            width, heads = config.hidden_size, config.num_attention_heads
+            if width % heads:
+                raise ValueError(f"heads: the width {width} is no multiple of {heads} heads; use another number")
+            return
+        config = self._config()
+        if bool(config.is_encoder_decoder) != self.encoder_decoder:
+            kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder alone"
+            other = "seq2seq" if config.is_encoder_decoder else "causal_lm"
+            raise ValueError(f"pretrained: {self.pretrained} is {kind} ({config.model_type}); use: {other}")
+        vocabulary, tokens = config.vocab_size, info.text().size
+        if not tokens <= vocabulary < tokens + SPARE_TOKENS:
+            raise ValueError(
+                f"pretrained: {self.pretrained} has a vocabulary of {vocabulary} tokens, and the data's tokenizer has "
+                f"{tokens}: set the data's `tokenizer` to {self.pretrained}'s own"
+            )
+        limit = next((getattr(config, name) for name in POSITIONS if getattr(config, name, None)), None)
+        needed = self._positions(info)
+        if limit is not None and not hasattr(config, "relative_attention_num_buckets") and needed > limit:
+            raise ValueError(
+                f"pretrained: {self.pretrained} takes {limit} tokens, and the data's lengths need {needed}: lower them"
+            )
+
+    def build(self, info: Info) -> nn.Module:
+        """A fresh network, or the pretrained one's weights."""
+        with _quiet():
+            return LanguageModel(self._network(info), info)
+
+    def _network(self, info: Info) -> nn.Module:
+        from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
+
+        auto = AutoModelForSeq2SeqLM if self.encoder_decoder else AutoModelForCausalLM
+        config = self._preset_config(info) if self.pretrained is None else self._config()
+        for name in DROPOUTS:
+            if hasattr(config, name) and (self.dropout is not None or self.pretrained is None):
+                setattr(config, name, self.dropout or 0.0)
+        if self.pretrained is None or torch.get_default_device().type == "meta":
+            network = auto.from_config(config)
+        else:
+            network = self._load(auto, config)
+        network.generation_config = GenerationConfig()  # nothing of how to decode comes from a file
+        if not self.encoder_decoder:
+            network.config.pad_token_id = None  # padding is behind a decoder's texts: it needs no mask, nor advice
+        made: nn.Module = network.float()
+        return made
+
+    def _config(self) -> Any:
+        from transformers import AutoConfig
+
+        assert self._found is not None, "the pretrained model was not located"
+        try:
+            return AutoConfig.from_pretrained(self._found.folder, local_files_only=True)
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"pretrained: {self._found.folder}: {str(error).splitlines()[0]}") from error
+
+    def _load(self, auto: Any, config: Any) -> Any:
+        assert self._found is not None
+        safe = any(
+            self._found.folder.glob("*.safetensors")
+        )  # else torch's format, which transformers reads weights-only
+        network, told = auto.from_pretrained(
+            self._found.folder,
+            config=config,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=safe,
+            output_loading_info=True,
+        )
+        if told["missing_keys"]:
+            absent = ", ".join(sorted(told["missing_keys"])[:3])
+            raise MissingError(
+                f"{self._found.folder}: its weights lack {len(told['missing_keys'])} of the network's ({absent} ...): "
+                "it is no model of this kind, or was saved incompletely"
+            )
+        return network
+
+    # Losses
+
+    @abstractmethod
+    def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
+        """(n, L) int64: the token that each of the predictions is of; NOTHING where it is of none."""
+
+    @abstractmethod
+    def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
+        """Logits and hidden states."""
+
+    @abstractmethod
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        """Rows sorted by length, so that micro-batches of a batch are padded less; nothing is random."""
+
+    def loss(self, prediction: Predicted, inputs: Inputs) -> Tensor:
+        """Cross entropy in nats, summed over tokens."""
+        return self._nats_of(prediction, inputs).sum()
+
+    def _nats_of(self, prediction: Predicted, inputs: Inputs) -> Tensor:
+        """(n, L) float32, 0 where there is no token."""
+        logits = prediction.logits.float().transpose(1, 2)
+        return F.cross_entropy(logits, self._targets(inputs, prediction), ignore_index=NOTHING, reduction="none")
+
+    def distillation(self, student: Predicted, teacher: Predicted, inputs: Inputs) -> dict[str, Tensor]:
+        """Sums over tokens, without padding. `hidden`: cosine distance of the last layer's outputs (KD paper, KD-T5).
+        `logits`: T^2 KL(teacher || student) at the temperature T = kd_temperature (Hinton et al. 2015)."""
+        there = self._targets(inputs, student) != NOTHING
+        heat = self.kd_temperature
+        mine = (student.logits[there].float() / heat).log_softmax(-1)
+        theirs = (teacher.logits[there].float() / heat).log_softmax(-1)
+        apart = 1 - F.cosine_similarity(student.hidden[there].float(), teacher.hidden[there].float(), dim=-1)
+        return {"logits": heat**2 * F.kl_div(mine, theirs, reduction="sum", log_target=True), "hidden": apart.sum()}
+
+    def rows_at_once(self, model: nn.Module, rows: Rows) -> int:
+        """How many rows an evaluation shows the network at a time."""
+        assert isinstance(model, LanguageModel)
+        config: Any = model.network.config
+        size = max(config.vocab_size, 4 * config.hidden_size * config.num_hidden_layers)
+        return max(1, LOGITS_AT_ONCE // int(size * sum(column.shape[-1] for column in rows.values())))
+
+    @torch.no_grad()
+    def nats(self, model: nn.Module, rows: Rows) -> tuple[Tensor, Tensor]:
+        """-log p of every row and how many tokens are predicted in it: (n,) float64 and (n,) int64, on the CPU."""
+        assert isinstance(model, LanguageModel)
+        device = next(model.parameters()).device
+        columns = {name: rows[name] for name in self.columns}
+        size = self.rows_at_once(model, columns)
+        nats, tokens = [], []
+        for first in range(0, len(next(iter(columns.values()))), size):
+            piece = {name: column[first : first + size].to(device) for name, column in columns.items()}
+            inputs = self._inputs(piece)
+            predicted = self.predict(model, inputs)
+            nats.append(self._nats_of(predicted, inputs).double().sum(1).cpu())
+            tokens.append((self._targets(inputs, predicted) != NOTHING).sum(1).cpu())
+        return torch.cat(nats), torch.cat(tokens)
+
+    columns: ClassVar[tuple[str, ...]]
+
+    @abstractmethod
+    def _inputs(self, rows: Rows) -> Inputs:
+        """Rows in their order, as a batch."""
+
+    # Decoding
+
+    def _generated(
+        self,
+        model: LanguageModel,
+        inputs: Mapping[str, Tensor],
+        new: int,
+        draws: Draws,
+        *,
+        stop: bool,
+        greedy: bool = False,
+    ) -> Tensor:
+        """Up to `new` tokens behind the inputs (for an encoder-decoder: behind the decoder's start): (n, m <= new).
+
+        With `stop` a row ends with the token `end`, and has the network's padding behind it.
+        """
+        from transformers import GenerationConfig
+
+        decoding = "greedy" if greedy else self.decoding
+        options: dict[str, Any] = {"do_sample": decoding == "sample"}
+        if decoding == "sample":
+            options |= {"temperature": self.temperature, "top_k": self.top_k or 0, "top_p": self.top_p or 1.0}
+        if decoding == "beam":
+            options |= {"num_beams": self.beams, "early_stopping": True}
+        config = GenerationConfig(
+            max_new_tokens=new,
+            eos_token_id=model.end if stop else None,
+            pad_token_id=model.pad,
+            decoder_start_token_id=model.pad if self.encoder_decoder else None,
+            **options,
+        )
+        with draws.as_global(), _quiet():
+            out: Tensor = model.network.generate(**inputs, generation_config=config)  # type: ignore[operator]
+        before = 1 if self.encoder_decoder else inputs["input_ids"].shape[1]
+        return out[:, before:]
+
+    def export(self, model: nn.Module, info: Info, folder: Path) -> list[Path]:
+        """A folder `transformers/` with its tokenizer, which from_pretrained loads."""
+        assert isinstance(model, LanguageModel)
+        place = folder / "transformers"
+        network: Any = model.network
+        tokenizer = info.text()
+        network.config.bos_token_id, network.config.eos_token_id = tokenizer.begin, tokenizer.end
+        network.config.pad_token_id = tokenizer.pad
+        network.generation_config.bos_token_id = tokenizer.begin
+        network.generation_config.eos_token_id, network.generation_config.pad_token_id = tokenizer.end, tokenizer.pad
+        if self.encoder_decoder:
+            network.config.decoder_start_token_id = network.generation_config.decoder_start_token_id = tokenizer.pad
+        with _quiet():
+            network.save_pretrained(place)
+        tokenizer.save(place)
+        return sorted(path for path in place.rglob("*") if path.is_file())
+
+
+def lengths(rows: Tensor) -> Tensor:
+    """(n, L) ids -> (n,) int64: how many tokens are in each."""
+    return (rows != NOTHING).sum(1)
+
+
+def by_length(rows: Rows, column: str) -> dict[str, Tensor]:
+    """Rows, the longest in `column` first; as they are among equally long ones."""
+    order = lengths(rows[column]).argsort(descending=True, stable=True)
+    return {name: values[order] for name, values in rows.items()}
+
+
+def trimmed(rows: Tensor, bucket: int) -> Tensor:
+    """Columns that are NOTHING in all rows left out, up to a multiple of `bucket`."""
+    longest = max(1, int(lengths(rows).max())) if len(rows) else 1
+    return rows[:, : -(-longest // bucket) * bucket]
+
+
+def until_end(rows: Tensor, end: int) -> Tensor:
+    """(n, L) ids with NOTHING behind the first `end` of each row."""
+    ended = (rows == end).cumsum(1)
+    behind = (ended > 0) & ~((rows == end) & (ended == 1))
+    return rows.masked_fill(behind, NOTHING)
+
+
+def padded(rows: Tensor, length: int) -> Tensor:
+    """(n, m) -> (n, length): cut, or filled with NOTHING."""
+    return F.pad(rows[:, :length], (0, max(0, length - rows.shape[1])), value=NOTHING)
+
+
+def sizes(preset: Mapping[str, Any], family: TextFamily) -> dict[str, int]:
+    """A preset's sizes, with what the family says over them."""
+    said = {name: getattr(family, name) for name in ("width", "layers", "heads")}
+    return {**preset, **{name: value for name, value in said.items() if value is not None}}
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' advice and progress bars."""
+    import warnings
+
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    logging.set_verbosity_error()
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="transformers")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()

@@ -1,0 +1,99 @@
+"""Encoder-decoders such as T5: a target text for every source text, as in summarization."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from collapse_sim.data.base import Info
+from collapse_sim.data.tokens import NOTHING
+from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.families.language import (
+    LanguageModel,
+    Predicted,
+    TextFamily,
+    by_length,
+    padded,
+    sizes,
+    trimmed,
+    until_end,
+)
+from collapse_sim.randomness import Draws
+
+Preset = Literal["tiny"]
+
+# A change here gives other numbers under equal settings: raise the family's version with it.
+PRESETS: dict[Preset, dict[str, Any]] = {"tiny": {"width": 64, "layers": 2, "heads": 2}}  # layers on either side
+
+
+class Seq2Seq(TextFamily):
+    """A model of the target given the source. Generation k's rows are (real source, generated target)."""
+
+    preset: Preset | None = None  # tiny: T5's architecture at 64 units and two layers on either side
+    decoding: Literal["sample", "greedy", "beam"] = "greedy"  # the KD paper's
+
+    kinds: ClassVar[tuple[str, ...]] = ("pairs",)
+    columns: ClassVar[tuple[str, ...]] = ("source", "target")
+    conditions: ClassVar[tuple[str, ...]] = ("source",)
+    encoder_decoder: ClassVar[bool] = True
+
+    def _positions(self, info: Info) -> int:
+        return max(info.shape("source")[0], info.shape("target")[0])
+
+    def _preset_config(self, info: Info) -> Any:
+        from transformers import T5Config
+
+        assert self.preset is not None
+        size, tokenizer = sizes(PRESETS[self.preset], self), info.text()
+        return T5Config(
+            vocab_size=tokenizer.size,
+            d_model=size["width"],
+            d_kv=size["width"] // size["heads"],
+            d_ff=4 * size["width"],
+            num_layers=size["layers"],
+            num_heads=size["heads"],
+            pad_token_id=tokenizer.pad,
+            bos_token_id=tokenizer.begin,
+            eos_token_id=tokenizer.end,
+            decoder_start_token_id=tokenizer.pad,
+            tie_word_embeddings=True,
+        )
+
+    def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
+        """Rows sorted by the length of their sources; nothing is random."""
+        return self._inputs(by_length({name: rows[name] for name in self.columns}, "source"))
+
+    def _inputs(self, rows: Rows) -> Inputs:
+        source, target = rows["source"].long(), rows["target"].long()
+        return Inputs({"source": source, "target": target}, count=(target != NOTHING).sum().clamp(min=1))
+
+    def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
+        """Of every token of the target, given the source and the target's tokens before it."""
+        assert isinstance(model, LanguageModel)
+        target = trimmed(inputs["target"], self.bucket)
+        before = torch.cat([torch.full_like(target[:, :1], NOTHING), target[:, :-1]], 1)
+        predicted: Predicted = model(
+            **_encoded(inputs["source"], self.bucket, model.pad),
+            decoder_input_ids=before.masked_fill(before == NOTHING, model.pad),
+        )
+        return predicted
+
+    def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
+        return padded(inputs["target"], predicted.logits.shape[1])
+
+    def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
+        """The sources, and a generated target for each."""
+        assert isinstance(model, LanguageModel)
+        sources = conditions.columns["source"]
+        room = model.shapes["target"]
+        inputs = _encoded(sources.long(), self.bucket, model.pad)
+        made = until_end(self._generated(model, inputs, room, draws, stop=True), model.end)
+        return {"source": sources, "target": padded(made, room).to(model.dtype)}
+
+
+def _encoded(source: Tensor, bucket: int, pad: int) -> dict[str, Tensor]:
+    source = trimmed(source, bucket)
+    there = source != NOTHING
+    return {"input_ids": source.masked_fill(~there, pad), "attention_mask": there.long()}

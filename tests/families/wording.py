@@ -1,0 +1,42 @@
+"""Small texts and small language models for tests."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from collapse_sim.data.base import Info
+from collapse_sim.data.tokens import Tokenizer, row_of
+
+WORDS = Tokenizer.of_words([f"w{i}" for i in range(30)])
+LENGTH, SOURCE, TARGET = 20, 30, 12
+TEXT = Info("text", {"tokens": ((LENGTH,), "int16")}, 40, 40, 10, tokenizer=WORDS)
+PACKED = Info("text", {"tokens": ((LENGTH,), "int16")}, 40, 40, 10, tokenizer=WORDS, packed=True)
+PAIRS = Info("pairs", {"source": ((SOURCE,), "int16"), "target": ((TARGET,), "int16")}, 40, 40, 10, tokenizer=WORDS)
+
+
+def ids(lengths: list[int], length: int, *, begin: bool) -> torch.Tensor:
+    """Rows of texts of these lengths, of random words."""
+    dice = np.random.RandomState(0)
+    texts = [dice.randint(1, 31, size=n) for n in lengths]
+    rows = [row_of(text, length, WORDS, begin=begin, cut_ends=not begin) for text in texts]
+    return torch.from_numpy(np.stack(rows).astype(np.int16))
+
+
+def texts(n: int = 40) -> dict[str, torch.Tensor]:
+    """Texts of 0 to LENGTH + 3 words."""
+    return {"tokens": ids([i * 7 % (LENGTH + 4) for i in range(n)], LENGTH, begin=True)}
+
+
+def blocks(n: int = 40) -> dict[str, torch.Tensor]:
+    """Packed rows: full, with ends of texts here and there."""
+    dice = np.random.RandomState(1)
+    return {"tokens": torch.from_numpy(dice.randint(0, 31, size=(n, LENGTH)).astype(np.int16))}
+
+
+def pairs(n: int = 40) -> dict[str, torch.Tensor]:
+    """Sources of 0 to SOURCE + 3 words, targets of 0 to TARGET + 1."""
+    return {
+        "source": ids([i * 11 % (SOURCE + 4) for i in range(n)], SOURCE, begin=False),
+        "target": ids([i * 5 % (TARGET + 2) for i in range(n)], TARGET, begin=False),
+    }

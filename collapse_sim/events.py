@@ -83,6 +83,15 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Texts:
+    """The first few texts that one arm's model of a generation wrote, for the first seed, cut to be looked at."""
+
+    generation: int
+    arm: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class GenerationFinished:
     """All arms and seeds of generation k are scored and in the journal."""
 
@@ -110,5 +119,16 @@ class RunFinished:
     message: str = ""
 
 
-Event = RunStarted | JobStarted | JobProgress | JobFinished | Waiting | Scored | GenerationFinished | Note | RunFinished
+Event = (
+    RunStarted
+    | JobStarted
+    | JobProgress
+    | JobFinished
+    | Waiting
+    | Scored
+    | Texts
+    | GenerationFinished
+    | Note
+    | RunFinished
+)
 Emit = Callable[[Event], None]

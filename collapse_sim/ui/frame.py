@@ -17,6 +17,7 @@ from collapse_sim.ui import palette, words
 from collapse_sim.ui.estimate import seconds_left
 from collapse_sim.ui.grid import grid, values
 from collapse_sim.ui.layout import Layout
+from collapse_sim.ui.samples import least, needed, samples
 from collapse_sim.ui.state import Job, State
 from collapse_sim.ui.symbols import ASCII, UNICODE, Symbols
 
@@ -75,7 +76,8 @@ class Frame:
 
 
 def compose(state: State, width: int, height: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
-    """The lines. With little height go first: table of values, legend, notes, empty lines, arms not under way."""
+    """The lines. With little height go first: second and third samples, table of values, legend, samples, notes, empty
+    lines, arms not under way."""
     head, body = _head(state, width, remark, now, symbols), _body(state, width, remark, now, symbols)
     layout = Layout.of(state, width, symbols)
     news, table = _notes(state, width, 12, symbols), values(state, layout, symbols)
@@ -90,11 +92,15 @@ def compose(state: State, width: int, height: int, remark: str, now: float, symb
 
     above, below = afford([Text()]), afford([Text()])
     keep = min(len(news) + 1, 4) if news else 0
+    room = min(needed(state), spare - keep - 1)  # for samples, below an empty line
+    room = room if room >= least(state) else 0
+    spare -= room + 1 if room else 0
     plain = state.outcome == "finished" and not state.reused  # then every cell is simply done
     legend = [] if plain else afford([Text(), _legend(state, width, symbols)], keep)
     table = afford([Text(), *table], keep) if table else []
     middle = grid(state, layout, len(state.cells) + 1 + min(spare, 0), symbols)
-    lines = head + above + middle + legend + table + below + body
+    texts = samples(state, layout, width, room + max(spare - len(news) - 1, 0), symbols) if room else []
+    lines = head + above + middle + legend + table + below + body + ([Text(), *texts] if texts else [])
     room = height - len(lines) - 1
     return (lines + ([Text(), *news[-room:]] if news and room > 0 else []))[:height]
 

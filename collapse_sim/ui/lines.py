@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collapse_sim.cli.output import say
-from collapse_sim.events import Event, GenerationFinished, JobFinished, Note, RunFinished, RunStarted
+from collapse_sim.events import Event, GenerationFinished, JobFinished, Note, RunFinished, RunStarted, Texts
 from collapse_sim.ui import words
 from collapse_sim.ui.layout import series
 from collapse_sim.ui.state import State
 
 
 class Lines:
-    """Says events on stderr. `verbose`: also a line a job; `quiet`: warnings only. `state` is already up to date."""
+    """Says events on stderr, once `state` is up to date. `verbose`: also a line a job and a text an arm; `quiet`:
+    warnings only."""
 
     def __init__(self, state: State, *, quiet: bool = False, verbose: bool = False) -> None:
         self._state, self._quiet, self._verbose = state, quiet, verbose
@@ -18,7 +19,7 @@ class Lines:
     def __call__(self, event: Event) -> None:
         """Say one event, or nothing."""
         kind = type(event)
-        if kind is JobFinished and not self._verbose:
+        if kind in (JobFinished, Texts) and not self._verbose:
             return  # the bulk
         if isinstance(event, Note):
             if event.level == "warning" or not self._quiet:
@@ -31,6 +32,8 @@ class Lines:
             say(generation_line(self._state, event.generation))
             for picture in event.pictures if self._verbose else ():
                 say(f"  picture: {words.plain(picture)}")
+        elif isinstance(event, Texts):
+            say(text_line(event))
         elif isinstance(event, RunFinished):
             say(end_line(self._state))
         elif isinstance(event, JobFinished):
@@ -66,6 +69,11 @@ def job_line(state: State, event: JobFinished) -> str:
     parts += [words.arms(event.arms, len(state.arms)), words.seeds(event.seeds, len(state.seeds))]
     cost = "found" if event.reused else words.duration(event.wall_s)
     return "  " + words.plain(f"{', '.join(part for part in parts if part)}: {cost}")
+
+
+def text_line(event: Texts) -> str:
+    """ "  sample, generation 3, replace: the king had a"."""
+    return "  " + words.plain(f"sample, generation {event.generation}, {event.arm}: {' '.join(event.texts[:1])}")
 
 
 def note_line(message: str, level: str) -> str:

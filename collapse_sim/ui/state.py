@@ -19,6 +19,7 @@ from collapse_sim.events import (
     RunFinished,
     RunStarted,
     Scored,
+    Texts,
     Waiting,
 )
 
@@ -108,6 +109,7 @@ class State:
     notes: list[dict[str, str]] = field(default_factory=list)  # {"message", "level"}, the last ones
     scores: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)  # arm -> metric -> mean a generation
     cells: dict[str, list[Cell]] = field(default_factory=dict)  # arm -> one a generation
+    texts: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> {"generation", "texts"}, the latest
     mark: float = 0.0  # since when the time counts for the next artefact
 
     def __post_init__(self) -> None:
@@ -196,6 +198,10 @@ class State:
             series = self.scores.setdefault(event.arm, {}).setdefault(metric, [None] * (self.generations + 1))
             series[event.generation] = sum(values) / len(values) if values else None
 
+    def _texts(self, event: Texts, now: float) -> None:
+        if event.arm in self.cells:
+            self.texts[event.arm] = {"generation": event.generation, "texts": list(event.texts)}
+
     def _generation_finished(self, event: GenerationFinished, now: float) -> None:
         self.finished[event.generation] = {
             "made": dict(event.made),
@@ -279,6 +285,10 @@ class State:
                 arm: {metric: [None if x is None else float(x) for x in series] for metric, series in metrics.items()}
                 for arm, metrics in content["scores"].items()
             }
+            state.texts = {
+                arm: {"generation": int(found["generation"]), "texts": list(map(str, found["texts"]))}
+                for arm, found in content.get("texts", {}).items()
+            }
             state.cells = {arm: [state._cell(cell) for cell in cells] for arm, cells in content["cells"].items()}
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"not the state of a run: {error!r}") from error
@@ -315,6 +325,7 @@ _HANDLERS: dict[type, Callable[[State, Any, float], None]] = {
     JobFinished: State._job_finished,
     Waiting: State._waiting,
     Scored: State._scored,
+    Texts: State._texts,
     GenerationFinished: State._generation_finished,
     Note: State._note,
     RunFinished: State._run_finished,

@@ -21,6 +21,7 @@ from collapse_sim.events import (
     RunFinished,
     RunStarted,
     Scored,
+    Texts,
 )
 from collapse_sim.ui.frame import frame
 from collapse_sim.ui.state import State
@@ -35,6 +36,7 @@ def story(
     generations: int = 3,
     metrics: tuple[str, ...] = ("test_loss", "fid"),
     fit_s: float = 4.0,
+    texts: tuple[str, ...] = (),
 ) -> Iterator[Timed]:
     """A run as the loop tells it: generation 0 is shared by all arms, accumulate's fits take k + 1 times as long."""
     now = START
@@ -65,6 +67,8 @@ def story(
         for i, arm in enumerate(arms):
             values = {metric: tuple(1 + i * k + 0.5 * seed for seed in seeds) for metric in metrics}
             yield now, Scored(k, arm, seeds, values)
+            if texts:
+                yield now, Texts(k, arm, tuple(f"{arm} {k}: {text}" if text else "" for text in texts))
         if k == 1:
             yield now, Note("a setting has no effect: \x1b[31mred\x1b[0m\nsecond line")
         yield now, GenerationFinished(k, made, {"fit": 0, "samples": 0, "scores": 0}, now - began)

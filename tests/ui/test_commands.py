@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from collapse_sim.cli.status import status
 from collapse_sim.cli.watch import watch
 from collapse_sim.errors import InterruptedRunError, StoreError
-from collapse_sim.events import JobFinished, JobProgress, JobStarted, RunFinished, RunStarted, Scored
+from collapse_sim.events import JobFinished, JobProgress, JobStarted, RunFinished, RunStarted, Scored, Texts
 from collapse_sim.store.rundir import find_run
 from collapse_sim.ui.process import presence
 from collapse_sim.ui.state import State
@@ -252,3 +252,15 @@ def test_status_is_quick_and_imports_no_torch(run_folder):
         if costs[-1] < 0.5:
             break
     assert min(costs) < 0.5
+
+
+def test_texts_are_shown_while_it_runs_and_after(run_folder):
+    folder = run_folder(done=1)
+    texts = [Texts(1, arm, (f"written by {arm}",)) for arm in ("replace", "accumulate")]
+    write_live(folder, *texts, FIT)
+    for argv in (["status", folder], ["watch", folder, "--once"]):
+        assert "accumulate  written by accumulate" in call(*argv).stdout
+    write_live(folder, *texts, RunFinished("demo", "runs/demo", 3.0, "interrupted"))
+    text = call("status", folder).stdout
+    assert "samples of generation 1" in text
+    assert "replace     written by replace" in text

@@ -54,6 +54,16 @@ def test_verbose_adds_a_line_a_job(tell, capsys):
     assert len(lines) == 1 + 1 + 2 + 2 + 2 * 2 + 1 + 1  # start, data, fits, samples, scores, generation, end
 
 
+def test_texts_are_said_only_when_verbose(tell, capsys):
+    timed = tell(generations=0, arms=("a", "b"), seeds=(0,), texts=("one\n\x1b[31mtwo", "other"))
+    assert "one" not in said(timed, capsys)
+    lines = said(timed, capsys, verbose=True).splitlines()
+    assert [line for line in lines if "sample," in line] == [
+        "  sample, generation 0, a: a 0: one [31mtwo",
+        "  sample, generation 0, b: b 0: one [31mtwo",
+    ]
+
+
 def test_quiet_leaves_warnings(tell, capsys):
     quiet = said([*tell(), (0.0, Note("just so", "info"))], capsys, quiet=True)
     assert quiet == "warning: a setting has no effect: [31mred [0m second line\n"

@@ -15,6 +15,7 @@ from collapse_sim.events import (
     RunFinished,
     RunStarted,
     Scored,
+    Texts,
     Waiting,
 )
 from collapse_sim.ui.state import State
@@ -33,7 +34,7 @@ def after(*events, now=100.0):
 
 
 def test_every_prefix_of_a_run_survives_json(tell, reduce):
-    timed = tell(generations=1)
+    timed = tell(generations=1, texts=("", 'a "b"\n\x1b[31m\udc80', "日本語"))
     for stop in range(len(timed) + 1):
         state = reduce(timed[:stop])
         text = json.dumps(state.to_json(), allow_nan=False)
@@ -175,3 +176,24 @@ def test_a_hundred_and_fifty_thousand_events_leave_a_state_of_the_size_of_the_gr
                 state.apply(JobFinished(kind, "d", k, ("a",), (seed,), False, 0.1))  # type: ignore[arg-type]
     assert len(json.dumps(state.to_json())) < 20 * size, "the state grows with the events"
     assert state.stages(state.cells["a"][49]) == (1000, 1000, 1000)
+
+
+def test_the_latest_texts_of_every_arm_are_kept():
+    told = [
+        Texts(0, "a", ("x", "")),
+        Texts(0, "b", ("y",)),
+        Texts(1, "a", ("z\n",)),
+        Texts(1, "of another run", ("?",)),
+    ]
+    state = after(started(), *told)
+    assert state.texts == {
+        "a": {"generation": 1, "texts": ["z\n"]},
+        "b": {"generation": 0, "texts": ["y"]},
+    }
+    content = state.to_json()
+    assert State.from_json(content).texts == state.texts
+    del content["texts"]  # of a run from before there were texts
+    assert State.from_json(content).texts == {}
+    for wrong in ([], {"a": []}, {"a": {"generation": "x", "texts": []}}, {"a": {"generation": 1}}):
+        with pytest.raises(ValueError, match=r"state of a run|invalid literal"):
+            State.from_json(content | {"texts": wrong})

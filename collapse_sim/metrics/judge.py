@@ -1,0 +1,80 @@
+"""How likely a language model that has nothing to do with the experiment finds the texts: GPT-2, in the KD paper."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import PrivateAttr
+from torch import Tensor
+
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace
+from collapse_sim.metrics.facts import note
+from collapse_sim.metrics.language_model import Reader, reading
+from collapse_sim.metrics.perplexity import of_rows, of_tokens
+from collapse_sim.metrics.text import Count, TextMetric, picked, texts
+
+
+class JudgePerplexity(TextMetric):
+    """Perplexity of the texts, per token, under a named language model that no generation was fitted with.
+
+    The KD paper's "mean perplexity" (its table 3, with `of: outputs`): of every text exp(nats / tokens), then the mean.
+    Texts are decoded, encoded by the judge's own tokenizer, begun with its BOS (or EOS) and cut to its positions; the
+    end is not predicted. Texts of no token have no perplexity and are left out; nan when all are. The paper reads
+    higher as less narrowed; text that makes no sense is higher still: compare with `of: held_out`.
+    """
+
+    judge: str = "gpt2"  # a causal language model, by name or folder
+    mean: Literal["texts", "tokens"] = "texts"  # of texts' perplexities; tokens: exp of the mean nats of all tokens
+    rows: Count = 1000  # drawn without replacement if there are more, the same ones for every arm
+
+    _reader: Reader | None = PrivateAttr(default=None)
+
+    def located(self, data_dir: Path) -> Self:
+        """Itself with the judge's folders. Raises MissingError when there are none."""
+        copy = self.model_copy()
+        copy._reader = Reader.find(self.judge, data_dir)
+        return copy
+
+    def describe(self) -> dict[str, Any]:
+        """The judge is in the keys by its content, not by its name."""
+        described = super().describe()
+        return described | {"judge": self._reader.key} if self._reader else described
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        self._found.check(predicts=True)
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """How many rows of how many, and the judge."""
+        return Facts(f"{note(self._counts(info, samples), space, self.rows)}; {self._found.label}")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        return self.sum_up(self.score_rows(evaluation))
+
+    def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
+        """nats (n,) float64 and tokens (n,) int64 of every text."""
+        found = list(texts(picked(evaluation, self.of, self.rows), evaluation.info))
+        with reading(evaluation.machine) as machine:
+            nats, tokens = self._found.nats(found, machine)
+        return {"nats": nats, "tokens": tokens}
+
+    def sum_up(self, columns: Mapping[str, Tensor]) -> float:
+        """nan when no text has a token."""
+        if self.mean == "tokens":
+            return of_tokens(columns)
+        each = of_rows(columns)
+        return float(each.mean()) if len(each) else math.nan
+
+    def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
+        """Perplexities of texts that have a token."""
+        return f"perplexity under {Path(self.judge).name}, a token", of_rows(columns)
+
+    @property
+    def _found(self) -> Reader:
+        assert self._reader is not None, "the judge was not located"
+        return self._reader

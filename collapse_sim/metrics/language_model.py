@@ -1,0 +1,194 @@
+"""A language model by name or folder, which reads texts that others wrote: their likelihood, and features of them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from collapse_sim import hub
+from collapse_sim.errors import MissingError
+
+if TYPE_CHECKING:
+    from collapse_sim.engine.device import Machine
+
+NUMBERS_AT_ONCE = 2**25  # of logits that a batch may have: 134 MB, 667 tokens of GPT-2
+POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A model and its own tokenizer, found and not yet loaded."""
+
+    model: hub.Found
+    tokenizer: hub.Found
+
+    @classmethod
+    def find(cls, name: str, data_dir: Path) -> Reader:
+        """Raises MissingError: where a model or a tokenizer of that name was looked for, and which files would do."""
+        return cls(hub.find(name, data_dir, "model"), hub.find(name, data_dir, "tokenizer"))
+
+    @property
+    def key(self) -> list[str]:
+        """What it is in keys: the content of its files, not their place."""
+        return [self.model.sha256, self.tokenizer.sha256]
+
+    @property
+    def label(self) -> str:
+        """For people: "gpt2 6726825d"."""
+        return f"{Path(self.model.name).name} {self.model.sha256[:8]}"
+
+    def check(self, *, predicts: bool) -> None:
+        """Raises ValueError when its tokenizer is not its own, or (`predicts`) it does not predict the next token."""
+        folder, config, tokenizer = self.model.folder, self._config(), self._tokenizer()
+        if len(tokenizer) > config.vocab_size:
+            raise ValueError(
+                f"{folder}: its vocabulary has {config.vocab_size} tokens, but the tokenizer in "
+                f"{self.tokenizer.folder} has {len(tokenizer)}: put the model's own there"
+            )
+        if not predicts:
+            return
+        masked = any("MaskedLM" in name for name in config.architectures or ())
+        if config.is_encoder_decoder or masked:
+            kind = "an encoder-decoder" if config.is_encoder_decoder else "a masked language model"
+            raise ValueError(f"{folder}: {kind} ({config.model_type}); needed is a causal one, such as gpt2")
+        if _begin(tokenizer) is None:
+            raise ValueError(
+                f"{self.tokenizer.folder}: the tokenizer has no token that begins or ends a text (bos_token, eos_token)"
+            )
+
+    def nats(self, texts: Sequence[str], machine: Machine) -> tuple[Tensor, Tensor]:
+        """-log p of every text, and of how many of its tokens: (n,) float64 and (n,) int64, on the CPU.
+
+        Begun with the tokenizer's BOS (or EOS), which is not predicted, as no end is; cut to the model's positions.
+        Texts of no token have 0 and 0. Neither batches nor padding change the numbers, but for rounding.
+        """
+        tokenizer = self._tokenizer()
+        model = self._load("AutoModelForCausalLM", machine)
+        begin = _begin(tokenizer)
+        assert begin is not None
+        encoded = [[begin, *ids] for ids in self._encoded(tokenizer, texts, room=1)]
+        nats = torch.zeros(len(texts), dtype=torch.float64)
+        with torch.no_grad(), machine.autocast():
+            for chosen, ids, there in self._batches(encoded, least=2):
+                ids, there = ids.to(machine.device), there.to(machine.device)
+                logits = model(input_ids=ids, attention_mask=there.long(), use_cache=False).logits[:, :-1].float()
+                targets = ids[:, 1:].masked_fill(~there[:, 1:], IGNORED)
+                each = F.cross_entropy(logits.transpose(1, 2), targets, ignore_index=IGNORED, reduction="none")
+                nats[chosen] = each.double().sum(1).cpu()
+        return nats, torch.tensor([len(ids) - 1 for ids in encoded], dtype=torch.int64)
+
+    def features(self, texts: Sequence[str], machine: Machine) -> Tensor:
+        """The last layer's output at the last token of every text that has one: (m <= n, width) float32 on the CPU."""
+        tokenizer = self._tokenizer()
+        model = self._load("AutoModel", machine)
+        encoded = [ids for ids in self._encoded(tokenizer, texts, room=0) if ids]
+        found = torch.zeros(len(encoded), model.config.hidden_size)
+        with torch.no_grad(), machine.autocast():
+            for chosen, ids, there in self._batches(encoded, least=1):
+                ids, there = ids.to(machine.device), there.to(machine.device)
+                states = model(input_ids=ids, attention_mask=there.long(), use_cache=False).last_hidden_state
+                last = there.sum(1) - 1
+                found[chosen] = states[torch.arange(len(ids), device=states.device), last].float().cpu()
+        return found
+
+    def _encoded(self, tokenizer: Any, texts: Sequence[str], room: int) -> list[list[int]]:
+        """Every text's tokens, cut so that `room` more fit into the model's positions."""
+        config = self._config()
+        limit = next((getattr(config, name) for name in POSITIONS if getattr(config, name, None)), None)
+        cut = {"truncation": True, "max_length": limit - room} if limit else {}
+        found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, **cut)["input_ids"] if texts else []
+        return found
+
+    def _batches(self, encoded: Sequence[Sequence[int]], least: int) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """(which texts, their ids, where there are any), texts of about equal length together; those shorter than
+        `least` in none."""
+        most = max(1, NUMBERS_AT_ONCE // self._config().vocab_size)
+        order = sorted((i for i, ids in enumerate(encoded) if len(ids) >= least), key=lambda i: (len(encoded[i]), i))
+        while order:
+            size = max(1, most // len(encoded[order[-1]]))  # of the longest that are left, so that padding fits, too
+            chosen = order[-size:]
+            del order[-size:]
+            longest = len(encoded[chosen[-1]])
+            lengths = torch.tensor([len(encoded[i]) for i in chosen])
+            ids = torch.tensor([[*encoded[i], *[0] * (longest - len(encoded[i]))] for i in chosen])
+            yield chosen, ids, torch.arange(longest) < lengths.unsqueeze(1)
+
+    def _config(self) -> Any:
+        from transformers import AutoConfig
+
+        try:
+            return AutoConfig.from_pretrained(self.model.folder, local_files_only=True, trust_remote_code=False)
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"{self.model.folder}: {str(error).splitlines()[0]}") from error
+
+    def _tokenizer(self) -> Any:
+        from transformers import AutoTokenizer
+
+        try:
+            with _quiet():
+                return AutoTokenizer.from_pretrained(
+                    self.tokenizer.folder, local_files_only=True, trust_remote_code=False
+                )
+        except (ValueError, OSError, KeyError) as error:
+            raise ValueError(f"{self.tokenizer.folder}: {str(error).splitlines()[0]}") from error
+
+    def _load(self, auto: Literal["AutoModelForCausalLM", "AutoModel"], machine: Machine) -> Any:
+        import transformers
+
+        folder = self.model.folder
+        safe = any(folder.glob("*.safetensors"))  # else torch's format, which transformers reads weights-only
+        with _quiet():
+            network, told = getattr(transformers, auto).from_pretrained(
+                folder,
+                config=self._config(),
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=safe,
+                output_loading_info=True,
+            )
+        if told["missing_keys"]:
+            absent = ", ".join(sorted(told["missing_keys"])[:3])
+            raise MissingError(
+                f"{folder}: its weights lack {len(told['missing_keys'])} of the network's ({absent} ...): it is no "
+                "model of this kind, or was saved incompletely"
+            )
+        return machine.loaded(network)
+
+
+@contextlib.contextmanager
+def reading(machine: Machine) -> Iterator[Machine]:
+    """The same device in full precision, with all its threads: a model from a file is large work, however small the
+    models of this run are."""
+    with machine.paced(math.inf):
+        yield machine.at("fp32")
+
+
+def _begin(tokenizer: Any) -> int | None:
+    found: int | None = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+    return found
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' advice and progress bars."""
+    from transformers.utils import logging
+
+    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()

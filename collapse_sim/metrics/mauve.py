@@ -1,0 +1,109 @@
+"""How near the texts' distribution is to the real one's, in clusters of a language model's features: MAUVE."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import numpy as np
+from pydantic import PrivateAttr
+from torch import Tensor
+
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.facts import note
+from collapse_sim.metrics.language_model import Reader, reading
+from collapse_sim.metrics.text import Count, TextMetric, picked, texts
+
+SEED = 25  # of the clustering: mauve-text's own default
+ENOUGH = 1000  # texts on either side, below which its authors advise against quoting a figure
+
+
+class Mauve(TextMetric):
+    """MAUVE of the texts against real ones, from 0 to 1 for the same distribution (Pillutla et al. 2021).
+
+    The area under the curve of both Kullback-Leibler divergences to mixtures, over k-means clusters of a language
+    model's last hidden state at a text's last token, by the package mauve-text (an extra: pip install
+    'collapse-sim[mauve]'). Texts of no token are left out. Figures depend on the model, the numbers of texts and of
+    clusters: compare within one setting only.
+    """
+
+    model: str = "gpt2-large"  # the model whose features are clustered, by name or folder
+    against: Literal["held_out", "real"] = "held_out"  # rows that nothing is fitted to, or those of generation 0
+    rows: Count = 5000  # of either side, drawn without replacement if there are more
+    buckets: Literal["auto"] | Count = "auto"  # clusters; auto: a tenth of the texts of the smaller side
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    least: ClassVar[int] = 2
+
+    _reader: Reader | None = PrivateAttr(default=None)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """The texts it looks at, and those it compares them with."""
+        return (self.of, self.against)
+
+    def located(self, data_dir: Path) -> Self:
+        """Itself with the model's folders. Raises MissingError when there are none."""
+        copy = self.model_copy()
+        copy._reader = Reader.find(self.model, data_dir)
+        return copy
+
+    def describe(self) -> dict[str, Any]:
+        """The model is in the keys by its content, not by its name."""
+        described = super().describe()
+        return described | {"model": self._reader.key} if self._reader else described
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        if self.of == self.against:
+            raise ValueError(f"`of` and `against` are both {self.of}: a set has MAUVE 1 with itself")
+        if importlib.util.find_spec("mauve") is None:
+            raise ValueError("the package mauve-text is not installed: pip install 'collapse-sim[mauve]'")
+        self._found.check(predicts=False)
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """How many rows of how many, the model, and whether they are enough."""
+        counts = self._counts(info, samples)
+        few = min(self.rows, *counts.values()) < ENOUGH
+        warning = f"unsure: fewer than {ENOUGH:,} texts on a side" if few else ""
+        return Facts(f"{note(counts, space, self.rows)}; {self._found.label}", warning)
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        there, real = self._features(evaluation, self.of), self._features(evaluation, self.against)
+        if len(there) < 2 or len(real) < 2:
+            return math.nan
+        from mauve import compute_mauve
+
+        with _silent():
+            return float(compute_mauve(p_features=real, q_features=there, seed=SEED, num_buckets=self.buckets).mauve)
+
+    def _features(self, evaluation: Evaluation, which: Which) -> np.ndarray:
+        found = list(texts(picked(evaluation, which, self.rows), evaluation.info))
+        with reading(evaluation.machine) as machine:
+            features: np.ndarray = self._found.features(found, machine).numpy()
+        return features
+
+    @property
+    def _found(self) -> Reader:
+        assert self._reader is not None, "the model was not located"
+        return self._reader
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Without what libraries write to standard error themselves: faiss would have more texts a cluster."""
+    kept = os.dup(2)
+    try:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

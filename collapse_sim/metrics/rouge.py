@@ -1,0 +1,87 @@
+"""How much of the held-out targets is in what the model writes for their sources: ROUGE, by rouge-score."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
+from collapse_sim.metrics.facts import note
+from collapse_sim.metrics.text import texts, tokens_of
+
+
+class _Rouge(Component):
+    """Who can be scored. The settings are those of the figures that are published for CNN/DailyMail."""
+
+    stemming: bool = True  # by Porter's stemmer, as ROUGE-1.5.5 with -m and the summarization scripts of transformers
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("pairs",)
+    needs: ClassVar[tuple[Need, ...]] = ("outputs", "held_out")
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    measure: ClassVar[str]  # rouge-score's name for it
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        info.text()
+        if info.held_out < 1:
+            raise ValueError(f"{self.measure} compares with held-out targets, and this data has no held-out rows")
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """How many pairs, and whether words are stemmed."""
+        stemmed = "stemmed" if self.stemming else "not stemmed"
+        return Facts(f"{note({'outputs': info.held_out}, space)}; words {stemmed}")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        from rouge_score.rouge_scorer import RougeScorer
+
+        scorer = RougeScorer([self.measure], use_stemmer=self.stemming)
+        outputs = texts(tokens_of(evaluation, "outputs"), evaluation.info)
+        targets = texts(tokens_of(evaluation, "held_out"), evaluation.info)
+        found = [
+            scorer.score(target, output)[self.measure].fmeasure for target, output in zip(targets, outputs, strict=True)
+        ]
+        return 100 * math.fsum(found) / len(found)
+
+
+class Rouge1(_Rouge):
+    """ROUGE-1 of the outputs for held-out sources: F-measure of common words, the mean over rows, in percent.
+
+    Lin 2004, by rouge-score. An empty output scores 0. Targets are compared as the data has them: cut at its length,
+    and without what its tokenizer drops.
+    """
+
+    measure: ClassVar[str] = "rouge1"
+
+
+class Rouge2(_Rouge):
+    """ROUGE-2 of the outputs for held-out sources: F-measure of common pairs of words, the mean over rows, in percent.
+
+    Lin 2004, by rouge-score. An empty output scores 0, and so does one of a single word.
+    """
+
+    measure: ClassVar[str] = "rouge2"
+
+
+class RougeL(_Rouge):
+    """ROUGE-L of the outputs for held-out sources: F-measure of the longest common subsequence, mean, in percent.
+
+    Lin 2004, by rouge-score, over a text as one sentence. Not what most papers on CNN/DailyMail call ROUGE-L: that is
+    `rougeLsum`, which is higher. An empty output scores 0.
+    """
+
+    measure: ClassVar[str] = "rougeL"
+
+
+class RougeLsum(_Rouge):
+    """Summary-level ROUGE-L of the outputs: longest common subsequences by line, F-measure, mean, in percent.
+
+    Lin 2004, by rouge-score, which divides sentences at line breaks: without any it is `rougeL`, and a tokenizer may
+    drop them (T5's does). An empty output scores 0.
+    """
+
+    measure: ClassVar[str] = "rougeLsum"

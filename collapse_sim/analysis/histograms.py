@@ -1,0 +1,147 @@
+"""Values of single texts over generations, such as their perplexities: a panel an arm, a histogram a generation.
+
+Laid over each other, as in figure 8 of the KD paper, more than a few would hide each other: they stand one below the
+other, with the same bins. Each fills its line: where it stands and how wide it is can be compared, not its height.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from numpy.typing import NDArray
+
+from collapse_sim.analysis.numbers import figure
+from collapse_sim.store.files import explained
+from collapse_sim.ui.palette import color
+
+Values = NDArray[np.float64]
+
+SHOWN = 10  # generations at most
+BINS = 48
+_ACROSS = 3  # panels side by side
+_PANEL = 3.0  # inches, the width of one
+_ROW, _ABOVE, _BELOW = 0.32, 0.3, 0.5  # inches: of a histogram, of a panel's title, of its axis
+_FILLED = 0.85  # of its line, the height of a histogram's highest bin
+_TAILS = 0.1  # percent of all values on either side that the axis need not reach
+_INK = "#505050"
+_STYLE: Any = {"font.size": 8, "axes.linewidth": 0.5, "xtick.major.width": 0.5, "xtick.minor.width": 0.4}  # for mypy
+
+
+def generations_shown(found: Mapping[str, Mapping[int, Values]]) -> list[int]:
+    """All generations, or `SHOWN` of them, evenly, with the first and the last."""
+    known = sorted({k for by_generation in found.values() for k in by_generation})
+    if len(known) <= SHOWN:
+        return known
+    return [known[round(i * (len(known) - 1) / (SHOWN - 1))] for i in range(SHOWN)]
+
+
+def value_histograms(found: Mapping[str, Mapping[int, Values]], title: str, label: str, path: Path, note: str) -> None:
+    """Write one picture of `found[arm][generation]`, (n,) positive numbers, on one logarithmic axis for all panels.
+
+    A line marks the median of every histogram, whose number stands beside it, with how many values the axis does not
+    have: those that are not positive and finite, and the outermost 0.1 % on either side where they lie far off.
+    `label` is that of the axis, `note` stands below. Raises StoreError when the file cannot be written.
+    """
+    with rc_context(_STYLE):
+        drawing = _figure(found, title, label, note)
+        scratch = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+        with explained(path):  # written beside and moved, so that a reader never sees half a picture
+            drawing.savefig(scratch, dpi=150)
+            scratch.replace(path)
+
+
+def _figure(found: Mapping[str, Mapping[int, Values]], title: str, label: str, note: str) -> Figure:
+    generations = generations_shown(found)
+    down = math.ceil(len(found) / _ACROSS)
+    across = math.ceil(len(found) / down)
+    high = _ABOVE + _ROW * len(generations) + _BELOW
+    foot = 0.2  # inches
+    width, height = across * _PANEL, 0.3 + down * high + foot
+    drawing = Figure(figsize=(width, height))
+    FigureCanvasAgg(drawing)
+    drawing.text(0.1 / width, 1 - 0.1 / height, title, fontsize=9, va="top")
+    drawing.text(0.1 / width, 0.07 / height, note, fontsize=7, color=_INK)
+    edges = _edges(found, generations)
+    for i, (arm, by_generation) in enumerate(found.items()):
+        row, column = divmod(i, across)
+        bottom = foot + (down - 1 - row) * high + _BELOW
+        box = (column * _PANEL + 0.3, bottom, _PANEL - 0.95, high - _ABOVE - _BELOW)
+        axes = drawing.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
+        axes.set_title(arm, fontsize=8, loc="left", color=color(i))
+        for place, k in enumerate(generations):
+            if k in by_generation:
+                _line(axes, by_generation[k], edges, -place, color(i))
+        _dress(axes, generations, edges, label)
+    return drawing
+
+
+def _line(axes: Axes, values: Values, edges: Values, base: int, colour: str) -> None:
+    """One generation's histogram with its median."""
+    known = _drawable(values)
+    counts = np.histogram(known, edges)[0]
+    if counts.any():
+        axes.stairs(base + _FILLED * counts / counts.max(), edges, baseline=base, fill=True, color=colour, alpha=0.65)
+    axes.axhline(base, color=_INK, linewidth=0.4)
+    texts = [""]
+    if len(known):
+        median = float(np.median(known))
+        axes.vlines(median, base, base + _FILLED, color="black", linewidth=1.2)
+        texts = [figure(median, 3)]
+    if counts.sum() < len(values):
+        texts.append(f"{len(values) - counts.sum():,} not shown")
+    texts += [] if len(values) else ["no texts"]
+    axes.text(
+        1.03, base + 0.12, "\n".join(texts), transform=axes.get_yaxis_transform(), fontsize=6, va="bottom", color=_INK
+    )
+
+
+def _dress(axes: Axes, generations: list[int], edges: Values, label: str) -> None:
+    axes.set_xscale("log")
+    axes.set_xlim(edges[0], edges[-1])
+    axes.set_ylim(-len(generations) + 1, 1)
+    axes.set_yticks([-place for place in range(len(generations))], [str(k) for k in generations])
+    axes.tick_params(axis="y", length=0)
+    axes.set_xlabel(label)
+    axes.text(1.03, 1.0, "median", transform=axes.transAxes, fontsize=6, va="bottom", color=_INK)
+    for side in ("left", "right", "top"):
+        axes.spines[side].set_visible(False)
+    decades = math.log10(edges[-1] / edges[0])
+    if decades >= 2:
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        return
+    marks = [n * 10.0**p for p in range(-12, 16) for n in ((1, 2, 5) if decades > 0.7 else range(1, 10))]
+    inside = [mark for mark in marks if edges[0] <= mark <= edges[-1]]
+    if len(inside) < 2:
+        axes.xaxis.set_major_locator(LogLocator(subs="all"))
+        return
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(inside, [f"{mark:,.15g}" for mark in inside])
+
+
+def _drawable(values: Values) -> Values:
+    """Those with a logarithm."""
+    return values[np.isfinite(values) & (values > 0)]
+
+
+def _edges(found: Mapping[str, Mapping[int, Values]], generations: list[int]) -> Values:
+    """Equal steps of the logarithm over all values; far outliers don't decide the axis."""
+    parts = [_drawable(ks[k]) for ks in found.values() for k in generations if k in ks]
+    logs = np.log(np.concatenate(parts)) if parts else np.zeros(0)
+    if not len(logs):
+        return np.geomspace(1.0, 10.0, BINS + 1)
+    low, high = np.percentile(logs, [_TAILS, 100 - _TAILS])
+    margin = max(0.25 * (high - low), 0.05)
+    low, high = max(low - margin, float(logs.min()) - 0.02), min(high + margin, float(logs.max()) + 0.02)
+    if high - low < 0.1:
+        low, high = low - 0.05, high + 0.05
+    return np.exp(np.linspace(low, high, BINS + 1))

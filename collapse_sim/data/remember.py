@@ -1,7 +1,8 @@
 """What was found out about files, kept between starts: to hash 200,000 files takes minutes, to list them a second.
 
 It lies in COLLAPSE_SIM_CACHE, or else in XDG_CACHE_HOME/collapse-sim, or ~/.cache/collapse-sim: one small file for each
-folder that was looked at. All of it may be removed at any time; where nothing can be written, nothing is kept.
+folder that was looked at, and beside them what is made of texts (text_tokens.py, tokenizers_made.py). All of it may be
+removed at any time; where nothing can be written, nothing is kept.
 """
 
 from __future__ import annotations
@@ -59,9 +60,12 @@ def keep(what: str, place: Path, stamps: Stamps, found: dict[str, Any]) -> None:
         write_atomic(path, json.dumps({"place": str(place), "stamps": stamps.digest, "found": found}), durable=False)
 
 
-def _file(what: str, place: Path) -> Path:
-    """Raises RuntimeError when there is no home folder."""
+def cache_folder() -> Path:
+    """Where it lies. Raises RuntimeError when there is no home folder."""
     given = os.environ.get("COLLAPSE_SIM_CACHE")
     users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = Path(given).expanduser() if given else users / "collapse-sim"
-    return folder / "files" / f"{digest_of([FORMAT, what, str(place)])}.json"
+    return Path(given).expanduser() if given else users / "collapse-sim"
+
+
+def _file(what: str, place: Path) -> Path:
+    return cache_folder() / "files" / f"{digest_of([FORMAT, what, str(place)])}.json"

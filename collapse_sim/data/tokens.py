@@ -1,7 +1,8 @@
 """Texts as rows of token ids: the tokenizer that data brings along, and the way from texts to rows and back.
 
 A row is [begin, t1, ..., tn, end] and NOTHING behind it; one that is cut has no end. Packed rows are consecutive blocks
-of all texts joined, [begin] t1 ... tn [end] t1 ... tm [end] ..., and have no NOTHING.
+of all texts joined, [begin] t1 ... tn [end] t1 ... tm [end] ..., and have no NOTHING; where begin is another token than
+end, every text has its own: [begin] t1 ... tn [end] [begin] t1 ... tm [end] ...
 """
 
 from __future__ import annotations
@@ -69,11 +70,12 @@ class Tokenizer:
         made = tokenizers.Tokenizer.from_str(self.definition)
         made.no_truncation()
         made.no_padding()
+        made.encode_special_tokens = True  # "</s>" within a text is four characters: only we end texts
         return made
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """The tokens of every text, (n,) int32, without begin and end."""
-        found = self._made.encode_batch(list(texts), add_special_tokens=False)
+        found = self._made.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(text.ids, np.int32) for text in found]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -114,12 +116,16 @@ def texts_in(row: np.ndarray, tokenizer: Tokenizer) -> list[np.ndarray]:
     ids = row[row != NOTHING]
     marks = np.flatnonzero((ids == tokenizer.end) | (ids == tokenizer.begin))
     parts = np.split(ids, marks)
+    if tokenizer.begin != tokenizer.end:  # the end of a text and the begin of the next divide them once
+        begun = [len(part) > 0 and part[0] == tokenizer.begin for part in parts]
+        bare = [len(part) == 1 and part[0] == tokenizer.end for part in parts]
+        parts = [part for part, end, then in zip(parts, bare, [*begun[1:], False], strict=True) if not (end and then)]
     texts = [part[1:] if len(part) and part[0] in (tokenizer.begin, tokenizer.end) else part for part in parts]
-    ended = len(ids) > 1 and ids[-1] == tokenizer.end
+    ended = len(ids) > 1 and ids[-1] in (tokenizer.begin, tokenizer.end)
     if len(texts) > 1 and not len(texts[0]):
         texts = texts[1:]  # before a row's begin
     if len(texts) > 1 and ended and not len(texts[-1]):
-        texts = texts[:-1]  # after its end
+        texts = texts[:-1]  # after its end, or a text of which only the begin is here
     return texts
 
 

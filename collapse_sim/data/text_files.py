@@ -1,0 +1,59 @@
+"""Texts of your own: txt, JSONL, Parquet or Arrow files, for language models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from collapse_sim.data import text_source
+from collapse_sim.data.image_folder import share_or_count
+from collapse_sim.data.text_places import find_files
+from collapse_sim.data.text_source import Source
+from collapse_sim.data.texts import HELD_OUT, Parts, Texts, TextSettings
+from collapse_sim.data.tokens import END_OF_TEXT
+
+Name = Annotated[str, Field(min_length=1)]
+Names = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
+Format = Literal["auto", "txt", "jsonl", "parquet", "arrow"]
+ShareOrCount = Annotated[int | float, BeforeValidator(share_or_count)]
+
+
+class OwnFiles(TextSettings):
+    """Settings of texts in files of any name."""
+
+    train: Names  # a file, a pattern such as books/*.txt, or a list of them; below the data folder, or absolute
+    validation: Names | None = None  # likewise: what is held out; default: some of the texts of `train`
+    held_out: ShareOrCount | None = None  # then: a share (0.05) or number (500) of its texts; default: 0.05
+    format: Format = "auto"  # auto: by the ending of the name
+
+    @model_validator(mode="after")
+    def _held_out_once(self) -> OwnFiles:
+        if self.validation is not None and self.held_out is not None:
+            raise ValueError("`held_out` takes texts from `train`, and `validation` names those to hold out: set one")
+        return self
+
+    def of_files(self, folder: Path, fields: tuple[text_source.Field, ...], separator: str | None) -> Parts:
+        """The parts that `train` and `validation` name. Raises MissingError, RecipeError."""
+        forced = None if self.format == "auto" else self.format
+
+        def source(setting: str, names: str | tuple[str, ...]) -> Source:
+            files = find_files(self.name, f"data.{setting}", names, folder, forced)
+            return Source(self.name, files, fields, separator)
+
+        validation = None if self.validation is None else source("validation", self.validation)
+        return Parts(source("train", self.train), validation, self.held_out or HELD_OUT)
+
+
+class TextFiles(Texts, OwnFiles):
+    """Texts of your own, one after the other in txt files or one a row of JSONL, Parquet or Arrow."""
+
+    separator: Name | None = END_OF_TEXT  # of texts in a txt file; null: the whole file is one text
+    field: Name = "text"  # of the other formats
+
+    name: ClassVar[str] = "text_files"
+    places: ClassVar[tuple[str, ...]] = ("tokenizer", "train", "validation", "format", "separator", "field")
+
+    def parts(self, folder: Path) -> Parts:
+        return self.of_files(folder, (text_source.Field(self.field, "data.field"),), self.separator)

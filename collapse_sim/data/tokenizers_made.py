@@ -1,0 +1,121 @@
+"""The tokenizer of texts: one by name or folder, or byte pairs learned from the real rows."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from collapse_sim.data.remember import cache_folder
+from collapse_sim.data.tokens import END_OF_TEXT, Tokenizer
+from collapse_sim.errors import MissingError, StoreError
+from collapse_sim.hub import Found, find
+from collapse_sim.store.files import digest_of, write_atomic
+
+FORMAT = 1  # raised when the same texts begin to give other tokenizers
+BYTES = 256  # tokens that there are always, and END_OF_TEXT
+
+logger = logging.getLogger(__name__)
+
+
+class BPE(BaseModel):
+    """Byte-level byte-pair encoding (Sennrich et al. 2016; Radford et al. 2019), learned from the real rows alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bpe: Annotated[int, Field(ge=BYTES + 1)]  # tokens: 256 bytes, the end of text, and what is learned
+
+
+TokenizerSetting = Annotated[str, Field(min_length=1)] | BPE
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The texts that byte pairs are learned from."""
+
+    texts: Callable[[], Iterator[str]]
+    known_by: tuple[Any, ...]  # JSON: what decides them, by content
+
+
+def tokenizer_of(setting: TokenizerSetting, data_dir: Path, learned: Learned) -> Tokenizer:
+    """What a recipe's `tokenizer` means. What it takes long to make is kept in the cache.
+
+    Raises MissingError when there is none of that name, or it has no end of text.
+    """
+    if isinstance(setting, BPE):
+        key = ["bpe", setting.bpe, learned.known_by, importlib.metadata.version("tokenizers")]
+        return _kept(key, lambda: _learn(setting.bpe, learned.texts()))
+    found = find(setting, data_dir, "tokenizer")
+    versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
+    return _kept(["folder", found.sha256, versions], lambda: _read(found))
+
+
+def _kept(key: list[Any], make: Callable[[], Tokenizer]) -> Tokenizer:
+    """A tokenizer from the cache, or a new one, which is put there if anything can be."""
+    path: Path | None = None
+    with contextlib.suppress(OSError, RuntimeError, ValueError, KeyError, TypeError):
+        path = cache_folder() / "tokenizers" / f"{digest_of([FORMAT, *key])}.json"
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return Tokenizer(str(kept["definition"]), int(kept["begin"]), int(kept["end"]), int(kept["pad"]))
+    made = make()
+    if path is not None:
+        described = {"definition": made.definition, "begin": made.begin, "end": made.end, "pad": made.pad}
+        with contextlib.suppress(OSError, StoreError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(path, json.dumps(described), durable=False)
+    return made
+
+
+def _learn(size: int, texts: Iterator[str]) -> Tokenizer:
+    """Byte pairs by count, equal counts by their tokens' numbers: the same whatever the number of threads."""
+    from tokenizers import Tokenizer as Made
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    made = Made(models.BPE())
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=size,
+        min_frequency=2,
+        special_tokens=[END_OF_TEXT],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    made.train_from_iterator(texts, trainer)
+    found = made.get_vocab_size()
+    if found < size:
+        logger.warning("bpe: %d tokens and not %d: the texts have no more pairs that occur twice", found, size)
+    return Tokenizer(made.to_str(), 0, 0, 0)
+
+
+def _read(found: Found) -> Tokenizer:
+    """A folder's tokenizer as transformers reads it; nothing of it is run but tokenizers' own code."""
+    from transformers import AutoTokenizer
+
+    try:
+        read = AutoTokenizer.from_pretrained(
+            str(found.folder), use_fast=True, local_files_only=True, trust_remote_code=False
+        )
+        definition = str(read.backend_tokenizer.to_str())
+    except AttributeError:
+        raise MissingError(
+            f"{found.name}: no fast tokenizer can be made of the files in {found.folder}; needed: tokenizer.json, "
+            "as save_pretrained writes it"
+        ) from None
+    except Exception as error:  # transformers has many for files that are not what it expects
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise MissingError(f"{found.name}: the tokenizer in {found.folder} cannot be read: {reason}") from None
+    begin, end, pad = read.bos_token_id, read.eos_token_id, read.pad_token_id
+    if end is None:
+        raise MissingError(
+            f"{found.name}: the tokenizer in {found.folder} has no token that ends texts: set `eos_token` in its "
+            "tokenizer_config.json, or take another tokenizer"
+        )
+    return Tokenizer(definition, int(end if begin is None else begin), int(end), int(end if pad is None else pad))

@@ -1,7 +1,7 @@
 """Training and sampling of language models, against transformers' Trainer and generate: python benchmarks/text.py.
 
 The same network, rows, batch size, precision and number of updates: once by transformers' Trainer with its defaults
-(fused AdamW), once through `collapse-sim`'s engine, in turn in one process. Then samples of the same length: by generate
+(fused AdamW), once through `collapse-sim`'s engine, in turn in one process. Then samples of one length: by generate
 on the network, with weights in the run's precision, and by the family. Prints JSON: tokens/s of both and their ratio.
 
     python benchmarks/text.py --shape gpt2-9m --device cuda       # rows of 256 tokens, a vocabulary of 10,000

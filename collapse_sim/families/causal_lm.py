@@ -63,8 +63,10 @@ class CausalLM(TextFamily):
     def check(self, info: Info) -> None:
         """Raises ValueError when tokenizer, lengths or prompt don't fit."""
         (length,) = info.shape("tokens")
-        if self.prompt and self.prompt >= length:
-            raise ValueError(f"prompt: {self.prompt} tokens are all of a row of {length}; use at most {length - 1}")
+        most = length - 1 if self.keep_prompt else length
+        if self.prompt > most:
+            kept = ", of which something is to be generated" if self.keep_prompt else ""
+            raise ValueError(f"prompt: {self.prompt} tokens of rows of {length}{kept}; use at most {most}")
         if self.stop == "end" and info.packed:
             raise ValueError("stop: end makes rows of one text, and the data's are packed; use auto, or `pack: false`")
         super().check(info)

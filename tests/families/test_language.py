@@ -369,8 +369,11 @@ def test_what_does_not_fit(folder):
         Seq2Seq(pretrained="writer").located(folder).check(PAIRS)
     with pytest.raises(ValueError, match=r"summarizer is an encoder-decoder \(t5\); use: seq2seq"):
         CausalLM(pretrained="summarizer").located(folder).check(TEXT)
-    with pytest.raises(ValueError, match="prompt: 20 tokens are all of a row of 20; use at most 19"):
-        CausalLM(preset="tiny", prompt=20).check(TEXT)
+    with pytest.raises(ValueError, match="prompt: 20 tokens of rows of 20, of which something is to be .* at most 19"):
+        CausalLM(preset="tiny", prompt=20, keep_prompt=True).check(TEXT)
+    with pytest.raises(ValueError, match="prompt: 21 tokens of rows of 20; use at most 20"):
+        CausalLM(preset="tiny", prompt=21).check(TEXT)
+    CausalLM(preset="tiny", prompt=20).check(TEXT)
     with pytest.raises(ValueError, match="stop: end makes rows of one text, and the data's are packed"):
         CausalLM(preset="tiny", stop="end").check(PACKED)
     with pytest.raises(ValueError, match="the width 64 is no multiple of 5 heads"):

@@ -33,6 +33,45 @@ def run_on(sandbox, device, run, recipe):
     }
 
 
+TEXT = """
+name: text
+data: {use: grammar, rows: 400, held_out_rows: 100}
+model: {use: causal_lm, preset: tiny}
+train: {steps: 200, batch_size: 32, learning_rate: 3e-3, evaluate: never}
+generations: 1
+seeds: [0]
+arms:
+  distill: {data: replace, teacher: {generation: 0, weights: {logits: 0.5, hidden: 0.5}}}
+metrics: [test_loss, sample_perplexity]
+"""
+PAIRS = TEXT.replace("use: grammar", "use: grammar_pairs").replace("use: causal_lm", "use: seq2seq")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("text", [TEXT, PAIRS], ids=["causal_lm", "seq2seq"])
+def test_language_models_on_cuda_are_near_the_cpu(sandbox, text, precision):
+    recipe = text.replace("evaluate:", f"precision: {precision}, evaluate:")
+    cuda = run_on(sandbox, "cuda", precision, recipe)
+    cpu = run_on(sandbox, "cpu", precision, recipe.replace(f"precision: {precision}", "precision: fp32"))
+    for key, values in cpu.items():
+        assert cuda[key] == pytest.approx(values, rel=0.1), key
+
+
+def test_greedy_text_on_cuda_is_the_cpus():
+    """In fp32, where rounding does not move a likeliest token of a trained model."""
+    from collapse_sim.engine.device import open_machine
+    from tests.families.test_language import TINY, draws, trained
+    from tests.families.wording import TEXT as INFO
+    from tests.families.wording import texts
+
+    model, prompts = trained(TINY, INFO, texts()), texts(16)["tokens"][:, :5]
+    on_cpu = TINY.continuations(model, prompts, draws())
+    machine = open_machine("cuda", "fp32")
+    with torch.no_grad(), machine.autocast():
+        on_cuda = TINY.continuations(machine.loaded(model), machine.put(prompts), draws())
+    assert torch.equal(on_cpu, on_cuda.cpu())
+
+
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_run_on_cuda_is_near_the_run_on_the_cpu(sandbox, precision):
     """Other random streams, so near is a few percent of the loss, not bytes."""

@@ -5,6 +5,7 @@ Forking after the imports makes a run cost a fraction of a second. Prints a JSON
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import random
@@ -161,30 +162,44 @@ def moments(folder: Path, recipe: Path) -> dict:
     }
 
 
-def sampling(folder: Path, recipe: Path) -> dict:
-    """Kill in the middle of a diffusion model's second shard, then resume; counts the network's calls in sampling."""
+def diffusion(folder: Path, recipe: Path) -> dict:
+    """A shard of a diffusion model takes a call of its network for every timestep."""
     from collapse_sim.families.unet import UNet
 
+    return sampling(folder, recipe, UNet, "output", load(recipe).model.timesteps)
+
+
+def writing(folder: Path, recipe: Path) -> dict:
+    """A shard of full rows takes a language model a call for every token but the first."""
+    from transformers import GPT2LMHeadModel
+
+    (length,) = prepare(load(recipe), folder).info.shape("tokens")
+    return sampling(folder, recipe, GPT2LMHeadModel, "forward", length - 1)
+
+
+def sampling(folder: Path, recipe: Path, network: type, method: str, steps: int) -> dict:
+    """Kill in the middle of the second shard, then resume; counts the network's calls in sampling."""
     reference_folder, here, calls = folder / "reference", folder / "killed", folder / "calls"
-    output = UNet.output
+    output = getattr(network, method)
 
     def counting(last: int = -1) -> None:
         """Note every call that is not a training step; SIGKILL at call number `last`."""
         calls.write_text("")
 
-        def noted(self: UNet, *tensors: torch.Tensor) -> torch.Tensor:
+        @functools.wraps(output)
+        def noted(self: torch.nn.Module, *tensors: torch.Tensor, **named: object) -> object:
             if not torch.is_grad_enabled():
                 with calls.open("a") as file:
                     file.write(".")
                 if calls.stat().st_size == last:
                     os.kill(os.getpid(), signal.SIGKILL)
-            return output(self, *tensors)
+            return output(self, *tensors, **named)
 
-        UNet.output = noted
+        setattr(network, method, noted)
 
     counting()
     run(reference_folder, recipe, 0.0)
-    whole, steps = calls.stat().st_size, load(recipe).model.timesteps
+    whole = calls.stat().st_size
     counting(last=steps + steps // 2)
     killed = wait(child(lambda: run(here, recipe, 0.0))) == -signal.SIGKILL
     counting()
@@ -241,5 +256,7 @@ def together(folder: Path, recipe: Path) -> dict:
 
 if __name__ == "__main__":
     mode, folder, recipe = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
-    modes = {"boundaries": boundaries, "moments": moments, "together": together, "sampling": sampling}
+    modes = {
+        "boundaries": boundaries, "moments": moments, "together": together, "diffusion": diffusion, "writing": writing,
+    }  # fmt: skip
     print(json.dumps(modes[mode](folder, recipe)))

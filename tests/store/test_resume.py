@@ -71,8 +71,24 @@ def test_kills_at_any_moment_end_in_the_same_bytes(tmp_path):
     assert report["comparison_equal"]
 
 
-def test_a_kill_in_the_middle_of_a_diffusion_models_sampling_repeats_one_shard_at_most(tmp_path):
-    report = drive("sampling", tmp_path, DIFFUSION)
+WRITING = """
+name: writing
+data: {use: grammar, rows: 60, held_out_rows: 20}
+model: {use: causal_lm, preset: tiny, width: 8, layers: 1, stop: length}
+train: {steps: 3, batch_size: 16, evaluate: never}
+samples: 60
+sampling: {shard: 25}
+generations: 1
+seeds: [0]
+arms:
+  distill: {data: replace, teacher: {generation: 0, weights: {logits: 0.5, hidden: 0.5}}}
+metrics: [{use: distinct_n, n: 2}]
+"""
+
+
+@pytest.mark.parametrize(("mode", "recipe"), [("diffusion", DIFFUSION), ("writing", WRITING)])
+def test_a_kill_in_the_middle_of_a_shard_repeats_that_shard_alone(mode, recipe, tmp_path):
+    report = drive(mode, tmp_path, recipe)
     assert report["killed"]
     assert report["differing"] == []
     assert report["calls_after_the_kill"] == report["calls"] - report["steps"]  # the first shard was finished

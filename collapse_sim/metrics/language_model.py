@@ -7,10 +7,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from safetensors import SafetensorError
 from torch import Tensor
 
 from collapse_sim import hub
@@ -146,16 +148,19 @@ class Reader:
 
         folder = self.model.folder
         safe = any(folder.glob("*.safetensors"))  # else torch's format, which transformers reads weights-only
-        with _quiet():
-            network, told = getattr(transformers, auto).from_pretrained(
-                folder,
-                config=self._config(),
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=safe,
-                output_loading_info=True,
-            )
+        try:
+            with _quiet():
+                network, told = getattr(transformers, auto).from_pretrained(
+                    folder,
+                    config=self._config(),
+                    dtype=torch.float32,
+                    local_files_only=True,
+                    trust_remote_code=False,
+                    use_safetensors=safe,
+                    output_loading_info=True,
+                )
+        except (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError) as error:
+            raise MissingError(f"{folder}: its weights cannot be read: {str(error).splitlines()[0]}") from error
         if told["missing_keys"]:
             absent = ", ".join(sorted(told["missing_keys"])[:3])
             raise MissingError(

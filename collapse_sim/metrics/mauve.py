@@ -8,10 +8,10 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import PrivateAttr
+from pydantic import Field, PrivateAttr
 from torch import Tensor
 
 from collapse_sim.data.base import Info
@@ -19,8 +19,9 @@ from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
 from collapse_sim.metrics.facts import note
 from collapse_sim.metrics.language_model import Reader, reading
-from collapse_sim.metrics.text import Count, TextMetric, picked, texts
+from collapse_sim.metrics.text import TextMetric, picked, texts
 
+Several = Annotated[int, Field(ge=2)]
 SEED = 25  # of the clustering: mauve-text's own default
 ENOUGH = 1000  # texts on either side, below which its authors advise against quoting a figure
 
@@ -36,8 +37,8 @@ class Mauve(TextMetric):
 
     model: str = "gpt2-large"  # the model whose features are clustered, by name or folder
     against: Literal["held_out", "real"] = "held_out"  # rows that nothing is fitted to, or those of generation 0
-    rows: Count = 5000  # of either side, drawn without replacement if there are more
-    buckets: Literal["auto"] | Count = "auto"  # clusters; auto: a tenth of the texts of the smaller side
+    rows: Several = 5000  # of either side, drawn without replacement if there are more
+    buckets: Literal["auto"] | Several = "auto"  # clusters; auto: a tenth of the texts of the smaller side
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     least: ClassVar[int] = 2

@@ -6,8 +6,9 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor
 
 from collapse_sim.data.base import Info
@@ -27,7 +28,7 @@ class SelfBLEU(TextMetric):
     number. Texts without words are left out; nan when fewer than two are left.
     """
 
-    rows: Count = 200  # drawn without replacement if there are more
+    rows: Annotated[int, Field(ge=2)] = 200  # drawn without replacement if there are more
     n: Count = 4  # words of the longest n-grams
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"

@@ -35,7 +35,8 @@ class Zipf(TextMetric):
 
     `fit: likelihood` is the maximum likelihood under p(r) = r^-s / sum over the V words seen, to which frequent words
     matter most. `least_squares` is the slope of log frequency over log rank for the 5,000 most frequent words (Holtzman
-    et al. 2020), to which rare words matter most. Lost rare words raise either. nan for fewer than two different words.
+    et al. 2020), to which rare words matter most. It rises as frequent words crowd out rare ones, but hardly changes
+    when rare words are cut off altogether: read it beside `rare_words`. nan for fewer than two different words.
     """
 
     fit: Literal["likelihood", "least_squares"] = "likelihood"  # how the exponent is estimated

@@ -42,6 +42,8 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "two_moons": "collapse_sim.data.curves:TwoMoons",
         "circles": "collapse_sim.data.curves:Circles",
         "swiss_roll": "collapse_sim.data.curves:SwissRoll",
+        "grammar": "collapse_sim.data.grammar:GrammarStories",
+        "grammar_pairs": "collapse_sim.data.grammar_pairs:GrammarPairs",
     },
     "strategies": {
         "replace": "collapse_sim.strategies:Replace",

@@ -83,7 +83,8 @@ class Metric(Protocol):
 
     Optional: `feature_map`, the FeatureMap it looks through; `features_of`, the rows it wants features of (those of
     `needs` if left out); `facts(info, samples, space) -> Facts`, what stands beside its figures, where `space` is the
-    FeatureSpace of its map or None. A metric that has a value for every row is a RowMetric.
+    FeatureSpace of its map or None, or instead `facts_of_truth(info, data, samples)`, where the data tells its truth. A
+    metric that has a value for every row is a RowMetric.
     """
 
     version: ClassVar[int]

@@ -43,6 +43,10 @@ def biased(counts: Mapping[Which, int]) -> str:
 
 def facts_of(score: ScoreSpec) -> Facts | None:
     """What stands beside the figures of a score's metric; None when it says nothing."""
+    of_truth = getattr(score.metric, "facts_of_truth", None)
+    if of_truth is not None:
+        known: Facts = of_truth(score.data.info, score.data.data, score.samples.rows)
+        return known
     say = getattr(score.metric, "facts", None)
     if say is None:
         return None

@@ -1,0 +1,218 @@
+"""Generated text against the grammar that the real text was drawn from: what is left of it, and how likely it is there.
+
+Productions are counted in every text up to where it stops being one of the grammar's, so what a model chooses where it
+has the choice does not depend on errors that come later.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, cast
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Data, Info
+from collapse_sim.data.grammar import GrammarText
+from collapse_sim.data.pcfg import Grammar
+from collapse_sim.data.tokens import NOTHING
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
+from collapse_sim.metrics.facts import count_of, note
+from collapse_sim.metrics.perplexity import nats_of
+from collapse_sim.metrics.text import TextMetric, tokens_of
+
+
+class GrammarMetric(TextMetric):
+    """Texts as the data's grammar parses them."""
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        _check_truth(self, info)
+        if self.of == "samples" and _continues(family):
+            raise ValueError(
+                f"{type(self).__name__} reads whole texts, and samples that continue prompts have no beginning: set "
+                "the model's `keep_prompt: true`, or no `prompt`"
+            )
+
+    def facts_of_truth(self, info: Info, data: Data, samples: int) -> Facts:
+        """How many rows, and what is known of them."""
+        rows = count_of(self.of, info, samples)
+        known = self._known(_truth(data), rows)
+        return Facts(note(self._counts(info, samples), None) + (f"; {known}" if known else ""))
+
+    def _known(self, data: GrammarText, rows: int) -> str:
+        return ""
+
+
+class _Rare(GrammarMetric):
+    """The tail: productions that a real text uses less than `below` times, in expectation."""
+
+    below: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.02  # uses a text; .02: in at most one of 50
+
+    def _rare(self, grammar: Grammar) -> Tensor:
+        """bool (P,)"""
+        return torch.from_numpy(grammar.uses < self.below)
+
+    def _known(self, data: GrammarText, rows: int) -> str:
+        rare = self._rare(data.true_grammar())
+        return f"{int(rare.sum())} of {len(rare)} productions are used less than {self.below:g} times a real text"
+
+
+class RareProductions(_Rare):
+    """Share of the rare productions that occur in the texts at all, 0 to 1: what is left of the tail.
+
+    It grows with the number of texts, so compare equal numbers; what real texts would have is said beside it, the mean
+    of 1 - P(a text does not use the production)^n. Of pairs it is the target's productions.
+    """
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        data = _truth(evaluation.data)
+        used = data.productions(evaluation.rows(self.of))
+        return float((used[self._rare(data.true_grammar())] > 0).double().mean())
+
+    def _known(self, data: GrammarText, rows: int) -> str:
+        grammar = data.true_grammar()
+        expected = 1 - torch.from_numpy(grammar.missed)[self._rare(grammar)] ** rows
+        return f"{super()._known(data, rows)}, and {rows:,} real texts have {float(expected.mean()):.3f} of them"
+
+
+class RareUse(_Rare):
+    """How often rare productions are chosen, over how often the truth would choose them in the same places: 1 is right.
+
+    Below 1 the model prefers what is common (a low temperature, top-p, beams, greedy decoding). Chance alone loses
+    productions but leaves this at 1 in the mean, since those that survive gain what others lose; read it beside
+    `rare_productions`.
+    """
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        data = _truth(evaluation.data)
+        grammar = data.true_grammar()
+        used, rare = data.productions(evaluation.rows(self.of)).double(), self._rare(grammar)
+        expected = _choices(grammar, used) * torch.tensor([p.probability for p in grammar.productions])
+        return float(used[rare].sum() / expected[rare].sum())
+
+
+class ProductionKL(GrammarMetric):
+    """KL divergence of the grammar refitted to the texts from the true one, in nats a token, from 0.
+
+    sum_A uses(A) KL(p_A || q_A) over nonterminals, uses and p being true, divided by the true mean of tokens: what the
+    wrong frequencies of productions cost, of all that a model may have wrong (`grammar_kl`). q_A are the frequencies in
+    the texts with one true text's worth of choices added, (counts + p_A) / (sum of counts + 1), so that what never
+    occurs costs p log(p / q) and not infinity. What facts decide (headlines of reports) is left out.
+    """
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        data = _truth(evaluation.data)
+        grammar = data.true_grammar()
+        used = data.productions(evaluation.rows(self.of)).double()
+        true = torch.tensor([p.probability for p in grammar.productions], dtype=torch.float64)
+        own = (used + true) / (_choices(grammar, used) + 1)
+        costs = torch.from_numpy(grammar.uses) * (true / own).log()
+        return float(costs[_drawn(grammar)].sum()) / (grammar.mean_words + 1)
+
+    def _known(self, data: GrammarText, rows: int) -> str:
+        """The expectation of chi-squared statistics: (K - 1) / 2n each."""
+        grammar = data.true_grammar()
+        cost = 0.0
+        for left, numbers in grammar.of.items():
+            choices = rows * float(grammar.uses[numbers].sum())
+            cost += (left not in grammar.told) * (len(numbers) - 1) / 2 / rows * (choices / (choices + 1)) ** 2
+        return f"of {rows:,} real texts about {cost / (grammar.mean_words + 1):.5f}"
+
+
+class Grammatical(GrammarMetric):
+    """Share of texts that the grammar can make, 0 to 1; of pairs, headlines that it can make of their own report."""
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        found = _truth(evaluation.data).log_probability(evaluation.rows(self.of))
+        return float(found.isfinite().double().mean())
+
+
+class GrammarNLL(GrammarMetric):
+    """Mean negative log probability of the grammatical texts under the grammar, in nats a token.
+
+    The true entropy (said beside it) for a perfect model. It falls below that when texts crowd where the probability is
+    high, and rises above when what is rare becomes common. nan when no text is grammatical.
+    """
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        found = _truth(evaluation.data).log_probability(evaluation.rows(self.of))
+        tokens = _tokens(evaluation.info, tokens_of(evaluation, self.of))
+        whole = found.isfinite()
+        return float(-found[whole].sum() / tokens[whole].sum())
+
+    def _known(self, data: GrammarText, rows: int) -> str:
+        return f"true: {data.entropy_per_token():.4f}"
+
+
+class GrammarKL(Component):
+    """KL divergence of the model from the truth, in nats a token, from 0: all that the model has wrong.
+
+    The mean of log p_true - log p_model over the held-out rows, all nats over all tokens (the end of a text is one; of
+    pairs the target's, given the source). It is the held-out loss less the entropy, but both on the same rows, which
+    takes most of the noise of few rows away. A figure of few rows may be slightly negative.
+    """
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("text", "pairs")
+    needs: ClassVar[tuple[Need, ...]] = ("model", "held_out")
+    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        _check_truth(self, info)
+        if not callable(getattr(family, "nats", None)):
+            raise ValueError(
+                f"GrammarKL needs a model that tells the likelihood of texts, and {type(family).__name__} does not (it "
+                "has no method `nats`): use causal_lm or seq2seq"
+            )
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Over how many rows."""
+        return Facts(note({"held_out": info.held_out}, None))
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        rows = nats_of(evaluation, evaluation.model(), "held_out")
+        true = _truth(evaluation.data).log_probability(evaluation.rows("held_out"))
+        return float((rows["nats"].double() + true).sum() / rows["tokens"].sum())
+
+
+def _check_truth(metric: Component, info: Info) -> None:
+    if "true_grammar" not in info.tells:
+        raise ValueError(
+            f"{type(metric).__name__} needs text whose grammar is known: the data `grammar` or `grammar_pairs`"
+        )
+
+
+def _continues(family: ModelFamily) -> bool:
+    """Whether its samples are what comes behind a prompt."""
+    return bool(getattr(family, "prompt", 0)) and not bool(getattr(family, "keep_prompt", False))
+
+
+def _truth(data: Data) -> GrammarText:
+    return cast(GrammarText, data)
+
+
+def _choices(grammar: Grammar, used: Tensor) -> Tensor:
+    """(P,) uses -> (P,): how often there was the choice of each production."""
+    choices = torch.zeros_like(used)
+    for numbers in grammar.of.values():
+        choices[numbers] = used[numbers].sum()
+    return choices
+
+
+def _drawn(grammar: Grammar) -> Tensor:
+    """bool (P,): productions that chance decides, not facts."""
+    return torch.tensor([p.left not in grammar.told for p in grammar.productions])
+
+
+def _tokens(info: Info, rows: Tensor) -> Tensor:
+    """(n, L) -> (n,): how many tokens are predicted: all but a story's begin."""
+    return (rows[:, int(info.kind == "text") :] != NOTHING).sum(1)

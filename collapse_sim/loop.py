@@ -15,6 +15,7 @@ from collapse_sim.pictures import draw_denoising, draw_pictures
 from collapse_sim.specs import Spec
 from collapse_sim.store.jobs import Want
 from collapse_sim.store.runfolder import RunFolder
+from collapse_sim.texts import tell_texts
 
 
 def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Counter[str]:
@@ -42,7 +43,9 @@ def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Count
             values = {name: read_scores(work.store, spec, seeds) for name, spec in line.scores[k].items()}
             run.record_scores(k, line.arm.name, seeds, values, line.fits[k].digest, line.samples[k].digest)
             work.emit(Scored(k, line.arm.name, seeds, {name: tuple(v) for name, v in values.items()}))
-        pictures = draw_pictures(experiment, k, work.store, run.pictures)
+        for told in tell_texts(experiment, k, work.store):
+            work.emit(told)
+        pictures = draw_pictures(experiment, k, work, run.pictures)
         pictures += draw_denoising(experiment, k, work, run.pictures)
         made = {kind: count["made"] for kind, count in counts.items()}
         reused = {kind: count["reused"] for kind, count in counts.items()}

@@ -15,6 +15,7 @@ from collapse_sim.experiment import Experiment
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import SampleSpec
 from collapse_sim.store.store import Store
+from collapse_sim.texts import draw_texts, file_name
 
 SHOWN = 64  # rows a grid
 CELL = 16  # rows in a cell of the arms x generations picture
@@ -22,22 +23,22 @@ FRAMES = 9  # moments in the picture of one sample's denoising
 SCATTER_EVERY_S = 60.0  # a scatter takes a second: generations that are quicker than this share one
 
 
-def draw_pictures(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
+def draw_pictures(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
     """Pictures of generation k and of all generations so far, for the first seed; [] for data without pictures."""
     draw = DRAWERS.get(experiment.info.kind)
-    return draw(experiment, k, store, folder) if draw else []
+    return draw(experiment, k, work, folder) if draw else []
 
 
-def _images(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
+def _images(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
     from collapse_sim.analysis.pictures import arms_by_generations, sample_grid
 
-    seed = experiment.recipe.seeds[0]
+    seed, store = experiment.recipe.seeds[0], work.store
     first = {
         line.arm.name: {j: _first_rows(store, line.samples[j], seed) for j in range(k + 1)} for line in experiment.lines
     }
     paths = []
     for number, (arm, generations) in enumerate(first.items()):
-        path = folder / f"{number:02d}-{_file_name(arm)}-generation-{k:03d}.png"
+        path = folder / f"{number:02d}-{file_name(arm)}-generation-{k:03d}.png"
         if not path.exists():
             sample_grid(generations[k], path, columns=8)
         paths.append(path)
@@ -88,7 +89,7 @@ def _trajectories(experiment: Experiment, k: int, work: Work, rows: int) -> dict
     return {line.arm.name: found[line.fits[k].digest] for line in experiment.lines}
 
 
-def _points(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
+def _points(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
     """One scatter (in one dimension histograms) of all generations so far; that of the last one is always drawn."""
     path = folder / "arms-by-generations.png"
     unfinished = k < experiment.recipe.generations
@@ -97,7 +98,7 @@ def _points(experiment: Experiment, k: int, store: Store, folder: Path) -> list[
     from collapse_sim.analysis.scatter import SHOWN as ROWS
     from collapse_sim.analysis.scatter import columns, points_by_generations
 
-    seed = experiment.recipe.seeds[0]
+    seed, store = experiment.recipe.seeds[0], work.store
     samples: dict[str, dict[int, np.ndarray]] = {line.arm.name: {} for line in experiment.lines}
     for line in experiment.lines:
         for j in columns(k):
@@ -128,11 +129,9 @@ def _first_rows(store: Store, spec: SampleSpec, seed: int) -> np.ndarray:
     return np.array(found["image"][:SHOWN])
 
 
-def _file_name(arm: str) -> str:
-    return "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in arm)
-
-
-DRAWERS: dict[str, Callable[[Experiment, int, Store, Path], list[Path]]] = {
+DRAWERS: dict[str, Callable[[Experiment, int, Work, Path], list[Path]]] = {
     "images": _images,
     "points": _points,
+    "text": draw_texts,
+    "pairs": draw_texts,
 }

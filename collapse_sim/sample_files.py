@@ -1,10 +1,11 @@
-"""Samples in formats that other programs read: .npz, a folder of PNG files, a Hugging Face dataset on disk."""
+"""Samples in formats that other programs read: .npz, PNG files, JSONL, plain text, a Hugging Face dataset on disk."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,12 @@ import numpy as np
 from PIL import Image
 
 from collapse_sim.data.base import Info
+from collapse_sim.data.tokens import END_OF_TEXT, texts_of
 from collapse_sim.store.rowfile import RowFile
 
+TEXT_KINDS = ("text", "pairs")  # of data whose rows are token ids
+SUFFIXES: Mapping[str, tuple[str, ...]] = {".npz": (), ".png": ("images",), ".jsonl": TEXT_KINDS, ".txt": ("text",)}
+TEXT_NAMES = {"tokens": "text"}  # columns of token ids -> names of their texts
 CHUNK_ROWS = 512  # rows that are read at a time, so that memory stays flat however many there are
 
 
@@ -42,6 +47,25 @@ class StoredRows:
             yield first, chunk
 
 
+def suffixes(info: Info) -> tuple[str, ...]:
+    """The endings of files that rows of this data can be written into by `write_rows`."""
+    return (".npz", *(suffix for suffix, kinds in SUFFIXES.items() if info.kind in kinds))
+
+
+def write_rows(path: Path, columns: Mapping[str, np.ndarray], info: Info) -> None:
+    """Rows that are in memory, as one file in the format that its suffix says; images in a square grid."""
+    if path.suffix == ".png":
+        from collapse_sim.analysis.pictures import sample_grid
+
+        sample_grid(columns["image"], path, columns=max(1, round(len(columns["image"]) ** 0.5)))
+    elif path.suffix == ".jsonl":
+        write_jsonl(path, [columns], info)
+    elif path.suffix == ".txt":
+        write_text(path, columns, info)
+    else:
+        write_npz(path, columns)
+
+
 def write_npz(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Columns by name, (rows, ...) each, as a compressed .npz."""
     arrays: dict[str, Any] = {name: np.asarray(column) for name, column in columns.items()}
@@ -64,28 +88,54 @@ def write_png_folder(folder: Path, rows: StoredRows, info: Info) -> None:
             Image.fromarray(_channels_last(image)).save(place / f"{first + i:0{digits}d}.png")
 
 
+def texts_by_row(columns: Mapping[str, np.ndarray], info: Info) -> list[dict[str, str]]:
+    """Decoded rows: {"text": ...} each, of pairs {"source": ..., "target": ...}."""
+    tokenizer = info.text()
+    decoded = {TEXT_NAMES.get(n, n): texts_of(columns[n], tokenizer) for n in info.columns if n in columns}
+    return [dict(zip(decoded, values, strict=True)) for values in zip(*decoded.values(), strict=True)]
+
+
+def write_jsonl(path: Path, chunks: Iterable[Mapping[str, np.ndarray]], info: Info) -> None:
+    """Texts as UTF-8, one JSON object a row and line (`texts_by_row`): what the data `text_files` and `pairs` read."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        for columns in chunks:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in texts_by_row(columns, info))
+
+
+def write_text(path: Path, columns: Mapping[str, np.ndarray], info: Info) -> None:
+    """Texts as plain UTF-8, a line with END_OF_TEXT behind each."""
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.writelines(f"{row['text']}\n{END_OF_TEXT}\n" for row in texts_by_row(columns, info))
+
+
 def write_dataset(folder: Path, rows: StoredRows, info: Info) -> None:
-    """A dataset that `datasets.load_from_disk` reads: images as an Image (PNG), labels as a ClassLabel.
+    """A dataset that `datasets.load_from_disk` reads: images as an Image (PNG), labels as a ClassLabel, texts decoded.
 
     Other columns keep their type; those of several values a row are lists of fixed length.
     """
     import datasets
 
     _, columns = rows.open()
-    features = datasets.Features({name: _feature(name, column, info) for name, column in columns.items()})
-    images = {name for name in columns if _is_image(name, info)}
+    if info.kind in TEXT_KINDS:
+        names = [TEXT_NAMES.get(name, name) for name in info.columns if name in columns]
+        features = datasets.Features(dict.fromkeys(names, datasets.Value("string")))
+    else:
+        features = datasets.Features({name: _feature(name, column, info) for name, column in columns.items()})
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as cache, _without_progress():
         made = datasets.Dataset.from_generator(
-            _examples, features=features, cache_dir=cache, gen_kwargs={"rows": rows, "images": images}
+            _examples, features=features, cache_dir=cache, gen_kwargs={"rows": rows, "info": info}
         )
         made.save_to_disk(folder)
 
 
-def _examples(rows: StoredRows, images: set[str]) -> Iterator[dict[str, Any]]:
+def _examples(rows: StoredRows, info: Info) -> Iterator[dict[str, Any]]:
     for _, columns in rows.chunks():
+        if info.kind in TEXT_KINDS:
+            yield from texts_by_row(columns, info)
+            continue
         for values in zip(*columns.values(), strict=True):
             example = dict(zip(columns, values, strict=True))
-            yield {name: _channels_last(value) if name in images else value for name, value in example.items()}
+            yield {n: _channels_last(value) if _is_image(n, info) else value for n, value in example.items()}
 
 
 def _feature(name: str, column: np.ndarray, info: Info) -> Any:

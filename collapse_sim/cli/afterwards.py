@@ -56,7 +56,9 @@ def evaluate(
 
 def sample(
     run: RunArgument,
-    out: Annotated[Path, typer.Option("--out", help="Where to: FILE.npz, or FILE.png for images.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Where to: FILE.npz; FILE.png of images; FILE.jsonl or .txt of texts.")
+    ],
     rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows.")] = 64,
     arm: ArmOption = None,
     generation: GenerationOption = None,
@@ -71,24 +73,20 @@ def sample(
     """
     from collapse_sim.afterwards import draw, find
     from collapse_sim.errors import RecipeError
-    from collapse_sim.sample_files import write_npz
+    from collapse_sim.sample_files import SUFFIXES, suffixes, write_rows
     from collapse_sim.store.files import explained
     from collapse_sim.store.rundir import find_run
 
-    if out.suffix not in (".npz", ".png"):
-        raise RecipeError(f"--out {out}: the suffix says the format; allowed: .npz, .png")
+    if out.suffix not in SUFFIXES:
+        raise RecipeError(f"--out {out}: the suffix says the format; allowed: {', '.join(SUFFIXES)}")
     stored = find(find_run(run), data_dir, arm, generation, seed)
-    if out.suffix == ".png" and stored.experiment.info.kind != "images":
-        raise RecipeError(f"--out {out}: {stored.experiment.info.kind} make no picture; allowed: .npz")
+    info = stored.experiment.info
+    if out.suffix not in suffixes(info):
+        raise RecipeError(f"--out {out}: not for data of kind {info.kind}; allowed: {', '.join(suffixes(info))}")
     columns = draw(stored, rows, draw_seed, device)
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        if out.suffix == ".png":
-            from collapse_sim.analysis.pictures import sample_grid
-
-            sample_grid(columns["image"], out, columns=max(1, round(rows**0.5)))
-        else:
-            write_npz(out, columns)
+        write_rows(out, columns, info)
     data(str(out))
 
 
@@ -96,9 +94,13 @@ def export(
     run: RunArgument,
     to: Annotated[Path, typer.Option("--to", help="A new folder.")],
     samples: Annotated[
-        Literal["npz", "png", "dataset", "none"],
-        typer.Option("--samples", help="One .npz, a folder of PNG files, a Hugging Face dataset, or none."),
-    ] = "npz",
+        Literal["npz", "png", "jsonl", "dataset", "none"] | None,
+        typer.Option(
+            "--samples",
+            help="One .npz, a folder of PNG files, a JSONL file, a Hugging Face dataset, or none. "
+            "[default: jsonl for texts, npz for all else]",
+        ),
+    ] = None,
     arm: ArmOption = None,
     generation: GenerationOption = None,
     seed: SeedOption = None,
@@ -106,7 +108,7 @@ def export(
 ) -> None:
     """Write a model, its configuration and its samples into a folder.
 
-    As safetensors, JSON and npz; a ddpm as a diffusers pipeline too.
+    As safetensors and JSON; a ddpm as a diffusers pipeline too, a language model as a transformers folder.
     """
     from collapse_sim.afterwards import find
     from collapse_sim.export import check_folder

@@ -92,7 +92,9 @@ def test_sample_of_conditional_data(shell, recipe, tmp_path):
     assert rows["x"].shape == (5, 3)
     assert rows["y"].shape == (5,)
     assert "at most 20" in shell("sample", "toy", "--out", "rows.npz", "--rows", 21, code=2).err
-    assert "make no picture" in shell("sample", "toy", "--out", "rows.png", code=2).err
+    for name in ("rows.png", "rows.txt", "rows.jsonl"):
+        text = shell("sample", "toy", "--out", name, code=2).err
+        assert f"--out {name}: not for data of kind regression; allowed: .npz\n" in text
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_sample_of_conditional_data(shell, recipe, tmp_path):
         (["--arm", "replce"], "no such arm, did you mean 'replace'?"),
         (["--generation", "7"], "this run has generations 0 to 1"),
         (["--seed", "9"], "this run has seeds 0"),
-        (["--out", "x.gif"], "allowed: .npz, .png"),
+        (["--out", "x.gif"], "allowed: .npz, .png, .jsonl, .txt"),
     ],
 )
 def test_what_is_not_there(finished, options, message):

@@ -196,13 +196,14 @@ def test_one_seed_of_an_ensemble(shell, recipe, tmp_path, text):
     text = shell.refused("export", name, "--to", "no", "--samples", "png", code=2)
     kind = "points" if name == "points" else "regression"
     assert f"--samples png: {kind} make no pictures; allowed: npz, dataset, none" in text
+    assert "are no texts" in shell.refused("export", name, "--to", "no", "--samples", "jsonl", code=2)
 
 
 def test_refused_before_any_work(finished):
     finished("export", "tiny", "--to", "full", "--samples", "none")
     assert "--to full: not empty; name a new folder" in finished.refused("export", "tiny", "--to", "full", code=2)
     assert "is a file" in finished.refused("export", "tiny", "--to", "r.yaml", code=5)
-    assert "'npz', 'png', 'dataset', 'none'" in finished.refused(
+    assert "'npz', 'png', 'jsonl', 'dataset', 'none'" in finished.refused(
         "export", "tiny", "--to", "new", "--samples", "zip", code=2
     )
 

@@ -92,11 +92,11 @@ def peak_kb():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 draw = loop.draw_pictures
-def noting(experiment, k, store, folder):
+def noting(experiment, k, work, folder):
     print(k, peak_kb(), flush=True)
     try: peak_reset()
     except PermissionError: pass
-    return draw(experiment, k, store, folder)
+    return draw(experiment, k, work, folder)
 loop.draw_pictures = noting
 root = Path(sys.argv[1])
 e = prepare(load(root / "recipe.yaml"), root)

@@ -38,6 +38,7 @@ class GrammarText(Component):
 
     kind: ClassVar[str]
     seeded: ClassVar[bool] = True
+    metrics: ClassVar[tuple[str, ...]] = ("rare_words",)  # measured unless a recipe has them itself
 
     def true_grammar(self) -> Grammar:
         """Of the text that is learnt: its productions, and how often each is used."""

@@ -69,6 +69,7 @@ class TextSettings(Component):
     name: ClassVar[str]  # in a recipe
     kind: ClassVar[str]
     seeded: ClassVar[bool] = False
+    metrics: ClassVar[tuple[str, ...]] = ("rare_words",)  # measured unless a recipe has them itself
     places: ClassVar[tuple[str, ...]] = ("tokenizer",)  # what is known by its content (Info.fingerprint)
 
     def describe(self) -> dict[str, Any]:

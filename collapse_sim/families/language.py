@@ -100,6 +100,7 @@ class TextFamily(Component):
 
     terms: ClassVar[tuple[str, ...]] = ("logits", "hidden")
     sampling: ClassVar[tuple[str, ...]] = ("decoding", "temperature", "top_k", "top_p", "beams")
+    metrics: ClassVar[tuple[str, ...]] = ("perplexity", "sample_perplexity")  # measured unless a recipe has them itself
     encoder_decoder: ClassVar[bool] = False
 
     _found: hub.Found | None = PrivateAttr(default=None)

@@ -48,7 +48,7 @@ def recipe_schema() -> dict[str, Any]:
         **recipe,
         "anyOf": [
             {"required": ["extends"]},
-            {"required": ["data", "model", "generations", "seeds", "arms", "metrics"]},
+            {"required": ["data", "model", "generations", "seeds", "arms"]},  # metrics: text brings some
         ],
         "$defs": definitions,
     }

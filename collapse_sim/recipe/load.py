@@ -50,12 +50,12 @@ def load(
         expanded, origin = expand(tree["arms"], problems)
         tree.put("arms", expanded, tree.marks["arms"])
     resolver = Resolver(tree, origin, problems)
-    parts = resolve(resolver)
+    parts = resolve(resolver, narrowed=bool(metrics))
     check_components(resolver, parts)
     stages = [_names(stage) for stage in (tree, *reversed(layers))]
     known = Names(
         list(dict.fromkeys(name for stage in stages for name in stage.arms)),
-        sorted({name for stage in stages for name in stage.metrics}),
+        sorted({*parts.defaults, *(name for stage in stages for name in stage.metrics)}),
         max(stage.generations for stage in stages) or sys.maxsize,
     )
     check_names(resolver, parts, known)

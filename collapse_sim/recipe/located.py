@@ -53,6 +53,13 @@ class Items(list[Any]):
         self.append(value)
         self.marks.append(mark)
 
+    def copy(self) -> Items:
+        """A shallow copy."""
+        twin = Items(self.mark)
+        twin.extend(self)
+        twin.marks.extend(self.marks)
+        return twin
+
 
 Steps = tuple[str | int, ...]  # ("arms", "distill", "teacher") or ("metrics", 1, "use")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,24 +30,27 @@ class Parts:
     arms: dict[str, Arm] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
     metric_steps: dict[str, Steps] = field(default_factory=dict)  # shown name -> where it is written
+    defaults: tuple[str, ...] = ()  # shown names of the metrics that model and data bring along
     claims: list[tuple[Steps, Claim]] = field(default_factory=list)
     reference: Reference | None = None
 
 
-def resolve(resolver: Resolver) -> Parts:
-    """Validate every part by itself."""
+def resolve(resolver: Resolver, *, narrowed: bool = False) -> Parts:
+    """Validate every part by itself. `narrowed`: the command line says which metrics, and there are no others."""
     tree = resolver.root
+    data = resolver.component("data", tree["data"], ("data",)) if "data" in tree else None
+    model = resolver.component("families", tree["model"], ("model",)) if "model" in tree else None
+    defaults = metrics_of(model, data)
+    if not narrowed:
+        _add_defaults(tree, defaults)
     _, complaints = validate(Layout, tree)
     for steps, message in complaints:
         resolver.problem(steps, message)
     wrong = {steps[0] for steps, _ in complaints if steps}
     good = {key: value for key, value in tree.items() if key not in wrong and value is not None}
     scalars = ("name", "description", "generations", "samples", "seeds", "baseline", "show")
-    parts = Parts({key: _whole(good[key]) for key in scalars if key in good})
-    if "data" in tree:
-        parts.data = resolver.component("data", tree["data"], ("data",))
-    if "model" in tree:
-        parts.model = resolver.component("families", tree["model"], ("model",))
+    parts = Parts({key: _whole(good[key]) for key in scalars if key in good}, data, model)
+    parts.defaults = tuple(name.rpartition(":")[2] for name in defaults)
     if "train" in good:
         parts.train = resolver.model(Train, good["train"], ("train",))
     if "retrain" in good:
@@ -67,6 +70,27 @@ def resolve(resolver: Resolver) -> Parts:
     if "reference" in good:
         parts.reference = resolver.model(Reference, good["reference"], ("reference",))
     return parts
+
+
+def metrics_of(model: object, data: object) -> tuple[str, ...]:
+    """Names of the metrics that are measured unless a recipe has them itself: `metrics` of the family and of the data
+    (text: perplexities and the tail, without which a collapse is not seen)."""
+    return tuple(dict.fromkeys((*getattr(model, "metrics", ()), *getattr(data, "metrics", ()))))
+
+
+def _add_defaults(tree: Block, defaults: Sequence[str]) -> None:
+    """Put metrics behind the recipe's own, but none of a kind or of a name that is there."""
+    own = tree.get("metrics")
+    if own is not None and not isinstance(own, Items):
+        return
+    items = Items(tree.mark) if own is None else own.copy()
+    uses = [value.get("use") if isinstance(value, Block) else value for value in items]
+    used = metric_names(tree) | {use for use in uses if isinstance(use, str)}
+    for name in defaults:
+        if name not in used:
+            items.add(name, items.mark)
+    if items:
+        tree.put("metrics", items, items.mark)
 
 
 def _retrain(resolver: Resolver, train: Any, value: Any) -> Train | None:

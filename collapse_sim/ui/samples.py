@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from rich.text import Text
 
 from collapse_sim.ui import palette, words
@@ -10,6 +12,16 @@ from collapse_sim.ui.state import State
 from collapse_sim.ui.symbols import Symbols
 
 EMPTY = "(empty)"
+SHARED = "all arms"
+
+
+class Told(NamedTuple):
+    """Texts of one arm, or of all."""
+
+    arm: str
+    style: str
+    generation: int
+    texts: list[str]
 
 
 def samples(state: State, layout: Layout, width: int, room: int, symbols: Symbols) -> list[Text]:
@@ -17,34 +29,46 @@ def samples(state: State, layout: Layout, width: int, room: int, symbols: Symbol
 
     When not all arms fit, a last line says how many don't. [] when there are no texts, or no room for one arm's.
     """
-    arms = [arm for arm in state.cells if arm in state.texts]
-    if not arms or room < least(state):
+    told = _told(state)
+    if not told or room < least(state):
         return []
-    shown = arms if room > len(arms) else arms[: room - 2]
-    each = max((room - 1) // len(arms), 1)
-    generations = {arm: state.texts[arm]["generation"] for arm in shown}
-    same = len(set(generations.values())) == 1
-    lines = [Text(f"samples of generation {generations[shown[0]]}" if same else "samples", style="dim")]
+    shown = told if room > len(told) else told[: room - 2]
+    each = max((room - 1) // len(told), 1)
+    same = len({arm.generation for arm in shown}) == 1
+    name = max(layout.name, len(SHARED)) if shown[0].arm == SHARED else layout.name
+    lines = [Text(f"samples of generation {shown[0].generation}" if same else "samples", style="dim")]
     for arm in shown:
-        label = symbols.fit(words.plain(arm), layout.name) + "  "
-        for text in state.texts[arm]["texts"][:each] or [""]:
-            line = Text(label, style=palette.color(list(state.cells).index(arm)))
-            line.append("" if same else f"generation {generations[arm]}: ", style="dim")
+        label = symbols.fit(words.plain(arm.arm), name) + "  "
+        for text in arm.texts[:each] or [""]:
+            line = Text(label, style=arm.style)
+            line.append("" if same else f"generation {arm.generation}: ", style="dim")
             plain = words.plain(text)
             line.append(symbols.fit(plain or EMPTY, width - line.cell_len).rstrip(), style="none" if plain else "dim")
             lines.append(line)
-            label = " " * (layout.name + 2)
-    if len(shown) < len(arms):
-        lines.append(Text(f"{symbols.cut} {len(arms) - len(shown)} more arms", style="dim"))
+            label = " " * (name + 2)
+    if len(shown) < len(told):
+        lines.append(Text(f"{symbols.cut} {len(told) - len(shown)} more arms", style="dim"))
     return lines
 
 
 def needed(state: State) -> int:
     """The lines that a heading and a text of every arm take; 0 when there are no texts."""
-    arms = sum(arm in state.texts for arm in state.cells)
+    arms = len(_told(state))
     return 1 + arms if arms else 0
 
 
 def least(state: State) -> int:
     """The lines below which nothing is shown: a heading, one arm, and how many there are beside it."""
     return min(needed(state), 3)
+
+
+def _told(state: State) -> list[Told]:
+    """Every arm's texts; once, where all have the same, as of generation 0, which they share."""
+    found = [
+        Told(arm, palette.color(i), state.texts[arm]["generation"], state.texts[arm]["texts"])
+        for i, arm in enumerate(state.cells)
+        if arm in state.texts
+    ]
+    if len(found) > 1 and all(told[2:] == found[0][2:] for told in found):
+        return [Told(SHARED, "none", *found[0][2:])]
+    return found

@@ -227,3 +227,10 @@ def test_arms_that_are_at_different_generations_say_which(tell, reduce, draw):
 
 def test_texts_in_ascii_where_there_is_no_more(tell, reduce, draw):
     assert "samples of generation 3" in draw(reduce(tell(texts=NASTY)), 100, 40, encoding="ascii")
+
+
+def test_texts_that_all_arms_share_are_shown_once(tell, reduce, draw):
+    state = reduce(tell(arms=("a", "b"), texts=("x",))[:-1])
+    for arm in ("a", "b"):
+        state.apply(Texts(0, arm, ("one", "two")), state.updated)
+    assert panel(draw(state, 100, 40)) == ["samples of generation 0", "all arms  one", "two"]

@@ -91,9 +91,9 @@ class GrammarText(Component):
         return torch.tensor(values, dtype=torch.float64)
 
     def productions(self, rows: Mapping[str, Tensor]) -> Tensor:
-        """(P,) int64: how often rows use each production. A text that breaks off counts up to where it does.
+        """(P,) int64: how often rows use each production, up to where a text stops being one of the grammar's.
 
-        So the productions of a nonterminal are counted among texts that are right up to there, whatever follows.
+        Single wrong words do not stop it, so a choice is counted whatever came before or comes after it (pcfg.parse).
         """
         used = torch.tensor([number for text in self.parsed(rows) for number in text.productions], dtype=torch.int64)
         return used.bincount(minlength=len(self.true_grammar().productions))

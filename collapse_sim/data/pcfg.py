@@ -34,7 +34,7 @@ class Production:
 
 
 class Parsed(NamedTuple):
-    """The productions of a leftmost derivation, as far as the words allow one; `whole` if all words are derived."""
+    """The productions of a leftmost derivation, as far as words allow one; `whole` if it derives them all."""
 
     productions: list[int]
     whole: bool
@@ -165,25 +165,38 @@ class Grammar:
         return words
 
     def parse(self, words: Sequence[int], facts: Collection[str] = ()) -> Parsed:
-        """The derivation of words 1, 2, ... (given facts); any other number among them is an error in the sentence."""
+        """The derivation of words 1, 2, ... (given facts); any other number among them is an error in the sentence.
+
+        A single wrong word, where no choice is left, is passed over if the next one is right: a name that is not the
+        one from before, say. Any other error ends the derivation.
+        """
         chosen = self._chosen(facts)
         productions: list[int] = []
-        position = 0
+        position, right = 0, True
         stack = [self._symbol[self.start]]
         while stack:
             symbol = stack.pop()
             word = words[position] if position < len(words) else END
             if symbol > 0:
-                if word != symbol:
-                    return Parsed(productions, False)
                 position += 1
+                if word != symbol:
+                    right = False
+                    following = words[position] if position < len(words) else END
+                    if not stack or not (following == stack[-1] or self._means(stack[-1], following, chosen)):
+                        break
                 continue
-            number = chosen[symbol] if symbol in chosen else self._table[symbol].get(word)
-            if number is None or word not in self._starts[number]:
-                return Parsed(productions, False)
+            number = self._means(symbol, word, chosen)
+            if number is None:
+                right = False
+                break
             productions.append(number)
             stack.extend(self._reversed[number])
-        return Parsed(productions, position == len(words))
+        return Parsed(productions, right and position == len(words))
+
+    def _means(self, symbol: int, word: int, chosen: Mapping[int, int]) -> int | None:
+        """Which production of a nonterminal the next word means, if any."""
+        number = chosen[symbol] if symbol in chosen else self._table.get(symbol, {}).get(word)
+        return number if number is not None and word in self._starts[number] else None
 
     def facts(self, productions: Iterable[int]) -> list[str]:
         """What a derivation says: ["place=mill", ...]."""

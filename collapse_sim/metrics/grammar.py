@@ -1,7 +1,7 @@
 """Generated text against the grammar that the real text was drawn from: what is left of it, and how likely it is there.
 
-Productions are counted in every text up to where it stops being one of the grammar's, so what a model chooses where it
-has the choice does not depend on errors that come later.
+Productions are counted in every text up to where it stops being one of the grammar's (a single wrong word does not stop
+it), so what a model chooses where it has the choice hardly depends on its errors elsewhere.
 """
 
 from __future__ import annotations

@@ -79,13 +79,20 @@ def test_every_sentence_that_is_not_of_the_grammar_is_refused() -> None:
             assert grammar.parse(words).whole == (words in right), words
 
 
-def test_a_parse_ends_at_the_first_error() -> None:
-    grammar = small()
-    whole = grammar.parse(ids(grammar, ("the", "hen", "very", "hid", "and", "ran", "."))).productions
-    for number, expected in ((0, 0), (1, 1), (2, 2), (3, 3), (4, 6), (5, 6), (6, 7)):
-        words = ids(grammar, ("the", "hen", "very", "hid", "and", "ran", "."))
-        words[number] = -7
-        assert grammar.parse(words) == (whole[:expected], False)
+def test_a_parse_ends_at_an_error_but_for_single_wrong_words() -> None:
+    grammar, words = small(), ids(small(), ("the", "hen", "very", "hid", "and", "ran", "."))
+    whole = grammar.parse(words).productions
+    assert " ".join(grammar.productions[number].left for number in whole) == "S Animal Much Indeed Rest Ran Ran"
+    # The words 4 and 6, `and` and the full stop, are no choice.
+    for place, expected in ((0, 0), (1, 1), (2, 2), (3, 3), (4, 7), (5, 6), (6, 7)):
+        wrong = [*words]
+        wrong[place] = -7
+        assert grammar.parse(wrong) == (whole[:expected], False), place
+    a, b = words[4], words[6]  # and .
+    assert grammar.parse([*words[:4], b, b, *words[5:]]) == (whole[:6], False)  # two wrong words
+    assert grammar.parse([*words[:4], *words[5:]]) == (whole[:6], False)  # one too few
+    assert grammar.parse([*words[:4], a, a, *words[5:]]) == (whole[:6], False)  # one too many
+    assert grammar.parse(words[:-1]) == (whole, False)
 
 
 def test_facts_decide_what_is_told() -> None:

@@ -1,4 +1,4 @@
-"""Metrics against a known grammar: by hand on one of four productions, and on real texts, whole and without their tail."""
+"""Metrics against a known grammar: by hand on four productions, and on real texts with and without their tail."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collapse_sim.ui import words
 LONGEST = 600  # characters of a text in a table; JSON files have them whole
 EMPTY = "*(empty)*"
 _SIGNS = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")  # what Markdown, and HTML within it, give a meaning to
-_FIRST = re.compile(r"^(\d*)([-+=.)])")  # and at a line's beginning
+_FIRST = re.compile(r"^(\d+(?=[.)])|(?=[-+=]))")  # and, before this, at a line's beginning
 
 
 class Prompt(NamedTuple):
@@ -35,7 +35,7 @@ def in_line(text: str, longest: int = LONGEST) -> str:
     plain = words.plain(text)
     if len(plain) > longest:
         plain = plain[:longest].rstrip() + "…"
-    return _FIRST.sub(r"\1\\\2", _SIGNS.sub(r"\\\1", plain)) or EMPTY
+    return _FIRST.sub(r"\1\\", _SIGNS.sub(r"\\\1", plain)) or EMPTY
 
 
 def samples_page(title: str, note: str, samples: Mapping[str, Iterable[str]]) -> str:

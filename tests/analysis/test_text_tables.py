@@ -7,8 +7,9 @@ import pytest
 from collapse_sim.analysis.text_tables import EMPTY, Answers, Prompt, in_line, same_prompt_page, samples_page
 
 NASTY = [
-    "a | b", "*bold* and _more_", "<script>&lt;</script>", "`code` \\ `", "# no heading", "1. no list", "- no list",
-    "~~no~~ $x$ [a](b) ![c](d)", "two\nlines\r\n\x1b[31mred\x07", "  spaces  ", "日本語 \u202e back",
+    "a | b", "*bold* and _more_", "<script>&lt;</script>", "`code` \\ `", "# no heading", "1. no list", "12) nor this",
+    ". 1.5 -", "+ nor", "= this", "- no list", "~~no~~ $x$ [a](b) ![c](d)", "two\nlines\r\n\x1b[31mred\x07",
+    "  spaces  ", "日本語 \u202e back",
 ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Format = Literal["txt", "jsonl", "parquet", "arrow"]
 SUFFIXES: dict[str, Format] = {
     ".txt": "txt", ".raw": "txt", ".tokens": "txt", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "jsonl",
-    ".parquet": "parquet", ".arrow": "arrow",
+    ".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow",
 }  # fmt: skip
 CHUNK_BYTES = 1 << 20  # of a txt file, read at a time
 BATCH_ROWS = 1000  # of Parquet, read at a time
@@ -59,20 +59,21 @@ class Source:
 
         Raises MissingError: which file, which line or row, what is wrong there.
         """
-        for file in self.files:
-            total, unit = _size(file)
-            at = Progress(f"{self.kind}: {doing} {file.path}, once", total, unit).at
-            yield from self._of(file, at)
+        records = (record for file in self.files for record in self._of(file, doing))
+        if self.articles:  # which may go on in the next file
+            records = ((text,) for text in articles(line for (line,) in records))
+        return records
 
-    def _of(self, file: TextFile, at: At) -> Iterator[tuple[str, ...]]:
+    def _of(self, file: TextFile, doing: str) -> Iterator[tuple[str, ...]]:
+        total, unit = _size(file)
+        at = Progress(f"{self.kind}: {doing} {file.path}, once", total, unit).at
         try:
-            if file.format == "txt":
-                separator = "\n" if self.articles else self.separator
-                texts = _txt(file.path, separator, at)
-                yield from ((text,) for text in (articles(texts) if self.articles else _stripped(texts)))
-                return
-            records = _READERS[file.format](file.path, self.fields, at)
-            yield from ((text,) for text in articles(line for (line,) in records)) if self.articles else records
+            if file.format != "txt":
+                yield from _READERS[file.format](file.path, self.fields, at)
+            elif self.articles:
+                yield from ((line,) for line in _txt(file.path, "\n", at))
+            else:
+                yield from ((text.replace("\r\n", "\n").strip(),) for text in _txt(file.path, self.separator, at))
         except OSError as error:
             raise MissingError(f"{file.path}: cannot be read: {error.strerror or error}") from None
 
@@ -164,10 +165,6 @@ def _pieces(path: Path, separator: bytes | None, at: At) -> Iterator[tuple[int, 
             seen = max(0, len(rest) - len(separator) + 1)  # no separator begins before
             at(start)
         yield start, bytes(rest)
-
-
-def _stripped(texts: Iterator[str]) -> Iterator[str]:
-    return (text.replace("\r\n", "\n").strip() for text in texts)
 
 
 def _decoded(path: Path, start: int, content: bytes) -> str:

@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
 
+from collapse_sim.data.long_texts import encode
 from collapse_sim.data.remember import cache_folder
 from collapse_sim.data.text_source import Digest, Source, Survey
 from collapse_sim.data.tokens import Tokenizer
@@ -175,7 +176,7 @@ class _Column:
         self._offsets.write(np.zeros(1, np.int64).tobytes())
 
     def write(self, texts: Sequence[str]) -> None:
-        ids = self._tokenizer.encode([self._prefix + text for text in texts])
+        ids = encode([self._prefix + text for text in texts], self._tokenizer)
         ends = self._written + np.cumsum([len(text) for text in ids], dtype=np.int64)
         self._ids.write(np.concatenate(ids).astype(self._tokenizer.dtype).tobytes())
         self._offsets.write(ends.tobytes())

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from collapse_sim.data.long_texts import words
 from collapse_sim.data.remember import cache_folder
 from collapse_sim.data.tokens import END_OF_TEXT, Tokenizer
 from collapse_sim.errors import MissingError, StoreError
@@ -88,7 +89,7 @@ def _learn(size: int, texts: Iterator[str]) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    made.train_from_iterator(texts, trainer)
+    made.train_from_iterator(words(texts), trainer)
     found = made.get_vocab_size()
     if found < size:
         logger.warning("bpe: %d tokens and not %d: the texts have no more pairs that occur twice", found, size)

@@ -1,0 +1,188 @@
+"""Tokenizers by folder are those of transformers; learned ones are the same everywhere and see no held-out text."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from collapse_sim.data import long_texts
+from collapse_sim.data.text_files import TextFiles
+from collapse_sim.data.tokenizers_made import Learned, tokenizer_of
+from collapse_sim.data.tokens import END_OF_TEXT, Tokenizer
+from collapse_sim.errors import MissingError
+
+from .making_texts import LINES, gpt2_like, llama_like, t5_like, words_folder, write_txt
+
+MAKERS = {"gpt2": gpt2_like, "t5": t5_like, "llama": llama_like}
+NOTHING_LEARNED = Learned(lambda: iter(()), ())
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def named(name: str, folder: Path) -> Tokenizer:
+    return tokenizer_of(name, folder, NOTHING_LEARNED)
+
+
+@pytest.mark.parametrize(("name", "marks"), [("gpt2", (400, 400, 400)), ("t5", (1, 1, 0)), ("llama", (1, 2, 2))])
+def test_a_folder_is_what_transformers_reads_in_it(name: str, marks: tuple[int, ...], folder: Path) -> None:
+    from transformers import AutoTokenizer
+
+    place = MAKERS[name](folder / name)
+    tokenizer, theirs = named(name, folder), AutoTokenizer.from_pretrained(place)
+    if name == "gpt2":
+        marks = (theirs.eos_token_id,) * 3
+    assert (tokenizer.begin, tokenizer.end, tokenizer.pad) == marks
+    expected = theirs(LINES, add_special_tokens=False)["input_ids"]
+    assert [ids.tolist() for ids in tokenizer.encode(LINES)] == expected
+    for ids in expected:
+        assert tokenizer.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_a_second_start_needs_no_transformers(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    MAKERS[name](folder / name)
+    first = named(name, folder)
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    (folder / name).rename(folder / "moved")
+    assert named("moved", folder).sha256 == first.sha256
+    (note,) = (folder / "cache" / "tokenizers").iterdir()
+    note.write_text("{")
+    with pytest.raises(ImportError):
+        named("moved", folder)
+
+
+def test_a_tokenizer_without_an_end_is_refused(folder: Path) -> None:
+    place = words_folder(folder)
+    config = json.loads((place / "tokenizer_config.json").read_text())
+    (place / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": None}))
+    with pytest.raises(MissingError, match=r"words: the tokenizer in .*words has no token that ends texts: set `eos"):
+        named("words", folder)
+
+
+def test_a_damaged_tokenizer(folder: Path) -> None:
+    (words_folder(folder) / "tokenizer.json").write_text('{"version": ')
+    with pytest.raises(MissingError, match=r"words: the tokenizer in .*words cannot be read: "):
+        named("words", folder)
+
+
+# Learned byte pairs.
+
+
+def texts(**settings) -> TextFiles:
+    return TextFiles(**{"train": "t.txt", "validation": "v.txt", "tokenizer": {"bpe": 320}, "length": 8, **settings})
+
+
+@pytest.fixture
+def files(folder: Path) -> Path:
+    write_txt(folder / "t.txt", LINES * 3)
+    write_txt(folder / "v.txt", ["zyzzyva zyzzyva zyzzyva"])
+    return folder
+
+
+def test_byte_pairs_write_every_text_and_export(files: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = texts().inspect(files).text()
+    assert (tokenizer.begin, tokenizer.end, tokenizer.pad, tokenizer.token(0)) == (0, 0, 0, END_OF_TEXT)
+    assert tokenizer.size == 320
+    unseen = [*LINES, "Ünseen ✓ \x00 text", " \n "]
+    assert [tokenizer.decode(ids) for ids in tokenizer.encode(unseen)] == unseen
+    (files / "out").mkdir()
+    tokenizer.save(files / "out")
+    loaded = AutoTokenizer.from_pretrained(files / "out")
+    assert loaded(unseen)["input_ids"] == [ids.tolist() for ids in tokenizer.encode(unseen)]
+    assert (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id) == (0, 0, 0)
+    assert named("out", files).encode(["over"])[0].tolist() == tokenizer.encode(["over"])[0].tolist()
+
+
+def test_only_real_texts_are_learned_from(files: Path) -> None:
+    """A pair within held-out texts makes no token, whether they have a file or are taken out of `train`."""
+    seen = texts().inspect(files).text()
+    write_txt(files / "v.txt", ["quite another text"])
+    assert texts().inspect(files).text().sha256 == seen.sha256
+    rare = ["zyzzyva " * 9, "zyzzyva " * 9]
+    write_txt(files / "t.txt", ["the cat"] * 20 + rare)
+    order = np.random.RandomState(0).permutation(22)
+    words = {}
+    for held_out in (1, 21):
+        info = texts(validation=None, held_out=held_out, tokenizer={"bpe": 300}, pack=False).inspect(files)
+        vocabulary = json.loads(info.text().definition)["model"]["vocab"]
+        words[held_out] = any("z" in token and len(token) > 1 for token in vocabulary)
+        assert words[held_out] == any(number in order[held_out:] for number in (20, 21))
+    assert set(words.values()) == {True, False}
+
+
+def test_byte_pairs_are_the_same_in_every_process(files: Path) -> None:
+    """Neither the order of hashes nor the number of threads matters."""
+    program = (
+        "import sys; from pathlib import Path; from collapse_sim.data.text_files import TextFiles;"
+        "print(TextFiles(train='t.txt', validation='v.txt', tokenizer={'bpe': 320}, length=8)"
+        ".inspect(Path(sys.argv[1])).fingerprint)"
+    )
+    made = []
+    for number, threads in (("1", "1"), ("2", "3")):
+        env = {**os.environ, "PYTHONHASHSEED": number, "RAYON_NUM_THREADS": threads}
+        env["COLLAPSE_SIM_CACHE"] = str(files / number)
+        command = [sys.executable, "-c", program, str(files)]
+        made.append(subprocess.run(command, env=env, check=True, capture_output=True, text=True).stdout.strip())
+    assert made == [texts().inspect(files).fingerprint] * 2
+
+
+def test_what_the_trainer_of_tokenizers_learns(files: Path) -> None:
+    """The vocabulary is that of the library's own byte-level trainer."""
+    from tokenizers import ByteLevelBPETokenizer
+
+    theirs = ByteLevelBPETokenizer()
+    stripped = [line.strip() for line in LINES]
+    theirs.train_from_iterator(stripped * 3, 320, min_frequency=2, special_tokens=[END_OF_TEXT], show_progress=False)
+    ours = json.loads(texts().inspect(files).text().definition)["model"]
+    assert ours["vocab"] == theirs.get_vocab()
+
+
+def test_fewer_tokens_than_asked_for_are_said(files: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_txt(files / "t.txt", ["ab ab"] * 4)
+    info = texts(tokenizer={"bpe": 1000}).inspect(files)
+    assert info.text().size == 257 + 2  # "ab" and " ab"
+    (message,) = caplog.messages
+    assert message == "bpe: 259 tokens and not 1000: the texts have no more pairs that occur twice"
+
+
+# Long texts.
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_pieces_of_a_long_text_have_its_tokens(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    MAKERS[name](folder / name)
+    tokenizer = named(name, folder)
+    draws = np.random.default_rng(0)
+    words = [word for line in LINES for word in line.split(" ") if word or name != "t5"]
+    long = [" ".join(draws.choice(words, 600)), "\n".join(draws.choice(words, 300)), "x" * 900]
+    expected = [ids.tolist() for ids in tokenizer.encode(["a", *long, "", "b"])]
+    monkeypatch.setattr(long_texts, "LONG", 100)
+    encoded: list[int] = []
+    encode = Tokenizer.encode
+    monkeypatch.setattr(
+        Tokenizer, "encode", lambda self, texts: (encoded.extend(map(len, texts)), encode(self, texts))[1]
+    )
+    found = long_texts.encode(["a", *long, "", "b"], tokenizer)
+    assert [ids.tolist() for ids in found] == expected
+    whole = 2 if name == "llama" else 1  # the one without spaces; Llama's also needs spaces and not line breaks
+    assert sum(length > 400 for length in encoded) == whole
+
+
+def test_byte_pairs_learned_from_pieces_are_those_of_the_whole(files: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_txt(files / "t.txt", [" ".join(LINES * 20)])
+    before = texts().inspect(files).fingerprint
+    monkeypatch.setattr(long_texts, "LONG", 50)
+    monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(files / "another"))
+    assert texts().inspect(files).fingerprint == before

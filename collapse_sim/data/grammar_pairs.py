@@ -13,9 +13,10 @@ from collapse_sim.data.pcfg import END, Grammar, Parsed
 
 
 class GrammarPairs(GrammarText):
-    """Reports from a village ("source") and a headline of each ("target"): all that is told is of the target given
-    the source. A headline says who did what, or what was done; it may add where, when and what came of it, and leaves
-    out the rest. A target that says anything else than its source is none of the grammar's.
+    """Reports from a village (source) and a headline of each (target), from grammars (data/grammar_world.py).
+
+    A headline says who did what, or what was done; it may add where, when and what came of it, and leaves out the rest.
+    All that is told is of the target given the source: one that says anything else is none of the grammar's.
     """
 
     kind: ClassVar[str] = "pairs"

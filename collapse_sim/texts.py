@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from collapse_sim.analysis.text_tables import Answers, Prompt, in_line, same_prompt_page, samples_page
-from collapse_sim.data.tokens import NOTHING, texts_of
+from collapse_sim.data.tokens import NOTHING, Tokenizer, texts_of
 from collapse_sim.engine import load
 from collapse_sim.engine.score import VALUES_FILE
 from collapse_sim.engine.work import Work
@@ -148,19 +148,27 @@ def _continued(experiment: Experiment, work: Work) -> Asking | None:
     if not len(rows):
         return None
     tokenizer = info.text()
-    starts, ends = texts_of(rows[:, :length], tokenizer), texts_of(rows[:, length:], tokenizer)
+    starts, rests = texts_of(rows[:, :length], tokenizer), _rests(rows[:, length:], tokenizer)
 
     def ask(spec: SampleSpec) -> list[str]:
         train = spec.model.train
         machine = work.machine.at(train.precision, train.tf32) if train else work.machine
         model = load.model(work.store, spec.model, (seed,), machine)
+        for network in (model, *model.children()):  # a wish to stop is heard before each call
+            network.register_forward_pre_hook(lambda *_: work.stop.check())
         draws = Draws((seed,), "continuations", 0, device=machine.device)
         family: Any = spec.model.family
         with torch.no_grad(), machine.autocast():
             found = family.continuations(model, machine.put(torch.from_numpy(rows[:, :length])), draws)
-        return texts_of(found.cpu().numpy()[:, length:], tokenizer)
+        return _rests(found.cpu().numpy()[:, length:], tokenizer)
 
-    return Asking([Prompt(*pair) for pair in zip(starts, ends, strict=True)], ask)
+    return Asking([Prompt(*pair) for pair in zip(starts, rests, strict=True)], ask)
+
+
+def _rests(rows: np.ndarray, tokenizer: Tokenizer) -> list[str]:
+    """Texts up to their end, from the middle of rows on; packed rows have other texts behind it."""
+    over = ((rows == tokenizer.end) | (rows == NOTHING)).cumsum(1) > 0
+    return [tokenizer.decode(row[~there]) for row, there in zip(rows, over, strict=True)]
 
 
 def _prompt_rows(experiment: Experiment, store: Store, length: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from collapse_sim.recipe.load import load
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.runfolder import RunFolder
 from collapse_sim.store.store import Store
-from collapse_sim.texts import IN_A_LINE, tell_texts
+from collapse_sim.texts import IN_A_LINE, _rests, tell_texts
 from tests.cli.conftest import changed
 from tests.words import LENGTH, PAIRS, TEXT, TOKENIZER, Bigram, WordPairs, Words
 
@@ -109,6 +109,11 @@ def test_continuations_of_the_same_held_out_texts(sandbox):
     assert answers["replace", 0]["model"] == answers["accumulate", 0]["model"]
     assert answers["replace", 0]["texts"] == answers["accumulate", 0]["texts"]
     assert answers["replace", 1]["texts"] != answers["replace", 2]["texts"]
+
+
+def test_a_continuation_ends_with_its_text():
+    rows = np.array([[1, 2, 0, 3, 4, 0], [0, 3, 4, 0, 1, 2], [2, 1, -1, -1, -1, -1], [1, 2, 3, 4, 5, 6]])
+    assert _rests(rows, TOKENIZER) == ["the king", "", "king the", "the king queen cat saw ran"]
 
 
 def test_targets_for_the_same_real_sources(sandbox):

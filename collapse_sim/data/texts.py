@@ -61,8 +61,7 @@ class Prepared:
 class TextSettings(Component):
     """Settings that every kind of texts has."""
 
-    # a name or a folder with a tokenizer, below the data folder or anywhere; or {bpe: 2000}, learned from the real rows
-    tokenizer: TokenizerSetting
+    tokenizer: TokenizerSetting  # a name, or a folder below the data folder; or {bpe: 2000}, learned from the real rows
     rows: Count | None = None  # real rows that generation 0 is fitted to; default: all; the rest is the reserve
     held_out_rows: Count | None = None  # at most so many held-out rows, a fixed random choice; default: all
 

@@ -110,11 +110,12 @@ class RareWords(Vocabulary):
         """Also which words are rare, and what real rows drawn again would have of those that occur once."""
         facts = super().facts(info, samples, space)
         drawn = self._counts(info, samples)[self.of]
-        once = 1 - (1 - 1 / info.rows) ** drawn
-        rare = f"the rarest {self.share:.3g} of its words" if self.at_most is None else f"at most {self.at_most} times"
+        once = 100 * (1 - (1 - 1 / info.rows) ** drawn)
+        rare = f"the rarest {100 * self.share:.3g} % of the real words"
+        rare = rare if self.at_most is None else f"at most {self.at_most} times"
         over = ", relative to real rows drawn again" if self.relative else ""
         return Facts(
-            f"{facts.note}; rare: {rare}{over}; {drawn:,} real rows drawn again have {once:.0%} of words seen once"
+            f"{facts.note}; rare: {rare}{over}; {drawn:,} real rows drawn again have {once:.0f} % of those seen once"
         )
 
     def score(self, evaluation: Evaluation) -> float | Tensor:

@@ -242,8 +242,9 @@ class TextFamily(Component):
 
     def _nats_of(self, prediction: Predicted, inputs: Inputs) -> Tensor:
         """(n, L) float32, 0 where there is no token."""
-        logits = prediction.logits.float().transpose(1, 2)
-        return F.cross_entropy(logits, self._targets(inputs, prediction), ignore_index=NOTHING, reduction="none")
+        targets = self._targets(inputs, prediction)
+        logits = prediction.logits.flatten(0, 1).float()  # (n L, V): three times as quick on a CPU as (n, V, L)
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=NOTHING, reduction="none").view_as(targets)
 
     def distillation(self, student: Predicted, teacher: Predicted, inputs: Inputs) -> dict[str, Tensor]:
         """Sums over tokens, without padding. `hidden`: cosine distance of the last layer's outputs (KD paper, KD-T5).

@@ -17,6 +17,7 @@ from .helpers import write
 
 NAMES = shipped.names()
 ONE_STEP_AND_TOYS = ("quickstart", "gaussian-strategies", "linear-replace-vs-accumulate", "kd-vae-mnist-table1")
+OFFLINE = ("digits", "gaussian", "linear", "mixtures", "curves", "grammar", "grammar_pairs")
 STRATEGIES = ("vae-mnist-strategies", "vae-fashion-strategies")
 
 
@@ -37,7 +38,7 @@ def test_loads_and_comes_back(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_smoke_is_small_and_offline(name: str) -> None:
     recipe = load(name, smoke=True)
-    assert type(recipe.data).__module__.rpartition(".")[2] in ("digits", "gaussian", "linear", "mixtures", "curves")
+    assert type(recipe.data).__module__.rpartition(".")[2] in OFFLINE
     assert recipe.generations <= 3
     if not isinstance(recipe.model, ClosedForm):
         assert recipe.train is not None

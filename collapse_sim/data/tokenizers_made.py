@@ -32,6 +32,7 @@ class BPE(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     bpe: Annotated[int, Field(ge=BYTES + 1)]  # tokens: 256 bytes, the end of text, and what is learned
+    lower_case: bool = False  # texts are read, and written again, without capitals: fewer words for a small model
 
 
 TokenizerSetting = Annotated[str, Field(min_length=1)] | BPE
@@ -51,8 +52,8 @@ def tokenizer_of(setting: TokenizerSetting, data_dir: Path, learned: Learned) ->
     Raises MissingError when there is none of that name, or it has no end of text.
     """
     if isinstance(setting, BPE):
-        key = ["bpe", setting.bpe, learned.known_by, importlib.metadata.version("tokenizers")]
-        return _kept(key, lambda: _learn(setting.bpe, learned.texts()))
+        key = ["bpe", setting.bpe, setting.lower_case, learned.known_by, importlib.metadata.version("tokenizers")]
+        return _kept(key, lambda: _learn(setting, learned.texts()))
     found = find(setting, data_dir, "tokenizer")
     versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
     return _kept(["folder", found.sha256, versions], lambda: _read(found))
@@ -74,16 +75,18 @@ def _kept(key: list[Any], make: Callable[[], Tokenizer]) -> Tokenizer:
     return made
 
 
-def _learn(size: int, texts: Iterator[str]) -> Tokenizer:
+def _learn(setting: BPE, texts: Iterator[str]) -> Tokenizer:
     """Byte pairs by count, equal counts by their tokens' numbers: the same whatever the number of threads."""
     from tokenizers import Tokenizer as Made
-    from tokenizers import decoders, models, pre_tokenizers, trainers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
     made = Made(models.BPE())
+    if setting.lower_case:
+        made.normalizer = normalizers.Lowercase()
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     made.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=size,
+        vocab_size=setting.bpe,
         min_frequency=2,
         special_tokens=[END_OF_TEXT],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
@@ -91,8 +94,8 @@ def _learn(size: int, texts: Iterator[str]) -> Tokenizer:
     )
     made.train_from_iterator(words(texts), trainer)
     found = made.get_vocab_size()
-    if found < size:
-        logger.warning("bpe: %d tokens and not %d: the texts have no more pairs that occur twice", found, size)
+    if found < setting.bpe:
+        logger.warning("bpe: %d tokens and not %d: the texts have no more pairs that occur twice", found, setting.bpe)
     return Tokenizer(made.to_str(), 0, 0, 0)
 
 

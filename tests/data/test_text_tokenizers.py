@@ -105,6 +105,18 @@ def test_byte_pairs_write_every_text_and_export(files: Path) -> None:
     assert named("out", files).encode(["over"])[0].tolist() == tokenizer.encode(["over"])[0].tolist()
 
 
+def test_byte_pairs_without_capitals(files: Path) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = texts(tokenizer={"bpe": 320, "lower_case": True}).inspect(files).text()
+    assert tokenizer.decode(tokenizer.encode(["A GREAT Ünseen"])[0]) == "a great ünseen"
+    assert tokenizer.sha256 != texts().inspect(files).text().sha256
+    (files / "out").mkdir()
+    tokenizer.save(files / "out")
+    loaded = AutoTokenizer.from_pretrained(files / "out")
+    assert loaded("A GREAT Ünseen")["input_ids"] == tokenizer.encode(["a great ünseen"])[0].tolist()
+
+
 def test_only_real_texts_are_learned_from(files: Path) -> None:
     """A pair within held-out texts makes no token, whether they have a file or are taken out of `train`."""
     seen = texts().inspect(files).text()

@@ -35,10 +35,8 @@ class Tokenizer:
 
     @classmethod
     def of_words(cls, words: Sequence[str]) -> Tokenizer:
-        """One token a word, words divided by spaces; END_OF_TEXT is token 0 and begins and ends texts.
-
-        Encoding raises ValueError for any other word.
-        """
+        """One token a word, words divided by spaces; END_OF_TEXT is token 0, begins and ends texts, and stands for any
+        other word. For worlds whose words are all known, such as the data `grammar`."""
         import tokenizers
 
         vocabulary = {word: number for number, word in enumerate([END_OF_TEXT, *words])}

@@ -37,7 +37,10 @@ def _report(data_dir: Path) -> dict[str, dict[str, Any]]:
     from collapse_sim import __version__, registry
     from collapse_sim.errors import CollapseSimError
 
-    names = ("torch", "torchvision", "torch-fidelity", "pydantic", "typer", "rich", "scikit-learn", "matplotlib")
+    names = (
+        "torch", "torchvision", "transformers", "tokenizers", "datasets", "diffusers", "torch-fidelity", "rouge-score",
+        "pydantic", "typer", "rich", "scikit-learn", "matplotlib",
+    )  # fmt: skip
     versions = {"collapse-sim": __version__, "python": platform.python_version()}
     for name in names:
         try:

@@ -19,7 +19,7 @@ def _environment() -> tuple[tuple[str, str], ...]:
 
     from collapse_sim import __version__
 
-    names = ("torch", "numpy", "scipy", "scikit-learn")
+    names = ("torch", "numpy", "scipy", "scikit-learn", "diffusers", "transformers", "tokenizers")
     versions = {"collapse-sim": __version__, "python": platform.python_version(), **{n: version(n) for n in names}}
     return tuple(versions.items())
 

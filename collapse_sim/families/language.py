@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -17,8 +16,8 @@ from collapse_sim import hub
 from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.data.tokens import NOTHING
-from collapse_sim.errors import MissingError
 from collapse_sim.families.base import Inputs, Rows
+from collapse_sim.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.randomness import Draws
 
 LOGITS_AT_ONCE = 2**25  # numbers that an evaluation holds at a time: 134 MB of logits
@@ -29,7 +28,6 @@ DROPOUTS = (
     "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "dropout_rate", "attention_dropout", "activation_dropout",
     "hidden_dropout",
 )  # fmt: skip
-POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 
 Count = Annotated[int, Field(gt=0)]
 Drop = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -162,7 +160,7 @@ class TextFamily(Component):
                 f"pretrained: {self.pretrained} has a vocabulary of {vocabulary} tokens, and the data's tokenizer has "
                 f"{tokens}: set the data's `tokenizer` to {self.pretrained}'s own"
             )
-        limit = next((getattr(config, name) for name in POSITIONS if getattr(config, name, None)), None)
+        limit = positions_of(config)
         needed = self._positions(info)
         if limit is not None and not hasattr(config, "relative_attention_num_buckets") and needed > limit:
             raise ValueError(
@@ -171,7 +169,7 @@ class TextFamily(Component):
 
     def build(self, info: Info) -> nn.Module:
         """A fresh network, or the pretrained one's weights."""
-        with _quiet():
+        with quiet():
             return LanguageModel(self._network(info), info)
 
     def _network(self, info: Info) -> nn.Module:
@@ -185,7 +183,8 @@ class TextFamily(Component):
         if self.pretrained is None or torch.get_default_device().type == "meta":
             network = auto.from_config(config)
         else:
-            network = self._load(auto, config)
+            assert self._found is not None
+            network = network_of(self._found.folder, auto, config)
         network.generation_config = GenerationConfig()  # nothing of how to decode comes from a file
         if not self.encoder_decoder:
             network.config.pad_token_id = None  # padding is behind a decoder's texts: it needs no mask, nor advice
@@ -193,34 +192,11 @@ class TextFamily(Component):
         return made
 
     def _config(self) -> Any:
-        from transformers import AutoConfig
-
         assert self._found is not None, "the pretrained model was not located"
         try:
-            return AutoConfig.from_pretrained(self._found.folder, local_files_only=True)
-        except (ValueError, OSError, KeyError) as error:
-            raise ValueError(f"pretrained: {self._found.folder}: {str(error).splitlines()[0]}") from error
-
-    def _load(self, auto: Any, config: Any) -> Any:
-        assert self._found is not None
-        safe = any(
-            self._found.folder.glob("*.safetensors")
-        )  # else torch's format, which transformers reads weights-only
-        network, told = auto.from_pretrained(
-            self._found.folder,
-            config=config,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=safe,
-            output_loading_info=True,
-        )
-        if told["missing_keys"]:
-            absent = ", ".join(sorted(told["missing_keys"])[:3])
-            raise MissingError(
-                f"{self._found.folder}: its weights lack {len(told['missing_keys'])} of the network's ({absent} ...): "
-                "it is no model of this kind, or was saved incompletely"
-            )
-        return network
+            return config_of(self._found.folder)
+        except ValueError as error:
+            raise ValueError(f"pretrained: {error}") from error
 
     # Losses
 
@@ -316,7 +292,7 @@ class TextFamily(Component):
             decoder_start_token_id=model.pad if self.encoder_decoder else None,
             **options,
         )
-        with draws.as_global(), _quiet():
+        with draws.as_global(), quiet():
             out: Tensor = model.network.generate(**inputs, generation_config=config)  # type: ignore[operator]
         before = 1 if self.encoder_decoder else inputs["input_ids"].shape[1]
         return out[:, before:]
@@ -333,7 +309,7 @@ class TextFamily(Component):
         network.generation_config.eos_token_id, network.generation_config.pad_token_id = tokenizer.end, tokenizer.pad
         if self.encoder_decoder:
             network.config.decoder_start_token_id = network.generation_config.decoder_start_token_id = tokenizer.pad
-        with _quiet():
+        with quiet():
             network.save_pretrained(place)
         tokenizer.save(place)
         return sorted(path for path in place.rglob("*") if path.is_file())
@@ -372,24 +348,3 @@ def sizes(preset: Mapping[str, Any], family: TextFamily) -> dict[str, int]:
     """A preset's sizes, with what the family says over them."""
     said = {name: getattr(family, name) for name in ("width", "layers", "heads")}
     return {**preset, **{name: value for name, value in said.items() if value is not None}}
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' advice and progress bars."""
-    import warnings
-
-    from transformers.utils import logging
-
-    level = logging.get_verbosity()
-    logging.set_verbosity_error()
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="transformers")
-            yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()

@@ -7,22 +7,19 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
 from torch import Tensor
 
 from collapse_sim import hub
-from collapse_sim.errors import MissingError
+from collapse_sim.pretrained import config_of, network_of, positions_of, quiet
 
 if TYPE_CHECKING:
     from collapse_sim.engine.device import Machine
 
 NUMBERS_AT_ONCE = 2**25  # of logits that a batch may have: 134 MB, 667 tokens of GPT-2
-POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 IGNORED = -100
 
 
@@ -105,8 +102,7 @@ class Reader:
 
     def _encoded(self, tokenizer: Any, texts: Sequence[str], room: int) -> list[list[int]]:
         """Every text's tokens, cut so that `room` more fit into the model's positions."""
-        config = self._config()
-        limit = next((getattr(config, name) for name in POSITIONS if getattr(config, name, None)), None)
+        limit = positions_of(self._config())
         cut = {"truncation": True, "max_length": limit - room} if limit else {}
         found: list[list[int]] = tokenizer(list(texts), add_special_tokens=False, **cut)["input_ids"] if texts else []
         return found
@@ -126,18 +122,13 @@ class Reader:
             yield chosen, ids, torch.arange(longest) < lengths.unsqueeze(1)
 
     def _config(self) -> Any:
-        from transformers import AutoConfig
-
-        try:
-            return AutoConfig.from_pretrained(self.model.folder, local_files_only=True, trust_remote_code=False)
-        except (ValueError, OSError, KeyError) as error:
-            raise ValueError(f"{self.model.folder}: {str(error).splitlines()[0]}") from error
+        return config_of(self.model.folder)
 
     def _tokenizer(self) -> Any:
         from transformers import AutoTokenizer
 
         try:
-            with _quiet():
+            with quiet():
                 return AutoTokenizer.from_pretrained(
                     self.tokenizer.folder, local_files_only=True, trust_remote_code=False
                 )
@@ -147,28 +138,7 @@ class Reader:
     def _load(self, auto: Literal["AutoModelForCausalLM", "AutoModel"], machine: Machine) -> Any:
         import transformers
 
-        folder = self.model.folder
-        safe = any(folder.glob("*.safetensors"))  # else torch's format, which transformers reads weights-only
-        try:
-            with _quiet():
-                network, told = getattr(transformers, auto).from_pretrained(
-                    folder,
-                    config=self._config(),
-                    dtype=torch.float32,
-                    local_files_only=True,
-                    trust_remote_code=False,
-                    use_safetensors=safe,
-                    output_loading_info=True,
-                )
-        except (OSError, ValueError, RuntimeError, UnpicklingError, SafetensorError) as error:
-            raise MissingError(f"{folder}: its weights cannot be read: {str(error).splitlines()[0]}") from error
-        if told["missing_keys"]:
-            absent = ", ".join(sorted(told["missing_keys"])[:3])
-            raise MissingError(
-                f"{folder}: its weights lack {len(told['missing_keys'])} of the network's ({absent} ...): it is no "
-                "model of this kind, or was saved incompletely"
-            )
-        return machine.loaded(network)
+        return machine.loaded(network_of(self.model.folder, getattr(transformers, auto), self._config()))
 
 
 @contextlib.contextmanager
@@ -182,19 +152,3 @@ def reading(machine: Machine) -> Iterator[Machine]:
 def _begin(tokenizer: Any) -> int | None:
     found: int | None = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
     return found
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' advice and progress bars."""
-    from transformers.utils import logging
-
-    level, shown = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()

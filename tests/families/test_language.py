@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import shutil
 from pathlib import Path
 
@@ -356,6 +357,27 @@ def test_a_model_that_is_nowhere(tmp_path, monkeypatch):
         CausalLM(pretrained="half").located(tmp_path)
 
 
+def test_a_folders_own_code_is_not_run(folder, tmp_path, monkeypatch):
+    """Not even for one who would say yes."""
+    place = shutil.copytree(folder / "writer", tmp_path / "own")
+    own = {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}
+    config = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(config | own))
+    (place / "own.py").write_text("import pytest\npytest.fail('it was run')\n")
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    with pytest.raises(ValueError, match=r"pretrained: .*own: "):
+        CausalLM(pretrained="own").located(tmp_path).check(TEXT)
+
+
+def test_weights_that_end_early(folder, tmp_path):
+    place = shutil.copytree(folder / "writer", tmp_path / "writer")
+    weights = place / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    family = CausalLM(pretrained="writer").located(tmp_path)
+    with pytest.raises(MissingError, match="writer: its weights cannot be read: "):
+        family.build(TEXT)
+
+
 def test_what_does_not_fit(folder):
     many = Tokenizer.of_words([f"t{i}" for i in range(50)])
     few = Tokenizer.of_words(["a"])
@@ -369,7 +391,7 @@ def test_what_does_not_fit(folder):
         Seq2Seq(pretrained="writer").located(folder).check(PAIRS)
     with pytest.raises(ValueError, match=r"summarizer is an encoder-decoder \(t5\); use: seq2seq"):
         CausalLM(pretrained="summarizer").located(folder).check(TEXT)
-    with pytest.raises(ValueError, match="prompt: 20 tokens of rows of 20, of which something is to be .* at most 19"):
+    with pytest.raises(ValueError, match=r"prompt: 20 tokens of rows of 20, of which something is to be .* at most 19"):
         CausalLM(preset="tiny", prompt=20, keep_prompt=True).check(TEXT)
     with pytest.raises(ValueError, match="prompt: 21 tokens of rows of 20; use at most 20"):
         CausalLM(preset="tiny", prompt=21).check(TEXT)

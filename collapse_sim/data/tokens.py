@@ -31,7 +31,7 @@ class Tokenizer:
     definition: str
     begin: int  # the token before the first of a text; often `end`
     end: int  # the token after the last
-    pad: int  # what a decoder begins with, and what fills batches; `end` where the tokenizer has none of its own
+    pad: int  # what fills batches, and begins an encoder-decoder unless it says so; `end` where there is none
 
     @classmethod
     def of_words(cls, words: Sequence[str]) -> Tokenizer:

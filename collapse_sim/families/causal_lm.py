@@ -84,7 +84,6 @@ class CausalLM(TextFamily):
             "vocab_size": tokenizer.size,
             "bos_token_id": tokenizer.begin,
             "eos_token_id": tokenizer.end,
-            "pad_token_id": tokenizer.pad,
             "tie_word_embeddings": True,
         }
         # Prompts are a sampler's setting, and the network must not depend on them: room for a row and a prompt.

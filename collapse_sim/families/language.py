@@ -48,6 +48,8 @@ class LanguageModel(nn.Module):
         self.network = network
         tokenizer = info.text()
         self.begin, self.end, self.pad = tokenizer.begin, tokenizer.end, tokenizer.pad
+        start: int | None = getattr(network.config, "decoder_start_token_id", None)
+        self.start = tokenizer.pad if start is None else start  # what an encoder-decoder's texts begin with
         self.shapes = {name: shape[0] for name, (shape, _) in info.columns.items()}
         self.dtype = getattr(torch, tokenizer.dtype)
         self.packed = info.packed
@@ -188,6 +190,10 @@ class TextFamily(Component):
         network.generation_config = GenerationConfig()  # nothing of how to decode comes from a file
         if not self.encoder_decoder:
             network.config.pad_token_id = None  # padding is behind a decoder's texts: it needs no mask, nor advice
+        shared = network.get_input_embeddings().weight
+        for module in network.modules():  # the padding's vector is learnt: it is often what texts begin with
+            if isinstance(module, nn.Embedding) and module.weight is shared:
+                module.padding_idx = None
         made: nn.Module = network.float()
         return made
 
@@ -289,7 +295,7 @@ class TextFamily(Component):
             max_new_tokens=new,
             eos_token_id=model.end if stop else None,
             pad_token_id=model.pad,
-            decoder_start_token_id=model.pad if self.encoder_decoder else None,
+            decoder_start_token_id=model.start if self.encoder_decoder else None,
             **options,
         )
         with draws.as_global(), quiet():
@@ -308,7 +314,7 @@ class TextFamily(Component):
         network.generation_config.bos_token_id = tokenizer.begin
         network.generation_config.eos_token_id, network.generation_config.pad_token_id = tokenizer.end, tokenizer.pad
         if self.encoder_decoder:
-            network.config.decoder_start_token_id = network.generation_config.decoder_start_token_id = tokenizer.pad
+            network.config.decoder_start_token_id = network.generation_config.decoder_start_token_id = model.start
         with quiet():
             network.save_pretrained(place)
         tokenizer.save(place)

@@ -73,7 +73,7 @@ class Seq2Seq(TextFamily):
         """Of every token of the target, given the source and the target's tokens before it."""
         assert isinstance(model, LanguageModel)
         target = trimmed(inputs["target"], self.bucket)
-        before = torch.cat([torch.full_like(target[:, :1], NOTHING), target[:, :-1]], 1)
+        before = torch.cat([torch.full_like(target[:, :1], model.start), target[:, :-1]], 1)
         predicted: Predicted = model(
             **_encoded(inputs["source"], self.bucket, model.pad),
             decoder_input_ids=before.masked_fill(before == NOTHING, model.pad),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -106,6 +107,32 @@ def test_an_encoder_decoders_loss_is_transformers_own(bucket):
     found, tokens = family.nats(model, rows)
     np.testing.assert_allclose(found.numpy(), nats, rtol=1e-4)
     assert tokens.tolist() == count
+
+
+def test_a_decoder_begins_as_it_was_trained_to(tmp_path):
+    """BART's with the token that ends texts, and not with the padding: in transformers' own loss, and when writing."""
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    tokenizer = dataclasses.replace(WORDS, begin=0, end=2, pad=1)
+    sizes = {f"{side}_{what}": n for side in ("encoder", "decoder") for what, n in (("layers", 1), ("ffn_dim", 32))}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 40}
+    special = {"bos_token_id": 0, "pad_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 2}
+    config = BartConfig(vocab_size=31, d_model=16, dropout=0.0, **sizes, **heads, **special)
+    with CPU.seeded(0):
+        theirs = BartForConditionalGeneration(config).eval()
+        for weights in theirs.parameters():
+            torch.nn.init.normal_(weights, std=0.5)
+    theirs.save_pretrained(tmp_path / "bart")
+    family, info = Seq2Seq(pretrained="bart").located(tmp_path), dataclasses.replace(PAIRS, tokenizer=tokenizer)
+    model, source, target = built(family, info), torch.tensor([[5, 6, 7, 8, 2]]), torch.tensor([[9, 10, 2]])
+    found, tokens = family.nats(model, {"source": source, "target": target})
+    assert number(found / tokens) == pytest.approx(number(theirs(input_ids=source, labels=target).loss), rel=1e-5)
+    written = family.sample(model, Conditions(1, {"source": source}), draws())["target"].long()
+    wanted = theirs.generate(source, max_new_tokens=TARGET, do_sample=False, num_beams=1, forced_eos_token_id=None)
+    assert torch.equal(written[written != NOTHING], until_end(wanted[:, 1:], 2)[0])
+    family.export(model, info, tmp_path)
+    again = BartForConditionalGeneration.from_pretrained(tmp_path / "transformers")
+    assert again.config.decoder_start_token_id == again.generation_config.decoder_start_token_id == 2
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
@@ -253,6 +280,20 @@ def test_an_empty_generation_is_a_row_without_text():
     inputs = TINY.corrupt({"tokens": rows}, draws())
     assert int(inputs.count) == 3
     assert number(TINY.loss(TINY.predict(model, inputs), inputs)) == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_the_token_that_begins_texts_is_learnt(name, tmp_path):
+    """Although it is the padding, too; also by a model that is loaded."""
+    family = CausalLM(preset=name, width=24, layers=1, heads=2)
+    fresh = built(family, TEXT)
+    family.export(fresh, TEXT, tmp_path)
+    for model in fresh, built(CausalLM(pretrained="transformers").located(tmp_path), TEXT):
+        embedding = model.network.get_input_embeddings()
+        vector = embedding(torch.tensor([WORDS.begin]))
+        vector.sum().backward()
+        assert number(vector.norm()) > 0
+        assert (embedding.weight.grad[WORDS.begin] == 1).all()
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -20,7 +20,7 @@ from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.randomness import Draws
 
-LOGITS_AT_ONCE = 2**25  # numbers that an evaluation holds at a time: 134 MB of logits
+AT_ONCE, AT_ONCE_ON_CPU = 2**29, 2**25  # numbers that an evaluation holds at a time: 2.1 GB of logits, or 134 MB
 SPARE_TOKENS = (
     1000  # by so many ids a network's vocabulary may exceed its tokenizer's: they are padded to round numbers
 )
@@ -242,8 +242,10 @@ class TextFamily(Component):
         """How many rows an evaluation shows the network at a time."""
         assert isinstance(model, LanguageModel)
         config: Any = model.network.config
-        size = max(config.vocab_size, 4 * config.hidden_size * config.num_hidden_layers)
-        return max(1, LOGITS_AT_ONCE // int(size * sum(column.shape[-1] for column in rows.values())))
+        logits = config.vocab_size * rows[self.columns[-1]].shape[-1]
+        states = 4 * config.hidden_size * config.num_hidden_layers * sum(rows[name].shape[-1] for name in self.columns)
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        return max(1, (AT_ONCE_ON_CPU if on_cpu else AT_ONCE) // int(max(logits, states)))
 
     @torch.no_grad()
     def nats(self, model: nn.Module, rows: Rows) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,21 @@ class Predicted(NamedTuple):
     hidden: Tensor  # (n, L, width), the outputs of the last layer
 
 
+class Head(nn.Linear):
+    """The layer that gives logits: of a network in use in float32, whatever the precision of the rest.
+
+    bfloat16 keeps 8 bits, so logits about -100, as GPT-2's are, would be multiples of a half: what is sampled and
+    measured would be another distribution, 0.01 nats a token away.
+    """
+
+    def forward(self, states: Tensor) -> Tensor:
+        """(n, L, width) -> (n, L, V)"""
+        if self.training:
+            return super().forward(states)
+        with torch.autocast(states.device.type, enabled=False):
+            return super().forward(states.float())
+
+
 class LanguageModel(nn.Module):
     """A transformers network, and what it has to know of the data. Weights that are tied are kept once."""
 
@@ -53,6 +68,9 @@ class LanguageModel(nn.Module):
         self.shapes = {name: shape[0] for name, (shape, _) in info.columns.items()}
         self.dtype = getattr(torch, tokenizer.dtype)
         self.packed = info.packed
+        head: Any = network.get_output_embeddings()  # type: ignore[operator]
+        if type(head) is nn.Linear:
+            head.__class__ = Head  # with its weights where they are, which may be tied
         first: dict[int, str] = {}
         self.tied: dict[str, str] = {}  # a name -> the name under which the same weights are kept
         for name, parameter in network.named_parameters(remove_duplicate=False):

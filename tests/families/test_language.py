@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from collapse_sim.data.base import Info
 from collapse_sim.data.tokens import NOTHING, Tokenizer, texts_of
+from collapse_sim.engine.device import open_machine
 from collapse_sim.engine.evaluate import mean_loss
 from collapse_sim.errors import MissingError
 from collapse_sim.families.base import Conditions
@@ -146,6 +147,25 @@ def test_a_mean_loss_does_not_depend_on_how_many_rows_are_seen_at_once(at_once, 
     assert number(TINY.nats(model, rows)[0].sum() / TINY.nats(model, rows)[1].sum()) == pytest.approx(
         number(whole), rel=1e-6
     )
+
+
+def test_bfloat16_does_not_round_the_logits_of_a_model_in_use():
+    """All logits are near -100, as GPT-2's are, where the bfloat16 numbers are half a unit apart."""
+    model = built(TINY, TEXT)
+    with torch.no_grad():
+        for weights in model.parameters():
+            torch.nn.init.normal_(weights, std=0.3)
+        model.network.transformer.ln_f.bias[0] = 100.0
+        model.network.transformer.wte.weight[:, 0] = -1.0
+    machine, inputs = open_machine("cpu", "bf16"), TINY.corrupt(texts(), draws())
+    wanted = number(TINY.loss(TINY.predict(model, inputs), inputs) / inputs.count)
+    for network in model, AveragedModel(model).module:
+        with machine.autocast():
+            predicted = TINY.predict(network, inputs)
+        assert number(predicted.logits.float().mean()) == pytest.approx(-100, abs=3)
+        assert number(TINY.loss(predicted, inputs) / inputs.count) == pytest.approx(wanted, abs=1e-3)
+    with machine.autocast():
+        assert TINY.predict(model.train(), inputs).logits.dtype == torch.bfloat16  # for speed
 
 
 def test_an_evaluation_shows_a_gpu_many_rows_at_once():

@@ -265,6 +265,25 @@ def test_samples_follow_the_models_distribution():
         assert float(((seen - p).abs() / (p * (1 - p) / 4000).sqrt()).max()) < 4.5
 
 
+def test_nothing_of_how_to_sample_comes_from_elsewhere(tmp_path):
+    """Neither from a model's files nor from transformers' defaults (top_k 50): of 300 words all are drawn."""
+    tokenizer = Tokenizer.of_words([f"t{i}" for i in range(299)])
+    info = Info("text", {"tokens": ((3,), "int16")}, 1, 1, 1, tokenizer=tokenizer)
+    TINY.export(built(TINY, info), info, tmp_path)
+    family = CausalLM(pretrained="transformers", stop="length").located(tmp_path)
+    rows = family.sample(built(family, info), Conditions(4000, {}), draws())["tokens"]
+    assert len(rows[:, 1].unique()) > 290
+    assert (rows != NOTHING).all()
+    advice = {"top_k": 2, "top_p": 0.5, "repetition_penalty": 4.0, "no_repeat_ngram_size": 1, "num_beams": 3}
+    advice |= {"temperature": 0.1, "min_length": 9, "max_length": 2, "do_sample": True, "suppress_tokens": [4]}
+    advice |= {"forced_bos_token_id": 5, "forced_eos_token_id": 6, "eos_token_id": 7, "bad_words_ids": [[8]]}
+    for name in ("config.json", "generation_config.json"):
+        path = tmp_path / "transformers" / name
+        path.write_text(json.dumps(json.loads(path.read_text()) | advice))
+    advised = CausalLM(pretrained="transformers", stop="length").located(tmp_path)
+    assert torch.equal(advised.sample(built(advised, info), Conditions(4000, {}), draws())["tokens"], rows)
+
+
 def test_rows_end_with_their_texts():
     model = trained(TINY, TEXT, texts())
     rows = TINY.sample(model, Conditions(200, {}), draws())["tokens"]

@@ -245,6 +245,49 @@ def test_samples_are_repeatable_and_leave_the_global_generator_alone():
     assert torch.equal(before, torch.random.get_rng_state())
 
 
+@pytest.mark.parametrize("special", [(0, 0, 0), (1, 2, 2), (1, 2, 0), (2, 2, 1)], ids=str)
+@pytest.mark.parametrize("preset", ["tiny", "llama-12m"])
+def test_greedy_texts_are_the_likeliest_next_tokens(preset, special):
+    """As `predict` says of the written rows: whichever tokens begin, end and pad, and with padding's among prompts."""
+    tokenizer = dataclasses.replace(WORDS, begin=special[0], end=special[1], pad=special[2])
+    info = dataclasses.replace(TEXT, tokenizer=tokenizer)
+    family = CausalLM(preset=preset, width=48, layers=2, heads=2, prompt=4, keep_prompt=True, decoding="greedy")
+    model, dice = unlike(built(family, info)), torch.Generator().manual_seed(1)
+    prompts = torch.randint(3, 31, (200, LENGTH), generator=dice, dtype=torch.int16)
+    prompts[:, 0] = tokenizer.begin
+    if tokenizer.pad != tokenizer.end:
+        prompts[:50, 2] = tokenizer.pad
+    rows = family.sample(model, Conditions(200, {"tokens": prompts}), draws())["tokens"]
+    assert torch.equal(rows[:, :4], prompts[:, :4])
+    written = rows[:, 4:]
+    likeliest = TINY.predict(model, TINY._inputs({"tokens": rows})).logits.argmax(-1)[:, 3:]
+    assert ((likeliest == written) | (written == NOTHING)).all()
+    assert (written == tokenizer.end).any()
+    assert len(written.unique()) > 10
+
+
+def test_greedy_summaries_are_the_likeliest_next_tokens():
+    tokenizer = dataclasses.replace(WORDS, begin=1, end=1, pad=0)
+    info, given = dataclasses.replace(PAIRS, tokenizer=tokenizer), pairs(24)
+    model = unlike(built(T5, info))
+    rows = T5.sample(model, Conditions(24, {"source": given["source"]}), draws())
+    assert torch.equal(rows["source"], given["source"])
+    likeliest = T5.predict(model, T5._inputs(rows)).logits.argmax(-1)
+    assert ((likeliest == rows["target"]) | (rows["target"] == NOTHING)).all()
+    assert (rows["target"] == NOTHING).any()
+    assert (rows["target"][:, 0] != NOTHING).all()
+
+
+def unlike(model):
+    """With weights so large that every text goes on differently."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weights in model.parameters():
+            if weights.dim() > 1:
+                weights.normal_(0, 0.4, generator=generator)
+    return model
+
+
 def test_top_k_of_one_is_greedy():
     one = CausalLM(preset="tiny", prompt=4, keep_prompt=True, top_k=1)
     greedy = CausalLM(preset="tiny", prompt=4, keep_prompt=True, decoding="greedy")

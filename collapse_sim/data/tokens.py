@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -76,10 +76,10 @@ class Tokenizer:
         found = self._made.encode_batch_fast(list(texts), add_special_tokens=False)
         return [np.array(text.ids, np.int32) for text in found]
 
-    def decode(self, ids: Iterable[int]) -> str:
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """The text of tokens; begin, end and NOTHING are left out."""
         left_out = {self.begin, self.end, self.pad, NOTHING}
-        kept = [int(token) for token in ids if int(token) not in left_out]
+        kept = [token for token in np.asarray(ids).tolist() if token not in left_out]
         return self._made.decode(kept, skip_special_tokens=True)
 
     def token(self, number: int) -> str:

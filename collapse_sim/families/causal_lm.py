@@ -141,7 +141,7 @@ class CausalLM(TextFamily):
         """Rows behind prompts, which may have unequal lengths: those of one length are one batch, without padding."""
         stop = self.stop == "end" or (self.stop == "auto" and not model.packed)
         if not model.packed:  # a text that ends within its prompt is continued from before its end
-            prompts = until_end(torch.cat([prompts[:, :1], _without(prompts[:, 1:], model.end)], 1), NOTHING)
+            prompts = torch.cat([prompts[:, :1], _without(prompts[:, 1:], model.end)], 1)
         many, room = lengths(prompts), model.shapes["tokens"]
         rows = torch.full((len(prompts), room), NOTHING, device=prompts.device)
         for length in sorted(set(many.tolist())):

@@ -52,7 +52,7 @@ class Head(nn.Linear):
         if self.training:
             return super().forward(states)
         with torch.autocast(states.device.type, enabled=False):
-            return super().forward(states.float())
+            return super().forward(states.to(self.weight.dtype))
 
 
 class LanguageModel(nn.Module):

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from collapse_sim.data.base import Info, conditions_of
-from collapse_sim.errors import RecipeError
+from collapse_sim.errors import MissingError, RecipeError
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import FeatureMap, Metric, WeightedMap
 from collapse_sim.recipe.schema import Arm, Recipe
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collapse_sim.metrics.weights import WeightsFile
 
 SETTING = re.compile(r"(data|train)\.\w+")
+Found = TypeVar("Found", ModelFamily, Metric)
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,7 @@ def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
     """
     with located(recipe):
         info = recipe.data.inspect(data_dir)
-    metrics = {name: metric.located(data_dir) for name, metric in recipe.metrics.items()}
-    recipe = replace(recipe, model=recipe.model.located(data_dir), metrics=metrics)
+    recipe = _found(recipe, data_dir)
     counts = RowCounts(info.rows, recipe.samples or info.rows, info.pool)
     problems = [*_misfits(recipe, info, counts)]
     plans: dict[str, tuple[Plan, ...]] = {}
@@ -127,12 +127,35 @@ def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
 @contextmanager
 def located(recipe: Recipe) -> Iterator[None]:
     """Problems raised within it that begin with a setting's path, as in "data.rows: ...", get its file and line."""
+
+    def mark(problem: str) -> str:
+        path = problem.partition(":")[0]
+        return f"{recipe.where(path)}: {problem}" if SETTING.fullmatch(path) else problem
+
     try:
         yield
     except RecipeError as error:
-        paths = [problem.partition(":")[0] for problem in error.problems]
-        marks = [f"{recipe.where(path)}: " if SETTING.fullmatch(path) else "" for path in paths]
-        raise RecipeError(*(mark + problem for mark, problem in zip(marks, error.problems, strict=True))) from error
+        raise RecipeError(*map(mark, error.problems)) from error
+    except MissingError as error:
+        raise MissingError(mark(str(error))) from error
+
+
+def _found(recipe: Recipe, data_dir: Path) -> Recipe:
+    """The recipe with the files that its model and metrics read. Raises MissingError: all that are not there."""
+    absent: list[str] = []
+
+    def find(path: str, component: Found) -> Found:
+        try:
+            return component.located(data_dir)
+        except MissingError as error:
+            absent.append(f"{recipe.where(path)}: {path}: {error}")
+            return component
+
+    model = find("model", recipe.model)
+    metrics = {name: find(f"metrics.{name}", metric) for name, metric in recipe.metrics.items()}
+    if absent:
+        raise MissingError("\n".join(absent))
+    return replace(recipe, model=model, metrics=metrics)
 
 
 def _weights(metric: Metric, data_dir: Path) -> WeightsFile | None:

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import hashlib
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ NEEDED: dict[Part, str] = {
     "tokenizer": "tokenizer.json and tokenizer_config.json, as save_pretrained writes them",
 }
 TIMEOUT_S = 10  # for a server's answer
+STATUS = re.compile(r"\d{3} (Client|Server) Error\.")  # a line of the client's messages, before what it means
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ def find(name: str, data_dir: Path, part: Part) -> Found:
         if folder.is_dir():
             lacking = _lacking(folder, part)
             if lacking:
-                raise MissingError(f"{folder}: no {lacking} in it; needed for a {part}: {NEEDED[part]}")
+                raise MissingError(f"{folder.absolute()}: no {lacking} in it; needed for a {part}: {NEEDED[part]}")
             return Found(name, folder, _hash_of(folder, part))
     folder = _fetched(name, candidates, part)
     return Found(name, folder, _hash_of(folder, part))
@@ -65,14 +67,17 @@ def _lacking(folder: Path, part: Part) -> str:
 
 
 def _fetched(name: str, candidates: Sequence[Path], part: Part) -> Path:
-    looked = ", ".join(str(folder) for folder in candidates)
-    missing = f"{name}: no such {part}: there is no folder {looked.replace(', ', ' or ')}"
+    looked = " or ".join(dict.fromkeys(str(folder.absolute()) for folder in candidates))
+    missing = f"{name}: no such {part}: there is no folder {looked}"
     if name.startswith(("/", "~", ".")) or name.count("/") > 1:
         raise MissingError(f"{missing}; needed in it: {NEEDED[part]}")
     from huggingface_hub import snapshot_download
 
     patterns = [*FETCHED[part]]
     for local in (True, False):
+        why = "" if local else refusal("model", name)
+        if why:
+            break
         try:
             with _quiet():
                 folder = Path(
@@ -86,10 +91,33 @@ def _fetched(name: str, candidates: Sequence[Path], part: Part) -> Path:
                 return folder
             why = f"what could be fetched has no {_lacking(folder, part)}"
         except Exception as error:  # the hub's client has many for a server that is not there or does not know the name
-            why = _first_line(error)
+            why = reason_of(error)
     raise MissingError(
         f"{missing}, and it could not be fetched from a hub ({why}); put a folder there that has {NEEDED[part]}"
     )
+
+
+_silent: list[str] = []  # why no hub answers, once that is known: nobody waits for it twice
+
+
+def refusal(kind: Literal["model", "dataset"], name: str) -> str:
+    """Why a hub has nothing of that name, after one question; "" if it has.
+
+    Downloads wait for an answer without end, and the datasets library asks six times.
+    """
+    from huggingface_hub import HfApi
+
+    if _silent:
+        return _silent[0]
+    try:
+        ask = HfApi().model_info if kind == "model" else HfApi().dataset_info
+        ask(name, timeout=TIMEOUT_S)
+    except Exception as error:  # likewise
+        reason = reason_of(error)
+        if getattr(error, "response", None) is None and not isinstance(error, ValueError):  # else of this name alone
+            _silent.append(reason)
+        return reason
+    return ""
 
 
 @contextlib.contextmanager
@@ -132,6 +160,8 @@ def _hash(stamps: tuple[tuple[Path, int, int], ...]) -> str:
     return total.hexdigest()
 
 
-def _first_line(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """The line of a client's message that says most."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    said = [line for line in lines if not STATUS.match(line)]
+    return next(iter(said or lines), type(error).__name__)

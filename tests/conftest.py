@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from collapse_sim import hub
+
 torch.set_num_threads(1)
 
 TINY = """
@@ -25,6 +27,12 @@ arms:
   accumulate+distill: {data: accumulate, teacher: {generation: 0, weights: {output: 0.5, mean: 1.0, variance: 1.0}}}
 metrics: [test_loss]
 """
+
+
+@pytest.fixture(autouse=True)
+def _ask_hubs_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that did not answer in one test may do so in the next."""
+    monkeypatch.setattr(hub, "_silent", [])
 
 
 class Sandbox:

@@ -39,7 +39,7 @@ class OwnFiles(TextSettings):
         forced = None if self.format == "auto" else self.format
 
         def source(setting: str, names: str | tuple[str, ...]) -> Source:
-            files = find_files(self.name, f"data.{setting}", names, folder, forced)
+            files = find_files(f"data.{setting}", names, folder, forced)
             return Source(self.name, files, fields, separator)
 
         validation = None if self.validation is None else source("validation", self.validation)

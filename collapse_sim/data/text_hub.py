@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from collapse_sim.errors import MissingError
-from collapse_sim.hub import TIMEOUT_S
+from collapse_sim.hub import reason_of, refusal
 
 CONVERTED = "refs/convert/parquet"  # the hub's own copy of a set whose repository holds a script
 
@@ -25,7 +25,7 @@ def fetched(name: str, subset: str | None) -> dict[str, list[Path]]:
     why = ""
     for offline in (True, False):
         if not offline:
-            why = _unreachable(name)
+            why = refusal("dataset", name)
             if why:
                 break
             logger.info("fetching %s from a hub, once", name)
@@ -33,7 +33,7 @@ def fetched(name: str, subset: str | None) -> dict[str, list[Path]]:
             try:
                 return _load(name, subset, revision, offline)
             except Exception as error:  # the library has many for a server that is not there or knows no such name
-                why = why or _first_line(error)
+                why = why or reason_of(error)
     raise MissingError(why)
 
 
@@ -43,17 +43,6 @@ def _load(name: str, subset: str | None, revision: str | None, offline: bool) ->
     with _quiet(), _offline() if offline else contextlib.nullcontext():
         parts = datasets.load_dataset(name, subset, revision=revision, keep_in_memory=False)
     return {part: [Path(file["filename"]) for file in rows.cache_files] for part, rows in parts.items()}
-
-
-def _unreachable(name: str) -> str:
-    """Why a hub has no such data set, after one question: the library itself asks six times."""
-    from huggingface_hub import HfApi
-
-    try:
-        HfApi().dataset_info(name, timeout=TIMEOUT_S)
-    except Exception as error:  # likewise
-        return _first_line(error)
-    return ""
 
 
 @contextlib.contextmanager
@@ -88,8 +77,3 @@ def _quiet() -> Iterator[None]:
             client.setLevel(level)
         if shown:
             enable_progress_bars()
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

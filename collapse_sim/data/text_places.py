@@ -16,9 +16,7 @@ STATE, SPLITS = "state.json", "dataset_dict.json"  # in folders that Dataset.sav
 NAMED = 5  # names near to one that is not there
 
 
-def find_files(
-    kind: str, setting: str, names: str | Sequence[str], folder: Path, format: Format | None
-) -> tuple[TextFile, ...]:
+def find_files(setting: str, names: str | Sequence[str], folder: Path, format: Format | None) -> tuple[TextFile, ...]:
     """The files that a setting names, each below the data folder `folder` or absolute; patterns have * and ?.
 
     Raises MissingError for a file that is not there, with those that are; RecipeError for one of unknown format.
@@ -30,30 +28,29 @@ def find_files(
             matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
             paths = sorted(match for match in matches if match.is_file() and not match.name.startswith("."))
             if not paths:
-                raise MissingError(f"{kind}: no file fits {path} ({setting}){_near(path)}")
+                raise MissingError(f"{setting}: no file fits {path}{_near(path)}")
         elif path.is_dir():
-            found += folder_files(kind, path, setting)
+            found += folder_files(setting, path)
             continue
         elif path.is_file():
             paths = [path]
         else:
-            raise MissingError(f"{kind}: no file {path} ({setting}){_near(path)}")
+            raise MissingError(f"{setting}: no file {path}{_near(path)}")
         found += [TextFile(path, format or _format(path, setting)) for path in paths]
     return tuple(found)
 
 
-def folder_files(kind: str, place: Path, setting: str = "") -> list[TextFile]:
-    """The Arrow files of a folder that Dataset.save_to_disk made, in order.
+def folder_files(asked: str, place: Path) -> list[TextFile]:
+    """The Arrow files of a folder that Dataset.save_to_disk made, in order, for the setting or kind of data `asked`.
 
     Raises MissingError when it is another folder, or one of a whole DatasetDict, or lacks a file.
     """
-    named = f" ({setting})" if setting else ""
     if (place / SPLITS).is_file():
         splits = ", ".join(child.name for child in children(place) if (child / STATE).is_file())
-        raise MissingError(f"{kind}: {place}{named} holds several parts: name one of the folders in it: {splits}")
+        raise MissingError(f"{asked}: {place} holds several parts: name one of the folders in it: {splits}")
     if not (place / STATE).is_file():
         raise MissingError(
-            f"{kind}: {place}{named} is a folder, and none that Dataset.save_to_disk made: name a file in it, or give "
+            f"{asked}: {place} is a folder, and none that Dataset.save_to_disk made: name a file in it, or give "
             f"a pattern such as {place.name}/*.txt{_inside(place)}"
         )
     try:
@@ -66,7 +63,7 @@ def folder_files(kind: str, place: Path, setting: str = "") -> list[TextFile]:
         raise MissingError(f"{place}: a selection of rows: save it again with a newer version of datasets")
     for name in names:
         if not (place / name).is_file():
-            raise MissingError(f"{kind}: {place} lacks {name}: save the dataset again")
+            raise MissingError(f"{asked}: {place} lacks {name}: save the dataset again")
     return [TextFile(place / name, "arrow") for name in names]
 
 

@@ -225,7 +225,7 @@ def _jsonl(path: Path, fields: Sequence[Field], at: At) -> Iterator[tuple[str, .
 
 def _object(where: str, line: bytes) -> dict[str, Any]:
     try:
-        record = json.loads(line.decode())
+        record = json.loads(line.decode().rstrip())  # the end of the line is no column
     except UnicodeDecodeError as error:
         raise MissingError(_no_utf8(where, line[error.start], f"at byte {error.start} of the line")) from None
     except json.JSONDecodeError as error:

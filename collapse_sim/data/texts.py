@@ -91,12 +91,11 @@ class Texts(TextSettings):
     def inspect(self, folder: Path) -> Info:
         """Checks and tokenises all texts, once. Raises MissingError for files, RecipeError for settings."""
         prepared, real, held_out = self._open(folder)
-        for name, source, part in (("real", real, prepared.real), ("held-out", held_out, prepared.held_out)):
-            if not len(source):
-                tokens = int(part.tokens[0].lengths(part.texts).sum())
+        for name, rows in (("real", real), ("held-out", held_out)):
+            if isinstance(rows, PackedRows) and not len(rows):
                 raise RecipeError(
-                    f"data.length: the {name} texts have {tokens:,} tokens, fewer than one block of {self.length}: "
-                    "lower `length`, set `pack: false`, or bring more text"
+                    f"data.length: the {name} texts have {len(rows.stream):,} tokens, ends of texts included, "
+                    f"fewer than one block of {self.length}: lower `length`, set `pack: false`, or bring more text"
                 )
         if self.pack:
             logger.info(
@@ -190,9 +189,10 @@ def _split(parts: Parts, found: Survey) -> tuple[np.ndarray, np.ndarray]:
     held_out, texts = parts.held_out, found.texts
     where = ", ".join(str(file.path) for file in parts.train.files)
     if texts < 2:
+        divided = any(file.format == "txt" for file in parts.train.files)
         raise MissingError(
             f"{where}: one text; needed: at least one to train on and one held out: name a file of held-out texts with "
-            "`validation`, or divide it with `separator`"
+            f"`validation`{', or divide it with `separator`' if divided else ', or bring more texts'}"
         )
     if isinstance(held_out, float):
         held_out = min(max(1, round(held_out * texts)), texts - 1)

@@ -54,9 +54,12 @@ def tokenizer_of(setting: TokenizerSetting, data_dir: Path, learned: Learned) ->
     if isinstance(setting, BPE):
         key = ["bpe", setting.bpe, setting.lower_case, learned.known_by, importlib.metadata.version("tokenizers")]
         return _kept(key, lambda: _learn(setting, learned.texts()))
-    found = find(setting, data_dir, "tokenizer")
-    versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
-    return _kept(["folder", found.sha256, versions], lambda: _read(found))
+    try:
+        found = find(setting, data_dir, "tokenizer")
+        versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
+        return _kept(["folder", found.sha256, versions], lambda: _read(found))
+    except MissingError as error:
+        raise MissingError(f"data.tokenizer: {error}") from error
 
 
 def _kept(key: list[Any], make: Callable[[], Tokenizer]) -> Tokenizer:

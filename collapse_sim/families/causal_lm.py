@@ -48,6 +48,7 @@ class CausalLM(TextFamily):
     kinds: ClassVar[tuple[str, ...]] = ("text",)
     columns: ClassVar[tuple[str, ...]] = ("tokens",)
     sampling: ClassVar[tuple[str, ...]] = (*TextFamily.sampling, "prompt", "keep_prompt", "stop")
+    limits: ClassVar[str] = "the data's `length`, or `prompt`"
 
     @model_validator(mode="after")
     def _keeps_what_there_is(self) -> CausalLM:

@@ -16,6 +16,7 @@ from collapse_sim import hub
 from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.data.tokens import NOTHING
+from collapse_sim.errors import MissingError
 from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.randomness import Draws
@@ -120,6 +121,7 @@ class TextFamily(Component):
     sampling: ClassVar[tuple[str, ...]] = ("decoding", "temperature", "top_k", "top_p", "beams")
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "sample_perplexity")  # measured unless a recipe has them itself
     encoder_decoder: ClassVar[bool] = False
+    limits: ClassVar[str]  # the settings that say how many tokens there are at once
 
     _found: hub.Found | None = PrivateAttr(default=None)
 
@@ -143,7 +145,10 @@ class TextFamily(Component):
         if self.pretrained is None:
             return self
         copy = self.model_copy()
-        copy._found = hub.find(self.pretrained, data_dir, "model")
+        try:
+            copy._found = hub.find(self.pretrained, data_dir, "model")
+        except MissingError as error:
+            raise MissingError(f"pretrained: {error}") from error
         return copy
 
     def describe(self) -> dict[str, Any]:
@@ -178,13 +183,13 @@ class TextFamily(Component):
         if not tokens <= vocabulary < tokens + SPARE_TOKENS:
             raise ValueError(
                 f"pretrained: {self.pretrained} has a vocabulary of {vocabulary} tokens, and the data's tokenizer has "
-                f"{tokens}: set the data's `tokenizer` to {self.pretrained}'s own"
+                f"{tokens}: set the data's `tokenizer` to {self.pretrained}'s own, or take a `preset`"
             )
         limit = positions_of(config)
         needed = self._positions(info)
         if limit is not None and not hasattr(config, "relative_attention_num_buckets") and needed > limit:
             raise ValueError(
-                f"pretrained: {self.pretrained} takes {limit} tokens, and the data's lengths need {needed}: lower them"
+                f"pretrained: {self.pretrained} takes {limit} tokens, and {needed} are needed: lower {self.limits}"
             )
 
     def build(self, info: Info) -> nn.Module:

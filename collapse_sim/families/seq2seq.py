@@ -38,6 +38,7 @@ class Seq2Seq(TextFamily):
     columns: ClassVar[tuple[str, ...]] = ("source", "target")
     conditions: ClassVar[tuple[str, ...]] = ("source",)
     encoder_decoder: ClassVar[bool] = True
+    limits: ClassVar[str] = "the data's `source_length` and `target_length`"
 
     def _positions(self, info: Info) -> int:
         return max(info.shape("source")[0], info.shape("target")[0])

@@ -37,7 +37,7 @@ class JudgePerplexity(TextMetric):
     def located(self, data_dir: Path) -> Self:
         """Itself with the judge's folders. Raises MissingError when there are none."""
         copy = self.model_copy()
-        copy._reader = Reader.find(self.judge, data_dir)
+        copy._reader = Reader.find("judge", self.judge, data_dir)
         return copy
 
     def describe(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from collapse_sim import hub
+from collapse_sim.errors import MissingError
 from collapse_sim.pretrained import config_of, network_of, positions_of, quiet
 
 if TYPE_CHECKING:
@@ -31,9 +32,12 @@ class Reader:
     tokenizer: hub.Found
 
     @classmethod
-    def find(cls, name: str, data_dir: Path) -> Reader:
+    def find(cls, setting: str, name: str, data_dir: Path) -> Reader:
         """Raises MissingError: where a model or a tokenizer of that name was looked for, and which files would do."""
-        return cls(hub.find(name, data_dir, "model"), hub.find(name, data_dir, "tokenizer"))
+        try:
+            return cls(hub.find(name, data_dir, "model"), hub.find(name, data_dir, "tokenizer"))
+        except MissingError as error:
+            raise MissingError(f"{setting}: {error}") from error
 
     @property
     def key(self) -> list[str]:

@@ -53,7 +53,7 @@ class Mauve(TextMetric):
     def located(self, data_dir: Path) -> Self:
         """Itself with the model's folders. Raises MissingError when there are none."""
         copy = self.model_copy()
-        copy._reader = Reader.find(self.model, data_dir)
+        copy._reader = Reader.find("model", self.model, data_dir)
         return copy
 
     def describe(self) -> dict[str, Any]:

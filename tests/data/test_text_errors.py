@@ -102,25 +102,22 @@ def test_missing_files_and_near_names(folder: Path) -> None:
     for setting in ("train", "validation"):
         data = files(**{"train": "v.txt", setting: "vv.txt"})
         text = message(data, folder)
-        assert text == (f"text_files: no file {folder}/vv.txt (data.{setting}): did you mean {folder}/v.txt?")
+        assert text == f"data.{setting}: no file {folder}/vv.txt: did you mean {folder}/v.txt?"
     text = message(files("books/first/one.txt"), folder)
     assert f"there is no books in {folder}, which has v.txt, words; set --data-dir or COLLAPSE_SIM_DATA" in text
-    assert f"text_files: no file fits {folder}/*.jsonl (data.train)" in message(files("*.jsonl"), folder)
+    assert f"data.train: no file fits {folder}/*.jsonl" in message(files("*.jsonl"), folder)
 
 
 def test_folders(folder: Path) -> None:
     write_txt(folder / "books" / "1.txt", ["a"])
     text = message(files("books"), folder)
-    assert f"{folder}/books (data.train) is a folder, and none that Dataset.save_to_disk made" in text
+    assert f"data.train: {folder}/books is a folder, and none that Dataset.save_to_disk made" in text
     assert "a pattern such as books/*.txt, which has 1.txt" in text
     for part in ("train", "test"):
         write_records(folder / "both" / part, text=["a"])
     (folder / "both" / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     text = message(files("both"), folder)
-    assert (
-        text
-        == f"text_files: {folder}/both (data.train) holds several parts: name one of the folders in it: test, train"
-    )
+    assert text == f"data.train: {folder}/both holds several parts: name one of the folders in it: test, train"
     (folder / "both" / "train" / "data-00001-of-00002.arrow").unlink(missing_ok=True)
     state = json.loads((folder / "both" / "train" / "state.json").read_text())
     state["_data_files"].append({"filename": "another.arrow"})
@@ -143,7 +140,7 @@ def test_txt_files_have_no_pairs(folder: Path) -> None:
 
 def test_an_unknown_tokenizer(folder: Path) -> None:
     text = message(files("v.txt", validation=None, held_out=1, tokenizer="/no/where"), folder)
-    assert text.startswith("/no/where: no such tokenizer: there is no folder /no/where")
+    assert text.startswith("data.tokenizer: /no/where: no such tokenizer: there is no folder /no/where")
 
 
 # Settings that ask for what is not there.
@@ -155,8 +152,14 @@ def test_an_unknown_tokenizer(folder: Path) -> None:
         ({"rows": 9}, "data.rows: 9 asked for, but there are 3 real rows: lower it or leave it out"),
         ({"rows": 9, "pack": False}, "data.rows: 9 asked for, but there are 3 real rows"),
         ({"held_out_rows": 4}, "data.held_out_rows: 4 asked for, but there are 2 held-out rows"),
-        ({"length": 9}, "data.length: the held-out texts have 5 tokens, fewer than one block of 9: lower `length`"),
-        ({"length": 99}, "data.length: the real texts have 9 tokens, fewer than one block of 99"),
+        (
+            {"length": 9},
+            "data.length: the held-out texts have 8 tokens, ends of texts included, fewer than one block of 9",
+        ),
+        (
+            {"length": 99},
+            "data.length: the real texts have 13 tokens, ends of texts included, fewer than one block of 99",
+        ),
         ({"validation": "t.txt"}, "data.validation: the same texts as `train`, so nothing is held out"),
         ({"validation": None, "held_out": 3}, "data.held_out: 3 of 3 texts leaves none to train on: set at most 2"),
     ],

@@ -161,7 +161,7 @@ def test_a_set_whose_repository_holds_a_script(folder: Path, monkeypatch: pytest
         return datasets.DatasetDict(dict.fromkeys(PARTS, datasets.load_from_disk(folder / "disk")))
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    monkeypatch.setattr(text_hub, "_unreachable", lambda name: "")
+    monkeypatch.setattr(text_hub, "refusal", lambda kind, name: "")
     assert text_hub.fetched("EdinburghNLP/xsum", None).keys() == PARTS.keys()
     assert asked == [None, None, "refs/convert/parquet"]
 

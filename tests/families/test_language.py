@@ -520,7 +520,9 @@ def test_what_does_not_fit(folder):
     with pytest.raises(ValueError, match="writer has a vocabulary of 31 tokens, and the data's tokenizer has 51: set"):
         writer.check(Info("text", TEXT.columns, 9, 9, 9, tokenizer=many))
     writer.check(Info("text", TEXT.columns, 9, 9, 9, tokenizer=few))  # padded vocabularies are common
-    with pytest.raises(ValueError, match="writer takes 40 tokens, and the data's lengths need 64: lower them"):
+    with pytest.raises(
+        ValueError, match=r"writer takes 40 tokens, and 64 are needed: lower the data.s `length`, or `prompt`"
+    ):
         writer.check(Info("text", {"tokens": ((64,), "int16")}, 9, 9, 9, tokenizer=WORDS))
     with pytest.raises(ValueError, match=r"writer is a decoder alone \(gpt2\); use: causal_lm"):
         Seq2Seq(pretrained="writer").located(folder).check(PAIRS)

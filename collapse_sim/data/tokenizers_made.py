@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
+import itertools
 import json
 import logging
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -20,7 +23,11 @@ from collapse_sim.errors import MissingError, StoreError
 from collapse_sim.hub import Found, find
 from collapse_sim.store.files import digest_of, write_atomic
 
+if TYPE_CHECKING:
+    import tokenizers
+
 FORMAT = 1  # raised when the same texts begin to give other tokenizers
+HEARD_WITHIN_S = 0.2  # a signal
 BYTES = 256  # tokens that there are always, and END_OF_TEXT
 
 logger = logging.getLogger(__name__)
@@ -95,11 +102,26 @@ def _learn(setting: BPE, texts: Iterator[str]) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    made.train_from_iterator(words(texts), trainer)
+    _train(made, trainer, words(texts))
     found = made.get_vocab_size()
     if found < setting.bpe:
         logger.warning("bpe: %d tokens and not %d: the texts have no more pairs that occur twice", found, setting.bpe)
     return Tokenizer(made.to_str(), 0, 0, 0)
+
+
+def _train(made: tokenizers.Tokenizer, trainer: tokenizers.trainers.BpeTrainer, texts: Iterator[str]) -> None:
+    """In another thread: the library waits for threads of its own, and Ctrl-C would not be heard before all is read."""
+    stop = threading.Event()
+    wanted = itertools.takewhile(lambda _: not stop.is_set(), texts)
+    with ThreadPoolExecutor(1) as pool:
+        learning = pool.submit(made.train_from_iterator, wanted, trainer)
+        try:
+            while not wait([learning], timeout=HEARD_WITHIN_S).done:
+                pass
+            learning.result()
+        except BaseException:
+            stop.set()
+            raise
 
 
 def _read(found: Found) -> Tokenizer:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,7 @@ import pytest
 
 from collapse_sim.data import long_texts
 from collapse_sim.data.text_files import TextFiles
-from collapse_sim.data.tokenizers_made import Learned, tokenizer_of
+from collapse_sim.data.tokenizers_made import BPE, Learned, tokenizer_of
 from collapse_sim.data.tokens import END_OF_TEXT, Tokenizer
 from collapse_sim.errors import MissingError
 
@@ -103,6 +105,23 @@ def test_byte_pairs_write_every_text_and_export(files: Path) -> None:
     assert loaded(unseen)["input_ids"] == [ids.tolist() for ids in tokenizer.encode(unseen)]
     assert (loaded.bos_token_id, loaded.eos_token_id, loaded.pad_token_id) == (0, 0, 0)
     assert named("out", files).encode(["over"])[0].tolist() == tokenizer.encode(["over"])[0].tolist()
+
+
+def test_ctrl_c_while_byte_pairs_are_learned(folder: Path) -> None:
+    """It is heard at once, and not when all texts have been read."""
+    read = 0
+
+    def endless() -> Iterator[str]:
+        nonlocal read
+        for read in range(10**6):
+            if read == 1000:
+                os.kill(os.getpid(), signal.SIGINT)
+            yield "the cat sat on the mat"
+
+    with pytest.raises(KeyboardInterrupt):
+        tokenizer_of(BPE(bpe=300), folder, Learned(endless, ("endless",)))
+    assert 1000 <= read < 10**6 - 1
+    assert not list(folder.rglob("*.json"))  # nothing that was learned from a part is kept
 
 
 def test_byte_pairs_without_capitals(files: Path) -> None:

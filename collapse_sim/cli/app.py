@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -50,11 +53,32 @@ def _options(
     """Options that come before any command."""
 
 
+@contextlib.contextmanager
+def _hearing(heard: threading.Event) -> Iterator[None]:
+    """Remember Ctrl-C: packages that it meets while they are imported fail with errors of their own."""
+
+    def hear(number: int, frame: object) -> None:
+        heard.set()
+        raise KeyboardInterrupt
+
+    alone = threading.current_thread() is threading.main_thread()
+    if not alone or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # somebody else listens
+        return
+    signal.signal(signal.SIGINT, hear)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def run_app(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (errors.py has the table)."""
     say_logs()
+    heard = threading.Event()
     try:
-        app(args=list(argv) if argv is not None else None, prog_name="collapse-sim")
+        with _hearing(heard):
+            app(args=list(argv) if argv is not None else None, prog_name="collapse-sim")
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
     except InterruptedRunError as stop:
@@ -64,6 +88,8 @@ def run_app(argv: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return error.exit_code
     except Exception:
+        if heard.is_set():
+            return 128 + signal.SIGINT
         traceback.print_exc()
         say("error: this is a bug in collapse-sim; please report it with the lines above")
         return 1

@@ -29,6 +29,21 @@ def until(done, process: subprocess.Popen, seconds: float = 120.0):
     raise AssertionError(f"nothing came of it: {process.communicate(timeout=10)}")
 
 
+def test_ctrl_c_that_an_import_turns_into_another_error(shell, monkeypatch):
+    from collapse_sim.cli import doctor
+
+    def import_numpy(*args: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+        except KeyboardInterrupt as error:
+            raise ImportError("cannot load module more than once per process") from error
+
+    monkeypatch.setattr(doctor, "_report", import_numpy)
+    assert shell("doctor", code=130) == ("", "")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_ctrl_c_once(shell, recipe, monkeypatch):
     """A real process: a checkpoint, the line that resumes, exit 130; then that line finishes the run."""
     name = recipe(("steps: 20", "steps: 300"), ("every 5 steps", "never"), ("keep: best", "keep: last"))

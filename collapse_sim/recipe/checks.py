@@ -26,12 +26,15 @@ def check_components(resolver: Resolver, parts: Parts) -> None:
     """Model and metrics fit the data; `train` is there exactly when it is used; teachers exist."""
     kind = None if parts.data is None else parts.data.kind
     data = value_name(resolver.root["data"]) if kind is not None else ""
-    if kind is not None and parts.model is not None and kind not in parts.model.kinds:
+    misfit = kind is not None and parts.model is not None and kind not in parts.model.kinds
+    if misfit and parts.model is not None:
         model = value_name(resolver.root["model"])
         resolver.problem(
             ("model",), f"{model!r} is for {_kinds(parts.model.kinds)}, but the data {data!r} is of {kind}"
         )
     for name, metric in parts.metrics.items():
+        if misfit and int(parts.metric_steps[name][1]) >= parts.written:
+            continue  # the model has brought it, and is the mistake
         if kind is not None and metric.kinds is not None and kind not in metric.kinds:
             message = f"{name!r} is for {_kinds(metric.kinds)}, but the data {data!r} is of {kind}"
             resolver.problem(parts.metric_steps[name], message)

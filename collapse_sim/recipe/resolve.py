@@ -30,6 +30,7 @@ class Parts:
     arms: dict[str, Arm] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
     metric_steps: dict[str, Steps] = field(default_factory=dict)  # shown name -> where it is written
+    written: int = 0  # how many metrics the recipe itself has; those that model and data bring come behind them
     defaults: tuple[str, ...] = ()  # shown names of the metrics that model and data bring along
     claims: list[tuple[Steps, Claim]] = field(default_factory=list)
     reference: Reference | None = None
@@ -41,6 +42,7 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> Parts:
     data = resolver.component("data", tree["data"], ("data",)) if "data" in tree else None
     model = resolver.component("families", tree["model"], ("model",)) if "model" in tree else None
     defaults = metrics_of(model, data)
+    written = len(tree["metrics"]) if isinstance(tree.get("metrics"), Items) else 0
     if not narrowed:
         _add_defaults(tree, defaults)
     _, complaints = validate(Layout, tree)
@@ -49,7 +51,7 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> Parts:
     wrong = {steps[0] for steps, _ in complaints if steps}
     good = {key: value for key, value in tree.items() if key not in wrong and value is not None}
     scalars = ("name", "description", "generations", "samples", "seeds", "baseline", "show")
-    parts = Parts({key: _whole(good[key]) for key in scalars if key in good}, data, model)
+    parts = Parts({key: _whole(good[key]) for key in scalars if key in good}, data, model, written=written)
     parts.defaults = tuple(name.rpartition(":")[2] for name in defaults)
     if "train" in good:
         parts.train = resolver.model(Train, good["train"], ("train",))

@@ -101,3 +101,19 @@ arms: {replace: {data: replace}}
     recipe = load(write(f"{text}metrics: [distinct_n, {{use: rare_words, at_most: 3}}]"))
     assert list(recipe.metrics) == ["distinct_n", "rare_words", "perplexity", "sample_perplexity"]
     assert recipe.metrics["rare_words"].at_most == 3  # type: ignore[attr-defined]
+
+
+def test_a_model_that_is_out_of_place_brings_no_further_mistakes() -> None:
+    text = """\
+data: digits
+model: {use: causal_lm, preset: tiny}
+train: {steps: 1}
+generations: 1
+seeds: 1
+arms: {replace: {data: replace}}
+metrics: [rare_words]
+"""
+    assert problems(text) == [
+        "r.yaml:2: model: 'causal_lm' is for data of text, but the data 'digits' is of images",
+        "r.yaml:7: metrics.0: 'rare_words' is for data of text or pairs, but the data 'digits' is of images",
+    ]

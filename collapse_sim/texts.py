@@ -30,6 +30,7 @@ from collapse_sim.store.store import Store
 SCHEMA = 1  # of same-prompt.json
 SHOWN = 3  # texts an arm
 LONGEST = 240  # characters of a text that is told
+EMPTY = "(empty)"  # in the place of a target without a word
 SOURCE = 60  # characters of a source that is told beside its target
 PROMPTS = 4  # for which all generations' answers are kept
 PROMPT_TOKENS = 8  # of a held-out text, which a language model continues
@@ -51,7 +52,7 @@ def _told(text: str, longest: int = LONGEST) -> str:
 
 IN_A_LINE: dict[str, Callable[[Mapping[str, str]], str]] = {
     "text": lambda row: _told(row["text"]),
-    "pairs": lambda row: f"{_told(row['target'])} (of: {_told(row['source'], SOURCE)})",
+    "pairs": lambda row: f"{_told(row['target']).strip() or EMPTY} (of: {_told(row['source'], SOURCE)})",
 }
 
 

@@ -70,6 +70,7 @@ def test_long_texts_are_cut():
     assert len(IN_A_LINE["text"]({"text": long})) < 260
     assert len(IN_A_LINE["pairs"]({"source": long, "target": long})) < 330
     assert IN_A_LINE["text"]({"text": "short"}) == "short"
+    assert IN_A_LINE["pairs"]({"source": "a b", "target": " "}) == "(empty) (of: a b)"
 
 
 def test_data_without_texts_tells_none(sandbox):

@@ -1,0 +1,65 @@
+"""What models are given to generate for: real rows in the seed's order, or all held-out rows in theirs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from collapse_sim.engine import load
+from collapse_sim.engine.work import Stop
+from collapse_sim.experiment import prepare
+from collapse_sim.recipe.load import load as load_recipe
+from collapse_sim.store.store import Store
+from tests.words import HELD_OUT, TOKENIZER
+
+RECIPE = """
+data: {use: "tests.words:WordPairs"}
+model: {use: seq2seq, preset: tiny, width: 16, layers: 1}
+train: {steps: 2, batch_size: 16, evaluate: never}
+samples: 30
+sampling: {shard: 7}
+generations: 1
+seeds: [3]
+arms: {replace: {data: replace}}
+metrics: [rouge1]
+"""
+
+
+@pytest.fixture
+def made(sandbox):
+    """Run a recipe of one arm -> (the experiment, its line, a spec's columns)."""
+
+    def make(recipe):
+        sandbox.run(recipe)
+        experiment = prepare(load_recipe(sandbox.recipe(recipe)), sandbox.root)
+        store = Store(sandbox.root / ".store", Stop().check)
+        return (
+            experiment,
+            experiment.lines[0],
+            lambda spec, split="samples": load.columns(store, spec, experiment.recipe.seeds[0], split)[1],
+        )
+
+    return make
+
+
+def test_pairs_are_generated_for_real_sources_and_for_held_out_ones(made):
+    experiment, line, found = made(RECIPE)
+    order = load.real_order(experiment.data, 3)
+    assert order.tolist() != sorted(order)
+    real, held_out = found(experiment.data, "real"), found(experiment.data, "held_out")
+    for samples, outputs in zip(line.samples, line.outputs, strict=True):
+        np.testing.assert_array_equal(found(samples)["source"], real["source"][order[:30]])
+        np.testing.assert_array_equal(found(outputs)["source"], held_out["source"])
+        assert found(outputs)["target"].shape == (HELD_OUT, 4)
+
+
+def test_texts_continue_real_ones(made):
+    recipe = RECIPE.replace("WordPairs", "Words").replace("rouge1", "perplexity")
+    recipe = recipe.replace("seq2seq, ", "causal_lm, prompt: 5, keep_prompt: true, ")
+    experiment, line, found = made(recipe)
+    starts = found(experiment.data, "real")["tokens"][load.real_order(experiment.data, 3)[:30], :5]
+    whole = (starts[:, 1:] > TOKENIZER.end).all(1)  # the others are continued from before their end
+    assert whole.sum() > 15
+    for samples in line.samples:
+        np.testing.assert_array_equal(found(samples)["tokens"][whole, :5], starts[whole])
+    assert line.outputs == ()

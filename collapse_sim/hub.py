@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import json
 import logging
 import re
 from collections.abc import Iterator, Sequence
@@ -44,7 +45,8 @@ class Found:
 def find(name: str, data_dir: Path, part: Part) -> Found:
     """A folder by its path, or by its name below the data folder; else a Hugging Face hub's cache, or the hub itself.
 
-    Raises MissingError: which folders were looked at, why nothing could be fetched, and which files would do.
+    Raises MissingError: which folders were looked at, why nothing could be fetched, and which files would do; or which
+    file of weights is not whole.
     """
     candidates = [Path(name).expanduser(), data_dir / name]
     for folder in candidates:
@@ -52,8 +54,11 @@ def find(name: str, data_dir: Path, part: Part) -> Found:
             lacking = _lacking(folder, part)
             if lacking:
                 raise MissingError(f"{folder.absolute()}: no {lacking} in it; needed for a {part}: {NEEDED[part]}")
-            return Found(name, folder, _hash_of(folder, part))
-    folder = _fetched(name, candidates, part)
+            break
+    else:
+        folder = _fetched(name, candidates, part)
+    if part == "model":
+        _check_weights(folder)
     return Found(name, folder, _hash_of(folder, part))
 
 
@@ -64,6 +69,31 @@ def _lacking(folder: Path, part: Part) -> str:
     if not (folder / "config.json").is_file():
         return "config.json"
     return "" if any((folder / file).is_file() for file in WEIGHTS) else "model.safetensors"
+
+
+def _check_weights(folder: Path) -> None:
+    """Raises MissingError for weights that lack a file or a part of one; only their headers are read."""
+    from safetensors import SafetensorError, safe_open
+
+    index = folder / WEIGHTS[1]
+    try:
+        if not (folder / WEIGHTS[0]).is_file() and index.is_file():
+            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            absent = sorted(str(file) for file in named if not (folder / str(file)).is_file())
+            if absent:
+                raise MissingError(
+                    f"{folder.absolute()}: {index.name} names files that are not there: {', '.join(absent)}"
+                )
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MissingError(f"{index.absolute()}: no index of weights ({error}): save the model again") from None
+    for path in sorted(folder.glob("model*.safetensors")):
+        try:
+            with safe_open(path, "numpy"):
+                pass
+        except (SafetensorError, OSError) as error:
+            raise MissingError(
+                f"{folder.absolute()}: its weights cannot be read: {path.name}: {error}; get them again"
+            ) from None
 
 
 def _fetched(name: str, candidates: Sequence[Path], part: Part) -> Path:

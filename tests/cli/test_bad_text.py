@@ -231,6 +231,28 @@ def test_a_folder_without_a_tokenizer(shell, recipe):
     assert told == f"error: r.yaml:2: data.tokenizer: {lacking}\n"
 
 
+@pytest.mark.parametrize("where", ["model: pretrained", "metrics.judge_perplexity: judge"])
+def test_weights_that_are_not_whole_are_found_before_anything_is_fitted(shell, recipe, where):
+    change = (
+        (PRESET, "pretrained: gpt")
+        if where.startswith("model")
+        else (METRICS, "metrics: [{use: judge_perplexity, judge: gpt}]")
+    )
+    line = 3 if where.startswith("model") else 9
+    folder = shell.root / "data" / "gpt"
+    weights = folder / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-10])
+    told = shell.refused("run", recipe(change, text=WRITER), "-q", code=3)
+    assert told.startswith(f"error: r.yaml:{line}: {where}: {folder}: its weights cannot be read: model.safetensors: ")
+    weights.rename(folder / "model-00001-of-00002.safetensors").write_bytes(whole)
+    shards = {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    told = shell.refused("run", recipe(change, text=WRITER), "-q", code=3)
+    lacking = "model.safetensors.index.json names files that are not there: model-00002-of-00002.safetensors"
+    assert told == f"error: r.yaml:{line}: {where}: {folder}: {lacking}\n"
+
+
 # Files.
 
 

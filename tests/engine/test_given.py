@@ -12,15 +12,15 @@ from collapse_sim.recipe.load import load as load_recipe
 from collapse_sim.store.store import Store
 from tests.words import HELD_OUT, TOKENIZER
 
-RECIPE = """
-data: {use: "tests.words:WordPairs"}
-model: {use: seq2seq, preset: tiny, width: 16, layers: 1}
-train: {steps: 2, batch_size: 16, evaluate: never}
-samples: 30
-sampling: {shard: 7}
+RECIPE = f"""
+data: {{use: "tests.words:WordPairs"}}
+model: {{use: seq2seq, preset: tiny, width: 16, layers: 1}}
+train: {{steps: 2, batch_size: 16, evaluate: never}}
+samples: {HELD_OUT}
+sampling: {{shard: 7}}
 generations: 1
 seeds: [3]
-arms: {replace: {data: replace}}
+arms: {{replace: {{data: replace}}}}
 metrics: [rouge1]
 """
 
@@ -43,18 +43,23 @@ def made(sandbox):
 
 
 def test_pairs_are_generated_for_real_sources_and_for_held_out_ones(made):
+    """As many of the one as of the other: they are not taken for each other."""
     experiment, line, found = made(RECIPE)
     order = load.real_order(experiment.data, 3)
     assert order.tolist() != sorted(order)
     real, held_out = found(experiment.data, "real"), found(experiment.data, "held_out")
     for samples, outputs in zip(line.samples, line.outputs, strict=True):
-        np.testing.assert_array_equal(found(samples)["source"], real["source"][order[:30]])
+        np.testing.assert_array_equal(found(samples)["source"], real["source"][order[:HELD_OUT]])
         np.testing.assert_array_equal(found(outputs)["source"], held_out["source"])
         assert found(outputs)["target"].shape == (HELD_OUT, 4)
 
 
 def test_texts_continue_real_ones(made):
-    recipe = RECIPE.replace("WordPairs", "Words").replace("rouge1", "perplexity")
+    recipe = (
+        RECIPE.replace("WordPairs", "Words")
+        .replace("rouge1", "perplexity")
+        .replace(f"samples: {HELD_OUT}", "samples: 30")
+    )
     recipe = recipe.replace("seq2seq, ", "causal_lm, prompt: 5, keep_prompt: true, ")
     experiment, line, found = made(recipe)
     starts = found(experiment.data, "real")["tokens"][load.real_order(experiment.data, 3)[:30], :5]

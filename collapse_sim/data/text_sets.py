@@ -55,6 +55,7 @@ def find_parts(settings: TextSettings, published: Published, places: Sequence[Pa
 
     Raises MissingError: the folders looked in, what would do, why nothing could be fetched.
     """
+    places = tuple(dict.fromkeys(places))  # a subset may be called like its archive's folder
     for place in places:
         for layout in published.layouts:
             train, validation = (_matches(settings, place, pattern) for pattern in layout)

@@ -205,3 +205,11 @@ def test_half_a_set(folder: Path) -> None:
 def test_lengths_of_the_paper() -> None:
     data = CNNDailyMail(tokenizer="t5-small")
     assert (data.source_length, data.target_length, data.prefix) == (1024, 128, "")
+
+
+def test_a_folder_is_named_once(folder: Path) -> None:
+    """A subset that is called like its archive's folder."""
+    with pytest.raises(MissingError) as caught:
+        WikiText(tokenizer="words", subset="wikitext-2-raw").inspect(folder)
+    looked = str(caught.value).partition("no data in ")[2].partition(", and ")[0].split(" or ")
+    assert looked == [f"{folder}/wikitext/wikitext-2-raw", f"{folder}/wikitext-2-raw", f"{folder}/wikitext"]

@@ -5,21 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal
 
-from pydantic import PrivateAttr
 from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace
 from collapse_sim.metrics.facts import note
-from collapse_sim.metrics.language_model import Reader, reading
+from collapse_sim.metrics.language_model import ReadingMetric, reading
 from collapse_sim.metrics.perplexity import of_rows, of_tokens
-from collapse_sim.metrics.text import Count, TextMetric, picked, texts
+from collapse_sim.metrics.text import Count, picked, texts
 
 
-class JudgePerplexity(TextMetric):
+class JudgePerplexity(ReadingMetric):
     """Perplexity of the texts, per token, under a named language model that no generation was fitted with.
 
     The KD paper's "mean perplexity" (its table 3, with `of: outputs`): of every text exp(nats / tokens), then the mean.
@@ -32,18 +31,7 @@ class JudgePerplexity(TextMetric):
     mean: Literal["texts", "tokens"] = "texts"  # of texts' perplexities; tokens: exp of the mean nats of all tokens
     rows: Count = 1000  # drawn without replacement if there are more, the same ones for every arm
 
-    _reader: Reader | None = PrivateAttr(default=None)
-
-    def located(self, data_dir: Path) -> Self:
-        """Itself with the judge's folders. Raises MissingError when there are none."""
-        copy = self.model_copy()
-        copy._reader = Reader.find("judge", self.judge, data_dir)
-        return copy
-
-    def describe(self) -> dict[str, Any]:
-        """The judge is in the keys by its content, not by its name."""
-        described = super().describe()
-        return described | {"judge": self._reader.key} if self._reader else described
+    reads: ClassVar[str] = "judge"
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
@@ -73,8 +61,3 @@ class JudgePerplexity(TextMetric):
     def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
         """Perplexities of texts that have a token."""
         return f"perplexity under {Path(self.judge).name}, a token", of_rows(columns)
-
-    @property
-    def _found(self) -> Reader:
-        assert self._reader is not None, "the judge was not located"
-        return self._reader

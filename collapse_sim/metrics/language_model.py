@@ -7,14 +7,16 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import PrivateAttr
 from torch import Tensor
 
 from collapse_sim import hub
 from collapse_sim.errors import MissingError
+from collapse_sim.metrics.text import TextMetric
 from collapse_sim.pretrained import config_of, network_of, positions_of, quiet
 
 if TYPE_CHECKING:
@@ -143,6 +145,30 @@ class Reader:
         import transformers
 
         return machine.loaded(network_of(self.model.folder, getattr(transformers, auto), self._config()))
+
+
+class ReadingMetric(TextMetric):
+    """Texts as a model reads them that one of the settings names."""
+
+    reads: ClassVar[str]  # the setting
+
+    _reader: Reader | None = PrivateAttr(default=None)
+
+    def located(self, data_dir: Path) -> Self:
+        """Itself with the model's folders. Raises MissingError when there are none."""
+        copy = self.model_copy()
+        copy._reader = Reader.find(self.reads, getattr(self, self.reads), data_dir)
+        return copy
+
+    def describe(self) -> dict[str, Any]:
+        """The model is in the keys by its content, not by its name."""
+        described = super().describe()
+        return described | {self.reads: self._reader.key} if self._reader else described
+
+    @property
+    def _found(self) -> Reader:
+        assert self._reader is not None, "the model was not located"
+        return self._reader
 
 
 @contextlib.contextmanager

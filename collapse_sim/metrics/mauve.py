@@ -8,25 +8,25 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
 from collapse_sim.metrics.facts import note
-from collapse_sim.metrics.language_model import Reader, reading
-from collapse_sim.metrics.text import TextMetric, picked, texts
+from collapse_sim.metrics.language_model import ReadingMetric, reading
+from collapse_sim.metrics.text import picked, texts
 
 Several = Annotated[int, Field(ge=2)]
 SEED = 25  # of the clustering: mauve-text's own default
 ENOUGH = 1000  # texts on either side, below which its authors advise against quoting a figure
 
 
-class Mauve(TextMetric):
+class Mauve(ReadingMetric):
     """MAUVE of the texts against real ones, from 0 to 1 for the same distribution (Pillutla et al. 2021).
 
     The area under the curve of both Kullback-Leibler divergences to mixtures, over k-means clusters of a language
@@ -42,24 +42,12 @@ class Mauve(TextMetric):
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     least: ClassVar[int] = 2
-
-    _reader: Reader | None = PrivateAttr(default=None)
+    reads: ClassVar[str] = "model"
 
     @property
     def needs(self) -> tuple[Need, ...]:
         """The texts it looks at, and those it compares them with."""
         return (self.of, self.against)
-
-    def located(self, data_dir: Path) -> Self:
-        """Itself with the model's folders. Raises MissingError when there are none."""
-        copy = self.model_copy()
-        copy._reader = Reader.find("model", self.model, data_dir)
-        return copy
-
-    def describe(self) -> dict[str, Any]:
-        """The model is in the keys by its content, not by its name."""
-        described = super().describe()
-        return described | {"model": self._reader.key} if self._reader else described
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
@@ -90,11 +78,6 @@ class Mauve(TextMetric):
         with reading(evaluation.machine) as machine:
             features: np.ndarray = self._found.features(found, machine).numpy()
         return features
-
-    @property
-    def _found(self) -> Reader:
-        assert self._reader is not None, "the model was not located"
-        return self._reader
 
 
 @contextlib.contextmanager

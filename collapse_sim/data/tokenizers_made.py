@@ -20,7 +20,7 @@ from collapse_sim.data.long_texts import words
 from collapse_sim.data.remember import cache_folder
 from collapse_sim.data.tokens import END_OF_TEXT, Tokenizer
 from collapse_sim.errors import MissingError, StoreError
-from collapse_sim.hub import Found, find
+from collapse_sim.hub import Found, find, reason_of
 from collapse_sim.store.files import digest_of, write_atomic
 
 if TYPE_CHECKING:
@@ -139,8 +139,8 @@ def _read(found: Found) -> Tokenizer:
             "as save_pretrained writes it"
         ) from None
     except Exception as error:  # transformers has many for files that are not what it expects
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        raise MissingError(f"{found.name}: the tokenizer in {found.folder} cannot be read: {reason}") from None
+        why = reason_of(error)
+        raise MissingError(f"{found.name}: the tokenizer in {found.folder} cannot be read: {why}") from None
     begin, end, pad = read.bos_token_id, read.eos_token_id, read.pad_token_id
     if end is None:
         raise MissingError(

@@ -77,6 +77,19 @@ def test_a_damaged_tokenizer(folder: Path) -> None:
         named("words", folder)
 
 
+def test_a_reason_on_a_later_line_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As transformers' own, of a library that is not there, is."""
+    from transformers import AutoTokenizer
+
+    def fail(*_: object, **__: object) -> None:
+        raise ImportError("\nT5Converter requires the SentencePiece library\n")
+
+    words_folder(folder)
+    monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
+    with pytest.raises(MissingError, match="cannot be read: T5Converter requires the SentencePiece library$"):
+        named("words", folder)
+
+
 # Learned byte pairs.
 
 

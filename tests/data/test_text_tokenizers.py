@@ -86,7 +86,7 @@ def test_a_reason_on_a_later_line_is_told(folder: Path, monkeypatch: pytest.Monk
 
     words_folder(folder)
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", fail)
-    with pytest.raises(MissingError, match="cannot be read: T5Converter requires the SentencePiece library$"):
+    with pytest.raises(MissingError, match=r"cannot be read: T5Converter requires the SentencePiece library$"):
         named("words", folder)
 
 

@@ -69,7 +69,7 @@ def sample(
 ) -> None:
     """Draw new rows from a fitted model of a run.
 
-    They are other rows than the ones that the run was continued with.
+    They are other rows than the ones that the run was continued with; only greedy texts and beams are the same.
     """
     from collapse_sim.afterwards import draw, find
     from collapse_sim.errors import RecipeError

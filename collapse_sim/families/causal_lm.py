@@ -38,9 +38,9 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 
 
 class CausalLM(TextFamily):
-    """A decoder that predicts the next token. Rows are data/tokens.py's: each token but the first is predicted."""
+    """A language model (GPT-2, Llama and others): all tokens of a row but its first are predicted from those before."""
 
-    preset: Preset | None = None  # tiny, gpt2-9m, llama-12m, llama-42m, llama-126m
+    preset: Preset | None = None  # or a fresh one by size; `width`, `layers` and `heads` change it
     prompt: Annotated[int, Field(ge=0)] = 0  # tokens of real rows that samples continue; 0: from the begin of a text
     keep_prompt: bool = False  # whether a sample's row has the (real) prompt in it, or what was generated only
     stop: Literal["auto", "end", "length"] = "auto"  # end of text or full rows; auto: full rows if the data is packed

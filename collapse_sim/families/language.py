@@ -106,12 +106,12 @@ class TextFamily(Component):
     pretrained: str | None = None  # a model to begin with, by name or folder; its files are part of the key by content
     preset: str | None = None  # or a fresh one by size; `width`, `layers` and `heads` change it
     width: Count | None = None  # units of a layer's output
-    layers: Count | None = None
+    layers: Count | None = None  # of the network; an encoder-decoder's, on either side
     heads: Count | None = None  # of attention
     dropout: Drop | None = None  # default: none for a preset; as its configuration says for a pretrained model
     bucket: Count = 32  # batches are padded to a multiple of so many tokens
     kd_temperature: Annotated[float, Field(gt=0.0)] = 1.0  # divides the logits in the distillation term `logits`
-    decoding: Literal["sample", "greedy", "beam"] = "sample"
+    decoding: Literal["sample", "greedy", "beam"] = "sample"  # how texts are written
     temperature: Annotated[float, Field(gt=0.0)] = 1.0  # sample: divides the logits
     top_k: Count | None = None  # sample: of so many likeliest tokens only
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None  # sample: of the likeliest with this probability only

@@ -9,11 +9,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
 
 from collapse_sim.engine import checkpoint, fit
+from collapse_sim.metrics.loss import TestLoss
 
 ROOT = Path(__file__).parents[2]
 
@@ -42,6 +44,37 @@ def test_ctrl_c_that_an_import_turns_into_another_error(shell, monkeypatch):
     monkeypatch.setattr(doctor, "_report", import_numpy)
     assert shell("doctor", code=130) == ("", "")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+class Slow(TestLoss):
+    """A metric that calls a network a hundred times, and is interrupted at the fourth."""
+
+    calls: ClassVar[list[int]] = []
+
+    def score(self, evaluation):
+        network = torch.nn.Identity()
+        for call in range(100):
+            if call == 3 and len(self.calls) < 100:
+                os.kill(os.getpid(), signal.SIGINT)
+            network(torch.zeros(1))
+            self.calls.append(call)
+        return 1.0
+
+
+def test_ctrl_c_while_a_metric_is_computed(shell, recipe, monkeypatch):
+    """Heard at the network's next call; nothing of the score is kept, and all else is."""
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.setattr(Slow, "calls", [])
+    name = recipe(("metrics: [test_loss]", f"metrics: [test_loss, {{use: '{__name__}:Slow', as: slow}}]"))
+    told = shell("run", name, code=130).err
+    assert "interrupted; everything finished is kept; to continue: " in told
+    assert Slow.calls == [0, 1, 2]
+    assert len(shell.folders("fit")) == 1
+    assert len(shell.folders("scores")) == 1
+    assert not torch.nn.modules.module._global_forward_pre_hooks
+    Slow.calls += range(100)
+    shell("run", name)
+    assert all(line["metrics"]["slow"] == [1.0] for line in shell.journal("scores"))
 
 
 def test_ctrl_c_once(shell, recipe, monkeypatch):

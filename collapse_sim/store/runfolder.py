@@ -127,7 +127,8 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
             differences += _pairs(before["arms"][name], now["arms"][name], f"arms.{name}")
     for name, metric in old["metrics"].items():
         if name in new["metrics"] and new["metrics"][name]["settings"] != metric["settings"]:
-            differences.append(f"metrics.{name}: {metric['settings']} there, {new['metrics'][name]['settings']} here")
+            others = _pairs(metric["settings"], new["metrics"][name]["settings"], f"metrics.{name}")
+            differences += [f"{difference}; or give it another name with `as:`" for difference in others]
         elif name in new["metrics"] and "features" in metric:
             differences += _pairs(metric["features"], new["metrics"][name].get("features"), f"metrics.{name}.features")
     if old.get("fingerprint", new["fingerprint"]) != new["fingerprint"]:

@@ -141,6 +141,13 @@ def test_a_run_of_a_different_recipe(shell, recipe):
     shell("run", other, "-q", "--out", "runs/other")
 
 
+def test_a_metric_with_other_settings(shell, recipe):
+    shell("run", recipe(("metrics: [test_loss]", "metrics: [{use: fid, features: pixels, rows: 20}]")), "-q")
+    text = shell.refused("evaluate", "tiny", "--metric", "{use: fid, features: pixels, rows: 30}", code=2)
+    assert text.endswith("undo:\n  metrics.fid.rows: 20 there, 30 here; or give it another name with `as:`\n")
+    shell("evaluate", "tiny", "--metric", "{use: fid, features: pixels, rows: 30, as: fid30}", "-q")
+
+
 def test_a_run_of_other_data(shell, recipe):
     import numpy as np
 

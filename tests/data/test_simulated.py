@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from collapse_sim.data.base import Data, conditions_of
 from collapse_sim.data.gaussian import GaussianPoints
 from collapse_sim.data.linear import LinearData
+from collapse_sim.families.linear import LinearRegression
 from collapse_sim.randomness import Draws
 
 TOYS = [GaussianPoints(), GaussianPoints(dimensions=3, mean=[1, 2, 3], scale=2), LinearData(), LinearData(dimensions=3)]
@@ -91,7 +92,7 @@ def test_linear_is_the_model_it_says() -> None:
     assert residual.mean().abs() < 5 * 0.5 * 0.0032
     assert (torch.cov(rows["x"].T) - torch.eye(4, dtype=torch.float64)).abs().max() < 5 * 0.0032 * 2**0.5
     assert (rows["x"].T @ residual / 1e5).abs().max() < 5 * 0.5 * 0.0032
-    assert conditions_of(data) == ("x",)
+    assert conditions_of(data, LinearRegression()) == ("x",)
     assert data.inspect(Path()).constants == {"noise": 0.5}
 
 

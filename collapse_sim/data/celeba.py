@@ -10,9 +10,10 @@ import numpy as np
 from pydantic import BeforeValidator, Field
 
 from collapse_sim.data.base import Info, RowSource
+from collapse_sim.data.held_out import held_out_index, share_or_count
 from collapse_sim.data.image_files import FileRows, Listing, list_images, survey
-from collapse_sim.data.image_folder import share_or_count, shuffled_split
-from collapse_sim.data.images import Count, ImageSettings, held_out_index, image_info
+from collapse_sim.data.image_folder import image_split
+from collapse_sim.data.images import Count, ImageSettings, image_info
 from collapse_sim.errors import MissingError
 
 IMAGES, PARTITION = "img_align_celeba", "list_eval_partition.txt"
@@ -94,7 +95,7 @@ class CelebA(ImageSettings):
     def _split(self, listing: Listing, parts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the files to train on and of the held-out ones; the others of the official split are not used."""
         if not isinstance(self.held_out, str):
-            return shuffled_split(self.held_out, len(listing.names), listing.place)
+            return image_split(self.held_out, len(listing.names), listing.place)
         assert parts is not None
         train, held_out = np.flatnonzero(parts == TRAIN), np.flatnonzero(np.isin(parts, HELD_OUT[self.held_out]))
         if not len(train) or not len(held_out):

@@ -10,7 +10,8 @@ import numpy as np
 
 from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.files import checked_labels, content_hash, open_npy
-from collapse_sim.data.images import ImageRows, ImageSettings, held_out_index, image_info
+from collapse_sim.data.held_out import held_out_index
+from collapse_sim.data.images import ImageRows, ImageSettings, image_info
 from collapse_sim.errors import MissingError
 
 CLASSES = 10

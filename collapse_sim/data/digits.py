@@ -9,7 +9,8 @@ import numpy as np
 
 from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.files import content_hash
-from collapse_sim.data.images import ImageRows, ImageSettings, held_out_index, image_info
+from collapse_sim.data.held_out import held_out_index
+from collapse_sim.data.images import ImageRows, ImageSettings, image_info
 
 HELD_OUT = 360
 CLASSES = 10

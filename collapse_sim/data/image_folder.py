@@ -7,44 +7,22 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.files import content_hash, open_npy
+from collapse_sim.data.held_out import ShareOrCount, held_out_index, shuffled_split
 from collapse_sim.data.image_files import FileRows, list_images, survey
-from collapse_sim.data.images import ImageRows, ImageSettings, held_out_index, image_info, shuffled
+from collapse_sim.data.images import ImageRows, ImageSettings, image_info
 from collapse_sim.data.remember import Stamps, keep, recall
-from collapse_sim.errors import MissingError, RecipeError
+from collapse_sim.errors import MissingError
 
 
-def share_or_count(value: Any) -> Any:
-    """A float is a share, an int is a count."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"{value!r} is no number: give a share such as 0.2, or a number of rows such as 500")
-    if isinstance(value, float) and not 0.0 < value < 1.0:
-        raise ValueError(
-            f"{value} is no share between 0 and 1 (both excluded): for a number of rows leave out the point"
-        )
-    if isinstance(value, int) and value < 1:
-        raise ValueError(f"{value} rows are too few: hold out at least one, or a share such as 0.2")
-    return value
-
-
-def shuffled_split(held_out: float | int, rows: int, place: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of the real rows and of the held-out rows, a share or a number: a fixed permutation, cut.
-
-    Raises MissingError for one image, RecipeError when none is left to train on; `place` is where they are.
-    """
+def image_split(held_out: float | int, rows: int, place: Path) -> tuple[np.ndarray, np.ndarray]:
+    """held_out.shuffled_split of the images in `place`; raises MissingError when there is one only."""
     if rows < 2:
         raise MissingError(f"{place} has one image; needed: at least one to train on and one held out")
-    if isinstance(held_out, float):
-        held_out = min(max(1, round(held_out * rows)), rows - 1)
-    if held_out >= rows:
-        raise RecipeError(
-            f"data.held_out: {held_out} of {rows} images leaves none to train on: set at most {rows - 1}, or a share"
-        )
-    order = shuffled(rows)
-    return order[held_out:], order[:held_out]
+    return shuffled_split(held_out, rows, "images")
 
 
 class ImageFolder(ImageSettings):
@@ -58,7 +36,7 @@ class ImageFolder(ImageSettings):
 
     path: Annotated[str, Field(min_length=1)]  # the folder or .npy; relative to the data folder, or absolute
     channels: Literal[1, 3] | None = None  # convert to grey (1) or RGB (3); default: as they are
-    held_out: Annotated[int | float, BeforeValidator(share_or_count)] = 0.2  # share (0.2) or number (500) of rows
+    held_out: ShareOrCount = 0.2  # share (0.2) or number (500) of rows
 
     kind: ClassVar[str] = "images"
     seeded: ClassVar[bool] = False
@@ -79,7 +57,7 @@ class ImageFolder(ImageSettings):
             listing = list_images("image_folder", place)
             shape, fingerprint = survey(listing, self, self.channels)
             rows, classes = len(listing.names), len(listing.classes)
-        train, held_out = shuffled_split(self.held_out, rows, place)
+        train, held_out = image_split(self.held_out, rows, place)
         return image_info(
             self, shape, pool=len(train), held_out=len(held_out), classes=classes, fingerprint=fingerprint
         )
@@ -113,7 +91,7 @@ class ImageFolder(ImageSettings):
 
     def _split(self, rows: int, place: Path) -> tuple[np.ndarray, np.ndarray]:
         """Indices of the rows to train on and of the held-out rows that are used."""
-        train, held_out = shuffled_split(self.held_out, rows, place)
+        train, held_out = image_split(self.held_out, rows, place)
         return train, held_out[held_out_index(self, len(held_out))]
 
 

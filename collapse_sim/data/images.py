@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from collapse_sim.component import Component
 from collapse_sim.data.base import Columns, Info
 from collapse_sim.data.files import release
+from collapse_sim.data.held_out import check_rows
 from collapse_sim.errors import RecipeError
 
 Shape = tuple[int, int, int]  # (C, H, W)
@@ -77,18 +78,7 @@ def image_info(
 
     Raises RecipeError when more rows are asked for than there are.
     """
-    problems = []
-    if settings.rows is not None and settings.rows > pool:
-        problems.append(
-            f"data.rows: {settings.rows} asked for, but there are {pool} real rows: lower it or leave it out"
-        )
-    if settings.held_out_rows is not None and settings.held_out_rows > held_out:
-        problems.append(
-            f"data.held_out_rows: {settings.held_out_rows} asked for, but there are {held_out} held-out rows: "
-            "lower it or leave it out"
-        )
-    if problems:
-        raise RecipeError(*problems)
+    check_rows(settings, pool, held_out)
     columns: dict[str, tuple[tuple[int, ...], str]] = {"image": (fitted_shape(settings, shape), "uint8")}
     if classes:
         columns["label"] = ((), "int64")
@@ -101,21 +91,6 @@ def image_info(
         classes=classes,
         fingerprint=fingerprint,
     )
-
-
-def held_out_index(settings: ImageSettings, rows: int) -> np.ndarray:
-    """Which of `rows` held-out rows are used, ascending: all, or a fixed random choice of `held_out_rows`.
-
-    A random choice and not the first ones: the first half of MNIST's test set is known to be the easier half.
-    """
-    if settings.held_out_rows is None or settings.held_out_rows >= rows:
-        return np.arange(rows)
-    return np.sort(shuffled(rows)[: settings.held_out_rows])
-
-
-def shuffled(rows: int) -> np.ndarray:
-    """A permutation of range(rows), the same on every machine: NumPy has frozen the stream of RandomState (NEP 19)."""
-    return np.random.RandomState(0).permutation(rows)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from collapse_sim.data import text_source
-from collapse_sim.data.image_folder import share_or_count
+from collapse_sim.data.held_out import ShareOrCount
 from collapse_sim.data.text_places import find_files
 from collapse_sim.data.text_source import Source
 from collapse_sim.data.texts import HELD_OUT, Parts, Texts, TextSettings
@@ -17,7 +17,6 @@ from collapse_sim.data.tokens import END_OF_TEXT
 Name = Annotated[str, Field(min_length=1)]
 Names = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
 Format = Literal["auto", "txt", "jsonl", "parquet", "arrow"]
-ShareOrCount = Annotated[int | float, BeforeValidator(share_or_count)]
 
 
 class OwnFiles(TextSettings):

@@ -43,9 +43,9 @@ class TextRows:
         """Rows first, ..., last - 1."""
         return {name: self._read(column, self.texts[first:last]) for name, column in self.columns.items()}
 
-    def some(self, rows: np.ndarray | None) -> TextRows:
-        """Only these rows; None: all."""
-        return self if rows is None else replace(self, texts=self.texts[rows])
+    def some(self, rows: np.ndarray) -> TextRows:
+        """Only these rows."""
+        return replace(self, texts=self.texts[rows])
 
     def _read(self, column: Column, texts: np.ndarray) -> np.ndarray:
         rows = np.empty((len(texts), column.length), self.tokenizer.dtype)
@@ -126,6 +126,6 @@ class PackedRows:
         release(self.stream.tokens.ids)
         return {"tokens": rows}
 
-    def some(self, rows: np.ndarray | None) -> PackedRows:
-        """Only these rows; None: all."""
-        return self if rows is None else replace(self, blocks=rows)
+    def some(self, rows: np.ndarray) -> PackedRows:
+        """Only these rows."""
+        return replace(self, blocks=rows)

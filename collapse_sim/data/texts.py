@@ -13,7 +13,7 @@ from pydantic import Field
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Info, RowSource
-from collapse_sim.data.images import shuffled
+from collapse_sim.data.held_out import check_rows, held_out_index, shuffled_split
 from collapse_sim.data.text_rows import Column, PackedRows, Stream, TextRows
 from collapse_sim.data.text_source import Source, Survey, survey
 from collapse_sim.data.text_tokens import Tokens, tokens_of
@@ -109,7 +109,7 @@ class Texts(TextSettings):
 
     def open(self, folder: Path) -> tuple[RowSource, RowSource]:
         _, real, held_out = self._open(folder)
-        return real, held_out.some(_chosen(self, len(held_out)))
+        return real, held_out.some(held_out_index(self, len(held_out)))
 
     def _open(self, folder: Path) -> tuple[Prepared, TextRows | PackedRows, TextRows | PackedRows]:
         prepared = prepare(self, folder, ("",))
@@ -145,7 +145,7 @@ class PairedTexts(TextSettings):
     def open(self, folder: Path) -> tuple[RowSource, RowSource]:
         prepared = prepare(self, folder, (self.prefix, ""))
         held_out = self._rows(prepared, prepared.held_out)
-        return self._rows(prepared, prepared.real), held_out.some(_chosen(self, len(held_out)))
+        return self._rows(prepared, prepared.real), held_out.some(held_out_index(self, len(held_out)))
 
     def _rows(self, prepared: Prepared, part: Part) -> TextRows:
         lengths = {"source": self.source_length, "target": self.target_length}
@@ -186,7 +186,7 @@ def prepare(settings: TextSettings, folder: Path, prefixes: tuple[str, ...]) -> 
 
 def _split(parts: Parts, found: Survey) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the real and of the held-out texts: a fixed random choice, each in the order of the files."""
-    held_out, texts = parts.held_out, found.texts
+    texts = found.texts
     where = ", ".join(str(file.path) for file in parts.train.files)
     if texts < 2:
         divided = any(file.format == "txt" for file in parts.train.files)
@@ -194,14 +194,8 @@ def _split(parts: Parts, found: Survey) -> tuple[np.ndarray, np.ndarray]:
             f"{where}: one text; needed: at least one to train on and one held out: name a file of held-out texts with "
             f"`validation`{', or divide it with `separator`' if divided else ', or bring more texts'}"
         )
-    if isinstance(held_out, float):
-        held_out = min(max(1, round(held_out * texts)), texts - 1)
-    if held_out >= texts:
-        raise RecipeError(
-            f"data.held_out: {held_out} of {texts} texts leaves none to train on: set at most {texts - 1}, or a share"
-        )
-    order = shuffled(texts)
-    return np.sort(order[held_out:]), np.sort(order[:held_out])
+    train, validation = shuffled_split(parts.held_out, texts, "texts")
+    return np.sort(train), np.sort(validation)
 
 
 def _texts(source: Source, chosen: np.ndarray) -> Iterator[str]:
@@ -211,13 +205,6 @@ def _texts(source: Source, chosen: np.ndarray) -> Iterator[str]:
     for number, texts in enumerate(source.records("learning a vocabulary from")):
         if number < len(wanted) and wanted[number]:
             yield from texts
-
-
-def _chosen(settings: TextSettings, rows: int) -> np.ndarray | None:
-    """Which of `rows` held-out rows are used, ascending; None: all."""
-    if settings.held_out_rows is None or settings.held_out_rows >= rows:
-        return None
-    return np.sort(shuffled(rows)[: settings.held_out_rows])
 
 
 def _counts(settings: TextSettings, prepared: Prepared) -> str:
@@ -242,16 +229,7 @@ def text_info(
     packed: bool,
 ) -> Info:
     """Raises RecipeError when more rows are asked for than there are."""
-    problems = [
-        f"data.{name}: {wanted} asked for, but there are {there} {what} rows: lower it or leave it out"
-        for name, wanted, there, what in (
-            ("rows", settings.rows, pool, "real"),
-            ("held_out_rows", settings.held_out_rows, held_out, "held-out"),
-        )
-        if wanted is not None and wanted > there
-    ]
-    if problems:
-        raise RecipeError(*problems)
+    check_rows(settings, pool, held_out)
     return Info(
         kind=settings.kind,
         columns=columns,

@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 
 from collapse_sim import sample_files
 from collapse_sim.data.base import Info
+from collapse_sim.data.held_out import shuffled
 from collapse_sim.data.image_folder import ImageFolder
-from collapse_sim.data.images import shuffled
 from collapse_sim.families.vae import VAE
 from collapse_sim.sample_files import StoredRows, write_dataset, write_png_folder
 from collapse_sim.store.rowfile import RowFile, RowWriter

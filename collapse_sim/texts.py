@@ -155,11 +155,9 @@ def _continued(experiment: Experiment, work: Work) -> Asking | None:
         train = spec.model.train
         machine = work.machine.at(train.precision, train.tf32) if train else work.machine
         model = load.model(work.store, spec.model, (seed,), machine)
-        for network in (model, *model.children()):  # a wish to stop is heard before each call
-            network.register_forward_pre_hook(lambda *_: work.stop.check())
         draws = Draws((seed,), "continuations", 0, device=machine.device)
         family: Any = spec.model.family
-        with torch.no_grad(), machine.autocast():
+        with torch.no_grad(), machine.autocast(), work.heard():
             found = family.continuations(model, machine.put(torch.from_numpy(rows[:, :length])), draws)
         return _rests(found.cpu().numpy()[:, length:], tokenizer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -85,9 +86,13 @@ def real_order(spec: DataSpec, seed: int) -> np.ndarray | None:
 
     Simulated rows have no order to change.
     """
-    if spec.seeded:
-        return None
-    return Draws((seed,), "real order", 0).permutation(spec.info.pool).numpy()
+    return None if spec.seeded else _order(spec.info.pool, seed)
+
+
+@functools.lru_cache(maxsize=4)
+def _order(rows: int, seed: int) -> np.ndarray:
+    """Never modify it: every shard of a sampling asks for it again."""
+    return Draws((seed,), "real order", 0).permutation(rows).numpy()
 
 
 def training_table(store: Store, spec: FitSpec, seed: int, machine: Machine) -> Table:

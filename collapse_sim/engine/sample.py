@@ -29,9 +29,6 @@ def sample(job: Job, folder: Path, work: Work) -> None:
     machine = work.machine.at(train.precision, train.tf32) if train else work.machine
     family = spec.model.family
     model = load.model(work.store, spec.model, job.seeds, machine)
-    # A sampler may call the network a thousand times a shard: a wish to stop is heard before each of them.
-    for network in (model, *model.children()):
-        network.register_forward_pre_hook(lambda *_: work.stop.check())
     names = conditions_of(spec.model.data.data, family)
     seeds = job.seeds or (0,)
     role = "sample" if spec.conditions == "real" else "outputs"
@@ -43,7 +40,7 @@ def sample(job: Job, folder: Path, work: Work) -> None:
         conditions = Conditions(last - first, {name: machine.put(column) for name, column in given.items()})
         dtype = torch.float64 if spec.stacked else torch.float32
         draws = Draws(seeds, role, spec.generation, shard, device=machine.device, dtype=dtype, stacked=spec.stacked)
-        with torch.no_grad(), machine.autocast():
+        with torch.no_grad(), machine.autocast(), work.heard():
             return {name: to_numpy(column) for name, column in family.sample(model, conditions, draws).items()}
 
     if spec.stacked:

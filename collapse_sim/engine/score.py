@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_pre_hook
 
 from collapse_sim.data.base import Data, Info
 from collapse_sim.engine import load
@@ -122,7 +121,7 @@ def score(job: Job, folder: Path, work: Work) -> None:
     assert isinstance(spec, ScoreSpec)
     evaluation = StoredEvaluation(spec, job.seeds, work)
     value: float | Tensor
-    with work.machine.seeded(0), _heard(work):
+    with work.machine.seeded(0), work.heard():
         if isinstance(spec.metric, RowMetric):
             columns = {name: column.contiguous() for name, column in spec.metric.score_rows(evaluation).items()}
             (folder / VALUES_FILE).write_bytes(save(columns))
@@ -134,16 +133,6 @@ def score(job: Job, folder: Path, work: Work) -> None:
     if len(values) != len(job.seeds):
         raise AssertionError(f"{type(spec.metric).__name__} gave {len(values)} values for {len(job.seeds)} seeds")
     (folder / SCORES_FILE).write_text(json.dumps([v if math.isfinite(v) else str(v) for v in values]))
-
-
-@contextlib.contextmanager
-def _heard(work: Work) -> Iterator[None]:
-    """A wish to stop is heard before every call of a network: a judge may read for minutes."""
-    hook = register_module_forward_pre_hook(lambda *_: work.stop.check())
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> list[float]:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from torch.nn.modules.module import register_module_forward_pre_hook
+
 from collapse_sim.engine.device import Machine
 from collapse_sim.errors import InterruptedRunError
 from collapse_sim.events import Emit, JobProgress
@@ -63,6 +65,16 @@ class Work:
     stop: Stop = field(default_factory=Stop)
     checkpoint_s: float = 60.0
     _last_report: float = field(default_factory=time.perf_counter)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Within it a wish to stop is heard before every call of a network: samplers and judges may call one for
+        minutes between two points at which work can be continued."""
+        hook = register_module_forward_pre_hook(lambda *_: self.stop.check())
+        try:
+            yield
+        finally:
+            hook.remove()
 
     def due(self) -> bool:
         """Whether progress should be reported now."""

@@ -22,9 +22,7 @@ from collapse_sim.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.randomness import Draws
 
 AT_ONCE, AT_ONCE_ON_CPU = 2**29, 2**25  # numbers that an evaluation holds at a time: 2.1 GB of logits, or 134 MB
-SPARE_TOKENS = (
-    1000  # by so many ids a network's vocabulary may exceed its tokenizer's: they are padded to round numbers
-)
+SPARE_TOKENS = 1000  # ids by which a network's vocabulary may exceed its tokenizer's: it is padded to a round number
 DROPOUTS = (
     "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "dropout_rate", "attention_dropout", "activation_dropout",
     "hidden_dropout",

@@ -31,3 +31,8 @@ class Component(BaseModel):
         Asked once, before anything is fitted. Raises MissingError: which file, where it was looked for, how to get it.
         """
         return self
+
+
+def is_plugin(cls: type[object]) -> bool:
+    """Whether a component's class is the user's own: defined outside of this package."""
+    return cls.__module__.partition(".")[0] != "collapse_sim"

@@ -24,6 +24,12 @@ class RecipeError(CollapseSimError):
         super().__init__("\n".join(problems))
 
 
+class PluginError(CollapseSimError):
+    """A module of the user's own raised something, or is not what it should be; the message names it."""
+
+    exit_code = 2
+
+
 class MissingError(CollapseSimError):
     """Data, a device or a package that the recipe needs is not there, or is unreadable."""
 

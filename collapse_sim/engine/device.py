@@ -34,13 +34,15 @@ class Machine:
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
-        """Forward passes run in this precision; float32 matrix products on CUDA use TF32 only if asked for."""
+        """Forward passes run in this precision; float32 products on CUDA use TF32 only if asked for."""
         dtype = DTYPES[self.precision]
-        if self.device.type == "cuda":
-            torch.backends.cuda.matmul.fp32_precision = "tf32" if self.tf32 else "ieee"
-            torch.backends.cudnn.fp32_precision = "tf32" if self.tf32 else "ieee"
+        self._set_products()
         with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
             yield
+
+    def _set_products(self) -> None:
+        if self.device.type == "cuda":
+            set_float32_products("tf32" if self.tf32 else "ieee")
 
     def scaler(self) -> torch.amp.GradScaler:
         """Scales losses for fp16, so that small gradients survive; does nothing in the other precisions."""
@@ -63,7 +65,11 @@ class Machine:
 
     @contextlib.contextmanager
     def seeded(self, value: int) -> Iterator[None]:
-        """Within it torch's global generators (initial weights, dropout) start from `value`, and are restored after."""
+        """Within it torch's global generators (initial weights, dropout) start from `value`, and are restored after.
+
+        Fits and scores begin so: what they compute outside of `autocast` has this machine's precision, too.
+        """
+        self._set_products()
         devices = [self.device.index] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             self.reseed(value)
@@ -108,6 +114,16 @@ class Machine:
     def loaded(self, model: nn.Module) -> nn.Module:
         """A model for use, not for training: on the device, in eval mode, without gradients."""
         return model.to(self.device).eval().requires_grad_(False)
+
+
+def set_float32_products(precision: Literal["ieee", "tf32"]) -> None:
+    """How CUDA computes float32 matrix products, convolutions and recurrent layers from now on.
+
+    Each is set by its own name: torch 2.11's one switch for all of cuDNN leaves convolutions in TF32, whose mantissa
+    has 10 bits, as float16's has.
+    """
+    for kind in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+        kind.fp32_precision = precision
 
 
 def open_machine(device: str = "auto", precision: Precision = "auto", tf32: bool = False) -> Machine:

@@ -15,6 +15,9 @@ from collapse_sim.store.rowfile import RowFile
 # Reading a row also maps its neighbours (some 300 KB are seen here, by read-ahead); after so many rows the pages are
 # given back, so that memory stays flat however many generations a fit reads from.
 RELEASE_ROWS = 64
+PIECE_BYTES = (
+    2**26
+)  # what is held on a device is brought there by so much: through pinned memory, which is never given back
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Table:
         row_bytes = sum(parts[0].columns[name][:1].nbytes for name in self.columns)
         self._resident: dict[str, Tensor] | None = None
         if self._rows * row_bytes <= machine.resident_bytes():
-            self._resident = {name: machine.put(tensor) for name, tensor in self._read(np.arange(self._rows)).items()}
+            self._resident = self._held(max(1, PIECE_BYTES // max(1, row_bytes)))
 
     def __len__(self) -> int:
         return self._rows
@@ -56,6 +59,18 @@ class Table:
             index = self._machine.put(index)
             return {name: column.index_select(0, index) for name, column in self._resident.items()}
         return {name: self._machine.put(column) for name, column in self._read(index.numpy()).items()}
+
+    def _held(self, rows: int) -> dict[str, Tensor]:
+        """All rows on the device, brought there by so many."""
+        held: dict[str, Tensor] = {}
+        for first in range(0, max(1, self._rows), rows):
+            for name, piece in self._read(np.arange(first, min(first + rows, self._rows))).items():
+                if name not in held:
+                    held[name] = torch.empty(
+                        self._rows, *piece.shape[1:], dtype=piece.dtype, device=self._machine.device
+                    )
+                held[name][first : first + len(piece)] = self._machine.put(piece)
+        return held
 
     def _read(self, index: np.ndarray) -> dict[str, Tensor]:
         if self._pick is not None:

@@ -50,8 +50,8 @@ class FlowMatching(Denoising):
 
     def _states(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
         def velocity(t: float | Tensor, x: Tensor) -> Tensor:
-            times = torch.as_tensor(TIME * t, dtype=torch.float32, device=x.device)
-            output: Tensor = model(x, times.expand(len(x)))[0]
+            times = x.new_full((len(x),), TIME * t) if isinstance(t, float) else (TIME * t).float().expand(len(x))
+            output: Tensor = model(x, times)[0]
             return output.float()
 
         if self.solver == "dopri5":

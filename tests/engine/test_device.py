@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from collapse_sim.engine.device import Machine, open_machine
+from collapse_sim.engine.device import Machine, open_machine, set_float32_products
 from collapse_sim.errors import MissingError, RecipeError
 
 CPU = torch.device("cpu")
@@ -26,6 +26,19 @@ def test_autocast_computes_in_the_precision_that_is_stated():
         with machine.autocast():
             product[precision] = (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
     assert product == {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@pytest.mark.parametrize("precision", ["tf32", "ieee"])
+def test_all_float32_products_are_set(precision):
+    """One by one, as torch tells of them: its switch for all of cuDNN does not reach convolutions in every version."""
+    kinds = (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn)
+    before = [kind.fp32_precision for kind in kinds]
+    try:
+        set_float32_products(precision)
+        assert [kind.fp32_precision for kind in kinds] == [precision] * 3
+    finally:
+        for kind, value in zip(kinds, before, strict=True):
+            kind.fp32_precision = value
 
 
 def test_fp16_needs_cuda():

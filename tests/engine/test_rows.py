@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from collapse_sim.engine import device
+from collapse_sim.engine import device, rows
 from collapse_sim.engine.rows import Part, Table
 from collapse_sim.store.rowfile import RowFile, RowWriter
 from collapse_sim.testing import CPU
@@ -39,9 +39,11 @@ def test_row_files_are_safetensors(tmp_path):
     np.testing.assert_array_equal(file.columns["weight"], np.arange(11) / 8)
 
 
-@pytest.mark.parametrize("resident", [True, False])
-def test_gather(tmp_path, monkeypatch, resident):
-    monkeypatch.setattr(device, "CPU_RESIDENT_BYTES", 1 << 20 if resident else 0)
+@pytest.mark.parametrize(("resident", "piece"), [(1 << 20, rows.PIECE_BYTES), (1 << 20, 40), (0, rows.PIECE_BYTES)])
+def test_gather(tmp_path, monkeypatch, resident, piece):
+    """In memory at once, in memory after three rows of 12 bytes at a time, and not in memory."""
+    monkeypatch.setattr(device, "CPU_RESIDENT_BYTES", resident)
+    monkeypatch.setattr(rows, "PIECE_BYTES", piece)
     a, b = row_file(tmp_path / "a", 10, 0), row_file(tmp_path / "b", 20, 100)
     order = np.random.default_rng(0).permutation(20)
     table = Table([Part(a, a.columns, 10), Part(b, b.columns, 6, first=3, order=order)], CPU)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+import os
+import signal
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from collapse_sim.engine.device import open_machine
+from collapse_sim.engine.device import Machine, open_machine
 from collapse_sim.randomness import Draws
+from collapse_sim.recipe import shipped
+from collapse_sim.recipe.load import load
 from tests.conftest import TINY
 
 pytestmark = [
@@ -17,20 +23,19 @@ pytestmark = [
 ]
 
 
-def run_on(sandbox, device, run, recipe):
+def run_on(sandbox, device, run, recipe, metric="test_loss"):
+    """{(arm, generation): the metric of every seed} of a run, which continues where an earlier one was stopped."""
     from collapse_sim.experiment import prepare
-    from collapse_sim.recipe.load import load
     from collapse_sim.session import Session
 
     loaded = load(sandbox.recipe(recipe))
-    machine = open_machine(device, loaded.train.precision, loaded.train.tf32)
+    train = loaded.train
+    machine = open_machine(device, train.precision, train.tf32) if train else open_machine(device, "fp32")
     root = sandbox.root / device
     session = Session(prepare(loaded, root), machine, root / run, root / f".store-{run}", root)
     session.run(quiet=True)
     lines = [json.loads(line) for line in (root / run / "journal.jsonl").read_text().splitlines()]
-    return {
-        (line["arm"], line["generation"]): line["metrics"]["test_loss"] for line in lines if line["event"] == "scores"
-    }
+    return {(line["arm"], line["generation"]): line["metrics"][metric] for line in lines if line["event"] == "scores"}
 
 
 TEXT = """
@@ -88,24 +93,91 @@ def test_auto_is_bf16_where_it_is_native_and_rows_live_on_the_device(sandbox):
     assert machine.resident_bytes() > 2**30
 
 
+@pytest.mark.parametrize(("tf32", "least", "most"), [(False, 0, 2e-6), (True, 1e-4, 1e-2)])
+@pytest.mark.parametrize("product", ["matrix", "convolution"])
+def test_float32_products_are_as_exact_as_is_said(product, tf32, least, most):
+    """Relative to float64: float32 has 24 bits, TF32 11."""
+    dice = torch.Generator().manual_seed(0)
+    x, weight = torch.randn(64, 32, 16, 16, generator=dice), torch.randn(48, 32, 3, 3, generator=dice)
+    if product == "convolution":
+        call, arguments = F.conv2d, (x, weight)
+    else:
+        call, arguments = torch.matmul, (x.flatten(1), x.flatten(1).T)
+    exact = call(*(a.double() for a in arguments))
+    with Machine(torch.device("cuda", 0), "fp32", tf32).autocast():
+        found = call(*(a.cuda() for a in arguments)).cpu()
+    assert least <= float((found - exact).std() / exact.std()) < most
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_every_shipped_recipe_runs_on_cuda(name, tmp_path, capsys, monkeypatch):
+    """At its smoke size, from the command to finished scores of every cell."""
+    from collapse_sim.cli.app import run_app
+
+    monkeypatch.chdir(tmp_path)
+    code = run_app(["run", name, "--smoke", "--device", "cuda", "--data-dir", "nothing", "--json"])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    recipe, folder = load(name, smoke=True), tmp_path / json.loads(out)["run"]
+    lines = [json.loads(line) for line in (folder / "journal.jsonl").read_text().splitlines()]
+    scored = {(line["arm"], line["generation"]): set(line["metrics"]) for line in lines if line["event"] == "scores"}
+    assert scored == {(arm.name, k): set(recipe.metrics) for arm in recipe.arms for k in range(recipe.generations + 1)}
+
+
+ENSEMBLE = """
+name: ensemble
+data: {use: gaussian, dimensions: 1, rows: 50}
+model: {use: gaussian}
+generations: 5
+samples: 50
+seeds: 200
+arms: {replace: {data: replace}, accumulate: {data: accumulate}}
+metrics: [variance_ratio]
+"""
+
+
+def test_closed_forms_on_cuda_follow_the_theory(sandbox):
+    """Gaussians fitted to their own samples: five standard errors of the mean over 200 seeds is far enough."""
+    found = run_on(sandbox, "cuda", "ensemble", ENSEMBLE, "variance_ratio")
+    expected = {"replace": (1 - 1 / 50) ** 6, "accumulate": math.prod(1 - 1 / (50 * i * i) for i in range(1, 7))}
+    for arm, value in expected.items():
+        ratios = torch.tensor(found[arm, 5], dtype=torch.float64)
+        assert abs(float(ratios.mean()) - value) < 5 * float(ratios.std()) / math.sqrt(200), arm
+
+
 def test_draws_on_cuda_are_repeatable():
     first, again = (Draws((1,), "corrupt", 2, 3, device="cuda").normal(4, 5) for _ in range(2))
     assert first.device.type == "cuda"
     assert torch.equal(first, again)
 
 
-def test_a_killed_fit_continues_on_cuda(sandbox, monkeypatch):
+def test_an_interrupted_fit_continues_on_cuda(sandbox, monkeypatch):
     """Checkpoints hold what CUDA needs too: an interrupted fp16 run ends where an uninterrupted one does."""
-    from collapse_sim.engine import checkpoint
+    from collapse_sim.engine import checkpoint, fit
+    from collapse_sim.errors import InterruptedRunError
 
-    recipe = TINY.replace("evaluate:", "precision: fp16, evaluate:")
+    recipe = TINY.replace("evaluate:", "precision: fp16, ema: 0.9, evaluate:")
     whole = run_on(sandbox, "cuda", "whole", recipe)
-    assert whole
-    restored = []
-    original = checkpoint._apply
-    monkeypatch.setattr(checkpoint, "_apply", lambda run, state, t: (restored.append(state), original(run, state, t)))
+    steps, restored = [], []
+    original, apply = fit.backward, checkpoint._apply
+
+    def interrupting(*args, **kwargs):
+        steps.append(1)
+        if len(steps) == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return original(*args, **kwargs)
+
+    def noted(run, state, tensors):
+        apply(run, state, tensors)
+        restored.append((state["step"], {t.device.type for s in run.optimizer.state.values() for t in s.values()}))
+
+    monkeypatch.setattr(fit, "backward", interrupting)
+    monkeypatch.setattr(checkpoint, "_apply", noted)
+    with pytest.raises(InterruptedRunError):
+        run_on(sandbox, "cuda", "again", recipe)
     again = run_on(sandbox, "cuda", "again", recipe)
-    assert again == pytest.approx(whole, rel=1e-3)
+    assert restored == [(7, {"cuda"})]
+    assert again == {key: pytest.approx(values, rel=1e-3) for key, values in whole.items()}
 
 
 DENOISING = """

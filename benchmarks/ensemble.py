@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from collapse_sim.engine.device import open_machine
+from collapse_sim.engine.device import Machine, open_machine
 from collapse_sim.experiment import prepare
 from collapse_sim.recipe.load import load
 from collapse_sim.session import Session
@@ -44,14 +44,12 @@ def numpy_loop(seeds: int, generations: int, rows: int) -> float:
     return time.perf_counter() - started
 
 
-def engine(seeds: int, store: Path) -> float:
+def engine(seeds: int, store: Path, machine: Machine) -> float:
     """Seconds of the whole run: simulated, fitted, sampled, scored, stored, journalled."""
     path = store / "recipe.yaml"
     path.write_text(RECIPE.replace("SEEDS", str(seeds)))
     started = time.perf_counter()
-    Session(prepare(load(path), store), open_machine("cpu", "fp32"), store / "run", store / ".store", store).run(
-        quiet=True
-    )
+    Session(prepare(load(path), store), machine, store / "run", store / ".store", store).run(quiet=True)
     return time.perf_counter() - started
 
 
@@ -59,17 +57,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    machine = open_machine(options.device, "fp32")
     loops, engines = [], []
     for attempt in range(options.repeats + 1):
         with tempfile.TemporaryDirectory() as scratch:
-            pair = numpy_loop(options.seeds, 10, 100), engine(options.seeds, Path(scratch))
+            pair = numpy_loop(options.seeds, 10, 100), engine(options.seeds, Path(scratch), machine)
         if attempt:
             loops.append(pair[0])
             engines.append(pair[1])
     report = {
         "benchmark": "ensemble",
-        "machine": f"cpu ({torch.get_num_threads()} threads)",
+        "machine": machine.describe(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "date": time.strftime("%Y-%m-%d"),

@@ -36,3 +36,14 @@ class Component(BaseModel):
 def is_plugin(cls: type[object]) -> bool:
     """Whether a component's class is the user's own: defined outside of this package."""
     return cls.__module__.partition(".")[0] != "collapse_sim"
+
+
+def raised_in(error: BaseException, cls: type[object]) -> bool:
+    """Whether an exception comes from the user's own code that a component's class is defined in, or inherits."""
+    own = {base.__module__ for base in cls.__mro__ if issubclass(base, Component) and is_plugin(base)}
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__") in own:
+            return True
+        trace = trace.tb_next
+    return False

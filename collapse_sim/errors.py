@@ -36,10 +36,20 @@ class MissingError(CollapseSimError):
     exit_code = 3
 
 
+class OutOfMemoryError(CollapseSimError):
+    """What is asked for needs more memory than there is."""
+
+    exit_code = 2
+
+
 class DivergedError(CollapseSimError):
-    """A loss became non-finite."""
+    """A loss, weights or samples became non-finite. `seeds`: of a batch of seeds, those it happened to; (): all."""
 
     exit_code = 4
+
+    def __init__(self, message: str, seeds: tuple[int, ...] = ()) -> None:
+        self.seeds = seeds
+        super().__init__(message)
 
 
 class StoreError(CollapseSimError):
@@ -55,7 +65,7 @@ class ClaimsFailedError(CollapseSimError):
 
 
 class InterruptedRunError(CollapseSimError):
-    """Ctrl-C (130) or SIGTERM (143): a checkpoint was taken; the same command continues."""
+    """Ctrl-C (130), SIGTERM (143) or SIGHUP (129): a checkpoint was taken; the same command continues."""
 
     exit_code = 130
 

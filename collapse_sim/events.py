@@ -64,6 +64,22 @@ class JobFinished:
 
 
 @dataclass(frozen=True)
+class JobFailed:
+    """The artefact cannot be made for these seeds, nor what is made from it; all else goes on.
+
+    `diverged`: the fit or what it generates became non-finite, and its scores are nan from this generation on.
+    """
+
+    kind: Kind
+    digest: str
+    generation: int
+    arms: tuple[str, ...]
+    seeds: tuple[int, ...]
+    message: str
+    diverged: bool
+
+
+@dataclass(frozen=True)
 class Waiting:
     """Another process is making this artefact; this one waits for it or does other work first."""
 
@@ -74,12 +90,13 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Scored:
-    """One arm's scores of one generation, all seeds: {metric: values in the order of `seeds`}."""
+    """One arm's scores of one generation: {metric: values in the order of `seeds`}."""
 
     generation: int
     arm: str
     seeds: tuple[int, ...]
     values: dict[str, tuple[float, ...]]
+    complete: bool = True  # False: some metric could not be computed for these seeds
 
 
 @dataclass(frozen=True)
@@ -124,6 +141,7 @@ Event = (
     | JobStarted
     | JobProgress
     | JobFinished
+    | JobFailed
     | Waiting
     | Scored
     | Texts

@@ -15,7 +15,7 @@ import numpy as np
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.errors import MissingError, RecipeError
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import FeatureMap, Metric, WeightedMap
+from collapse_sim.metrics.base import Metric, WeightedMap
 from collapse_sim.recipe.schema import Arm, Recipe
 from collapse_sim.specs import (
     DataSpec,
@@ -25,7 +25,6 @@ from collapse_sim.specs import (
     ScoreSpec,
     Spec,
     data_spec,
-    feature_spec,
     fit_spec,
     sample_spec,
     score_spec,
@@ -199,18 +198,7 @@ def _line(
 
 def _features(scores: Mapping[str, ScoreSpec]) -> Iterator[FeatureSpec]:
     """The feature artefacts that a generation's scores read, each once."""
-    seen: set[str] = set()
-    for score in scores.values():
-        feature_map: FeatureMap | None = getattr(score.metric, "feature_map", None)
-        if feature_map is None or (score.network is None and score.weights is None):
-            continue  # features without a network are cheaper to compute than to keep
-        for which in ("real", "held_out", "samples"):
-            if which in getattr(score.metric, "features_of", score.metric.needs):
-                rows = score.samples if which == "samples" else score.data
-                spec = feature_spec(feature_map, score.network, score.weights, rows, which)
-                if spec.digest not in seen:
-                    seen.add(spec.digest)
-                    yield spec
+    yield from {spec.digest: spec for score in scores.values() for spec in score.features.values()}.values()
 
 
 def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:

@@ -19,7 +19,10 @@ from collapse_sim.texts import tell_texts
 
 
 def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Counter[str]:
-    """Make what is missing of the experiment, in the order that shares most. Returns artefacts made and reused."""
+    """Make what is missing of the experiment, in the order that shares most. Returns artefacts made and reused.
+
+    What cannot be made is in `work.store.failures` afterwards, and all else is there.
+    """
     recipe, lines, seeds = experiment.recipe, experiment.lines, experiment.recipe.seeds
     names = tuple(line.arm.name for line in lines)
     build = builder(work)
@@ -40,9 +43,7 @@ def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Count
             "scores": make(lambda line: line.scores[k].values()),  # noqa: B023
         }
         for line in lines:
-            values = {name: read_scores(work.store, spec, seeds) for name, spec in line.scores[k].items()}
-            run.record_scores(k, line.arm.name, seeds, values, line.fits[k].digest, line.samples[k].digest)
-            work.emit(Scored(k, line.arm.name, seeds, {name: tuple(v) for name, v in values.items()}))
+            _record(line, k, seeds, run, work)
         for told in tell_texts(experiment, k, work.store):
             work.emit(told)
         pictures = draw_pictures(experiment, k, work, run.pictures)
@@ -54,4 +55,32 @@ def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Count
         work.emit(GenerationFinished(k, made, reused, wall_s, tuple(map(str, pictures))))
         for count in counts.values():
             total += count
+        if all(_stopped(line, k, seed, work) for line in lines for seed in seeds):
+            break
     return total
+
+
+def _record(line: Line, k: int, seeds: tuple[int, ...], run: RunFolder, work: Work) -> None:
+    """Into the journal: where chains ended, and the scores of generation k, with nan for what has diverged.
+
+    A metric that could not be computed for some seeds has a line of its own.
+    """
+    for seed in seeds:
+        cause = work.store.failures.cause(line.samples[k], seed)
+        if cause is not None and cause.diverged:
+            run.record_diverged(line.arm.name, cause.generation, seed, cause.message)
+    groups: dict[tuple[int, ...], dict[str, list[float]]] = {}
+    for name, spec in line.scores[k].items():
+        found = read_scores(work.store, spec, seeds)
+        groups.setdefault(tuple(found), {})[name] = list(found.values())
+    for those, values in groups.items():
+        if those:
+            run.record_scores(k, line.arm.name, those, values, line.fits[k].digest, line.samples[k].digest)
+            scores = {name: tuple(v) for name, v in values.items()}
+            work.emit(Scored(k, line.arm.name, those, scores, complete=len(scores) == len(line.scores[k])))
+
+
+def _stopped(line: Line, k: int, seed: int, work: Work) -> bool:
+    """Whether a chain goes no further, and is not worth a line a generation: it failed, and did not diverge."""
+    cause = work.store.failures.cause(line.samples[k], seed)
+    return cause is not None and not cause.diverged

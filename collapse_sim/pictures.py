@@ -34,14 +34,21 @@ def _images(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Pa
 
     seed, store = experiment.recipe.seeds[0], work.store
     first = {
-        line.arm.name: {j: _first_rows(store, line.samples[j], seed) for j in range(k + 1)} for line in experiment.lines
+        line.arm.name: {
+            j: _first_rows(store, line.samples[j], seed) for j in range(k + 1) if store.has(line.samples[j], seed)
+        }
+        for line in experiment.lines
     }
     paths = []
     for number, (arm, generations) in enumerate(first.items()):
+        if k not in generations:
+            continue  # its chain has ended
         path = folder / f"{number:02d}-{file_name(arm)}-generation-{k:03d}.png"
         if not path.exists():
             sample_grid(generations[k], path, columns=8)
         paths.append(path)
+    if not any(first.values()):
+        return []
     overview = folder / "arms-by-generations.png"
     _, real = load.columns(store, experiment.data, seed, "real")
     cells = {arm: {j: images[:CELL] for j, images in generations.items()} for arm, generations in first.items()}
@@ -61,6 +68,8 @@ def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> 
         return []
     if path.exists():
         return [path]
+    if not any(work.store.has(line.fits[k], recipe.seeds[0]) for line in experiment.lines):
+        return []
     if kind == "images":
         from collapse_sim.analysis.pictures import arms_by_frames
 
@@ -75,10 +84,11 @@ def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> 
 
 
 def _trajectories(experiment: Experiment, k: int, work: Work, rows: int) -> dict[str, np.ndarray]:
-    """By arm: (frames, rows, ...)."""
+    """By arm that has a model: (frames, rows, ...)."""
     seed = experiment.recipe.seeds[0]
     found: dict[str, np.ndarray] = {}
-    for spec in (line.fits[k] for line in experiment.lines):
+    lines = [line for line in experiment.lines if work.store.has(line.fits[k], seed)]
+    for spec in (line.fits[k] for line in lines):
         if spec.digest not in found:
             machine = work.machine.at(spec.train.precision, spec.train.tf32) if spec.train else work.machine
             model = load.model(work.store, spec, (seed,), machine)
@@ -86,7 +96,7 @@ def _trajectories(experiment: Experiment, k: int, work: Work, rows: int) -> dict
             trajectory: Callable[..., torch.Tensor] = spec.family.trajectory  # type: ignore[attr-defined]
             with torch.no_grad(), machine.autocast():
                 found[spec.digest] = trajectory(model, rows, FRAMES, draws).cpu().numpy()
-    return {line.arm.name: found[line.fits[k].digest] for line in experiment.lines}
+    return {line.arm.name: found[line.fits[k].digest] for line in lines}
 
 
 def _points(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
@@ -102,8 +112,12 @@ def _points(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Pa
     samples: dict[str, dict[int, np.ndarray]] = {line.arm.name: {} for line in experiment.lines}
     for line in experiment.lines:
         for j in columns(k):
+            if not store.has(line.samples[j], seed):
+                continue
             _, found = load.columns(store, line.samples[j], seed, "samples")
             samples[line.arm.name][j] = np.array(found["x"][:ROWS])
+    if not any(samples.values()):
+        return []
     real, note = _real_points(experiment, store)
     points_by_generations(samples, real, path, note)
     return [path]

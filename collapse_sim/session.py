@@ -6,6 +6,7 @@ import shlex
 import shutil
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,18 +16,20 @@ from collapse_sim.analysis.theory import curves
 from collapse_sim.cli.output import program, say
 from collapse_sim.engine.device import Machine
 from collapse_sim.engine.work import Stop, Work
-from collapse_sim.errors import InterruptedRunError, StoreError
+from collapse_sim.errors import DivergedError, InterruptedRunError, StoreError
 from collapse_sim.events import RunFinished, RunStarted
 from collapse_sim.experiment import Experiment, bytes_to_come, operations_per_step
 from collapse_sim.loop import run_generations
 from collapse_sim.metrics.facts import facts_of, space_of
 from collapse_sim.plan import missing
 from collapse_sim.specs import ScoreSpec
+from collapse_sim.store.failures import Failure
 from collapse_sim.store.files import check_place, digest_of
 from collapse_sim.store.runfolder import RunFolder, registered
 from collapse_sim.store.store import Store
 from collapse_sim.ui.listeners import listeners
 
+SHOWN = 10  # messages of chains that diverged
 SPARE_BYTES = 64 * 2**20  # room left for journals, pictures and checkpoints
 
 
@@ -42,10 +45,12 @@ class Session:
     checkpoint_s: float = 60.0
 
     def run(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> dict[str, Any]:
-        """Run to the end. Returns {"schema", "run", "name", "made", "reused", "wall_s"}.
+        """Run to the end. Returns {"schema", "run", "name", "made", "reused", "diverged", "wall_s"}.
 
-        Raises InterruptedRunError after a checkpoint, StoreError for a folder that is not writable, full, damaged or
-        another recipe's (RecipeError), DivergedError; what was finished is kept in every case.
+        "diverged": [{"arms", "generation", "seeds", "message"}, ...], chains that ended with nan; `check_diverged`
+        raises for them. Raises InterruptedRunError after a checkpoint, StoreError for a folder that is not writable,
+        full, damaged or another recipe's (RecipeError). What else a job raises (out of memory, a plug-in, a bug) is
+        raised at the end, when all that does not depend on it is finished. What was finished is kept in every case.
         """
         recipe, stop = self.experiment.recipe, Stop()
         started = time.perf_counter()
@@ -67,6 +72,8 @@ class Session:
             try:
                 work = Work(store, self.machine, emit, self.data_dir, stop, self.checkpoint_s)
                 total = run_generations(self.experiment, run, work)
+                for failure in store.failures.others():
+                    raise failure.error
                 outcome = "finished"
             except InterruptedRunError as interrupt:
                 outcome = "interrupted"
@@ -87,6 +94,7 @@ class Session:
             "name": recipe.name,
             "made": total["made"],
             "reused": total["reused"],
+            "diverged": [_diverged(failure) for failure in store.failures.diverged()],
             "wall_s": round(time.perf_counter() - started, 3),
         }
 
@@ -113,6 +121,22 @@ class Session:
             run_dir=str(self.folder),
             show=recipe.show,
         )
+
+
+def _diverged(failure: Failure) -> dict[str, Any]:
+    arms, seeds = list(failure.job.arms), list(failure.seeds)
+    return {"arms": arms, "generation": failure.generation, "seeds": seeds, "message": failure.message}
+
+
+def check_diverged(result: Mapping[str, Any]) -> None:
+    """Raise DivergedError when a run's result has chains that diverged: all of them, a line each."""
+    if result["diverged"]:
+        messages = [str(found["message"]) for found in result["diverged"]]
+        raise DivergedError("\n".join([*messages[:SHOWN], *_more(messages)]))
+
+
+def _more(messages: list[str]) -> list[str]:
+    return [f"and {len(messages) - SHOWN} more"] if len(messages) > SHOWN else []
 
 
 def describe_run(experiment: Experiment) -> dict[str, Any]:

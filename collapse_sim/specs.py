@@ -107,6 +107,7 @@ class ScoreSpec(Spec):
     data: DataSpec
     network: FitSpec | None
     weights: WeightsFile | None
+    features: Mapping[Which, FeatureSpec]  # that are kept in the store, by the rows they are of
 
 
 def data_spec(data: Data, info: Info) -> DataSpec:
@@ -253,6 +254,7 @@ def score_spec(
         looked_at["origin"] = origin
     if network:
         looked_at["network"] = network
+    features = _features(metric, feature_map, network, weights, samples, data) if feature_map else {}
     description = {
         "metric": metric.describe(),
         "rows": data.info.rows,
@@ -262,7 +264,28 @@ def score_spec(
         **{role: spec.digest for role, spec in looked_at.items()},
     }
     return ScoreSpec(
-        "scores", model.generation, description, tuple(looked_at.values()), model.seeded, model.stacked,
+        "scores", model.generation, description, (*looked_at.values(), *features.values()),
+        model.seeded, model.stacked,
         metric=metric, model=model, samples=samples, outputs=outputs, origin=origin,
-        data=data, network=network, weights=weights,
+        data=data, network=network, weights=weights, features=features,
     )  # fmt: skip
+
+
+def _features(
+    metric: Metric,
+    feature_map: FeatureMap,
+    network: FitSpec | None,
+    weights: WeightsFile | None,
+    samples: SampleSpec,
+    data: DataSpec,
+) -> dict[Which, FeatureSpec]:
+    """The features that a metric reads. Those of a map without a network are cheaper to compute than to keep."""
+    if network is None and weights is None:
+        return {}
+    wanted = getattr(metric, "features_of", metric.needs)
+    rows: dict[Which, SampleSpec | DataSpec] = {"real": data, "held_out": data, "samples": samples}
+    return {
+        which: feature_spec(feature_map, network, weights, source, which)
+        for which, source in rows.items()
+        if which in wanted
+    }

@@ -43,6 +43,8 @@ def tell_texts(experiment: Experiment, k: int, store: Store) -> Iterator[Texts]:
     say = IN_A_LINE.get(experiment.info.kind)
     for line in experiment.lines if say else ():
         assert say is not None
+        if not store.has(line.samples[k], experiment.recipe.seeds[0]):
+            continue  # its chain has ended
         yield Texts(k, line.arm.name, tuple(map(say, _samples(experiment, line.samples[k], store))))
 
 
@@ -70,6 +72,8 @@ def _samples_page(experiment: Experiment, k: int, store: Store, folder: Path) ->
     show = IN_A_PAGE[experiment.info.kind]
     pages = {"real": map(show, texts_by_row(_real_rows(experiment, store, SHOWN), experiment.info))}
     for line in experiment.lines:
+        if not store.has(line.samples[k], experiment.recipe.seeds[0]):
+            continue
         pages[line.arm.name] = map(show, _samples(experiment, line.samples[k], store))
     seed = experiment.recipe.seeds[0]
     note = f"Seed {seed}: the first {SHOWN} real rows, and the first {SHOWN} samples of every arm."
@@ -115,7 +119,7 @@ def _same_prompt(experiment: Experiment, k: int, work: Work, folder: Path) -> li
     answers = []
     for line in experiment.lines:
         for j, spec in enumerate(line.samples):
-            if j <= k and spec.digest not in known:
+            if j <= k and spec.digest not in known and work.store.has(spec, seed):
                 work.stop.check()
                 known[spec.digest] = tuple(asking.ask(spec))
             if spec.digest in known:
@@ -212,20 +216,26 @@ def _histograms(experiment: Experiment, k: int, store: Store, folder: Path) -> l
         if not isinstance(metric, RowMetric):
             continue
         path = folder / f"perplexities-{file_name(name)}.png"
-        paths.append(path)
         unfinished = k < experiment.recipe.generations
         if unfinished and path.exists() and time.time() - path.stat().st_mtime < DRAWN_EVERY_S:
+            paths.append(path)
             continue
         label = name
         values: dict[str, dict[int, np.ndarray]] = {}
         for line in experiment.lines:
             values[line.arm.name] = {}
             for j in range(k + 1):
+                if not store.has(line.scores[j][name], seed):
+                    continue
                 label, numbers = metric.histogram(load_file(store.block(line.scores[j][name], seed).file(VALUES_FILE)))
                 values[line.arm.name][j] = numbers.double().numpy()
-        most = max(len(numbers) for by_generation in values.values() for numbers in by_generation.values())
+        counts = [len(numbers) for by_generation in values.values() for numbers in by_generation.values()]
+        if not counts:
+            continue  # every chain has ended
+        most = max(counts)
         note = f"Seed {seed}, {most:,} texts a generation. Every histogram has its own height"
         value_histograms(values, name, label, path, note)
+        paths.append(path)
     return paths
 
 

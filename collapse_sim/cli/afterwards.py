@@ -34,7 +34,7 @@ def evaluate(
     from collapse_sim.engine.device import open_machine
     from collapse_sim.experiment import prepare
     from collapse_sim.recipe.load import load
-    from collapse_sim.session import Session
+    from collapse_sim.session import Session, check_diverged
     from collapse_sim.store.rundir import RECIPE_FILE, find_run, store_of
 
     say_logs(quiet=quiet)
@@ -48,10 +48,11 @@ def evaluate(
     result = session.run(quiet=quiet, as_json=as_json)
     if as_json:
         document(result)
-        return
-    if not quiet:
-        say(f"compare: collapse-sim compare {folder} " + " ".join(f"--metric {name}" for name in recipe.metrics))
-    data(str(folder))
+    else:
+        if not quiet:
+            say(f"compare: collapse-sim compare {folder} " + " ".join(f"--metric {name}" for name in recipe.metrics))
+        data(str(folder))
+    check_diverged(result)
 
 
 def sample(

@@ -14,7 +14,10 @@ import typer
 from collapse_sim import __version__
 from collapse_sim.cli import afterwards, cache, compare, doctor, listing, recipes, run, status, verify, watch
 from collapse_sim.cli.output import say, say_logs
-from collapse_sim.errors import CollapseSimError, InterruptedRunError
+from collapse_sim.errors import CollapseSimError, InterruptedRunError, OutOfMemoryError
+from collapse_sim.memory import first_line, out_of_memory
+
+LESS_MEMORY = "lower train.batch_size, sampling.shard or data.rows, or allow this process more memory (ulimit -v)"
 
 app = typer.Typer(
     name="collapse-sim",
@@ -87,9 +90,12 @@ def run_app(argv: Sequence[str] | None = None) -> int:
     except CollapseSimError as error:
         say(f"error: {error}")
         return error.exit_code
-    except Exception:
+    except Exception as error:
         if heard.is_set():
             return 128 + signal.SIGINT
+        if out_of_memory(error):
+            say(f"error: out of memory: {first_line(error)}: finished work is kept; {LESS_MEMORY}")
+            return OutOfMemoryError.exit_code
         traceback.print_exc()
         say("error: this is a bug in collapse-sim; please report it with the lines above")
         return 1

@@ -56,7 +56,7 @@ def run(
     from collapse_sim.engine.device import open_machine
     from collapse_sim.experiment import located, prepare
     from collapse_sim.recipe.load import load
-    from collapse_sim.session import Session
+    from collapse_sim.session import Session, check_diverged
     from collapse_sim.store.rundir import store_of
 
     say_logs(quiet=quiet)
@@ -79,7 +79,8 @@ def run(
     result: dict[str, Any] = session.run(quiet=quiet, verbose=verbose, as_json=as_json)
     if as_json:
         document(result)
-        return
-    if not quiet:
-        say(f"compare: collapse-sim compare {folder}")
-    data(str(folder))
+    else:
+        if not quiet:
+            say(f"compare: collapse-sim compare {folder}")
+        data(str(folder))
+    check_diverged(result)

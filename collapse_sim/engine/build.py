@@ -11,17 +11,19 @@ from typing import cast
 import numpy as np
 import torch
 
+from collapse_sim.component import raised_in
 from collapse_sim.data.base import Columns, FileData, Info, RowSource, SimulatedData
 from collapse_sim.engine.fit import fit
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
 from collapse_sim.engine.work import Work
-from collapse_sim.errors import CollapseSimError, MissingError
+from collapse_sim.errors import CollapseSimError, MissingError, OutOfMemoryError, PluginError
 from collapse_sim.events import Kind
+from collapse_sim.memory import first_line, out_of_memory
 from collapse_sim.randomness import Draws
-from collapse_sim.specs import DataSpec
-from collapse_sim.store.jobs import Job
+from collapse_sim.specs import DataSpec, SampleSpec, ScoreSpec, Spec
+from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.store import Build
 
@@ -87,17 +89,32 @@ def builder(work: Work) -> Build:
     def build(job: Job, folder: Path) -> None:
         try:
             BUILDERS[job.spec.kind](job, folder, work)
-        except torch.OutOfMemoryError as error:
-            raise OutOfMemoryError(
-                f"{' / '.join(job.arms)}, generation {job.spec.generation}: out of memory while making {job.spec.kind} "
-                f"on {work.machine.device}: finished work is kept; lower train.batch_size or sampling.shard, or split "
-                f"batches with train.accumulate. ({str(error).splitlines()[0]})"
-            ) from error
+        except CollapseSimError:
+            raise
+        except (Exception, SystemExit) as error:
+            if out_of_memory(error):
+                raise OutOfMemoryError(
+                    f"{where(job, ())}: out of memory while making {job.spec.kind} on {work.machine.device}: finished "
+                    "work is kept; lower train.batch_size or sampling.shard, or split batches with train.accumulate. "
+                    f"({first_line(error)})"
+                ) from error
+            blamed = next((c for c in _components(job.spec) if raised_in(error, type(c))), None)
+            if blamed is not None:
+                name = f"{type(blamed).__module__}:{type(blamed).__qualname__}"
+                raise PluginError(
+                    f"{where(job, job.seeds)}: {name} raised {type(error).__name__}: {first_line(error)}"
+                ) from error
+            raise
 
     return build
 
 
-class OutOfMemoryError(CollapseSimError):
-    """The recipe asks for more memory than the device has."""
-
-    exit_code = 2
+def _components(spec: Spec) -> list[object]:
+    """The components that make an artefact."""
+    named = [getattr(spec, name, None) for name in ("family", "metric", "feature_map", "data")]
+    inner = [getattr(named[1], "feature_map", None)]
+    if isinstance(spec, ScoreSpec):
+        inner += [spec.model.family, spec.data.data]
+    if isinstance(spec, SampleSpec):
+        inner.append(spec.model.family)
+    return [component for component in (*named, *inner) if component is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from collapse_sim.events import Emit, Note
-from collapse_sim.store.files import explained, write_atomic
+from collapse_sim.store.files import digest_of, explained, write_atomic
 from collapse_sim.store.store import boundary
 
 KEPT = 2
@@ -39,6 +40,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self.ended = folder / "diverged.json"  # why there is no model, when there is none
 
     def newest(self) -> Path | None:
         """The newest checkpoint's file, if there is one."""
@@ -88,6 +90,20 @@ class Checkpoints:
                 _apply(run, state, load(content))
                 return
             emit(Note(f"damaged checkpoint passed over: {path}"))
+
+    def end(self, ending: Mapping[str, Any]) -> None:
+        """Keep how the fit ended without a model; JSON."""
+        with explained(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(self.ended, json.dumps({"sha256": digest_of(ending), "ending": ending}))
+
+    def ending(self) -> dict[str, Any] | None:
+        """How the fit has ended before; None when it has not, or what is kept of it is damaged."""
+        try:
+            kept = json.loads(self.ended.read_text(encoding="utf-8"))
+            return dict(kept["ending"]) if kept["sha256"] == digest_of(kept["ending"]) else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     def _names(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.json"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,21 @@ from collapse_sim.families.base import ClosedForm, Inputs, ModelFamily
 from collapse_sim.randomness import Draws, derive
 from collapse_sim.recipe.schema import Train
 from collapse_sim.specs import FitSpec
-from collapse_sim.store.jobs import Job
+from collapse_sim.store.jobs import Job, where
+from collapse_sim.store.process import environment
 
 
 def fit(job: Job, folder: Path, work: Work) -> None:
-    """Fit a model and write model.safetensors and history.json: solved where the family can, optimised otherwise."""
+    """Fit a model and write model.safetensors and history.json: solved where the family can, optimised otherwise.
+
+    Raises DivergedError when a loss, or what would be stored, is not finite.
+    """
     spec = job.spec
     assert isinstance(spec, FitSpec)
     if isinstance(spec.family, ClosedForm):
         model = _solve(spec, spec.family, job.seeds, work)
         history: list[dict[str, Any]] = []
+        _check_solution(job, model)
     else:
         model, history = _optimise(job, spec, work)
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
@@ -48,6 +53,20 @@ def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], work: Work
     teacher = load.model(work.store, spec.teacher, seeds, work.machine) if spec.teacher else None
     draws = Draws(seeds, "solve", spec.generation, device=work.machine.device, dtype=torch.float64, stacked=True)
     return family.solve(spec.data.info, rows, teacher, spec.weights, draws)
+
+
+def _check_solution(job: Job, model: nn.Module) -> None:
+    """Raise DivergedError for the seeds whose parameters are not finite."""
+    tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
+    bad = tuple(
+        seed for i, seed in enumerate(job.seeds) if not all(bool(tensor[i].isfinite().all()) for tensor in tensors)
+    )
+    if bad:
+        raise DivergedError(
+            f"{where(job, bad)}: the fitted parameters are not finite: the rows that it is fitted to have no such "
+            f"{type(job.spec.family).__name__}; the chain ends there",  # type: ignore[attr-defined]
+            bad,
+        )
 
 
 @dataclass(frozen=True)
@@ -140,12 +159,12 @@ def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict
         average = AveragedModel(model, multi_avg_fn=_ema(train.ema)) if train.ema else None
         run = _Run(model, optimizer, scaler, average)
         checkpoints = Checkpoints(work.store.partial(job))
+        watch = _Watch(job, checkpoints, machine)
         checkpoints.restore(run, work.emit)
 
         work.restart_clock()
         last_save, rows_seen = time.perf_counter(), 0
         epoch, order = -1, torch.empty(0, dtype=torch.int64)
-        bad_step = torch.full((), -1, device=machine.device)
         model.train()
         while run.step < length.steps:
             step = run.step
@@ -159,7 +178,7 @@ def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict
             machine.reseed(derive(seed, "dropout", k, step))
             inputs = family.corrupt(rows, Draws((seed,), "corrupt", k, step, device=machine.device))
             loss = backward(family, model, inputs, machine, scaler, teacher, spec.weights, train.accumulate)
-            bad_step = torch.where((bad_step < 0) & ~loss.isfinite(), step, bad_step)
+            watch.see(step, loss)
             scaler.unscale_(optimizer)
             if train.clip_norm:
                 nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm)
@@ -175,24 +194,28 @@ def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict
 
             last = run.step == length.steps
             if last or (length.evaluate_every and run.step % length.evaluate_every == 0):
-                _stop_if_diverged(job, int(bad_step), checkpoints)
+                watch.check()
                 if length.evaluate_every:
                     held_out = held_out_loss(work.store, spec.data, family, run.current(), seed, machine)
+                    if math.isnan(held_out):
+                        watch.end(run.step, "the held-out loss is nan")
                     run.record(held_out, length.steps_per_epoch, best=train.keep == "best")
                     model.train()
             if work.due():
-                _stop_if_diverged(job, int(bad_step), checkpoints)
+                watch.check()
                 work.report(job, run.step, length.steps, "steps", rows_seen, float(loss))
                 rows_seen = 0
             if not last and (work.stop.wanted or time.perf_counter() - last_save > work.checkpoint_s):
-                _stop_if_diverged(job, int(bad_step), checkpoints)
+                watch.check()
                 checkpoints.save(run)
                 last_save = time.perf_counter()
                 work.stop.check()
-    if train.keep == "best" and run.best_state is not None:
-        model.load_state_dict(run.best_state)
-        return model, run.history
-    return run.current(), run.history
+        fitted = run.current()
+        if train.keep == "best" and run.best_state is not None:
+            fitted = model
+            fitted.load_state_dict(run.best_state)
+        watch.check_fitted(length.steps, family, fitted, inputs.split(train.accumulate))
+    return fitted, run.history
 
 
 class _Run:
@@ -238,14 +261,52 @@ class _Run:
             self.best_state = {name: tensor.detach().clone() for name, tensor in self.current().state_dict().items()}
 
 
-def _stop_if_diverged(job: Job, bad_step: int, checkpoints: Checkpoints) -> None:
-    if bad_step < 0:
-        return
-    seed = f", seed {job.seeds[0]}" if job.seeds else ""
-    good = checkpoints.newest()
-    kept = f"the last good checkpoint is {good}" if good else "there is no earlier checkpoint of this fit"
-    raise DivergedError(
-        f"{' / '.join(job.arms)}, generation {job.spec.generation}{seed}: the loss became non-finite at step "
-        f"{bad_step + 1}; {kept}; finished generations are kept: lower train.learning_rate, or set train.clip_norm or "
-        "train.precision: fp32, with another --out (finished work is found in the store)"
-    )
+class _Watch:
+    """Looks for what is not finite, and keeps what it found, so that the same fit is not tried again in vain."""
+
+    def __init__(self, job: Job, checkpoints: Checkpoints, machine: Machine) -> None:
+        """Raises DivergedError when this fit has diverged before, with the same versions on such a device."""
+        self._job, self._checkpoints, self._machine = job, checkpoints, machine
+        self._setting = {"device": machine.device.type, "precision": machine.precision, **environment()}
+        self._bad_step = torch.full((), -1, device=machine.device)
+        known = checkpoints.ending()
+        if known and known.get("setting") == self._setting:
+            kept = (
+                f"(as before: it is tried again with other versions or another device, or without {checkpoints.ended})"
+            )
+            raise DivergedError(f"{where(job, job.seeds)}: {known['message']} {kept}", job.seeds)
+
+    def see(self, step: int, loss: Tensor) -> None:
+        """Note the first step whose loss is not finite, without waiting for the device."""
+        self._bad_step = torch.where((self._bad_step < 0) & ~loss.isfinite(), step, self._bad_step)
+
+    def check(self) -> None:
+        """Raise DivergedError if such a step was seen."""
+        step = int(self._bad_step)
+        if step >= 0:
+            self.end(step + 1, "the loss became non-finite")
+
+    @torch.no_grad()
+    def check_fitted(self, step: int, family: ModelFamily, model: nn.Module, batch: Sequence[Inputs]) -> None:
+        """Raise DivergedError unless the weights, and the last batch's loss under them, are finite: no step follows the
+        last update that would show what it did."""
+        state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+        if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+            self.end(step, "the weights became non-finite")
+        model.eval()
+        for part in batch:
+            with self._machine.autocast():
+                prediction = family.predict(model, part)
+            if not bool(family.loss(prediction, part).isfinite()):
+                self.end(step, "the loss became non-finite")
+
+    def end(self, step: int, what: str) -> None:
+        """Raise DivergedError, and keep its message."""
+        good = self._checkpoints.newest()
+        kept = f"the last good checkpoint is {good}" if good else "there is no earlier checkpoint of this fit"
+        message = (
+            f"{what} at step {step}; {kept}; finished generations are kept: lower train.learning_rate, or set "
+            "train.clip_norm or train.precision: fp32, with another --out (finished work is found in the store)"
+        )
+        self._checkpoints.end({"setting": self._setting, "message": message})
+        raise DivergedError(f"{where(self._job, self._job.seeds)}: {message}", self._job.seeds)

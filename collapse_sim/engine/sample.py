@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,17 +14,21 @@ from collapse_sim.data.base import conditions_of
 from collapse_sim.engine import load
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.work import Work
+from collapse_sim.errors import DivergedError
 from collapse_sim.families.base import Conditions
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import SampleSpec
-from collapse_sim.store.jobs import Job
+from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 
 ROWS_FILE = "samples.safetensors"
 
 
 def sample(job: Job, folder: Path, work: Work) -> None:
-    """Draw a generation's rows into samples.safetensors. Resuming repeats at most one shard."""
+    """Draw a generation's rows into samples.safetensors. Resuming repeats at most one shard.
+
+    Raises DivergedError when the model generates what is not finite.
+    """
     spec = job.spec
     assert isinstance(spec, SampleSpec)
     train = spec.model.train
@@ -40,8 +46,10 @@ def sample(job: Job, folder: Path, work: Work) -> None:
         conditions = Conditions(last - first, {name: machine.put(column) for name, column in given.items()})
         dtype = torch.float64 if spec.stacked else torch.float32
         draws = Draws(seeds, role, spec.generation, shard, device=machine.device, dtype=dtype, stacked=spec.stacked)
-        with torch.no_grad(), machine.autocast(), work.heard():
-            return {name: to_numpy(column) for name, column in family.sample(model, conditions, draws).items()}
+        with torch.no_grad(), machine.autocast(), work.heard(), not_finite(f"{where(job, job.seeds)}: "):
+            generated = {name: to_numpy(column) for name, column in family.sample(model, conditions, draws).items()}
+        _check(job, generated)
+        return generated
 
     if spec.stacked:
         columns = draw(0, 0, spec.rows)
@@ -50,6 +58,31 @@ def sample(job: Job, folder: Path, work: Work) -> None:
         writer.close()
         return
     in_pieces(job, folder, work, Pieces(ROWS_FILE, spec.rows, spec.shard, draw))
+
+
+@contextmanager
+def not_finite(place: str) -> Iterator[None]:
+    """What families and torch raise for outputs that are no numbers becomes a DivergedError: they cannot be rounded to
+    intensities, and no token can be drawn by them."""
+    try:
+        yield
+    except FloatingPointError as error:
+        raise DivergedError(f"{place}{error}; the chain ends there") from error
+    except RuntimeError as error:
+        if "probability tensor contains" not in str(error):
+            raise
+        raise DivergedError(f"{place}the model's logits are not finite; the chain ends there") from error
+
+
+def _check(job: Job, columns: Mapping[str, np.ndarray]) -> None:
+    """Raise DivergedError for the seeds whose rows are not finite."""
+    for name, column in columns.items():
+        if column.dtype.kind != "f" or np.isfinite(column).all():
+            continue
+        stacked = job.spec.stacked
+        good = [bool(np.isfinite(part).all()) for part in (column if stacked else [column])]
+        bad = tuple(seed for seed, whole in zip(job.seeds, good, strict=True) if not whole)
+        raise DivergedError(f"{where(job, bad)}: samples' {name} is not finite; the chain ends there", bad)
 
 
 def to_numpy(tensor: Tensor) -> np.ndarray:

@@ -20,10 +20,11 @@ from collapse_sim.engine.evaluate import BATCH_ROWS, mean_loss, role_of_batch
 from collapse_sim.engine.pieces import Pieces, in_pieces
 from collapse_sim.engine.sample import to_numpy
 from collapse_sim.engine.work import Work
+from collapse_sim.events import Note
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import ClassifyingMap, FeatureMap, Need, RowMetric, WeightedMap, Which
 from collapse_sim.randomness import Draws
-from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec, Spec, feature_spec
+from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec, Spec
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.store import Store
@@ -72,19 +73,27 @@ class StoredEvaluation:
 
     def _features(self, feature_map: FeatureMap, which: Which) -> dict[str, Tensor]:
         self._allow(which)
-        source = _source(self._spec, which)
-        network, weights = self._spec.network, self._spec.weights
-        if network is None and weights is None:
+        stored = self._spec.features.get(which)
+        if stored is None:
             images = rows(self._work.store, self._spec, self.seeds, which)["image"]
-            return {"features": feature_map.features(None, images)}
-        spec = feature_spec(feature_map, network, weights, source, which)
+            return _finite({"features": feature_map.features(None, images)})
         (seed,) = self.seeds
-        found = RowFile(self._work.store.block(spec, seed).file(FEATURES_FILE)).columns
-        return {name: torch.from_numpy(column) for name, column in found.items()}
+        found = RowFile(self._work.store.block(stored, seed).file(FEATURES_FILE)).columns
+        return _finite({name: torch.from_numpy(column) for name, column in found.items()})
 
     def draws(self, role: str) -> Draws:
         dtype = torch.float64 if self.stacked else torch.float32
         return Draws(self.seeds, role, 0, device=self.machine.device, dtype=dtype, stacked=self.stacked)
+
+
+class _NotFiniteError(ArithmeticError):
+    """What a metric wants to look at has a value that is no number: its score is nan, whatever it would make of it."""
+
+
+def _finite(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    if not all(bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise _NotFiniteError
+    return tensors
 
 
 def rows(store: Store, spec: ScoreSpec, seeds: tuple[int, ...], which: Which) -> dict[str, Tensor]:
@@ -116,18 +125,24 @@ def _part(source: Spec, which: Which, seed: int) -> np.ndarray | None:
 
 
 def score(job: Job, folder: Path, work: Work) -> None:
-    """Compute one metric and write scores.json: one value a seed. A value that is not finite is kept as text."""
+    """Compute one metric and write scores.json: one value a seed. A value that is not finite is kept as text.
+
+    The score of features that are not finite is nan.
+    """
     spec = job.spec
     assert isinstance(spec, ScoreSpec)
     evaluation = StoredEvaluation(spec, job.seeds, work)
     value: float | Tensor
     with work.machine.seeded(0), work.heard():
-        if isinstance(spec.metric, RowMetric):
-            columns = {name: column.contiguous() for name, column in spec.metric.score_rows(evaluation).items()}
-            (folder / VALUES_FILE).write_bytes(save(columns))
-            value = spec.metric.sum_up(columns)
-        else:
-            value = spec.metric.score(evaluation)
+        try:
+            if isinstance(spec.metric, RowMetric):
+                columns = {name: column.contiguous() for name, column in spec.metric.score_rows(evaluation).items()}
+                (folder / VALUES_FILE).write_bytes(save(columns))
+                value = spec.metric.sum_up(columns)
+            else:
+                value = spec.metric.score(evaluation)
+        except _NotFiniteError:
+            value = math.nan
     values = value.tolist() if isinstance(value, Tensor) else [float(value)]
     values = values if isinstance(values, list) else [values]
     if len(values) != len(job.seeds):
@@ -135,12 +150,17 @@ def score(job: Job, folder: Path, work: Work) -> None:
     (folder / SCORES_FILE).write_text(json.dumps([v if math.isfinite(v) else str(v) for v in values]))
 
 
-def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> list[float]:
-    """Values in the order of `seeds`."""
+def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> dict[int, float]:
+    """The value of every seed that has one, in the order of `seeds`; nan where the chain has diverged."""
+    there = set(seeds) - set(store.missing(spec, seeds))
     values: dict[int, float] = {}
-    for block in {store.block(spec, seed).folder: store.block(spec, seed) for seed in seeds}.values():
+    for block in {store.block(spec, seed).folder: store.block(spec, seed) for seed in there}.values():
         values.update(zip(block.seeds, map(float, json.loads(block.file(SCORES_FILE).read_text())), strict=True))
-    return [values[seed] for seed in seeds]
+    for seed in set(seeds) - there:
+        cause = store.failures.cause(spec, seed)
+        if cause is not None and cause.diverged:
+            values[seed] = math.nan
+    return {seed: values[seed] for seed in seeds if seed in values}
 
 
 def features(job: Job, folder: Path, work: Work) -> None:
@@ -159,6 +179,8 @@ def features(job: Job, folder: Path, work: Work) -> None:
         assert spec.weights is not None
         model = feature_map.load(spec.weights).to(machine.device)
 
+    bad = 0
+
     def make(piece: int, first: int, last: int) -> dict[str, np.ndarray]:
         images = torch.from_numpy(found["image"][slice(first, last) if index is None else index[first:last]])
         with torch.no_grad(), machine.autocast():
@@ -167,11 +189,21 @@ def features(job: Job, folder: Path, work: Work) -> None:
             else:
                 tensors = {"features": feature_map.features(model, images)}
         file.release()
+        nonlocal bad
+        bad += sum(int((~tensor.isfinite()).flatten(1).any(1).sum()) for tensor in tensors.values())
         return {name: to_numpy(tensor.float()) for name, tensor in tensors.items()}
 
     # A network from a file is large work, however small the models of this run are.
     with machine.paced(math.inf) if spec.weights else contextlib.nullcontext():
         in_pieces(job, folder, work, Pieces(FEATURES_FILE, rows, PIECE_ROWS, make))
+    if bad:
+        network = spec.weights.label if spec.weights else getattr(feature_map, "label", type(feature_map).__name__)
+        work.emit(
+            Note(
+                f"{network}: the features of some rows are not finite ({' / '.join(job.arms)}, {spec.which} rows of "
+                f"generation {spec.generation}): every metric that reads them is nan there"
+            )
+        )
 
 
 def held_out_loss(

@@ -23,7 +23,7 @@ PROGRESS_S = 0.25
 
 @dataclass
 class Stop:
-    """A wish to stop, from Ctrl-C or SIGTERM; work ends at the next step that can be checkpointed."""
+    """A wish to stop, from Ctrl-C, SIGTERM or SIGHUP; work ends at the next step that can be checkpointed."""
 
     signal_number: int = 0
 
@@ -38,7 +38,10 @@ class Stop:
 
     @contextmanager
     def on_signals(self, announce: Callable[[str], None]) -> Iterator[None]:
-        """Within it the first signal is a wish, and a second Ctrl-C ends the process at once."""
+        """Within it the first signal is a wish, and a second one ends the process at once.
+
+        SIGHUP counts unless it is ignored, as nohup has it: a terminal that closes takes a checkpoint.
+        """
 
         def handle(number: int, frame: FrameType | None) -> None:
             if self.wanted:
@@ -46,7 +49,10 @@ class Stop:
             self.signal_number = number
             announce("stopping: taking a checkpoint (Ctrl-C again to stop at once)")
 
-        old = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+            numbers.append(signal.SIGHUP)
+        old = {number: signal.signal(number, handle) for number in numbers}
         try:
             yield
         finally:

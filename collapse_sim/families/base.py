@@ -131,6 +131,14 @@ def exporter_of(family: object) -> Callable[[nn.Module, Info, Path], list[Path]]
     return found
 
 
+def intensities(x: Tensor) -> Tensor:
+    """Values of images, clipped to [0, 255] and rounded to uint8. Raises FloatingPointError where one is not finite: it
+    would become any intensity at all."""
+    if not bool(x.isfinite().all()):
+        raise FloatingPointError("the generated images are not finite")
+    return x.clamp(0, 255).round().to(torch.uint8)
+
+
 def matmul_per_seed(left: Tensor, right: Tensor) -> Tensor:
     """(S, n, m) @ (S, m, p), one product a seed: batched kernels sum in an order that depends on S, and an ensemble
     must give each seed exactly the bytes that it would get alone."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Info
-from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.families.base import Conditions, Inputs, Rows, intensities
 from collapse_sim.families.network import Denoiser, Network
 from collapse_sim.randomness import Draws
 
@@ -32,7 +32,7 @@ def rows_to_x(rows: Rows, scale: float) -> Tensor:
 def x_to_rows(x: Tensor, scale: float) -> dict[str, Tensor]:
     """The way back: images (n, C, H, W) are clipped and rounded, points (n, d) become float64."""
     if x.dim() == 4:
-        return {"image": ((x.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)}
+        return {"image": intensities((x.float() + 1) * 127.5)}
     return {"x": x.double() * scale}
 
 

@@ -6,14 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Info
-from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.families.base import Conditions, Inputs, Rows, intensities
 from collapse_sim.randomness import Draws
 
 
@@ -83,7 +82,7 @@ class VAEFamily(Component):
         """The decoder's mean images of z ~ N(0, I), rounded to uint8."""
         assert isinstance(model, VAEModel)
         x = model.decoder(draws.normal(conditions.rows, self.latent)).float().sigmoid()
-        return {"image": (x * 255).round().to(torch.uint8).unflatten(1, model.shape)}
+        return {"image": intensities((x * 255).unflatten(1, model.shape))}
 
     def encode(self, model: nn.Module, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Posterior means and variances, (n, latent) each, of uint8 images."""

@@ -34,6 +34,12 @@ class Job:
         return block_name(self.seeds)
 
 
+def where(job: Job, seeds: tuple[int, ...]) -> str:
+    """ "replace / mix, generation 3, seed 1": a job in messages."""
+    few = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:5]))}{' ...' * (len(seeds) > 5)}"
+    return f"{' / '.join(job.arms)}, generation {job.spec.generation}" + (f", {few}" if seeds else "")
+
+
 def merge(wants: Iterable[Want]) -> list[Want]:
     """Equal digests become one want, with the union of the seeds and arms, in order of first appearance."""
     merged: dict[str, Want] = {}

@@ -4,6 +4,7 @@ Lines (`event` says which):
   {"event": "session", "time": ..., "command": [...], "environment": {...}}
   {"event": "scores", "generation": k, "arm": NAME, "seeds": [...], "metrics": {NAME: [one value a seed, ...]},
    "fit": DIGEST, "samples": DIGEST}
+  {"event": "diverged", "generation": k, "arm": NAME, "seed": s, "message": ...}: its scores are nan from there on
   {"event": "generation", "generation": k, "made": {KIND: n}, "reused": {KIND: n}, "wall_s": s}
 A later `scores` line of the same arm, generation, seed and metric replaces an earlier one.
 """

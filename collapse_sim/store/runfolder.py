@@ -32,7 +32,7 @@ class RunFolder:
         self.folder = folder
         self.journal = folder / JOURNAL_FILE
         self.pictures = folder / PICTURES
-        self._known: dict[tuple[str, int], dict[str, Any]] = {}
+        self._known: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def check(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """run.json as claiming the folder would write it; nothing is made or changed.
@@ -68,11 +68,11 @@ class RunFolder:
             write_atomic(self.folder / RUN_FILE, text)
         self._known = known
 
-    def _recorded(self) -> dict[tuple[str, int], dict[str, Any]]:
-        """The last `scores` line of every arm and generation. Raises StoreError when one is not what it should be."""
-        lines = [line for line in journal.read(self.journal) if line.get("event") == "scores"]
+    def _recorded(self) -> dict[tuple[Any, ...], dict[str, Any]]:
+        """The last lines of every arm and generation. Raises StoreError when one is not what it should be."""
+        lines = [line for line in journal.read(self.journal) if line.get("event") in ("scores", "diverged")]
         try:
-            return {(line["arm"], line["generation"]): line for line in lines}
+            return {_place(line): line for line in lines}
         except (KeyError, TypeError) as error:
             raise damaged(self.journal, f"a line of scores: {type(error).__name__}: {error}") from error
 
@@ -101,10 +101,17 @@ class RunFolder:
             "fit": fit,
             "samples": samples,
         }
-        known = self._known.get((arm, k))
+        self._record(line)
+
+    def record_diverged(self, arm: str, k: int, seed: int, message: str) -> None:
+        """One line for a chain that ended at generation k: its scores are nan from there on."""
+        self._record({"event": "diverged", "generation": k, "arm": arm, "seed": seed, "message": message})
+
+    def _record(self, line: dict[str, Any]) -> None:
+        known = self._known.get(_place(line))
         if known is None or json.dumps(known) != json.dumps(line):
             journal.append(self.journal, [line])
-            self._known[arm, k] = line
+            self._known[_place(line)] = line
 
     def record_generation(self, k: int, made: Mapping[str, int], reused: Mapping[str, int], wall_s: float) -> None:
         """How much of generation k was made now, and how much was there."""
@@ -116,6 +123,12 @@ class RunFolder:
             "wall_s": round(wall_s, 3),
         }
         journal.append(self.journal, [line])
+
+
+def _place(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a line is of: a later one of the same replaces it."""
+    seeds = tuple(line["seeds"]) if line["event"] == "scores" else line["seed"]
+    return line["event"], line["arm"], line["generation"], seeds
 
 
 def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
-from collapse_sim.errors import StoreError
-from collapse_sim.events import Emit, JobFinished, JobStarted, Note, Waiting
+from collapse_sim.errors import InterruptedRunError, StoreError
+from collapse_sim.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
 from collapse_sim.specs import Spec
 from collapse_sim.store.blocks import MANIFEST, Block, check_block, object_folder, parse_block, present
+from collapse_sim.store.failures import Failures, missing_of
 from collapse_sim.store.files import children, explained, file_hash, sync
 from collapse_sim.store.jobs import Job, Want, merge, split
 from collapse_sim.store.process import alive, environment, host, owner
@@ -46,6 +47,7 @@ class Store:
     def __init__(self, root: Path, check_stop: Callable[[], None] = lambda: None) -> None:
         self.root = root
         self._check_stop = check_stop  # raises when the run is to stop; asked between jobs and while waiting
+        self.failures = Failures()  # of this process
         with explained(root, "--store"):
             for name in ("objects", "tmp", "partial", "locks", "runs"):
                 (root / name).mkdir(parents=True, exist_ok=True)
@@ -69,6 +71,11 @@ class Store:
         """Seeds that are not in the store (for an unseeded spec: (-1,) or ()). Damaged artefacts are set aside."""
         known = self._known(spec.digest, emit)
         return tuple(seed for seed in (seeds if spec.seeded else (-1,)) if seed not in known)
+
+    def has(self, spec: Spec, seed: int) -> bool:
+        """Whether the artefact of a seed is there, and whole."""
+        known = self._blocks.get(spec.digest, {})
+        return (seed if spec.seeded else -1) in known or not self.missing(spec, (seed,))
 
     def present(self, digest: str) -> set[int]:
         """Seeds in the store by name alone, without verifying: for estimates."""
@@ -102,7 +109,8 @@ class Store:
     def make_all(self, wants: Sequence[Want], build: Build, emit: Emit) -> Counter[str]:
         """Make what is missing; equal wants are made once. What another process is making is waited for, last.
 
-        Returns counts of artefacts: "made" and "reused", one a seed.
+        What a job raises ends that job, and is kept in `failures`; only InterruptedRunError and StoreError end all.
+        What is made from a failed artefact is left out. Returns counts of artefacts: "made" and "reused", one a seed.
         """
         counts: Counter[str] = Counter()
         jobs = []
@@ -114,18 +122,35 @@ class Store:
             if found:
                 counts["reused"] += len(found)
                 emit(_finished(Job(want.spec, want.spec.seeds(found), want.arms), True, 0.0))
-            jobs += list(split(want, missing))
+            jobs += list(split(want, missing_of(want.spec, missing, self.failures)))
         for wait in (False, True):
             later = []
             for job in jobs:
                 self._check_stop()
-                outcome = self._make(job, build, emit, wait)
+                outcome = self._attempt(job, build, emit, wait)
                 if outcome is None:
                     later.append(job)
                 else:
                     counts.update(outcome)
             jobs = later
         return counts
+
+    def _attempt(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
+        """Make a job; of a batch of seeds those that diverge are left out, and the rest is made without them."""
+        spec = job.spec
+        while True:
+            try:
+                return self._make(job, build, emit, wait)
+            except (InterruptedRunError, StoreError):
+                raise
+            except Exception as error:
+                failed = self.failures.add(job, error)
+                arms, diverged = job.arms, failed.diverged
+                emit(JobFailed(spec.kind, spec.digest, spec.generation, arms, failed.seeds, failed.message, diverged))
+                rest = tuple(seed for seed in job.seeds if seed not in failed.seeds)
+                if not rest:
+                    return Counter()
+                job = Job(spec, rest, arms)
 
     def _make(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
         spec = job.spec

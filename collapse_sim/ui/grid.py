@@ -98,6 +98,9 @@ def _row(state: State, arm: str, color: str, layout: Layout, scale: Scale, symbo
 def _cell(state: State, arm: str, k: int, slot: int, symbols: Symbols) -> tuple[str, str]:
     """What stands for one arm at one generation, and its style."""
     cell, every = state.cells[arm][k], len(state.seeds)
+    if state.complete(cell) and state.diverged(arm, k):
+        every_seed = state.diverged(arm, k) == every
+        return symbols.bad if every_seed else f"{symbols.bad}{state.diverged(arm, k)}", palette.WARNING
     if state.complete(cell):
         found = cell.reused and not cell.made
         return (symbols.found, palette.FOUND) if found else (symbols.done, palette.DONE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collapse_sim.cli.output import say
-from collapse_sim.events import Event, GenerationFinished, JobFinished, Note, RunFinished, RunStarted, Texts
+from collapse_sim.events import Event, GenerationFinished, JobFailed, JobFinished, Note, RunFinished, RunStarted, Texts
 from collapse_sim.ui import words
 from collapse_sim.ui.layout import series
 from collapse_sim.ui.state import State
@@ -24,6 +24,8 @@ class Lines:
         if isinstance(event, Note):
             if event.level == "warning" or not self._quiet:
                 say(note_line(event.message, event.level))
+        elif isinstance(event, JobFailed):
+            say(note_line(f"{'diverged' if event.diverged else 'failed'}: {event.message}", "warning"))
         elif self._quiet:
             return
         elif isinstance(event, RunStarted):

@@ -94,6 +94,8 @@ def recorded(folder: Path, run: dict[str, Any], lines: Iterable[dict[str, Any]])
     for line in lines:
         if line.get("event") == "generation":
             state.finished[int(line["generation"])] = {name: line[name] for name in ("made", "reused", "wall_s")}
+        if line.get("event") == "diverged" and line["arm"] in state.cells:
+            state.ended.setdefault(line["arm"], {})[int(line["seed"])] = int(line["generation"])
         if line.get("event") != "scores" or line["arm"] not in state.cells or not 0 <= line["generation"] <= last:
             continue
         for metric, scores in [*line["metrics"].items(), (None, [None] * len(line["seeds"]))]:

@@ -12,6 +12,7 @@ from typing import Any
 from collapse_sim.events import (
     Event,
     GenerationFinished,
+    JobFailed,
     JobFinished,
     JobProgress,
     JobStarted,
@@ -110,6 +111,7 @@ class State:
     scores: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)  # arm -> metric -> mean a generation
     cells: dict[str, list[Cell]] = field(default_factory=dict)  # arm -> one a generation
     texts: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> {"generation", "texts"}, the latest
+    ended: dict[str, dict[int, int]] = field(default_factory=dict)  # arm -> seed -> generation its chain diverged at
     mark: float = 0.0  # since when the time counts for the next artefact
 
     def __post_init__(self) -> None:
@@ -187,13 +189,24 @@ class State:
                 cell.made += number
                 cell.work_s += work_s
 
+    def _job_failed(self, event: JobFailed, now: float) -> None:
+        self.mark = now
+        if self.job is not None and self.job.digest == event.digest:
+            self.job = None
+        self._note(Note(("diverged: " if event.diverged else "failed: ") + event.message), now)
+        for arm in event.arms if event.diverged and event.kind in ("fit", "samples") else ():
+            chains = self.ended.setdefault(arm, {})
+            for seed in event.seeds or self.seeds:
+                chains[seed] = min(event.generation, chains.get(seed, event.generation))
+
     def _waiting(self, event: Waiting, now: float) -> None:
         self.waiting = {"kind": event.kind, "digest": event.digest, "generation": event.generation}
 
     def _scored(self, event: Scored, now: float) -> None:
         if event.arm not in self.cells or not 0 <= event.generation <= self.generations:
             return
-        self.cells[event.arm][event.generation].scores |= self.bits_of(event.seeds)
+        if event.complete:
+            self.cells[event.arm][event.generation].scores |= self.bits_of(event.seeds)
         for metric, values in event.values.items():
             series = self.scores.setdefault(event.arm, {}).setdefault(metric, [None] * (self.generations + 1))
             series[event.generation] = sum(values) / len(values) if values else None
@@ -241,6 +254,10 @@ class State:
         """A scored cell is a finished cell, for every seed."""
         return cell.scores == self.all_seeds
 
+    def diverged(self, arm: str, k: int) -> int:
+        """How many of an arm's seeds have diverged by generation k."""
+        return sum(at <= k for at in self.ended.get(arm, {}).values())
+
     def generation(self) -> int:
         """The generation under way: the first that some arm has not finished; the last when all have."""
         for k in range(self.generations + 1):
@@ -285,6 +302,10 @@ class State:
                 arm: {metric: [None if x is None else float(x) for x in series] for metric, series in metrics.items()}
                 for arm, metrics in content["scores"].items()
             }
+            state.ended = {
+                arm: {int(seed): int(k) for seed, k in chains.items()}
+                for arm, chains in content.get("ended", {}).items()
+            }
             state.texts = {
                 arm: {"generation": int(found["generation"]), "texts": list(map(str, found["texts"]))}
                 for arm, found in content.get("texts", {}).items()
@@ -323,6 +344,7 @@ _HANDLERS: dict[type, Callable[[State, Any, float], None]] = {
     JobStarted: State._job_started,
     JobProgress: State._job_progress,
     JobFinished: State._job_finished,
+    JobFailed: State._job_failed,
     Waiting: State._waiting,
     Scored: State._scored,
     Texts: State._texts,

@@ -169,7 +169,7 @@ WILD = ["--set", "train.learning_rate=1e6", "--set", "train.optimizer=sgd"]
 
 def test_divergence_without_a_checkpoint(shell, recipe):
     done = shell("run", recipe(), *WILD, code=4)
-    assert done.out == ""
+    assert done.out == "runs/tiny\n"
     assert re.search(
         r"error: replace / accumulate\+distill, generation 0, seed 0: the loss became non-finite at step \d+; there is "
         r"no earlier checkpoint of this fit; finished generations are kept: lower train\.learning_rate, or set ",
@@ -177,7 +177,7 @@ def test_divergence_without_a_checkpoint(shell, recipe):
     )
     assert shell.folders("fit") == []
     assert shell.folders("data") != []
-    assert shell("status", "tiny", "--json").json["status"] == "failed"
+    assert shell("status", "tiny", "--json").json["status"] == "finished"
 
 
 def test_divergence_names_the_last_good_checkpoint(shell, recipe):
@@ -202,11 +202,18 @@ def test_divergence_of_a_later_generation_keeps_the_earlier(shell, recipe, monke
     with monkeypatch.context() as patch:
         patch.setattr(fit, "backward", spoiled)
         done = shell("run", name, code=4)
-    assert "error: accumulate+distill, generation 1, seed 0: the loss became non-finite at step 3; " in done.err
-    assert [line["generation"] for line in shell.journal("generation")] == [0]
-    kept = shell.artefacts()
+    said = "accumulate+distill, generation 1, seed 0: the loss became non-finite at step 3; "
+    assert f"warning: diverged: {said}" in done.err
+    assert f"error: {said}" in done.err
+    assert [line["generation"] for line in shell.journal("generation")] == [0, 1]
     assert len(shell.folders("fit")) == 2  # generation 0, and generation 1 of the other arm
-    assert shell("run", name, "--json").json["made"] == 10 - len(kept)
+    assert len(shell.artefacts()) == 7  # all but the model, its samples and its score
+    again = shell("run", name, "--json", code=4)
+    assert again.json["made"] == 0
+    (found,) = again.json["diverged"]
+    path = re.search(r"as before: .* or without (\S+)\)", found["message"])[1]
+    Path(path).unlink()
+    assert shell("run", name, "--json").json["made"] == 3
 
 
 def test_out_of_memory(shell, recipe, monkeypatch):

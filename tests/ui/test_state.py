@@ -8,6 +8,7 @@ import math
 import pytest
 
 from collapse_sim.events import (
+    JobFailed,
     JobFinished,
     JobProgress,
     JobStarted,
@@ -197,3 +198,21 @@ def test_the_latest_texts_of_every_arm_are_kept():
     for wrong in ([], {"a": []}, {"a": {"generation": "x", "texts": []}}, {"a": {"generation": 1}}):
         with pytest.raises(ValueError, match=r"state of a run|invalid literal"):
             State.from_json(content | {"texts": wrong})
+
+
+def test_a_chain_that_diverged_is_marked_from_its_generation_on(draw):
+    state = after(
+        started(seeds=(0, 1)),
+        JobFailed("fit", "d", 1, ("a",), (1,), "a, generation 1, seed 1: the loss became non-finite at step 3", True),
+        *(Scored(k, "a", (0, 1), {"loss": (1.0, 1.0 if k == 0 else math.nan)}) for k in range(3)),
+    )
+    assert [state.diverged("a", k) for k in range(3)] == [0, 1, 1]
+    assert State.from_json(json.loads(json.dumps(state.to_json()))).ended == {"a": {1: 1}}
+    row, *_ = [line for line in draw(state, 80, 20).split("\n") if line.startswith(" a ")]
+    assert row.count("×1") == 2
+    assert "diverged: a, generation 1, seed 1" in draw(state, 80, 20)
+
+
+def test_a_cell_whose_metric_failed_is_not_finished():
+    state = after(started(seeds=(0,)), Scored(0, "a", (0,), {"loss": (1.0,)}, complete=False))
+    assert not state.complete(state.cells["a"][0])

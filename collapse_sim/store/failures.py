@@ -1,0 +1,78 @@
+"""What could not be made in this sitting, and what cannot be made because of it: one bad cell never ends the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from collapse_sim.errors import DivergedError
+from collapse_sim.specs import Spec
+from collapse_sim.store.jobs import Job
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that raised something, for the seeds it did so for (() when its artefact is the same for all)."""
+
+    job: Job
+    seeds: tuple[int, ...]
+    error: Exception
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it is a result, as far as the chain goes: its scores are nan, and making it again changes nothing."""
+        return isinstance(self.error, DivergedError)
+
+    @property
+    def generation(self) -> int:
+        return self.job.spec.generation
+
+    @property
+    def message(self) -> str:
+        return str(self.error) or type(self.error).__name__
+
+
+class Failures:
+    """Failures by artefact. Whoever makes artefacts asks `blocks` of each, parents first."""
+
+    def __init__(self) -> None:
+        self.found: list[Failure] = []
+        self._causes: dict[tuple[str, int], Failure] = {}
+
+    def add(self, job: Job, error: Exception) -> Failure:
+        """Note that a job raised `error`: for all its seeds, or for those that a DivergedError names."""
+        named = error.seeds if isinstance(error, DivergedError) else ()
+        seeds = tuple(seed for seed in job.seeds if seed in named) or job.seeds
+        failure = Failure(job, seeds, error)
+        self.found.append(failure)
+        for seed in seeds or (-1,):
+            self._causes[job.spec.digest, seed] = failure
+        return failure
+
+    def blocks(self, spec: Spec, seed: int) -> bool:
+        """Whether an artefact that is missing cannot be made: it failed itself, or something that it is made from."""
+        if not self._causes:
+            return False
+        address = (spec.digest, seed if spec.seeded else -1)
+        if address not in self._causes:
+            inherited = next(filter(None, (self.cause(parent, seed) for parent in spec.parents)), None)
+            if inherited is None:
+                return False
+            self._causes[address] = inherited
+        return True
+
+    def cause(self, spec: Spec, seed: int) -> Failure | None:
+        """Why an artefact was not made, if it was tried or `blocks` was asked of it; None if nothing is in the way."""
+        return self._causes.get((spec.digest, seed if spec.seeded else -1))
+
+    def diverged(self) -> list[Failure]:
+        return [failure for failure in self.found if failure.diverged]
+
+    def others(self) -> list[Failure]:
+        """What may be made the next time: out of memory, a bug, a plug-in that raises."""
+        return [failure for failure in self.found if not failure.diverged]
+
+
+def missing_of(spec: Spec, missing: Iterable[int], failures: Failures) -> tuple[int, ...]:
+    """The seeds of `missing` for which the artefact can be made."""
+    return tuple(seed for seed in missing if not failures.blocks(spec, seed))

@@ -88,12 +88,23 @@ def read_journal(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
     Raises StoreError when something that is no file lies in its place.
     """
+    ever = ever_recorded(folder)  # before the journal, which may grow meanwhile
     found = journal.load(folder / JOURNAL_FILE)
-    return found.lines, problems_of(folder, found)
+    return found.lines, problems_of(folder, found, ever)
 
 
-def problems_of(folder: Path, found: journal.Journal) -> list[str]:
-    """What is wrong with a journal that was read from this run directory, in sentences."""
+def ever_recorded(folder: Path) -> recorded.Scores | str:
+    """What recorded.json says; or what is wrong with it."""
+    try:
+        return recorded.read(folder)
+    except OSError as error:
+        return error.strerror or str(error)
+    except ValueError as error:
+        return str(error)
+
+
+def problems_of(folder: Path, found: journal.Journal, ever: recorded.Scores | str) -> list[str]:
+    """What is wrong with a journal, and with recorded.json, in sentences."""
     problems = []
     if found.damaged:
         numbers = ", ".join(map(str, found.damaged[:5])) + (", ..." if len(found.damaged) > 5 else "")
@@ -101,18 +112,14 @@ def problems_of(folder: Path, found: journal.Journal) -> list[str]:
         problems.append(
             f"{folder / JOURNAL_FILE}: {len(found.damaged)} {lines} damaged and left out (line {numbers}); {COMPLETE}"
         )
-    try:
-        gone = recorded.lacking(recorded.read(folder), found.lines)
-    except (OSError, ValueError) as error:
-        reason = (isinstance(error, OSError) and error.strerror) or error
+    if isinstance(ever, str):
         problems.append(
-            f"{folder / recorded.RECORDED_FILE}: damaged ({reason}): it cannot be told whether {JOURNAL_FILE} is "
+            f"{folder / recorded.RECORDED_FILE}: damaged ({ever}): it cannot be told whether {JOURNAL_FILE} is "
             f"complete; {COMPLETE}"
         )
-    else:
-        if gone:
-            shown = "; ".join(gone[:5]) + (f"; and {len(gone) - 5} more" if len(gone) > 5 else "")
-            problems.append(f"{folder / JOURNAL_FILE}: incomplete, recorded scores are gone: {shown}; {COMPLETE}")
+    elif gone := recorded.lacking(ever, found.lines):
+        shown = "; ".join(gone[:5]) + (f"; and {len(gone) - 5} more" if len(gone) > 5 else "")
+        problems.append(f"{folder / JOURNAL_FILE}: incomplete, recorded scores are gone: {shown}; {COMPLETE}")
     return problems
 
 

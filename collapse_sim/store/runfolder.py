@@ -29,6 +29,7 @@ from collapse_sim.store.rundir import (
     RUN_FILE,
     SCHEMA,
     damaged,
+    ever_recorded,
     problems_of,
     read_run,
     recipe_of,
@@ -100,17 +101,14 @@ class RunFolder:
 
     def _mend(self) -> None:
         """Take damaged lines out of the journal, and see to it that recorded.json is whole."""
-        found = journal.load(self.journal)
+        ever, found = ever_recorded(self.folder), journal.load(self.journal)
         if os.path.lexists(self.folder / RUN_FILE):  # or else it is a new run's folder
-            for problem in problems_of(self.folder, found):
+            for problem in problems_of(self.folder, found, ever):
                 logger.warning(problem)
-        scores: recorded.Scores | None = None
-        with suppress(OSError, ValueError):
-            scores = recorded.read(self.folder)
-        if scores is None or found.damaged:
-            known = scores or {}
-            recorded.add(known, found.lines)
-            recorded.write(self.folder, known)
+        if isinstance(ever, str):
+            scores: recorded.Scores = {}
+            recorded.add(scores, found.lines)
+            recorded.write(self.folder, scores)
         if found.damaged or found.torn:
             journal.rewrite(self.journal, found.lines)
         self._known = {(line["arm"], line["generation"]): line for line in found.lines if line["event"] == "scores"}

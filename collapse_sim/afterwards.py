@@ -21,7 +21,7 @@ from collapse_sim.randomness import Draws
 from collapse_sim.recipe.load import load as load_recipe
 from collapse_sim.store import journal
 from collapse_sim.store.cache import open_store
-from collapse_sim.store.rundir import JOURNAL_FILE, RECIPE_FILE, read_run, store_of
+from collapse_sim.store.rundir import JOURNAL_FILE, read_run, recipe_of, store_of
 from collapse_sim.store.store import Store
 from collapse_sim.ui.standing import continuing
 
@@ -30,7 +30,7 @@ def scored_generations(folder: Path) -> int:
     """The last generation that every arm of a run has scores of. Raises RecipeError when there is none beyond 0."""
     last: dict[str, int] = dict.fromkeys(read_run(folder)["arms"], -1)
     for line in journal.read(folder / JOURNAL_FILE):
-        if line.get("event") == "scores":
+        if line["event"] == "scores" and line["arm"] in last:
             last[line["arm"]] = max(last[line["arm"]], line["generation"])
     done = min(last.values())
     if done < 1:
@@ -67,7 +67,7 @@ def find(folder: Path, data_dir: Path, arm: str | None, generation: int | None, 
     Raises RecipeError for an arm, generation or seed that the run has not, StoreError when it is not fitted yet.
     """
     read_run(folder)
-    unscored = replace(load_recipe(folder / RECIPE_FILE), metrics={})  # a metric's network need not be there
+    unscored = replace(load_recipe(recipe_of(folder)), metrics={})  # a metric's network need not be there
     experiment = prepare(unscored, data_dir)
     lines = {line.arm.name: line for line in experiment.lines}
     recipe = experiment.recipe

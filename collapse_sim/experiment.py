@@ -88,6 +88,14 @@ class Experiment:
                 seen.add(spec.digest)
                 yield spec
 
+    def arms(self) -> dict[str, list[str]]:
+        """{digest: the arms that it is a model, samples, features or a score of}; what all share has none."""
+        of: dict[str, list[str]] = {}
+        for line in self.lines:
+            for digest in {spec.digest for k in range(self.recipe.generations + 1) for spec in line.specs(k)}:
+                of.setdefault(digest, []).append(line.arm.name)
+        return of
+
 
 def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
     """Look at the data, check everything against it, find files of weights, and lay out all specs.

@@ -59,8 +59,9 @@ class Session:
         run = RunFolder(self.folder)
         run.claim(describe_run(self.experiment), self.store_dir)
         references = {spec.digest: spec.seeds(recipe.seeds) for spec in self.experiment.specs()}
+        arms = self.experiment.arms()
         with (
-            registered(self.store_dir, self.folder, references),
+            registered(self.store_dir, self.folder, references, arms),
             listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json) as emit,
             stop.on_signals(say),
             self.machine.paced(operations_per_step(self.experiment)),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from collapse_sim.errors import StoreError
-from collapse_sim.store import journal
-from collapse_sim.store.rundir import JOURNAL_FILE, REMAKE, RUN_FILE, read_run
+from collapse_sim.store.rundir import JOURNAL_FILE, REMAKE, RUN_FILE, read_journal, read_run
 
 Better = Literal["lower", "higher"] | None
 Scores = Mapping[str, Mapping[str, Mapping[int, Mapping[int, float]]]]  # [arm][metric][generation][seed]
@@ -56,6 +55,7 @@ class Results:
     warnings: Mapping[str, str] = field(
         default_factory=dict
     )  # metric -> why not to quote them, where there is a reason
+    problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
 
     def scores(self, arm: str, metric: str, generation: int) -> Mapping[int, float]:
         """{seed: value} in the order of `seeds`; empty when there is none."""
@@ -84,7 +84,8 @@ def read_results(run_dir: Path) -> Results:
     """
     run = read_run(run_dir)
     try:
-        return _results(run, journal.read(run_dir / JOURNAL_FILE))
+        lines, problems = read_journal(run_dir)
+        return replace(_results(run, lines), problems=tuple(problems))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(
             f"{run_dir}: {RUN_FILE} or {JOURNAL_FILE} is damaged ({type(error).__name__}: {error}); {REMAKE}"
@@ -161,6 +162,7 @@ def merge(runs: Mapping[str, Results]) -> Results:
         references=_merged_references(runs),
         notes=_merged_texts({label: run.notes for label, run in runs.items()}),
         warnings=_merged_texts({label: run.warnings for label, run in runs.items()}),
+        problems=tuple(problem for run in runs.values() for problem in run.problems),
     )
 
 

@@ -35,12 +35,12 @@ def evaluate(
     from collapse_sim.experiment import prepare
     from collapse_sim.recipe.load import load
     from collapse_sim.session import Session, check_diverged
-    from collapse_sim.store.rundir import RECIPE_FILE, find_run, store_of
+    from collapse_sim.store.rundir import find_run, recipe_of, store_of
 
     say_logs(quiet=quiet)
     folder = find_run(run)
     done = scored_generations(folder)
-    recipe = load(folder / RECIPE_FILE, overrides=["show=null"], metrics=metric, generations=done)
+    recipe = load(recipe_of(folder), overrides=["show=null"], metrics=metric, generations=done)
     train = recipe.train
     machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
     session = Session(prepare(recipe, data_dir), machine, folder, store_of(folder), data_dir)

@@ -72,6 +72,8 @@ def _read(runs: Sequence[str]) -> dict[str, Results]:
 
     folders = list(dict.fromkeys(find_run(run) for run in runs))
     read = [(folder, read_results(folder)) for folder in folders]
+    for problem in (problem for _, results in read for problem in results.problems):
+        say(f"warning: {problem}")
     names = [results.name for _, results in read]
     return {results.name if names.count(results.name) == 1 else str(folder): results for folder, results in read}
 

@@ -58,8 +58,10 @@ def run(
     from collapse_sim.recipe.load import load
     from collapse_sim.session import Session, check_diverged
     from collapse_sim.store.rundir import store_of
+    from collapse_sim.store.runfolder import own_recipe
 
     say_logs(quiet=quiet)
+    own_recipe(Path(recipe))
     loaded = load(
         recipe, overrides=settings or (), smoke=smoke, arms=arm or (), seeds=seed or (), generations=generations
     )

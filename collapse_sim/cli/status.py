@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from collapse_sim.cli.output import data, document
+from collapse_sim.cli.output import data, document, say
 
 if TYPE_CHECKING:
     from collapse_sim.ui.standing import Standing
@@ -24,6 +24,8 @@ def status(
     from collapse_sim.ui.standing import standing
 
     found = standing(find_run(run))
+    for problem in found.problems:
+        say(f"warning: {problem}")
     if json:
         document(as_json(found))
     else:

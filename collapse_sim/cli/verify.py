@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from collapse_sim.cli.output import data, document
+from collapse_sim.cli.output import data, document, say
 from collapse_sim.errors import ClaimsFailedError
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def verify(
     from collapse_sim.store.rundir import find_run
 
     results = read_results(find_run(run))
+    for problem in results.problems:
+        say(f"warning: {problem}")
     decided = [(claim, decide(claim, results)) for claim in results.claims]
     counts = {status: sum(verdict.status == status for _, verdict in decided) for status in _STATUSES}
     if as_json:

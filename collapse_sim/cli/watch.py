@@ -31,6 +31,8 @@ def watch(
     from collapse_sim.ui.standing import standing
 
     folder = find_run(run)
+    for problem in standing(folder).problems:
+        say(f"warning: {problem}")
     if once:
         print_frame(standing(folder))
         return

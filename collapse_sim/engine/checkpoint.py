@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -14,7 +13,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from collapse_sim.events import Emit, Note
-from collapse_sim.store.files import digest_of, explained, write_atomic
+from collapse_sim.store import sealed
+from collapse_sim.store.files import explained, read_bytes, remove, write_atomic
 from collapse_sim.store.store import boundary
 
 KEPT = 2
@@ -36,11 +36,15 @@ class Resumable(Protocol):
 
 
 class Checkpoints:
-    """step-NNN.safetensors and step-NNN.json in one folder; the JSON is written last and holds the tensors' hash."""
+    """step-NNN.safetensors and step-NNN.json in one folder; the JSON is written last and holds the tensors' hash.
+
+    The JSON is sealed (store/sealed.py) and says which fit it is of.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.ended = folder / "diverged.json"  # why there is no model, when there is none
+        self._fit = folder.name.partition("@")[0]  # DIGEST-BLOCK, whichever process the folder is of
 
     def newest(self) -> Path | None:
         """The newest checkpoint's file, if there is one."""
@@ -60,7 +64,8 @@ class Checkpoints:
         content = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
         stem = self._folder / f"step-{run.step:09d}"
         state = {
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "fit": self._fit,
+            "tensors": hashlib.sha256(content).hexdigest(),
             "step": run.step,
             "history": run.history,
             "best_loss": run.best_loss if run.best_state is not None else None,
@@ -69,41 +74,43 @@ class Checkpoints:
         }
         with explained(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-            stem.with_suffix(".safetensors").write_bytes(content)
+        write_atomic(stem.with_suffix(".safetensors"), content, durable=False)
         boundary("checkpoint tensors")
-        write_atomic(stem.with_suffix(".json"), json.dumps(state))
+        write_atomic(stem.with_suffix(".json"), sealed.text(state))
         boundary("checkpoint")
         for old in self._names()[:-KEPT]:
-            old.unlink()
-            old.with_suffix(".safetensors").unlink(missing_ok=True)
+            remove(old)
+            remove(old.with_suffix(".safetensors"))
 
     def restore(self, run: Resumable, emit: Emit) -> None:
         """Continue from the newest whole checkpoint; without one, from the start."""
         for path in reversed(self._names()):
             try:
-                state = json.loads(path.read_text(encoding="utf-8"))
-                content = path.with_suffix(".safetensors").read_bytes()
-                whole = hashlib.sha256(content).hexdigest() == state["sha256"]
-            except (OSError, ValueError, KeyError, TypeError):
+                state = sealed.read(path)
+                content = read_bytes(path.with_suffix(".safetensors"))
+                whole = state["fit"] == self._fit and hashlib.sha256(content).hexdigest() == state["tensors"]
+            except (OSError, ValueError, KeyError):
                 whole = False
             if whole:
                 _apply(run, state, load(content))
                 return
             emit(Note(f"damaged checkpoint passed over: {path}"))
+            remove(path)
+            remove(path.with_suffix(".safetensors"))
 
     def end(self, ending: Mapping[str, Any]) -> None:
         """Keep how the fit ended without a model; JSON."""
         with explained(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.ended, json.dumps({"sha256": digest_of(ending), "ending": ending}))
+        write_atomic(self.ended, sealed.text({"fit": self._fit, **ending}))
 
     def ending(self) -> dict[str, Any] | None:
         """How the fit has ended before; None when it has not, or what is kept of it is damaged."""
         try:
-            kept = json.loads(self.ended.read_text(encoding="utf-8"))
-            return dict(kept["ending"]) if kept["sha256"] == digest_of(kept["ending"]) else None
-        except (OSError, ValueError, KeyError, TypeError):
+            kept = sealed.read(self.ended)
+        except (OSError, ValueError):
             return None
+        return kept if kept.get("fit") == self._fit else None
 
     def _names(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.json"))

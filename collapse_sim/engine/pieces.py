@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from collapse_sim.engine.work import Work
+from collapse_sim.events import Note
+from collapse_sim.store import sealed
 from collapse_sim.store.files import explained, write_atomic
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import RowFile, RowWriter
@@ -42,7 +44,9 @@ def in_pieces(job: Job, folder: Path, work: Work, *files: Pieces) -> None:
     with explained(partial):
         partial.mkdir(parents=True, exist_ok=True)
     progress_file = partial / "shards.json"
-    hashes = _finished(progress_file, partial, files)
+    hashes, damage = _finished(progress_file, partial, files)
+    if damage:
+        work.emit(Note(f"damaged unfinished rows, made again from there: {partial} ({damage})"))
     done, total = 0, sum(file.rows for file in files)
     work.restart_clock()
     rows_seen = 0
@@ -63,7 +67,7 @@ def in_pieces(job: Job, folder: Path, work: Work, *files: Pieces) -> None:
                 made.append(_hash(columns))
                 rows_seen += last - first
                 if done < total:
-                    write_atomic(progress_file, json.dumps(hashes), durable=False)
+                    write_atomic(progress_file, sealed.text(hashes), durable=False)
                     boundary("shard recorded")
                     work.stop.check()
                 if work.due():
@@ -73,30 +77,39 @@ def in_pieces(job: Job, folder: Path, work: Work, *files: Pieces) -> None:
         (partial / file.name).replace(folder / file.name)
 
 
-def _finished(progress_file: Path, partial: Path, files: Sequence[Pieces]) -> dict[str, list[str]]:
-    """Hashes of the pieces already in each file, by its name, up to the first one that isn't what it should be."""
+def _finished(progress_file: Path, partial: Path, files: Sequence[Pieces]) -> tuple[dict[str, list[str]], str]:
+    """Hashes of the pieces already in each file, by its name, up to the first one that isn't what it should be.
+
+    And what is wrong there, "" when nothing is.
+    """
     good: dict[str, list[str]] = {}
+    if not os.path.lexists(progress_file):
+        return good, ""
     try:
-        recorded = json.loads(progress_file.read_text(encoding="utf-8"))
+        recorded = sealed.read(progress_file)
         for file in files:
-            rows = RowFile(partial / file.name)
             good[file.name] = []
+            if not recorded.get(file.name):
+                continue
+            rows = RowFile(partial / file.name)
             for text, (first, last) in zip(recorded[file.name], file.bounds(), strict=False):
                 found = _hash({name: column[first:last] for name, column in rows.columns.items()})
                 rows.release()
                 if found != text:
-                    break
+                    return good, f"rows {first} to {last - 1} of {file.name} do not match their hash"
                 good[file.name].append(text)
-    except (OSError, ValueError, KeyError, TypeError):
-        return good
-    return good
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return good, f"{type(error).__name__}: {error}"
+    return good, ""
 
 
 def _hash(columns: Mapping[str, np.ndarray]) -> str:
-    """sha256 over the columns' bytes, by name."""
+    """sha256 over the columns' bytes, by name, and over what they are."""
     total = hashlib.sha256()
     for name in sorted(columns):
-        total.update(np.ascontiguousarray(columns[name]).data)
+        column = np.ascontiguousarray(columns[name])
+        total.update(f"{name} {column.dtype} {column.shape}\n".encode())
+        total.update(column.data)
     return total.hexdigest()
 
 

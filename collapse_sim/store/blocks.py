@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from collapse_sim.store import sealed
 from collapse_sim.store.files import children, file_hash
 
 MANIFEST = "manifest.json"
+MOST_SEEDS = 10**6  # a longer name is no block's
 BLOCK_NAME = re.compile(r"s\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
@@ -55,25 +56,32 @@ def parse_block(name: str) -> tuple[int, ...]:
         return (-1,)
     if not BLOCK_NAME.fullmatch(name):
         return ()
-    ends = [part.partition("-") for part in name[1:].split(",")]
-    return tuple(seed for a, _, b in ends for seed in range(int(a), int(b or a) + 1))
+    ends = [(int(a), int(b or a)) for a, _, b in (part.partition("-") for part in name[1:].split(","))]
+    if sum(b - a for a, b in ends) > MOST_SEEDS:
+        return ()
+    return tuple(seed for a, b in ends for seed in range(a, b + 1))
 
 
 def check_block(folder: Path) -> tuple[str, dict[str, Any]]:
     """What is wrong with a committed artefact ("" if nothing), and its manifest."""
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = sealed.read(folder / MANIFEST)
         for name, facts in manifest["files"].items():
             path = folder / name
-            if not path.is_file():
+            if not path.exists():
                 return f"{name} is missing", {}
-            if path.stat().st_size != facts["bytes"]:
+            if path.is_file() and path.stat().st_size != facts["bytes"]:
                 return f"{name} has {path.stat().st_size} bytes instead of {facts['bytes']}", {}
-            if file_hash(path) != facts["sha256"]:
-                return f"{name} does not match its hash", {}
+            try:
+                if file_hash(path) != facts["sha256"]:
+                    return f"{name} does not match its hash", {}
+            except OSError as error:
+                return f"{name} is unreadable: {error.strerror or error}", {}
         seeds = manifest["seeds"]
         if folder.name != block_name(tuple(seeds)) or folder.parent.name != manifest["digest"]:
             return "it is not where its manifest says", {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except OSError as error:
+        return f"{MANIFEST} is unreadable: {error.strerror or error}", {}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is unreadable: {error}", {}
     return "", manifest

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import uuid
-from collections.abc import Collection, Iterable, Iterator
+import contextlib
+import os
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from filelock import FileLock, Timeout
+from typing import Any
 
 from collapse_sim.errors import StoreError
+from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, check_block, parse_block
-from collapse_sim.store.process import owner
-from collapse_sim.store.store import REFERENCES_LOCK, Store
+from collapse_sim.store.files import children, explained, readable, remove
+from collapse_sim.store.lease import living, token
+from collapse_sim.store.locks import locked, sweep
+from collapse_sim.store.rundir import RUN_FILE
+from collapse_sim.store.store import REFERENCES_LOCK, Store, parse_partial
 
 
 @dataclass(frozen=True)
@@ -27,78 +30,127 @@ class Entry:
     seeds: tuple[int, ...]  # (-1,) when it is the same for all seeds
     bytes: int
     runs: tuple[str, ...]  # the run directories that refer to it
+    arms: tuple[str, ...] = ()  # of these runs, as far as it belongs to some and not to all of them
+    generation: int | None = None
+    created: str = ""  # UTC, as 2026-01-31T12:00:00Z
 
     @property
     def name(self) -> str:
         return f"{self.digest[:12]}/{self.folder.name}"
 
 
+@dataclass(frozen=True)
+class Registered:
+    """What a run has said that it refers to."""
+
+    run: str
+    seeds: Mapping[str, Sequence[int]]  # by digest; [] for what is the same for all seeds
+    arms: Mapping[str, Sequence[str]]  # by digest
+
+
 def open_store(root: Path) -> Store:
-    """An existing store. Raises StoreError when there is none."""
+    """An existing store, for reading: nothing is changed there. Raises StoreError when there is none."""
     if not (root / "objects").is_dir():
         raise StoreError(
             f"{root}: no store here; name it with --store (by default it is .store beside the run directories)"
         )
-    return Store(root)
+    return Store(root, writable=False)
 
 
 def entries(store: Store) -> Iterator[Entry]:
     """All committed artefacts."""
-    users = references(store)
-    for folder in sorted((store.root / "objects").glob("*/*/*")):
-        if not parse_block(folder.name):
+    users, _ = references(store)
+    objects = store.root / "objects"
+    with readable(objects):
+        digests = [digest for prefix in children(objects) for digest in children(prefix)]
+        folders = [folder for digest in digests for folder in children(digest)]
+    for folder in folders:
+        seeds = parse_block(folder.name)
+        if not seeds:
             continue  # not ours
-        try:
-            kind = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["kind"]
-        except (OSError, ValueError, KeyError):
-            kind = "damaged"
-        digest, seeds = folder.parent.name, parse_block(folder.name)
-        runs = tuple(
-            run
-            for run, known in users.items()
-            if digest in known and (seeds == (-1,) or set(seeds) & set(known[digest]))
+        digest = folder.parent.name
+        using = [
+            user for user in users if digest in user.seeds and (seeds == (-1,) or set(seeds) & set(user.seeds[digest]))
+        ]
+        runs, arms = tuple(user.run for user in using), [arm for user in using for arm in user.arms.get(digest, ())]
+        yield Entry(
+            folder,
+            digest=digest,
+            seeds=seeds,
+            bytes=_size(folder),
+            runs=runs,
+            arms=tuple(dict.fromkeys(arms)),
+            **_facts(folder),
         )
-        size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
-        yield Entry(folder, kind, digest, seeds, size, runs)
 
 
-def references(store: Store) -> dict[str, dict[str, list[int]]]:
-    """{run directory: {digest: seeds}} of every run that was ever registered."""
-    found = {}
-    for path in sorted((store.root / "runs").glob("*.json")):
+def _facts(folder: Path) -> dict[str, Any]:
+    """What the manifest says for people; kind "damaged" when it does not prove itself."""
+    try:
+        manifest = sealed.read(folder / MANIFEST)
+        return {"kind": manifest["kind"], "generation": manifest["generation"], "created": manifest["created"]}
+    except (OSError, ValueError, KeyError):
+        return {"kind": "damaged"}
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder; of what is none, its own."""
+    with contextlib.suppress(OSError):
+        if not folder.is_dir():
+            return folder.lstat().st_size
+        return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    return 0
+
+
+def references(store: Store) -> tuple[list[Registered], list[str]]:
+    """What every run that was ever registered refers to, and what is wrong with the lists that cannot be read.
+
+    Which artefacts those keep is not known, so `collect` leaves everything.
+    """
+    found, problems = [], []
+    with readable(store.root / "runs"):
+        paths = [path for path in children(store.root / "runs") if path.suffix == ".json"]
+    for path in paths:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            found[content["run"]] = content["references"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise StoreError(f"{path}: damaged ({error}); run the recipe of that run again to write it anew") from error
-    return found
+            content = sealed.read(path)
+            found.append(Registered(str(content["run"]), dict(content["references"]), dict(content["arms"])))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or error
+            problems.append(
+                f"{path}: damaged ({reason}), so nothing is taken for unused; run the recipe of that run again to "
+                "write it anew, or remove it if the run is gone"
+            )
+    return found, problems
 
 
 def missing_runs(store: Store) -> list[str]:
     """Registered runs whose directory is gone or has moved: their artefacts are kept until they are forgotten."""
-    return [run for run in references(store) if not (Path(run) / "run.json").is_file()]
+    return [user.run for user in references(store)[0] if not os.path.lexists(Path(user.run) / RUN_FILE)]
+
+
+def sizes(found: Iterable[Entry]) -> dict[str, dict[str, int]]:
+    """{run directory ("" for what no run refers to): its artefacts, and bytes that it alone and also others need}."""
+    by_run: dict[str, dict[str, int]] = {}
+    for entry in found:
+        for run in entry.runs or ("",):
+            counts = by_run.setdefault(run, {"artefacts": 0, "own_bytes": 0, "shared_bytes": 0})
+            counts["artefacts"] += 1
+            counts["own_bytes" if len(entry.runs) < 2 else "shared_bytes"] += entry.bytes
+    return dict(sorted(by_run.items(), key=lambda item: (item[0] == "", item[0])))
 
 
 def forget(store: Store, runs: Collection[str]) -> None:
     """Let the store no longer keep anything for these runs."""
-    for path in (store.root / "runs").glob("*.json"):
-        if json.loads(path.read_text(encoding="utf-8"))["run"] in runs:
-            path.unlink()
+    for path in children(store.root / "runs"):
+        with contextlib.suppress(OSError, ValueError, KeyError):
+            if path.suffix == ".json" and sealed.read(path)["run"] in runs:
+                path.unlink()
 
 
 def refuse_if_active(store: Store) -> None:
-    """Raise StoreError while a run is using the store; remove the marks of runs that were killed."""
-    for path in (store.root / "locks").glob("active-*.lock"):
-        lock = FileLock(path)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            host, _, process = path.stem.removeprefix("active-").rpartition("-")
-            raise StoreError(
-                f"{store.root}: in use by a run (process {process} on {host}); try again when it has ended"
-            ) from None
-        lock.release()
-        path.unlink(missing_ok=True)
+    """Raise StoreError while a run is using the store."""
+    for words in living(store.root).values():
+        raise StoreError(f"{store.root}: in use by a run ({words}); try again when it has ended")
 
 
 def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tuple[list[Entry], list[Path]]:
@@ -106,38 +158,48 @@ def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tup
 
     Raises StoreError while a run is active; one that starts meanwhile waits.
     """
-    with FileLock(store.root / "locks" / REFERENCES_LOCK):
+    if not delete:
         refuse_if_active(store)
-        loose = [entry for entry in entries(store) if set(entry.runs) <= set(without)]
-        unfinished = _unfinished(store, without)
-        if delete:
+        return _loose(store, without), _unfinished(store, without)
+    with explained(store.root, "--store"):
+        (store.root / "tmp").mkdir(exist_ok=True)
+        (store.root / "locks").mkdir(exist_ok=True)
+        with locked(store.root / "locks" / REFERENCES_LOCK):
+            refuse_if_active(store)
+            loose, unfinished = _loose(store, without), _unfinished(store, without)
             forget(store, without)
             _remove(store, [*(entry.folder for entry in loose), *unfinished])
     return loose, unfinished
 
 
+def _loose(store: Store, without: Collection[str]) -> list[Entry]:
+    """Artefacts that no run refers to."""
+    if references(store)[1]:
+        return []
+    return [entry for entry in entries(store) if set(entry.runs) <= set(without)]
+
+
 def _unfinished(store: Store, without: Collection[str]) -> list[Path]:
     """Folders with the checkpoints of work that no run refers to."""
-    counted = [known for run, known in references(store).items() if run not in without]
-    kept = {(digest, seed) for known in counted for digest in known for seed in (*known[digest], -1)}
-    found = []
-    for folder in sorted((store.root / "partial").iterdir()):
-        digest, _, block = folder.name.partition("-")
-        seeds = parse_block(block)
-        if seeds and not any((digest, seed) in kept for seed in seeds):
-            found.append(folder)
-    return found
+    users, problems = references(store)
+    kept = {(d, s) for user in users if user.run not in without for d in user.seeds for s in (*user.seeds[d], -1)}
+    with readable(store.root / "partial"):
+        parts = [(folder, *parse_partial(folder.name)) for folder in children(store.root / "partial")]
+    return [
+        f for f, digest, seeds in parts if seeds and not problems and not any((digest, seed) in kept for seed in seeds)
+    ]
 
 
 def _remove(store: Store, folders: Iterable[Path]) -> None:
     """Each folder goes out of sight in one step, and is then removed at leisure; locks of past runs go too."""
     for folder in folders:
-        aside = store.root / "tmp" / f"gone-{owner()}-{uuid.uuid4().hex[:8]}"
-        folder.rename(aside)
-        shutil.rmtree(aside)
-    for path in (store.root / "locks").glob("*.lock"):
-        if path.name != REFERENCES_LOCK:
-            path.unlink(missing_ok=True)
+        aside = store.root / "tmp" / f"gone-{token()}-{secrets.token_hex(4)}"
+        with contextlib.suppress(FileNotFoundError):
+            folder.rename(aside)
+            remove(aside)
+    for path in children(store.root / "locks"):
+        if path.suffix == ".lock" and path.name != REFERENCES_LOCK:
+            sweep(path)
 
 
 def damaged(store: Store) -> Iterator[tuple[Entry, str]]:

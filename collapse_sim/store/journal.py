@@ -1,4 +1,4 @@
-"""The journal of a run: append-only JSON lines. A line that a kill tore off is dropped on reading, mended on writing.
+"""The journal of a run: append-only JSON lines, each with a hash of its own. What a kill tore off is no line.
 
 Lines (`event` says which):
   {"event": "session", "time": ..., "command": [...], "environment": {...}}
@@ -6,43 +6,164 @@ Lines (`event` says which):
    "fit": DIGEST, "samples": DIGEST}
   {"event": "diverged", "generation": k, "arm": NAME, "seed": s, "message": ...}: its scores are nan from there on
   {"event": "generation", "generation": k, "made": {KIND: n}, "reused": {KIND: n}, "wall_s": s}
-A later `scores` line of the same arm, generation, seed and metric replaces an earlier one.
+A later `scores` line of the same arm, generation, seed and metric replaces an earlier one. In the file a line begins
+with its hash, `{"hash":"0123456789abcdef",...`: the first 64 bits of the sha256 of all that follows the comma.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.store.files import explained
+from collapse_sim.store.files import explained, read_bytes, readable, refuse_strange, write_atomic
+from collapse_sim.store.sealed import loads
+
+HEAD, DIGITS = b'{"hash":"', 16
+BODY = len(HEAD) + DIGITS + len(b'",')
+MOST = 10**6  # the highest generation that a line may name
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Its whole lines, and the numbers (from 1) of those that are damaged: no kill leaves such a line."""
+
+    lines: list[dict[str, Any]]
+    damaged: list[int]
+    torn: bool = False  # the last line has no end: being written just now, or cut off by a kill
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a journal; [] when there is none yet."""
-    if not path.exists():
-        return []
-    lines = []
-    for raw in path.read_bytes().split(b"\n"):
+    """All whole lines of a journal; [] when there is none yet. Raises StoreError when it cannot be read."""
+    return load(path).lines
+
+
+def load(path: Path) -> Journal:
+    """The same, with what is wrong with it."""
+    with readable(path):
         try:
-            line = json.loads(raw)
-        except ValueError:
-            continue  # torn by a kill, or the empty rest after the last newline
-        if isinstance(line, dict):
+            content = read_bytes(path)
+        except FileNotFoundError:
+            if os.path.lexists(path):
+                raise FileNotFoundError(errno.ENOENT, "it is a link to nothing") from None
+            return Journal([], [])
+    *whole, rest = content.split(b"\n")
+    lines, damaged = [], []
+    for number, raw in enumerate(whole, 1):
+        if not raw:
+            continue
+        line = _line(raw)
+        if line is None:
+            damaged.append(number)
+        else:
             lines.append(line)
-    return lines
+    return Journal(lines, damaged, bool(rest))
+
+
+def check(path: Path) -> None:
+    """Raise StoreError when something that is no file lies there; nothing is read."""
+    if os.path.lexists(path):
+        with readable(path):
+            refuse_strange(path, path.stat().st_mode)
 
 
 def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Add lines in one write and flush them to the disk."""
-    block = "".join(json.dumps(line, separators=(",", ":"), allow_nan=True) + "\n" for line in lines)
-    with explained(path), path.open("ab+") as file:
-        if file.tell() > 0:
+    block = b"".join(map(_sealed, lines))
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
+    with explained(path, "--out"), open(os.open(path, flags, 0o666), "ab+") as file:  # noqa: PTH123
+        refuse_strange(path, os.fstat(file.fileno()).st_mode)
+        if file.seek(0, os.SEEK_END) > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
-                block = "\n" + block  # the last line was torn: start a new one
-        file.write(block.encode())
+                block = b"\n" + block  # the last line was torn: start a new one
+        file.write(block)
         file.flush()
         os.fsync(file.fileno())
+
+
+def rewrite(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a journal by these lines."""
+    write_atomic(path, b"".join(map(_sealed, lines)))
+
+
+def _sealed(line: Mapping[str, Any]) -> bytes:
+    body = json.dumps(line, separators=(",", ":"), allow_nan=True).encode()[1:]
+    return HEAD + _hash(body) + b'",' + body + b"\n"
+
+
+def _hash(body: bytes) -> bytes:
+    return hashlib.sha256(body).hexdigest()[:DIGITS].encode()
+
+
+def _line(raw: bytes) -> dict[str, Any] | None:
+    """A line's content without its hash; None when it does not prove itself, or is not what a line should be."""
+    body = raw[BODY:]
+    if raw[:BODY] != HEAD + _hash(body) + b'",':
+        return None
+    try:
+        line = loads(b"{" + body)
+    except ValueError:
+        return None
+    return line if _is_sound(line) else None
+
+
+def _is_sound(line: Any) -> bool:
+    """Whether all that readers look at has the type and the size that they take for granted."""
+    return (
+        isinstance(line, dict)
+        and all(allowed(line[key]) for key, allowed in SHAPES.items() if key in line)
+        and set(NEEDED.get(line.get("event", ""), ("event",))) <= line.keys()
+        and all(len(values) == len(line.get("seeds", ())) for values in line.get("metrics", {}).values())
+    )
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_value(value: Any) -> bool:
+    return value is None or type(value) is float or (type(value) is int and abs(value) < 2**63)
+
+
+def _mapping_of(allowed: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(allowed, value.values()))
+
+
+def _list_of(allowed: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(allowed, value))
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and value.isalnum() and len(value) <= 64
+
+
+SHAPES: Mapping[str, Callable[[Any], bool]] = {
+    "event": _is_text,
+    "generation": lambda value: _is_count(value) and value <= MOST,
+    "arm": _is_text,
+    "seeds": _list_of(_is_count),
+    "seed": _is_count,
+    "message": _is_text,
+    "metrics": _mapping_of(_list_of(_is_value)),
+    "fit": _is_digest,
+    "samples": _is_digest,
+    "made": _mapping_of(_is_count),
+    "reused": _mapping_of(_is_count),
+    "wall_s": lambda value: value is not None and _is_value(value) and 0 <= value < 2**63,
+    "command": _list_of(_is_text),
+}
+NEEDED = {
+    "scores": ("generation", "arm", "seeds", "metrics"),
+    "diverged": ("generation", "arm", "seed", "message"),
+    "generation": ("generation", "made", "reused", "wall_s"),
+}

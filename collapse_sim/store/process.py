@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from functools import cache
 
@@ -24,17 +23,6 @@ def _environment() -> tuple[tuple[str, str], ...]:
     return tuple(versions.items())
 
 
-def owner() -> str:
-    """Names this process in what it leaves behind."""
-    return f"{host()}-{os.getpid()}"
-
-
 @cache
 def host() -> str:
     return "".join(c for c in socket.gethostname() if c.isalnum() or c == ".") or "host"
-
-
-def alive(pid: int) -> bool:
-    import psutil
-
-    return bool(psutil.pid_exists(pid))

@@ -15,6 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from collapse_sim.store.files import refuse_strange, remove
+from collapse_sim.store.sealed import loads
+
 DTYPES = {
     "uint8": "U8", "int16": "I16", "int32": "I32", "int64": "I64", "float32": "F32", "float64": "F64", "bool": "BOOL",
 }  # fmt: skip
@@ -38,10 +41,13 @@ class RowWriter:
         text += b" " * (-len(text) % 8)
         self._start = 8 + len(text)
         size = self._start + position
-        new = not path.exists() or path.stat().st_size != size
-        self._file = path.open("w+b" if new else "r+b")
+        head = len(text).to_bytes(8, "little") + text
+        new = not _begins(path, head) or path.stat().st_size != size
         if new:
-            self._file.write(len(text).to_bytes(8, "little") + text)
+            remove(path)  # whatever it is: a named pipe would wait for a reader
+        self._file = path.open("x+b" if new else "r+b")
+        if new:
+            self._file.write(head)
             self._file.truncate(size)
 
     def write(self, first: int, columns: Mapping[str, np.ndarray]) -> None:
@@ -56,19 +62,36 @@ class RowWriter:
         self._file.close()
 
 
+def _begins(path: Path, head: bytes) -> bool:
+    """Whether there is a file that begins so."""
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(head)) == head
+
+
 class RowFile:
-    """Memory-mapped columns; what is written to them stays in memory."""
+    """Memory-mapped columns; what is written to them stays in memory.
+
+    Raises OSError when there is no file, ValueError or KeyError when it is none of rows.
+    """
 
     def __init__(self, path: Path) -> None:
+        mode = path.stat()
+        refuse_strange(path, mode.st_mode)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
+            if length > mode.st_size - 8:
+                raise ValueError(f"{path}: its header is longer than the file")
+            header = loads(file.read(length))
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self.columns: dict[str, np.ndarray] = {}
         for name, entry in header.items():
             if name == "__metadata__":
                 continue
-            begin, _ = entry["data_offsets"]
+            begin, end = entry["data_offsets"]
+            if end - begin != math.prod(entry["shape"]) * np.dtype(NAMES[entry["dtype"]]).itemsize:
+                raise ValueError(f"{path}: {name} has not as many bytes as its shape says")
             flat = np.frombuffer(
                 self._map, dtype=NAMES[entry["dtype"]], count=math.prod(entry["shape"]), offset=8 + length + begin
             )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,21 +14,37 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
 
-from collapse_sim.errors import RecipeError
-from collapse_sim.store import journal
-from collapse_sim.store.files import canonical_json, check_place, digest_of, explained, write_atomic
-from collapse_sim.store.process import environment, owner
-from collapse_sim.store.rundir import JOURNAL_FILE, PICTURES, RECIPE_FILE, RUN_FILE, SCHEMA, damaged, read_run
+from collapse_sim.errors import RecipeError, StoreError
+from collapse_sim.store import journal, recorded, sealed
+from collapse_sim.store.files import canonical_json, check_place, digest_of, explained, read_bytes, write_atomic
+from collapse_sim.store.lease import lease
+from collapse_sim.store.locks import locked
+from collapse_sim.store.process import environment
+from collapse_sim.store.rundir import (
+    JOURNAL_FILE,
+    LOCK_FILE,
+    PICTURES,
+    RECIPE_FILE,
+    RUN_FILE,
+    SCHEMA,
+    damaged,
+    ever_recorded,
+    problems_of,
+    read_run,
+    recipe_of,
+    recipe_text,
+)
 from collapse_sim.store.store import REFERENCES_LOCK
+
+logger = logging.getLogger(__name__)
 
 # What may grow or change when a run is continued; everything else makes it a different experiment.
 GROWS = ("name", "description", "generations", "seeds", "arms", "metrics", "baseline", "show", "claims", "reference")
 
 
 class RunFolder:
-    """One run directory, open for writing. Several processes may write to it at once: lines are appended whole."""
+    """One run directory, open for writing. Several processes may write to it at once: what they write is merged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,8 +59,9 @@ class RunFolder:
         a newer schema, damaged or unwritable.
         """
         check_place(self.folder, "--out")
+        journal.check(self.journal)
         path = self.folder / RUN_FILE
-        if not path.exists():
+        if not os.path.lexists(path):
             return dict(content)
         old = read_run(self.folder)
         try:
@@ -53,28 +72,59 @@ class RunFolder:
     def claim(self, content: Mapping[str, Any], store: Path) -> None:
         """Write run.json and recipe.yaml, or extend what is there by new arms, seeds, generations and metrics.
 
-        Raises what `check` does.
+        What is damaged of the journal is said and taken out; the run records it again from the store. Raises what
+        `check` does.
         """
-        merged = self.check(content)
-        known = self._recorded()
+        self.check(content)
         with explained(self.folder, "--out"):
             self.pictures.mkdir(parents=True, exist_ok=True)
-        fresh = not (self.folder / RUN_FILE).exists()
-        merged["schema"] = SCHEMA
-        merged["store"] = os.path.relpath(store.resolve(), self.folder.resolve())
-        text = json.dumps(merged, indent=1)
-        if fresh or text != (self.folder / RUN_FILE).read_text(encoding="utf-8"):
-            write_atomic(self.folder / RECIPE_FILE, yaml.safe_dump(dict(merged["settings"]), sort_keys=False))
-            write_atomic(self.folder / RUN_FILE, text)
-        self._known = known
+        with self._locked():
+            merged = self.check(content)  # another process may have written meanwhile
+            merged["schema"] = SCHEMA
+            merged["store"] = os.path.relpath(store.resolve(), self.folder.resolve())
+            merged["store_at"] = str(store.resolve())
+            self._mend()
+            text, recipe = sealed.text(merged, indent=1), _recipe_text(merged)
+            for name, new in ((RECIPE_FILE, recipe), (RUN_FILE, text.encode())):
+                if self._content(name) != new:
+                    write_atomic(self.folder / name, new)
 
-    def _recorded(self) -> dict[tuple[Any, ...], dict[str, Any]]:
-        """The last lines of every arm and generation. Raises StoreError when one is not what it should be."""
-        lines = [line for line in journal.read(self.journal) if line.get("event") in ("scores", "diverged")]
-        try:
-            return {_place(line): line for line in lines}
-        except (KeyError, TypeError) as error:
-            raise damaged(self.journal, f"a line of scores: {type(error).__name__}: {error}") from error
+    def _content(self, name: str) -> bytes | None:
+        with suppress(OSError):
+            return read_bytes(self.folder / name)
+        return None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with locked(self.folder / LOCK_FILE, "--out"):
+            yield
+
+    def _mend(self) -> None:
+        """Take damaged lines out of the journal, and see to it that recorded.json is whole."""
+        ever, found = ever_recorded(self.folder), journal.load(self.journal)
+        if os.path.lexists(self.folder / RUN_FILE):  # or else it is a new run's folder
+            for problem in problems_of(self.folder, found, ever):
+                logger.warning(problem)
+        if isinstance(ever, str):
+            scores: recorded.Scores = {}
+            recorded.add(scores, found.lines)
+            recorded.write(self.folder, scores)
+        if found.damaged or found.torn:
+            journal.rewrite(self.journal, found.lines)
+        self._known = {_place(line): line for line in found.lines if line["event"] in ("scores", "diverged")}
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        with self._locked():
+            journal.append(self.journal, [line])
+            if line["event"] != "scores":
+                return
+            try:
+                scores = recorded.read(self.folder)
+            except (OSError, ValueError):  # damaged while the run was under way
+                scores = {}
+                recorded.add(scores, journal.read(self.journal))
+            recorded.add(scores, [line])
+            recorded.write(self.folder, scores)
 
     def record_session(self, command: Sequence[str], device: str, precision: str) -> None:
         """Note who continues the run, with what."""
@@ -86,7 +136,7 @@ class RunFolder:
             "precision": precision,
             "environment": environment(),
         }
-        journal.append(self.journal, [session])
+        self._append(session)
 
     def record_scores(
         self, k: int, arm: str, seeds: Sequence[int], values: Mapping[str, Sequence[float]], fit: str, samples: str
@@ -110,7 +160,7 @@ class RunFolder:
     def _record(self, line: dict[str, Any]) -> None:
         known = self._known.get(_place(line))
         if known is None or json.dumps(known) != json.dumps(line):
-            journal.append(self.journal, [line])
+            self._append(line)
             self._known[_place(line)] = line
 
     def record_generation(self, k: int, made: Mapping[str, int], reused: Mapping[str, int], wall_s: float) -> None:
@@ -122,7 +172,28 @@ class RunFolder:
             "reused": dict(reused),
             "wall_s": round(wall_s, 3),
         }
-        journal.append(self.journal, [line])
+        self._append(line)
+
+
+def _recipe_text(run: Mapping[str, Any]) -> bytes:
+    return recipe_text(yaml.safe_dump(dict(run["settings"]), sort_keys=False))
+
+
+def own_recipe(path: Path) -> None:
+    """See to it that a recipe to be run, where it is the one that a run directory keeps, is what the run wrote there.
+
+    One that is gone is written anew, from run.json. Raises StoreError when it was edited or damaged.
+    """
+    folder = path.parent
+    if path.name != RECIPE_FILE or not os.path.lexists(folder / RUN_FILE):
+        return
+    if not os.path.lexists(path):
+        run = read_run(folder)
+        if not isinstance(run.get("settings"), dict):
+            raise damaged(folder / RUN_FILE, "it lacks settings")
+        write_atomic(path, _recipe_text(run))
+        logger.warning("%s was gone; it is written anew from %s", path, RUN_FILE)
+    recipe_of(folder)
 
 
 def _place(line: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -193,22 +264,41 @@ def _short(value: Any) -> str:
 
 
 @contextmanager
-def registered(store: Path, folder: Path, references: Mapping[str, Sequence[int]]) -> Iterator[None]:
-    """Tell the store what a run refers to (digest -> seeds, [] for seedless), and that a process is at work on it."""
+def registered(
+    store: Path, folder: Path, references: Mapping[str, Sequence[int]], arms: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[None]:
+    """Tell the store what a run refers to (digest -> seeds, [] for seedless), and that a process is at work on it.
+
+    `arms` (digest -> names) is what `cache list` shows.
+    """
     name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
     path = store / "runs" / f"{name}.json"
-    mark = store / "locks" / f"active-{owner()}.lock"
-    active = FileLock(mark)
-    with explained(store, "--store"), FileLock(store / "locks" / REFERENCES_LOCK):
-        known: dict[str, list[int]] = {}
-        with suppress(FileNotFoundError, ValueError, KeyError, TypeError):  # a damaged one is written anew
-            known = dict(json.loads(path.read_text(encoding="utf-8"))["references"])
-        for digest, seeds in references.items():
-            known[digest] = sorted({*known.get(digest, []), *seeds})
-        write_atomic(path, json.dumps({"run": str(folder.resolve()), "references": known}))
-        active.acquire()
-    try:
+    with contextlib.ExitStack() as until_the_end:
+        with explained(store, "--store"), locked(store / "locks" / REFERENCES_LOCK):
+            known, names = _registered_before(path, folder)
+            for digest, seeds in references.items():
+                known[digest] = sorted({*known.get(digest, []), *seeds})
+            for digest, of in (arms or {}).items():
+                names[digest] = list(dict.fromkeys((*names.get(digest, []), *of)))
+            write_atomic(path, sealed.text({"run": str(folder.resolve()), "references": known, "arms": names}))
+            until_the_end.enter_context(lease(store))
         yield
-    finally:
-        mark.unlink(missing_ok=True)
-        active.release()
+
+
+def _registered_before(path: Path, folder: Path) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
+    """What a run was registered with. Where that is damaged: the models and samples that its journal names."""
+    try:
+        content = sealed.read(path)
+        return dict(content["references"]), dict(content["arms"])
+    except FileNotFoundError:
+        return {}, {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s: damaged (%s); it is written anew", path, error)
+    known: dict[str, list[int]] = {}
+    names: dict[str, list[str]] = {}
+    with suppress(StoreError):
+        for line in journal.read(folder / JOURNAL_FILE):
+            for digest in (line[key] for key in ("fit", "samples") if key in line):
+                known[digest] = sorted({*known.get(digest, []), *line["seeds"]})
+                names.setdefault(digest, []).append(line["arm"])
+    return known, {digest: list(dict.fromkeys(of)) for digest, of in names.items()}

@@ -2,36 +2,38 @@
 
 STORE/objects/ab/DIGEST/BLOCK/   manifest.json and the artefact's files; BLOCK names the seeds ("s0", "s0-199", "all")
 STORE/tmp/                       artefacts being written; moved into objects/ in one step
-STORE/partial/DIGEST-BLOCK/      checkpoints of unfinished work
-STORE/locks/                     one lock an artefact being made
+STORE/partial/DIGEST-BLOCK@TOKEN/  checkpoints of unfinished work, of one process (store/lease.py)
+STORE/locks/                     one lock an artefact being made, one mark a process at work
 STORE/runs/                      what each run refers to, for `cache gc`
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import errno
 import os
+import secrets
 import shutil
 import time
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import Timeout
 
 from collapse_sim.errors import InterruptedRunError, StoreError
 from collapse_sim.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
 from collapse_sim.specs import Spec
+from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, Block, check_block, object_folder, parse_block, present
 from collapse_sim.store.failures import Failures, missing_of
-from collapse_sim.store.files import children, explained, file_hash, sync
+from collapse_sim.store.files import children, explained, file_hash, readable, remove, sync
 from collapse_sim.store.jobs import Job, Want, merge, split
-from collapse_sim.store.process import alive, environment, host, owner
+from collapse_sim.store.lease import MARK, lease, living, owner_of, token
+from collapse_sim.store.locks import Lock, sweep
+from collapse_sim.store.process import environment
 
 REFERENCES_LOCK = "references.lock"  # held while runs say what they refer to, and while gc removes the rest
-POLL_S = 0.2
 
 
 def boundary(name: str) -> None:
@@ -42,19 +44,26 @@ Build = Callable[[Job, Path], None]  # writes the artefact's files into the fold
 
 
 class Store:
-    """Artefacts below `root`. Raises StoreError when the folder cannot be written to."""
+    """Artefacts below `root`. Raises StoreError when the folder cannot be written to.
 
-    def __init__(self, root: Path, check_stop: Callable[[], None] = lambda: None) -> None:
+    With `writable=False` nothing is made, changed or removed there, so that a store on a read-only disk can be read.
+    """
+
+    def __init__(self, root: Path, check_stop: Callable[[], None] = lambda: None, *, writable: bool = True) -> None:
         self.root = root
+        self._writable = writable
         self._check_stop = check_stop  # raises when the run is to stop; asked between jobs and while waiting
         self.failures = Failures()  # of this process
+        self._blocks: dict[str, dict[int, Block]] = {}  # digest -> seed (or -1) -> block, verified in this process
+        self._damaged: dict[Path, str] = {}  # what cannot be set aside because the store is only read
+        if not writable:
+            return
         with explained(root, "--store"):
             for name in ("objects", "tmp", "partial", "locks", "runs"):
                 (root / name).mkdir(parents=True, exist_ok=True)
-            probe = root / "tmp" / f"probe-{os.getpid()}"
+            probe = root / "tmp" / f"probe-{token()}-{secrets.token_hex(4)}"
             probe.touch()
             probe.unlink()
-        self._blocks: dict[str, dict[int, Block]] = {}  # digest -> seed (or -1) -> block, verified in this process
         self._remove_orphans()
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -64,6 +73,9 @@ class Store:
         wanted = seed if spec.seeded else -1
         found = self._blocks.get(spec.digest, {}).get(wanted) or self._known(spec.digest).get(wanted)
         if found is None:
+            for folder, problem in self._damaged.items():
+                if folder.parent == self._folder(spec.digest) and wanted in parse_block(folder.name):
+                    raise StoreError(f"{folder}: damaged ({problem}); a run that needs it makes it again")
             raise StoreError(f"{self._folder(spec.digest)}: {spec.kind} of seed {seed} is missing")
         return found
 
@@ -84,25 +96,33 @@ class Store:
     def _known(self, digest: str, emit: Emit | None = None) -> dict[int, Block]:
         known = self._blocks.setdefault(digest, {})
         seen = {block.folder for block in known.values()}
-        for folder in children(self._folder(digest)):
+        with readable(self._folder(digest)):
+            folders = children(self._folder(digest))
+        for folder in folders:
             if folder in seen or not parse_block(folder.name):
                 continue
             problem, manifest = check_block(folder)
             if problem:
-                aside = self.root / "tmp" / f"damaged-{owner()}-{uuid.uuid4().hex[:8]}"
-                try:
-                    with explained(self.root, "--store"):
-                        folder.rename(aside)
-                except FileNotFoundError:
-                    continue  # another process has just set it aside
-                shutil.rmtree(aside, ignore_errors=True)
-                if emit:
+                if not self._writable:
+                    self._damaged[folder] = problem
+                elif self._set_aside(folder) and emit:
                     emit(Note(f"damaged artefact removed, it is made again: {folder} ({problem})"))
                 continue
             block = Block(folder, tuple(manifest["seeds"]), bool(manifest["stacked"]))
             for seed in block.seeds or (-1,):
                 known[seed] = block
         return known
+
+    def _set_aside(self, folder: Path) -> bool:
+        """Take a damaged artefact out of sight in one step, and remove it. Whether it was still there."""
+        aside = self.root / "tmp" / f"damaged-{token()}-{secrets.token_hex(4)}"
+        try:
+            with explained(self.root, "--store"):
+                folder.rename(aside)
+        except FileNotFoundError:
+            return False  # another process has just set it aside
+        remove(aside)
+        return True
 
     # -- making ---------------------------------------------------------------------------------------------------
 
@@ -112,6 +132,10 @@ class Store:
         What a job raises ends that job, and is kept in `failures`; only InterruptedRunError and StoreError end all.
         What is made from a failed artefact is left out. Returns counts of artefacts: "made" and "reused", one a seed.
         """
+        with lease(self.root):
+            return self._make_all(wants, build, emit)
+
+    def _make_all(self, wants: Sequence[Want], build: Build, emit: Emit) -> Counter[str]:
         counts: Counter[str] = Counter()
         jobs = []
         for want in merge(wants):
@@ -155,10 +179,9 @@ class Store:
     def _make(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
         spec = job.spec
         lock_name = spec.digest if spec.stacked else f"{spec.digest}-{job.block}"
-        lock = FileLock(self.root / "locks" / f"{lock_name}.lock")
+        lock = Lock(self.root / "locks" / f"{lock_name}.lock")
         try:
-            with explained(self.root, "--store"):
-                lock.acquire(timeout=0, poll_interval=POLL_S)
+            lock.acquire(timeout=0)
         except Timeout:
             emit(Waiting(spec.kind, spec.digest, spec.generation))
             if not wait:
@@ -180,16 +203,16 @@ class Store:
         finally:
             lock.release()
 
-    def _wait_for(self, lock: BaseFileLock) -> None:
+    def _wait_for(self, lock: Lock) -> None:
         while True:
             self._check_stop()
             with contextlib.suppress(Timeout):
-                lock.acquire(timeout=1, poll_interval=POLL_S)
+                lock.acquire(timeout=1)
                 return
 
     def _commit(self, job: Job, build: Build, started: float) -> None:
         """Build in tmp/, flush, write the manifest last, move into place in one step."""
-        scratch = self.root / "tmp" / f"{job.spec.digest[:16]}-{owner()}-{uuid.uuid4().hex[:8]}"
+        scratch = self.root / "tmp" / f"{job.spec.digest[:16]}-{token()}-{secrets.token_hex(4)}"
         target = self._folder(job.spec.digest) / job.block
         with explained(self.root, "--store"):
             scratch.mkdir()
@@ -214,41 +237,99 @@ class Store:
                     "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 }
                 with (scratch / MANIFEST).open("w", encoding="utf-8") as file:
-                    json.dump(manifest, file, indent=1)
+                    file.write(sealed.text(manifest, indent=1))
                     file.flush()
                     os.fsync(file.fileno())
                 boundary("manifest")
                 target.parent.mkdir(parents=True, exist_ok=True)
-                scratch.replace(target)
+                self._move(scratch, target)
                 boundary("committed")
                 sync(target.parent)
-        except BaseException:
-            shutil.rmtree(scratch, ignore_errors=True)
+        except BaseException as error:
+            if isinstance(error, FileNotFoundError) and not scratch.is_dir():
+                raise StoreError(
+                    f"{scratch}: removed while it was being written: another machine took this process for gone; run "
+                    "the same command again"
+                ) from error
+            remove(scratch)
             raise
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block
-        shutil.rmtree(self.partial(job), ignore_errors=True)
+        left = self._left(job)
+        alive = living(self.root).keys() - {token()}
+        for path in left:
+            if owner_of(path.name) not in alive:
+                remove(path)
         boundary("cleaned")
 
+    def _move(self, scratch: Path, target: Path) -> None:
+        """Move a finished artefact into place. One that another machine has just made there stays, if it is whole."""
+        for _ in range(3):
+            try:
+                scratch.replace(target)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+            else:
+                return
+            problem, _manifest = check_block(target)
+            if not problem:
+                remove(scratch)
+                return
+            self._set_aside(target)
+        scratch.replace(target)
+
     def partial(self, job: Job) -> Path:
-        """Where the unfinished work of a job keeps its checkpoints."""
-        return self.root / "partial" / f"{job.spec.digest}-{job.block}"
+        """Where the unfinished work of a job keeps its checkpoints: a folder of this process's own.
+
+        What another process has left of the job is taken over. Of one that may still be at work on another machine,
+        whose lock is not seen here, a copy is: it costs work to make something twice, and nothing else.
+        """
+        own = self.root / "partial" / f"{job.spec.digest}-{job.block}@{token()}"
+        left = [path for path in self._left(job) if path != own and path.is_dir() and not path.is_symlink()]
+        if own.exists() or not left:
+            return own
+        newest = max(left, key=lambda path: path.stat().st_mtime)
+        if owner_of(newest.name) in living(self.root):
+            with contextlib.suppress(OSError):  # of single files too; what was copied proves itself
+                shutil.copytree(newest, own)
+        else:
+            with contextlib.suppress(FileNotFoundError):  # just taken by another process
+                newest.rename(own)
+        return own
+
+    def _left(self, job: Job) -> list[Path]:
+        """Folders with unfinished work of a job, of any process."""
+        stem = f"{job.spec.digest}-{job.block}@"
+        return [path for path in children(self.root / "partial") if path.name.startswith(stem)]
 
     def _folder(self, digest: str) -> Path:
         return object_folder(self.root, digest)
 
     def _remove_orphans(self) -> None:
-        """Remove what killed processes left: scratch folders of this machine, checkpoints of what is finished."""
-        for path in children(self.root / "tmp"):
-            parts = path.name.split("-")
-            if len(parts) >= 3 and parts[1] == host() and parts[2].isdigit() and not alive(int(parts[2])):
-                shutil.rmtree(path, ignore_errors=True)
+        """Remove what killed processes left: scratch folders, marks, locks, checkpoints of what is finished."""
+        left = [path for path in children(self.root / "tmp") if owner_of(path.name)]
         for path in children(self.root / "partial"):
-            digest, _, block = path.name.partition("-")
-            seeds = parse_block(block)
+            digest, seeds = parse_partial(path.name)
             if seeds and set(seeds) <= self.present(digest):
-                shutil.rmtree(path, ignore_errors=True)
+                left.append(path)
+        locks = children(self.root / "locks")
+        alive = living(self.root)  # after the listing: who owns what is in it had a mark before
+        for path in left:
+            if owner_of(path.name) not in alive:
+                remove(path)
+        for path in locks:
+            mark = MARK.fullmatch(path.name)
+            if path.suffix == ".lock" and not (mark and mark[1] in alive):
+                sweep(path)
+
+
+def parse_partial(name: str) -> tuple[str, tuple[int, ...]]:
+    """Digest and seeds of a folder of unfinished work; ("", ()) for what is none."""
+    digest, _, rest = name.partition("-")
+    seeds = parse_block(rest.partition("@")[0])
+    return (digest, seeds) if seeds and owner_of(name) else ("", ())
 
 
 def _finished(job: Job, reused: bool, wall_s: float) -> JobFinished:

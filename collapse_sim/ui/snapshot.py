@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from collapse_sim.errors import StoreError
+from collapse_sim.store import sealed
 from collapse_sim.store.files import write_atomic
 from collapse_sim.store.rundir import LIVE_FILE
 from collapse_sim.ui.ticker import Ticker
@@ -43,7 +43,7 @@ class Snapshot:
         self.stale = False
         self._written = time.monotonic()
         with contextlib.suppress(StoreError):
-            write_atomic(self._path, json.dumps(self._read(), allow_nan=False), durable=False)
+            write_atomic(self._path, sealed.text(self._read()), durable=False)
 
     def _tick(self) -> float:
         if self.stale or time.monotonic() - self._written > HEARTBEAT_S:

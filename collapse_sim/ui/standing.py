@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Iterable
@@ -11,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from collapse_sim.cli.output import program
-from collapse_sim.store import journal
-from collapse_sim.store.rundir import JOURNAL_FILE, LIVE_FILE, RECIPE_FILE, damaged, read_run
+from collapse_sim.store import sealed
+from collapse_sim.store.rundir import JOURNAL_FILE, LIVE_FILE, RECIPE_FILE, damaged, read_journal, read_run
 from collapse_sim.ui.process import presence
 from collapse_sim.ui.state import STAGES, Cell, State
 
@@ -26,6 +25,7 @@ class Standing:
     word: Word
     state: State
     command: str  # the command that continues it
+    problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
 
     @property
     def ended(self) -> bool:
@@ -36,7 +36,7 @@ class Standing:
 def standing(folder: Path) -> Standing:
     """Read a run directory. Raises StoreError when it is none, is damaged, or of a newer schema."""
     run = read_run(folder)
-    lines = journal.read(folder / JOURNAL_FILE)
+    lines, problems = read_journal(folder)
     try:
         state = recorded(folder, run, lines)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -53,7 +53,7 @@ def standing(folder: Path) -> Standing:
             state.job = state.waiting = None
             word = "stopped" if at_it == "gone" else _word(live.outcome)
     went_through = live is not None and live.outcome == "finished"
-    return Standing(word, state, continuing(folder, [] if went_through else lines))
+    return Standing(word, state, continuing(folder, [] if went_through else lines), tuple(problems))
 
 
 def glance(folder: Path) -> Standing:
@@ -71,8 +71,8 @@ def _word(outcome: str | None) -> Word:
 def read_live(folder: Path) -> State | None:
     """The state that the run's process wrote last; None when there is none that can be read."""
     try:
-        return State.from_json(json.loads((folder / LIVE_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return State.from_json(sealed.read(folder / LIVE_FILE))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collapse_sim.store import journal
+from collapse_sim.store import journal, recorded, sealed
 
 Scores = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]  # [arm][metric][generation][position of the seed]
 WriteRun = Callable[..., Path]
@@ -51,7 +50,7 @@ def write_run(tmp_path: Path) -> WriteRun:
             "samples": 100,
             **extra,
         }
-        (run_dir / "run.json").write_text(json.dumps(run))
+        (run_dir / "run.json").write_text(sealed.text(run))
         lines: list[dict[str, Any]] = [{"event": "session", "time": "2025-01-01T00:00:00Z"}]
         for k in range(last + 1):
             for arm, by_metric in scores.items():
@@ -59,6 +58,9 @@ def write_run(tmp_path: Path) -> WriteRun:
                 if values:
                     lines.append(scores_line(arm, k, list(seeds), values))
         journal.append(run_dir / "journal.jsonl", lines)
+        written: recorded.Scores = {}
+        recorded.add(written, lines)
+        recorded.write(run_dir, written)
         return run_dir
 
     return write

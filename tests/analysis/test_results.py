@@ -1,6 +1,5 @@
 """Reading run.json and journal.jsonl."""
 
-import json
 import math
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import pytest
 
 from collapse_sim.analysis.results import Claim, Reference, merge, read_results
 from collapse_sim.errors import StoreError
-from collapse_sim.store import journal
+from collapse_sim.store import journal, sealed
 
 from .conftest import WriteRun, scores_line
 
@@ -82,23 +81,29 @@ def test_a_torn_last_line_is_dropped(write_run: WriteRun) -> None:
 def test_without_a_journal_there_are_no_scores(write_run: WriteRun) -> None:
     run = write_run(SCORES, seeds=[7, 3])
     (run / "journal.jsonl").unlink()
-    assert read_results(run).scored("loss") == []
+    found = read_results(run)
+    assert found.scored("loss") == []
+    (problem,) = found.problems
+    assert "journal.jsonl: incomplete, recorded scores are gone: loss of b, generations 0-1; fid of b, generation 0; " in problem
 
 
 @pytest.mark.parametrize("damage", [{"arms": None}, {"metrics": {"loss": {"better": "sideways"}}}, {"seeds": 3}])
 def test_a_damaged_run_is_named(write_run: WriteRun, damage: dict[str, object]) -> None:
     run = write_run(SCORES, seeds=[7, 3], **damage) if "metrics" in damage else write_run(SCORES, seeds=[7, 3])
-    content = json.loads((run / "run.json").read_text()) | damage
-    (run / "run.json").write_text(json.dumps(content))
-    with pytest.raises(StoreError, match=r"toy: run\.json or journal\.jsonl is damaged"):
+    content = sealed.read(run / "run.json") | damage
+    (run / "run.json").write_text(sealed.text(content))
+    with pytest.raises(StoreError, match=r"run\.json.* damaged"):
         read_results(run)
 
 
 def test_seeds_and_values_must_match(write_run: WriteRun) -> None:
     run = write_run(SCORES, seeds=[7, 3])
-    journal.append(run / "journal.jsonl", [scores_line("a", 0, [7, 3], {"loss": [1.0]})])
-    with pytest.raises(StoreError, match="damaged"):
-        read_results(run)
+    before = read_results(run)
+    journal.append(run / "journal.jsonl", [scores_line("a", 0, [7, 3], {"loss": [9.0]})])
+    found = read_results(run)
+    assert found.values == before.values
+    (problem,) = found.problems
+    assert "1 line is damaged and left out" in problem
 
 
 def test_no_run(tmp_path: Path) -> None:

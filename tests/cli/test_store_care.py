@@ -7,12 +7,14 @@ import os
 import shutil
 import socket
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from filelock import FileLock
 
+from collapse_sim.store.lease import token
 from collapse_sim.store.runfolder import registered
 from collapse_sim.store.store import REFERENCES_LOCK
 
@@ -104,14 +106,19 @@ def test_list(shell, recipe):
     shell("run", recipe(), "-q")
     text = shell("cache", "list").out
     head, *rows, total = text.splitlines()
-    assert head.split() == ["artefact", "kind", "bytes", "runs"]
-    assert [row.split()[1] for row in rows].count("fit") == 3
-    assert all(row.split()[-1] == "tiny" for row in rows)
+    assert head.split() == ["artefact", "kind", "generation", "bytes", "made", "(UTC)", "runs:", "arms"]
+    assert sorted(row.split()[2] for row in rows if row.split()[1] == "fit") == ["0", "1", "1"]
+    users = [row.partition("tiny")[2] for row in rows]
+    assert users.count(": replace") == users.count(": accumulate+distill") == 3  # a fit, samples, a score
+    assert users.count(": replace, accumulate+distill") == 3  # generation 0
+    assert users.count("") == 1  # the data
     entries = shell("cache", "list", "--json").json["artefacts"]
     assert total == f"10 artefacts, {sum(entry['bytes'] for entry in entries) / 1e6:.1f} MB"
     for entry in entries:
         assert entry["bytes"] == sum(path.stat().st_size for path in Path(entry["folder"]).iterdir())
         assert entry["runs"] == [str(shell.root / "runs" / "tiny")]
+        manifest = json.loads((Path(entry["folder"]) / "manifest.json").read_text())
+        assert (entry["generation"], entry["created"]) == (manifest["generation"], manifest["created"])
 
 
 def two_runs(shell, recipe) -> None:
@@ -119,6 +126,23 @@ def two_runs(shell, recipe) -> None:
     shell("run", recipe(), "-q", "--out", "runs/a")
     shell("run", recipe(("hidden: 16", "hidden: 8")), "-q", "--out", "runs/b")
     shell("run", recipe(), "-q", "--arm", "replace", "--out", "runs/c")
+
+
+def test_sizes_by_run(shell, recipe):
+    two_runs(shell, recipe)
+    document = shell("cache", "list", "--json").json
+    folders = [str(shell.root / "runs" / name) for name in "abc"]
+    assert list(document["runs"]) == folders
+    for folder in folders:
+        counted, used = document["runs"][folder], [e for e in document["artefacts"] if folder in e["runs"]]
+        assert counted["artefacts"] == len(used)
+        assert counted["own_bytes"] == sum(entry["bytes"] for entry in used if entry["runs"] == [folder])
+        assert counted["own_bytes"] + counted["shared_bytes"] == sum(entry["bytes"] for entry in used)
+    assert document["runs"][folders[2]]["own_bytes"] == 0 < document["runs"][folders[0]]["own_bytes"]
+    head, *rows, total = shell("cache", "list", "--by-run").out.splitlines()
+    assert head.split() == ["artefacts", "own", "bytes", "shared", "bytes", "run"]
+    assert [row.split()[-1] for row in rows] == folders
+    assert total.startswith("19 artefacts, ")
 
 
 def test_gc_removes_nothing_that_a_run_refers_to(shell, recipe):
@@ -198,7 +222,13 @@ def test_gc_is_refused_while_a_run_is_active(shell, recipe, options):
         f"error: runs/.store: in use by a run (process {os.getpid()} on {host}); try again when it has ended\n"
     )
     assert shell.artefacts() == before
-    (shell.store / "locks" / "active-elsewhere-1.lock").touch()  # of a run that was killed: nobody holds it
+    killed = shell.store / "locks" / f"active-{token()[:8]}{'0' * 16}-{host}-1.lock"
+    killed.touch()  # of this kernel, and nobody holds it
+    shell("cache", "gc", *options)
+    elsewhere = shell.store / "locks" / f"active-{'0' * 24}-{host}-1.lock"
+    elsewhere.touch()  # of another kernel or container, whatever its name: its heart was heard just now
+    assert "in use by a run (process 1 on " in shell("cache", "gc", *options, code=5).err
+    os.utime(elsewhere, (time.time() - 700, time.time() - 700))
     shell("cache", "gc", *options)
 
 
@@ -220,14 +250,38 @@ def test_a_run_that_starts_during_gc_waits_until_it_is_over(shell, recipe):
 
 
 def test_a_damaged_list_of_references(shell, recipe):
-    """`gc` would not know what to keep, so it stops; the run writes its list anew."""
+    """`gc` does not know what to keep, so it keeps all; other commands go on; the run writes its list anew."""
+    two_runs(shell, recipe)
+    before = shell.artefacts()
+    name = recipe()
+    (path,) = [path for path in (shell.store / "runs").glob("*.json") if '/runs/a"' in path.read_text()]
+    content = json.loads(path.read_text())
+    path.write_text(path.read_text().replace("references", "referances"))
+    shutil.rmtree("runs/b")
+    for words in (["gc"], ["gc", "--delete"]):
+        done = shell("cache", *words)
+        assert f"runs/.store/runs/{path.name}: damaged (it does not match its own hash), so nothing is " in done.err
+        assert "run the recipe of that run again to write it anew, or remove it if the run is gone" in done.err
+        assert done.out == "nothing to remove\n"
+    assert shell("cache", "gc", "--delete", "--forget-missing").out == "nothing to remove\n"
+    assert shell.artefacts() == before
+    done = shell("cache", "list", "--json")
+    assert f"runs/.store/runs/{path.name}: damaged" in done.err
+    assert len(done.json["artefacts"]) == 19
+    assert "damaged lists of what runs refer to: 1" in shell("cache", "verify", code=5).err
+    assert f"{path.name}: damaged" in shell("run", name, "-q", "--out", "runs/a").err
+    assert json.loads(path.read_text()) == content
+    shell("cache", "verify")
+
+
+def test_a_damaged_list_is_written_anew_for_all_arms(shell, recipe):
+    """What the run had before, and this sitting is not about, is still kept: its journal names it."""
     name = recipe()
     shell("run", name, "-q")
     (path,) = (shell.store / "runs").glob("*.json")
-    content = json.loads(path.read_text())
     path.write_text("{")
-    text = shell("cache", "gc", "--delete", code=5).err
-    assert f"error: runs/.store/runs/{path.name}: damaged (" in text
-    assert "run the recipe of that run again to write it anew" in text
-    shell("run", name, "-q")
-    assert json.loads(path.read_text()) == content
+    shell("run", name, "-q", "--arm", "replace")
+    loose = shell("cache", "gc", "--json").json["artefacts"]
+    kept = {folder.parent.name[:12] for kind in ("fit", "samples") for folder in shell.folders(kind)}
+    assert len(kept) == 6
+    assert not {name.split("/")[0] for name in loose} & kept

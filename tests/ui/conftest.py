@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from collapse_sim.events import (
     Scored,
     Texts,
 )
+from collapse_sim.store import journal, recorded, sealed
 from collapse_sim.ui.frame import frame
 from collapse_sim.ui.state import State
 
@@ -130,14 +130,17 @@ def run_folder(tmp_path: Path) -> Callable[..., Path]:
             "show": "fid",
             "metrics": {"test_loss": {"better": "lower"}, "fid": {"better": None}},
         }
-        (folder / "run.json").write_text(json.dumps(run))
+        (folder / "run.json").write_text(sealed.text(run))
         lines: list[dict[str, Any]] = [{"event": "session", "command": command}] if command else []
         for k in range(done + 1):
             for arm in ("replace", "accumulate"):
                 metrics = {"test_loss": [1.0 + k, 2.0 + k], "fid": [10.0 * k, 30.0 * k]}
                 lines.append({"event": "scores", "generation": k, "arm": arm, "seeds": [0, 7], "metrics": metrics})
             lines.append({"event": "generation", "generation": k, "made": {"fit": 4}, "reused": {}, "wall_s": 3.0})
-        (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        journal.append(folder / "journal.jsonl", lines)
+        written: recorded.Scores = {}
+        recorded.add(written, lines)
+        recorded.write(folder, written)
         return folder
 
     return write

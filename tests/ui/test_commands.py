@@ -20,6 +20,7 @@ from collapse_sim.cli.status import status
 from collapse_sim.cli.watch import watch
 from collapse_sim.errors import InterruptedRunError, StoreError
 from collapse_sim.events import JobFinished, JobProgress, JobStarted, RunFinished, RunStarted, Scored, Texts
+from collapse_sim.store import journal, sealed
 from collapse_sim.store.rundir import find_run
 from collapse_sim.ui.process import presence
 from collapse_sim.ui.state import State
@@ -48,7 +49,7 @@ def write_live(folder: Path, *events, pid: int | None = None, host: str = "", up
     state.pid, state.host = pid or os.getpid(), host or socket.gethostname()
     state.process_started = psutil.Process(state.pid).create_time() if psutil.pid_exists(state.pid) else 1.0
     state.updated = time.time() if updated is None else updated
-    (folder / "live.json").write_text(json.dumps(state.to_json()))
+    (folder / "live.json").write_text(sealed.text(state.to_json()))
 
 
 def gone_pid() -> int:
@@ -135,8 +136,7 @@ def test_seeds_and_metrics_that_came_later_complete_a_cell(run_folder):
     done = []
     for seeds, metrics in parts:
         line = {"event": "scores", "generation": 0, "arm": "replace", "seeds": seeds, "metrics": metrics}
-        with (folder / "journal.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        journal.append(folder / "journal.jsonl", [line])
         document = json.loads(call("status", folder, "--json").stdout)
         done.append(document["arms"]["replace"]["generations_done"])
     assert done == [0, 0, 1]

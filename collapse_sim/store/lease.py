@@ -1,0 +1,136 @@
+"""Which processes are at work on a store, told apart by a random token, a lock and a heartbeat.
+
+STORE/locks/active-TOKEN-HOST-PID.lock is held, and touched every BEAT_S, by a process that writes to the store; what it
+leaves in tmp/ and partial/ has its token in its name. Host and process id are for people only: containers share host
+names, and process ids mean nothing in another one. TOKEN begins with a hash of the kernel's boot and the process
+namespace. Where that is ours the lock tells at once whether its owner lives; elsewhere only the heartbeat does, by
+which an owner that was not heard of for GONE_S is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from collapse_sim.store.files import children
+from collapse_sim.store.locks import Lock
+from collapse_sim.store.process import host
+
+BEAT_S = 20.0
+GONE_S = 600.0
+TOKEN = r"[0-9a-f]{24}"
+MARK = re.compile(rf"active-({TOKEN})-(.+)-(\d+)\.lock")
+
+
+def token() -> str:
+    """This process's own, in the names of what it leaves in a store."""
+    return _token(os.getpid())
+
+
+@cache
+def _token(pid: int) -> str:
+    """Another one after a fork."""
+    return (_world() or secrets.token_hex(4)) + secrets.token_hex(8)
+
+
+@cache
+def _world() -> str:
+    """Stands for this kernel since it started, and this process namespace; "" where that cannot be told."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
+        return hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]  # noqa: PTH115
+    except OSError:
+        return ""
+
+
+_held: dict[tuple[int, str], int] = {}  # (process, store) -> how many times
+_guard = threading.Lock()
+
+
+@contextlib.contextmanager
+def lease(root: Path) -> Iterator[None]:
+    """Be known as at work on a store; within another one of this process on the same store, nothing more happens."""
+    key = (os.getpid(), str(root.resolve()))
+    with _guard:
+        outermost = not _held.get(key)
+        _held[key] = _held.get(key, 0) + 1
+    try:
+        with _beating(root) if outermost else contextlib.nullcontext():
+            yield
+    finally:
+        with _guard:
+            _held[key] -= 1
+
+
+@contextlib.contextmanager
+def _beating(root: Path) -> Iterator[None]:
+    mark = root / "locks" / f"active-{token()}-{host()}-{os.getpid()}.lock"
+    lock = Lock(mark)
+    lock.acquire()
+    over = threading.Event()
+
+    def beat() -> None:
+        while not over.wait(BEAT_S):
+            with contextlib.suppress(OSError):
+                mark.touch()
+
+    thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        lock.release()
+
+
+def living(root: Path) -> dict[str, str]:
+    """Tokens of the processes that are at work on a store, each with words for people. Changes nothing.
+
+    Ask after listing what they may own: an owner has its mark before it leaves anything.
+    """
+    found = {}
+    for path in children(root / "locks"):
+        match = MARK.fullmatch(path.name)
+        if match and _lives(path, match[1]):
+            found[match[1]] = f"process {match[3]} on {match[2]}"
+    return found
+
+
+def _lives(mark: Path, owner: str) -> bool:
+    if owner == token():
+        return True
+    try:
+        if _world() and owner.startswith(_world()):
+            handle = os.open(mark, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not mislead each other
+            except BlockingIOError:
+                return True
+            else:
+                return False
+            finally:
+                os.close(handle)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass  # no locks here, or none that we may ask for: the heartbeat decides
+    try:
+        return time.time() - mark.stat().st_mtime < GONE_S
+    except OSError:
+        return False
+
+
+def owner_of(name: str) -> str:
+    """The token in a name that `token` was put into; "" when there is none."""
+    match = re.search(rf"(?<![0-9a-f]){TOKEN}(?![0-9a-f])", name)
+    return match[0] if match else ""

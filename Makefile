@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: quickstart install dev test test-fast check format clean
+.PHONY: quickstart install dev test test-fast gpu check format clean
 
 quickstart: $(STAMP)
 	$(BIN)/collapse-sim run recipes/quickstart.yaml
@@ -35,6 +35,9 @@ test: $(DEV)
 
 test-fast: $(DEV)
 	$(BIN)/python -m pytest -n auto -m "not slow"
+
+gpu: $(DEV)
+	$(BIN)/python benchmarks/gpu.py
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -122,7 +122,9 @@ def set_float32_products(precision: Literal["ieee", "tf32"]) -> None:
     Each is set by its own name: torch 2.11's one switch for all of cuDNN leaves convolutions in TF32, whose mantissa
     has 10 bits, as float16's has.
     """
-    for kind in (torch.backends.cuda.matmul, torch.backends.cudnn.conv, torch.backends.cudnn.rnn):
+    cudnn: Any = torch.backends.cudnn  # its parts are made at run time, so they have no types
+    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    for kind in kinds:
         kind.fp32_precision = precision
 
 

@@ -65,7 +65,7 @@ def load(path: Path) -> Journal:
 
 
 def check(path: Path) -> None:
-    """Raise StoreError when something that is no file lies there; nothing is read."""
+    """Raise StoreError when something that is no file lies there; nothing is opened."""
     if os.path.lexists(path):
         with readable(path):
             refuse_strange(path, path.stat().st_mode)
@@ -74,10 +74,9 @@ def check(path: Path) -> None:
 def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Add lines in one write and flush them to the disk."""
     block = b"".join(map(_sealed, lines))
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
-    with explained(path, "--out"), open(os.open(path, flags, 0o666), "ab+") as file:  # noqa: PTH123
-        refuse_strange(path, os.fstat(file.fileno()).st_mode)
-        if file.seek(0, os.SEEK_END) > 0:
+    check(path)
+    with explained(path, "--out"), path.open("ab+") as file:
+        if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 block = b"\n" + block  # the last line was torn: start a new one

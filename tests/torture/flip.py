@@ -28,7 +28,16 @@ READERS = (
     ("cache", "gc"),
     ("sample", "small", "--out", "drawn.npz", "--rows", "3", "--device", "cpu"),
 )
-SAID = ("damaged", "incomplete", "unreadable", "cannot read", "cannot write", "no run here", "is gone", "link to nothing")
+SAID = (
+    "damaged",
+    "incomplete",
+    "unreadable",
+    "cannot read",
+    "cannot write",
+    "no run here",
+    "is gone",
+    "link to nothing",
+)
 
 
 def flip(path: Path, dice: random.Random) -> None:

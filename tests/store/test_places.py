@@ -311,7 +311,7 @@ def test_scratch_that_another_machine_took_away(sandbox, monkeypatch):
                 shutil.rmtree(path)
 
     monkeypatch.setattr(store, "boundary", boundary)
-    with pytest.raises(StoreError, match="removed while it was being written"):
+    with pytest.raises(StoreError, match="removed while it was in use"):
         sandbox.run(SMALL)
 
 
@@ -402,6 +402,17 @@ def test_a_reader_writes_nothing(sandbox, monkeypatch):
             assert reading._known(digest)
         assert living(root) == {}
     assert {path: path.lstat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+def test_scratch_of_killed_writers_goes(sandbox):
+    sandbox.run(SMALL)
+    folders = (sandbox.root / "run", sandbox.root / ".store" / "runs")
+    left = [folder / name for folder in folders for name in (".x.json.0.tmp", ".y.json.1.tmp", "mine.tmp")]
+    for path in left:
+        path.write_text("")
+        os.utime(path, (1.0, 1.0) if path.name != ".y.json.1.tmp" else None)
+    sandbox.run(SMALL)
+    assert [path.exists() for path in left] == [False, True, True] * 2
 
 
 def test_two_writers_of_one_file_do_not_meet(tmp_path):

@@ -89,7 +89,8 @@ def test_a_torn_line_is_no_damage_and_the_next_line_is_whole(tmp_path):
 STRANGE = [
     line(-1), line(10**7), {**line(), "generation": 1.5}, {**line(), "generation": True}, {**line(), "generation": "1"},
     {**line(), "generation": math.nan}, {**line(), "arm": ["a"]}, {**line(), "arm": None},
-    {**line(), "seeds": [[0], 1]}, {**line(), "seeds": [0, -1]}, {**line(), "seeds": [0, 10**30]}, {**line(), "seeds": 3}, {**line(), "metrics": []},
+    {**line(), "seeds": [[0], 1]}, {**line(), "seeds": [0, -1]}, {**line(), "seeds": [0, 10**30]},
+    {**line(), "seeds": 3}, {**line(), "metrics": []},
     line(m=[1.0]), line(m=[1.0, "x"]), line(m=[1.0, [2.0]]), line(m=[1.0, 10**400]), {**line(), "metrics": {"m": 1.0}},
     {**line(), "fit": "../../.."}, {**line(), "fit": 3}, {"event": "scores"}, {"event": 3}, {}, {"generation": 1},
     {"event": "generation", "generation": 1}, {"event": "session", "command": 3}, {"event": "session", "command": [1]},

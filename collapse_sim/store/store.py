@@ -224,7 +224,7 @@ class Store:
             remove(scratch)
             if isinstance(error, FileNotFoundError) and str(error.filename or "").startswith(str(self.root)):
                 raise StoreError(
-                    f"{error.filename}: removed while it was in use, by hand or by another machine that took this process "
+                    f"{error.filename}: removed while it was in use, by hand or by a machine that took this process "
                     "for gone; run the same command again"
                 ) from error
             raise

@@ -113,12 +113,15 @@ def _line(raw: bytes) -> dict[str, Any] | None:
 
 def _is_sound(line: Any) -> bool:
     """Whether all that readers look at has the type and the size that they take for granted."""
-    return (
-        isinstance(line, dict)
-        and all(allowed(line[key]) for key, allowed in SHAPES.items() if key in line)
-        and set(NEEDED.get(line.get("event", ""), ("event",))) <= line.keys()
-        and all(len(values) == len(line.get("seeds", ())) for values in line.get("metrics", {}).values())
-    )
+    if not isinstance(line, dict):
+        return False
+    for key, value in line.items():
+        if key in SHAPES and not SHAPES[key](value):
+            return False
+    if any(key not in line for key in NEEDED.get(line.get("event", ""), ("event",))):
+        return False
+    rows = len(line.get("seeds", ()))
+    return all(len(values) == rows for values in line.get("metrics", {}).values())
 
 
 def _is_count(value: Any) -> bool:

@@ -89,8 +89,8 @@ def _finished(progress_file: Path, partial: Path, files: Sequence[Pieces]) -> tu
         recorded = sealed.read(progress_file)
         for file in files:
             good[file.name] = []
-            if not recorded.get(file.name):
-                continue
+            if not recorded.get(file.name) or not os.path.lexists(partial / file.name):
+                continue  # a kill between its last move and the commit leaves the record alone
             rows = RowFile(partial / file.name)
             for text, (first, last) in zip(recorded[file.name], file.bounds(), strict=False):
                 found = _hash({name: column[first:last] for name, column in rows.columns.items()})

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ DENIED = (errno.EACCES, errno.EPERM, errno.EROFS)
 IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP, errno.ENXIO)
 FAILING = (errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV)
 NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF)
+STALE_S = 600.0
 KINDS = {
     stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -99,6 +101,14 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
             scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def sweep_scratch(folder: Path) -> None:
+    """Remove what killed writers of `write_atomic` left in a folder; none takes as long as STALE_S."""
+    with contextlib.suppress(OSError):
+        for path in folder.glob(".*.tmp"):
+            if time.time() - path.lstat().st_mtime > STALE_S:
+                remove(path)
 
 
 def check_place(path: Path, option: str) -> Path:

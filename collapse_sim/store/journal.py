@@ -66,7 +66,7 @@ def load(path: Path) -> Journal:
 
 
 def check(path: Path) -> None:
-    """Raise StoreError when something that is no file lies there; nothing is read."""
+    """Raise StoreError when something that is no file lies there; nothing is opened."""
     if os.path.lexists(path):
         with readable(path):
             refuse_strange(path, path.stat().st_mode)
@@ -75,10 +75,9 @@ def check(path: Path) -> None:
 def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Add lines in one write and flush them to the disk."""
     block = b"".join(map(_sealed, lines))
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
-    with explained(path, "--out"), open(os.open(path, flags, 0o666), "ab+") as file:  # noqa: PTH123
-        refuse_strange(path, os.fstat(file.fileno()).st_mode)
-        if file.seek(0, os.SEEK_END) > 0:
+    check(path)
+    with explained(path, "--out"), path.open("ab+") as file:
+        if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
                 block = b"\n" + block  # the last line was torn: start a new one
@@ -115,12 +114,15 @@ def _line(raw: bytes) -> dict[str, Any] | None:
 
 def _is_sound(line: Any) -> bool:
     """Whether all that readers look at has the type and the size that they take for granted."""
-    return (
-        isinstance(line, dict)
-        and all(allowed(line[key]) for key, allowed in SHAPES.items() if key in line)
-        and set(NEEDED.get(line.get("event", ""), ("event",))) <= line.keys()
-        and all(len(values) == len(line.get("seeds", ())) for values in line.get("metrics", {}).values())
-    )
+    if not isinstance(line, dict):
+        return False
+    for key, value in line.items():
+        if key in SHAPES and not SHAPES[key](value):
+            return False
+    if any(key not in line for key in NEEDED.get(line.get("event", ""), ("event",))):
+        return False
+    rows = len(line.get("seeds", ()))
+    return all(len(values) == rows for values in line.get("metrics", {}).values())
 
 
 def _is_count(value: Any) -> bool:

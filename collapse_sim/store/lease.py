@@ -106,11 +106,16 @@ def living(root: Path) -> dict[str, str]:
     return found
 
 
+def is_near(owner: str) -> bool:
+    """Whether a token is of this kernel and process namespace, so that its lock tells for sure whether it lives."""
+    return _world() != "" and owner.startswith(_world())
+
+
 def _lives(mark: Path, owner: str) -> bool:
     if owner == token():
         return True
     try:
-        if _world() and owner.startswith(_world()):
+        if is_near(owner):
             handle = os.open(mark, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not mislead each other

@@ -17,7 +17,15 @@ import yaml
 
 from collapse_sim.errors import RecipeError, StoreError
 from collapse_sim.store import journal, recorded, sealed
-from collapse_sim.store.files import canonical_json, check_place, digest_of, explained, read_bytes, write_atomic
+from collapse_sim.store.files import (
+    canonical_json,
+    check_place,
+    digest_of,
+    explained,
+    read_bytes,
+    sweep_scratch,
+    write_atomic,
+)
 from collapse_sim.store.lease import lease
 from collapse_sim.store.locks import locked
 from collapse_sim.store.process import environment
@@ -84,6 +92,7 @@ class RunFolder:
             merged["store"] = os.path.relpath(store.resolve(), self.folder.resolve())
             merged["store_at"] = str(store.resolve())
             self._mend()
+            sweep_scratch(self.folder)
             text, recipe = sealed.text(merged, indent=1), _recipe_text(merged)
             for name, new in ((RECIPE_FILE, recipe), (RUN_FILE, text.encode())):
                 if self._content(name) != new:
@@ -275,6 +284,7 @@ def registered(
     path = store / "runs" / f"{name}.json"
     with contextlib.ExitStack() as until_the_end:
         with explained(store, "--store"), locked(store / "locks" / REFERENCES_LOCK):
+            sweep_scratch(path.parent)
             known, names = _registered_before(path, folder)
             for digest, seeds in references.items():
                 known[digest] = sorted({*known.get(digest, []), *seeds})

@@ -29,7 +29,7 @@ from collapse_sim.store.blocks import MANIFEST, Block, check_block, object_folde
 from collapse_sim.store.failures import Failures, missing_of
 from collapse_sim.store.files import children, explained, file_hash, readable, remove, sync
 from collapse_sim.store.jobs import Job, Want, merge, split
-from collapse_sim.store.lease import MARK, lease, living, owner_of, token
+from collapse_sim.store.lease import MARK, is_near, lease, living, owner_of, token
 from collapse_sim.store.locks import Lock, sweep
 from collapse_sim.store.process import environment
 
@@ -246,12 +246,12 @@ class Store:
                 boundary("committed")
                 sync(target.parent)
         except BaseException as error:
-            if isinstance(error, FileNotFoundError) and not scratch.is_dir():
-                raise StoreError(
-                    f"{scratch}: removed while it was being written: another machine took this process for gone; run "
-                    "the same command again"
-                ) from error
             remove(scratch)
+            if isinstance(error, FileNotFoundError) and str(error.filename or "").startswith(str(self.root)):
+                raise StoreError(
+                    f"{error.filename}: removed while it was in use, by hand or by a machine that took this process "
+                    "for gone; run the same command again"
+                ) from error
             raise
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
@@ -283,20 +283,21 @@ class Store:
     def partial(self, job: Job) -> Path:
         """Where the unfinished work of a job keeps its checkpoints: a folder of this process's own.
 
-        What another process has left of the job is taken over. Of one that may still be at work on another machine,
-        whose lock is not seen here, a copy is: it costs work to make something twice, and nothing else.
+        What another process has left of the job is taken over: renamed if it is certain that nobody has the files open
+        any more, copied if its owner was on another machine.
         """
         own = self.root / "partial" / f"{job.spec.digest}-{job.block}@{token()}"
         left = [path for path in self._left(job) if path != own and path.is_dir() and not path.is_symlink()]
         if own.exists() or not left:
             return own
         newest = max(left, key=lambda path: path.stat().st_mtime)
-        if owner_of(newest.name) in living(self.root):
-            with contextlib.suppress(OSError):  # of single files too; what was copied proves itself
-                shutil.copytree(newest, own)
-        else:
+        owner = owner_of(newest.name)
+        if is_near(owner) and owner not in living(self.root):
             with contextlib.suppress(FileNotFoundError):  # just taken by another process
                 newest.rename(own)
+        else:
+            with contextlib.suppress(OSError):  # of single files too; what was copied proves itself
+                shutil.copytree(newest, own)
         return own
 
     def _left(self, job: Job) -> list[Path]:

@@ -84,7 +84,10 @@ def test_without_a_journal_there_are_no_scores(write_run: WriteRun) -> None:
     found = read_results(run)
     assert found.scored("loss") == []
     (problem,) = found.problems
-    assert "journal.jsonl: incomplete, recorded scores are gone: loss of b, generations 0-1; fid of b, generation 0; " in problem
+    assert (
+        "journal.jsonl: incomplete, recorded scores are gone: loss of b, generations 0-1; fid of b, generation 0; "
+        in problem
+    )
 
 
 @pytest.mark.parametrize("damage", [{"arms": None}, {"metrics": {"loss": {"better": "sideways"}}}, {"seeds": 3}])

@@ -135,9 +135,50 @@ def test_a_run_goes_on_with_its_own_store(shell, recipe):
     assert shell("run", name, "--dry-run", "--json").json["artefacts"]["to_make"] == 0
     assert shell("run", name, "--json").json["made"] == 0
     assert not shell.store.exists()
-    (shell.root / "elsewhere").rename(shell.root / "gone")
-    assert shell("run", name, "--json").json["made"] == 10
-    assert shell.store.exists()
+
+
+def test_a_run_whose_store_is_gone_is_not_made_anew_in_silence(shell, recipe):
+    """Nor in a store of other runs that lies beside it. Named, its place is remembered."""
+    name = recipe()
+    shell("run", name, "-q", "--store", "elsewhere/artefacts")
+    (shell.root / "elsewhere").rename(shell.root / "moved")
+    for _ in range(2):
+        for words in (["run", name], ["run", name, "--dry-run"], ["sample", "tiny", "--out", "x.npz"]):
+            text = shell.refused(*words, code=5)
+            assert text.startswith("error: runs/tiny: its store is not where it was (")
+            assert "with `collapse-sim run ... --store DIR`" in text
+        shell("run", recipe(("steps: 20", "steps: 3")), "-q", "--out", "runs/other")  # makes runs/.store
+        recipe()
+    assert shell("run", name, "--json", "--store", "moved/artefacts").json["made"] == 0
+    assert shell("run", name, "--json").json["made"] == 0
+
+
+def test_a_moved_run_finds_its_store(shell, recipe):
+    """Alone, or together with the store."""
+    name = recipe()
+    shell("run", name, "-q")
+    (shell.root / "deep" / "er").mkdir(parents=True)
+    (shell.root / "runs" / "tiny").rename(shell.root / "deep" / "er" / "tiny")
+    assert shell("run", name, "--out", "deep/er/tiny", "--json").json["made"] == 0
+    (shell.root / "runs").rename(shell.root / "was")
+    (shell.root / "was" / ".store").rename(shell.root / "deep" / "er" / ".store")
+    assert shell("run", name, "--out", "deep/er/tiny", "--json").json["made"] == 0
+    assert not (shell.root / "runs").exists()
+
+
+@pytest.mark.parametrize("words", [["run", "runs/tiny/recipe.yaml"], ["sample", "tiny", "--out", "x.npz"]])
+def test_a_recipe_that_a_run_keeps_proves_itself(shell, recipe, words):
+    """Edited or damaged it is not run; gone it is written anew."""
+    shell("run", recipe(), "-q")
+    kept = shell.root / "runs" / "tiny" / "recipe.yaml"
+    before = kept.read_bytes()
+    kept.write_bytes(before.replace(b"generations: 1", b"generations: 3"))
+    text = shell.refused(*words, code=5)
+    assert "runs/tiny/recipe.yaml: edited or damaged, it is not what the run wrote; " in text
+    kept.unlink()
+    assert "it is written anew from run.json" in shell("run", "runs/tiny/recipe.yaml").err
+    assert kept.read_bytes() == before
+    shell(*words)
 
 
 def test_set_and_smoke(shell, recipe):

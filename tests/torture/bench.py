@@ -5,6 +5,7 @@ Forking after the imports makes a command cost a fraction of a second.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import hashlib
 import io
@@ -144,6 +145,9 @@ def fresh(folder: Path) -> None:
 
 
 def main(run: Callable[..., dict[str, Any]]) -> None:
-    """python -m tests.torture.NAME SECONDS SEED [AT_LEAST]: prints the counts as JSON on its last line."""
-    seconds, seed, *rest = sys.argv[1:]
-    print(json.dumps(run(float(seconds), int(seed), *map(int, rest))))
+    """python -m tests.torture.NAME: prints the counts as JSON on its last line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--at-least", type=int, default=0)
+    print(json.dumps(run(**vars(parser.parse_args()))))

@@ -1,6 +1,6 @@
-"""Damages one file of a small run and its store at a time, in every way that disks and people do, and looks what follows.
+"""Damages one file of a small run and its store at a time, as disks and people do, and looks at what follows.
 
-python -m tests.torture.flip SECONDS SEED [AT_LEAST]. Nothing may be wrong in silence, end in a traceback, or hang.
+python -m tests.torture.flip --seconds S --seed N. Nothing may be wrong in silence, end in a traceback, or hang.
 """
 
 from __future__ import annotations
@@ -28,7 +28,16 @@ READERS = (
     ("cache", "gc"),
     ("sample", "small", "--out", "drawn.npz", "--rows", "3", "--device", "cpu"),
 )
-SAID = ("damaged", "incomplete", "unreadable", "cannot read", "cannot write", "no run here", "is gone", "link to nothing")
+SAID = (
+    "damaged",
+    "incomplete",
+    "unreadable",
+    "cannot read",
+    "cannot write",
+    "no run here",
+    " gone",
+    "link to nothing",
+)
 
 
 def flip(path: Path, dice: random.Random) -> None:

@@ -1,6 +1,7 @@
-"""Kills a small run at random moments and continues it, again and again: python -m tests.torture.kill SECONDS SEED.
+"""Kills a small run at random moments and continues it, again and again.
 
-The same bytes must come out, nothing may be left lying about, and nothing may end in a traceback.
+python -m tests.torture.kill --seconds S --seed N. The same bytes must come out, nothing may be left lying
+about, and nothing may end in a traceback.
 """
 
 from __future__ import annotations

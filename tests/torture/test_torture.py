@@ -1,0 +1,34 @@
+"""A few seconds of what `make torture` does for longer: damage, and kills at random moments."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def torture(name: str, *options: str) -> dict:
+    """In a process of its own, because it forks."""
+    command = [sys.executable, "-m", f"tests.torture.{name}", *options]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, cwd=root)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_damage_is_named_or_mended(seed):
+    counts = torture("flip", "--seconds", "0", "--at-least", "6", "--seed", str(seed))
+    assert counts.pop("cases") == []
+    assert counts["silent"] == counts["traceback"] == counts["hang"] == 0
+    assert counts["named"] + counts["repaired"] + counts["harmless"] == counts["damaged"] == 6
+
+
+def test_kills_at_random_moments_end_in_the_same_bytes():
+    counts = torture("kill", "--seconds", "0", "--at-least", "2", "--seed", "3")
+    assert counts.pop("cases") == []
+    assert counts["kills"] > 2
+    assert counts["differing"] == counts["traceback"] == counts["leftovers"] == counts["warnings"] == 0

@@ -33,6 +33,13 @@ class Component(BaseModel):
         return self
 
 
+def lacks(cls: type[Component], contract: type[Any]) -> list[str]:
+    """What a class does not have of what `contract` (a protocol) asks for; nothing of it is called."""
+    members = {name for base in contract.__mro__ for name in (*vars(base), *getattr(base, "__annotations__", ()))}
+    there = {*dir(cls), *cls.model_fields}
+    return sorted(name for name in members if not name.startswith("_") and name not in there)
+
+
 def is_plugin(cls: type[object]) -> bool:
     """Whether a component's class is the user's own: defined outside of this package."""
     return cls.__module__.partition(".")[0] != "collapse_sim"

@@ -1,9 +1,8 @@
-"""Classes of the user's own: what they raise is told by their name, and their source is in the keys of what they make."""
+"""Classes of the user's own: what they raise is told by their name, and their source is in keys of what they make."""
 
 from __future__ import annotations
 
 import ast
-import functools
 import hashlib
 import importlib.util
 import sys
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from collapse_sim.component import Component, is_plugin
 from collapse_sim.errors import CollapseSimError, PluginError
@@ -21,7 +21,7 @@ INSTALLED = frozenset({"site-packages", "dist-packages"})  # folders of a path t
 LONGEST = 300  # characters of another one's exception that are told
 
 
-def name_of(cls: type[object]) -> str:
+def name_of(cls: type[Any]) -> str:
     """As a recipe names it: "my_models:Mine"."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
@@ -37,7 +37,7 @@ def told(error: BaseException) -> str:
 
 
 @contextmanager
-def asking(component: object, method: str, *expected: type[Exception]) -> Iterator[None]:
+def asking(component: object, method: str, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Within it whatever a user's own class raises becomes a PluginError that names it and the method.
 
     Errors of this package's, those that are `expected`, Ctrl-C, and all that classes of this package raise pass as
@@ -45,15 +45,15 @@ def asking(component: object, method: str, *expected: type[Exception]) -> Iterat
     """
     try:
         yield
-    except (CollapseSimError, KeyboardInterrupt, *expected):
+    except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if not is_plugin(type(component)):
+        if isinstance(error, (CollapseSimError, *expected)) or not is_plugin(type(component)):
             raise
         raise PluginError(f"{name_of(type(component))}: `{method}` raised {told(error)}") from error
 
 
-def described(component: Component) -> dict[str, Any]:
+def described(component: Any) -> dict[str, Any]:
     """What determines a component's numbers, for content keys: `describe()`, and the source of the user's own classes
     in it (its own, and those of components among its settings).
 
@@ -68,9 +68,9 @@ def described(component: Component) -> dict[str, Any]:
     return {**said, "source": sources} if sources else said
 
 
-def _own_classes(value: object) -> list[type[object]]:
+def _own_classes(value: object) -> list[type[Any]]:
     """The user's own classes of a component and of those among its settings, each once."""
-    found: dict[type[object], None] = {}
+    found: dict[type[Any], None] = {}
     if isinstance(value, Component):
         found |= dict.fromkeys(cls for cls in [type(value)] if is_plugin(cls))
         for name in type(value).model_fields:
@@ -82,8 +82,10 @@ def _own_classes(value: object) -> list[type[object]]:
     return list(found)
 
 
-@functools.lru_cache(maxsize=None)
-def source_of(cls: type[object]) -> str:
+_known: WeakKeyDictionary[type[Any], str] = WeakKeyDictionary()
+
+
+def source_of(cls: type[Any]) -> str:
     """sha256 over the sources of the modules that a user's own class is made of, by their names and contents.
 
     They are the modules of the class and of its bases, and all of the user's own that those import, directly or not,
@@ -93,6 +95,13 @@ def source_of(cls: type[object]) -> str:
 
     Raises PluginError when the class's module has no file.
     """
+    if cls not in _known:
+        _known[cls] = hashlib.sha256(canonical_json(_sources(cls)).encode()).hexdigest()
+    return _known[cls]
+
+
+def _sources(cls: type[Any]) -> dict[str, str]:
+    """{module: sha256 of its source}."""
     modules = [base.__module__ for base in cls.__mro__ if is_plugin(base) and _top(base.__module__) not in _STANDARD]
     home = _top(cls.__module__)
     sources: dict[str, str] = {}
@@ -113,7 +122,7 @@ def source_of(cls: type[object]) -> str:
         sources[name] = hashlib.sha256(content).hexdigest()
         package = name if file.is_dir() or file.name.startswith("__init__.") else name.rpartition(".")[0]
         waiting += [*_above(name), *_imported(content, package)]
-    return hashlib.sha256(canonical_json(sources).encode()).hexdigest()
+    return sources
 
 
 _STANDARD = frozenset({"collapse_sim", *sys.stdlib_module_names})

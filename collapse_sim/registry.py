@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collapse_sim.component import Component
@@ -203,8 +203,8 @@ def _attribute(target: str) -> object:
 
 def _plugin(name: str, get: Callable[[], object]) -> type[Component]:
     """A plug-in, if it may be imported; its source is read at the same time."""
-    from collapse_sim.errors import PluginError
     from collapse_sim.component import is_plugin
+    from collapse_sim.errors import PluginError
     from collapse_sim.plugins import source_of
 
     allowed = _allowed.get()

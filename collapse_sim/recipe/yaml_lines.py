@@ -47,7 +47,7 @@ class _Loader(yaml.SafeLoader):
         """Composing is recursive, so its depth is limited here."""
         self.depth += 1
         if self.depth > limits.DEPTH:
-            raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
         return node

@@ -1,0 +1,77 @@
+"""Whether what a recipe asks for can be held in memory at all, before any of it is made."""
+
+from __future__ import annotations
+
+import math
+import resource
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+
+from collapse_sim.errors import RecipeError
+from collapse_sim.families.base import ClosedForm, ModelFamily
+from collapse_sim.plugins import asking
+
+if TYPE_CHECKING:
+    from collapse_sim.data.base import Info
+    from collapse_sim.recipe.schema import Recipe
+
+STACK = 1000  # seeds of a closed form that are computed together (store/jobs.py)
+CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+
+
+def check_memory(recipe: Recipe, info: Info) -> int:
+    """The bytes of one model's weights.
+
+    Raises RecipeError when a model, or simulated rows, are larger than all memory that this process can have.
+    Only what is certain is refused: gradients, activations and what else is running come on top of it.
+    """
+    stack = min(len(recipe.seeds), STACK)
+    row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in info.columns.values())
+    together = stack if recipe.data.seeded else 1
+    rows = max(info.pool, info.held_out) if recipe.data.seeded else 0
+    weights = _weights(recipe.model, info)
+    model = weights * (stack if isinstance(recipe.model, ClosedForm) else 1)
+    has = available()
+    for path, what, needed in (
+        ("data", "rows that are simulated together", rows * row * together),
+        ("model", "weights", model),
+    ):
+        if needed > has:
+            seeds = f" (of {stack} seeds)" if stack > 1 else ""
+            raise RecipeError(
+                f"{recipe.where(path)}: {path}: {what}{seeds} take {needed / 1e9:,.1f} GB of memory, and this process "
+                f"can have {has / 1e9:,.1f} GB: choose a smaller size"
+            )
+    return int(weights)
+
+
+def _weights(family: ModelFamily, info: Info) -> float:
+    """Bytes of a model's weights; infinite for sizes that torch cannot count. No memory is taken."""
+    import torch
+
+    with asking(family, "build"):
+        try:
+            with torch.device("meta"):
+                state = family.build(info).state_dict()
+        except (RuntimeError, MemoryError, OverflowError) as error:
+            if isinstance(error, RuntimeError) and "overflow" not in str(error):
+                raise
+            return math.inf
+        return float(sum(tensor.numel() * tensor.element_size() for tensor in state.values()))
+
+
+def available() -> int:
+    """Bytes of memory that this process can have: of the machine, its container, and its own limit (ulimit -v)."""
+    bounds: list[int] = [psutil.virtual_memory().total + psutil.swap_memory().total]
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft != resource.RLIM_INFINITY:
+        bounds.append(soft)
+    for name in CGROUPS:
+        try:
+            bounds.append(int(Path(name).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # no such group, or "max"
+            continue
+    return min(bounds)

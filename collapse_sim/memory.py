@@ -33,14 +33,14 @@ def check_memory(recipe: Recipe, info: Info) -> int:
     together = stack if recipe.data.seeded else 1
     rows = max(info.pool, info.held_out) if recipe.data.seeded else 0
     weights = _weights(recipe.model, info)
-    model = weights * (stack if isinstance(recipe.model, ClosedForm) else 1)
+    models = stack if isinstance(recipe.model, ClosedForm) else 1
     has = available()
-    for path, what, needed in (
-        ("data", "rows that are simulated together", rows * row * together),
-        ("model", "weights", model),
+    for path, what, needed, many in (
+        ("data", "rows that are simulated together", rows * row * together, together),
+        ("model", "weights", weights * models, models),
     ):
         if needed > has:
-            seeds = f" (of {stack} seeds)" if stack > 1 else ""
+            seeds = f" (of {many} seeds)" if many > 1 else ""
             raise RecipeError(
                 f"{recipe.where(path)}: {path}: {what}{seeds} take {needed / 1e9:,.1f} GB of memory, and this process "
                 f"can have {has / 1e9:,.1f} GB: choose a smaller size"

@@ -20,7 +20,7 @@ from collapse_sim.recipe.grid import expand
 from collapse_sim.recipe.limits import CELLS, FITS
 from collapse_sim.recipe.located import Block, Items, Mark, whole
 from collapse_sim.recipe.merge import assign, assign_all
-from collapse_sim.recipe.problems import Problems, found
+from collapse_sim.recipe.problems import Problems, found, shortened
 from collapse_sim.recipe.resolve import Parts, metric_names, resolve, shown_name
 from collapse_sim.recipe.schema import Recipe
 from collapse_sim.recipe.yaml_lines import parse_value
@@ -103,7 +103,7 @@ def _override(tree: Block, overrides: Sequence[str], smoke: bool, problems: Prob
         tree = without_figures(tree, block, assign_all(tree, block, problems))
     changes, before = Block(tree.mark), tree
     for text in overrides:
-        mark = Mark(f"--set {text}")
+        mark = Mark(f"--set {shortened(text, 80)}")
         path, equals, value = text.partition("=")
         if not equals or not path.strip() or not value.strip():
             problems.add(mark, "", "allowed: path=value, as in --set train.learning_rate=3e-4 (null removes a key)")
@@ -130,7 +130,7 @@ def _narrow(
         by_name = {shown_name(value): value for value in own} if isinstance(own, Items) else {}
         items = Items(Mark("--metric"))
         for text in metrics:
-            mark = Mark(f"--metric {text}")
+            mark = Mark(f"--metric {shortened(text, 80)}")
             items.add(by_name[text] if text in by_name else parse_value(text, mark, problems), mark)
         tree.put("metrics", items, items.mark)
     said = Block(tree.mark)

@@ -39,10 +39,11 @@ def find(reference: str | Path) -> Path:
     if is_file(file, folder=True):
         raise RecipeError(f"{reference}: a folder; give one recipe file in it")
     name = str(reference)
+    shown = name if len(name) <= 200 else name[:197] + "..."
     if name in names():
         return path(name)
     raise RecipeError(
-        f"{reference}: no such file, and no shipped recipe of that name{did_you_mean(file.stem, names())}; "
+        f"{shown}: no such file, and no shipped recipe of that name{did_you_mean(file.stem, names())}; "
         f"there are: {', '.join(names())}"
     )
 

@@ -32,7 +32,10 @@ def check_memory(recipe: Recipe, info: Info) -> int:
     row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in info.columns.values())
     together = stack if recipe.data.seeded else 1
     rows = max(info.pool, info.held_out) if recipe.data.seeded else 0
-    weights = _weights(recipe.model, info)
+    try:
+        weights = _weights(recipe.model, info)
+    except ValueError as error:  # settings that do not go together, as the library behind the model says
+        raise RecipeError(f"{recipe.where('model')}: model: {error}") from error
     models = stack if isinstance(recipe.model, ClosedForm) else 1
     has = available()
     for path, what, needed, many in (
@@ -52,7 +55,7 @@ def _weights(family: ModelFamily, info: Info) -> float:
     """Bytes of a model's weights; infinite for sizes that torch cannot count. No memory is taken."""
     import torch
 
-    with asking(family, "build"):
+    with asking(family, "build", (ValueError,)):
         try:
             with torch.device("meta"):
                 state = family.build(info).state_dict()

@@ -17,7 +17,7 @@ from collapse_sim.contracts import check_info, check_plan
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.errors import MissingError, RecipeError
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.memory import check_memory
+from collapse_sim.memory import check_rows, check_weights
 from collapse_sim.metrics.base import FeatureMap, Metric, UntriedMap, WeightedMap
 from collapse_sim.plugins import asking
 from collapse_sim.recipe.schema import Arm, Recipe
@@ -116,9 +116,11 @@ def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
         info = recipe.data.inspect(data_dir)
         check_info(info, recipe.data)
     recipe = _found(recipe, data_dir)
-    weights = check_memory(recipe, info)
+    check_rows(recipe, info)
     counts = RowCounts(info.rows, recipe.samples or info.rows, info.pool)
-    problems = [*_misfits(recipe, info, counts)]
+    problems = [*_misfit(recipe, "model", recipe.model, lambda: recipe.model.check(info))]
+    weights = 0 if problems else check_weights(recipe, info)
+    problems += _misfits(recipe, info, counts)
     plans: dict[str, tuple[Plan, ...]] = {}
     for arm in recipe.arms:
         try:
@@ -248,23 +250,23 @@ def _features(scores: Mapping[str, ScoreSpec]) -> Iterator[FeatureSpec]:
                     yield spec
 
 
+def _misfit(recipe: Recipe, path: str, component: object, ask: Callable[[], None]) -> Iterator[str]:
+    """What a component's `check` says."""
+    try:
+        with asking(component, "check", (ValueError,)):
+            ask()
+    except ValueError as error:
+        yield f"{recipe.where(path)}: {path}: {error}"
+
+
 def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
-    """What the model, the metrics and the sample count have against the data."""
-
-    def check(path: str, component: object, ask: Callable[[], None]) -> Iterator[str]:
-        try:
-            with asking(component, "check", (ValueError,)):
-                ask()
-        except ValueError as error:
-            yield f"{recipe.where(path)}: {path}: {error}"
-
-    yield from check("model", recipe.model, lambda: recipe.model.check(info))
+    """What the metrics and the sample count have against the data."""
     for name, metric in recipe.metrics.items():
 
         def ask(metric: object = metric) -> None:
             metric.check(info, recipe.model, counts.samples)  # type: ignore[attr-defined]
 
-        yield from check(f"metrics.{name}", metric, ask)
+        yield from _misfit(recipe, f"metrics.{name}", metric, ask)
         if "outputs" in metric.needs and not conditions_of(recipe.data, recipe.model):
             yield (
                 f"{recipe.where(f'metrics.{name}')}: metrics.{name}: it looks at what is generated for held-out rows, "

@@ -22,33 +22,36 @@ STACK = 1000  # seeds of a closed form that are computed together (store/jobs.py
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
-def check_memory(recipe: Recipe, info: Info) -> int:
-    """The bytes of one model's weights.
+def check_rows(recipe: Recipe, info: Info) -> None:
+    """Raise RecipeError when simulated rows are larger than all memory that this process can have.
 
-    Raises RecipeError when a model, or simulated rows, are larger than all memory that this process can have.
-    Only what is certain is refused: gradients, activations and what else is running come on top of it.
+    Only what is certain is refused here and below: gradients, activations and what else is running come on top of it.
     """
-    stack = min(len(recipe.seeds), STACK)
-    row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in info.columns.values())
-    together = stack if recipe.data.seeded else 1
-    rows = max(info.pool, info.held_out) if recipe.data.seeded else 0
+    if recipe.data.seeded:
+        row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in info.columns.values())
+        stack = min(len(recipe.seeds), STACK)
+        _check(recipe, "data", "rows that are simulated together", max(info.pool, info.held_out) * row, stack)
+
+
+def check_weights(recipe: Recipe, info: Info) -> int:
+    """The bytes of one model's weights. Raises RecipeError when they are larger than all memory, or cannot be made."""
     try:
         weights = _weights(recipe.model, info)
     except ValueError as error:  # settings that do not go together, as the library behind the model says
         raise RecipeError(f"{recipe.where('model')}: model: {error}") from error
-    models = stack if isinstance(recipe.model, ClosedForm) else 1
-    has = available()
-    for path, what, needed, many in (
-        ("data", "rows that are simulated together", rows * row * together, together),
-        ("model", "weights", weights * models, models),
-    ):
-        if needed > has:
-            seeds = f" (of {many} seeds)" if many > 1 else ""
-            raise RecipeError(
-                f"{recipe.where(path)}: {path}: {what}{seeds} take {needed / 1e9:,.1f} GB of memory, and this process "
-                f"can have {has / 1e9:,.1f} GB: choose a smaller size"
-            )
+    stack = min(len(recipe.seeds), STACK) if isinstance(recipe.model, ClosedForm) else 1
+    _check(recipe, "model", "weights", weights, stack)
     return int(weights)
+
+
+def _check(recipe: Recipe, path: str, what: str, each: float, seeds: int) -> None:
+    needed, has = each * seeds, available()
+    if needed > has:
+        of = f" (of {seeds} seeds)" if seeds > 1 else ""
+        raise RecipeError(
+            f"{recipe.where(path)}: {path}: {what}{of} take {needed / 1e9:,.1f} GB of memory, and this process can "
+            f"have {has / 1e9:,.1f} GB: choose a smaller size"
+        )
 
 
 def _weights(family: ModelFamily, info: Info) -> float:

@@ -61,13 +61,21 @@ class Stored:
     seed: int
 
 
-def find(folder: Path, data_dir: Path, arm: str | None, generation: int | None, seed: int | None) -> Stored:
-    """A model of a run; by default the first arm's, of the last generation, of the first seed.
+def find(
+    folder: Path,
+    data_dir: Path,
+    arm: str | None,
+    generation: int | None,
+    seed: int | None,
+    plugins: bool | None = None,
+) -> Stored:
+    """A model of a run; by default the first arm's, of the last generation, of the first seed. `plugins`: as `load`.
 
     Raises RecipeError for an arm, generation or seed that the run has not, StoreError when it is not fitted yet.
     """
     read_run(folder)
-    unscored = replace(load_recipe(recipe_of(folder)), metrics={})  # a metric's network need not be there
+    # a metric's network need not be there
+    unscored = replace(load_recipe(recipe_of(folder), plugins=plugins), metrics={})
     experiment = prepare(unscored, data_dir)
     lines = {line.arm.name: line for line in experiment.lines}
     recipe = experiment.recipe

@@ -33,17 +33,13 @@ class Component(BaseModel):
         return self
 
 
+def lacks(cls: type[Component], contract: type[Any]) -> list[str]:
+    """What a class does not have of what `contract` (a protocol) asks for; nothing of it is called."""
+    members = {name for base in contract.__mro__ for name in (*vars(base), *getattr(base, "__annotations__", ()))}
+    there = {*dir(cls), *cls.model_fields}
+    return sorted(name for name in members if not name.startswith("_") and name not in there)
+
+
 def is_plugin(cls: type[object]) -> bool:
     """Whether a component's class is the user's own: defined outside of this package."""
     return cls.__module__.partition(".")[0] != "collapse_sim"
-
-
-def raised_in(error: BaseException, cls: type[object]) -> bool:
-    """Whether an exception comes from the user's own code that a component's class is defined in, or inherits."""
-    own = {base.__module__ for base in cls.__mro__ if issubclass(base, Component) and is_plugin(base)}
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_globals.get("__name__") in own:
-            return True
-        trace = trace.tb_next
-    return False

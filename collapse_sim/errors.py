@@ -15,13 +15,21 @@ class CollapseSimError(Exception):
 
 
 class RecipeError(CollapseSimError):
-    """The command or the recipe is wrong; `problems` holds one line each, all that were found."""
+    """The command or the recipe is wrong; `problems` holds one line each, all that were found.
+
+    Long lines are cut, and of very many the first are kept: a recipe may have anything in it.
+    """
 
     exit_code = 2
+    longest: ClassVar[int] = 1200  # characters of a line: a list of all metrics fits
+    most: ClassVar[int] = 50  # lines
 
     def __init__(self, *problems: str) -> None:
-        self.problems = problems
-        super().__init__("\n".join(problems))
+        lines = [p if len(p) <= self.longest else p[: self.longest - 3] + "..." for p in problems[: self.most]]
+        if len(problems) > self.most:
+            lines.append(f"and {len(problems) - self.most:,} more")
+        self.problems = tuple(lines)
+        super().__init__("\n".join(lines))
 
 
 class PluginError(CollapseSimError):

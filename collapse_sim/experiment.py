@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from collapse_sim.component import is_plugin
+from collapse_sim.contracts import check_info, check_plan
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.errors import MissingError, RecipeError
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Metric, WeightedMap
+from collapse_sim.memory import check_rows, check_weights
+from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
+from collapse_sim.plugins import asking
 from collapse_sim.recipe.schema import Arm, Recipe
 from collapse_sim.specs import (
     DataSpec,
@@ -23,6 +27,7 @@ from collapse_sim.specs import (
     FitSpec,
     SampleSpec,
     ScoreSpec,
+    SourcesKey,
     Spec,
     data_spec,
     fit_spec,
@@ -75,6 +80,18 @@ class Experiment:
     data: DataSpec
     shared: tuple[Spec, ...]  # the real rows, feature networks and real features: the same for all arms
     lines: tuple[Line, ...]
+    weights_bytes: int  # of one model
+
+    def try_networks(self) -> None:
+        """Run the networks of the user's own files once, before anything is fitted: they are code, so no check does.
+
+        Raises MissingError when one does not give features.
+        """
+        for score in self.lines[0].scores[0].values():
+            feature_map = getattr(score.metric, "feature_map", None)
+            if score.weights is not None and isinstance(feature_map, UntriedMap):
+                with asking(feature_map, "try_out"):
+                    feature_map.try_out(score.weights)
 
     def specs(self) -> Iterator[Spec]:
         """Every artefact of the experiment once, parents first."""
@@ -102,16 +119,19 @@ def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
 
     Raises MissingError when data or weights are not there, RecipeError with every other problem.
     """
-    with located(recipe):
+    with located(recipe), asking(recipe.data, "inspect"):
         info = recipe.data.inspect(data_dir)
+        check_info(info, recipe.data)
     recipe = _found(recipe, data_dir)
+    check_rows(recipe, info)
     counts = RowCounts(info.rows, recipe.samples or info.rows, info.pool)
-    problems = [*_misfits(recipe, info, counts)]
+    problems = [*_misfit(recipe, "model", recipe.model, lambda: recipe.model.check(info))]
+    weights = 0 if problems else check_weights(recipe, info)
+    problems += _misfits(recipe, info, counts)
     plans: dict[str, tuple[Plan, ...]] = {}
     for arm in recipe.arms:
         try:
-            later = (arm.strategy.plan(k, counts) for k in range(1, recipe.generations + 1))
-            plans[arm.name] = (generation_zero(counts), *later)
+            plans[arm.name] = tuple(_plans(arm, recipe.generations, counts))
         except StrategyError as error:
             path = f"arms.{arm.name}.data"
             problems.append(f"{recipe.where(path)}: {path}: {error}")
@@ -128,7 +148,19 @@ def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
         for spec in line.features[0]:
             if spec.which != "samples":
                 shared[spec.digest] = spec
-    return Experiment(recipe, info, counts, data, tuple(shared.values()), tuple(lines))
+    return Experiment(recipe, info, counts, data, tuple(shared.values()), tuple(lines), weights)
+
+
+def _plans(arm: Arm, generations: int, counts: RowCounts) -> Iterator[Plan]:
+    """What each generation of an arm is fitted to. Raises StrategyError when the rows are not there."""
+    yield generation_zero(counts)
+    own = is_plugin(type(arm.strategy))
+    for k in range(1, generations + 1):
+        with asking(arm.strategy, f"plan({k}, ...)", (StrategyError,)):
+            plan = arm.strategy.plan(k, counts)
+            if own:
+                check_plan(plan, k, counts)
+        yield plan
 
 
 @contextmanager
@@ -153,7 +185,8 @@ def _found(recipe: Recipe, data_dir: Path) -> Recipe:
 
     def find(path: str, component: Found) -> Found:
         try:
-            return component.located(data_dir)
+            with asking(component, "located"):
+                return component.located(data_dir)
         except MissingError as error:
             absent.append(f"{recipe.where(path)}: {path}: {error}")
             return component
@@ -168,7 +201,10 @@ def _found(recipe: Recipe, data_dir: Path) -> Recipe:
 def _weights(metric: Metric, data_dir: Path) -> WeightsFile | None:
     """The file that a metric's feature map reads its network from, if it needs one."""
     feature_map = getattr(metric, "feature_map", None)
-    return feature_map.weights(data_dir) if isinstance(feature_map, WeightedMap) else None
+    if not isinstance(feature_map, WeightedMap):
+        return None
+    with asking(feature_map, "weights"):
+        return feature_map.weights(data_dir)
 
 
 def _line(
@@ -184,12 +220,13 @@ def _line(
     outputs: list[SampleSpec] = []
     features: list[tuple[FeatureSpec, ...]] = []
     scores: list[dict[str, ScoreSpec]] = []
+    key = SourcesKey(data, samples)
     for k, plan in enumerate(plans):
         taught = k > 0 and arm.teacher is not None
         teacher = fits[arm.teacher.generation_for(k)] if taught and arm.teacher else None
         weights = arm.teacher.weights if taught and arm.teacher else None
         init = fits[k - 1] if k > 0 and arm.init == "previous" else None
-        fits.append(fit_spec(k, recipe.model, recipe.train_of(k), plan, data, samples, teacher, weights, init))
+        fits.append(fit_spec(k, recipe.model, recipe.train_of(k), plan, data, samples, teacher, weights, init, key=key))
         samples[k] = sample_spec(fits[k], counts.samples, recipe.sampling.shard)
         if any("outputs" in metric.needs for metric in recipe.metrics.values()):
             outputs.append(sample_spec(fits[k], data.info.held_out, recipe.sampling.shard, "held_out"))
@@ -209,22 +246,23 @@ def _features(scores: Mapping[str, ScoreSpec]) -> Iterator[FeatureSpec]:
     yield from {spec.digest: spec for score in scores.values() for spec in score.features.values()}.values()
 
 
-def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
-    """What the model, the metrics and the sample count have against the data."""
-
-    def check(path: str, ask: Callable[[], None]) -> Iterator[str]:
-        try:
+def _misfit(recipe: Recipe, path: str, component: object, ask: Callable[[], None]) -> Iterator[str]:
+    """What a component's `check` says."""
+    try:
+        with asking(component, "check", (ValueError,)):
             ask()
-        except ValueError as error:
-            yield f"{recipe.where(path)}: {path}: {error}"
+    except ValueError as error:
+        yield f"{recipe.where(path)}: {path}: {error}"
 
-    yield from check("model", lambda: recipe.model.check(info))
+
+def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
+    """What the metrics and the sample count have against the data."""
     for name, metric in recipe.metrics.items():
 
         def ask(metric: object = metric) -> None:
             metric.check(info, recipe.model, counts.samples)  # type: ignore[attr-defined]
 
-        yield from check(f"metrics.{name}", ask)
+        yield from _misfit(recipe, f"metrics.{name}", metric, ask)
         if "outputs" in metric.needs and not conditions_of(recipe.data, recipe.model):
             yield (
                 f"{recipe.where(f'metrics.{name}')}: metrics.{name}: it looks at what is generated for held-out rows, "
@@ -280,27 +318,18 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
     return total / len(next(iter(inputs.tensors.values())))
 
 
-def _unbuilt(experiment: Experiment) -> nn.Module:
-    """The model without its numbers."""
-    import torch
-
-    with torch.device("meta"):
-        return experiment.recipe.model.build(experiment.info)
-
-
 def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
     """An estimate of what the artefacts that are still missing will take on the disk: rows and weights."""
     row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in experiment.info.columns.values())
-    weights = sum(tensor.numel() * tensor.element_size() for tensor in _unbuilt(experiment).state_dict().values())
     total = 0
     for spec in experiment.specs():
         seeds = is_missing(spec)
         if isinstance(spec, FitSpec):
-            total += seeds * weights
+            total += seeds * experiment.weights_bytes
         elif isinstance(spec, SampleSpec):
             total += seeds * spec.rows * row
         elif isinstance(spec, FeatureSpec) and spec.weights:
-            total += seeds * spec.count * spec.weights.numbers * 4
+            total += seeds * spec.count * spec.weights.most_numbers * 4
         elif isinstance(spec, DataSpec):
             total += seeds * (experiment.info.pool + experiment.info.held_out) * row
     return total

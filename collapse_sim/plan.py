@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from collapse_sim.experiment import Experiment, bytes_to_come, steps_of
-from collapse_sim.specs import Spec
+from collapse_sim.specs import LISTED, Spec
 from collapse_sim.store.blocks import present
-from collapse_sim.strategies import REAL
+from collapse_sim.strategies import REAL, Source
 
 
 def missing(experiment: Experiment, store: Path, spec: Spec) -> int:
@@ -32,10 +32,7 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
                 "generation": k,
                 "rows": line.plans[k].rows,
                 "steps": steps_of(experiment, line, k),
-                "sources": [
-                    {"from": "real" if source.generation == REAL else source.generation, "rows": source.rows}
-                    for source in line.plans[k].sources
-                ],
+                "sources": _told(line.plans[k].sources),
                 "teacher": teacher.generation if (teacher := line.fits[k].teacher) else None,
                 "fits_to_make": to_come(line.fits[k]),
             }
@@ -50,6 +47,15 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
         "bytes_to_come": bytes_to_come(experiment, to_come),
         "arms": arms,
     }
+
+
+def _told(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
+    """Sources as JSON; of a long list the first ones, the number and the rows of those between, and the last."""
+    if len(sources) > LISTED:
+        between = sources[2:-1]
+        more = {"more": len(between), "rows": sum(source.rows for source in between)}
+        return [*_told(sources[:2]), more, *_told(sources[-1:])]
+    return [{"from": "real" if s.generation == REAL else s.generation, "rows": s.rows} for s in sources]
 
 
 def plan_text(plan: dict[str, Any]) -> str:
@@ -76,5 +82,10 @@ def plan_text(plan: dict[str, Any]) -> str:
 
 
 def _sources(sources: list[dict[str, Any]]) -> str:
-    words = [f"{s['rows']} real" if s["from"] == "real" else f"{s['rows']} of {s['from']}" for s in sources]
-    return " + ".join(words if len(words) <= 4 else [*words[:2], "...", words[-1]])
+    if len(sources) > 4:
+        return " + ".join([*map(_source, sources[:2]), "...", _source(sources[-1])])
+    return " + ".join(map(_source, sources))
+
+
+def _source(source: dict[str, Any]) -> str:
+    return f"{source['rows']} real" if source["from"] == "real" else f"{source['rows']} of {source['from']}"

@@ -1,11 +1,24 @@
-"""Names that recipes use, and the classes behind them; nothing is imported before it is asked for."""
+"""Names that recipes use, and the classes behind them; nothing is imported before it is asked for.
+
+A name of this package's own is built in. A short name that an installed package offers (an entry point) and a
+"package.module:Class" of the user's own are plug-ins: to import one is to run its code, and `only` says which may be.
+"""
 
 from __future__ import annotations
 
 import difflib
 import importlib
 import importlib.metadata
-from typing import Any
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collapse_sim.component import Component
 
 BUILT_IN: dict[str, dict[str, str]] = {
     "families": {
@@ -108,8 +121,32 @@ BUILT_IN: dict[str, dict[str, str]] = {
 }
 
 
+OWN_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # package.module:Class
+ROOT = "collapse_sim."
+
+
 class UnknownNameError(LookupError):
-    """No component of that name; the message says which there are and the nearest."""
+    """No component of that name, or none that may be used; the message says why, and what there is."""
+
+
+class Allowed(NamedTuple):
+    """Which plug-ins may be imported."""
+
+    names: Collection[str]
+    why: str  # for the message about another one: why it is not imported, and what would allow it
+
+
+_allowed: ContextVar[Allowed | None] = ContextVar("_allowed", default=None)  # None: all
+
+
+@contextmanager
+def only(allowed: Allowed | None) -> Iterator[None]:
+    """Within it no plug-in but these is imported; None: all may be."""
+    token = _allowed.set(allowed)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
 
 
 def names(room: str) -> list[str]:
@@ -117,25 +154,41 @@ def names(room: str) -> list[str]:
     return sorted({*BUILT_IN[room], *(point.name for point in _entry_points(room))})
 
 
-def load(room: str, name: str) -> type[Any]:
-    """The class behind a short name or a "package.module:Class" of the user's own.
+def load(room: str, name: str) -> type[Component]:
+    """The class behind a short name or a "package.module:Class" of the user's own; a subclass of Component, not called.
 
-    Raises UnknownNameError with a suggestion when there is none.
+    Raises UnknownNameError: there is none (with a suggestion), it cannot be imported, may not be, or is something else.
     """
-    if ":" in name:
-        return _import(name)
     if name in BUILT_IN[room]:
-        return _import(BUILT_IN[room][name])
-    for point in _entry_points(room):
-        if point.name == name:
-            found: type[Any] = point.load()
-            return found
-    raise UnknownNameError(f"unknown {name!r}{did_you_mean(name, names(room))}; allowed: {', '.join(names(room))}")
+        return _component(name, _attribute(BUILT_IN[room][name]))  # what fails here is a bug
+    if ":" not in name:
+        for point in _entry_points(room):
+            if point.name == name:
+                return _plugin(name, point.load)
+        raise UnknownNameError(f"unknown {name!r}{did_you_mean(name, names(room))}; allowed: {', '.join(names(room))}")
+    if not OWN_CLASS.fullmatch(name):
+        raise UnknownNameError(f"{name!r} is no name of a class; allowed: package.module:Class")
+    if name.partition(".")[0] in sys.stdlib_module_names or name.partition(":")[0] in sys.stdlib_module_names:
+        raise UnknownNameError(f"{name!r} is of Python's own library, where no components are; it is not imported")
+    if name.startswith(ROOT):
+        return _imported(name, lambda: _attribute(name))
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # a module in this folder works at once, however the program was started
+    return _plugin(name, lambda: _attribute(name))
+
+
+def is_plugin_name(name: str) -> bool:
+    """Whether a text is the name of a plug-in: "package.module:Class" outside of this package, or an entry point."""
+    own = bool(OWN_CLASS.fullmatch(name)) and not name.startswith(ROOT)
+    return own or any(
+        name == point.name and name not in BUILT_IN[room] for room in BUILT_IN for point in _entry_points(room)
+    )
 
 
 def did_you_mean(word: str, allowed: list[str]) -> str:
     """', did you mean X?' for the nearest allowed word, or nothing."""
-    near = difflib.get_close_matches(word, allowed, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word[:100], allowed[:200], n=1, cutoff=0.6)  # quickly, whatever they are
     return f", did you mean {near[0]!r}?" if near else ""
 
 
@@ -143,10 +196,47 @@ def _entry_points(room: str) -> list[importlib.metadata.EntryPoint]:
     return list(importlib.metadata.entry_points(group=f"collapse_sim.{room}"))
 
 
-def _import(target: str) -> type[Any]:
-    module_name, _, attribute = target.partition(":")
+def _attribute(target: str) -> object:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _plugin(name: str, get: Callable[[], object]) -> type[Component]:
+    """A plug-in, if it may be imported; its source is read at the same time."""
+    from collapse_sim.component import is_plugin
+    from collapse_sim.errors import PluginError
+    from collapse_sim.plugins import source_of
+
+    allowed = _allowed.get()
+    if allowed is not None and name not in allowed.names:
+        raise UnknownNameError(f"{name!r} is not imported: {allowed.why}")
+    cls = _imported(name, get)
     try:
-        found: type[Any] = getattr(importlib.import_module(module_name), attribute)
+        if is_plugin(cls):
+            source_of(cls)
+    except (PluginError, OSError) as error:
+        raise UnknownNameError(f"cannot read {name!r}: {error}") from error
+    return cls
+
+
+def _imported(name: str, get: Callable[[], object]) -> type[Component]:
+    from collapse_sim.plugins import told
+
+    try:
+        with redirect_stdout(sys.stderr):  # stdout is data, and a module may print what it likes
+            found = get()
+    except KeyboardInterrupt:
+        raise
     except (ImportError, AttributeError) as error:
-        raise UnknownNameError(f"cannot import {target!r}: {error}") from error
-    return found
+        raise UnknownNameError(f"cannot import {name!r}: {told(error).partition(': ')[2]}") from error
+    except BaseException as error:  # whatever a user's own module does while it is imported, sys.exit too
+        raise UnknownNameError(f"cannot import {name!r}: {told(error)}") from error
+    return _component(name, found)
+
+
+def _component(name: str, found: object) -> type[Component]:
+    from collapse_sim.component import Component
+
+    if isinstance(found, type) and issubclass(found, Component):
+        return found
+    raise UnknownNameError(f"{name!r} is no subclass of collapse_sim.component.Component")

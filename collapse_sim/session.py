@@ -55,6 +55,7 @@ class Session:
         recipe, stop = self.experiment.recipe, Stop()
         started = time.perf_counter()
         self.check()
+        self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
         run = RunFolder(self.folder)
         run.claim(describe_run(self.experiment), self.store_dir)

@@ -7,22 +7,25 @@ number of workers and the log cadence are not in it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from collapse_sim.data.base import Data, Info, conditions_of
+from collapse_sim.data.base import Data, Info
 from collapse_sim.events import Kind
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.metrics.base import FeatureMap, Metric, Which
+from collapse_sim.plugins import described
 from collapse_sim.recipe.schema import Train
-from collapse_sim.store.files import digest_of
-from collapse_sim.strategies import REAL, Plan
+from collapse_sim.store.files import canonical_json, digest_of
+from collapse_sim.strategies import REAL, Plan, Source
 
 if TYPE_CHECKING:
     from collapse_sim.metrics.weights import WeightsFile
 
 FORMAT = 1  # raised when the layout of stored artefacts changes
+LISTED = 16  # sources of a fit that stand in its key one by one
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,13 +35,17 @@ class Spec:
     kind: Kind
     generation: int
     description: Mapping[str, Any]  # what determines the bytes, parents by digest
-    parents: tuple[Spec, ...]
     seeded: bool = True  # False: the same for every seed
     stacked: bool = False
     digest: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "digest", digest_of({"format": FORMAT, "kind": self.kind, **self.description}))
+
+    @property
+    def parents(self) -> tuple[Spec, ...]:
+        """What it is made from."""
+        return ()
 
     def seeds(self, seeds: tuple[int, ...]) -> tuple[int, ...]:
         """The seeds to address it with: () when it is the same for all."""
@@ -61,10 +68,19 @@ class FitSpec(Spec):
     train: Train | None
     plan: Plan
     data: DataSpec
-    sources: tuple[Spec, ...]  # the specs of the plan's sources, in its order
+    past: Mapping[int, SampleSpec]  # the samples of the generations before, by their number
     teacher: FitSpec | None
     weights: Mapping[str, float]
     init: FitSpec | None
+
+    @property
+    def sources(self) -> tuple[DataSpec | SampleSpec, ...]:
+        """The specs of the plan's sources, in its order."""
+        return tuple(_source(source, self.data, self.past) for source in self.plan.sources)
+
+    @property
+    def parents(self) -> tuple[Spec, ...]:
+        return (self.data, *self.sources, *(spec for spec in (self.teacher, self.init) if spec))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -76,6 +92,10 @@ class SampleSpec(Spec):
     shard: int
     conditions: Literal["real", "held_out"] = "real"
 
+    @property
+    def parents(self) -> tuple[Spec, ...]:
+        return (self.model, self.model.data)
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FeatureSpec(Spec):
@@ -86,6 +106,10 @@ class FeatureSpec(Spec):
     weights: WeightsFile | None
     rows: SampleSpec | DataSpec
     which: Which
+
+    @property
+    def parents(self) -> tuple[Spec, ...]:
+        return (self.rows, self.network) if self.network else (self.rows,)
 
     @property
     def count(self) -> int:
@@ -109,11 +133,49 @@ class ScoreSpec(Spec):
     weights: WeightsFile | None
     features: Mapping[Which, FeatureSpec]  # that are kept in the store, by the rows they are of
 
+    @property
+    def parents(self) -> tuple[Spec, ...]:
+        looked_at = {"model": self.model, "samples": self.samples, "outputs": self.outputs, "origin": self.origin}
+        needed = (spec for need, spec in looked_at.items() if need in self.metric.needs and spec)
+        return (self.data, *needed, *self.features.values(), *([self.network] if self.network else []))
+
 
 def data_spec(data: Data, info: Info) -> DataSpec:
     """The real rows. The content of files is in the key, not their place."""
-    description = {"data": data.describe(), "fingerprint": info.fingerprint}
-    return DataSpec("data", REAL, description, (), data.seeded, data.seeded, data=data, info=info)
+    description = {"data": described(data), "fingerprint": info.fingerprint}
+    return DataSpec("data", REAL, description, data.seeded, data.seeded, data=data, info=info)
+
+
+def _source(source: Source, data: DataSpec, past: Mapping[int, SampleSpec]) -> DataSpec | SampleSpec:
+    return data if source.generation == REAL else past[source.generation]
+
+
+class SourcesKey:
+    """What the fits of one arm, one after the other, are made from, as it stands in their keys.
+
+    A list of a few sources stands there as it is. A longer one stands there as its length and a hash that runs over it
+    entry by entry: under `accumulate` it is the generation's before and one more, so that 3,000 generations cost 3,000
+    entries and not the square of it.
+    """
+
+    def __init__(self, data: DataSpec, past: Mapping[int, SampleSpec]) -> None:
+        self._data, self._past = data, past
+        self._hashed: tuple[Source, ...] = ()
+        self._hash = hashlib.sha256()
+
+    def of(self, sources: tuple[Source, ...]) -> Any:
+        """Plain JSON."""
+        if len(sources) <= LISTED:
+            return [self._entry(source) for source in sources]
+        if sources[: len(self._hashed)] != self._hashed:
+            self._hashed, self._hash = (), hashlib.sha256()
+        for source in sources[len(self._hashed) :]:
+            self._hash.update(canonical_json(self._entry(source)).encode())
+        self._hashed = sources
+        return {"entries": len(sources), "sha256": self._hash.hexdigest()}
+
+    def _entry(self, source: Source) -> list[Any]:
+        return [_source(source, self._data, self._past).digest, *source]
 
 
 def fit_spec(
@@ -128,28 +190,30 @@ def fit_spec(
     init: FitSpec | None = None,
     *,
     seeded: bool = True,
+    key: SourcesKey | None = None,
 ) -> FitSpec:
-    """Generation `generation` of a family, fitted to the plan's sources. All weights 0 is the same as no teacher."""
-    sources = tuple(data if source.generation == REAL else samples[source.generation] for source in plan.sources)
+    """Generation `generation` of a family, fitted to the plan's sources. All weights 0 is the same as no teacher.
+
+    `key` is the one of the generations before of the same arm, if there is one: it saves time, and changes nothing.
+    """
     weights = dict(weights or {})
     if not any(weights.values()):
         teacher, weights = None, {}
     description = {
-        "family": {name: value for name, value in family.describe().items() if name not in _sampling_fields(family)},
+        "family": {name: value for name, value in described(family).items() if name not in _sampling_fields(family)},
         "train": train.describe() if train else None,
         "generation": generation,
         "data": data.digest,
-        "sources": [[part.digest, *source] for part, source in zip(sources, plan.sources, strict=True)],
+        "sources": (key or SourcesKey(data, samples)).of(plan.sources),
         "budget": plan.budget,
         "rows": data.info.rows,
         "teacher": [teacher.digest, weights] if teacher else None,
         "init": init.digest if init else None,
     }
-    parents = (data, *sources, *(p for p in (teacher, init) if p))
     stacked = isinstance(family, ClosedForm)
     return FitSpec(
-        "fit", generation, description, parents, seeded, stacked,
-        family=family, train=train, plan=plan, data=data, sources=sources, teacher=teacher, weights=weights, init=init,
+        "fit", generation, description, seeded, stacked,
+        family=family, train=train, plan=plan, data=data, past=samples, teacher=teacher, weights=weights, init=init,
     )  # fmt: skip
 
 
@@ -162,18 +226,17 @@ def _sampling_fields(family: ModelFamily) -> tuple[str, ...]:
 def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Literal["real", "held_out"] = "real") -> SampleSpec:
     """`rows` rows from a model. A closed-form model draws them in one piece."""
     shard = rows if model.stacked else min(shard, rows)
-    described, fields = model.family.describe(), _sampling_fields(model.family)
-    description = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}
+    fields = _sampling_fields(model.family)
+    description: dict[str, Any] = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}
     if conditions != "real":
         description["conditions"] = conditions
     if fields:
-        description["sampler"] = {name: described[name] for name in fields}
-    parents = (model, model.data) if conditions_of(model.data.data, model.family) else (model,)
+        settings = described(model.family)
+        description["sampler"] = {name: settings[name] for name in fields}
     return SampleSpec(
         "samples",
         model.generation,
         description,
-        parents,
         model.seeded,
         model.stacked,
         model=model,
@@ -188,8 +251,6 @@ def network_spec(feature_map: FeatureMap, data: DataSpec) -> FitSpec | None:
     needed = feature_map.network()
     if needed is None:
         return None
-    from collapse_sim.strategies import Source
-
     family, train = needed
     plan = Plan((Source(REAL, data.info.pool),))
     return fit_spec(REAL, family, train, plan, data, {}, seeded=False)
@@ -208,16 +269,15 @@ def feature_spec(
     """
     part = _part_key(rows) if which == "real" and isinstance(rows, DataSpec) else {}
     description = {
-        "map": feature_map.describe(),
+        "map": described(feature_map),
         "network": network.digest if network else None,
         "rows": rows.digest,
         "which": which,
         **_weights_key(weights),
         **part,
     }
-    parents = (rows, network) if network else (rows,)
     return FeatureSpec(
-        "features", rows.generation, description, parents, rows.seeded or bool(part), False,
+        "features", rows.generation, description, rows.seeded or bool(part), False,
         feature_map=feature_map, network=network, weights=weights, rows=rows, which=which,
     )  # fmt: skip
 
@@ -256,7 +316,7 @@ def score_spec(
         looked_at["network"] = network
     features = _features(metric, feature_map, network, weights, samples, data) if feature_map else {}
     description = {
-        "metric": metric.describe(),
+        "metric": described(metric),
         "rows": data.info.rows,
         "generation": model.generation,
         **_weights_key(weights),
@@ -264,8 +324,7 @@ def score_spec(
         **{role: spec.digest for role, spec in looked_at.items()},
     }
     return ScoreSpec(
-        "scores", model.generation, description, (*looked_at.values(), *features.values()),
-        model.seeded, model.stacked,
+        "scores", model.generation, description, model.seeded, model.stacked,
         metric=metric, model=model, samples=samples, outputs=outputs, origin=origin,
         data=data, network=network, weights=weights, features=features,
     )  # fmt: skip

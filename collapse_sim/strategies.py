@@ -5,6 +5,7 @@ A strategy is the *data* axis of an arm. The teacher and init axes are settings 
 
 from __future__ import annotations
 
+import functools
 from typing import Annotated, NamedTuple, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -70,11 +71,21 @@ class Replace(Component):
         return Plan((Source(k - 1, counts.samples),))
 
 
+@functools.lru_cache(maxsize=8)
+def _all_of(generations: int, rows: int) -> tuple[Source, ...]:
+    return tuple(Source(j, rows) for j in range(generations))
+
+
+def _past(k: int, rows: int) -> tuple[Source, ...]:
+    """All rows of generations 0 to k - 1. Plans share these sources: those of 3,000 generations would not fit."""
+    return _all_of(1 << (k - 1).bit_length(), rows)[:k]
+
+
 class Accumulate(Component):
     """The real rows and every generation's samples (Gerstgrasser et al. 2024)."""
 
     def plan(self, k: int, counts: RowCounts) -> Plan:
-        return Plan((Source(REAL, counts.real), *(Source(j, counts.samples) for j in range(k))))
+        return Plan((Source(REAL, counts.real), *_past(k, counts.samples)))
 
 
 class AccumulateSubsample(Component):

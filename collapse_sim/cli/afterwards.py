@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from collapse_sim.cli.output import data, document, say, say_logs
+from collapse_sim.cli.plugins import PluginsOption
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a run below ./runs.")]
 ArmOption = Annotated[str | None, typer.Option("--arm", help="Which arm; the first if left out.")]
@@ -26,6 +27,7 @@ def evaluate(
     ],
     data_dir: DataOption = Path("data"),
     device: DeviceOption = "auto",
+    plugins: PluginsOption = None,
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
 ) -> None:
@@ -34,17 +36,19 @@ def evaluate(
     from collapse_sim.engine.device import open_machine
     from collapse_sim.experiment import prepare
     from collapse_sim.recipe.load import load
+    from collapse_sim.recipe.trust import remember
     from collapse_sim.session import Session, check_diverged
     from collapse_sim.store.rundir import find_run, recipe_of, store_of
 
     say_logs(quiet=quiet)
     folder = find_run(run)
     done = scored_generations(folder)
-    recipe = load(recipe_of(folder), overrides=["show=null"], metrics=metric, generations=done)
+    recipe = load(recipe_of(folder), overrides=["show=null"], metrics=metric, generations=done, plugins=plugins)
     train = recipe.train
     machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
     session = Session(prepare(recipe, data_dir), machine, folder, store_of(folder), data_dir)
     refuse_to_fit(session.experiment, session.store_dir, folder)
+    remember(folder, recipe)
     result = session.run(quiet=quiet, as_json=as_json)
     if as_json:
         document(result)
@@ -67,6 +71,7 @@ def sample(
     draw_seed: Annotated[int, typer.Option("--draw-seed", min=0, help="Another number gives other rows.")] = 0,
     data_dir: DataOption = Path("data"),
     device: DeviceOption = "auto",
+    plugins: PluginsOption = None,
 ) -> None:
     """Draw new rows from a fitted model of a run.
 
@@ -80,7 +85,7 @@ def sample(
 
     if out.suffix not in SUFFIXES:
         raise RecipeError(f"--out {out}: the suffix says the format; allowed: {', '.join(SUFFIXES)}")
-    stored = find(find_run(run), data_dir, arm, generation, seed)
+    stored = find(find_run(run), data_dir, arm, generation, seed, plugins)
     info = stored.experiment.info
     if out.suffix not in suffixes(info):
         raise RecipeError(f"--out {out}: not for data of kind {info.kind}; allowed: {', '.join(suffixes(info))}")
@@ -106,6 +111,7 @@ def export(
     generation: GenerationOption = None,
     seed: SeedOption = None,
     data_dir: DataOption = Path("data"),
+    plugins: PluginsOption = None,
 ) -> None:
     """Write a model, its configuration and its samples into a folder.
 
@@ -118,7 +124,7 @@ def export(
     from collapse_sim.store.rundir import find_run
 
     check_folder(to)
-    stored = find(find_run(run), data_dir, arm, generation, seed)
+    stored = find(find_run(run), data_dir, arm, generation, seed, plugins)
     with explained(to, "--to"):
         for path in write(stored, to, samples):
             data(str(path))

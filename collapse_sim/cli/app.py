@@ -15,7 +15,7 @@ from collapse_sim import __version__
 from collapse_sim.cli import afterwards, cache, compare, doctor, listing, recipes, run, status, verify, watch
 from collapse_sim.cli.output import say, say_logs
 from collapse_sim.errors import CollapseSimError, InterruptedRunError, OutOfMemoryError
-from collapse_sim.memory import first_line, out_of_memory
+from collapse_sim.memory_errors import first_line, out_of_memory
 
 LESS_MEMORY = "lower train.batch_size, sampling.shard or data.rows, or allow this process more memory (ulimit -v)"
 

@@ -58,7 +58,8 @@ def _report(data_dir: Path) -> dict[str, dict[str, Any]]:
     sets = {"folder": str(data_dir.resolve()) + ("" if data_dir.is_dir() else " (not there)")}
     for name in registry.names("data"):
         try:
-            info = registry.load("data", name)().inspect(data_dir)
+            kind: Any = registry.load("data", name)
+            info = kind().inspect(data_dir)
             sets[name] = f"{info.pool} real rows, {info.held_out} held out"
         except CollapseSimError as error:
             sets[name] = f"not found: {str(error).splitlines()[0]}"

@@ -9,6 +9,7 @@ import typer
 
 from collapse_sim.cli.columns import columns
 from collapse_sim.cli.output import data, document, say
+from collapse_sim.cli.plugins import PluginsOption
 from collapse_sim.errors import RecipeError
 
 app = typer.Typer(help="Shipped recipes, and checking your own.", no_args_is_help=True)
@@ -60,13 +61,14 @@ def copy(
 @app.command()
 def validate(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Recipe files, or names of shipped recipes.")],
+    plugins: PluginsOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Check recipes.
 
     As they are and at their smoke size; every problem is told with its file and line.
     """
-    results = [_check(file) for file in files]
+    results = [_check(file, plugins) for file in files]
     wrong = [problem for result in results for problem in result["problems"]]
     if as_json:
         document(results)
@@ -97,7 +99,7 @@ def _summary(file: Path) -> dict[str, Any]:
     return {"name": file.stem, "description": description, "needs": "", **shipped.header(file), "file": str(file)}
 
 
-def _check(file: str) -> dict[str, Any]:
+def _check(file: str, plugins: bool | None) -> dict[str, Any]:
     """{file, ok, size, problems} of one recipe."""
     from collapse_sim.recipe import shipped
     from collapse_sim.recipe.extends import read_recipe
@@ -112,7 +114,7 @@ def _check(file: str) -> dict[str, Any]:
         return {"file": file, "ok": False, "size": size, "problems": list(error.problems)}
     for smoke in sizes:
         try:
-            recipe = load(file, smoke=smoke)
+            recipe = load(file, smoke=smoke, plugins=plugins)
         except RecipeError as error:
             problems |= dict.fromkeys(error.problems)
         else:

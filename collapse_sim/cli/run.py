@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from collapse_sim.cli.output import data, document, say, say_logs
+from collapse_sim.cli.plugins import PluginsOption
 
 
 def run(
@@ -48,6 +49,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
     ] = False,
+    plugins: PluginsOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also one line a job.")] = False,
@@ -56,6 +58,7 @@ def run(
     from collapse_sim.engine.device import open_machine
     from collapse_sim.experiment import located, prepare
     from collapse_sim.recipe.load import load
+    from collapse_sim.recipe.trust import remember
     from collapse_sim.session import Session, check_diverged
     from collapse_sim.store.rundir import store_of
     from collapse_sim.store.runfolder import own_recipe
@@ -63,7 +66,13 @@ def run(
     say_logs(quiet=quiet)
     own_recipe(Path(recipe))
     loaded = load(
-        recipe, overrides=settings or (), smoke=smoke, arms=arm or (), seeds=seed or (), generations=generations
+        recipe,
+        overrides=settings or (),
+        smoke=smoke,
+        arms=arm or (),
+        seeds=seed or (),
+        generations=generations,
+        plugins=plugins,
     )
     train = loaded.train
     with located(loaded):
@@ -78,6 +87,7 @@ def run(
         document(plan) if as_json else data(plan_text(plan))
         session.check()
         return
+    remember(folder, loaded)
     result: dict[str, Any] = session.run(quiet=quiet, verbose=verbose, as_json=as_json)
     if as_json:
         document(result)

@@ -11,7 +11,6 @@ from typing import cast
 import numpy as np
 import torch
 
-from collapse_sim.component import raised_in
 from collapse_sim.data.base import Columns, FileData, Info, RowSource, SimulatedData
 from collapse_sim.engine.fit import fit
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
@@ -20,7 +19,8 @@ from collapse_sim.engine.score import features, score
 from collapse_sim.engine.work import Work
 from collapse_sim.errors import CollapseSimError, MissingError, OutOfMemoryError, PluginError
 from collapse_sim.events import Kind
-from collapse_sim.memory import first_line, out_of_memory
+from collapse_sim.memory_errors import first_line, out_of_memory
+from collapse_sim.plugins import blamed, name_of, told
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec, SampleSpec, ScoreSpec, Spec
 from collapse_sim.store.jobs import Job, where
@@ -98,12 +98,9 @@ def builder(work: Work) -> Build:
                     "work is kept; lower train.batch_size or sampling.shard, or split batches with train.accumulate. "
                     f"({first_line(error)})"
                 ) from error
-            blamed = next((c for c in _components(job.spec) if raised_in(error, type(c))), None)
-            if blamed is not None:
-                name = f"{type(blamed).__module__}:{type(blamed).__qualname__}"
-                raise PluginError(
-                    f"{where(job, job.seeds)}: {name} raised {type(error).__name__}: {first_line(error)}"
-                ) from error
+            own = blamed(error, _components(job.spec))
+            if own is not None:
+                raise PluginError(f"{where(job, job.seeds)}: {name_of(type(own))} raised {told(error)}") from error
             raise
 
     return build

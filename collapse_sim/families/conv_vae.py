@@ -23,7 +23,7 @@ class ConvVAE(VAEFamily):
     """
 
     width: Annotated[int, Field(gt=0, multiple_of=GROUP)] = 32  # channels of the first level, a multiple of 8
-    depth: Annotated[int, Field(gt=0)] = 4  # levels; images are halved at each
+    depth: Annotated[int, Field(gt=0, le=16)] = 4  # levels; images are halved at each
     latent: Annotated[int, Field(gt=0)] = 128  # dimensions
 
     def check(self, info: Info) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
@@ -130,7 +132,7 @@ class Gaussian(Component):
         if isinstance(arm.strategy, Replace):
             return [(1 - 1 / n) ** (k + 1) for k in range(generations + 1)]
         if isinstance(arm.strategy, Accumulate) and not taught:
-            return [math.prod(1 - 1 / (n * i * i) for i in range(1, k + 2)) for k in range(generations + 1)]
+            return list(accumulate((1 - 1 / (n * i * i) for i in range(1, generations + 2)), operator.mul))
         return None
 
 

@@ -104,7 +104,7 @@ class TextFamily(Component):
     pretrained: str | None = None  # a model to begin with, by name or folder; its files are part of the key by content
     preset: str | None = None  # or a fresh one by size; `width`, `layers` and `heads` change it
     width: Count | None = None  # units of a layer's output
-    layers: Count | None = None  # of the network; an encoder-decoder's, on either side
+    layers: Annotated[int, Field(gt=0, le=1000)] | None = None  # of the network; an encoder-decoder's, on either side
     heads: Count | None = None  # of attention
     dropout: Drop | None = None  # default: none for a preset; as its configuration says for a pretrained model
     bucket: Count = 32  # batches are padded to a multiple of so many tokens

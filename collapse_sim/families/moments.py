@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collapse_sim.recipe.schema import Arm
 
 Block = tuple[int, int]  # the generation that rows are of, and the first of them
+LONGEST = 5e7  # sources of all generations x generations: seconds; 450 generations that accumulate
 
 
 def variance_curve(
@@ -35,8 +36,10 @@ def variance_curve(
     taught = arm.teacher is not None and arm.teacher.active
     if metric != "variance_ratio" or taught or tell is None or not data.seeded:
         return None
-    trace = float(torch.as_tensor(tell()).trace())
     plans = [generation_zero(counts), *(arm.strategy.plan(k, counts) for k in range(1, generations + 1))]
+    if sum(len(plan.sources) for plan in plans) * len(plans) > LONGEST:
+        return None
+    trace = float(torch.as_tensor(tell()).trace())
     return expected_variance(plans, lambda n: widen(n, trace))
 
 
@@ -60,6 +63,9 @@ def expected_variance(plans: Sequence[Plan], widen: Callable[[int], tuple[float,
     """
     blocks = _blocks(plans)
     units = {block: i for i, block in enumerate(blocks)}  # the e of each block, then one a generation for its subset
+    of_generation: dict[int, list[Block]] = {}
+    for block in blocks:
+        of_generation.setdefault(block[0], []).append(block)
     squares = np.zeros(len(blocks) + len(plans))  # E|e|^2
     means = {REAL: np.zeros_like(squares)}
     variances = {REAL: 1.0}
@@ -67,8 +73,8 @@ def expected_variance(plans: Sequence[Plan], widen: Callable[[int], tuple[float,
         used = [
             block
             for source in plan.sources
-            for block in blocks
-            if block[0] == source.generation and source.first <= block[1] < source.first + source.rows
+            for block in of_generation[source.generation]
+            if source.first <= block[1] < source.first + source.rows
         ]
         sizes = np.array([blocks[block] for block in used], dtype=float)
         within = np.array([variances[block[0]] for block in used])

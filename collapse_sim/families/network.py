@@ -67,7 +67,7 @@ class Network(BaseModel):
 
     preset: Preset | None = None  # digits for images and points for points, if nothing is said
     widths: Annotated[tuple[Width, ...], Field(min_length=1)] | None = None  # channels a level; MLP: hidden layers
-    layers: Annotated[int, Field(gt=0)] | None = None  # residual blocks a level; images only
+    layers: Annotated[int, Field(gt=0, le=1000)] | None = None  # residual blocks a level; images only
     attention: Literal["middle", "none"] | tuple[Level, ...] | None = None  # levels (0: finest) have the middle's too
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
 

@@ -160,7 +160,8 @@ class WeightedMap(FeatureMap, Protocol):
     """A feature map whose network is read from a file."""
 
     def weights(self, folder: Path) -> WeightsFile:
-        """Find and check the file, in the data folder or where else it may be; asked before anything is fitted.
+        """Find and check the file, in the data folder or where else it may be; nothing of it is run, because recipes
+        are checked that nobody means to run. Asked before anything is fitted.
 
         Raises MissingError: the file, the folders looked in, how to get it, which other maps there are.
         """
@@ -168,6 +169,18 @@ class WeightedMap(FeatureMap, Protocol):
 
     def load(self, weights: WeightsFile) -> nn.Module:
         """The network on the CPU, in eval mode: the `model` of `features`."""
+        ...
+
+
+@runtime_checkable
+class UntriedMap(WeightedMap, Protocol):
+    """A feature map whose file is code that nobody has seen, such as TorchScript: no check may run it."""
+
+    def try_out(self, weights: WeightsFile) -> None:
+        """Run the network once, when a run begins and before anything is fitted; `weights.dimensions` is known then.
+
+        Raises MissingError when it gives no features.
+        """
         ...
 
 

@@ -6,11 +6,13 @@ A network of one's own is {torchscript: FILE}, short for {use: torchscript, file
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
-from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, ValidationError, WithJsonSchema
 
+from collapse_sim.component import is_plugin, lacks
 from collapse_sim.metrics.base import FeatureMap
+from collapse_sim.plugins import name_of, told
 from collapse_sim.registry import UnknownNameError, load
 
 
@@ -36,12 +38,21 @@ def resolve(value: object) -> FeatureMap:
 
 def _make(name: str, settings: dict[str, Any]) -> FeatureMap:
     try:
-        made = load("features", name)(**settings)
+        cls = load("features", name)
     except UnknownNameError as error:
         raise ValueError(str(error)) from error
-    if not isinstance(made, FeatureMap):
-        raise ValueError(f"{name!r} is no feature map: it lacks part of collapse_sim.metrics.base.FeatureMap")
-    return made
+    lacking = lacks(cls, FeatureMap)
+    if lacking:
+        raise ValueError(f"{name!r} is no feature map: it lacks {', '.join(lacking)}")
+    try:
+        made: Any = cls(**settings)
+    except (ValidationError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        if not is_plugin(cls):
+            raise
+        raise ValueError(f"{name_of(cls)} raised {told(error)}") from error
+    return cast(FeatureMap, made)
 
 
 FeatureChoice = Annotated[

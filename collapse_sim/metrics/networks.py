@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import itertools
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -130,8 +132,8 @@ def _inception(path: Path, sha256: str) -> nn.Module:
 class TorchScript(_Network):
     """A network of one's own as a TorchScript file: float images (n, 3, size, size) -> features (n, F).
 
-    Images are resized as Inception's are (TensorFlow 1's bilinear, by torch-fidelity), then (x - shift) / scale. The
-    defaults are Inception's.
+    Such a file is code: it is run when a run begins, and by no check before. Images are resized as Inception's are
+    (TensorFlow 1's bilinear, by torch-fidelity), then (x - shift) / scale. The defaults are Inception's.
     """
 
     file: str  # below the data folder, or absolute
@@ -144,7 +146,7 @@ class TorchScript(_Network):
         return super().describe() | {"file": Path(self.file).name}
 
     def weights(self, folder: Path) -> WeightsFile:
-        """Find the file and try it. Raises MissingError when it is not there, or gives no vectors."""
+        """Find the file; nothing of it is run. Raises MissingError when it is not there."""
         looked = places(self.file, folder)
         path = first_file(looked)
         if path is None:
@@ -153,7 +155,11 @@ class TorchScript(_Network):
                 "there, or choose another feature map: inception, classifier, or pixels"
             )
         sha256 = hash_of(path)
-        return WeightsFile(path.name, path, sha256, _dimensions(path, sha256, self.size))
+        return WeightsFile(path.name, path, sha256, None)
+
+    def try_out(self, weights: WeightsFile) -> None:
+        """Run it on two grey images. Raises MissingError when it gives no vectors."""
+        weights.dimensions = _dimensions(weights.verified(), weights.sha256, self.size)
 
     def load(self, weights: WeightsFile) -> nn.Module:
         """The network on the CPU, in eval mode."""
@@ -180,7 +186,7 @@ def _dimensions(path: Path, sha256: str, size: int) -> int:
     try:
         with torch.no_grad():
             found = _script(path)(images)
-    except RuntimeError as error:
+    except Exception as error:  # it is code
         raise MissingError(
             f"{path}: no features of images (2, 3, {size}, {size}): {_first_line(error)}; "
             "set `size` to what the network takes, or save it again with torch.jit.save"
@@ -207,6 +213,7 @@ class DINOv2(_Network):
     """DINOv2 (Oquab et al. 2023) by torch-fidelity, as Stein et al. 2023 compare images with: 384 to 1,536 numbers.
 
     Code and weights are torch hub's (facebookresearch/dinov2), from its cache, or downloaded before the run begins.
+    The code is run when features are made, and by no check before.
     """
 
     model: Literal["vit-s-14", "vit-b-14", "vit-l-14", "vit-g-14"] = "vit-l-14"  # the published figures' is vit-l-14
@@ -219,9 +226,8 @@ class DINOv2(_Network):
         path, code = hub_file(f"dinov2_{self.model.replace('-', '')}_pretrain.pth"), self._code()
         if not path.is_file() or not code.is_dir():
             try:
-                with impatient():
-                    self._built()
-            except Exception as error:  # torch hub's own code runs here: it has an error for everything
+                self._fetch(path, code)
+            except Exception as error:  # torch hub has an error for everything
                 raise MissingError(
                     f"{path.name}: the weights of the feature map `dinov2` are not in {path.parent}, or their code "
                     f"not in {code}; and torch hub could not get them ({_first_line(error)}); fetch them where there "
@@ -240,6 +246,16 @@ class DINOv2(_Network):
 
     def _code(self) -> Path:
         return Path(torch.hub.get_dir()) / self.repository
+
+    def _fetch(self, path: Path, code: Path) -> None:
+        """Download what is missing. Nothing of it is run: torch hub would do so at once."""
+        if not code.is_dir():
+            fetch: Any = torch.hub._get_cache_or_reload  # torch.hub.load without the loading
+            with impatient(), contextlib.redirect_stdout(sys.stderr):
+                fetch("facebookresearch/dinov2", False, True, verbose=False)
+        if not path.is_file():
+            short = self.model.replace("-", "")
+            download(f"https://dl.fbaipublicfiles.com/dinov2/dinov2_{short}/{path.name}", path, "")
 
     def _built(self) -> nn.Module:
         from torch_fidelity.feature_extractor_dinov2 import FeatureExtractorDinoV2

@@ -19,21 +19,24 @@ TIMEOUT_S = 20.0  # without a byte from a server, before a download is given up
 OTHERS = "choose another feature map: {use: torchscript, file: FILE} for a network of your own, classifier, or pixels"
 
 
-@dataclass(frozen=True)
+LARGE = 4096  # numbers of a vector of features, where it is not known
+
+
+@dataclass
 class WeightsFile:
     """The file behind a feature map. Label and hash go into the keys of features and scores, the place does not."""
 
     label: str  # what figures call the network: "inception", "net.pt"
     path: Path
     sha256: str
-    dimensions: int  # of a vector of features
+    dimensions: int | None  # of a vector of features; of a network that is code, None until it has been tried out
     classes: int = 0  # that it gives probabilities of
     remark: str = ""  # what a reader of its figures has to know, such as "not the published weights"
 
     @property
-    def numbers(self) -> int:
-        """How many are kept of an image."""
-        return self.dimensions + self.classes
+    def most_numbers(self) -> int:
+        """How many are kept of an image; an estimate, where the network has not been tried out."""
+        return (self.dimensions or LARGE) + self.classes
 
     def verified(self) -> Path:
         """The path of a file that is still what it was when the run began; raises MissingError."""

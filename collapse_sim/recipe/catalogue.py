@@ -11,6 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from collapse_sim import registry
+from collapse_sim.component import is_plugin
+from collapse_sim.plugins import told
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,21 @@ class Entry:
 
 def entries(room: str) -> list[Entry]:
     """All components of a room of the registry ("families", "data", "strategies", "metrics", "features")."""
-    return [describe(name, registry.load(room, name)) for name in registry.names(room)]
+    return [_entry(room, name) for name in registry.names(room)]
+
+
+def _entry(room: str, name: str) -> Entry:
+    """A plug-in that cannot be used is listed with the reason: one of an installed package's does not hide the rest."""
+    try:
+        cls = registry.load(room, name)
+    except registry.UnknownNameError as error:
+        return Entry(name, f"cannot be used: {error}", ())
+    try:
+        return describe(name, cls)
+    except Exception as error:
+        if not is_plugin(cls):
+            raise
+        return Entry(name, f"cannot be described: {told(error)}", ())
 
 
 def describe(name: str, cls: type[BaseModel]) -> Entry:

@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, get_args
 
 from pydantic import BaseModel
 
 from collapse_sim import registry
-from collapse_sim.component import Component
+from collapse_sim.component import Component, is_plugin, lacks
 from collapse_sim.data.base import Data
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import FeatureMap, Metric
+from collapse_sim.metrics.base import FeatureMap, Metric, Need
+from collapse_sim.plugins import name_of, told
 from collapse_sim.recipe.located import Block, Steps, mark_at
 from collapse_sim.recipe.problems import Problems, found, validate
+from collapse_sim.store.files import canonical_json
 from collapse_sim.strategies import Strategy
 
+Says = tuple[Callable[[Any], bool], str]  # (whether a value is right, what is needed)
+_TEXTS: Says = (lambda value: _texts(value), "a tuple of texts")
+_VERSION: Says = (lambda value: isinstance(value, int), "a whole number")
+SAYS: dict[str, dict[str, Says]] = {  # what components say of themselves, by room
+    "families": {"version": _VERSION, "kinds": _TEXTS, "columns": _TEXTS, "terms": _TEXTS},
+    "data": {
+        "version": _VERSION,
+        "kind": (lambda value: isinstance(value, str), "text"),
+        "seeded": (lambda value: isinstance(value, bool), "true or false"),
+    },
+    "strategies": {"version": _VERSION},
+    "metrics": {
+        "version": _VERSION,
+        "kinds": (lambda value: value is None or _texts(value), "a tuple of texts, or None"),
+        "better": (lambda value: value in ("lower", "higher", None), "'lower', 'higher' or None"),
+        "needs": (lambda value: _texts(value) and {*value} <= {*get_args(Need)}, f"a tuple of {get_args(Need)}"),
+    },
+    "features": {"version": _VERSION},
+}
 CONTRACTS: dict[str, type[Any]] = {
     "families": ModelFamily,
     "data": Data,
@@ -72,35 +92,56 @@ class Resolver:
         for key in ("use", "as") if room == "metrics" else ("use",):
             if key in settings:
                 settings.remove(key)
-        instance = self.model(cls, settings, steps)
-        lacking = [] if instance is None else lacks(instance, CONTRACTS[room])
-        if lacking:
-            kind = CONTRACTS[room].__name__
-            self.problem((*steps, "use"), f"{value_name(value)!r} is no {kind}: it lacks {', '.join(lacking)}")
+        return self._made(room, cls, settings, steps)
+
+    def _made(self, room: str, cls: type[Component], settings: Block, steps: Steps) -> Any:
+        """A component of a class, or None. Whatever a user's own class does while it is made is a problem."""
+        try:
+            instance = self.model(cls, settings, steps)
+            wrong = [] if instance is None else list(_odd(instance, room))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if not is_plugin(cls):
+                raise
+            self.problem(steps, f"{name_of(cls)} raised {told(error)}")
             return None
-        return instance
+        for message in wrong:
+            self.problem((*steps, "use"), f"{name_of(cls)}: {message}")
+        return None if wrong else instance
 
     def _load(self, room: str, name: str, steps: Steps) -> type[Component] | None:
-        here = str(Path.cwd())
-        if ":" in name and here not in sys.path:
-            sys.path.append(here)  # a module beside the recipe works at once, however the program was started
+        """The class of that name, if it is of the room's kind; nothing of it is called."""
         try:
             cls = registry.load(room, name)
         except registry.UnknownNameError as error:
             self.problem(steps, str(error))
-        except Exception as error:  # whatever a user's own module does while it is imported
-            self.problem(steps, f"cannot import {name!r}: {type(error).__name__}: {error}")
-        else:
-            if isinstance(cls, type) and issubclass(cls, Component):
-                return cls
-            self.problem(steps, f"{name!r} is no subclass of collapse_sim.component.Component")
-        return None
+            return None
+        lacking = lacks(cls, CONTRACTS[room])
+        if lacking:
+            kind = CONTRACTS[room].__name__
+            self.problem(steps, f"{name!r} is no {kind}: it lacks {', '.join(lacking)}")
+            return None
+        return cls
 
 
-def lacks(instance: Any, contract: type[Any]) -> list[str]:
-    """What `instance` does not have of what `contract` (a protocol) asks for."""
-    members = {name for base in contract.__mro__ for name in (*vars(base), *getattr(base, "__annotations__", ()))}
-    return sorted(name for name in members if not name.startswith("_") and not hasattr(instance, name))
+def _odd(instance: Component, room: str) -> Iterator[str]:
+    """What a user's own component says of itself that is not what its contract has."""
+    if not is_plugin(type(instance)):
+        return
+    for name, (right, needed) in SAYS[room].items():
+        value = getattr(instance, name)
+        if not right(value):
+            yield f"`{name}` is {found(value)}; needed: {needed}"
+    for name in ("metrics", "conditions", "sampling"):
+        value = getattr(instance, name, ())
+        if not _texts(value):
+            yield f"`{name}` is {found(value)}; needed: a tuple of texts"
+    canonical_json(instance.model_dump(mode="json"))  # settings that are no plain JSON raise here
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(part, str) for part in value)
 
 
 def value_name(value: Any) -> str:

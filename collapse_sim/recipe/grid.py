@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from collapse_sim.errors import RecipeError
+from collapse_sim.recipe.limits import ARMS
 from collapse_sim.recipe.located import Block, Items, Mark, Steps, mark_at, split_path, whole
 from collapse_sim.recipe.merge import assign
 from collapse_sim.recipe.problems import Problems, found
@@ -23,12 +26,17 @@ Point = dict[str, Value]  # grid key ("teacher.weights.output") -> its value
 
 
 def expand(arms: Block, problems: Problems) -> tuple[Block, dict[str, str]]:
-    """(all arms, grids expanded, in order; the name in the file of each).
+    """(all arms, grids expanded, in order; the name in the file of each). Raises RecipeError when they are too many.
 
     A point is named "distill output=0.25 mean=1.0": the arm, then every key that varies in any part of the grid, by the
     end of its path, with the point's value or else the arm's own.
     """
     result, origin = Block(arms.mark), dict[str, str]()
+    many = sum(_points_of(arm) for arm in arms.values())
+    if many > ARMS:
+        raise RecipeError(
+            *problems.lines, f"{arms.mark}: arms: {many:,} arms, grids expanded; allowed: at most {ARMS:,}"
+        )
     for name, arm in arms.items():
         mark = arms.marks[name]
         points = {name: arm}
@@ -44,6 +52,15 @@ def expand(arms: Block, problems: Problems) -> tuple[Block, dict[str, str]]:
             result.put(point_name, point, mark)
             origin[point_name] = name
     return result, origin
+
+
+def _points_of(arm: Any) -> int:
+    """How many arms an arm becomes, at most, before any is made."""
+    if not isinstance(arm, Block) or "grid" not in arm:
+        return 1
+    parts = arm["grid"] if isinstance(arm["grid"], Items) else [arm["grid"]]
+    blocks = [part.values() for part in parts if isinstance(part, Block)]
+    return sum(math.prod(len(values) for values in block if isinstance(values, Items)) for block in blocks)
 
 
 def _expand_arm(name: str, arm: Block, problems: Problems) -> dict[str, Block]:

@@ -6,6 +6,7 @@ of a claim, the terms of a teacher) only `load` checks.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel
@@ -74,10 +75,13 @@ def _arm(definitions: dict[str, Any]) -> dict[str, Any]:
 
 def _component(room: str, definitions: dict[str, Any]) -> dict[str, Any]:
     """A name, or a mapping with `use`; a mapping without it gives single settings in a recipe that extends another."""
-    names = registry.names(room)
-    choices: list[dict[str, Any]] = [{"type": "string", "enum": names}, OWN_CLASS]
-    for name in names:
-        settings = _object(registry.load(room, name), definitions)
+    classes: dict[str, type[BaseModel]] = {}
+    for name in registry.names(room):
+        with suppress(registry.UnknownNameError):  # an installed package's that cannot be used
+            classes[name] = registry.load(room, name)
+    choices: list[dict[str, Any]] = [{"type": "string", "enum": list(classes)}, OWN_CLASS]
+    for name, cls in classes.items():
+        settings = _object(cls, definitions)
         settings["properties"] = {"use": {"const": name}} | settings["properties"]
         settings["required"] = ["use", *settings.get("required", ())]
         choices.append(settings)

@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from collapse_sim.recipe.limits import CLAIMS, GENERATIONS, METRICS, RECIPE_NAME
+
 Whole = Annotated[int, Field(ge=1, le=10**9)]
 SeedCount = Annotated[int, Field(ge=1, le=10**6)]
 
@@ -15,7 +17,7 @@ class Layout(BaseModel):
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=RECIPE_NAME)]
     """Letters, digits and . _ + -; the run directory is called after it. Default: the file's name."""
     description: str = ""
     """What the experiment shows; the first line is in `recipes list`."""
@@ -31,19 +33,19 @@ class Layout(BaseModel):
     """How samples are drawn."""
     samples: Whole | None = None
     """Rows each generation generates. Default: as many as generation 0 is fitted to."""
-    generations: Whole
+    generations: Annotated[int, Field(ge=1, le=GENERATIONS)]
     """The last generation's number: generations 0, 1, ..., this."""
     seeds: SeedCount | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
     """A list of seeds, or how many (3 means 0, 1, 2)."""
     arms: Annotated[dict[str, Any], Field(min_length=1)]
     """The strategies under comparison, by name."""
-    metrics: Annotated[list[Any], Field(min_length=1)]
+    metrics: Annotated[list[Any], Field(min_length=1, max_length=METRICS)]
     """What is measured of every generation."""
     baseline: str | None = None
     """The arm that differences are taken to. Default: the first."""
     show: str | None = None
     """The metric that the dashboard draws. Default: the first."""
-    claims: list[Any] = []
+    claims: Annotated[list[Any], Field(max_length=CLAIMS)] = []
     """Statements that `verify` decides."""
     reference: Any = None
     """Published figures that `compare` shows beside ours."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from collapse_sim.recipe.limits import WHOLE
+
 
 class Mark(NamedTuple):
     """Where something was written: a line of a file, or a command-line option (no line)."""
@@ -75,7 +77,7 @@ def plain(value: Any) -> Any:
 
 def whole(value: Any) -> Any:
     """A whole float as an int: `samples: 6e4` is a whole number, though YAML reads a float."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE else value
 
 
 def mark_at(root: Block, steps: Iterable[str | int]) -> Mark:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from collapse_sim.recipe.limits import DEPTH
 from collapse_sim.recipe.located import Block, Mark, Steps, dotted, split_path
 from collapse_sim.recipe.problems import Problems
 
@@ -32,6 +33,9 @@ def assign(root: Block, path: str, value: Any, mark: Mark, problems: Problems) -
     steps = split_path(root, path)
     if not steps or "" in steps:
         problems.add(mark, path, "a path is keys with dots between, like train.epochs")
+        return root
+    if len(steps) > DEPTH:
+        problems.add(mark, path, f"found a path of {len(steps)} steps; allowed: at most {DEPTH}")
         return root
     here: Any = root
     for depth, step in enumerate(steps[:-1], start=1):

@@ -26,6 +26,7 @@ class Problems:
     def add(self, mark: Mark, path: str, message: str) -> None:
         """One problem of the value at dotted `path` ("" for the whole recipe), written at `mark`."""
         if (mark, path) not in self._unreadable:
+            path = shortened(path, 200)
             self._found[mark, f"{path}: {message}" if path else message] = None
 
     def unreadable(self, mark: Mark, path: str, message: str) -> None:
@@ -53,15 +54,20 @@ class Problems:
 
 def found(value: Any) -> str:
     """A value as a message shows it: short, on one line."""
-    text = json.dumps(plain(value), ensure_ascii=False, default=str)
     if isinstance(value, str):
-        text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+        return shortened(repr(value[:60]) if len(value) > 60 else repr(value), 60)
+    return shortened(json.dumps(plain(value), ensure_ascii=False, default=str), 60)
 
 
-def unknown_key(key: str, allowed: list[str]) -> str:
+def shortened(text: str, longest: int) -> str:
+    """At most so many characters of a text."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
+
+
+def unknown_key(key: str, allowed: list[str], *, hint: bool = True) -> str:
     """The message for a key that is not known here."""
-    return f"unknown key {key!r}{did_you_mean(key, allowed)}; allowed: {', '.join(allowed) or 'no keys at all'}"
+    near = did_you_mean(key, allowed) if hint else ""
+    return f"unknown key {found(key)}{near}; allowed: {', '.join(allowed) or 'no keys at all'}"
 
 
 def validate(model: type[BaseModel], value: Mapping[str, Any]) -> tuple[Any, list[tuple[Steps, str]]]:
@@ -99,7 +105,9 @@ def _complaints(model: type[BaseModel], value: Mapping[str, Any], error: Validat
         steps, inside = _place(value, item["loc"], item["type"] == "missing")
         kind, context, given[steps] = item["type"], item.get("ctx", {}), item["input"]
         if kind == "extra_forbidden":
-            other[steps] = unknown_key(str(steps[-1]), _keys(model, value, inside))
+            allowed_keys = _keys(model, value, inside)
+            hinted = len(other) < RecipeError.most  # a suggestion takes time, and of very many mistakes few are shown
+            other[steps] = unknown_key(str(steps[-1]), allowed_keys, hint=hinted)
         elif kind == "missing":
             other[steps] = "missing; it has no default"
         elif kind in ("value_error", "assertion_error"):
@@ -145,7 +153,7 @@ def _keys(model: type[BaseModel], value: Any, steps: Steps) -> list[str]:
         if not isinstance(step, str) or step not in model.model_fields:
             continue
         if step == "features" and isinstance(value, Mapping):  # the one setting that is itself chosen with `use:`
-            return [*load("features", value["use"]).model_fields, "use"]
+            return [*load("features", value["use"]).model_fields, "use"] if "use" in value else ["file", "use"]
         model = next(iter(_models(model.model_fields[step].annotation)), model)
     return sorted(model.model_fields)
 
@@ -184,6 +192,8 @@ def _wanted(kind: str, context: Mapping[str, Any], message: str) -> str:
         return f"{words} {whole(context[key])}"
     if kind == "literal_error":
         return str(context["expected"]).replace(" or ", ", ")
+    if kind == "string_too_long":
+        return f"at most {context['max_length']} characters"
     if kind == "too_short":
         return f"at least {context['min_length']} entries"
     if kind == "too_long":

@@ -11,6 +11,7 @@ from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Metric
 from collapse_sim.recipe.components import Resolver, value_name
 from collapse_sim.recipe.layout import ArmLayout, Layout
+from collapse_sim.recipe.limits import ARM_NAME, METRIC_NAME
 from collapse_sim.recipe.located import Block, Items, Steps, whole
 from collapse_sim.recipe.merge import merge
 from collapse_sim.recipe.problems import found, validate
@@ -113,8 +114,7 @@ def _whole(value: Any) -> Any:
 
 def _arm(resolver: Resolver, name: str, value: Any) -> Arm | None:
     steps: Steps = ("arms", name)
-    if not name.strip() or name != name.strip() or not name.isprintable() or any(sign in name for sign in '"/\\'):
-        resolver.problem(steps, f"{name!r} is no name for an arm; allowed: any text without quotes and slashes")
+    _check_name(resolver, name, "an arm", ARM_NAME, steps)
     settings = resolver.model(ArmLayout, value, steps)
     strategy = teacher = None
     if isinstance(value, Block) and "data" in value:
@@ -128,12 +128,24 @@ def _arm(resolver: Resolver, name: str, value: Any) -> Arm | None:
     return Arm(name, strategy, teacher, settings.init)
 
 
+def _check_name(resolver: Resolver, name: str, what: str, longest: int, steps: Steps) -> None:
+    if not name.strip() or name != name.strip() or not name.isprintable() or any(sign in name for sign in '"/\\'):
+        message = f"{found(name)} is no name for {what}; allowed: any text without quotes and slashes"
+        resolver.problem(steps, message)
+    elif len(name) > longest:
+        message = f"{found(name)} has {len(name)} characters; allowed: at most {longest}"
+        resolver.problem(steps, message)
+
+
 def _add_metric(resolver: Resolver, parts: Parts, value: Any, steps: Steps) -> None:
     name = shown_name(value)
     metric = resolver.component("metrics", value, steps)
     if isinstance(value, Block) and not isinstance(value.get("as", ""), str):
         resolver.problem((*steps, "as"), f"found {found(value['as'])}; allowed: text")
-    elif name in parts.metric_steps:
+        return
+    if name is not None and isinstance(value, Block) and "as" in value:
+        _check_name(resolver, name, "a metric", METRIC_NAME, steps)
+    if name in parts.metric_steps:
         resolver.problem(steps, f"a second metric {name!r}; give one of them another name with `as:`")
     elif name is not None:
         parts.metric_steps[name] = steps

@@ -34,17 +34,26 @@ def path(name: str) -> Path:
 def find(reference: str | Path) -> Path:
     """The file that a command line means: a path, or else a shipped recipe's name. A file wins over a name."""
     file = Path(reference)
-    if file.is_file():
+    if is_file(file):
         return file
-    if file.is_dir():
+    if is_file(file, folder=True):
         raise RecipeError(f"{reference}: a folder; give one recipe file in it")
     name = str(reference)
+    shown = name if len(name) <= 200 else name[:197] + "..."
     if name in names():
         return path(name)
     raise RecipeError(
-        f"{reference}: no such file, and no shipped recipe of that name{did_you_mean(file.stem, names())}; "
+        f"{shown}: no such file, and no shipped recipe of that name{did_you_mean(file.stem, names())}; "
         f"there are: {', '.join(names())}"
     )
+
+
+def is_file(path: Path, *, folder: bool = False) -> bool:
+    """Whether there is a file (or a folder) of that name; a name that no file can have is none."""
+    try:
+        return path.is_dir() if folder else path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def label(file: Path) -> str:

@@ -1,4 +1,7 @@
-"""YAML with the line of every key. Scalars mean what YAML 1.2 says: 1e-4 is a number, `on` and dates are text."""
+"""YAML with the line of every key. Scalars mean what YAML 1.2 says: 1e-4 is a number, `on` and dates are text.
+
+Merge keys (`<<`), which YAML 1.2 has no more, are read as YAML 1.1 has them, because people use them.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,15 @@ from typing import Any
 import yaml
 
 from collapse_sim.errors import RecipeError
+from collapse_sim.recipe import limits
 from collapse_sim.recipe.located import Block, Items, Mark
-from collapse_sim.recipe.problems import Problems
+from collapse_sim.recipe.problems import Problems, found
 
 _TAG = "tag:yaml.org,2002:"
 _PATTERNS = {  # PyYAML follows YAML 1.1, where 1e-4 is text, 010 is 8, 1:30 is 90 and `on` is true
     "null": ("~|null|Null|NULL|", ["~", "n", "N", ""]),
     "bool": ("true|True|TRUE|false|False|FALSE", list("tTfF")),
-    "int": ("[-+]?[0-9]+", list("-+0123456789")),
+    "int": ("[-+]?[0-9]+|0x[0-9a-fA-F]+|0o[0-7]+", list("-+0123456789")),
     "float": (
         r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
         list("-+.0123456789"),
@@ -27,7 +31,7 @@ _PATTERNS = {  # PyYAML follows YAML 1.1, where 1e-4 is text, 010 is 8, 1:30 is 
 _MAKE: dict[str, Callable[[str], Any]] = {
     "null": lambda text: None,
     "bool": lambda text: {"true": True, "false": False}[text.lower()],
-    "int": int,
+    "int": lambda text: int(text, 0) if text[:2] in ("0x", "0o") else int(text),
     "float": lambda text: float(re.sub(r"\.(?=inf|nan)", "", text.lower())),
     "str": str,
 }
@@ -37,10 +41,25 @@ class _Loader(yaml.SafeLoader):
     """A safe loader with YAML 1.2's scalars. It only composes nodes; `_Builder` makes values of them."""
 
     yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        """Composing is recursive, so its depth is limited here."""
+        self.depth += 1
+        if self.depth > limits.DEPTH:
+            raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
+        node: yaml.Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+_DIGITS = 100  # of a whole number that is looked at: Python has a limit of its own
+_TOO_DEEP = f"more than {limits.DEPTH} mappings and lists within each other"
 
 
 for _name, (_pattern, _first) in _PATTERNS.items():
     _Loader.add_implicit_resolver(_TAG + _name, re.compile(f"^({_pattern})$"), _first)
+_Loader.add_implicit_resolver(_TAG + "merge", re.compile("^<<$"), ["<"])
 
 
 def read(path: Path, label: str, problems: Problems) -> Block:
@@ -49,7 +68,11 @@ def read(path: Path, label: str, problems: Problems) -> Block:
     Duplicate keys and the like go to `problems`. Raises RecipeError when there is no mapping to go on with.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            content = file.read(limits.FILE_BYTES + 1)
+        if len(content) > limits.FILE_BYTES:
+            raise RecipeError(f"{label}: larger than {limits.FILE_BYTES / 1e6:g} MB, which no recipe is")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{label}: not UTF-8 text (byte {error.start}); save the recipe as UTF-8") from error
     except OSError as error:
@@ -80,6 +103,14 @@ def _parse(text: str, label: str, problems: Problems, fixed: Mark | None = None)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise RecipeError(*problems.lines, f"{fixed or Mark(label, line)}: not valid YAML: {error.reason}") from error
+    except (ValueError, OverflowError) as error:  # escapes of characters that there are not, versions of 5,000 digits
+        raise RecipeError(*problems.lines, f"{fixed or Mark(label, 1)}: not valid YAML: {error}") from error
+    except _TooLargeError as error:
+        raise RecipeError(*problems.lines, f"{error.args[0]}: {error.args[1]}") from None
+
+
+class _TooLargeError(Exception):
+    """(mark, what is too large)."""
 
 
 class _Builder:
@@ -88,13 +119,21 @@ class _Builder:
     def __init__(self, label: str, problems: Problems, fixed: Mark | None) -> None:
         self.label, self.problems, self.fixed = label, problems, fixed
         self._open: set[int] = set()  # anchors may point to what encloses them
+        self._built = 0
 
     def build(self, node: yaml.Node, path: str, mark: Mark) -> Any:
         """The value of a node that stands at `mark`."""
         kind = node.tag.removeprefix(_TAG)
+        self._built += 1
+        if self._built > limits.VALUES:
+            raise _TooLargeError(mark, f"more than {limits.VALUES:,} values, aliases counted as what they stand for")
+        if len(self._open) > limits.DEPTH:
+            raise _TooLargeError(mark, _TOO_DEEP)
         if id(node) in self._open:
             self.problems.unreadable(mark, path, "this alias contains itself")
             return None
+        if kind == "merge":  # as a value, it is text
+            kind = "str"
         if kind not in (*_MAKE, "map", "seq"):
             self.problems.unreadable(mark, path, f"found the tag {node.tag!r}; allowed: no tags")
             return None
@@ -111,13 +150,19 @@ class _Builder:
         return value
 
     def _mapping(self, node: yaml.MappingNode, path: str, mark: Mark) -> Block:
-        block = Block(mark)
+        block, merged = Block(mark), Block(mark)
         for key_node, value_node in node.value:
             mark = self._mark(key_node)
+            if key_node.tag == _TAG + "merge":
+                self._merge(merged, value_node, f"{path}.<<".lstrip("."), mark)
+                continue
             if not isinstance(key_node, yaml.ScalarNode):
                 self.problems.add(mark, path, "found a list or mapping as a key; allowed: text")
                 continue
             key = str(key_node.value)  # verbatim: an arm may be called `on` or `0.50`
+            if not _sound(key):
+                self.problems.add(mark, path, f"found the key {key!a}, half of a character; allowed: text")
+                continue
             inner = f"{path}.{key}".lstrip(".")
             if key in block:
                 self.problems.add(
@@ -125,13 +170,38 @@ class _Builder:
                 )
                 continue
             block.put(key, self.build(value_node, inner, mark), mark)
+        for key in merged:
+            if key not in block:
+                block.put(key, merged[key], merged.marks[key])
         return block
 
+    def _merge(self, merged: Block, node: yaml.Node, path: str, mark: Mark) -> None:
+        """Add what a merge key stands for: a mapping, or several, of which the first that has a key gives it."""
+        value = self.build(node, path, mark)
+        parts = value if isinstance(value, Items) else [value]
+        for part in parts:
+            if not isinstance(part, Block):
+                self.problems.add(mark, path, f"found {found(part)}; allowed: a mapping to merge, or a list of them")
+                continue
+            for key in part:
+                if key not in merged:
+                    merged.put(key, part[key], part.marks[key])
+
     def _scalar(self, node: yaml.ScalarNode, kind: str, path: str, mark: Mark) -> Any:
+        if kind == "int" and len(node.value) > _DIGITS:
+            self.problems.unreadable(mark, path, f"found {found(str(node.value))}; allowed: whole numbers below 2^63")
+            return None
         try:
             value = _MAKE[kind](str(node.value))
         except (ValueError, KeyError):
-            self.problems.unreadable(mark, path, f"found {node.value!r}, which is no {kind}")
+            said = f"{found(str(node.value))}, which is no {kind}"
+            self.problems.unreadable(mark, path, f"found {said}")
+            return None
+        if isinstance(value, int) and abs(value) >= limits.WHOLE:
+            self.problems.unreadable(mark, path, f"found {found(str(node.value))}; allowed: whole numbers below 2^63")
+            return None
+        if isinstance(value, str) and not _sound(value):
+            self.problems.unreadable(mark, path, f"found {value[:20]!a}, with half of a character; allowed: text")
             return None
         if isinstance(value, float) and not math.isfinite(value):
             self.problems.unreadable(mark, path, f"found {node.value}; allowed: finite numbers")
@@ -140,3 +210,8 @@ class _Builder:
 
     def _mark(self, node: yaml.Node) -> Mark:
         return self.fixed or Mark(self.label, node.start_mark.line + 1)
+
+
+def _sound(text: str) -> bool:
+    """Whether a text can be written as UTF-8: escapes may make halves of characters."""
+    return not any("\ud800" <= sign <= "\udfff" for sign in text)

@@ -17,7 +17,7 @@ from collapse_sim.engine import fit
 from collapse_sim.engine.work import Stop
 from collapse_sim.errors import InterruptedRunError, OutOfMemoryError, PluginError
 from collapse_sim.families.gaussian import Gaussian
-from collapse_sim.memory import out_of_memory
+from collapse_sim.memory_errors import out_of_memory
 from tests.conftest import TINY, artefacts
 from tests.metrics.networks import save_script
 

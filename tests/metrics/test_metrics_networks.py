@@ -175,7 +175,9 @@ def test_torchscript_prepares_images_as_inception_does(tmp_path):
     save_script(Small(), tmp_path / "net.pt")
     feature_map = TorchScript(file="net.pt")
     found = feature_map.weights(tmp_path)
-    assert (found.label, found.path, found.dimensions, found.classes) == ("net.pt", tmp_path / "net.pt", 5, 0)
+    assert (found.label, found.path, found.dimensions, found.classes) == ("net.pt", tmp_path / "net.pt", None, 0)
+    feature_map.try_out(found)
+    assert found.dimensions == 5
     model = feature_map.load(found)
     rows = images(45, 1)
     features = feature_map.features(model, rows)
@@ -204,6 +206,7 @@ def test_wrong_torchscript_files(tmp_path):
     save_script(Maps(), tmp_path / "maps.pt")
     save_script(Picky(), tmp_path / "picky.pt")
     (tmp_path / "text.pt").write_text("not a network")
+    feature_map = TorchScript(file="any")
     problems = {
         "maps.pt": r"gives torch.float32 \(2, 3, 1, 1\); needed: a float tensor \(2, F\)",
         "picky.pt": r"no features of images \(2, 3, 299, 299\): .*; set `size` to what the network takes",
@@ -212,8 +215,20 @@ def test_wrong_torchscript_files(tmp_path):
     }
     for name, message in problems.items():
         with pytest.raises(MissingError, match=message):
-            TorchScript(file=name).weights(tmp_path)
-    assert TorchScript(file="picky.pt", size=32).weights(tmp_path).dimensions == 3072
+            feature_map.try_out(TorchScript(file=name).weights(tmp_path))
+    picky = TorchScript(file="picky.pt", size=32)
+    found = picky.weights(tmp_path)
+    picky.try_out(found)
+    assert found.dimensions == 3072
+
+
+def test_no_check_runs_a_torchscript_file(tmp_path):
+    """It is found by its name and known by its hash: what it would print when it is loaded or called is not printed."""
+    (tmp_path / "net.pt").write_bytes(b"no network at all: nothing has looked")
+    found = TorchScript(file="net.pt").weights(tmp_path)
+    assert found.sha256 == weights.hash_of(tmp_path / "net.pt")
+    assert found.dimensions is None
+    assert found.most_numbers > 0
 
 
 def test_a_file_that_changes_under_way_is_noticed(tmp_path):

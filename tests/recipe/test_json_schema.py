@@ -46,6 +46,7 @@ def fits(value: Any, schema: dict[str, Any]) -> bool:
         "exclusiveMinimum": lambda least: not _number(value) or value > least,
         "exclusiveMaximum": lambda most: not _number(value) or value < most,
         "minLength": lambda least: not isinstance(value, str) or len(value) >= least,
+        "maxLength": lambda most: not isinstance(value, str) or len(value) <= most,
         "pattern": lambda pattern: not isinstance(value, str) or __import__("re").search(pattern, value) is not None,
     }
     return all(key in known or checks[key](argument) for key, argument in schema.items())

@@ -1,0 +1,53 @@
+"""What components answer, looked at: a user's own may answer anything. What is wrong is a TypeError or ValueError."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from collapse_sim.data.base import Data, Info
+from collapse_sim.strategies import REAL, Plan, RowCounts, Source, StrategyError
+
+
+def check_info(info: object, data: Data) -> None:
+    """What `inspect` gives is an Info of the data's kind, with rows of known columns."""
+    if not isinstance(info, Info):
+        raise TypeError(f"it gives {type(info).__name__}; needed: collapse_sim.data.base.Info")
+    if info.kind != data.kind:
+        raise ValueError(f"it gives data of {info.kind!r}, and `kind` is {data.kind!r}")
+    if not isinstance(info.columns, Mapping):
+        raise TypeError("its `columns` are no mapping of names to (shape, dtype)")
+    for name, column in info.columns.items():
+        shape, dtype = column
+        if not isinstance(name, str) or not all(_count(side) for side in shape):
+            raise ValueError(f"its column {name!r} has the shape {shape!r}; needed: a tuple of whole numbers")
+        np.dtype(dtype)
+    if not (_count(info.rows) and _count(info.pool) and _count(info.held_out) and 1 <= info.rows <= info.pool):
+        raise ValueError(
+            f"it gives rows = {info.rows!r}, pool = {info.pool!r} and held_out = {info.held_out!r}; needed: whole "
+            "numbers, and 1 <= rows <= pool"
+        )
+
+
+def check_plan(plan: object, k: int, counts: RowCounts) -> None:
+    """What `plan` gives is a Plan of rows that there are. Raises StrategyError for rows that there are not."""
+    if not isinstance(plan, Plan) or not all(isinstance(source, Source) for source in plan.sources):
+        raise TypeError(f"it gives {type(plan).__name__}; needed: a Plan of a tuple of Sources")
+    if plan.budget is not None and not (_count(plan.budget) and plan.budget):
+        raise ValueError(f"its `budget` is {plan.budget!r}; needed: a whole number above 0, or None")
+    for source in plan.sources:
+        if not all(isinstance(number, int) for number in source) or not REAL <= source.generation < k:
+            raise ValueError(f"it takes rows of generation {source.generation!r}; allowed: {REAL} (real) to {k - 1}")
+        there = counts.pool if source.generation == REAL else counts.samples
+        if source.rows < 0 or source.first < 0 or source.first + source.rows > there:
+            last = source.first + source.rows - 1
+            raise StrategyError(
+                f"it takes rows {source.first} to {last} of generation {source.generation}, which has {there}"
+            )
+    if plan.rows < 1:
+        raise StrategyError(f"it takes no rows at all for generation {k}")
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -1,0 +1,72 @@
+"""Which plug-ins a recipe may import: of a run directory's recipe only those that this user has run there."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from collapse_sim import registry
+from collapse_sim.data.remember import cache_folder
+from collapse_sim.errors import StoreError
+from collapse_sim.recipe.schema import Recipe
+from collapse_sim.registry import Allowed
+from collapse_sim.store.files import digest_of, write_atomic
+from collapse_sim.store.rundir import RUN_FILE
+
+
+def allowed(files: Iterable[Path], plugins: bool | None, said: Collection[Any]) -> Allowed | None:
+    """What may be imported for a recipe that is read from `files`; None: everything.
+
+    `plugins` is the user's word. Without it, a recipe in a run directory, which may have come from elsewhere, may
+    name what this user has run in that directory, and what the command line names (`said`: its values).
+    """
+    if plugins is False:
+        return Allowed(
+            (), "--no-plugins allows what comes with this package only; leave it out if you trust the module"
+        )
+    folders = [file.parent for file in files if (file.parent / RUN_FILE).is_file()]
+    if plugins or not folders:
+        return None
+    names = {*strings(said), *(name for folder in folders for name in _remembered(folder))}
+    return Allowed(
+        names,
+        f"{folders[0]} was not made by a run of yours, or was moved, and to import a module is to run its code; "
+        "if you trust it, say --plugins",
+    )
+
+
+def remember(folder: Path, recipe: Recipe) -> None:
+    """Note that this user runs a recipe with its plug-ins in this run directory."""
+    parts = [recipe.document.get(key) for key in ("data", "model", "arms", "metrics")]
+    names = sorted({name for name in strings(parts) if registry.is_plugin_name(name)})
+    known = _remembered(folder)
+    if set(names) - set(known):
+        note = {"run": str(folder.resolve()), "plugins": sorted({*names, *known})}
+        with contextlib.suppress(OSError, StoreError):  # without the note, `--plugins` is needed
+            _note(folder).parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(_note(folder), json.dumps(note), durable=False)
+
+
+def _remembered(folder: Path) -> list[str]:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return [str(name) for name in json.loads(_note(folder).read_text(encoding="utf-8"))["plugins"]]
+    return []
+
+
+def _note(folder: Path) -> Path:
+    return cache_folder() / "plugins" / f"{digest_of(str(folder.resolve()))}.json"
+
+
+def strings(value: Any) -> Iterator[str]:
+    """All texts within a plain value."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for part in value.values():
+            yield from strings(part)
+    elif isinstance(value, Collection):
+        for part in value:
+            yield from strings(part)

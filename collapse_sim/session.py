@@ -19,7 +19,7 @@ from collapse_sim.errors import InterruptedRunError, StoreError
 from collapse_sim.events import RunFinished, RunStarted
 from collapse_sim.experiment import Experiment, bytes_to_come, operations_per_step
 from collapse_sim.loop import run_generations
-from collapse_sim.metrics.facts import facts_of, space_of
+from collapse_sim.metrics.facts import facts_of, shown_as, space_of
 from collapse_sim.plan import missing
 from collapse_sim.specs import ScoreSpec
 from collapse_sim.store.files import check_place, digest_of
@@ -141,6 +141,7 @@ def _described(score: ScoreSpec) -> dict[str, Any]:
     facts, space = facts_of(score), space_of(score)
     return {
         "better": score.metric.better,
+        **shown_as(score),
         "settings": score.metric.describe(),
         **({"features": space.label} if space else {}),
         **({"note": facts.note, "warning": facts.warning} if facts else {}),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from collapse_sim.cli.output import data, document
+from collapse_sim.cli.output import data, document, say
 from collapse_sim.errors import ClaimsFailedError
 
 if TYPE_CHECKING:
@@ -36,11 +36,14 @@ def verify(
     counts = {status: sum(verdict.status == status for _, verdict in decided) for status in _STATUSES}
     if as_json:
         claims = [_entry(claim, verdict) for claim, verdict in decided]
-        document({"schema": SCHEMA, "run": results.name, **counts, "claims": claims})
+        remarks = list(results.remarks)
+        document({"schema": SCHEMA, "run": results.name, **counts, "claims": claims, "remarks": remarks})
     elif not decided:
         data(f"{results.name}: the recipe makes no claims")
     else:
         _print(results, decided, counts)
+    for remark in results.remarks:
+        say(f"{results.name}: {remark}")
     if counts["fails"]:
         raise ClaimsFailedError(f"{counts['fails']} of {len(decided)} claims of {results.name} fail")
 

@@ -3,7 +3,8 @@
 run.json:
   {"schema": 1, "name": ..., "recipe": DIGEST, "store": PATH (relative to the run directory), "generations": 5,
    "seeds": [...], "arms": [NAME, ...], "baseline": NAME, "show": METRIC,
-   "metrics": {NAME: {"better": "lower"|"higher"|null, "settings": ..., "features": "inception 6726825d",
+   "metrics": {NAME: {"better": "lower"|"higher"|null, "unit": "share of real rows", "bounds": [0.0, 1.0],
+                      "settings": ..., "features": "inception 6726825d",
                       "note": "5,000 samples against 10,000 held-out rows; inception 6726825d",
                       "warning": "biased: fewer than 10,000 samples" | ""}},
    "claims": [{"that", "metric", "generation", "expect"}, ...], "reference": {...} | null,

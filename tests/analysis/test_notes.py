@@ -12,7 +12,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from collapse_sim.analysis.plots import figure, plot
-from collapse_sim.analysis.results import merge, read_results
+from collapse_sim.analysis.merge import merge
+from collapse_sim.analysis.results import read_results
 from collapse_sim.cli.compare import compare
 from collapse_sim.cli.verify import verify
 from tests.analysis.conftest import WriteRun

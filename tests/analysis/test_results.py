@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim.analysis.results import Claim, Reference, merge, read_results
+from collapse_sim.analysis.merge import merge
+from collapse_sim.analysis.results import Claim, Reference, read_results
 from collapse_sim.errors import StoreError
 from collapse_sim.store import journal
 

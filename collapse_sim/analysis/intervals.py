@@ -68,18 +68,21 @@ def interval(values: Iterable[float]) -> Interval:
 
 
 def share(found: Interval | None, base: Interval | None, largest: float) -> float | None:
-    """A difference as a share of the mean it is taken to; None where that mean may as well be 0, or has another sign.
-
-    May be 0: no farther from it than half its own 95 % interval; or, of one seed, which has no interval, less than a
-    hundredth of the `largest` mean that it is seen beside.
-    """
+    """A difference as a share of the mean it is taken to; None where that may as well be 0, or has another sign."""
     if found is None or base is None or not found.finite or not base.finite:
         return None
-    size = abs(base.mean)
-    near_zero = size <= base.half if base.half is not None else size < _NEAR * largest
-    if near_zero or size == 0 or (base.mean + found.mean) * base.mean < 0:
+    if near_zero(base, largest) or (base.mean + found.mean) * base.mean < 0:
         return None
-    return found.mean / size
+    return found.mean / abs(base.mean)
+
+
+def near_zero(mean: Interval, largest: float) -> bool:
+    """Whether a mean may as well be 0: no farther from it than half its own 95 % interval.
+
+    Of one seed, which has no interval: less than a hundredth of the `largest` mean that it is seen beside.
+    """
+    size = abs(mean.mean)
+    return size == 0 or (size <= mean.half if mean.half is not None else size < _NEAR * largest)
 
 
 def largest(means: Iterable[Interval]) -> float:

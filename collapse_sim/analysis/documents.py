@@ -62,7 +62,7 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
             arm: [{"seed": seed, "generation": k} for seed, k in found.items()]
             for arm, found in results.diverged.items()
         },
-        "remarks": list(results.remarks),
+        "problems": list(results.problems),
     }
 
 

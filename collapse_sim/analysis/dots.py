@@ -51,8 +51,9 @@ def dots(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) -> 
     axes.set_ylim(len(results.arms) - 0.5, -0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     unit = results.units.get(metric, "")
-    what = "% difference" if shares else f"difference ({unit})" if unit else "difference"
-    axes.set_xlabel(f"{what} to {short(baseline)}\nat generation {generation}")
+    what = f"{'% ' if shares else ''}difference to {short(baseline)}"
+    measure = f", {words.plain(unit)}" if unit and not shares else ""
+    axes.set_xlabel(f"{what}\nat generation {generation}{measure}")
 
 
 def _published(published: Reference, arm: str, baseline: str, *, in_percent: bool) -> float | None:

@@ -66,7 +66,7 @@ class Results:
         default_factory=dict
     )  # arm -> its number of seeds, where it isn't that of `seeds`
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
-    remarks: tuple[str, ...] = ()  # what a reader of the figures is to be told: a journal that is incomplete ...
+    problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
 
     def scores(self, arm: str, metric: str, generation: int) -> Mapping[int, float]:
         """{seed: value} in the order of `seeds`; empty when there is none."""
@@ -125,7 +125,7 @@ def read_results(run_dir: Path) -> Results:
         ) from error
 
 
-def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], remarks: tuple[str, ...] = ()) -> Results:
+def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problems: tuple[str, ...] = ()) -> Results:
     arms, seeds, last = tuple(run["arms"]), tuple(run["seeds"]), int(run["generations"])
     metrics: dict[str, Better] = {name: _better(settings["better"]) for name, settings in run["metrics"].items()}
     found: dict[str, dict[str, dict[int, dict[int, float]]]] = {arm: {} for arm in arms}
@@ -165,7 +165,7 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], remarks
         bounds={name: _bounds(entry["bounds"]) for name, entry in run["metrics"].items() if entry.get("bounds")},
         diverged=diverged,
         settings=run.get("settings", {}).get("arms", {}),
-        remarks=remarks,
+        problems=problems,
     )
 
 

@@ -89,6 +89,8 @@ def _read(runs: Sequence[str]) -> dict[str, Results]:
 
     folders = list(dict.fromkeys(find_run(run) for run in runs))
     read = [(folder, read_results(folder)) for folder in folders]
+    for problem in (problem for _, results in read for problem in results.problems):
+        say(f"warning: {problem}")
     names = [results.name for _, results in read]
     return {results.name if names.count(results.name) == 1 else str(folder): results for folder, results in read}
 
@@ -182,9 +184,9 @@ def _say_unfinished(found: Mapping[str, Results]) -> None:
     from collapse_sim.analysis.reached import unfinished
 
     for label, run in found.items():
-        for remark in (*run.remarks, unfinished(run)):
-            if remark:
-                say(f"{label}: {remark}")
+        lacking = unfinished(run)
+        if lacking:
+            say(f"{label}: {lacking}")
 
 
 def _draw(results: Results, metrics: Sequence[str], path: Path) -> None:

@@ -32,18 +32,18 @@ def verify(
     from collapse_sim.store.rundir import find_run
 
     results = read_results(find_run(run))
+    for problem in results.problems:
+        say(f"warning: {problem}")
     decided = [(claim, decide(claim, results)) for claim in results.claims]
     counts = {status: sum(verdict.status == status for _, verdict in decided) for status in _STATUSES}
     if as_json:
         claims = [_entry(claim, verdict) for claim, verdict in decided]
-        remarks = list(results.remarks)
-        document({"schema": SCHEMA, "run": results.name, **counts, "claims": claims, "remarks": remarks})
+        problems = list(results.problems)
+        document({"schema": SCHEMA, "run": results.name, **counts, "claims": claims, "problems": problems})
     elif not decided:
         data(f"{results.name}: the recipe makes no claims")
     else:
         _print(results, decided, counts)
-    for remark in results.remarks:
-        say(f"{results.name}: {remark}")
     if counts["fails"]:
         raise ClaimsFailedError(f"{counts['fails']} of {len(decided)} claims of {results.name} fail")
 

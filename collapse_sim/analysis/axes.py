@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Iterable, Sequence
 
 from matplotlib.axes import Axes
@@ -32,18 +33,21 @@ def logarithmic(axes: Axes, heights: Sequence[float], lows: Sequence[float], hig
     ends = [low for low in lows if low > _BELOW * floor]
     bottom = min([floor, *ends]) if len(ends) == len([low for low in lows if math.isfinite(low)]) else _BELOW * floor
     top = max([*means, *(high for high in highs if math.isfinite(high))])
-    axes.set_yscale("log")
-    axes.set_ylim(bottom / _ROOM, top * _ROOM)
+    axes.set_ylim(bottom / _ROOM, min(top * _ROOM, sys.float_info.max))
+    axes.set_yscale("log")  # after the limits: margins around hundreds of decades overflow
     plain_log_ticks(axes.yaxis)
 
 
-def linear(axes: Axes, bounds: Bounds) -> None:
-    """The y axis around what is drawn, within the bounds."""
+def linear(axes: Axes, bounds: Bounds, heights: Iterable[float]) -> None:
+    """The y axis around what is drawn, within the bounds; means that are out of bounds are shown all the same."""
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    means = [height for height in heights if math.isfinite(height)]
     low, high = axes.get_ylim()
     least, greatest = bounds
-    low = low if least is None else max(low, least)
-    high = high if greatest is None else min(high, greatest)
+    if means and least is not None:
+        low = max(low, min(least, *means))
+    if means and greatest is not None:
+        high = min(high, max(greatest, *means))
     if low < high:
         axes.set_ylim(low, high)
 

@@ -12,7 +12,7 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from collapse_sim.analysis.fonts import families
+from collapse_sim.analysis.fonts import cells, families
 from collapse_sim.store.files import explained
 from collapse_sim.ui import words
 
@@ -71,9 +71,13 @@ def labels(names: Iterable[str], longest: int = LONGEST) -> dict[str, str]:
 
 
 def short(text: str, longest: int = LONGEST) -> str:
-    """One line of at most so many letters, cut in the middle."""
+    """One line, at most as wide as so many letters, cut in the middle."""
     line = words.plain(text)
-    if len(line) <= longest:
+    if cells(line) <= longest:
         return line
     end = int(_END * (longest - 1))
-    return f"{line[: longest - 1 - end]}…{line[len(line) - end :]}"
+    return f"{_start(line, longest - 1 - end)}…{_start(line[::-1], end)[::-1]}"
+
+
+def _start(text: str, width: int) -> str:
+    return next((text[:n] for n in range(min(len(text), width), 0, -1) if cells(text[:n]) <= width), "")

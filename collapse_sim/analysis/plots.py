@@ -154,7 +154,7 @@ def _curves(axes: Axes, results: Results, metric: str, looked: dict[str, Look], 
     if log:
         logarithmic(axes, heights + [value for value in theory if value > 0], lows, highs)
     else:
-        linear(axes, bounds)
+        linear(axes, bounds, heights)
     unit = words.plain(results.units.get(metric, ""))
     axes.set_ylabel("\n".join(textwrap.wrap(short(unit, 2 * _UP), _UP)) or short(metric, _UP))
     scored = results.scored(metric)

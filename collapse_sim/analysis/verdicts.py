@@ -18,7 +18,6 @@ from collapse_sim.analysis.numbers import figure
 from collapse_sim.analysis.reached import common, ended, generations_of
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.sides import Compared, MissingFiguresError, compare
-from collapse_sim.ui import words
 
 Status = Literal["holds", "fails", "undecided"]
 _SEVERITY: Mapping[Status, int] = {"holds": 0, "undecided": 1, "fails": 2}
@@ -81,11 +80,10 @@ def _last(expected: Expectation, metric: str, results: Results) -> tuple[int, tu
     if last is None or last == results.generations:
         return results.generations, ()
     ends = {arm: max(generations_of(results, [metric], arm), default=last) for arm in arms}
-    further = "".join(f"; {arm} has come to {end}" for arm, end in ends.items() if end > last)
-    names = words.arms(list(ends), len(results.arms))
-    return last, (
-        f"generation {last} is the last that {names} have{further}; the recipe goes to {results.generations}",
-    )
+    reached = ", ".join(f"{arm} has come to {end}" for arm, end in ends.items())
+    apart = f" ({reached})" if len(set(ends.values())) > 1 else ""
+    said = f"generation {last} is the last that both sides have{apart}; the recipe goes to {results.generations}"
+    return last, (said,)
 
 
 def _at_every(expected: Expectation, metric: str, results: Results, last: int) -> Verdict:

@@ -58,7 +58,7 @@ def compare(
         results = replace(results, baseline=baseline)
     chosen = _generations(generation, results, metrics)
     if plot is not None:
-        _draw(results, metrics, plot)
+        _check_suffix(plot)
     if as_json:
         _print_json(found, results, metrics, chosen)
     elif as_csv:
@@ -71,6 +71,8 @@ def compare(
         )
         _print_tables(results, metrics, shown)
     _say_unfinished(found)
+    if plot is not None:
+        _draw(results, metrics, plot)
 
 
 class Shown(NamedTuple):
@@ -189,10 +191,20 @@ def _say_unfinished(found: Mapping[str, Results]) -> None:
             say(f"{label}: {lacking}")
 
 
-def _draw(results: Results, metrics: Sequence[str], path: Path) -> None:
-    from collapse_sim.analysis.plots import SUFFIXES, plot
+def _check_suffix(path: Path) -> None:
+    from collapse_sim.analysis.plots import SUFFIXES
 
     if path.suffix.lower() not in SUFFIXES:
         raise RecipeError(f"--plot: {path}: the suffix says the format; allowed: {', '.join(SUFFIXES)}")
-    plot(results, [metric for metric in metrics if results.scored(metric)], path)
+
+
+def _draw(results: Results, metrics: Sequence[str], path: Path) -> None:
+    from collapse_sim.analysis.fonts import advice
+    from collapse_sim.analysis.plots import named, plot
+
+    scored = [metric for metric in metrics if results.scored(metric)]
+    plot(results, scored, path)
     say(f"plot: {path}")
+    boxes = advice(named(results, scored))
+    if boxes:
+        say(f"note: {boxes}")

@@ -68,7 +68,9 @@ def plain_log_ticks(axis: Axis) -> None:
 
 
 def power(value: float) -> str:
-    """ "0.01", "1000", "1e6"."""
+    """ "0.01", "1000", "1e6"; "" for what is no number."""
+    if not 0 < value < math.inf:
+        return ""
     if 1e-3 <= value < 1e5:
         return f"{value:.10g}"
     mantissa, _, exponent = f"{value:.0e}".partition("e")

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
@@ -36,7 +37,7 @@ def style(texts: Iterable[str], more: Mapping[str, Any] | None = None) -> Iterat
 
 def save(drawing: Figure, path: Path, **how: Any) -> None:
     """Write a figure. Raises StoreError when the disk or its permissions refuse."""
-    with written(path) as scratch, warnings.catch_warnings():
+    with written(path) as scratch, warnings.catch_warnings(), np.errstate(all="ignore"):  # ticks at 1e308 overflow
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # `fonts.lacking` is what is said of it
         drawing.savefig(scratch, **how)
 

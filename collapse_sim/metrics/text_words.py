@@ -42,6 +42,7 @@ class Zipf(TextMetric):
     fit: Literal["likelihood", "least_squares"] = "likelihood"  # how the exponent is estimated
 
     unit: ClassVar[str] = "exponent"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         counts = _counted(tokens_of(evaluation, self.of), evaluation.info).times.values()

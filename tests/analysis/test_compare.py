@@ -153,9 +153,9 @@ def test_the_first_table_is_arms_by_metrics_at_the_last_generation(call: Call, w
         "toy at generation 1: mean over 2 seeds ± 95 % interval; ↓ lower is better, ↑ higher, * best",
         "               loss ↓",
         "arm      nats a pixel      fid ↑",
-        "──────────────────────────────────",
-        "replace  3.8 ± 9.5      21 ± 13 *",
-        "distill  3.0 ± 6.4 *    12 ± 13",
+        "────────────────────────────────",
+        "replace   3.8 ± 9.5    21 ± 13 *",
+        "distill   3.0 ± 6.4 *  12 ± 13",
         "fid: few rows; biased",
     ]
     assert found.stderr == "differences to the baseline, and every generation: --all, or --metric NAME\n"

@@ -31,7 +31,9 @@ _STYLE: Any = {  # matplotlib's stubs want every key as a literal
 @contextmanager
 def style(texts: Iterable[str], more: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Matplotlib's settings, whatever the user's own are, with fonts for these texts."""
-    with rc_context({**_STYLE, "font.family": families(texts), **(more or {})}):
+    settings: Any = {**_STYLE, "font.family": families(texts)}
+    settings.update(more or {})
+    with rc_context(settings):
         yield
 
 

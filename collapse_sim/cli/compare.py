@@ -40,9 +40,10 @@ def compare(
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw curves with bands (.png, .pdf, .svg).")
     ] = None,
 ) -> None:
-    """Compare arms: means over seeds with 95 % intervals at the last generation that all arms have.
+    """Compare arms: means over seeds with 95 % intervals.
 
-    With --all, --metric or --generation also by generation, and the paired differences to a baseline.
+    At the last generation that all arms have; with --all, --metric or --generation also by generation, and the paired
+    differences to a baseline.
     """
     from dataclasses import replace
 

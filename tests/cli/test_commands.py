@@ -27,7 +27,7 @@ COMMANDS = {
     ],
     "status": ["RUN", "--json"],
     "watch": ["RUN", "--once"],
-    "compare": ["RUN", "--metric", "--generation", "--all", "--baseline", "--json", "--csv", "--plot"],
+    "compare": ["RUN", "--metric", "--generation", "--baseline", "--all", "--json", "--csv", "--plot"],
     "verify": ["RUN", "--json"],
     "evaluate": ["RUN", "--metric", "--data-dir", "--device", "--json", "--quiet -q"],
     "sample": [

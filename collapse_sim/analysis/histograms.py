@@ -32,7 +32,7 @@ _ROW, _ABOVE, _BELOW = 0.32, 0.3, 0.5  # inches: of a histogram, of a panel's ti
 _FILLED = 0.85  # of its line, the height of a histogram's highest bin
 _TAILS = 0.1  # percent of all values on either side that the axis need not reach
 _INK = "#505050"
-_TITLE = 38  # letters of a name above a panel
+_TITLE = 32  # letters of a name above a panel
 _STYLE = {"axes.linewidth": 0.5, "xtick.major.width": 0.5, "xtick.minor.width": 0.4}
 
 

@@ -11,7 +11,7 @@ DEV    := $(VENV)/.installed-dev
 
 quickstart: $(STAMP)
 	$(BIN)/collapse-sim run recipes/quickstart.yaml
-	$(BIN)/collapse-sim compare runs/quickstart --generation last --plot runs/quickstart/compare.png
+	$(BIN)/collapse-sim compare runs/quickstart --plot runs/quickstart/compare.png
 	@echo "plot:     runs/quickstart/compare.png"
 	@echo "pictures: runs/quickstart/pictures/arms-by-generations.png"
 

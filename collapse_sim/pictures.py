@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from collapse_sim.attempts import attempts_of
 from collapse_sim.engine import load
 from collapse_sim.engine.work import Work
-from collapse_sim.experiment import Experiment
+from collapse_sim.events import Note
+from collapse_sim.experiment import Experiment, Line
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import SampleSpec
 from collapse_sim.store.store import Store
 from collapse_sim.texts import draw_texts, file_name
 
+OVERVIEW = "arms-by-generations"
 SHOWN = 64  # rows a grid
 CELL = 16  # rows in a cell of the arms x generations picture
 FRAMES = 9  # moments in the picture of one sample's denoising
@@ -24,44 +28,81 @@ SCATTER_EVERY_S = 60.0  # a scatter takes a second: generations that are quicker
 
 
 def draw_pictures(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
-    """Pictures of generation k and of all generations so far, for the first seed; [] for data without pictures."""
+    """Pictures of generation k and of all generations so far, for the first seed; [] for data without pictures.
+
+    What cannot be drawn is told as a Note and left out. Raises InterruptedRunError only.
+    """
     draw = DRAWERS.get(experiment.info.kind)
-    return draw(experiment, k, work, folder) if draw else []
+    if draw is None:
+        return []
+    names = [*(line.arm.name for line in experiment.lines), *experiment.recipe.metrics]
+    if not all(map(str.isascii, names)):
+        attempts_of(work.store).make(work.emit, "names", lambda: _say_boxes(names, work))
+    return draw(experiment, k, work, folder)
+
+
+def _say_boxes(names: list[str], work: Work) -> tuple[()]:
+    from collapse_sim.analysis.fonts import advice
+
+    attempts_of(work.store).tell(work.emit, advice(names))
+    return ()
 
 
 def _images(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
-    from collapse_sim.analysis.pictures import arms_by_generations, sample_grid
+    from collapse_sim.analysis.pictures import sample_grid
 
-    seed, store = experiment.recipe.seeds[0], work.store
-    first = {
-        line.arm.name: {
-            j: _first_rows(store, line.samples[j], seed) for j in range(k + 1) if store.has(line.samples[j], seed)
-        }
-        for line in experiment.lines
-    }
-    paths = []
-    for number, (arm, generations) in enumerate(first.items()):
-        if k not in generations:
-            continue  # its chain has ended
-        path = folder / f"{number:02d}-{file_name(arm)}-generation-{k:03d}.png"
-        if not path.exists():
-            sample_grid(generations[k], path, columns=8)
-        paths.append(path)
-    if not any(first.values()):
+    attempts, paths = attempts_of(work.store), []
+    for number, line in enumerate(experiment.lines):
+        path = folder / f"{number:02d}-{file_name(line.arm.name)}-generation-{k:03d}.png"
+
+        def grid(line: Line = line, path: Path = path) -> list[Path]:
+            images = _first_images(experiment, line, [k], work.store)
+            if images and not path.exists():
+                sample_grid(images[k], path, columns=8)
+            return [path] if images else []
+
+        paths += attempts.make(work.emit, "samples", grid)
+    return paths + attempts.make(work.emit, OVERVIEW, lambda: _images_overview(experiment, k, work.store, folder))
+
+
+def _images_overview(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
+    from collapse_sim.analysis.pictures import arms_by_generations
+
+    path, cells = folder / f"{OVERVIEW}.png", {}
+    for line in experiment.lines:
+        found = _first_images(experiment, line, range(k + 1), store)
+        cells[line.arm.name] = {j: images[:CELL] for j, images in found.items()}
+    if not any(cells.values()):
         return []
-    overview = folder / "arms-by-generations.png"
-    _, real = load.columns(store, experiment.data, seed, "real")
-    cells = {arm: {j: images[:CELL] for j, images in generations.items()} for arm, generations in first.items()}
-    arms_by_generations(cells, real["image"][: CELL * (k + 1)], overview)
-    return [*paths, overview]
+    _, real = load.columns(store, experiment.data, experiment.recipe.seeds[0], "real")
+    arms_by_generations(cells, real["image"][: CELL * (k + 1)], path)
+    return [path]
+
+
+def _first_images(
+    experiment: Experiment, line: Line, generations: Iterable[int], store: Store
+) -> dict[int, np.ndarray]:
+    """The first seed's, by generation, of those generations that it has."""
+    seed = experiment.recipe.seeds[0]
+    there = [j for j in generations if store.has(line.samples[j], seed)]
+    return {j: _first_rows(store, line.samples[j], seed) for j in there}
 
 
 def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
     """How samples of every arm's generation k come out of noise, the same noise for all arms and generations.
 
     Of images one sample, as dear as one sampled row an arm; of points many, and of the first and last generations only,
-    as a scatter takes a second. [] for families without `trajectory`.
+    as a scatter takes a second. [] for families without `trajectory`. What cannot be drawn is told as a Note and left
+    out; at the end of the last generation one more says what that was. Raises InterruptedRunError only.
     """
+    attempts = attempts_of(work.store)
+    paths = attempts.make(work.emit, "denoising", lambda: _denoising(experiment, k, work, folder))
+    if k == experiment.recipe.generations and attempts.summary:
+        work.emit(Note(attempts.summary))
+    return paths
+
+
+def _denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
     recipe, kind = experiment.recipe, experiment.info.kind
     path = folder / f"denoising-generation-{k:03d}.png"
     if not hasattr(recipe.model, "trajectory") or (kind == "points" and 0 < k < recipe.generations):
@@ -73,18 +114,24 @@ def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> 
     if kind == "images":
         from collapse_sim.analysis.pictures import arms_by_frames
 
-        arms_by_frames({arm: x[:, 0] for arm, x in _trajectories(experiment, k, work, 1).items()}, path)
+        found = _trajectories(experiment, k, work, 1)
+        if not found:
+            return []
+        arms_by_frames({arm: x[:, 0] for arm, x in found.items()}, path)
     else:
         from collapse_sim.analysis.scatter import SHOWN as ROWS
         from collapse_sim.analysis.scatter import points_by_frames
 
+        found = _trajectories(experiment, k, work, ROWS)
+        if not found:
+            return []
         real, note = _real_points(experiment, work.store)
-        points_by_frames(_trajectories(experiment, k, work, ROWS), real, path, f"Generation {k}. {note}")
+        points_by_frames(found, real, path, f"Generation {k}. {note}")
     return [path]
 
 
 def _trajectories(experiment: Experiment, k: int, work: Work, rows: int) -> dict[str, np.ndarray]:
-    """By arm that has a model: (frames, rows, ...)."""
+    """By arm: (frames, rows, ...), of arms that have come to generation k."""
     seed = experiment.recipe.seeds[0]
     found: dict[str, np.ndarray] = {}
     lines = [line for line in experiment.lines if work.store.has(line.fits[k], seed)]
@@ -100,8 +147,13 @@ def _trajectories(experiment: Experiment, k: int, work: Work, rows: int) -> dict
 
 
 def _points(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+    draw = partial(_points_overview, experiment, k, work, folder)
+    return attempts_of(work.store).make(work.emit, OVERVIEW, draw)
+
+
+def _points_overview(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
     """One scatter (in one dimension histograms) of all generations so far; that of the last one is always drawn."""
-    path = folder / "arms-by-generations.png"
+    path = folder / f"{OVERVIEW}.png"
     unfinished = k < experiment.recipe.generations
     if unfinished and path.exists() and time.time() - path.stat().st_mtime < SCATTER_EVERY_S:
         return [path]

@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from collapse_sim.analysis.theory import curves
+from collapse_sim.attempts import attempts_of
 from collapse_sim.cli.output import program, say
 from collapse_sim.engine.device import Machine
 from collapse_sim.engine.work import Stop, Work
 from collapse_sim.errors import DivergedError, InterruptedRunError, StoreError
-from collapse_sim.events import RunFinished, RunStarted
+from collapse_sim.events import Note, RunFinished, RunStarted
 from collapse_sim.experiment import Experiment, bytes_to_come, operations_per_step
 from collapse_sim.loop import run_generations
-from collapse_sim.metrics.facts import facts_of, space_of
+from collapse_sim.metrics.facts import facts_of, shown_as, space_of
 from collapse_sim.plan import missing
 from collapse_sim.specs import ScoreSpec
 from collapse_sim.store.failures import Failure
@@ -74,6 +75,8 @@ class Session:
             try:
                 work = Work(store, self.machine, emit, self.data_dir, stop, self.checkpoint_s)
                 total = run_generations(self.experiment, run, work)
+                if attempts_of(store).summary:
+                    emit(Note(attempts_of(store).summary))
                 for failure in store.failures.others():
                     raise failure.error
                 outcome = "finished"
@@ -167,6 +170,7 @@ def _described(score: ScoreSpec) -> dict[str, Any]:
     facts, space = facts_of(score), space_of(score)
     return {
         "better": score.metric.better,
+        **shown_as(score),
         "settings": score.metric.describe(),
         **({"features": space.label} if space else {}),
         **({"note": facts.note, "warning": facts.warning} if facts else {}),

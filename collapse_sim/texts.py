@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +16,13 @@ import torch
 from safetensors.torch import load_file
 
 from collapse_sim.analysis.text_tables import Answers, Prompt, in_line, same_prompt_page, samples_page
+from collapse_sim.attempts import attempts_of
 from collapse_sim.data.tokens import NOTHING, Tokenizer, texts_of
 from collapse_sim.engine import load
 from collapse_sim.engine.score import VALUES_FILE
 from collapse_sim.engine.work import Work
-from collapse_sim.events import Texts
-from collapse_sim.experiment import Experiment
+from collapse_sim.events import Event, Note, Texts
+from collapse_sim.experiment import Experiment, Line
 from collapse_sim.metrics.base import RowMetric
 from collapse_sim.randomness import Draws
 from collapse_sim.sample_files import texts_by_row
@@ -38,14 +41,24 @@ SEARCHED = 1000  # held-out rows that are looked through for prompts
 DRAWN_EVERY_S = 60.0  # histograms take a second: generations that are quicker than this share one
 
 
-def tell_texts(experiment: Experiment, k: int, store: Store) -> Iterator[Texts]:
-    """The first samples of every arm's generation k, of the first seed; nothing for data without texts."""
+def tell_texts(experiment: Experiment, k: int, store: Store) -> Iterator[Texts | Note]:
+    """The first samples of every arm's generation k, of the first seed; nothing for data without texts.
+
+    What cannot be read is told as a Note and left out. Raises InterruptedRunError only.
+    """
     say = IN_A_LINE.get(experiment.info.kind)
-    for line in experiment.lines if say else ():
-        assert say is not None
-        if not store.has(line.samples[k], experiment.recipe.seeds[0]):
-            continue  # its chain has ended
-        yield Texts(k, line.arm.name, tuple(map(say, _samples(experiment, line.samples[k], store))))
+    if say is None:
+        return
+    found: list[Event] = []
+    for line in experiment.lines:
+
+        def told(line: Line = line) -> list[Texts]:
+            if not store.has(line.samples[k], experiment.recipe.seeds[0]):
+                return []
+            return [Texts(k, line.arm.name, tuple(map(say, _samples(experiment, line.samples[k], store))))]
+
+        found += attempts_of(store).make(found.append, "texts of samples", told)
+    yield from (event for event in found if isinstance(event, (Texts, Note)))
 
 
 def _told(text: str, longest: int = LONGEST) -> str:
@@ -59,12 +72,20 @@ IN_A_LINE: dict[str, Callable[[Mapping[str, str]], str]] = {
 
 
 def draw_texts(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
-    """Pages and histograms of the first seed: generation k's samples, and what changed from generation 0 on."""
-    return [
-        *_samples_page(experiment, k, work.store, folder),
-        *_same_prompt(experiment, k, work, folder),
-        *_histograms(experiment, k, work.store, folder),
+    """Pages and histograms of the first seed: generation k's samples, and what changed from generation 0 on.
+
+    What cannot be made is told as a Note and left out. Raises InterruptedRunError only.
+    """
+    make = partial(attempts_of(work.store).make, work.emit)
+    paths = [
+        *make("the page of texts", lambda: _samples_page(experiment, k, work.store, folder)),
+        *make("answers to the same prompts", lambda: _same_prompt(experiment, k, work, folder)),
     ]
+    for name, metric in experiment.recipe.metrics.items():
+        if isinstance(metric, RowMetric):
+            draw = partial(_histogram, experiment, name, metric, k, work.store, folder)
+            paths += make(f"the histogram of {name}", draw)
+    return paths
 
 
 def _samples_page(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
@@ -207,36 +228,29 @@ NOTES = {
 # Values of texts
 
 
-def _histograms(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
-    """A picture for each metric that keeps values of rows, of all generations so far; the last one is always drawn."""
+def _histogram(experiment: Experiment, name: str, metric: RowMetric, k: int, store: Store, folder: Path) -> list[Path]:
+    """The picture of a metric that keeps values of rows, of all generations so far; the last one is always drawn."""
     from collapse_sim.analysis.histograms import value_histograms
 
-    paths, seed = [], experiment.recipe.seeds[0]
-    for name, metric in experiment.recipe.metrics.items():
-        if not isinstance(metric, RowMetric):
-            continue
-        path = folder / f"perplexities-{file_name(name)}.png"
-        unfinished = k < experiment.recipe.generations
-        if unfinished and path.exists() and time.time() - path.stat().st_mtime < DRAWN_EVERY_S:
-            paths.append(path)
-            continue
-        label = name
-        values: dict[str, dict[int, np.ndarray]] = {}
-        for line in experiment.lines:
-            values[line.arm.name] = {}
-            for j in range(k + 1):
-                if not store.has(line.scores[j][name], seed):
-                    continue
-                label, numbers = metric.histogram(load_file(store.block(line.scores[j][name], seed).file(VALUES_FILE)))
-                values[line.arm.name][j] = numbers.double().numpy()
-        counts = [len(numbers) for by_generation in values.values() for numbers in by_generation.values()]
-        if not counts:
-            continue  # every chain has ended
-        most = max(counts)
-        note = f"Seed {seed}, {most:,} texts a generation. Every histogram has its own height"
-        value_histograms(values, name, label, path, note)
-        paths.append(path)
-    return paths
+    path, seed = folder / f"perplexities-{file_name(name)}.png", experiment.recipe.seeds[0]
+    unfinished = k < experiment.recipe.generations
+    if unfinished and path.exists() and time.time() - path.stat().st_mtime < DRAWN_EVERY_S:
+        return [path]
+    label = name
+    values: dict[str, dict[int, np.ndarray]] = {}
+    for line in experiment.lines:
+        values[line.arm.name] = {}
+        for j in range(k + 1):
+            if not store.has(line.scores[j][name], seed):
+                continue
+            label, numbers = metric.histogram(load_file(store.block(line.scores[j][name], seed).file(VALUES_FILE)))
+            values[line.arm.name][j] = numbers.double().numpy()
+    counts = [len(numbers) for by_generation in values.values() for numbers in by_generation.values()]
+    if not counts:
+        return []
+    note = f"Seed {seed}, {max(counts):,} texts a generation. Every histogram has its own height"
+    value_histograms(values, name, label, path, note)
+    return [path]
 
 
 # Rows of the first seed
@@ -255,6 +269,14 @@ def _real_rows(experiment: Experiment, store: Store, rows: int) -> dict[str, np.
     return {name: column.numpy() for name, column in found.items()}
 
 
-def file_name(name: str) -> str:
-    """A name as part of a file's name."""
-    return "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in name)
+def file_name(name: str, longest: int = 100) -> str:
+    """A name as a part of a file's name: at most so many bytes, always the same, and no two names alike.
+
+    Signs that files have trouble with become "-". Where that changes a name, or where it is cut, a part of its hash
+    stands behind it.
+    """
+    plain = "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in name)
+    if plain == name and len(name.encode()) <= longest:
+        return name
+    mark = "-" + hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return plain.encode(errors="replace")[: longest - len(mark)].decode(errors="ignore") + mark

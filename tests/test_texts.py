@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from PIL import Image
 from collapse_sim.data.tokens import texts_of
 from collapse_sim.engine.device import open_machine
 from collapse_sim.engine.work import Stop, Work
+from collapse_sim.errors import InterruptedRunError
 from collapse_sim.events import Texts
 from collapse_sim.experiment import prepare
 from collapse_sim.loop import run_generations
@@ -19,7 +21,7 @@ from collapse_sim.recipe.load import load
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.runfolder import RunFolder
 from collapse_sim.store.store import Store
-from collapse_sim.texts import IN_A_LINE, _rests, tell_texts
+from collapse_sim.texts import IN_A_LINE, _rests, file_name, tell_texts
 from tests.cli.conftest import changed
 from tests.words import LENGTH, PAIRS, TEXT, TOKENIZER, Bigram, WordPairs, Words
 
@@ -165,8 +167,12 @@ def test_a_resumed_run_does_not_forget_later_answers(sandbox, monkeypatch):
     told(sandbox, TEXT)
     path = sandbox.root / "run" / "pictures" / "same-prompt.json"
     whole = path.read_bytes()
-    monkeypatch.setattr("collapse_sim.texts._histograms", lambda experiment, k, *rest: [][k:][1])
-    with pytest.raises(IndexError):
+
+    def stopped(*_: object) -> None:
+        raise InterruptedRunError("a wish to stop")
+
+    monkeypatch.setattr("collapse_sim.texts._histogram", stopped)
+    with pytest.raises(InterruptedRunError):
         told(sandbox, TEXT)  # as far as generation 0
     assert path.read_bytes() == whole
 
@@ -174,7 +180,7 @@ def test_a_resumed_run_does_not_forget_later_answers(sandbox, monkeypatch):
 def test_families_that_do_not_continue_have_no_such_page(sandbox):
     told(sandbox, changed(TEXT, ("use: 'tests.words:Bigram'", "use: 'tests.words:Bigram', prompted: false")))
     names = {path.name for path in (sandbox.root / "run" / "pictures").iterdir()}
-    assert names == {"texts.md", "perplexities-words---text.png"}
+    assert names == {"texts.md", f"perplexities-{file_name('words / text')}.png"}
 
 
 def test_values_of_rows_are_drawn(sandbox, monkeypatch):
@@ -183,7 +189,11 @@ def test_values_of_rows_are_drawn(sandbox, monkeypatch):
     told(sandbox, TEXT)
     assert len(drawn) == 3  # the file is never there, so none is spared
     values, title, label, path, note = drawn[-1]
-    assert (title, label, path.name) == ("words / text", "words a text", "perplexities-words---text.png")
+    assert (title, label, path.name) == (
+        "words / text",
+        "words a text",
+        f"perplexities-{file_name('words / text')}.png",
+    )
     assert note.startswith("Seed 3, 30 texts a generation")
     assert {arm: list(by_generation) for arm, by_generation in values.items()} == {
         arm: [0, 1, 2] for arm in ("replace", "accumulate")
@@ -203,3 +213,27 @@ def test_quick_generations_share_a_picture_and_the_last_is_drawn(sandbox, monkey
     monkeypatch.setattr("collapse_sim.analysis.histograms.value_histograms", draw)
     told(sandbox, TEXT)
     assert drawn == [0, 2]
+
+
+def test_names_of_files_are_short_stable_and_never_alike():
+    assert file_name("accumulate+distill_output=0.5") == "accumulate+distill_output=0.5"
+    assert file_name("words / text") == "words---text-" + hashlib.sha256(b"words / text").hexdigest()[:8]
+    names = [
+        "a b",
+        "a-b",
+        "a/b",
+        "a\tb",
+        "x" * 300,
+        "x" * 301,
+        "x" * 100,
+        "中" * 90,
+        "中" * 91,
+        "$x_$",
+        "$x_%",
+        "",
+        ".",
+    ]
+    found = [file_name(name) for name in names]
+    assert len(set(found)) == len(names)
+    assert all(len(name.encode()) <= 100 for name in found)
+    assert not any(sign in name for name in found for sign in '/\\:*?"<>|$\t ')

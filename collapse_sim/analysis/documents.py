@@ -8,7 +8,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from collapse_sim.analysis.intervals import Interval, interval, paired
+from collapse_sim.analysis.intervals import UNBOUNDED, Interval
+from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.results import Results
 
 SCHEMA = 1
@@ -27,18 +28,22 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
             entries = arms[arm][metric] = []
             for k in results.scored(metric, [arm]) if generations is None else generations:
                 scores = results.scores(arm, metric, k)
-                if scores:
+                mean = results.mean(arm, metric, k)
+                if mean is not None:
                     values = [_number(scores.get(seed)) for seed in results.seeds]
-                    entries.append({"generation": k, **_summary(interval(scores.values())), "values": values})
+                    entries.append({"generation": k, **_summary(mean), "values": values})
     return {
         "schema": SCHEMA,
         "run": results.name,
         "arms": arms,
         "seeds": list(results.seeds),
         "generations": results.generations,
+        "common_generation": common(results, metrics),
         "metrics": {
             metric: {
                 "better": results.metrics[metric],
+                "unit": results.units.get(metric),
+                "bounds": list(results.bounds.get(metric, UNBOUNDED)),
                 "note": results.notes.get(metric),
                 "warning": results.warnings.get(metric),
             }
@@ -53,6 +58,11 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
             for r in results.references
             if r.metric in metrics
         ],
+        "diverged": {
+            arm: [{"seed": seed, "generation": k} for seed, k in found.items()]
+            for arm, found in results.diverged.items()
+        },
+        "problems": list(results.problems),
     }
 
 
@@ -69,9 +79,9 @@ def differences_document(
         for metric in metrics:
             entries = found[arm][metric] = []
             for k in results.scored(metric, [arm]) if generations is None else generations:
-                apart = paired(results.scores(arm, metric, k), results.scores(baseline, metric, k))
-                if apart is not None:
-                    entries.append({"generation": k, **_summary(apart)})
+                minus = results.minus(arm, baseline, metric, k)
+                if minus is not None:
+                    entries.append({"generation": k, **_summary(minus)})
     return {"baseline": baseline, "differences": found}
 
 

@@ -7,21 +7,19 @@ other, with the same bins. Each fills its line: where it stands and how wide it 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
+from collapse_sim.analysis.axes import plain_log_ticks
+from collapse_sim.analysis.drawing import labels, save, short, style
 from collapse_sim.analysis.numbers import figure
-from collapse_sim.store.files import explained
 from collapse_sim.ui.palette import color
 
 Values = NDArray[np.float64]
@@ -34,7 +32,8 @@ _ROW, _ABOVE, _BELOW = 0.32, 0.3, 0.5  # inches: of a histogram, of a panel's ti
 _FILLED = 0.85  # of its line, the height of a histogram's highest bin
 _TAILS = 0.1  # percent of all values on either side that the axis need not reach
 _INK = "#505050"
-_STYLE: Any = {"font.size": 8, "axes.linewidth": 0.5, "xtick.major.width": 0.5, "xtick.minor.width": 0.4}  # for mypy
+_TITLE = 32  # letters of a name above a panel
+_STYLE = {"axes.linewidth": 0.5, "xtick.major.width": 0.5, "xtick.minor.width": 0.4}
 
 
 def generations_shown(found: Mapping[str, Mapping[int, Values]]) -> list[int]:
@@ -52,12 +51,8 @@ def value_histograms(found: Mapping[str, Mapping[int, Values]], title: str, labe
     have: those that are not positive and finite, and the outermost 0.1 % on either side where they lie far off.
     `label` is that of the axis, `note` stands below. Raises StoreError when the file cannot be written.
     """
-    with rc_context(_STYLE):
-        drawing = _figure(found, title, label, note)
-        scratch = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-        with explained(path):  # written beside and moved, so that a reader never sees half a picture
-            drawing.savefig(scratch, dpi=150)
-            scratch.replace(path)
+    with style([title, label, *found], _STYLE):
+        save(_figure(found, title, label, note), path, dpi=150)
 
 
 def _figure(found: Mapping[str, Mapping[int, Values]], title: str, label: str, note: str) -> Figure:
@@ -69,15 +64,15 @@ def _figure(found: Mapping[str, Mapping[int, Values]], title: str, label: str, n
     width, height = across * _PANEL, 0.3 + down * high + foot
     drawing = Figure(figsize=(width, height))
     FigureCanvasAgg(drawing)
-    drawing.text(0.1 / width, 1 - 0.1 / height, title, fontsize=9, va="top")
+    drawing.text(0.1 / width, 1 - 0.1 / height, short(title), fontsize=9, va="top")
     drawing.text(0.1 / width, 0.07 / height, note, fontsize=7, color=_INK)
-    edges = _edges(found, generations)
+    edges, names = _edges(found, generations), labels(found, _TITLE)
     for i, (arm, by_generation) in enumerate(found.items()):
         row, column = divmod(i, across)
         bottom = foot + (down - 1 - row) * high + _BELOW
         box = (column * _PANEL + 0.3, bottom, _PANEL - 0.95, high - _ABOVE - _BELOW)
         axes = drawing.add_axes((box[0] / width, box[1] / height, box[2] / width, box[3] / height))
-        axes.set_title(arm, fontsize=8, loc="left", color=color(i))
+        axes.set_title(names[arm], fontsize=8, loc="left", color=color(i))
         for place, k in enumerate(generations):
             if k in by_generation:
                 _line(axes, by_generation[k], edges, -place, color(i))
@@ -111,18 +106,20 @@ def _dress(axes: Axes, generations: list[int], edges: Values, label: str) -> Non
     axes.set_ylim(-len(generations) + 1, 1)
     axes.set_yticks([-place for place in range(len(generations))], [str(k) for k in generations])
     axes.tick_params(axis="y", length=0)
-    axes.set_xlabel(label)
+    axes.set_xlabel(short(label))
     axes.text(1.03, 1.0, "median", transform=axes.transAxes, fontsize=6, va="bottom", color=_INK)
     for side in ("left", "right", "top"):
         axes.spines[side].set_visible(False)
     decades = math.log10(edges[-1] / edges[0])
     if decades >= 2:
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        plain_log_ticks(axes.xaxis)
         return
     marks = [n * 10.0**p for p in range(-12, 16) for n in ((1, 2, 5) if decades > 0.7 else range(1, 10))]
     inside = [mark for mark in marks if edges[0] <= mark <= edges[-1]]
     if len(inside) < 2:
         axes.xaxis.set_major_locator(LogLocator(subs="all"))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
+        axes.xaxis.set_minor_locator(NullLocator())
         return
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xticks(inside, [f"{mark:,.15g}" for mark in inside])

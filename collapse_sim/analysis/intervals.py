@@ -15,6 +15,9 @@ import numpy as np
 from scipy.special import stdtrit
 
 LEVEL = 0.95
+_NEAR = 0.01  # of the largest mean: less than that is near 0
+Bounds = tuple[float | None, float | None]  # the least and the greatest value there can be; None: no such value
+UNBOUNDED: Bounds = (None, None)
 
 
 class Interval(NamedTuple):
@@ -28,8 +31,21 @@ class Interval(NamedTuple):
 
     @property
     def half(self) -> float | None:
-        """Half the interval's width: mean +- half."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+        """The distance of the mean from the farther end: half the width of an interval that no bound cuts."""
+        return None if self.low is None or self.high is None else max(self.high - self.mean, self.mean - self.low)
+
+    def within(self, bounds: Bounds) -> Interval:
+        """Cut at the bounds of what can be. It covers the expected value as often as it did before."""
+        if self.low is None or self.high is None:
+            return self
+        least, greatest = bounds
+        low = self.low if least is None else max(self.low, min(least, self.mean))
+        high = self.high if greatest is None else min(self.high, max(greatest, self.mean))
+        return self._replace(low=low, high=high)
+
+    @property
+    def finite(self) -> bool:
+        return math.isfinite(self.mean)
 
 
 def interval(values: Iterable[float]) -> Interval:
@@ -49,6 +65,29 @@ def interval(values: Iterable[float]) -> Interval:
     mean, se = float(array.mean()), float(array.std(ddof=1)) / math.sqrt(n)
     half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * se
     return Interval(n, mean, se, mean - half, mean + half)
+
+
+def share(found: Interval | None, base: Interval | None, largest: float) -> float | None:
+    """A difference as a share of the mean it is taken to; None where that may as well be 0, or has another sign."""
+    if found is None or base is None or not found.finite or not base.finite:
+        return None
+    if near_zero(base, largest) or (base.mean + found.mean) * base.mean < 0:
+        return None
+    return found.mean / abs(base.mean)
+
+
+def near_zero(mean: Interval, largest: float) -> bool:
+    """Whether a mean may as well be 0: no farther from it than half its own 95 % interval.
+
+    Of one seed, which has no interval: less than a hundredth of the `largest` mean that it is seen beside.
+    """
+    size = abs(mean.mean)
+    return size == 0 or (size <= mean.half if mean.half is not None else size < _NEAR * largest)
+
+
+def largest(means: Iterable[Interval]) -> float:
+    """The greatest finite absolute mean, 0.0 for none."""
+    return max((abs(found.mean) for found in means if found.finite), default=0.0)
 
 
 def differences(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:

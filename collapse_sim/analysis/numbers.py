@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 _SIGNIFICANT = 4  # digits of a figure without an interval
+_ROUNDING = 1e-9  # relative
 _PLAIN = (1e-3, 1e6)  # magnitudes outside are written with an exponent
 
 
@@ -35,12 +36,34 @@ def with_half(mean: float, half: float | None, *, signed: bool = False) -> str:
     return f"({mean / 10**power:{sign}.{decimals}f} ± {half / 10**power:.{decimals}f})e{power:+03d}"
 
 
+def with_interval(mean: float, low: float | None, high: float | None, *, signed: bool = False) -> str:
+    """`mean ± half`; where a bound of what can be cuts the interval, `mean [low, high]` to the same decimal place."""
+    if low is None or high is None or not math.isfinite(mean):
+        return with_half(mean, None, signed=signed)
+    below, above = mean - low, high - mean
+    half = max(below, above)
+    if abs(below - above) <= _ROUNDING * half:
+        return with_half(mean, half, signed=signed)
+    start, _, rest = with_half(mean, half, signed=signed).partition(" ± ")
+    digits, _, exponent = rest.partition(")")  # "(1.2 ± 3.4)e-05": the ends have the mean's power of ten
+    decimals, power = len(digits.partition(".")[2]), int(exponent[1:] or 0)
+    ends = (_plain(end / 10**power, decimals) for end in (low, high))
+    return f"{start} [{', '.join(ends)}]" + (f"){exponent}" if exponent else "")
+
+
+def _plain(value: float, decimals: int) -> str:
+    """A bound as 0, 1 or 100, and any other end of an interval to so many decimals."""
+    return f"{value:.0f}" if value == round(value) else f"{value:.{decimals}f}"
+
+
 def aligned(texts: Sequence[str]) -> list[str]:
     """Figures of one column, padded so that decimal points and ± stand below each other. All get the same length."""
-    rows = [text.partition(" ± ") for text in texts]
-    means, halves = _at_the_point([row[0] for row in rows]), _at_the_point([row[2] for row in rows])
-    width = max((len(row[1]) for row in rows), default=0)
-    return [f"{mean}{row[1]:<{width}}{half}" for mean, row, half in zip(means, rows, halves, strict=True)]
+    rows = [text.partition(" [") if " [" in text else text.partition(" ± ") for text in texts]
+    means = _at_the_point([row[0] for row in rows])
+    halves = iter(_at_the_point([row[2] for row in rows if row[1] == " ± "]))
+    ends = [" ± " + next(halves) if row[1] == " ± " else row[1] + row[2] for row in rows]
+    width = max(map(len, ends), default=0)
+    return [f"{mean}{end:<{width}}" for mean, end in zip(means, ends, strict=True)]
 
 
 def _at_the_point(texts: Sequence[str]) -> list[str]:

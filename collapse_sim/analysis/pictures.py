@@ -6,15 +6,15 @@ Small images are enlarged by a whole factor without smoothing, so that a pixel o
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
-from collapse_sim.store.files import explained
+from collapse_sim.analysis.drawing import labels, written
+from collapse_sim.analysis.fonts import for_pillow
 
 Images = NDArray[np.uint8]
 _Row = tuple[str, list[NDArray[np.uint8] | None]]  # label, a picture (h, w, 3) a column
@@ -85,9 +85,11 @@ def _tiled(images: Images, columns: int) -> NDArray[np.uint8]:
 
 def _sheet(rows: list[_Row], headings: list[str], above: int) -> Image.Image:
     """Rows of cells with their labels to the left; the headings stand below the first `above` rows."""
-    font = ImageFont.load_default(_TYPE)
+    names = labels(label for label, _ in rows)
+    fonts = {label: for_pillow(name, _TYPE) for label, name in names.items()}
+    font = for_pillow("", _TYPE)
     height, width, _ = next(picture.shape for _, cells in rows for picture in cells if picture is not None)
-    left = 2 * _MARGIN + max(math.ceil(font.getlength(label)) for label, _ in rows)
+    left = 2 * _MARGIN + max(math.ceil(fonts[label].getlength(name)) for label, name in names.items())
     right = _MARGIN + max(width, *(math.ceil(font.getlength(heading)) for heading in headings))
     down, band = height + _MARGIN, _TYPE + 2 * _MARGIN
     sheet = Image.new("RGB", (left + right * len(headings), _MARGIN + band + down * len(rows)), "white")
@@ -97,7 +99,7 @@ def _sheet(rows: list[_Row], headings: list[str], above: int) -> Image.Image:
         draw.text(middle, heading, "black", font, anchor="mm")
     for i, (label, cells) in enumerate(rows):
         top = _MARGIN + i * down + (band if i >= above else 0)
-        draw.text((left - _MARGIN, top + height / 2), label, "black", font, anchor="rm")
+        draw.text((left - _MARGIN, top + height / 2), names[label], "black", fonts[label], anchor="rm")
         for j, picture in enumerate(cells):
             if picture is not None:
                 sheet.paste(Image.fromarray(picture), (left + j * right, top))
@@ -105,8 +107,5 @@ def _sheet(rows: list[_Row], headings: list[str], above: int) -> Image.Image:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    """Written beside and moved, so that a reader never sees half a picture."""
-    scratch = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    with explained(path):
+    with written(path) as scratch:
         picture.save(scratch)
-        scratch.replace(path)

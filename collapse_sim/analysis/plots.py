@@ -1,41 +1,46 @@
 """Curves over generations with bands, and for one-step recipes the arms beside each other with error bars.
 
-Colours, markers and line styles are those of the terminal (ui/palette.py). Sizes are those of a printed page: a panel
-is one column (3.4 inches) wide, with type of 8 points.
+Sizes are those of a printed page: a panel is one column (3.4 inches) wide, with type of 8 points.
 """
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 
 from collapse_sim import __version__
-from collapse_sim.analysis.intervals import interval, paired
-from collapse_sim.analysis.results import Reference, Results
+from collapse_sim.analysis.axes import generations, linear, logarithmic, wide
+from collapse_sim.analysis.dots import dots
+from collapse_sim.analysis.drawing import labels, save, short, style
+from collapse_sim.analysis.fonts import cells
+from collapse_sim.analysis.intervals import UNBOUNDED
+from collapse_sim.analysis.looks import Look, looks
+from collapse_sim.analysis.results import Results
 from collapse_sim.errors import StoreError
-from collapse_sim.ui.palette import color, linestyle, marker
+from collapse_sim.ui import words
 
 SUFFIXES = (".png", ".pdf", ".svg")
+DPI = 300
 _PANEL = (3.4, 2.5)  # inches
 _LETTER = 0.062  # inches, about, of an 8-point letter
 _LINE = 0.17  # inches, of a line of type
+_ACROSS, _UP = 42, 30  # letters of a panel's title, and along its y axis
 _FEW = 25  # with more generations, markers stand at every few only
-_DECADES = 2.0  # positive values that span more are drawn on a logarithmic axis
-_STYLE: Any = {  # matplotlib's stubs want every key as a literal
-    "font.size": 8,
+_LARGEST = 2**16 - 1  # pixels a side that matplotlib can draw
+_PAGE: dict[str, Any] = {
     "axes.titlesize": 8,
+    "figure.titlesize": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
@@ -58,12 +63,19 @@ def plot(results: Results, metrics: Sequence[str], path: Path) -> None:
     Raises StoreError when the file cannot be written.
     """
     try:
-        with rc_context(_STYLE):
+        with style(named(results, metrics), _PAGE):
             notes = "; ".join(f"{metric}: {results.notes[metric]}" for metric in metrics if metric in results.notes)
             metadata = _metadata(results.name, path.suffix.lower(), notes)
-            figure(results, metrics).savefig(path, dpi=300, metadata=metadata)
+            drawing = figure(results, metrics)
+            dpi = min(DPI, _LARGEST / max(drawing.get_size_inches()))
+            save(drawing, path, dpi=dpi, metadata=metadata)
     except OSError as error:
         raise StoreError(f"{path}: cannot write the plot: {error.strerror or error}; choose another file") from error
+
+
+def named(results: Results, metrics: Sequence[str]) -> list[str]:
+    """All texts of the user's own that a plot shows."""
+    return [results.name, *results.arms, *metrics, *results.units.values(), *results.warnings.values()]
 
 
 def figure(results: Results, metrics: Sequence[str]) -> Figure:
@@ -72,110 +84,129 @@ def figure(results: Results, metrics: Sequence[str]) -> Figure:
     A recipe of one step (generations 0 and 1) has no curves to speak of: its panels have the arms one below the other
     with their paired differences to the baseline, published ones beside them.
     """
-    with rc_context(_STYLE):
+    with style(named(results, metrics), _PAGE):
         one_step = results.generations <= 1
         columns = min(2, max(1, len(metrics)))
         rows = max(1, math.ceil(len(metrics) / columns))
         width, height = _PANEL
         if one_step:  # names of arms stand to the left, one a line
-            width, height = max(width, 2.4 + max(map(len, results.arms)) * _LETTER), 0.8 + _LINE * len(results.arms)
-        drawing = Figure(figsize=(columns * width, rows * height), layout="constrained")
+            longest = max(map(cells, labels(results.arms).values()))
+            width, height = max(width, 2.4 + longest * _LETTER), 0.9 + _LINE * len(results.arms)
+        drawing = Figure(figsize=(columns * width, rows * height + 2 * _LINE), layout="constrained")
         FigureCanvasAgg(drawing)
+        drawing.suptitle(short(results.name, _ACROSS * columns))
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
+        looked = looks(results)
         for axes, metric in zip(grid.flat, metrics, strict=False):
-            (_dots if one_step else _curves)(axes, results, metric, handles)
+            axes.set_title(_title(results, metric))
+            if one_step:
+                dots(axes, results, metric, handles)
+            else:
+                _curves(axes, results, metric, looked, handles)
         for axes in grid.flat[len(metrics) :]:
             axes.set_axis_off()
         if handles:
-            ordered = {arm: handles[arm] for arm in results.arms if arm in handles} | handles
-            _legend(drawing, ordered)
+            arms = [name for name in _counted(results).values() if name in handles]
+            _legend(drawing, {name: handles[name] for name in arms} | handles)
         return drawing
 
 
-def _curves(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) -> None:
+def _curves(axes: Axes, results: Results, metric: str, looked: dict[str, Look], handles: dict[str, Any]) -> None:
     heights: list[float] = []
-    for i, arm in enumerate(results.arms):
+    lows: list[float] = []
+    highs: list[float] = []
+    bands: list[tuple[str, list[int], list[float], list[float]]] = []
+    names = _counted(results)
+    for arm, look in looked.items():
         scored = results.scored(metric, [arm])
-        found = [interval(results.scores(arm, metric, k).values()) for k in scored]
-        means = [each.mean if math.isfinite(each.mean) else math.nan for each in found]
-        if not scored:
+        found = [mean for k in scored if (mean := results.mean(arm, metric, k)) is not None]
+        if not found:
             continue
-        heights += means
+        means = [each.mean if each.finite else math.nan for each in found]
+        low = [math.nan if each.low is None else each.low for each in found]
+        high = [math.nan if each.high is None else each.high for each in found]
         (line,) = axes.plot(
             scored,
             means,
-            color=color(i),
-            linestyle=linestyle(i),
+            color=look.color,
+            linestyle=look.linestyle,
             linewidth=1.2,
-            marker=marker(i),
+            marker=look.marker,
             markersize=3.5,
             markevery=max(1, len(scored) // _FEW * 5),
-            label=arm,
+            clip_on=False,  # a marker on a bound is whole
+            zorder=3,
         )
-        handles.setdefault(arm, line)
-        low = [math.nan if each.low is None else each.low for each in found]
-        high = [math.nan if each.high is None else each.high for each in found]
+        handles.setdefault(names[arm], line)
+        _end(axes, results, arm, metric, look, handles)
+        bands.append((look.color, scored, low, high))
+        heights, lows, highs = heights + means, lows + low, highs + high
+    theory = _theory_curves(axes, results, metric, looked, handles)
+    bounds = results.bounds.get(metric, UNBOUNDED)
+    log = wide(heights, bounds)
+    for colour, scored, low, high in bands:
         if not all(map(math.isnan, low)):
-            axes.fill_between(scored, low, high, color=color(i), alpha=0.2, linewidth=0)
-            handles.setdefault(f"95 % interval, {found[-1].n} seeds", Patch(color="#808080", alpha=0.3, linewidth=0))
-    _theory_curves(axes, results, metric, handles)
-    finite = [mean for mean in heights if math.isfinite(mean)]
-    if finite and min(finite) > 0 and math.log10(max(finite) / min(finite)) > _DECADES:
-        axes.set_yscale("log")
-    axes.set_title(_title(results, metric))
-    axes.set_xlabel("generation")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+            ends = [max(value, 1e-300) if log else value for value in low]  # of a logarithm: far below the axis
+            axes.fill_between(scored, ends, high, color=colour, alpha=0.2, linewidth=0)
+            over = words.plural(len(results.seeds), "seed")
+            handles.setdefault(f"95 % interval, {over}", Patch(color="#808080", alpha=0.3, linewidth=0))
+    if log:
+        logarithmic(axes, heights + [value for value in theory if value > 0], lows, highs)
+    else:
+        linear(axes, bounds, heights)
+    unit = words.plain(results.units.get(metric, ""))
+    axes.set_ylabel("\n".join(textwrap.wrap(short(unit, 2 * _UP), _UP)) or short(metric, _UP))
+    scored = results.scored(metric)
+    generations(axes, min(scored, default=0), max(scored, default=0))
 
 
-def _theory_curves(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) -> None:
+def _counted(results: Results) -> dict[str, str]:
+    """Labels of arms, with their numbers of seeds where these are not all that there are to be."""
+    found = {}
+    for arm, label in labels(results.arms).items():
+        numbers = {len(by_seed) for ks in results.values.get(arm, {}).values() for by_seed in ks.values()}
+        least, most = min(numbers, default=0), max(numbers, default=0)
+        count = words.plural(most, "seed") if least == most else f"{least} to {most} seeds"
+        found[arm] = label if numbers <= {results.seeds_of(arm)} else f"{label} ({count})"
+    return found
+
+
+def _end(axes: Axes, results: Results, arm: str, metric: str, look: Look, handles: dict[str, Any]) -> None:
+    """A cross where an arm's curve ends because a seed of it diverged."""
+    first = min(results.diverged.get(arm, {}).values(), default=None)
+    before = [] if first is None else [k for k in results.scored(metric, [arm]) if k < first]
+    mean = results.mean(arm, metric, before[-1]) if before else None
+    if mean is not None and mean.finite:
+        (cross,) = axes.plot(
+            before[-1], mean.mean, "x", color=look.color, markersize=8, markeredgewidth=1.5, clip_on=False, zorder=4
+        )
+        handles.setdefault("then diverged", Line2D([], [], color="#404040", linestyle="none", marker="x"))
+        cross.set_gid("diverged")
+
+
+def _theory_curves(
+    axes: Axes, results: Results, metric: str, looked: dict[str, Look], handles: dict[str, Any]
+) -> list[float]:
     """Dashed, without markers, in a darker shade of the arm's colour: seen on top of a curve that agrees."""
     last = max(results.scored(metric), default=results.generations)
-    for i, arm in enumerate(results.arms):
+    drawn: list[float] = []
+    for arm, look in looked.items():
         values = [results.theory_at(arm, metric, k) for k in range(last + 1)]
         if any(value is not None for value in values):
             heights = [math.nan if value is None else value for value in values]
-            shade = [0.45 * part for part in to_rgb(color(i))]
-            axes.plot(
-                range(last + 1), heights, color=shade, linestyle=(0, (4, 2)), linewidth=0.8, label=f"{arm}, theory"
-            )
+            shade = [0.45 * part for part in to_rgb(look.color)]
+            axes.plot(range(last + 1), heights, color=shade, linestyle=(0, (4, 2)), linewidth=0.8, zorder=3.5)
             handles.setdefault("theory", Line2D([], [], color="#404040", linestyle=(0, (4, 2)), linewidth=0.8))
-
-
-def _dots(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) -> None:
-    """Each arm's paired difference to the baseline at the last scored generation, as a share of the baseline's mean."""
-    generation = max(results.scored(metric), default=0)
-    base = results.scores(results.baseline, metric, generation)
-    unit = abs(interval(base.values()).mean) / 100 if base else math.nan
-    published = results.reference_at(metric, generation)
-    for row, arm in enumerate(results.arms):
-        found = paired(results.scores(arm, metric, generation), base)
-        if found is not None and math.isfinite(found.mean / unit if unit else math.nan):
-            bar = None if found.half is None else found.half / unit
-            (line, *_) = axes.errorbar(
-                found.mean / unit, row, xerr=bar, fmt="o", color=color(0), markersize=3.5, linewidth=1.0, capsize=2
-            )
-            handles.setdefault(f"mean, 95 % interval, {found.n} seeds", line)
-        share = None if published is None else _published_percent(published, arm, results.baseline)
-        if share is not None:
-            (ring,) = axes.plot(share, row, "D", markersize=4, markerfacecolor="none", color=color(3))
-            handles.setdefault("published", ring)
-    axes.axvline(0, color="#808080", linewidth=0.8)
-    axes.set_yticks(range(len(results.arms)), results.arms)
-    axes.set_ylim(len(results.arms) - 0.5, -0.5)
-    axes.set_title(_title(results, metric))
-    axes.set_xlabel(f"% difference to {results.baseline}\nat generation {generation}")
-
-
-def _published_percent(published: Reference, arm: str, baseline: str) -> float | None:
-    value, base = published.values.get(arm), published.values.get(baseline)
-    return None if value is None or not base else 100 * (value - base) / abs(base)
+            drawn += heights
+    return drawn
 
 
 def _title(results: Results, metric: str) -> str:
     better, warning = results.metrics[metric], results.warnings.get(metric)
-    title = metric if better is None else f"{metric} ({better} is better)"
-    return f"{title}\n{warning}" if warning else title
+    direction = "" if better is None else f" ({better} is better)"
+    title = short(metric, _ACROSS - len(direction)) + direction
+    return "\n".join([title, *textwrap.wrap(words.plain(warning or ""), _ACROSS)])
 
 
 def _legend(drawing: Figure, handles: dict[str, Any]) -> None:
@@ -192,7 +223,7 @@ def _legend(drawing: Figure, handles: dict[str, Any]) -> None:
 def _legend_width(names: Sequence[str], columns: int) -> float:
     """Inches, about, of a legend that is filled column by column."""
     lines = math.ceil(len(names) / columns)
-    return sum(0.6 + _LETTER * max(map(len, names[i : i + lines])) for i in range(0, len(names), lines))
+    return sum(0.6 + _LETTER * max(map(cells, names[i : i + lines])) for i in range(0, len(names), lines))
 
 
 def _metadata(name: str, suffix: str, notes: str) -> dict[str, Any]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from collapse_sim.analysis.intervals import UNBOUNDED, Bounds, Interval, interval, paired
 from collapse_sim.errors import StoreError
 from collapse_sim.store.rundir import JOURNAL_FILE, REMAKE, RUN_FILE, read_journal, read_run
 
 Better = Literal["lower", "higher"] | None
 Scores = Mapping[str, Mapping[str, Mapping[int, Mapping[int, float]]]]  # [arm][metric][generation][seed]
 Curves = Mapping[str, Mapping[str, Sequence[float | None]]]  # [arm][metric][generation]
+Diverged = Mapping[str, Mapping[int, int]]  # [arm][seed] -> the generation whose fit diverged
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,19 @@ class Results:
     theory: Curves = field(default_factory=dict)
     references: tuple[Reference, ...] = ()
     claims: tuple[Claim, ...] = ()
-    notes: Mapping[str, str] = field(
-        default_factory=dict
-    )  # metric -> what stands beside its figures, where it is known
+    notes: Mapping[str, str] = field(default_factory=dict)  # metric -> what stands beside its figures, where known
     warnings: Mapping[str, str] = field(
         default_factory=dict
     )  # metric -> why not to quote them, where there is a reason
+    units: Mapping[str, str] = field(default_factory=dict)  # metric -> its unit, where it has one
+    bounds: Mapping[str, Bounds] = field(
+        default_factory=dict
+    )  # metric -> the least and the greatest value there can be
+    diverged: Diverged = field(default_factory=dict)
+    planned: Mapping[str, int] = field(
+        default_factory=dict
+    )  # arm -> its number of seeds, where it isn't that of `seeds`
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
     problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
 
     def scores(self, arm: str, metric: str, generation: int) -> Mapping[int, float]:
@@ -65,6 +75,28 @@ class Results:
         """Generations at which any of the arms has a score, ascending."""
         chosen = self.arms if arms is None else arms
         return sorted({k for arm in chosen for k in self.values.get(arm, {}).get(metric, {})})
+
+    def mean(self, arm: str, metric: str, generation: int) -> Interval | None:
+        """Mean over seeds with its 95 % interval, within the metric's bounds; None without a score."""
+        scores = self.scores(arm, metric, generation)
+        return interval(scores.values()).within(self.bounds.get(metric, UNBOUNDED)) if scores else None
+
+    def means(self, metric: str, generation: int) -> dict[str, Interval]:
+        """`mean` of every arm that has one."""
+        found = {arm: self.mean(arm, metric, generation) for arm in self.arms}
+        return {arm: mean for arm, mean in found.items() if mean is not None}
+
+    def minus(self, arm: str, other: str, metric: str, generation: int) -> Interval | None:
+        """The paired difference arm - other over the seeds that both have, with its 95 % interval; None without one."""
+        found = paired(self.scores(arm, metric, generation), self.scores(other, metric, generation))
+        least, greatest = self.bounds.get(metric, UNBOUNDED)
+        if found is None or least is None or greatest is None:
+            return found
+        return found.within((least - greatest, greatest - least))
+
+    def seeds_of(self, arm: str) -> int:
+        """How many seeds the arm is to have."""
+        return self.planned.get(arm, len(self.seeds))
 
     def theory_at(self, arm: str, metric: str, generation: int) -> float | None:
         """The theory curve's value, where there is one."""
@@ -80,7 +112,8 @@ def read_results(run_dir: Path) -> Results:
     """Read a run directory. Raises StoreError when it is no run directory, damaged, or of a newer schema.
 
     The last score of an (arm, generation, metric, seed) counts. What run.json does not list (an arm or a seed of an
-    earlier version of the recipe, a generation beyond its last) is left out; metrics added by `evaluate` are kept.
+    earlier version of the recipe, a generation beyond its last) is left out; metrics added by `evaluate` are kept. From
+    the generation on at which a seed's fit diverged, its scores are nan.
     """
     run = read_run(run_dir)
     try:
@@ -92,7 +125,7 @@ def read_results(run_dir: Path) -> Results:
         ) from error
 
 
-def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Results:
+def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problems: tuple[str, ...] = ()) -> Results:
     arms, seeds, last = tuple(run["arms"]), tuple(run["seeds"]), int(run["generations"])
     metrics: dict[str, Better] = {name: _better(settings["better"]) for name, settings in run["metrics"].items()}
     found: dict[str, dict[str, dict[int, dict[int, float]]]] = {arm: {} for arm in arms}
@@ -104,6 +137,9 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Resu
             by_seed = found[line["arm"]].setdefault(metric, {}).setdefault(line["generation"], {})
             for seed, value in zip(line["seeds"], values, strict=True):
                 by_seed[seed] = float("nan") if value is None else float(value)
+    diverged = _diverged(lines, arms, seeds, last)
+    for arm, ends in diverged.items():
+        _end(found, arm, ends, metrics)
     ordered = {
         arm: {
             metric: {k: {s: by_seed[s] for s in seeds if s in by_seed} for k, by_seed in sorted(generations.items())}
@@ -123,9 +159,61 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> Resu
         theory=run.get("theory") or {},
         references=() if reference is None else (_reference(reference, last),),
         claims=tuple(Claim(c["that"], c["metric"], c["generation"], c["expect"]) for c in run.get("claims", ())),
-        notes={name: entry["note"] for name, entry in run["metrics"].items() if entry.get("note")},
-        warnings={name: entry["warning"] for name, entry in run["metrics"].items() if entry.get("warning")},
+        notes=_texts(run, "note"),
+        warnings=_texts(run, "warning"),
+        units=_texts(run, "unit"),
+        bounds={name: _bounds(entry["bounds"]) for name, entry in run["metrics"].items() if entry.get("bounds")},
+        diverged=diverged,
+        settings=run.get("settings", {}).get("arms", {}),
+        problems=problems,
     )
+
+
+def _texts(run: Mapping[str, Any], key: str) -> dict[str, str]:
+    return {name: entry[key] for name, entry in run["metrics"].items() if entry.get(key)}
+
+
+def _bounds(pair: Sequence[float | None]) -> Bounds:
+    least, greatest = (None if bound is None else float(bound) for bound in pair)
+    return least, greatest
+
+
+def _diverged(
+    lines: Sequence[Mapping[str, Any]], arms: Sequence[str], seeds: Sequence[int], last: int
+) -> dict[str, dict[int, int]]:
+    """The earliest generation that a line says so of, for every arm and seed of the run.
+
+    Finite scores that come later than the line are from another try, on another machine, that went well.
+    """
+    found: dict[str, dict[int, int]] = {}
+    for line in lines:
+        if line.get("event") == "diverged" and line["arm"] in arms and line["seed"] in seeds:
+            k = int(line["generation"])
+            ends = found.setdefault(line["arm"], {})
+            ends[line["seed"]] = min(k, ends.get(line["seed"], k))
+        elif line.get("event") == "scores" and line["arm"] in found:
+            for seed, *values in zip(line["seeds"], *line["metrics"].values(), strict=True):
+                again = found[line["arm"]].get(seed) == line["generation"]
+                if again and all(value is not None and math.isfinite(value) for value in values):
+                    del found[line["arm"]][seed]
+    reached = {arm: {seed: k for seed, k in ends.items() if k <= last} for arm, ends in found.items()}
+    return {arm: dict(sorted(reached[arm].items())) for arm in arms if reached.get(arm)}
+
+
+def _end(
+    found: Mapping[str, dict[str, dict[int, dict[int, float]]]],
+    arm: str,
+    ends: Mapping[int, int],
+    metrics: Mapping[str, Better],
+) -> None:
+    """nan for the diverged seeds, where any arm is scored: a mean over the seeds that are left would be too good."""
+    for metric in metrics:
+        generations = {k for by_metric in found.values() for k in by_metric.get(metric, {})}
+        for seed, first in ends.items():
+            for k in (k for k in generations if k >= first):
+                by_seed = found[arm].setdefault(metric, {}).setdefault(k, {})
+                if k > first or seed not in by_seed:  # a model whose samples diverged has a test loss
+                    by_seed[seed] = float("nan")
 
 
 def _better(word: str | None) -> Better:
@@ -139,49 +227,3 @@ def _reference(reference: Mapping[str, Any], last: int) -> Reference:
     return Reference(
         reference["source"], reference["metric"], last if generation == "last" else int(generation), reference["values"]
     )
-
-
-def merge(runs: Mapping[str, Results]) -> Results:
-    """Several runs as one: every arm is named `LABEL/arm`. Equal seeds are the same draws in every run, so they pair.
-
-    A metric that the runs disagree on is without a better direction.
-    """
-    metrics: dict[str, Better] = {}
-    for run in runs.values():
-        for metric, better in run.metrics.items():
-            metrics[metric] = better if metrics.get(metric, better) == better else None
-    return Results(
-        name=" ".join(runs),
-        arms=tuple(f"{label}/{arm}" for label, run in runs.items() for arm in run.arms),
-        seeds=tuple(dict.fromkeys(seed for run in runs.values() for seed in run.seeds)),
-        metrics=metrics,
-        generations=max(run.generations for run in runs.values()),
-        baseline=next(f"{label}/{run.baseline}" for label, run in runs.items()),
-        values={f"{label}/{arm}": scores for label, run in runs.items() for arm, scores in run.values.items()},
-        theory={f"{label}/{arm}": curves for label, run in runs.items() for arm, curves in run.theory.items()},
-        references=_merged_references(runs),
-        notes=_merged_texts({label: run.notes for label, run in runs.items()}),
-        warnings=_merged_texts({label: run.warnings for label, run in runs.items()}),
-        problems=tuple(problem for run in runs.values() for problem in run.problems),
-    )
-
-
-def _merged_texts(runs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """The text of each metric, once where all runs say the same, or else each run's own."""
-    merged: dict[str, str] = {}
-    for metric in dict.fromkeys(name for texts in runs.values() for name in texts):
-        said = {label: texts[metric] for label, texts in runs.items() if metric in texts}
-        alike = len(said) == len(runs) and len(set(said.values())) == 1
-        texts = said.values() if alike else (f"{label}: {text}" for label, text in said.items())
-        merged[metric] = "; ".join(dict.fromkeys(texts))
-    return merged
-
-
-def _merged_references(runs: Mapping[str, Results]) -> tuple[Reference, ...]:
-    """References to the same figures become one, over the arms of all runs."""
-    merged: dict[tuple[str, str, int], dict[str, float]] = {}
-    for label, run in runs.items():
-        for r in run.references:
-            values = merged.setdefault((r.source, r.metric, r.generation), {})
-            values.update({f"{label}/{arm}": value for arm, value in r.values.items()})
-    return tuple(Reference(*key, values) for key, values in merged.items())

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from collapse_sim.store.files import explained
+from collapse_sim.analysis.drawing import labels, save, style
+from collapse_sim.analysis.fonts import cells
 from collapse_sim.ui.palette import color
 
 Points = NDArray[np.float64]
@@ -24,11 +23,11 @@ Points = NDArray[np.float64]
 SHOWN = 1000  # rows a cell, of the samples and of the real rows
 COLUMNS = 8  # generations at most
 _CELL, _GAP = 1.45, 0.08  # inches
-_ABOVE, _BELOW, _TICKS, _LETTER = 0.3, 0.55, 0.4, 0.065  # inches: of headings, ticks and note, ticks, about of a letter
+_ABOVE, _BELOW, _TICKS, _LETTER = 0.3, 0.55, 0.4, 0.07  # inches: of headings, ticks and note, ticks, about of a letter
 _MARGIN = 0.2  # share of the real rows' range that is shown around it
 _DOT = 1.6  # points, of a dot among 1,000
 _REAL, _INK = "#c8c8c8", "#505050"
-_STYLE: Any = {"font.size": 8, "axes.linewidth": 0.5, "xtick.major.width": 0.5, "ytick.major.width": 0.5}  # for mypy
+_STYLE = {"axes.linewidth": 0.5, "xtick.major.width": 0.5, "ytick.major.width": 0.5}
 
 
 def columns(last: int) -> list[int]:
@@ -63,19 +62,16 @@ def points_by_frames(samples: Mapping[str, Points], real: Points, path: Path, no
 def _write(
     samples: Mapping[str, Mapping[int, Points]], headings: Mapping[int, str], real: Points, path: Path, note: str
 ) -> None:
-    with rc_context(_STYLE):
-        drawing = _figure(samples, headings, real[:SHOWN], note)
-        scratch = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-        with explained(path):  # written beside and moved, so that a reader never sees half a picture
-            drawing.savefig(scratch, dpi=120)
-            scratch.replace(path)
+    with style(samples, _STYLE):
+        save(_figure(samples, headings, real[:SHOWN], note), path, dpi=120)
 
 
 def _figure(
     samples: Mapping[str, Mapping[int, Points]], headings: Mapping[int, str], real: Points, note: str
 ) -> Figure:
     rows, across = len(samples), len(headings)
-    left = _TICKS + _LETTER * max(map(len, samples)) + _GAP
+    names = labels(samples)
+    left = _TICKS + _LETTER * max(map(cells, names.values())) + _GAP
     width = left + across * (_CELL + _GAP)
     height = _ABOVE + rows * (_CELL + _GAP) - _GAP + _BELOW
     drawing = Figure(figsize=(width, height))
@@ -92,7 +88,7 @@ def _figure(
     draw = _histogram if real.shape[1] == 1 else _scatter
     low, high = _limits(real)
     for i, (arm, by_generation) in enumerate(samples.items()):
-        grid[i, 0].text(-_TICKS / _CELL, 0.5, arm, transform=grid[i, 0].transAxes, ha="right", va="center")
+        grid[i, 0].text(-_TICKS / _CELL, 0.5, names[arm], transform=grid[i, 0].transAxes, ha="right", va="center")
         for axes, k in zip(grid[i], headings, strict=True):
             if k in by_generation:
                 draw(axes, by_generation[k][:SHOWN], real, color(i))

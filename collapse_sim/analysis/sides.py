@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from collapse_sim.analysis.claims import ArmAt, Expectation, Number, Pick, Side, Theory
 from collapse_sim.analysis.intervals import Interval, interval
+from collapse_sim.analysis.reached import ended
 from collapse_sim.analysis.results import Results
 
 
@@ -105,6 +107,12 @@ class _Asked:
         if not seeds:
             raise MissingFiguresError(f"the arms of {pick.how}(...) share no seed")
         means = {at: interval(values[s] for s in seeds).mean for at, values in scores.items()}
+        lost = [_name(at) for at, mean in means.items() if not math.isfinite(mean)]
+        if lost:
+            ends = "".join(f"; {line}" for line in ended(self.results, [at.arm for at in pick.of]))
+            raise MissingFiguresError(
+                f"{pick.how}(...) cannot pick: not every {self.metric} of {', '.join(lost)} is finite{ends}"
+            )
         return (min if pick.how == "min" else max)(means, key=lambda at: means[at])
 
     def _generation(self, at: ArmAt) -> int:

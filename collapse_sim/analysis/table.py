@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from collapse_sim.analysis.intervals import Interval, interval, paired
+from collapse_sim.analysis.intervals import Interval, largest, share
 from collapse_sim.analysis.layout import Column, blocks
-from collapse_sim.analysis.numbers import aligned, figure, percent, with_half
+from collapse_sim.analysis.numbers import aligned, figure, percent, with_interval
+from collapse_sim.analysis.reached import ended
 from collapse_sim.analysis.results import Better, Reference, Results
 from collapse_sim.ui.palette import DONE, WARNING
 
@@ -27,40 +28,41 @@ def by_generation(results: Results, metric: str, generations: Sequence[int], wid
         rows += [(arm, False), (arm, True)] if known else [(arm, False)]
     columns = []
     for k in generations:
-        means = _intervals(results, metric, k)
+        means = results.means(metric, k)
         texts = [_theory(results, arm, metric, k) if is_theory else _mean(means.get(arm)) for arm, is_theory in rows]
         best = best_of(means, results.metrics[metric])
         styles = [_FAINT if is_theory else _BEST if arm in best else "" for arm, is_theory in rows]
-        columns.append(_column(str(k), texts, styles, starred=bool(best)))
+        counts = ["" if is_theory else _count(results, arm, means.get(arm)) for arm, is_theory in rows]
+        columns.append(_column(str(k), texts, styles, counts, starred=bool(best)))
         published = results.reference_at(metric, k)
         if published is not None:
             texts = ["" if is_theory else _published(published, arm) for arm, is_theory in rows]
             columns.append(_column(f"published\nat {k}", texts))
     names = [Text("  theory", _FAINT) if is_theory else Text(arm) for arm, is_theory in rows]
     tables = blocks(Column("arm \\ generation", names), columns, width)
-    notes = [*beside(results, metric), *_sources(results, metric, generations)]
+    notes = [*ends(results), *beside(results, metric), *_sources(results, metric, generations)]
     return [_title(results, metric, generations), *tables, *notes]
 
 
 def against_baseline(results: Results, metric: str, generation: int, width: int | None) -> list[RenderableType]:
     """Each arm at one generation: mean, paired difference to the baseline, distance from theory, published figure."""
     baseline, better = results.baseline, results.metrics[metric]
-    means = _intervals(results, metric, generation)
+    means = results.means(metric, generation)
     arms = [arm for arm in results.arms if arm in means]
-    base = results.scores(baseline, metric, generation)
-    apart = {arm: paired(results.scores(arm, metric, generation), base) for arm in arms if arm != baseline}
-    best = best_of(means, better)
+    differences = {arm: results.minus(arm, baseline, metric, generation) for arm in arms if arm != baseline}
+    best, scale = best_of(means, better), largest(means.values())
+    shares = [share(differences.get(arm), means.get(baseline), scale) for arm in arms]
     columns = [
         _column(
             "mean", [_mean(means[arm]) for arm in arms], [_BEST * (arm in best) for arm in arms], starred=bool(best)
         )
     ]
-    if len({found.n for found in means.values()}) > 1:
+    if any(means[arm].n != results.seeds_of(arm) for arm in arms):
         columns.append(_column("seeds", [str(means[arm].n) for arm in arms]))
     columns += [
-        _column(f"minus\n{baseline}", [_mean(apart.get(arm), signed=True) for arm in arms]),
-        _column("relative", [_relative(apart.get(arm), means.get(baseline)) for arm in arms]),
-        Column("reads", [_reading(arm == baseline, apart.get(arm), better) for arm in arms]),
+        _column(f"minus\n{baseline}", [_mean(differences.get(arm), signed=True) for arm in arms]),
+        _column("relative", [None if part is None else percent(part) for part in shares]),
+        Column("reads", [_reading(arm == baseline, differences.get(arm), better) for arm in arms]),
         *_theory_columns(results, metric, generation, means),
     ]
     published = results.reference_at(metric, generation)
@@ -71,7 +73,7 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
         (metric, "bold"), f" at generation {generation}: paired differences to {baseline}, seed by seed"
     )
     tables = blocks(Column("arm", [Text(arm) for arm in arms]), columns, width)
-    return [title, *tables, *beside(results, metric), *_sources(results, metric, [generation])]
+    return [title, *tables, *ends(results), *beside(results, metric), *_sources(results, metric, [generation])]
 
 
 def readable(generations: Sequence[int]) -> list[int]:
@@ -91,19 +93,35 @@ def best_of(means: Mapping[str, Interval], better: Better) -> frozenset[str]:
     return frozenset(arm for arm, mean in finite.items() if mean == target)
 
 
-def _intervals(results: Results, metric: str, generation: int) -> dict[str, Interval]:
-    scores = {arm: results.scores(arm, metric, generation) for arm in results.arms}
-    return {arm: interval(values.values()) for arm, values in scores.items() if values}
-
-
 def _title(results: Results, metric: str, generations: Sequence[int]) -> Text:
-    better = results.metrics[metric]
-    numbers = {found.n for k in generations for found in _intervals(results, metric, k).values()}
+    better, unit = results.metrics[metric], results.units.get(metric, "")
+    found = [mean for k in generations for mean in results.means(metric, k).values()]
+    said = [part for part in (unit, f"{better} is better" if better else "") if part]
+    direction = f" ({', '.join(said)})" if said else ""
+    star = ", * best" if better else ""
+    return Text.assemble((metric, "bold"), f"{direction}: mean over {seeds_over(found)}{star}")
+
+
+def seeds_over(found: Sequence[Interval]) -> str:
+    """ "3 seeds ± 95 % interval", "1 to 3 seeds ± 95 % interval", "1 seed, so no interval"."""
+    numbers = {mean.n for mean in found}
     least, most = min(numbers), max(numbers)
     over = "1 seed, so no interval" if most == 1 else f"{most} seeds ± 95 % interval"
-    over = over if least == most else f"{least} to {over}"
-    direction, star = ("", "") if better is None else (f" ({better} is better)", ", * best")
-    return Text.assemble((metric, "bold"), f"{direction}: mean over {over}{star}")
+    return over if least == most else f"{least} to {over}"
+
+
+def figures(results: Results, metric: str, generation: int, header: str) -> Column:
+    """One metric's means of all arms at a generation, the best marked, numbers of seeds where they are fewer."""
+    means = results.means(metric, generation)
+    best = best_of(means, results.metrics[metric])
+    texts = [_mean(means.get(arm)) for arm in results.arms]
+    counts = [_count(results, arm, means.get(arm)) for arm in results.arms]
+    return _column(header, texts, [_BEST * (arm in best) for arm in results.arms], counts, starred=bool(best))
+
+
+def ends(results: Results) -> list[Text]:
+    """Which cells diverged."""
+    return [Text(line, WARNING) for line in ended(results)]
 
 
 def beside(results: Results, metric: str) -> list[Text]:
@@ -120,20 +138,35 @@ def _sources(results: Results, metric: str, generations: Sequence[int]) -> list[
 
 
 def _column(
-    header: str, texts: Sequence[str | None], styles: Sequence[str] | None = None, *, starred: bool = False
+    header: str,
+    texts: Sequence[str | None],
+    styles: Sequence[str] | None = None,
+    counts: Sequence[str] | None = None,
+    *,
+    starred: bool = False,
 ) -> Column:
-    """Figures aligned below each other, a dash where there is none; `starred`: those in the best's style get a star."""
+    """Figures aligned below each other, a dash where there is none; `starred`: those in the best's style get a star.
+
+    `counts` stand behind the figures.
+    """
     figures = iter(aligned([text for text in texts if text is not None]))
+    behind = counts or [""] * len(texts)
+    wide = max(map(len, behind), default=0)
     cells = []
-    for text, style in zip(texts, styles or [""] * len(texts), strict=True):
-        shown = _ABSENT if text is None else next(figures)
+    for text, style, count in zip(texts, styles or [""] * len(texts), behind, strict=True):
+        shown = _ABSENT if text is None else next(figures) + f" {count:<{wide}}" * bool(wide)
         star = "" if not starred else " *" if style == _BEST else "  "
         cells.append(Text(shown + star, style or (_FAINT if text is None else "")))
     return Column(header, cells)
 
 
 def _mean(found: Interval | None, *, signed: bool = False) -> str | None:
-    return None if found is None else with_half(found.mean, found.half, signed=signed)
+    return None if found is None else with_interval(found.mean, found.low, found.high, signed=signed)
+
+
+def _count(results: Results, arm: str, found: Interval | None) -> str:
+    """ "(n=2)" for fewer seeds than the arm is to have."""
+    return "" if found is None or found.n == results.seeds_of(arm) else f"(n={found.n})"
 
 
 def _theory(results: Results, arm: str, metric: str, generation: int) -> str | None:
@@ -147,13 +180,11 @@ def _published(reference: Reference, arm: str) -> str | None:
 
 def _published_relative(reference: Reference, arm: str, baseline: str) -> str | None:
     value, base = reference.values.get(arm), reference.values.get(baseline)
-    return None if value is None or not base or arm == baseline else percent((value - base) / abs(base))
-
-
-def _relative(found: Interval | None, base: Interval | None) -> str | None:
-    if found is None or base is None or base.mean == 0 or not math.isfinite(found.mean):
-        return None
-    return percent(found.mean / abs(base.mean))
+    return (
+        None
+        if value is None or not base or arm == baseline or value * base < 0
+        else percent((value - base) / abs(base))
+    )
 
 
 def _theory_columns(results: Results, metric: str, generation: int, means: Mapping[str, Interval]) -> list[Column]:

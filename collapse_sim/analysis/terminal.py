@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 
 _UNBOUNDED = 10_000  # characters; layout.blocks has fitted the tables already
-_ASCII = str.maketrans({"±": "+/-", "─": "-", "✓": "+", "✗": "x"})
+_ASCII = str.maketrans({"±": "+/-", "─": "-", "✓": "+", "✗": "x", "↓": "v", "↑": "^"})
 
 
 def stdout_width() -> int | None:

@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 
 from collapse_sim.analysis.claims import Expectation, Theory, parse
 from collapse_sim.analysis.numbers import figure
+from collapse_sim.analysis.reached import common, ended, generations_of
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.sides import Compared, MissingFiguresError, compare
 
@@ -62,23 +63,42 @@ def decide(claim: Stated, results: Results) -> Verdict:
         expected = parse(claim.expect)
     except ValueError as problem:
         return Verdict("undecided", str(problem), f"{claim.metric} at generation {claim.generation}")
+    if isinstance(claim.generation, int):
+        return _at(expected, claim.metric, claim.generation, results)
+    last, caveats = _last(expected, claim.metric, results)
     if claim.generation == "every":
-        return _at_every(expected, claim.metric, results)
-    generation = results.generations if claim.generation == "last" else claim.generation
-    return _at(expected, claim.metric, generation, results)
+        verdict = _at_every(expected, claim.metric, results, last)
+    else:
+        verdict = _at(expected, claim.metric, last, results)
+    return replace(verdict, caveats=verdict.caveats + caveats)
 
 
-def _at_every(expected: Expectation, metric: str, results: Results) -> Verdict:
+def _last(expected: Expectation, metric: str, results: Results) -> tuple[int, tuple[str, ...]]:
+    """The last generation that all arms of both sides have, and what is to be said when it isn't the recipe's last."""
+    arms = [at.arm for side in (expected.left, expected.right) for at in side.arms if at.generation is None]
+    last = common(results, [metric], arms)
+    if last is None or last == results.generations:
+        return results.generations, ()
+    ends = {arm: max(generations_of(results, [metric], arm), default=last) for arm in arms}
+    reached = ", ".join(f"{arm} has come to {end}" for arm, end in ends.items())
+    apart = f" ({reached})" if len(set(ends.values())) > 1 else ""
+    said = f"generation {last} is the last that both sides have{apart}; the recipe goes to {results.generations}"
+    return last, (said,)
+
+
+def _at_every(expected: Expectation, metric: str, results: Results, last: int) -> Verdict:
     """The worst of all generations' verdicts. Arms share generation 0, so it counts only in comparisons with theory."""
     first = 0 if any(isinstance(side.term, Theory) for side in (expected.left, expected.right)) else 1
-    verdicts = [_at(expected, metric, k, results) for k in range(first, results.generations + 1)]
+    verdicts = [_at(expected, metric, k, results) for k in range(first, last + 1)]
+    if not verdicts and results.generations > last:
+        return _at(expected, metric, first, results)
     if not verdicts:
         return Verdict(
             "undecided", "the run ends at generation 0, which all arms share", f"{metric} at every generation"
         )
     worst = max(verdicts, key=lambda verdict: (_SEVERITY[verdict.status], verdict.strain))
     alike = sum(verdict.status == worst.status for verdict in verdicts)
-    summary = f"{worst.status} at {alike} of the {len(verdicts)} generations {first} to {results.generations}"
+    summary = f"{worst.status} at {alike} of the {len(verdicts)} generations {first} to {last}"
     return replace(worst, reason=f"{summary}; worst at {worst.generation}: {worst.reason}")
 
 
@@ -104,7 +124,9 @@ def _at(expected: Expectation, metric: str, generation: int, results: Results) -
         caveats=(*compared.caveats, *([results.warnings[metric]] if metric in results.warnings else [])),
     )
     if found.se is None:
-        why_not = "not every score is finite" if found.n > 1 else "one seed gives no interval: add seeds"
+        why_not = (
+            "one seed gives no interval: add seeds" if found.finite else _not_finite(expected, generation, results)
+        )
         return replace(verdict, reason=f"{verdict.reason}; {why_not}")
     within = expected.within
     if within is not None and within.unit == "se":
@@ -113,6 +135,17 @@ def _at(expected: Expectation, metric: str, generation: int, results: Results) -
     if within is not None:
         return _equivalent(verdict, compared, within.amount)
     return _directional(verdict, found.se, -1 if expected.relation == "<" else 1)
+
+
+def _not_finite(expected: Expectation, generation: int, results: Results) -> str:
+    """Why a difference is not a number: which fits of the arms that are compared diverged, if that is it."""
+    at = [at for side in (expected.left, expected.right) for at in side.arms]
+    reached = {a.arm: generation if a.generation is None else a.generation for a in at}
+    until = {
+        arm: {seed: k for seed, k in results.diverged.get(arm, {}).items() if k <= last}
+        for arm, last in reached.items()
+    }
+    return "; ".join(["not every score is finite", *ended(replace(results, diverged=until), until)])
 
 
 def _directional(verdict: Verdict, se: float, sign: Literal[-1, 1]) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -12,6 +12,8 @@ from collapse_sim.cli.output import data, document, say
 from collapse_sim.errors import RecipeError
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from collapse_sim.analysis.results import Results
 
 
@@ -23,25 +25,29 @@ def compare(
     generation: Annotated[
         str | None,
         typer.Option(
-            "--generation", metavar="G|last|all", help="Only this generation. [default: all; tables thin out many]"
+            "--generation", metavar="G|last|all", help="Only this generation; last: the last that all arms have."
         ),
     ] = None,
     baseline: Annotated[
         str | None, typer.Option("--baseline", metavar="ARM", help="The arm that differences are taken to.")
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also every metric by generation, and differences to the baseline.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV row a score.")] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw curves with bands (.png, .pdf, .svg).")
     ] = None,
 ) -> None:
-    """Compare arms by generation.
+    """Compare arms: means over seeds with 95 % intervals.
 
-    Mean, 95 % interval over seeds, and the paired difference to a baseline.
+    At the last generation that all arms have; with --all, --metric or --generation also by generation, and the paired
+    differences to a baseline.
     """
     from dataclasses import replace
 
-    from collapse_sim.analysis.results import merge
+    from collapse_sim.analysis.merge import merge
 
     if as_json and as_csv:
         raise RecipeError("--json and --csv exclude each other: choose one")
@@ -53,7 +59,7 @@ def compare(
         results = replace(results, baseline=baseline)
     chosen = _generations(generation, results, metrics)
     if plot is not None:
-        _draw(results, metrics, plot)
+        _check_suffix(plot)
     if as_json:
         _print_json(found, results, metrics, chosen)
     elif as_csv:
@@ -61,8 +67,22 @@ def compare(
 
         data(csv_text(found, metrics, chosen))
     else:
-        _print_tables(results, metrics, chosen, every=generation == "all")
-        _say_unfinished(found)
+        shown = Shown(
+            chosen, first=not metric, rest=everything or bool(metric or generation), every=generation == "all"
+        )
+        _print_tables(results, metrics, shown)
+    _say_unfinished(found)
+    if plot is not None:
+        _draw(results, metrics, plot)
+
+
+class Shown(NamedTuple):
+    """Which tables are printed."""
+
+    generations: list[int] | None  # those asked for; None: all
+    first: bool  # the table of all metrics at one generation
+    rest: bool  # each metric by generation, and differences to the baseline
+    every: bool  # no generation is left out, however many there are
 
 
 def _read(runs: Sequence[str]) -> dict[str, Results]:
@@ -96,9 +116,12 @@ def _generations(text: str | None, results: Results, metrics: Sequence[str]) -> 
     """The generations asked for; None: all that are scored."""
     if text in (None, "all"):
         return None
-    scored = sorted({k for metric in metrics for k in results.scored(metric)})
     if text == "last":
-        return scored[-1:]
+        from collapse_sim.analysis.reached import common
+
+        last = common(results, metrics)
+        return [] if last is None else [last]
+    scored = sorted({k for metric in metrics for k in results.scored(metric)})
     if text is None or not text.isdecimal():
         raise RecipeError(f"--generation: {text!r} is no generation; allowed: a number, 'last', 'all'")
     if int(text) not in scored:
@@ -122,43 +145,67 @@ def _print_json(
     document({"schema": SCHEMA, "runs": each, **differences})
 
 
-def _print_tables(results: Results, metrics: Sequence[str], chosen: Sequence[int] | None, *, every: bool) -> None:
-    from rich.console import RenderableType
-
-    from collapse_sim.analysis.table import against_baseline, by_generation, readable
+def _print_tables(results: Results, metrics: Sequence[str], shown: Shown) -> None:
+    from collapse_sim.analysis.reached import common
+    from collapse_sim.analysis.summary import summary
     from collapse_sim.analysis.terminal import rendered, stdout_width
 
-    width = stdout_width()
+    width, last = stdout_width(), common(results, metrics)
     parts: list[RenderableType] = []
-    for metric in metrics:
-        scored = results.scored(metric)
-        if chosen is not None:
-            scored = [k for k in chosen if k in scored]
-        if not scored:
-            continue
-        if chosen is None:
-            shown = scored if every else readable(scored)
-            parts += [*by_generation(results, metric, shown, width)]
-            if len(shown) < len(scored):
-                parts.append(f"{len(shown)} of {len(scored)} generations are shown; all of them: --generation all")
-            parts.append("")
-        parts += [*against_baseline(results, metric, scored[-1], width), ""]
+    if shown.first and last is not None:
+        parts += [*summary(results, metrics, shown.generations[0] if shown.generations else last, width), ""]
+    for metric in metrics if shown.rest else ():
+        parts += _of_one(results, metric, shown, width)
     if parts:
         data(rendered(parts, width))
+        if not shown.rest:
+            say("differences to the baseline, and every generation: --all, or --metric NAME")
+
+
+def _of_one(results: Results, metric: str, shown: Shown, width: int | None) -> list[RenderableType]:
+    """One metric by generation, and against the baseline at the last generation that all arms have."""
+    from collapse_sim.analysis.reached import common
+    from collapse_sim.analysis.table import against_baseline, by_generation, readable
+
+    scored, last = results.scored(metric), common(results, [metric])
+    if shown.generations is not None:
+        scored = [k for k in shown.generations if k in scored]
+        last = scored[-1] if scored else None
+    if last is None:
+        return []
+    parts: list[RenderableType] = []
+    if shown.generations is None:
+        thinned = scored if shown.every else [k for k in scored if k in {*readable(scored), last}]
+        parts += by_generation(results, metric, thinned, width)
+        if len(thinned) < len(scored):
+            parts.append(f"{len(thinned)} of {len(scored)} generations are shown; all of them: --generation all")
+        parts.append("")
+    return [*parts, *against_baseline(results, metric, last, width), ""]
 
 
 def _say_unfinished(found: Mapping[str, Results]) -> None:
+    from collapse_sim.analysis.reached import unfinished
+
     for label, run in found.items():
-        reached = max((k for metric in run.metrics for k in run.scored(metric)), default=None)
-        if reached != run.generations:
-            so_far = "no scores yet" if reached is None else f"has reached generation {reached}"
-            say(f"{label}: {so_far}; the recipe goes to {run.generations}")
+        lacking = unfinished(run)
+        if lacking:
+            say(f"{label}: {lacking}")
 
 
-def _draw(results: Results, metrics: Sequence[str], path: Path) -> None:
-    from collapse_sim.analysis.plots import SUFFIXES, plot
+def _check_suffix(path: Path) -> None:
+    from collapse_sim.analysis.plots import SUFFIXES
 
     if path.suffix.lower() not in SUFFIXES:
         raise RecipeError(f"--plot: {path}: the suffix says the format; allowed: {', '.join(SUFFIXES)}")
-    plot(results, [metric for metric in metrics if results.scored(metric)], path)
+
+
+def _draw(results: Results, metrics: Sequence[str], path: Path) -> None:
+    from collapse_sim.analysis.fonts import advice
+    from collapse_sim.analysis.plots import named, plot
+
+    scored = [metric for metric in metrics if results.scored(metric)]
+    plot(results, scored, path)
     say(f"plot: {path}")
+    boxes = advice(named(results, scored))
+    if boxes:
+        say(f"note: {boxes}")

@@ -38,7 +38,8 @@ def verify(
     counts = {status: sum(verdict.status == status for _, verdict in decided) for status in _STATUSES}
     if as_json:
         claims = [_entry(claim, verdict) for claim, verdict in decided]
-        document({"schema": SCHEMA, "run": results.name, **counts, "claims": claims})
+        problems = list(results.problems)
+        document({"schema": SCHEMA, "run": results.name, **counts, "claims": claims, "problems": problems})
     elif not decided:
         data(f"{results.name}: the recipe makes no claims")
     else:

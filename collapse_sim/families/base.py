@@ -48,7 +48,8 @@ class Conditions(NamedTuple):
 class ModelFamily(Protocol):
     """A frozen config object; its fields are its configuration (see component.Component).
 
-    Losses and distillation terms are SUMS over rows (or tokens); the engine divides by `inputs.count`, once.
+    Losses and distillation terms are SUMS over rows (or tokens); the engine divides by `inputs.count`, once. Optional:
+    `loss_unit`, the unit of a loss that is so divided, which tables and plots show.
     """
 
     version: ClassVar[int]

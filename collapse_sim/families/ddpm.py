@@ -91,6 +91,10 @@ class DDPM(Denoising):
         DDPMPipeline(model.unet, self._scheduler("ddpm", clip=True)).save_pretrained(pipeline, safe_serialization=True)
         return sorted(path for path in pipeline.rglob("*") if path.is_file())
 
+    @property
+    def loss_unit(self) -> str:
+        return super().loss_unit if self.criterion == "mse" else "smooth L1 error a value"
+
     def _apart(self, output: Tensor, target: Tensor) -> Tensor:
         if self.criterion == "mse":
             return mean_square(output, target)

@@ -72,6 +72,10 @@ class Denoising(Component):
         output, encoder = model(inputs["x"], inputs["t"])
         return Denoised(output.float(), encoder.float())
 
+    @property
+    def loss_unit(self) -> str:
+        return "squared error a value"
+
     def loss(self, prediction: Denoised, inputs: Inputs) -> Tensor:
         return self._apart(prediction.output, inputs["target"])
 

@@ -46,6 +46,7 @@ class Gaussian(Component):
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)
     terms: ClassVar[tuple[str, ...]] = ("output",)
+    loss_unit: ClassVar[str] = "nats a row"
 
     def check(self, info: Info) -> None:
         """Any data of points fits."""

@@ -116,6 +116,7 @@ class TextFamily(Component):
     beams: Annotated[int, Field(ge=2)] = 5  # beam: how many are followed
 
     terms: ClassVar[tuple[str, ...]] = ("logits", "hidden")
+    loss_unit: ClassVar[str] = "nats a token"
     sampling: ClassVar[tuple[str, ...]] = ("decoding", "temperature", "top_k", "top_p", "beams")
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "sample_perplexity")  # measured unless a recipe has them itself
     encoder_decoder: ClassVar[bool] = False

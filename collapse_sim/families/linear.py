@@ -43,6 +43,7 @@ class LinearRegression(Component):
     kinds: ClassVar[tuple[str, ...]] = ("regression",)
     columns: ClassVar[tuple[str, ...]] = ("x", "y")
     terms: ClassVar[tuple[str, ...]] = ("output",)
+    loss_unit: ClassVar[str] = "squared error of y"
 
     def check(self, info: Info) -> None:
         """Any regression data fits."""

@@ -51,6 +51,10 @@ class VAEFamily(Component):
     columns: ClassVar[tuple[str, ...]] = ("image",)
     terms: ClassVar[tuple[str, ...]] = ("output", "mean", "variance")
 
+    @property
+    def loss_unit(self) -> str:
+        return "nats a pixel" if self.reconstruction == "bce" else "squared intensity a pixel"
+
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
         images = rows["image"]
         x = images.flatten(1).float() / 255

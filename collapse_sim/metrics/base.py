@@ -83,8 +83,10 @@ class Metric(Protocol):
 
     Optional: `feature_map`, the FeatureMap it looks through; `features_of`, the rows it wants features of (those of
     `needs` if left out); `facts(info, samples, space) -> Facts`, what stands beside its figures, where `space` is the
-    FeatureSpace of its map or None, or instead `facts_of_truth(info, data, samples)`, where the data tells its truth. A
-    metric that has a value for every row is a RowMetric.
+    FeatureSpace of its map or None, or instead `facts_of_truth(info, data, samples)`, where the data tells its truth;
+    `unit`, a few words, and `bounds`, the (least, greatest) value there can be, each None where there is no such value:
+    class variables that tables and plots go by and no key depends on (a setting `unit` will do, and `unit_of(family)`
+    takes its place where the unit is the model's). A metric that has a value for every row is a RowMetric.
     """
 
     version: ClassVar[int]

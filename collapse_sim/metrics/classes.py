@@ -61,6 +61,8 @@ class ClassCoverage(_ClassMetric):
 
     needs: ClassVar[tuple[Need, ...]] = ("samples", "real")
     features_of: ClassVar[tuple[Which, ...]] = ("samples",)  # of the real rows it reads labels only
+    unit: ClassVar[str] = "share of classes"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
@@ -86,6 +88,8 @@ class ClassEntropy(_ClassMetric):
     """
 
     needs: ClassVar[tuple[Need, ...]] = ("samples",)
+    unit: ClassVar[str] = "nats"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         mean = evaluation.probabilities(self.feature_map, "samples").double().mean(0)
@@ -104,6 +108,8 @@ class InceptionScore(_ClassMetric):
     splits: Annotated[int, Field(gt=0)] = 10  # parts
 
     needs: ClassVar[tuple[Need, ...]] = ("samples",)
+    unit: ClassVar[str] = "classes"
+    bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)

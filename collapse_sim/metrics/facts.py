@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from collapse_sim.errors import PluginError
 from collapse_sim.metrics.base import Facts, FeatureSpace
 
 if TYPE_CHECKING:
@@ -39,6 +40,25 @@ def biased(counts: Mapping[Which, int]) -> str:
     """What is to be said of a biased estimate from these numbers of rows, if anything."""
     few = [WORDS[which] for which, n in counts.items() if n < ENOUGH]
     return f"biased: fewer than {ENOUGH:,} {' and '.join(few)}" if few else ""
+
+
+def shown_as(score: ScoreSpec) -> dict[str, Any]:
+    """How tables and plots show a score's metric: {"unit": "share of real rows", "bounds": [0.0, 1.0]}, if it says.
+
+    Raises PluginError for bounds that are none.
+    """
+    metric = score.metric
+    asked = getattr(metric, "unit_of", None)
+    unit = asked(score.model.family) if asked else getattr(metric, "unit", "")
+    bounds = getattr(metric, "bounds", (None, None))
+    try:
+        least, greatest = (None if bound is None else float(bound) for bound in bounds)
+    except (TypeError, ValueError):
+        raise PluginError(
+            f"{type(metric).__module__}:{type(metric).__qualname__}: `bounds` is {bounds!r}; allowed: the least and "
+            "the greatest value there can be, each a number or None"
+        ) from None
+    return {"unit": str(unit), "bounds": [least, greatest]}
 
 
 def facts_of(score: ScoreSpec) -> Facts | None:

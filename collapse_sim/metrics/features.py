@@ -107,6 +107,8 @@ class FID(_Comparison):
     rows: Count | None = None  # at most so many of either side are used; none: all
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "squared feature units"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def describe(self) -> dict[str, Any]:
         """Without `rows` when all are used: scores of before it keep their keys."""
@@ -244,6 +246,8 @@ class Precision(_Neighbours):
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "share of samples"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return share_inside(self._pick(evaluation, "samples"), self._pick(evaluation, self.against), self.k)
@@ -256,6 +260,8 @@ class Recall(_Neighbours):
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "share of real rows"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return share_inside(self._pick(evaluation, self.against), self._pick(evaluation, "samples"), self.k)
@@ -270,6 +276,8 @@ class Density(_Neighbours):
 
     k: Count = 5  # balls reach to the k-th nearest neighbour
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "real balls a sample, over k"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
@@ -287,6 +295,8 @@ class Coverage(_Neighbours):
 
     k: Count = 5  # balls reach to the k-th nearest neighbour
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "share of real rows"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
@@ -305,6 +315,8 @@ class Vendi(_FeatureMetric):
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "different samples"
+    bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return vendi_score(evaluation.features(self.feature_map, "samples"))

@@ -68,6 +68,8 @@ class RareProductions(_Rare):
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "share of productions"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         data = _truth(evaluation.data)
@@ -88,6 +90,9 @@ class RareUse(_Rare):
     `rare_productions`.
     """
 
+    unit: ClassVar[str] = "ratio"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
     def score(self, evaluation: Evaluation) -> float | Tensor:
         data = _truth(evaluation.data)
         grammar = data.true_grammar()
@@ -106,6 +111,8 @@ class ProductionKL(GrammarMetric):
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "nats a token"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         data = _truth(evaluation.data)
@@ -130,6 +137,8 @@ class Grammatical(GrammarMetric):
     """Share of texts that the grammar can make, 0 to 1; of pairs, headlines that it can make of their own report."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "share of texts"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         found = _truth(evaluation.data).log_probability(evaluation.rows(self.of))
@@ -142,6 +151,9 @@ class GrammarNLL(GrammarMetric):
     The true entropy (said beside it) for a perfect model. It falls below that when texts crowd where the probability is
     high, and rises above when what is rare becomes common. nan when no text is grammatical.
     """
+
+    unit: ClassVar[str] = "nats a token"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         found = _truth(evaluation.data).log_probability(evaluation.rows(self.of))
@@ -165,6 +177,7 @@ class GrammarKL(Component):
     kinds: ClassVar[tuple[str, ...] | None] = ("text", "pairs")
     needs: ClassVar[tuple[Need, ...]] = ("model", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "nats a token"
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         _check_truth(self, info)

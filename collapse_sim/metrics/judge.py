@@ -32,6 +32,8 @@ class JudgePerplexity(ReadingMetric):
     rows: Count = 1000  # drawn without replacement if there are more, the same ones for every arm
 
     reads: ClassVar[str] = "judge"
+    unit: ClassVar[str] = "per token"
+    bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)

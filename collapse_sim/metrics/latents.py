@@ -28,6 +28,8 @@ class LatentStd(Component):
     kinds: ClassVar[tuple[str, ...] | None] = None
     needs: ClassVar[tuple[Need, ...]] = ("samples", "origin")
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "the prior's standard deviations"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         if not callable(getattr(family, "encode", None)):

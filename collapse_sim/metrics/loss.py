@@ -36,6 +36,10 @@ class TestLoss(Component):
         """Over how many rows."""
         return Facts(note({"held_out": info.held_out}, None))
 
+    def unit_of(self, family: ModelFamily) -> str:
+        """The unit of the family's loss, where it says one."""
+        return str(getattr(family, "loss_unit", ""))
+
     def score(self, evaluation: Evaluation) -> float | Tensor:
         loss = mean_loss(
             evaluation.family,

@@ -41,6 +41,8 @@ class Mauve(ReadingMetric):
     buckets: Literal["auto"] | Several = "auto"  # clusters; auto: a tenth of the texts of the smaller side
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "area under the curve"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     least: ClassVar[int] = 2
     reads: ClassVar[str] = "model"
 

@@ -28,6 +28,8 @@ class Perplexity(Component):
     kinds: ClassVar[tuple[str, ...] | None] = ("text", "pairs")
     needs: ClassVar[tuple[Need, ...]] = ("model", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "per token"
+    bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         _check_family(family)
@@ -48,6 +50,9 @@ class SamplePerplexity(TextMetric):
     exp of all nats over all tokens. Under replace it falls while `perplexity` rises: samples draw near to what
     generation 0 finds likeliest, and real text moves away. The histogram is of rows: exp of their nats a token.
     """
+
+    unit: ClassVar[str] = "per token"
+    bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -99,6 +99,9 @@ class SampleW2(_Comparison):
     simplex (in one dimension by sorting). Biased upwards with few rows: two sets of 1,000 real rows are apart, too.
     """
 
+    unit: ClassVar[str] = "the data's unit"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return per_seed(evaluation, _w2, *self._picks(evaluation))
 
@@ -122,6 +125,9 @@ class SlicedW2(_Comparison):
 
     projections: Count = 100  # random directions
     rows: Count = 10_000  # drawn without replacement if there are more
+
+    unit: ClassVar[str] = "the data's unit"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         samples, real = self._picks(evaluation)
@@ -182,6 +188,8 @@ class SampleVarianceRatio(PointMetric):
     against: Literal["truth", "held_out", "real"] = "truth"  # the true covariance, or that of real rows
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
+    unit: ClassVar[str] = "ratio"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
     least: ClassVar[int] = 2
 
     @property

@@ -24,6 +24,7 @@ class SampleNLL(PointMetric):
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # below the true entropy is as wrong as above
+    unit: ClassVar[str] = "nats a sample"
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
@@ -66,6 +67,9 @@ class ModeCoverage(_Modes):
     of that ball: .989 with 3 standard deviations in 2-D. Modes should not overlap. After Metz et al. (2017).
     """
 
+    unit: ClassVar[str] = "share of modes"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
         modes = round(info.constants.get("modes", 1))
@@ -88,6 +92,9 @@ class HighQuality(_Modes):
     .989 for a perfect model with 3 standard deviations in 2-D, .997 in 1-D; in more dimensions less, so take more.
     After Srivastava et al. (2017), who count such samples on rings and grids of Gaussians.
     """
+
+    unit: ClassVar[str] = "share of samples"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return per_seed(

@@ -24,6 +24,8 @@ class VarianceRatio(Component):
     kinds: ClassVar[tuple[str, ...] | None] = ("points",)
     needs: ClassVar[tuple[Need, ...]] = ("model",)
     better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
+    unit: ClassVar[str] = "ratio"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         needs_buffers("variance_ratio", info, family, "covariance")
@@ -40,6 +42,8 @@ class MeanError(Component):
     kinds: ClassVar[tuple[str, ...] | None] = ("points",)
     needs: ClassVar[tuple[Need, ...]] = ("model",)
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "the data's unit"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         needs_buffers("mean_error", info, family, "mean")
@@ -63,6 +67,8 @@ class W2(Component):
     kinds: ClassVar[tuple[str, ...] | None] = ("points",)
     needs: ClassVar[tuple[Need, ...]] = ("model",)
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "the data's unit"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         needs_buffers("w2", info, family, "mean", "covariance")

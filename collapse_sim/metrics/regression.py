@@ -23,6 +23,8 @@ class ExcessTestError(Component):
     kinds: ClassVar[tuple[str, ...] | None] = ("regression",)
     needs: ClassVar[tuple[Need, ...]] = ("model",)
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "squared unit of y"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         needs_buffers("excess_test_error", info, family, "weights")

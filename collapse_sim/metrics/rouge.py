@@ -24,6 +24,8 @@ class _Rouge(Component):
     kinds: ClassVar[tuple[str, ...] | None] = ("pairs",)
     needs: ClassVar[tuple[Need, ...]] = ("outputs", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "%"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 100.0)
     measure: ClassVar[str]  # rouge-score's name for it
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:

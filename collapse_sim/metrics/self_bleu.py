@@ -32,6 +32,8 @@ class SelfBLEU(TextMetric):
     n: Count = 4  # words of the longest n-grams
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "BLEU"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     least: ClassVar[int] = 2
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:

@@ -31,6 +31,8 @@ class DistinctN(TextMetric):
     n: Count = 2  # words of an n-gram
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "share of n-grams"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         numbers: dict[str, int] = {}  # in place of words, which take more memory
@@ -53,6 +55,8 @@ class Repetition(TextMetric):
     n: Count = 4  # words of an n-gram
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "share of n-grams"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         shares = []
@@ -71,6 +75,8 @@ class Length(TextMetric):
     """
 
     unit: Literal["words", "tokens"] = "words"  # what is counted
+
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         tokens, info = tokens_of(evaluation, self.of), evaluation.info

@@ -41,6 +41,9 @@ class Zipf(TextMetric):
 
     fit: Literal["likelihood", "least_squares"] = "likelihood"  # how the exponent is estimated
 
+    unit: ClassVar[str] = "exponent"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
     def score(self, evaluation: Evaluation) -> float | Tensor:
         counts = _counted(tokens_of(evaluation, self.of), evaluation.info).times.values()
         found = np.array(sorted(counts, reverse=True), np.float64)
@@ -81,6 +84,8 @@ class Vocabulary(TextMetric):
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "share of words"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -105,6 +110,8 @@ class RareWords(Vocabulary):
     share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05  # of all words of the real rows, the least frequent ones
     at_most: Count | None = None  # occurrences in the real rows; takes the place of `share`
     relative: bool = False  # over the share that as many real rows would have, drawn with replacement
+
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)  # `relative` may be somewhat above 1
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
         """Also which words are rare, and what real rows drawn again would have of those that occur once."""

@@ -59,9 +59,12 @@ def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
         },
         "seeds": [5, 4],
         "generations": 1,
-        "metrics": {"loss": {"better": "lower", "note": None, "warning": None}},
+        "common_generation": 1,
+        "metrics": {"loss": {"better": "lower", "unit": None, "bounds": [None, None], "note": None, "warning": None}},
         "theory": {"replace": {"loss": [1.0, 3.0]}},
         "references": [{"source": "S", "metric": "loss", "generation": 1, "values": {"replace": 9.0}}],
+        "diverged": {},
+        "problems": [],
         "baseline": "replace",
         "differences": {
             "distill": {
@@ -127,15 +130,140 @@ def test_csv_is_tidy(call: Call, write_run: WriteRun) -> None:
 
 def test_tables_are_plain_off_a_terminal(call: Call, write_run: WriteRun) -> None:
     write_run(SCORES, seeds=[0, 1], name="toy")
-    found = call("toy")
+    found = call("toy", "--all")
     assert "\x1b" not in found.stdout
     assert found.stderr == ""
     assert [line.split(":")[0] for line in found.stdout.splitlines() if "loss" in line or "fid" in line] == [
+        "arm           loss ↓      fid ↓",
         "loss (lower is better)",
         "loss at generation 1",
         "fid (lower is better)",
         "fid at generation 1",
     ]
+
+
+def test_the_first_table_is_arms_by_metrics_at_the_last_generation(call: Call, write_run: WriteRun) -> None:
+    metrics = {
+        "loss": {"better": "lower", "unit": "nats a pixel"},
+        "fid": {"better": "higher", "note": "few rows", "warning": "biased"},
+    }
+    write_run(SCORES, seeds=[0, 1], metrics=metrics)
+    found = call("toy")
+    assert found.stdout.splitlines() == [
+        "toy at generation 1: mean over 2 seeds ± 95 % interval; ↓ lower is better, ↑ higher, * best",
+        "               loss ↓",
+        "arm      nats a pixel      fid ↑",
+        "────────────────────────────────",
+        "replace   3.8 ± 9.5    21 ± 13 *",
+        "distill   3.0 ± 6.4 *  12 ± 13",
+        "fid: few rows; biased",
+    ]
+    assert found.stderr == "differences to the baseline, and every generation: --all, or --metric NAME\n"
+    everything = call("toy", "--all").stdout
+    assert everything.startswith(found.stdout)
+    assert "loss at generation 1: paired differences to replace" in everything
+    assert "arm \\ generation" in everything
+    assert "arm \\ generation" not in call("toy", "--generation", "0").stdout
+    assert call("toy", "--generation", "0").stdout.startswith("toy at generation 0: mean over 2 seeds")
+
+
+def test_the_first_table_fits_80_columns(call: Call, write_run: WriteRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"metric_{i}" for i in range(9)]
+    write_run({f"a-longer-arm={i}": {name: [[1.5 + i, 2.25]] for name in names} for i in range(6)}, seeds=[0, 1])
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = call("toy").stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert all(sum(name in line for line in lines) == 1 for name in names)
+
+
+def test_last_is_the_last_generation_that_all_arms_have(call: Call, write_run: WriteRun) -> None:
+    """One arm was extended: the others are not left out, and it is said which has come further."""
+    run = write_run(SCORES, seeds=[0, 1], generations=3)
+    further = [scores_line("distill", k, [0, 1], {"loss": [2.0, 3.0], "fid": [9.0, 9.5]}) for k in (2, 3)]
+    journal.append(run / "journal.jsonl", further)
+    for options in ([], ["--generation", "last"], ["--all"]):
+        found = call("toy", *options)
+        assert found.stdout.startswith("toy at generation 1: mean over 2 seeds")
+        assert "generation 1 is the last that all arms have; distill at 3" in found.stdout
+        assert "toy: replace at 1, distill at 3; the recipe goes to 3" in found.stderr
+    assert "loss at generation 1: paired differences" in call("toy", "--metric", "loss").stdout
+    document = json.loads(call("toy", "--generation", "last", "--json").stdout)
+    assert document["common_generation"] == 1
+    assert {arm: [e["generation"] for e in ms["loss"]] for arm, ms in document["arms"].items()} == {
+        "replace": [1],
+        "distill": [1],
+    }
+    assert document["differences"]["distill"]["loss"][0]["mean"] == pytest.approx(-0.75)
+
+
+def test_an_arm_that_has_not_begun_hides_no_other(call: Call, write_run: WriteRun) -> None:
+    write_run({**SCORES, "new": {"loss": []}}, seeds=[0, 1], generations=1)
+    found = call("toy")
+    assert found.stdout.startswith("toy at generation 1")
+    assert "new without scores yet" in found.stdout
+    assert "toy: new without scores yet, replace, distill at 1; the recipe goes to 1" in found.stderr
+
+
+def test_a_metric_that_is_scored_elsewhere_is_named(call: Call, write_run: WriteRun) -> None:
+    scores = {arm: {"loss": [[1.0, 2.0], [3.0, 4.0]], "late": [[1.0, 2.0]]} for arm in ("a", "b")}
+    write_run(scores, seeds=[0, 1])
+    shown = call("toy").stdout
+    assert "late: no scores at generation 1, the last are at 0" in shown
+    assert "late ↓" not in shown
+
+
+def test_figures_of_fewer_seeds_say_so(call: Call, write_run: WriteRun) -> None:
+    run = write_run({"a": {"loss": [[1.0, 2.0, 3.0]]}, "b": {"loss": []}}, generations=0)
+    journal.append(run / "journal.jsonl", [scores_line("b", 0, [0, 1], {"loss": [5.0, 6.0]})])
+    for options in ([], ["--metric", "loss"]):
+        shown = call("toy", *options).stdout
+        (line,) = [line for line in shown.splitlines() if line.startswith("b ")][:1]
+        assert "(n=2)" in line
+        assert "mean over 2 to 3 seeds" in shown
+        assert shown.count("(n=") == 1
+    write_run({"a": {"loss": [[1.0, 2.0]]}}, name="other", seeds=[8, 9])
+    assert "(n=" not in call("other", "toy", "--metric", "loss").stdout.split("toy/b")[0]  # its own run has two seeds
+
+
+def test_diverged_fits_are_nan_and_named(call: Call, write_run: WriteRun) -> None:
+    run = write_run(SCORES, seeds=[0, 1])
+    line = {"event": "diverged", "arm": "replace", "generation": 1, "seed": 1, "message": "the loss is nan"}
+    journal.append(run / "journal.jsonl", [line])
+    for options in ([], ["--metric", "loss"]):
+        shown = call("toy", *options).stdout
+        assert "replace: seed 1 diverged at generation 1" in shown
+        assert "nan" in next(line for line in shown.splitlines() if line.startswith("replace"))
+    document = json.loads(call("toy", "--json").stdout)
+    assert document["diverged"] == {"replace": [{"seed": 1, "generation": 1}]}
+    entry = document["arms"]["replace"]["loss"][1]
+    assert (entry["n"], entry["mean"], entry["values"]) == (2, None, [3.0, None])
+
+
+def test_intervals_stay_within_bounds(call: Call, write_run: WriteRun) -> None:
+    metrics = {"coverage": {"better": "higher", "unit": "share of rows", "bounds": [0.0, 1.0]}}
+    scores = {"low": {"coverage": [[0.0, 0.004]]}, "mid": {"coverage": [[0.2, 0.8]]}, "high": {"coverage": [[0.9, 1]]}}
+    write_run(scores, seeds=[0, 1], metrics=metrics)
+    shown = call("toy", "--metric", "coverage").stdout
+    assert "0.002 [0, 0.027]" in shown
+    assert "0.50  ± 0.50" in shown  # all that can be
+    assert "0.95  [0.31, 1]" in shown
+    entries = {arm: ms["coverage"][0] for arm, ms in json.loads(call("toy", "--json").stdout)["arms"].items()}
+    assert (entries["low"]["low"], entries["high"]["high"]) == (0.0, 1.0)
+    assert entries["high"]["low"] == pytest.approx(0.95 - 12.706204736432095 * 0.05)
+    apart = json.loads(call("toy", "--json").stdout)["differences"]["mid"]["coverage"][0]
+    assert (apart["low"], apart["high"]) == (-1.0, 1.0)
+
+
+def test_no_relative_difference_to_what_may_be_zero(call: Call, write_run: WriteRun) -> None:
+    scores = {"base": {"kid": [[0.001, -0.0005]], "fid": [[10.0, 11.0]]}}
+    scores["other"] = {"kid": [[0.3, 0.31]], "fid": [[5.0, 5.5]]}
+    write_run(scores, seeds=[0, 1])
+    rows = {
+        metric: next(line for line in call("toy", "--metric", metric).stdout.splitlines()[::-1] if "other" in line)
+        for metric in ("kid", "fid")
+    }
+    assert "%" not in rows["kid"]
+    assert "-50.0 %" in rows["fid"]
 
 
 def test_options_choose_metric_generation_and_baseline(call: Call, write_run: WriteRun) -> None:
@@ -151,10 +279,10 @@ def test_options_choose_metric_generation_and_baseline(call: Call, write_run: Wr
 
 def test_many_generations_are_thinned_out_and_it_says_so(call: Call, write_run: WriteRun) -> None:
     write_run({"a": {"loss": [[float(k)] for k in range(31)]}}, seeds=[0])
-    shown = call("toy").stdout
+    shown = call("toy", "--metric", "loss").stdout
     assert "7 of 31 generations are shown; all of them: --generation all" in shown
     assert shown.splitlines()[1].split()[3:] == ["0", "1", "2", "5", "10", "20", "30"]
-    assert len(call("toy", "--generation", "all").stdout.splitlines()[1].split()) == 3 + 31
+    assert len(call("toy", "--metric", "loss", "--generation", "all").stdout.splitlines()[1].split()) == 3 + 31
 
 
 def test_a_run_that_goes_on_is_noted(call: Call, write_run: WriteRun) -> None:
@@ -197,6 +325,17 @@ def test_plots(call: Call, write_run: WriteRun, tmp_path: Path) -> None:
     assert "fid" in (tmp_path / "curves.svg").read_text()
     with pytest.raises(StoreError, match="cannot write"):
         call("toy", "--plot", "nowhere/curves.svg")
+    with pytest.raises(StoreError, match="File name too long"):
+        call("toy", "--plot", f"{'n' * 300}.svg")
+
+
+def test_figures_are_printed_before_a_plot_that_cannot_be_written(
+    write_run: WriteRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(SCORES, seeds=[0, 1])
+    with pytest.raises(StoreError):
+        compare([str(run)], as_csv=True, plot=Path("nowhere/curves.svg"))
+    assert capsys.readouterr().out.startswith("run,arm,metric")
 
 
 def test_ascii_only_output_has_no_other_sign(write_run: WriteRun) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -114,7 +114,10 @@ def test_the_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "replace", noting)
     value_histograms({"a": {0: spread(5)}}, "m", "unit", path, "note")
-    assert seen == [(f".perplexities-m.{os.getpid()}.tmp.png", path)]
+    ((scratch, target),) = seen
+    assert re.fullmatch(r"\.perplexities-m\.[0-9a-f]{8}\.tmp\.png", scratch)
+    assert target == path
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]
     with Image.open(path) as picture:
         assert picture.width == 3.0 * 150
     (tmp_path / "file").write_text("")

@@ -11,8 +11,9 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
+from collapse_sim.analysis.merge import merge
 from collapse_sim.analysis.plots import figure, plot
-from collapse_sim.analysis.results import merge, read_results
+from collapse_sim.analysis.results import read_results
 from collapse_sim.cli.compare import compare
 from collapse_sim.cli.verify import verify
 from tests.analysis.conftest import WriteRun
@@ -42,14 +43,15 @@ def call(command: object, *arguments: str) -> str:
 
 def test_tables(run: Path) -> None:
     """Below the table of generations and below that of differences."""
-    lines = call(compare, "toy").splitlines()
+    lines = call(compare, "toy", "--metric", "fid").splitlines()
     assert lines.count(f"{NOTE}; {WARNING}") == 2
     assert f"{NOTE}; {WARNING}" in call(compare, "toy", "--generation", "1").splitlines()
 
 
 def test_documents(run: Path) -> None:
     found = json.loads(call(compare, "toy", "--json"))
-    assert found["metrics"] == {"fid": {"better": "lower", "note": NOTE, "warning": WARNING}}
+    said = {"better": "lower", "unit": None, "bounds": [None, None], "note": NOTE, "warning": WARNING}
+    assert found["metrics"] == {"fid": said}
     rows = list(csv.DictReader(call(compare, "toy", "--csv").splitlines()))
     assert {row["note"] for row in rows} == {f"{NOTE}; {WARNING}"}
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from collapse_sim.analysis.numbers import aligned, figure, percent, with_half
+from collapse_sim.analysis.numbers import aligned, figure, percent, with_half, with_interval
 
 
 @pytest.mark.parametrize(
@@ -68,3 +68,26 @@ def test_points_and_signs_stand_below_each_other() -> None:
     ]
     assert aligned([]) == []
     assert aligned(["nan", "1.5"]) == ["nan  ", "  1.5"]
+
+
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "text"),
+    [
+        (0.123456, 0.122222, 0.12469, "0.1235 ± 0.0012"),
+        (0.0037, 0.0, 0.0077, "0.0037 [0, 0.0077]"),
+        (0.98, 0.91, 1.0, "0.980 [0.910, 1]"),
+        (99.5, 98.2, 100.0, "99.5 [98.2, 100]"),
+        (2e-5, 0.0, 5.2e-5, "(2.0 [0, 5.2])e-05"),
+        (0.5, None, None, "0.5000"),
+        (math.nan, None, None, "nan"),
+        (1.0, 1.0, 1.0, "1.000 ± 0"),
+    ],
+)
+def test_an_interval_that_a_bound_cuts_has_its_ends(
+    mean: float, low: float | None, high: float | None, text: str
+) -> None:
+    assert with_interval(mean, low, high) == text
+
+
+def test_cut_intervals_stand_below_others() -> None:
+    assert aligned(["0.4 ± 0.1", "12.25 [0, 30]", "3"]) == [" 0.4  ± 0.1  ", "12.25 [0, 30]", " 3           "]

@@ -146,7 +146,20 @@ def test_processes_that_draw_the_same_picture_do_not_disturb_each_other(tmp_path
     monkeypatch.setattr(Image.Image, "save", noting)
     images = np.zeros((4, 1, 8, 8), np.uint8)
     sample_grid(images, tmp_path / "a.png", columns=2)
-    monkeypatch.setattr("os.getpid", lambda: 123456)
     sample_grid(images, tmp_path / "a.png", columns=2)
     assert len(set(seen)) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_names_of_any_kind_are_labels(tmp_path: Path) -> None:
+    """Line breaks, which Pillow cannot align, long names and signs without a font among them."""
+    images = {k: np.zeros((1, 1, 8, 8), np.uint8) for k in range(2)}
+    arms = {"$x_$": images, "a\nb": images, "x" * 300: images, "日本語": images, "real data": images}
+    arms_by_generations(arms, np.zeros((2, 1, 8, 8), np.uint8), tmp_path / "sheet.png")
+    assert read(tmp_path / "sheet.png").shape[1] < 700
+
+
+def test_names_longer_than_a_file_may_have_do_not_lengthen_the_scratch_file(tmp_path: Path) -> None:
+    path = tmp_path / f"{'n' * 240}.png"
+    sample_grid(np.zeros((4, 1, 8, 8), np.uint8), path, columns=2)
+    assert [found.name for found in tmp_path.iterdir()] == [path.name]

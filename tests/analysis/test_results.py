@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim.analysis.results import Claim, Reference, merge, read_results
+from collapse_sim.analysis.merge import merge
+from collapse_sim.analysis.results import Claim, Reference, read_results
 from collapse_sim.errors import StoreError
 from collapse_sim.store import journal, sealed
 
@@ -133,3 +134,53 @@ def test_merge_names_arms_by_run(write_run: WriteRun) -> None:
     assert found.scores("two/a", "loss", 2) == {4: 3.0}
     assert found.theory_at("one/a", "loss", 0) == 0.1
     assert found.references == (Reference("S", "loss", 0, {"one/a": 0.5, "two/a": 0.5}),)
+
+
+def diverged(arm: str, generation: int, seed: int) -> dict[str, object]:
+    return {"event": "diverged", "arm": arm, "generation": generation, "seed": seed, "message": "the loss is nan"}
+
+
+def test_scores_are_nan_from_the_generation_on_at_which_a_fit_diverged(write_run: WriteRun) -> None:
+    """Whether the run wrote nan for them, or nothing: the mean of the seeds that are left would be too good."""
+    run = write_run({"b": {"loss": [[1.0, 2.0]] * 4}, "a": {"loss": [[1.0, 2.0]] * 2}}, seeds=[7, 3])
+    lines = [
+        scores_line("a", 2, [7], {"loss": [5.0]}),
+        scores_line("a", 3, [7, 3], {"loss": [5.0, None]}),
+        diverged("a", 3, 3),
+        diverged("a", 2, 3),
+        diverged("gone", 1, 3),
+        diverged("b", 1, 99),
+        diverged("b", 9, 3),
+    ]
+    journal.append(run / "journal.jsonl", lines)
+    found = read_results(run)
+    assert found.diverged == {"a": {3: 2}}
+    assert found.scores("a", "loss", 1) == {7: 1.0, 3: 2.0}
+    for k in (2, 3):
+        scores = found.scores("a", "loss", k)
+        assert (list(scores), scores[7], math.isnan(scores[3])) == ([7, 3], 5.0, True)
+    assert found.scores("b", "loss", 3) == {7: 1.0, 3: 2.0}
+    merged = merge({"one": found})
+    assert merged.diverged == {"one/a": {3: 2}}
+
+
+def test_a_fit_that_went_well_at_another_try_has_not_diverged(write_run: WriteRun) -> None:
+    run = write_run(SCORES, seeds=[7, 3])
+    lines = [diverged("b", 1, 3), scores_line("b", 1, [3], {"loss": [None]})]
+    journal.append(run / "journal.jsonl", lines)
+    assert read_results(run).diverged == {"b": {3: 1}}
+    journal.append(run / "journal.jsonl", [scores_line("b", 1, [3], {"loss": [2.5]})])
+    found = read_results(run)
+    assert found.diverged == {}
+    assert found.scores("b", "loss", 1) == {7: 3.0, 3: 2.5}
+
+
+def test_units_and_bounds(write_run: WriteRun) -> None:
+    metrics = {"loss": {"better": "lower", "unit": "nats", "bounds": [0, None]}, "fid": {"better": None, "unit": ""}}
+    found = read_results(write_run(SCORES, seeds=[7, 3], metrics=metrics))
+    assert (found.units, found.bounds) == ({"loss": "nats"}, {"loss": (0.0, None)})
+    other = read_results(write_run(SCORES, name="other", seeds=[7, 3], metrics=metrics | {"loss": {"better": "lower"}}))
+    assert merge({"one": found, "two": other}).bounds == {"loss": (0.0, None)}
+    wrong = metrics | {"loss": {"better": "lower", "bounds": [0]}}
+    with pytest.raises(StoreError, match="damaged"):
+        read_results(write_run(SCORES, name="wrong", seeds=[7, 3], metrics=wrong))

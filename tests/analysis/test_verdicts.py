@@ -154,9 +154,47 @@ def test_every_fails_before_it_is_undecided() -> None:
     found = results({"a": [LOW, HIGH, MID, []], "b": [LOW, LOW, LOW, LOW]})
     assert verdict("a < b", found, "every").status == "fails"
     assert verdict("a < b", found, "every").generation == 2
-    waiting = verdict("a > 0.1 * b", found, "every")
-    assert (waiting.status, waiting.generation) == ("undecided", 3)
-    assert "a has no loss at generation 3 yet" in waiting.reason
+    waiting = verdict("0.1 * b < a", results({"a": [LOW, [1.0], MID], "b": [LOW, LOW, LOW]}), "every")
+    assert (waiting.status, waiting.generation) == ("undecided", 1)
+    assert "one seed gives no interval" in waiting.reason
+
+
+def test_last_and_every_end_where_both_sides_have_come_to() -> None:
+    """An arm that was extended, or has fallen behind, leaves a claim at the last generation that both have."""
+    found = results({"a": [LOW, LOW, LOW, MID], "b": [LOW, MID, MID], "c": [LOW, LOW, LOW, LOW], "new": [[]]})
+    last = verdict("a < b", found)
+    assert (last.status, last.generation) == ("holds", 2)
+    assert last.caveats == (
+        "generation 2 is the last that both sides have (a has come to 3, b has come to 2); the recipe goes to 3",
+    )
+    every = verdict("a < b", found, "every")
+    assert (every.status, every.caveats) == ("holds", last.caveats)
+    assert every.reason.startswith("holds at 2 of the 2 generations 1 to 2")
+    both = verdict("c < a", found)
+    assert (both.status, both.generation, both.caveats) == ("holds", 3, ())
+    one = verdict("b > b@0", found)
+    said = "generation 2 is the last that both sides have; the recipe goes to 3"
+    assert (one.generation, one.caveats) == (2, (said,))
+    assert "b has no loss at generation 3 yet" in verdict("a < b", found, 3).reason
+    for generation in ("last", "every"):
+        assert "new has no loss at generation" in verdict("new < a", found, generation).reason
+
+
+def test_claims_that_touch_a_diverged_fit_are_undecided_and_say_so() -> None:
+    nan = math.nan
+    found = results(
+        {"a": [LOW, LOW], "b": [LOW, [2.1, nan, nan]], "c": [LOW, MID]}, diverged={"b": {1: 1, 2: 1}, "c": {0: 2}}
+    )
+    touched = verdict("a < b", found)
+    assert touched.status == "undecided"
+    assert touched.reason.endswith("not every score is finite; b: seeds 1, 2 diverged at generation 1")
+    assert verdict("min(a, b) < c", found).reason == (
+        "min(...) cannot pick: not every loss of b is finite; b: seeds 1, 2 diverged at generation 1"
+    )
+    assert verdict("a < c", found).status == "holds"
+    assert "finite" not in verdict("a < 3 * b@0", found).reason
+    alone = verdict("a < b", results({"a": [[1.0]], "b": [[nan]]}, diverged={"b": {0: 0}}))
+    assert "b: seed 0 diverged at generation 0" in alone.reason
 
 
 def test_every_begins_at_generation_zero_for_theory_only() -> None:

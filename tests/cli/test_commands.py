@@ -27,7 +27,7 @@ COMMANDS = {
     ],
     "status": ["RUN", "--json"],
     "watch": ["RUN", "--once"],
-    "compare": ["RUN", "--metric", "--generation", "--baseline", "--json", "--csv", "--plot"],
+    "compare": ["RUN", "--metric", "--generation", "--baseline", "--all", "--json", "--csv", "--plot"],
     "verify": ["RUN", "--json"],
     "evaluate": ["RUN", "--metric", "--data-dir", "--device", "--plugins", "--json", "--quiet -q"],
     "sample": [

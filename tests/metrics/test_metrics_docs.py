@@ -26,6 +26,32 @@ def test_better_is_what_the_table_says():
     assert table == {name: words[load("metrics", name).better] for name in BUILT_IN["metrics"]}
 
 
+def test_bounds_are_what_the_table_says():
+    """ "0 to 1", "from 0": what can be, which tables and plots cut intervals and axes at."""
+    table = dict(re.findall(r"^\| `(\w+)` \| [^|]+ \| [^|]+ \| ([^|]+) \|", TEXT, flags=re.MULTILINE))
+    for name in BUILT_IN["metrics"]:
+        bounds = getattr(load("metrics", name), "bounds", (None, None))
+        share = re.match(r"0 to (1|100)\b", table[name])
+        least = re.match(r"(?:from )?(0|1)\b(?: to)?", table[name])
+        if share and name not in ("class_entropy", "rare_words"):
+            assert bounds == (0.0, float(share[1])), name
+        elif least:
+            assert bounds[0] == float(least[1]), name
+        elif "can be slightly negative" in table[name] or name == "grammar_kl":
+            assert bounds == (None, None), name
+
+
+def test_every_metric_has_a_unit_and_no_key_knows_it():
+    required = {"mauve": {"model": "gpt2"}}
+    without = {"kid", "mmd", "test_loss"}  # no unit; the model's own
+    for name in BUILT_IN["metrics"]:
+        metric = load("metrics", name)(**required.get(name, {}))
+        assert bool(getattr(metric, "unit", "")) == (name not in without), name
+        known = metric.describe()
+        assert "bounds" not in known
+        assert "unit" not in known or name == "length"  # a setting
+
+
 def test_example_is_a_metric(evaluation, digits_info):
     (code,) = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
     room: dict[str, object] = {"__name__": "my_metrics"}

@@ -1,0 +1,77 @@
+"""Scales and ticks: bounded metrics on a linear axis within their bounds, wide ranges on a logarithmic one."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from collapse_sim.analysis.intervals import Bounds
+
+DECADES = 2.0  # positive values that span more are drawn on a logarithmic axis
+_BELOW = 0.1  # of the least mean, how far down a logarithmic axis follows the ends of intervals
+_ROOM = 1.25  # a factor above and below on a logarithmic axis
+
+
+def wide(heights: Iterable[float], bounds: Bounds) -> bool:
+    """Whether values belong on a logarithmic axis: all positive, over more than two powers of ten, and not bounded
+    on both sides, where 0.001 and 0.0001 of all rows are much the same."""
+    finite = [height for height in heights if math.isfinite(height)]
+    if None not in bounds or not finite or min(finite) <= 0:
+        return False
+    return math.log10(max(finite)) - math.log10(min(finite)) > DECADES
+
+
+def logarithmic(axes: Axes, heights: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> None:
+    """The y axis for positive `heights`; ends of intervals that are far below or not positive run out of it."""
+    means = [height for height in heights if math.isfinite(height)]
+    floor = min(means)
+    ends = [low for low in lows if low > _BELOW * floor]
+    bottom = min([floor, *ends]) if len(ends) == len([low for low in lows if math.isfinite(low)]) else _BELOW * floor
+    top = max([*means, *(high for high in highs if math.isfinite(high))])
+    axes.set_ylim(bottom / _ROOM, min(top * _ROOM, sys.float_info.max))
+    axes.set_yscale("log")  # after the limits: margins around hundreds of decades overflow
+    plain_log_ticks(axes.yaxis)
+
+
+def linear(axes: Axes, bounds: Bounds, heights: Iterable[float]) -> None:
+    """The y axis around what is drawn, within the bounds; means that are out of bounds are shown all the same."""
+    axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
+    means = [height for height in heights if math.isfinite(height)]
+    low, high = axes.get_ylim()
+    least, greatest = bounds
+    if means and least is not None:
+        low = max(low, min(least, *means))
+    if means and greatest is not None:
+        high = min(high, max(greatest, *means))
+    if low < high:
+        axes.set_ylim(low, high)
+
+
+def generations(axes: Axes, first: int, last: int) -> None:
+    """Whole numbers below each other's way."""
+    axes.set_xlabel("generation")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
+    if first == last:
+        axes.set_xlim(first - 0.5, last + 0.5)
+
+
+def plain_log_ticks(axis: Axis) -> None:
+    """Powers of ten as plain text: 0.01, 1, 1000, 1e6."""
+    axis.set_major_locator(LogLocator(base=10, numticks=7))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def power(value: float) -> str:
+    """ "0.01", "1000", "1e6"; "" for what is no number."""
+    if not 0 < value < math.inf:
+        return ""
+    if 1e-3 <= value < 1e5:
+        return f"{value:.10g}"
+    mantissa, _, exponent = f"{value:.0e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"

@@ -1,0 +1,93 @@
+"""Fonts for names in any script: what the machine has for characters that matplotlib's own font lacks.
+
+Names that no installed font can draw become boxes; `lacking` tells, so that it is said once and nothing else warns.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from functools import cache
+
+from matplotlib import font_manager
+from matplotlib.ft2font import FT2Font
+from PIL import ImageFont
+
+BASE = "DejaVu Sans"  # comes with matplotlib
+_FIRST = ("noto sans", "source han", "wenquanyi", "hiragino", "pingfang", "yahei", "yu gothic", "malgun", "droid sans")
+_BOXES = "last resort"  # has a box for every character there is
+
+
+def families(texts: Iterable[str]) -> list[str]:
+    """matplotlib's `font.family` for these texts: the first that has a character draws it."""
+    return [BASE, *_chosen(_beyond_base(texts))[0]]
+
+
+def lacking(texts: Iterable[str]) -> str:
+    """The characters that no installed font has, each once."""
+    return "".join(sorted(_chosen(_beyond_base(texts))[1]))
+
+
+def advice(texts: Iterable[str]) -> str:
+    """What to say of names that are drawn as boxes; "" for none."""
+    missing = lacking(texts)
+    shown = missing if len(missing) <= 8 else f"{missing[:8]}..."
+    return f"no installed font has {shown}: drawn as boxes; install one, such as Noto Sans CJK" if missing else ""
+
+
+def for_pillow(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font that has most of the text's characters; Pillow has no list of fonts to fall back on."""
+    if text.isascii():
+        return ImageFont.load_default(size)
+    paths = [_base_path(), *(path for family, path in _installed() if family in families([text]))]
+    best = max(paths, key=lambda path: sum(ord(c) in _characters(path) for c in text))
+    return ImageFont.truetype(best, size)
+
+
+def cells(text: str) -> int:
+    """The text's width in letters: CJK signs are as wide as two."""
+    return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _beyond_base(texts: Iterable[str]) -> frozenset[str]:
+    signs = {c for text in texts if not text.isascii() for c in text if c.isprintable() and not c.isspace()}
+    return frozenset(c for c in signs if ord(c) not in _characters(_base_path())) if signs else frozenset()
+
+
+@cache
+def _chosen(signs: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Families that together have as many of the signs as can be had, and the signs that are left."""
+    found: list[str] = []
+    for family, path in _installed() if signs else ():
+        there = {c for c in signs if ord(c) in _characters(path)}
+        if there:
+            found.append(family)
+            signs -= there
+        if not signs:
+            break
+    return tuple(found), signs
+
+
+@cache
+def _installed() -> tuple[tuple[str, str], ...]:
+    """(family, file) of one regular font a family, those that have many scripts first."""
+    files: dict[str, str] = {}
+    for entry in sorted(font_manager.fontManager.ttflist, key=lambda e: (e.style != "normal", str(e.weight) != "400")):
+        if _BOXES not in entry.name.lower():
+            files.setdefault(entry.name, entry.fname)
+    hinted = {family: any(hint in family.lower() for hint in _FIRST) for family in files}
+    return tuple(sorted(files.items(), key=lambda pair: (not hinted[pair[0]], pair[0])))
+
+
+@cache
+def _base_path() -> str:
+    return str(font_manager.findfont(BASE))
+
+
+@cache
+def _characters(path: str) -> frozenset[int]:
+    """Code points that a font has; none of a file that cannot be read."""
+    try:
+        return frozenset(FT2Font(path).get_charmap())
+    except (OSError, RuntimeError):
+        return frozenset()

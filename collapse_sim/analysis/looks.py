@@ -1,0 +1,64 @@
+"""How arms look in plots: the terminal's colours, or a scale of colours for arms that differ by one number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
+
+from collapse_sim.analysis.results import Results
+from collapse_sim.ui.palette import COLORS, color, linestyle, marker
+
+_LEAST = 3  # arms of a scale
+_SCALE, _TOP = "viridis", 0.85  # above, it is too light on white
+_APART = (COLORS[3], COLORS[6], COLORS[1], COLORS[4])  # for the other arms: colours that the scale does not have
+
+
+class Look(NamedTuple):
+    color: str
+    marker: str
+    linestyle: str
+
+
+def looks(results: Results) -> dict[str, Look]:
+    """Of every arm. Where most arms differ by one number only, their colours follow it from dark to light."""
+    places = scale(results.settings, results.arms)
+    if not places:
+        return {arm: Look(color(i), marker(i), linestyle(i)) for i, arm in enumerate(results.arms)}
+    found: dict[str, Look] = {}
+    others = 0
+    for i, arm in enumerate(results.arms):
+        if arm in places:
+            found[arm] = Look(to_hex(colormaps[_SCALE](_TOP * places[arm])), marker(i), "-")
+        else:
+            found[arm] = Look(_APART[others % len(_APART)], marker(i), "--")
+            others += 1
+    return found
+
+
+def scale(settings: Mapping[str, Mapping[str, Any]], arms: tuple[str, ...]) -> dict[str, float]:
+    """{arm: its place from 0 to 1} of the arms that differ by one number, if more than half of all do; {} otherwise."""
+    groups: dict[str, dict[str, float]] = {}
+    for arm in arms:
+        leaves = dict(_leaves(settings.get(arm, {}), ""))
+        for path, value in leaves.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                rest = {other: v for other, v in leaves.items() if other != path}
+                key = json.dumps([path, rest], sort_keys=True, default=str)
+                groups.setdefault(key, {})[arm] = float(value)
+    largest = max(groups.values(), key=len, default={})
+    if len(largest) < _LEAST or 2 * len(largest) <= len(arms):
+        return {}
+    order = sorted(set(largest.values()))
+    return {arm: order.index(value) / max(len(order) - 1, 1) for arm, value in largest.items()}
+
+
+def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(tree, Mapping) and tree:
+        for key, value in tree.items():
+            yield from _leaves(value, f"{path}.{key}")
+    else:
+        yield path, tree

@@ -1,0 +1,76 @@
+"""Several runs as one, to be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+from collapse_sim.analysis.intervals import Bounds
+from collapse_sim.analysis.results import Better, Reference, Results
+
+T = TypeVar("T")
+
+
+def merge(runs: Mapping[str, Results]) -> Results:
+    """Every arm is named `LABEL/arm`. Equal seeds are the same draws in every run, so they pair.
+
+    A metric that the runs disagree on is without a better direction, a unit or bounds.
+    """
+    metrics: dict[str, Better] = {}
+    for run in runs.values():
+        for metric, better in run.metrics.items():
+            metrics[metric] = better if metrics.get(metric, better) == better else None
+    bounds: dict[str, Bounds] = _agreed({label: run.bounds for label, run in runs.items()})
+    return Results(
+        name=" ".join(runs),
+        arms=tuple(f"{label}/{arm}" for label, run in runs.items() for arm in run.arms),
+        seeds=tuple(dict.fromkeys(seed for run in runs.values() for seed in run.seeds)),
+        metrics=metrics,
+        generations=max(run.generations for run in runs.values()),
+        baseline=next(f"{label}/{run.baseline}" for label, run in runs.items()),
+        values=_by_arm({label: run.values for label, run in runs.items()}),
+        theory=_by_arm({label: run.theory for label, run in runs.items()}),
+        references=_references(runs),
+        notes=_texts({label: run.notes for label, run in runs.items()}),
+        warnings=_texts({label: run.warnings for label, run in runs.items()}),
+        units=_agreed({label: run.units for label, run in runs.items()}),
+        bounds=bounds,
+        diverged=_by_arm({label: run.diverged for label, run in runs.items()}),
+        planned={f"{label}/{arm}": run.seeds_of(arm) for label, run in runs.items() for arm in run.arms},
+        settings=_by_arm({label: run.settings for label, run in runs.items()}),
+        problems=tuple(problem for run in runs.values() for problem in run.problems),
+    )
+
+
+def _by_arm(runs: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+    return {f"{label}/{arm}": value for label, by_arm in runs.items() for arm, value in by_arm.items()}
+
+
+def _agreed(runs: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
+    """What all runs that say anything of a metric say alike."""
+    said: dict[str, list[T]] = {}
+    for by_metric in runs.values():
+        for metric, value in by_metric.items():
+            said.setdefault(metric, []).append(value)
+    return {metric: values[0] for metric, values in said.items() if all(value == values[0] for value in values)}
+
+
+def _texts(runs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """The text of each metric, once where all runs say the same, or else each run's own."""
+    merged: dict[str, str] = {}
+    for metric in dict.fromkeys(name for texts in runs.values() for name in texts):
+        said = {label: texts[metric] for label, texts in runs.items() if metric in texts}
+        alike = len(said) == len(runs) and len(set(said.values())) == 1
+        texts = said.values() if alike else (f"{label}: {text}" for label, text in said.items())
+        merged[metric] = "; ".join(dict.fromkeys(texts))
+    return merged
+
+
+def _references(runs: Mapping[str, Results]) -> tuple[Reference, ...]:
+    """References to the same figures become one, over the arms of all runs."""
+    merged: dict[tuple[str, str, int], dict[str, float]] = {}
+    for label, run in runs.items():
+        for r in run.references:
+            values = merged.setdefault((r.source, r.metric, r.generation), {})
+            values.update({f"{label}/{arm}": value for arm, value in r.values.items()})
+    return tuple(Reference(*key, values) for key, values in merged.items())

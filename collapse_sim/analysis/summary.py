@@ -1,0 +1,66 @@
+"""The first table of `compare`: arms by metrics at one generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import RenderableType
+from rich.text import Text
+
+from collapse_sim.analysis.layout import Column, blocks, folded
+from collapse_sim.analysis.reached import apart, common
+from collapse_sim.analysis.results import Better, Results
+from collapse_sim.analysis.table import beside, ends, figures, seeds_over
+
+_ARROWS: dict[Better, str] = {"lower": " ↓", "higher": " ↑", None: ""}
+_WIDE = 16  # characters of a unit in a heading's line
+
+
+def summary(results: Results, metrics: Sequence[str], generation: int, width: int | None) -> list[RenderableType]:
+    """Means with intervals, the best of every metric marked, below the metric's name, direction and unit.
+
+    Metrics without a score at that generation are named below the table.
+    """
+    means = {metric: results.means(metric, generation) for metric in metrics}
+    shown = [metric for metric in metrics if means[metric]]
+    columns = [
+        figures(results, metric, generation, f"{metric}{_ARROWS[results.metrics[metric]]}{_unit(results, metric)}")
+        for metric in shown
+    ]
+    tables = blocks(Column("arm", [Text(arm) for arm in results.arms]), columns, width)
+    seeds = seeds_over([mean for metric in shown for mean in means[metric].values()])
+    known = {results.metrics[metric] for metric in shown}
+    arrows = [words for better, words in (("lower", "↓ lower is better"), ("higher", "↑ higher")) if better in known]
+    title = Text.assemble(
+        (results.name, "bold"),
+        f" at generation {generation}: mean over {seeds}",
+        "; " * bool(arrows) + ", ".join([*arrows, "* best"] if arrows else []),
+    )
+    return [title, *tables, *_elsewhere(results, metrics, generation), *ends(results), *_beside(results, shown)]
+
+
+def _unit(results: Results, metric: str) -> str:
+    return "".join(f"\n{line.rstrip()}" for line in folded(results.units.get(metric, ""), _WIDE) if line)
+
+
+def _elsewhere(results: Results, metrics: Sequence[str], generation: int) -> list[str]:
+    """Arms that have not come as far or have come further, and metrics that are scored at other generations only."""
+    lines = []
+    others = apart(results, metrics, generation)
+    if others:
+        last = generation == common(results, metrics)
+        lines.append(f"generation {generation}{' is the last that all arms have' * last}; {others}")
+    for metric in metrics:
+        known = results.scored(metric)
+        if known and generation not in known:
+            lines.append(f"{metric}: no scores at generation {generation}, the last are at {known[-1]}")
+    return lines
+
+
+def _beside(results: Results, metrics: Sequence[str]) -> list[Text]:
+    """What stands beside the figures, once for all metrics that it is said of."""
+    said: dict[str, tuple[Text, list[str]]] = {}
+    for metric in metrics:
+        for text in beside(results, metric):
+            said.setdefault(text.plain, (text, []))[1].append(metric)
+    return [Text.assemble((f"{', '.join(names)}: ", "dim"), text) for text, names in said.values()]

@@ -175,6 +175,8 @@ def _near(path: Path) -> str:
     if parent != path.parent or not parent.is_dir():
         return ""
     there = [child.name for child in children(parent) if not child.name.startswith(".")]
+    if glob.has_magic(path.name):
+        return f" in {parent}{_inside(parent)}"
     near = get_close_matches(path.name, there, n=NAMED, cutoff=0.5)
     if near:
         return f": did you mean {' or '.join(str(parent / name) for name in near)}?"

@@ -87,7 +87,8 @@ def find(name: str, data_dir: Path, part: Part) -> Found:
 def _check_folder(folder: Path, part: Part) -> None:
     """Raises MissingError when a folder lacks a file, or has something else in its place."""
     for path in sorted(folder.iterdir()):
-        if _counts(path.name, part) and not path.is_dir() and (wrong := fault(path)):
+        wrong = "" if path.is_dir() else fault(path)
+        if wrong and (_counts(path.name, part) or wrong.endswith("not a file")):  # transformers would wait for a pipe
             raise MissingError(f"{path.absolute()}: {wrong}; needed for a {part}: {NEEDED[part]}")
     lacking = _lacking(folder, part)
     if not lacking:

@@ -94,7 +94,7 @@ def reason(error: Exception) -> str:
     if GUARD.search(text):
         code = CODE.search(text)
         found = f"it would run {code[1]}" if code else "it is damaged, or holds more than weights"
-        return f"{found}; read are files of weights alone: save them with safetensors"
+        return f"{found}: only files of weights alone are read, such as those of safetensors"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return lines[0] if lines else type(error).__name__
 

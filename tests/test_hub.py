@@ -134,6 +134,13 @@ def test_what_is_no_file(make: Any, part: Any, model: Path) -> None:
         hub.find("model", model.parent, part)
 
 
+@pytest.mark.parametrize("part", ["model", "tokenizer"])
+def test_a_pipe_among_files_that_only_transformers_reads(part: Any, model: Path) -> None:
+    os.mkfifo(model / "chat_template.jinja")
+    with pytest.raises(MissingError, match=r"chat_template\.jinja: a named pipe, not a file"):
+        hub.find("model", model.parent, part)
+
+
 @pytest.mark.parametrize("name", ["x" * 300, "a\0b"])
 def test_names_that_no_folder_can_have(name: str, tmp_path: Path) -> None:
     with pytest.raises(MissingError):

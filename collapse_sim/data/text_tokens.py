@@ -121,7 +121,7 @@ def _names(columns: int) -> list[str]:
 
 def _damage(folder: Path, files: Mapping[str, Any], columns: int) -> str:
     """What is wrong with the files of a folder; "" when they are those that were written. Each is read once a process:
-    2 GB a second."""
+    a GB a second."""
     if sorted(files) != sorted(_names(columns)):
         return "other files"
     for name, sha256 in files.items():

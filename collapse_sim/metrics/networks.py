@@ -122,7 +122,7 @@ def _inception(path: Path, sha256: str) -> nn.Module:
         )
     except Exception as error:  # torch has many for a file that is not what it should be
         raise MissingError(
-            f"{path}: no weights of torch-fidelity's Inception ({sha256[:8]}: {reason(error)}); "
+            f"{path}: no weights of torch-fidelity's Inception ({sha256[:8]}: {_first_line(error)}); "
             f"get {Inception.name}, or {OTHERS}"
         ) from error
     return model
@@ -183,7 +183,7 @@ def _dimensions(path: Path, sha256: str, size: int) -> int:
             found = _script(path)(images)
     except RuntimeError as error:
         raise MissingError(
-            f"{path}: no features of images (2, 3, {size}, {size}): {reason(error)}; "
+            f"{path}: no features of images (2, 3, {size}, {size}): {_first_line(error)}; "
             "set `size` to what the network takes, or save it again with torch.jit.save"
         ) from error
     if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2 or not found.is_floating_point():
@@ -225,7 +225,7 @@ class DINOv2(_Network):
             except Exception as error:  # torch hub's own code runs here: it has an error for everything
                 raise MissingError(
                     f"{path.name}: the weights of the feature map `dinov2` are not in {path.parent}, or their code "
-                    f"not in {code}; and torch hub could not get them ({reason(error)}); fetch them where there "
+                    f"not in {code}; and torch hub could not get them ({_first_line(error)}); fetch them where there "
                     "is a network, or choose another feature map: inception, torchscript, classifier, or pixels"
                 ) from error
         return WeightsFile(f"dinov2 {self.model}", path, hash_of(path), self.widths[self.model])
@@ -260,3 +260,7 @@ def _outputs(
     for batch in torch.split(images, BATCH_ROWS):
         found = model(prepared(batch.to(device).expand(-1, 3, -1, -1)))
         yield tuple(part.float().cpu() for part in (found if isinstance(found, tuple) else (found,)))
+
+
+def _first_line(error: Exception) -> str:
+    return reason(error)

@@ -7,21 +7,36 @@ import functools
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal
 
 from collapse_sim.errors import MissingError
+from collapse_sim.reading import check_pointer, fault, there
 from collapse_sim.store.files import file_hash
 
 Part = Literal["model", "tokenizer"]
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")  # in the order of preference
-VOCABULARIES = ("tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json")
+SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
+OLDER, OLDER_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"  # torch's format, read weights-only
+WEIGHTS = (SAFE, SAFE_INDEX, OLDER, OLDER_INDEX)  # in the order of preference
+VOCABULARIES = (
+    "tokenizer.json", "spiece.model", "tokenizer.model", "vocab.json", "vocab.txt", "sentencepiece.bpe.model",
+    "spm.model", "source.spm", "tekken.json",
+)  # fmt: skip
+# What transformers' tokenizers read of a folder, config.json for their class among it. What is left out here would be
+# neither fetched, nor noticed when it changes.
+TOKENIZER_FILES = (
+    "tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "config.json", "vocab*", "merges*",
+    "*vocab.json", "*.model", "*.spm", "*.tiktoken", "*.tokenizer", "tekken.json", "bpe.codes", "dict.txt",
+    "emoji.json", "normalizer.json", "word_*.json", "byte_maps.json",
+)  # fmt: skip
 FETCHED: dict[Part, tuple[str, ...]] = {
-    "model": ("config.json", "generation_config.json", "model*.safetensors", "model.safetensors.index.json"),
-    "tokenizer": ("tokenizer*.json", "special_tokens_map.json", "vocab.*", "merges.txt", "*.model", "config.json"),
+    "model": ("config.json", "generation_config.json", "model*.safetensors", SAFE_INDEX),
+    "tokenizer": TOKENIZER_FILES,
 }
 NEEDED: dict[Part, str] = {
     "model": "config.json and model.safetensors (or pytorch_model.bin), as save_pretrained writes them",
@@ -49,17 +64,38 @@ def find(name: str, data_dir: Path, part: Part) -> Found:
     file of weights is not whole.
     """
     candidates = [Path(name).expanduser(), data_dir / name]
-    for folder in candidates:
-        if folder.is_dir():
-            lacking = _lacking(folder, part)
-            if lacking:
-                raise MissingError(f"{folder.absolute()}: no {lacking} in it; needed for a {part}: {NEEDED[part]}")
-            break
-    else:
-        folder = _fetched(name, candidates, part)
-    if part == "model":
-        _check_weights(folder)
-    return Found(name, folder, _hash_of(folder, part))
+    try:
+        here = [path for path in candidates if there(path)]
+        folder = next((path for path in here if path.is_dir()), None)
+        if folder is None and here:
+            what = fault(here[0]) or "a file"
+            raise MissingError(f"{here[0].absolute()}: {what}; needed: a folder that has {NEEDED[part]}")
+        if folder is None:
+            folder = _fetched(name, candidates, part)
+        else:
+            _check_folder(folder, part)
+        for path in _files(folder, part):
+            check_pointer(path)
+        if part == "model":
+            _check_weights(folder)
+        return Found(name, folder, _hash_of(folder, part))
+    except (OSError, ValueError) as error:
+        said = (error.strerror if isinstance(error, OSError) else "") or str(error)
+        raise MissingError(f"{name}: no {part} can be read: {said}") from None
+
+
+def _check_folder(folder: Path, part: Part) -> None:
+    """Raises MissingError when a folder lacks a file, or has something else in its place."""
+    for path in sorted(folder.iterdir()):
+        wrong = "" if path.is_dir() else fault(path)
+        if wrong and (_counts(path.name, part) or wrong.endswith("not a file")):  # transformers would wait for a pipe
+            raise MissingError(f"{path.absolute()}: {wrong}; needed for a {part}: {NEEDED[part]}")
+    lacking = _lacking(folder, part)
+    if not lacking:
+        return
+    adapter = (folder / "adapter_config.json").is_file()
+    hint = ": it holds an adapter, which has to be merged into its model first" if adapter and part == "model" else ""
+    raise MissingError(f"{folder.absolute()}: no {lacking} in it; needed for a {part}: {NEEDED[part]}{hint}")
 
 
 def _lacking(folder: Path, part: Part) -> str:
@@ -71,20 +107,28 @@ def _lacking(folder: Path, part: Part) -> str:
     return "" if any((folder / file).is_file() for file in WEIGHTS) else "model.safetensors"
 
 
+def is_safe(folder: Path) -> bool:
+    """Whether a model's weights are in the safetensors format, and not in torch's."""
+    return (folder / SAFE).is_file() or (folder / SAFE_INDEX).is_file()
+
+
 def _check_weights(folder: Path) -> None:
     """Raises MissingError for weights that lack a file or a part of one; only their headers are read."""
     from safetensors import SafetensorError, safe_open
 
-    index = folder / WEIGHTS[1]
+    single, index = (SAFE, folder / SAFE_INDEX) if is_safe(folder) else (OLDER, folder / OLDER_INDEX)
     try:
-        if not (folder / WEIGHTS[0]).is_file() and index.is_file():
-            named = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            absent = sorted(str(file) for file in named if not (folder / str(file)).is_file())
+        if not (folder / single).is_file():
+            named = {str(file) for file in json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()}
+            beside = sorted(file for file in named if Path(file).name != file)
+            if beside:
+                raise ValueError(f"it names {beside[0]}, which is no name of a file beside it")
+            absent = sorted(file for file in named if fault(folder / file))
             if absent:
                 raise MissingError(
-                    f"{folder.absolute()}: {index.name} names files that are not there: {', '.join(absent)}"
+                    f"{folder.absolute()}: {index.name} names files that are not there: {', '.join(absent[:5])}"
                 )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise MissingError(f"{index.absolute()}: no index of weights ({error}): save the model again") from None
     for path in sorted(folder.glob("model*.safetensors")):
         try:
@@ -169,15 +213,16 @@ def _quiet() -> Iterator[None]:
 
 def _hash_of(folder: Path, part: Part) -> str:
     """sha256 over the files that decide what the model or tokenizer computes, by name."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and _counts(path.name, part))
-    stamps = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
-    return _hash(stamps)
+    return _hash(tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in _files(folder, part)))
+
+
+def _files(folder: Path, part: Part) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and _counts(path.name, part))
 
 
 def _counts(name: str, part: Part) -> bool:
     if part == "tokenizer":
-        kinds = ("tokenizer", "special_tokens", "vocab", "merges", "spiece")
-        return name.startswith(kinds) and name.endswith((".json", ".txt", ".model"))
+        return any(fnmatchcase(name, pattern) for pattern in TOKENIZER_FILES)
     return name == "config.json" or name.startswith(("model", "pytorch_model"))
 
 
@@ -186,7 +231,7 @@ def _hash(stamps: tuple[tuple[Path, int, int], ...]) -> str:
     total = hashlib.sha256()
     for path, size, _ in stamps:
         logger.debug("hashing %s (%d bytes)", path, size)
-        total.update(f"{path.name} {file_hash(path)}\n".encode())
+        total.update(os.fsencode(f"{path.name} {file_hash(path)}\n"))
     return total.hexdigest()
 
 

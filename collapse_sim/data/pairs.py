@@ -1,12 +1,12 @@
-"""Pairs of texts of your own, such as articles and their summaries: JSONL, Parquet or Arrow files with two fields."""
+"""Pairs of texts of your own, such as articles and their summaries: files with two fields or columns."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar
 
+from collapse_sim.data.text_fields import Field
 from collapse_sim.data.text_files import Name, OwnFiles
-from collapse_sim.data.text_source import Field
 from collapse_sim.data.texts import PairedTexts, Parts
 from collapse_sim.errors import RecipeError
 
@@ -26,7 +26,7 @@ class Pairs(PairedTexts, OwnFiles):
             for file in part.files if part else ():
                 if file.format == "txt":
                     raise RecipeError(
-                        f"data.{setting}: {file.path.name} is a txt file, which has no pairs; needed: JSONL, Parquet "
-                        f"or Arrow with the fields {self.source!r} and {self.target!r}"
+                        f"data.{setting}: {file.path.name} is a txt file, which has no pairs; needed: JSONL, CSV, TSV, "
+                        f"Parquet or Arrow with the fields {self.source!r} and {self.target!r}"
                     )
         return parts

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -17,10 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from collapse_sim.errors import StoreError
+from collapse_sim.reading import fault
 from collapse_sim.store.files import digest_of, write_atomic
 
-FORMAT = 1  # raised when what is found out, or how it is written down, changes
+FORMAT = 2  # raised when what is found out, or how it is written down, changes
 SETTLED_NS = 2 * 10**9  # a file changed more recently may change again without a new time: clocks of disks are coarse
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Stamps:
         """Of files by name. The time of change that no program can set (ctime) counts beside that of the content."""
         newest, total = 0, hashlib.sha256()
         for name, found in files:
-            total.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\0".encode())
+            total.update(os.fsencode(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\0"))
             newest = max(newest, found.st_mtime_ns, found.st_ctime_ns)
         return cls(total.hexdigest(), newest, taken_ns)
 
@@ -44,10 +48,10 @@ class Stamps:
 def recall(what: str, place: Path, stamps: Stamps) -> dict[str, Any] | None:
     """What was kept of `place`, if no file has changed since; else None."""
     try:
-        kept = json.loads(_file(what, place).read_text(encoding="utf-8"))
-        return dict(kept["found"]) if kept["stamps"] == stamps.digest else None
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError):
+        kept = unsealed(_file(what, place))
+    except RuntimeError:
         return None
+    return kept["found"] if kept is not None and kept["stamps"] == stamps.digest else None
 
 
 def keep(what: str, place: Path, stamps: Stamps, found: dict[str, Any]) -> None:
@@ -55,9 +59,33 @@ def keep(what: str, place: Path, stamps: Stamps, found: dict[str, Any]) -> None:
     if stamps.taken_ns - stamps.newest_ns < SETTLED_NS:
         return
     with contextlib.suppress(OSError, RuntimeError, StoreError):
-        path = _file(what, place)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps({"place": str(place), "stamps": stamps.digest, "found": found}), durable=False)
+        seal(_file(what, place), {"place": str(place), "stamps": stamps.digest, "found": found})
+
+
+# Everything in the cache proves itself: a bit that was flipped on a disk must not give other rows.
+
+
+def seal(path: Path, value: dict[str, Any]) -> None:
+    """Write JSON with its own hash, for `unsealed`. Raises OSError or StoreError where nothing can be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps({"sha256": digest_of(value), "value": value}), durable=False)
+
+
+def unsealed(path: Path) -> dict[str, Any] | None:
+    """What `seal` has written; None when there is nothing, or it is not what was written, which is said."""
+    if fault(path) == "no such file":
+        return None
+    try:
+        if wrong := fault(path):
+            raise ValueError(wrong)
+        read = json.loads(path.read_text(encoding="utf-8"))
+        value = dict(read["value"])
+        if digest_of(value) != read["sha256"]:
+            raise ValueError("its hash is another one")
+    except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
+        logger.info("%s: damaged (%s), so it is made again", path, error)
+        return None
+    return value
 
 
 def cache_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Texts of your own: txt, JSONL, Parquet or Arrow files, for language models."""
+"""Texts of your own: txt, JSONL, CSV, TSV, Parquet or Arrow files, for language models."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from collapse_sim.data import text_source
+from collapse_sim.data import text_fields
 from collapse_sim.data.held_out import ShareOrCount
-from collapse_sim.data.text_places import find_files
+from collapse_sim.data.text_places import find_files, same_files
 from collapse_sim.data.text_source import Source
 from collapse_sim.data.texts import HELD_OUT, Parts, Texts, TextSettings
 from collapse_sim.data.tokens import END_OF_TEXT
+from collapse_sim.errors import RecipeError
 
 Name = Annotated[str, Field(min_length=1)]
 Names = Name | Annotated[tuple[Name, ...], Field(min_length=1)]
-Format = Literal["auto", "txt", "jsonl", "parquet", "arrow"]
+Format = Literal["auto", "txt", "jsonl", "csv", "tsv", "parquet", "arrow"]
 
 
 class OwnFiles(TextSettings):
@@ -33,7 +34,7 @@ class OwnFiles(TextSettings):
             raise ValueError("`held_out` takes texts from `train`, and `validation` names those to hold out: set one")
         return self
 
-    def of_files(self, folder: Path, fields: tuple[text_source.Field, ...], separator: str | None) -> Parts:
+    def of_files(self, folder: Path, fields: tuple[text_fields.Field, ...], separator: str | None) -> Parts:
         """The parts that `train` and `validation` name. Raises MissingError, RecipeError."""
         forced = None if self.format == "auto" else self.format
 
@@ -41,12 +42,19 @@ class OwnFiles(TextSettings):
             files = find_files(f"data.{setting}", names, folder, forced)
             return Source(self.name, files, fields, separator)
 
+        train = source("train", self.train)
         validation = None if self.validation is None else source("validation", self.validation)
-        return Parts(source("train", self.train), validation, self.held_out or HELD_OUT)
+        for trained, held in same_files(train.files, validation.files) if validation else ():
+            linked = f", as {trained}" if trained != held else ""
+            raise RecipeError(
+                f"data.validation: {held} is among the files of `train`, too{linked}: what is trained on cannot be "
+                "held out: name other files, or leave `validation` out"
+            )
+        return Parts(train, validation, self.held_out or HELD_OUT)
 
 
 class TextFiles(Texts, OwnFiles):
-    """Texts of your own, one after the other in txt files or one a row of JSONL, Parquet or Arrow."""
+    """Texts of your own, one after the other in txt files or one a row of JSONL, CSV, TSV, Parquet or Arrow."""
 
     separator: Name | None = END_OF_TEXT  # of texts in a txt file; null: the whole file is one text
     field: Name = "text"  # of the other formats
@@ -55,4 +63,4 @@ class TextFiles(Texts, OwnFiles):
     places: ClassVar[tuple[str, ...]] = ("tokenizer", "train", "validation", "format", "separator", "field")
 
     def parts(self, folder: Path) -> Parts:
-        return self.of_files(folder, (text_source.Field(self.field, "data.field"),), self.separator)
+        return self.of_files(folder, (text_fields.Field(self.field, "data.field"),), self.separator)

@@ -4,40 +4,125 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from collapse_sim.data.text_source import SUFFIXES, Format, TextFile
 from collapse_sim.errors import MissingError, RecipeError
+from collapse_sim.reading import fault, there
 from collapse_sim.store.files import children
 
 STATE, SPLITS = "state.json", "dataset_dict.json"  # in folders that Dataset.save_to_disk and DatasetDict's make
 NAMED = 5  # names near to one that is not there
+UNPACKED = ("txt", "jsonl", "csv", "tsv")  # formats that are read when they are packed by gzip
 
 
 def find_files(setting: str, names: str | Sequence[str], folder: Path, format: Format | None) -> tuple[TextFile, ...]:
-    """The files that a setting names, each below the data folder `folder` or absolute; patterns have * and ?.
+    """The files that a setting names, each below the data folder `folder` or absolute; patterns have *, ? and [].
 
-    Raises MissingError for a file that is not there, with those that are; RecipeError for one of unknown format.
+    Raises MissingError for a file that is not there, with those that are, and for what is no file; RecipeError for one
+    of unknown format, and for one that is named twice.
     """
     found: list[TextFile] = []
     for name in [names] if isinstance(names, str) else names:
-        path = (folder / Path(name).expanduser()).absolute()
-        if glob.has_magic(name) and not path.exists():
-            matches = Path(path.anchor).glob(str(path.relative_to(path.anchor)))
-            paths = sorted(match for match in matches if match.is_file() and not match.name.startswith("."))
-            if not paths:
-                raise MissingError(f"{setting}: no file fits {path}{_near(path)}")
-        elif path.is_dir():
-            found += folder_files(setting, path)
-            continue
-        elif path.is_file():
-            paths = [path]
-        else:
-            raise MissingError(f"{setting}: no file {path}{_near(path)}")
-        found += [TextFile(path, format or _format(path, setting)) for path in paths]
+        try:
+            found += _named(setting, name, folder, format)
+        except (OSError, ValueError) as error:
+            said = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            raise MissingError(f"{setting}: {folder / name}: {said}") from None
+    for first, second in same_files(found, found):
+        again = f"{second} is {first}, by a link" if second != first else f"{first} is named twice"
+        raise RecipeError(f"{setting}: {again}, so its texts would count twice: name it once")
     return tuple(found)
+
+
+def same_files(some: Sequence[TextFile], others: Sequence[TextFile]) -> Iterator[tuple[Path, Path]]:
+    """Pairs of one file of each that are the same one, by whatever names; no file of a sequence with itself.
+
+    A copy is another file: its texts are compared (texts.py).
+    """
+    known: dict[tuple[int, int], int] = {}
+    for number, file in enumerate(some):
+        known.setdefault(_identity(file.path), number)
+    for number, file in enumerate(others):
+        first = known.get(_identity(file.path))
+        if first is not None and not (some is others and first == number):
+            yield some[first].path, file.path
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = path.stat()
+    return found.st_dev, found.st_ino
+
+
+def _named(setting: str, name: str, folder: Path, format: Format | None) -> list[TextFile]:
+    """What one name means: a file, a folder of the datasets library, or all files that fit a pattern."""
+    path = (folder / Path(name).expanduser()).absolute()
+    if glob.has_magic(name) and not there(path):
+        paths = _fitting(name, folder)
+        if not paths:
+            raise MissingError(f"{setting}: no file fits {path}{_near(path)}")
+    elif path.is_dir():
+        return folder_files(setting, path)
+    elif there(path):
+        paths = [path]
+    else:
+        raise MissingError(f"{setting}: no file {path}{_near(path)}")
+    for path in paths:
+        if wrong := fault(path):
+            raise MissingError(f"{setting}: {path}: {wrong}: remove it, or name the files that are meant")
+    return [TextFile(path, format or _format(path, setting)) for path in paths]
+
+
+def _fitting(pattern: str, folder: Path) -> list[Path]:
+    """What fits a pattern below a folder, in the order of names, without folders. ** is any number of folders.
+
+    The folder's own name is no pattern. Hidden files and folders fit only what begins with a point, as in a shell; what
+    is there under the very name of a part of the pattern is what that part means. Links to folders are followed, once.
+    """
+    parts = Path(pattern).parts
+    if pattern.startswith("~"):
+        base, parts = Path(parts[0]).expanduser(), parts[1:]
+    elif Path(pattern).is_absolute():
+        base, parts = Path(parts[0]), parts[1:]
+    else:
+        base = folder.absolute()
+    found = {path for path in _below(base, parts, ()) if not path.is_dir()}
+    return sorted(found)
+
+
+def _below(place: Path, parts: tuple[str, ...], within: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """What fits the rest of a pattern below a place; `within`: the folders that ** has gone through, by identity."""
+    if not parts:
+        yield place
+        return
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        here = _identity(place)
+        if here in within:
+            return
+        yield from _below(place, rest or ("*",), within)
+        for child in _listed(place, "*"):
+            if child.is_dir():
+                yield from _below(child, parts, (*within, here))
+    elif not glob.has_magic(part) or there(place / part):
+        if there(place / part):
+            yield from _below(place / part, rest, within)
+    else:
+        for child in _listed(place, part):
+            if not rest or child.is_dir():
+                yield from _below(child, rest, within)
+
+
+def _listed(place: Path, part: str) -> list[Path]:
+    """The children whose names fit a part of a pattern."""
+    hidden = part.startswith(".")
+    return [
+        child for child in sorted(place.iterdir())
+        if child.name.startswith(".") == hidden and fnmatchcase(child.name, part)
+    ]  # fmt: skip
 
 
 def folder_files(asked: str, place: Path) -> list[TextFile]:
@@ -62,18 +147,24 @@ def folder_files(asked: str, place: Path) -> list[TextFile]:
     if chosen:
         raise MissingError(f"{place}: a selection of rows: save it again with a newer version of datasets")
     for name in names:
-        if not (place / name).is_file():
-            raise MissingError(f"{asked}: {place} lacks {name}: save the dataset again")
+        if wrong := fault(place / name):
+            lacks = f"{place} lacks {name}" if wrong == "no such file" else f"{place / name}: {wrong}"
+            raise MissingError(f"{asked}: {lacks}: save the dataset again")
     return [TextFile(place / name, "arrow") for name in names]
 
 
 def _format(path: Path, setting: str) -> Format:
-    if path.suffix.lower() in SUFFIXES:
-        return SUFFIXES[path.suffix.lower()]
-    raise RecipeError(
-        f"{setting}: {path.name} does not end in {', '.join(SUFFIXES)}: say what it is with `format`: txt, jsonl, "
-        "parquet or arrow"
-    )
+    packed = path.suffix.lower() == ".gz"
+    ending = Path(path.stem).suffix if packed else path.suffix
+    format = SUFFIXES.get(ending.lower())
+    if format is None:
+        raise RecipeError(
+            f"{setting}: {path.name} does not end in {', '.join(SUFFIXES)}: say what it is with `format`: txt, jsonl, "
+            "csv, tsv, parquet or arrow"
+        )
+    if packed and format not in UNPACKED:
+        raise RecipeError(f"{setting}: {path.name}: {ending} is not read when it is packed by gzip: unpack it")
+    return format
 
 
 def _near(path: Path) -> str:
@@ -84,6 +175,8 @@ def _near(path: Path) -> str:
     if parent != path.parent or not parent.is_dir():
         return ""
     there = [child.name for child in children(parent) if not child.name.startswith(".")]
+    if glob.has_magic(path.name):
+        return f" in {parent}{_inside(parent)}"
     near = get_close_matches(path.name, there, n=NAMED, cutoff=0.5)
     if near:
         return f": did you mean {' or '.join(str(parent / name) for name in near)}?"

@@ -5,6 +5,7 @@ Files below the data folder come first, then the cache of the datasets library, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from collapse_sim.data import text_source
+from collapse_sim.data import text_fields
 from collapse_sim.data.text_files import Name
 from collapse_sim.data.text_hub import fetched
 from collapse_sim.data.text_places import STATE, folder_files
@@ -20,12 +21,14 @@ from collapse_sim.data.text_source import SUFFIXES, Source, TextFile
 from collapse_sim.data.texts import PairedTexts, Parts, Texts, TextSettings
 from collapse_sim.data.tokens import END_OF_TEXT
 from collapse_sim.errors import MissingError
+from collapse_sim.reading import fault
 from collapse_sim.store.files import children
 
 Layout = tuple[str, str]  # patterns of the training and of the validation files; a name without an ending is a folder
 LAYOUTS: tuple[Layout, ...] = (
     ("train.parquet", "validation.parquet"),
     ("train.jsonl", "validation.jsonl"),
+    ("train.csv", "validation.csv"),
     ("train", "validation"),
     ("train-*.parquet", "validation-*.parquet"),
     ("data/train-*.parquet", "data/validation-*.parquet"),
@@ -36,6 +39,7 @@ STORIES: tuple[Layout, ...] = (
     ("TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"),
 )
 WIKI: tuple[Layout, ...] = (("wiki.train.raw", "wiki.valid.raw"), ("wiki.train.tokens", "wiki.valid.tokens"))
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def find_parts(settings: TextSettings, published: Published, places: Sequence[Pa
 
 
 def _parts(settings: TextSettings, published: Published, *files: Sequence[TextFile]) -> Parts:
-    fields = tuple(text_source.Field(name) for name in published.fields)
+    fields = tuple(text_fields.Field(name) for name in published.fields)
     train, validation = (
         Source(settings.name, tuple(part), fields, published.separator, published.articles) for part in files
     )
@@ -89,8 +93,25 @@ def _matches(settings: TextSettings, place: Path, pattern: str) -> list[TextFile
     if not Path(pattern).suffix:
         return folder_files(settings.name, place / pattern) if (place / pattern / STATE).is_file() else []
     below, _, name = pattern.rpartition("/")
-    found = [path for path in children(place / below) if path.match(name) and path.is_file()]
+    found = [path for path in children(place / below) if path.match(name) and not path.is_dir()]
+    for path in found:
+        if wrong := fault(path):
+            raise MissingError(f"{settings.name}: {path}: {wrong}: get it again")
+    _check_shards(settings, found)
     return [TextFile(path, SUFFIXES[path.suffix]) for path in found]
+
+
+def _check_shards(settings: TextSettings, paths: Sequence[Path]) -> None:
+    """Raises MissingError when files that say how many they are, as shards of a hub do, are fewer."""
+    numbers = [(int(match[1]), int(match[2])) for path in paths if (match := SHARD.search(path.stem))]
+    if not numbers or len(numbers) < len(paths):
+        return
+    absent = sorted(set(range(max(many for _, many in numbers))) - {number for number, _ in numbers})
+    if absent:
+        raise MissingError(
+            f"{settings.name}: {paths[0].parent} lacks {len(absent)} of the {len(absent) + len(numbers)} shards that "
+            f"{paths[0].name} is of, the first of them number {absent[0]:05}: get it"
+        )
 
 
 def _advice(published: Published, places: Sequence[Path]) -> str:

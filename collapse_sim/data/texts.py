@@ -16,7 +16,7 @@ from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.held_out import check_rows, held_out_index, shuffled_split
 from collapse_sim.data.text_rows import Column, PackedRows, Stream, TextRows
 from collapse_sim.data.text_source import Source, Survey, survey
-from collapse_sim.data.text_tokens import Tokens, tokens_of
+from collapse_sim.data.text_tokens import Tokenised, Tokens, tokens_of
 from collapse_sim.data.tokenizers_made import Learned, TokenizerSetting, tokenizer_of
 from collapse_sim.data.tokens import Tokenizer
 from collapse_sim.errors import MissingError, RecipeError
@@ -26,6 +26,7 @@ Count = Annotated[int, Field(gt=0)]
 Length = Annotated[int, Field(ge=2)]
 
 HELD_OUT = 0.05  # of the texts, where there are none that are held out by themselves
+MOST = 0.5  # of the held-out texts of a file of their own; if more are trained on, the files were mixed up
 
 logger = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Prepared:
     tokenizer: Tokenizer
     real: Part
     held_out: Part
+    seen: int  # held-out texts that are also among the real ones
     empty: tuple[int, ...]  # texts of every field that are, of all
     fingerprint: str  # sha256 of texts and tokenizer
 
@@ -169,16 +171,20 @@ def prepare(settings: TextSettings, folder: Path, prefixes: tuple[str, ...]) -> 
     else:
         if train.sha256 == surveys[parts.validation].sha256:
             raise RecipeError(
-                "data.validation: the same texts as `train`, so nothing is held out: name others, or leave it out"
+                f"{_setting(settings)}: the same texts as those to train on, so nothing is held out: name others, or "
+                "leave it out"
             )
         real, held_out = np.arange(train.texts), np.arange(surveys[parts.validation].texts)
     learned = Learned(lambda: _texts(parts.train, real), (train.sha256, len(real), train.texts))
     tokenizer = tokenizer_of(settings.tokenizer, folder, learned)
     tokens = {source: tokens_of(source, found, tokenizer, prefixes) for source, found in surveys.items()}
+    trained, held = tokens[parts.train], tokens[parts.validation or parts.train]
+    seen = _seen_in_training(settings, parts, trained, real, held, held_out)
     return Prepared(
         tokenizer,
-        Part(tokens[parts.train], real),
-        Part(tokens[parts.validation or parts.train], held_out),
+        Part(trained.columns, real),
+        Part(held.columns, held_out),
+        seen,
         tuple(map(sum, zip(*(found.empty for found in surveys.values()), strict=True))),
         digest_of([[found.sha256 for found in surveys.values()], tokenizer.sha256]),
     )
@@ -198,6 +204,29 @@ def _split(parts: Parts, found: Survey) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(train), np.sort(validation)
 
 
+def _setting(settings: TextSettings) -> str:
+    """What names the held-out texts."""
+    return "data.validation" if "validation" in type(settings).model_fields else f"{settings.name}, its validation part"
+
+
+def _seen_in_training(
+    settings: TextSettings, parts: Parts, trained: Tokenised, real: np.ndarray, held: Tokenised, held_out: np.ndarray
+) -> int:
+    """How many held-out texts, or pairs, are also among the real ones, word by word; empty ones do not count.
+
+    Raises RecipeError when most are and a recipe names them: such files were mixed up. Where they are chosen out of
+    `train`, that has its texts many times, and only its owner knows whether it should.
+    """
+    hashes = held.hashes[held_out]
+    seen = int((np.isin(hashes, trained.hashes[real]) & (hashes != 0)).sum())
+    if parts.validation is not None and seen > MOST * len(held_out):
+        raise RecipeError(
+            f"{_setting(settings)}: {seen:,} of {len(held_out):,} held-out texts are also among those to train on, "
+            "word by word: what is trained on cannot be held out: name other files, or leave it out"
+        )
+    return seen
+
+
 def _texts(source: Source, chosen: np.ndarray) -> Iterator[str]:
     """All fields of the chosen texts."""
     wanted = np.zeros(chosen[-1] + 1, bool)
@@ -209,7 +238,8 @@ def _texts(source: Source, chosen: np.ndarray) -> Iterator[str]:
 
 def _counts(settings: TextSettings, prepared: Prepared) -> str:
     real, held_out = len(prepared.real.texts), len(prepared.held_out.texts)
-    return f"{settings.name}: {real:,} texts and {held_out:,} held out"
+    seen = f" ({prepared.seen:,} of them also among the real texts, word by word)" if prepared.seen else ""
+    return f"{settings.name}: {real:,} texts and {held_out:,} held out{seen}"
 
 
 def _cut(name: str, number: int, prepared: Prepared, parts: Sequence[TextRows | PackedRows]) -> str:

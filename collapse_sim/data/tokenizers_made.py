@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import itertools
-import json
 import logging
 import threading
 from collections.abc import Callable, Iterator
@@ -17,16 +16,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from collapse_sim.data.long_texts import words
-from collapse_sim.data.remember import cache_folder
+from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.data.tokens import END_OF_TEXT, Tokenizer
 from collapse_sim.errors import MissingError, StoreError
 from collapse_sim.hub import Found, find, reason_of
-from collapse_sim.store.files import digest_of, write_atomic
+from collapse_sim.store.files import digest_of
 
 if TYPE_CHECKING:
     import tokenizers
 
-FORMAT = 1  # raised when the same texts begin to give other tokenizers
+FORMAT = 2  # raised when the same texts begin to give other tokenizers
 HEARD_WITHIN_S = 0.2  # a signal
 BYTES = 256  # tokens that there are always, and END_OF_TEXT
 
@@ -72,16 +71,15 @@ def tokenizer_of(setting: TokenizerSetting, data_dir: Path, learned: Learned) ->
 def _kept(key: list[Any], make: Callable[[], Tokenizer]) -> Tokenizer:
     """A tokenizer from the cache, or a new one, which is put there if anything can be."""
     path: Path | None = None
-    with contextlib.suppress(OSError, RuntimeError, ValueError, KeyError, TypeError):
+    with contextlib.suppress(RuntimeError):  # there is no home folder
         path = cache_folder() / "tokenizers" / f"{digest_of([FORMAT, *key])}.json"
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        return Tokenizer(str(kept["definition"]), int(kept["begin"]), int(kept["end"]), int(kept["pad"]))
+        kept = unsealed(path)
+        if kept is not None:
+            return Tokenizer(kept["definition"], kept["begin"], kept["end"], kept["pad"])
     made = make()
-    if path is not None:
-        described = {"definition": made.definition, "begin": made.begin, "end": made.end, "pad": made.pad}
-        with contextlib.suppress(OSError, StoreError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, json.dumps(described), durable=False)
+    with contextlib.suppress(OSError, StoreError):
+        if path is not None:
+            seal(path, {"definition": made.definition, "begin": made.begin, "end": made.end, "pad": made.pad})
     return made
 
 

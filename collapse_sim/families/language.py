@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor, nn
 
 from collapse_sim import hub
+from collapse_sim.behaviour import check_next_token
 from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.data.tokens import NOTHING
@@ -166,7 +167,7 @@ class TextFamily(Component):
         """How many tokens the network must take at once."""
 
     def check(self, info: Info) -> None:
-        """Raises ValueError when tokenizer or lengths don't fit the network."""
+        """Raises ValueError when tokenizer or lengths don't fit the network, or it does not predict the next token."""
         if self.pretrained is None:
             config = self._preset_config(info)
             width, heads = config.hidden_size, config.num_attention_heads
@@ -190,6 +191,11 @@ class TextFamily(Component):
             raise ValueError(
                 f"pretrained: {self.pretrained} takes {limit} tokens, and {needed} are needed: lower {self.limits}"
             )
+        assert self._found is not None
+        try:
+            check_next_token(self._found, "AutoModelForSeq2SeqLM" if self.encoder_decoder else "AutoModelForCausalLM")
+        except ValueError as error:
+            raise ValueError(f"pretrained: {error}") from error
 
     def build(self, info: Info) -> nn.Module:
         """A fresh network, or the pretrained one's weights."""

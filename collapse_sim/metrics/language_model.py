@@ -15,6 +15,7 @@ from pydantic import PrivateAttr
 from torch import Tensor
 
 from collapse_sim import hub
+from collapse_sim.behaviour import check_next_token, check_states
 from collapse_sim.errors import MissingError
 from collapse_sim.metrics.text import TextMetric
 from collapse_sim.pretrained import config_of, network_of, positions_of, quiet
@@ -52,7 +53,8 @@ class Reader:
         return f"{Path(self.model.name).name} {self.model.sha256[:8]}"
 
     def check(self, *, predicts: bool) -> None:
-        """Raises ValueError when its tokenizer is not its own, or (`predicts`) it does not predict the next token."""
+        """Raises ValueError when its tokenizer is not its own, or it does not predict the next token from those before
+        (`predicts`; else, when it has no features). MissingError for weights that cannot be read."""
         folder, config, tokenizer = self.model.folder, self._config(), self._tokenizer()
         if len(tokenizer) > config.vocab_size:
             raise ValueError(
@@ -60,15 +62,17 @@ class Reader:
                 f"{self.tokenizer.folder} has {len(tokenizer)}: put the model's own there"
             )
         if not predicts:
+            check_states(self.model)
             return
-        masked = any("MaskedLM" in name for name in config.architectures or ())
-        if config.is_encoder_decoder or masked:
-            kind = "an encoder-decoder" if config.is_encoder_decoder else "a masked language model"
-            raise ValueError(f"{folder}: {kind} ({config.model_type}); needed is a causal one, such as gpt2")
+        if config.is_encoder_decoder:
+            raise ValueError(
+                f"{folder}: an encoder-decoder ({config.model_type}); needed is a causal one, such as gpt2"
+            )
         if _begin(tokenizer) is None:
             raise ValueError(
                 f"{self.tokenizer.folder}: the tokenizer has no token that begins or ends a text (bos_token, eos_token)"
             )
+        check_next_token(self.model, "AutoModelForCausalLM")
 
     def nats(self, texts: Sequence[str], machine: Machine) -> tuple[Tensor, Tensor]:
         """-log p of every text, and of how many of its tokens: (n,) float64 and (n,) int64, on the CPU.
@@ -138,8 +142,10 @@ class Reader:
                 return AutoTokenizer.from_pretrained(
                     self.tokenizer.folder, local_files_only=True, trust_remote_code=False
                 )
-        except (ValueError, OSError, KeyError) as error:
-            raise ValueError(f"{self.tokenizer.folder}: {str(error).splitlines()[0]}") from error
+        except MemoryError:
+            raise
+        except Exception as error:  # transformers has many for files that are not what it expects
+            raise ValueError(f"{self.tokenizer.folder}: {hub.reason_of(error)}") from error
 
     def _load(self, auto: Literal["AutoModelForCausalLM", "AutoModel"], machine: Machine) -> Any:
         import transformers

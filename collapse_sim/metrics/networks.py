@@ -30,6 +30,7 @@ from collapse_sim.metrics.weights import (
     looked_in,
     places,
 )
+from collapse_sim.pretrained import reason
 
 BATCH_ROWS = 20  # through a network at once: 300 MB of activations in Inception, and no slower on a CPU than 64
 
@@ -278,5 +279,4 @@ def _outputs(
 
 
 def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__
+    return reason(error)

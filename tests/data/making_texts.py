@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,11 +99,16 @@ def write_txt(path: Path, texts: Sequence[str], separator: str = f"\n{END_OF_TEX
 
 
 def write_records(path: Path, **columns: Sequence[str]) -> Path:
-    """JSONL, Parquet or Arrow, by the name's ending; or a folder of Dataset.save_to_disk."""
+    """JSONL, CSV, TSV, Parquet or Arrow, by the name's ending; or a folder of Dataset.save_to_disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".jsonl":
         rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        return path
+    if path.suffix in (".csv", ".tsv"):
+        with path.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, delimiter="," if path.suffix == ".csv" else "\t")
+            writer.writerows([list(columns), *zip(*columns.values(), strict=True)])
         return path
     import pyarrow as pa
     import pyarrow.feather

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import shutil
 import threading
 import time
@@ -105,7 +106,12 @@ def _truncated(place: Path) -> None:
         lambda place: (place / "0.offsets").unlink(),
         lambda place: (place / "0.offsets").write_bytes(b"123"),
         lambda place: shutil.rmtree(place),
-        lambda place: place.rename(place.with_suffix(".tmp")),  # as a killed process leaves it
+        lambda place: place.rename(place.with_suffix(".0123abcd.tmp")),  # as a killed process leaves it
+        lambda place: (place / "files.json").unlink(),
+        lambda place: (shutil.rmtree(place), place.write_text("a file")),
+        lambda place: ((place / "0.ids").unlink(), os.mkfifo(place / "0.ids")),
+        lambda place: ((place / "files.json").unlink(), os.mkfifo(place / "files.json")),
+        lambda place: ((place / "0.ids").unlink(), (place / "0.ids").symlink_to("0.ids")),
     ],
 )
 def test_damaged_tokens_are_made_anew(damage: Callable[[Path], object], folder: Path, passes: list[str]) -> None:
@@ -115,6 +121,58 @@ def test_damaged_tokens_are_made_anew(damage: Callable[[Path], object], folder: 
     assert all_rows(DATA, folder) == before
     assert passes.count("tokenising") == 4
     assert {path.suffix for path in (folder / "cache" / "tokens").iterdir()} == {"", ".lock"}
+
+
+@pytest.mark.parametrize("data", [LEARNED, PAIRS])
+def test_no_flipped_bit_gives_other_rows(data, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In any file of the cache: what is damaged is named and made again."""
+    caplog.set_level("INFO", logger="collapse_sim")
+    info, expected = data.inspect(folder), all_rows(data, folder)
+    draws = random.Random(0)
+    kept = [path for path in (folder / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
+    assert len(kept) >= 6
+    for path in kept:
+        for _ in range(6):
+            whole = path.read_bytes()
+            place = draws.randrange(len(whole))
+            path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << draws.randrange(8)]) + whole[place + 1 :])
+            text_tokens._made_here.clear()  # as in another process
+            text_tokens._verified.clear()
+            caplog.clear()
+            assert data.inspect(folder).fingerprint == info.fingerprint
+            assert all_rows(data, folder) == expected
+            assert any("damaged (" in said and str(path.parent) in said for said in caplog.messages), (
+                f"{path.name} at {place}"
+            )
+            assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_disk_without_locks(number: int, folder: Path, passes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    expected = all_rows(DATA, folder)
+    shutil.rmtree(folder / "cache")
+    text_tokens._made_here.clear()
+    passes.clear()
+    monkeypatch.setattr(text_tokens.FileLock, "acquire", refused)
+    for _ in range(2):
+        assert all_rows(DATA, folder) == expected
+        text_tokens._made_here.clear()
+    assert passes.count("tokenising") == 2  # they are kept
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(path)], ids=["pipe", "folder", "loop"]
+)
+def test_notes_that_are_no_files(make: Callable[[Path], object], folder: Path) -> None:
+    expected = all_rows(LEARNED, folder)
+    for path in [path for path in (folder / "cache").rglob("*.json") if path.name != "files.json"]:
+        path.unlink()
+        make(path)
+    text_tokens._made_here.clear()
+    assert all_rows(LEARNED, folder) == expected
 
 
 @pytest.mark.parametrize("data", [DATA, LEARNED, PAIRS])

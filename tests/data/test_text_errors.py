@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,7 @@ def message(data, folder: Path, error: type[Exception] = MissingError) -> str:
 
 
 LINE = b'{"text": "a"}\n'
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64 + b"\nsize 5\n"
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,46 @@ LINE = b'{"text": "a"}\n'
         ("t.txt", b"", "{place}: no text in it: it is empty"),
         ("t.txt", b" \n<|endoftext|> \n", "{place}: no text in it: it is empty"),
         ("t.txt", b"a\nb <|endoftext|>\nc \xe9t\xe9", "{place}:3: no UTF-8: 0xe9 at byte 20; save the file as UTF-8 ("),
-        ("t.txt", b"\xff\xfea\0b\0", "{place}:1: no UTF-8: 0xff at byte 0"),
+        ("t.txt", b"\xff\xfea\0b\0", "{place}: UTF-16, by its first bytes; needed: UTF-8: iconv -f UTF-16 -t UTF-8"),
+        ("t.jsonl", b"\xfe\xff\0{\0", "{place}: UTF-16, by its first bytes; needed: UTF-8: iconv -f UTF-16 -t UTF-8"),
+        ("t.csv", "text\na".encode("utf-32"), "{place}: UTF-32, by its first bytes; needed: UTF-8: iconv -f UTF-32"),
+        ("t.txt", b"PK\x03\x04 and more", "{place}: packed by zip, by its first bytes: unpack it"),
+        ("t.jsonl", b"\x28\xb5\x2f\xfd and more", "{place}: packed by zstd, by its first bytes: unpack it"),
+        (
+            "t.txt",
+            b"a\nb\0\0",
+            "{place}:2: a NUL byte at byte 3, which no text has: the file was not written to its end",
+        ),
+        ("t.txt", "a b".encode("utf-16-le"), "{place}:1: a NUL byte at byte 1, which no text has: "),
+        ("t.jsonl", LINE + bytes(99), "{place}:2: a NUL byte at byte 0 of the line, which no text has: "),
+        ("t.csv", b"text\na\n" + bytes(99), "{place}:3: a NUL byte at byte 0 of the line, which no text has: "),
+        ("t.txt", POINTER, "{place}: a pointer of git-lfs, and not the file itself: install git-lfs and run `git lfs"),
+        ("t.parquet", POINTER, "{place}: a pointer of git-lfs, and not the file itself: install git-lfs"),
+        ("t.arrow", POINTER, "{place}: a pointer of git-lfs, and not the file itself: install git-lfs"),
+        ("t.txt", gzip.compress(b"a b c" * 99)[:-9], "{place}: not a whole gzip file (Compressed file ended before"),
+        ("t.jsonl.gz", gzip.compress(LINE) + b"and more", "{place}: not a whole gzip file (Not a gzipped file"),
+        ("t.csv", gzip.compress(b"text\na\n")[:-7] + b"1234567", "{place}: not a whole gzip file (CRC check failed"),
+        ("t.csv", b"", "{place}: no text in it: it is empty"),
+        ("t.csv", b"text\n", "{place}: no text in it: it is empty"),
+        (
+            "t.csv",
+            b"id;body\n1;a\n",
+            "{place}:1: no field 'text'; there are id;body: set `data.field` to one of them (the",
+        ),
+        ("t.tsv", b"text,id\na,1\n", "there are text,id: set `data.field` to one of them (the first row names the "),
+        ("t.csv", b"text,text\na,b\n", "{place}:1: two columns called 'text': rename one"),
+        ("t.csv", b'text\n"a\nb"\n\nc,d\n', "{place}:5: 2 columns, but the first row names 1: a text that has commas"),
+        ("t.csv", b"text,id\na\n", "{place}:2: 1 columns, but the first row names 2"),
+        ("t.tsv", b'text\na\n"b" c\n', "{place}:3: broken quotation marks: '\t' expected after '\"'; a text that has"),
+        ("t.csv", b'text\na\n"b\nc\nd\n', "{place}:3: broken quotation marks: unexpected end of data"),
+        ("t.csv", b"text\na\nb\n\xe9", "{place}:4: no UTF-8: 0xe9 at byte 0 of the line"),
+        (
+            "t.json",
+            b'[{"text": "a"}]',
+            "{place}:1: found a list; needed: one JSON object a line (a JSON array is not read: ",
+        ),
+        ("t.json", b'[\n {"text": "a"}\n]', "jq -c '.[]' t.json > t.jsonl makes it one object a line)"),
+        ("t.jsonl", LINE + b'{"text": "a", "text": "b"}', "{place}:2: two columns called 'text': rename one"),
         ("t.jsonl", b"", "{place}: no text in it: it is empty"),
         ("t.jsonl", b"\n\n", "{place}: no text in it: it is empty"),
         ("t.jsonl", LINE * 2 + b'{"text": "\xff"}', "{place}:3: no UTF-8: 0xff at byte 10 of the line"),
@@ -54,7 +96,7 @@ LINE = b'{"text": "a"}\n'
         ),
         ("t.jsonl", LINE + b'{"text": "a"} x', "{place}:2: broken JSON: Extra data at column 15"),
         ("t.jsonl", b"[" * 100_000, "{place}:1: broken JSON: "),
-        ("t.jsonl", b'["a", "b"]', "{place}:1: found a list; needed: one JSON object a line"),
+        ("t.jsonl", LINE + b'["a", "b"]', "{place}:2: found a list; needed: one JSON object a line"),
         ("t.jsonl", LINE + b'{"story": "a", "txt": 1}', "{place}:2: no field 'text', did you mean 'txt'?; there are "),
         ("t.jsonl", b'{"id": 3}', "there are id: set `data.field` to one of them"),
         ("t.jsonl", b'{"text": 3}', "{place}:1: 'text' is a number; needed: a string"),
@@ -71,6 +113,27 @@ def test_files_that_are_not_what_they_should_be(name: str, content: bytes, expec
     (folder / name).write_bytes(content)
     text = message(files(name), folder)
     assert expected.format(place=folder / name) in text
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.arrow", "t.feather"])
+def test_two_columns_of_one_name(name: str, folder: Path) -> None:
+    """As a join of two tables writes them. Others than the wanted one may be there twice."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    columns = [pa.array(["a", "b"]), pa.array(["c", "d"]), pa.array(["e", "f"])]
+    for names, fine in ((["id", "text", "text"], False), (["id", "id", "text"], True)):
+        table = pa.Table.from_arrays(columns, names=names)
+        if name == "t.parquet":
+            pq.write_table(table, folder / name)
+        else:
+            new = pa.ipc.new_stream if name == "t.arrow" else pa.ipc.new_file
+            with pa.OSFile(str(folder / name), "wb") as file, new(file, table.schema) as writer:
+                writer.write_table(table)
+        if fine:
+            assert files(name, length=2).inspect(folder).pool == 2
+        else:
+            assert f"{folder / name}: two columns called 'text': rename one" in message(files(name), folder)
 
 
 @pytest.mark.parametrize("name", ["t.parquet", "t.arrow"])
@@ -125,17 +188,61 @@ def test_folders(folder: Path) -> None:
     assert "both/train lacks another.arrow: save the dataset again" in message(files("both/train"), folder)
 
 
+# What is no file. A named pipe that were opened would be waited for without end.
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (fifo, "a named pipe, not a file"),
+        (lambda path: path.symlink_to("nowhere.txt"), "a link to a file that is not there"),
+        (lambda path: path.symlink_to(path), "a loop of links"),
+    ],
+    ids=["pipe", "dangling", "loop"],
+)
+@pytest.mark.parametrize("train", ["t.txt", "t*.txt", "[t].txt", "**/t.txt", ["v2.txt", "t.txt"]])
+def test_what_is_no_file(make: Any, expected: str, train: Any, folder: Path) -> None:
+    write_txt(folder / "v2.txt", ["a"])
+    make(folder / "t.txt")
+    text = message(files(train), folder)
+    assert text == f"data.train: {folder}/t.txt: {expected}: remove it, or name the files that are meant"
+
+
+@pytest.mark.parametrize("make", [fifo, lambda path: path.symlink_to(path), Path.mkdir], ids=["pipe", "loop", "folder"])
+def test_what_is_no_file_in_a_folder_of_a_dataset(make: Any, folder: Path) -> None:
+    write_records(folder / "set", text=["a", "b"])
+    shard = next((folder / "set").glob("*.arrow"))
+    shard.unlink()
+    make(shard)
+    assert f"data.train: {shard}: a " in message(files("set"), folder)
+    (folder / "set" / "state.json").unlink()
+    make(folder / "set" / "state.json")
+    assert "is a folder, and none that Dataset.save_to_disk made" in message(files("set"), folder)
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".txt", "a\0b.txt", "x" * 300 + "*.txt"])
+def test_names_that_no_file_can_have(name: str, folder: Path) -> None:
+    assert message(files(name), folder).startswith("data.train: ")
+
+
 def test_an_unknown_ending(folder: Path) -> None:
-    (folder / "t.csv").write_text("a,b")
-    text = message(files("t.csv"), folder, RecipeError)
-    assert text.startswith("data.train: t.csv does not end in .txt, ")
-    assert text.endswith("say what it is with `format`: txt, jsonl, parquet or arrow")
+    (folder / "t.doc").write_text("a,b")
+    text = message(files("t.doc"), folder, RecipeError)
+    assert text.startswith("data.train: t.doc does not end in .txt, ")
+    assert text.endswith("say what it is with `format`: txt, jsonl, csv, tsv, parquet or arrow")
+    (folder / "t.parquet.gz").write_bytes(b"")
+    text = message(files("t.parquet.gz"), folder, RecipeError)
+    assert text == "data.train: t.parquet.gz: .parquet is not read when it is packed by gzip: unpack it"
 
 
 def test_txt_files_have_no_pairs(folder: Path) -> None:
     data = Pairs(train="v.txt", tokenizer="words")
     text = message(data, folder, RecipeError)
-    assert text.startswith("data.train: v.txt is a txt file, which has no pairs; needed: JSONL, Parquet or Arrow")
+    assert text.startswith("data.train: v.txt is a txt file, which has no pairs; needed: JSONL, CSV, TSV, ")
 
 
 def test_an_unknown_tokenizer(folder: Path) -> None:
@@ -160,13 +267,69 @@ def test_an_unknown_tokenizer(folder: Path) -> None:
             {"length": 99},
             "data.length: the real texts have 13 tokens, ends of texts included, fewer than one block of 99",
         ),
-        ({"validation": "t.txt"}, "data.validation: the same texts as `train`, so nothing is held out"),
+        ({"validation": "same.txt"}, "data.validation: the same texts as those to train on, so nothing is held out"),
         ({"validation": None, "held_out": 3}, "data.held_out: 3 of 3 texts leaves none to train on: set at most 2"),
     ],
 )
 def test_more_than_there_is(settings: dict[str, Any], expected: str, folder: Path) -> None:
-    write_txt(folder / "t.txt", ["a b c", "d", "e f a b c"])
+    for name in ("t.txt", "same.txt"):
+        write_txt(folder / name, ["a b c", "d", "e f a b c"])
     assert expected in message(files("t.txt", **settings), folder, RecipeError)
+
+
+def test_what_is_held_out_is_not_trained_on(folder: Path) -> None:
+    """The same file, under whatever name; and the same texts in another file, if they are most of them."""
+    texts = {f"{number}.txt": [f"{word} {word}" for word in "abcdef"[number:]] for number in range(3)}
+    for name, found in texts.items():
+        write_txt(folder / "in" / name, found)
+    (folder / "in" / "link.txt").symlink_to("0.txt")
+    (folder / "in" / "hard.txt").hardlink_to(folder / "in" / "1.txt")
+    for train, validation, said in (
+        ("in/[01].txt", "in/1.txt", f"{folder}/in/1.txt is among the files of `train`, too: what"),
+        ("in/*.txt", "in/1.txt", "in/hard.txt is in/1.txt, by a link"),
+        ("in/0.txt", "in/link.txt", f"{folder}/in/link.txt is among the files of `train`, too, as {folder}/in/0.txt"),
+        ("in/1.txt", "in/hard.txt", f"{folder}/in/hard.txt is among the files of `train`, too, as {folder}/in/1.txt"),
+        (["in/0.txt", "in/0.txt"], "in/2.txt", f"data.train: {folder}/in/0.txt is named twice, so its texts would"),
+        (["in/0.txt", "in/link.txt"], "in/2.txt", f"{folder}/in/link.txt is {folder}/in/0.txt, by a link, so its"),
+        ("in/0.txt", ["in/2.txt", "in/./2.txt"], "data.validation: "),
+    ):
+        text = message(files(train, validation=validation), folder, RecipeError)
+        assert said.replace("in/hard.txt is in/1.txt", f"{folder}/in/hard.txt is {folder}/in/1.txt") in text
+
+
+@pytest.mark.parametrize("kind", ["tokens", "pairs"])
+def test_held_out_texts_that_are_also_trained_on(kind: str, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", logger="collapse_sim")
+    trained = ["a b", "c d", "e f", "", "a"]
+
+    def data(held: list[str], **settings: Any) -> Any:
+        for name, lines in (("train.jsonl", trained), ("held.jsonl", held)):
+            write_records(
+                folder / name, text=lines, source=lines, target=lines[::-1] if name == "train.jsonl" else lines
+            )
+        given = {"train": "train.jsonl", "validation": "held.jsonl", "tokenizer": "words"}
+        return TextFiles(**given, pack=False, length=4) if kind == "tokens" else Pairs(**given)
+
+    data(["a b", "", "", "f f"]).inspect(folder)
+    seen = "" if kind == "pairs" else " (1 of them also among the real texts, word by word)"
+    assert (
+        caplog.messages[-1].split(";")[0] == f"{'pairs' if seen == '' else 'text_files'}: 5 texts and 4 held out{seen}"
+    )
+    most = data(["e f", "c d", "f"])
+    if kind == "tokens":
+        text = message(most, folder, RecipeError)
+        assert text.startswith("data.validation: 2 of 3 held-out texts are also among those to train on, word by word")
+    else:  # as pairs one of them is
+        most.inspect(folder)
+        assert " (1 of them also among the real texts, word by word)" in caplog.messages[-1]
+
+
+def test_a_text_that_is_there_many_times_is_said(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where held-out texts are chosen out of the files it is the files' own matter."""
+    caplog.set_level("INFO", logger="collapse_sim")
+    write_txt(folder / "t.txt", ["a b"] * 20)
+    files("t.txt", validation=None, held_out=5).inspect(folder)
+    assert "15 texts and 5 held out (5 of them also among the real texts, word by word)" in caplog.messages[-1]
 
 
 def test_one_text_cannot_be_divided(folder: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from collapse_sim.data import text_source
+from collapse_sim.data import text_places, text_plain
 from collapse_sim.data.text_files import TextFiles
 from collapse_sim.data.text_rows import PackedRows, Stream
 from collapse_sim.data.text_tokens import Tokens
@@ -101,7 +104,7 @@ def test_an_end_and_the_next_begin_divide_texts_once(row: list[int], texts: list
     assert [ids.tolist() for ids in texts_in(np.array(row), tokenizer)] == texts
 
 
-@pytest.mark.parametrize("name", ["t.jsonl", "t.parquet", "t.arrow", "t.feather", "t"])
+@pytest.mark.parametrize("name", ["t.jsonl", "t.csv", "t.tsv", "t.parquet", "t.arrow", "t.feather", "t"])
 def test_every_format_gives_the_same(name: str, folder: Path) -> None:
     data, expected = files(), rows_of(files(), folder)
     for part, texts in (("train", TRAIN), ("validation", HELD_OUT)):
@@ -122,13 +125,56 @@ def test_every_format_gives_the_same(name: str, folder: Path) -> None:
         ("a\n\nb c\n\n\nd\n", {"separator": "\n\n"}, ["a", "b c", "d"]),
         ("a <|endoftext|> b\n", {"separator": None}, ["a <|endoftext|> b"]),
         ("a\n<|endoftext|", {}, ["a\n<|endoftext|"]),
+        ("a\r\n\r\nb c\r\n\r\n\r\nd\r\n", {"separator": "\n\n"}, ["a", "b c", "d"]),
+        ("a\r\n\nb\n\r\nc\n\nd\r", {"separator": "\n\n"}, ["a", "b", "c", "d"]),
+        ("a\n\nb\nc", {"separator": "\r\n\r\n"}, ["a", "b\nc"]),
+        ("a\r\n---\r\nb---c", {"separator": "\n---\n"}, ["a", "b---c"]),
+        ("a\n.*\nb.*c", {"separator": ".*"}, ["a", "b", "c"]),
+        ("\ufeffa\n\n\ufeffb", {"separator": "\n\n"}, ["a", "b"]),
     ],
 )
 @pytest.mark.parametrize("chunk", [1, 5, 1000])
 def test_what_divides_a_txt_file(content: str, settings, texts: list[str], chunk: int, tmp_path: Path, monkeypatch):
-    monkeypatch.setattr(text_source, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(text_plain, "CHUNK_BYTES", chunk)
     (tmp_path / "t.txt").write_bytes(content.encode())
     source = TextFiles(train="t.txt", tokenizer="words", **settings).parts(tmp_path).train
+    assert [text for (text,) in source.records("reading")] == texts
+
+
+@pytest.mark.parametrize("name", ["t.txt", "t.jsonl", "t.csv", "t.tsv"])
+def test_gzip_is_read_as_it_is(name: str, folder: Path) -> None:
+    """By its first bytes, whatever the file is called."""
+    plain = folder / "plain" / name
+    write_txt(plain, TRAIN) if name == "t.txt" else write_records(plain, text=TRAIN)
+    packed = folder / "packed" / name
+    packed.parent.mkdir()
+    packed.write_bytes(gzip.compress(plain.read_bytes()))
+    named = packed.with_name(f"{name}.gz")
+    half = len(plain.read_bytes()) // 2  # two members, as gzip's own files that are put together have
+    named.write_bytes(gzip.compress(plain.read_bytes()[:half]) + gzip.compress(plain.read_bytes()[half:]))
+    expected = rows_of(files(train=str(plain)), folder)[0]["tokens"]
+    for other in packed, named:
+        assert np.array_equal(rows_of(files(train=str(other)), folder)[0]["tokens"], expected)
+
+
+def test_json_lines_that_were_put_together(folder: Path) -> None:
+    """Of two files that each begin with the mark of UTF-8."""
+    (folder / "t.jsonl").write_bytes(b'\xef\xbb\xbf{"text": "a"}\r\n\xef\xbb\xbf{"text": "b", "more": "text"}')
+    assert rows_of(files(train="t.jsonl"), folder)[0]["tokens"][:, 1].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("between", [",", "\t"])
+def test_tables(between: str, folder: Path) -> None:
+    """A mark at the beginning, spaces around names, empty rows, and texts with everything that has to be quoted."""
+    texts = [f'a {between} "b"', "c\nd", "e\r\nf", "", "a" * 200_000]
+    name = "t.csv" if between == "," else "t.tsv"
+    with (folder / name).open("w", encoding="utf-8-sig", newline="") as file:
+        writer = csv.writer(file, delimiter=between)
+        writer.writerow(["id", " text "])
+        for number, text in enumerate(texts):
+            writer.writerow([number, text])
+            file.write("\r\n")
+    source = files(train=name).parts(folder).train
     assert [text for (text,) in source.records("reading")] == texts
 
 
@@ -139,6 +185,60 @@ def test_lists_and_patterns_are_read_in_order(folder: Path) -> None:
     pattern, listed = files(train="books/*.txt"), files(train=("books/2.txt", str(folder / "books" / "0.txt")))
     assert [row[1] for row in rows_of(pattern, folder)[0]["tokens"]] == [1, 2, 3]
     assert [row[1] for row in rows_of(listed, folder)[0]["tokens"]] == [3, 1]
+
+
+def test_the_data_folders_own_name_is_no_pattern(tmp_path: Path) -> None:
+    for name, text in (("v[12]", "a"), ("v1", "b"), ("*", "c")):
+        words_folder(tmp_path / name)
+        write_txt(tmp_path / name / "in" / "t.txt", [text])
+        write_txt(tmp_path / name / "v.txt", ["d"])
+    for folder, token in (("v[12]", 1), ("v1", 2), ("*", 3)):
+        for train in ("in/*.txt", "in/t.txt", "in/[t].txt", "**/t.txt"):
+            data = files(train=train, validation="v.txt")
+            assert rows_of(data, tmp_path / folder)[0]["tokens"][:, 1].tolist() == [token]
+    whole = files(train=f"{tmp_path}/v[12]/in/*.txt", validation="v.txt")  # there is a folder of that very name
+    assert rows_of(whole, tmp_path / "v1")[0]["tokens"][:, 1].tolist() == [1]
+
+
+def test_patterns(tmp_path: Path) -> None:
+    """As a shell has them: hidden files and folders are left out unless they are asked for; links are followed."""
+    for name in (
+        "a.txt",
+        "b/a.txt",
+        "b/c/a.txt",
+        "b/.hidden.txt",
+        ".git/a.txt",
+        "b/.ipynb_checkpoints/a.txt",
+        "d.txt/e",
+    ):
+        write_txt(tmp_path / "in" / name, [name])
+    write_txt(tmp_path / "elsewhere" / "l.txt", ["linked"])
+    (tmp_path / "in" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "in" / "b" / "up").symlink_to("..")
+    for pattern, expected in (
+        ("*.txt", ["a.txt"]),
+        ("*/*.txt", ["b/a.txt", "link/l.txt"]),
+        ("**/*.txt", ["a.txt", "b/a.txt", "b/c/a.txt", "link/l.txt"]),
+        ("**", ["a.txt", "b/a.txt", "b/c/a.txt", "d.txt/e", "link/l.txt"]),
+        ("b/**/a.txt", ["b/a.txt", "b/c/a.txt", "b/up/a.txt"]),
+        (".git/*.txt", [".git/a.txt"]),
+        (".*/*.txt", [".git/a.txt"]),
+        ("b/.h*", ["b/.hidden.txt"]),
+        ("?/[!b]/*", ["b/c/a.txt"]),
+    ):
+        paths = text_places._fitting(pattern, tmp_path / "in")
+        assert [str(path.relative_to(tmp_path / "in")) for path in paths] == expected, pattern
+
+
+def test_names_that_are_not_utf8(folder: Path) -> None:
+    """As unzip leaves them from archives of Windows, in every format. A recipe is text, and has them by a pattern."""
+    for name in ("t.txt", "t.jsonl", "t.csv", "t.parquet", "t.arrow", "t.feather"):
+        place = folder / "in" / name
+        write_txt(place, ["a"]) if name == "t.txt" else write_records(place, text=["a"])
+        place.rename(place.with_name(os.fsdecode(b"caf\xe9" + place.suffix.encode())))
+        assert files(train=f"in/caf*{place.suffix}").inspect(folder).pool == 1
+    (folder / "in").rename(folder / os.fsdecode(b"gbk \xc3\xa8\xe9"))
+    assert files(train="gbk*/*.parquet").inspect(folder).pool == 1
 
 
 def test_special_tokens_in_a_text_are_ordinary(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from collapse_sim.data import text_hub
+from collapse_sim.data.text_plain import articles
 from collapse_sim.data.text_sets import CNNDailyMail, TinyStories, WikiText, XSum
-from collapse_sim.data.text_source import articles
 from collapse_sim.data.tokens import Tokenizer, texts_of
 from collapse_sim.errors import MissingError
 
@@ -46,7 +46,9 @@ def texts(data, folder: Path, column: str = "tokens") -> list[list[str]]:
     return [texts_of(part[column], tokenizer) for part in rows_of(data, folder)]
 
 
-@pytest.mark.parametrize("names", ["{}.jsonl", "{}.parquet", "{}", "{}-00000-of-00001.parquet", "data/{}-0.parquet"])
+@pytest.mark.parametrize(
+    "names", ["{}.jsonl", "{}.csv", "{}.parquet", "{}", "{}-00000-of-00001.parquet", "data/{}-0.parquet"]
+)
 @pytest.mark.parametrize(("data", "source", "target"), SUMMARIES)
 def test_pairs_in_every_layout(data, source: str, target: str, names: str, folder: Path) -> None:
     for part, lines in PARTS.items():
@@ -61,6 +63,24 @@ def test_shards_are_read_in_order(folder: Path) -> None:
         write_records(folder / "cnn_dailymail/3.0.0" / f"train-{number}.parquet", article=[text], highlights=[""])
     write_records(folder / "cnn_dailymail/3.0.0/validation-0.parquet", article=HELD_OUT, highlights=HELD_OUT)
     assert texts(SUMMARIES[0][0], folder, "source") == [TRAIN, HELD_OUT]
+
+
+def test_shards_that_are_not_there(folder: Path) -> None:
+    """A download that was broken off, and links of a hub's cache whose files are gone."""
+    place = folder / "xsum" / "data"
+    for number in (0, 2, 3):
+        write_records(place / f"train-{number:05}-of-00004.parquet", document=["a"], summary=["b"])
+    write_records(place / "validation-00000-of-00001.parquet", document=["e"], summary=["f"])
+    xsum = SUMMARIES[1][0]
+    with pytest.raises(MissingError, match=rf"xsum: {place} lacks 1 of the 4 shards .* the first of them number 00001"):
+        xsum.inspect(folder)
+    shard = place / "train-00001-of-00004.parquet"
+    shard.symlink_to("nowhere")
+    with pytest.raises(MissingError, match=rf"xsum: {shard}: a link to a file that is not there: get it again"):
+        xsum.inspect(folder)
+    shard.unlink()
+    write_records(shard, document=["c"], summary=["d"])
+    assert xsum.inspect(folder).pool == 4
 
 
 @pytest.mark.parametrize(

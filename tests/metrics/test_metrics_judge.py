@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 
+from collapse_sim import behaviour
 from collapse_sim.engine.device import open_machine
 from collapse_sim.errors import MissingError
 from collapse_sim.metrics import language_model
@@ -122,8 +123,22 @@ def test_pickled_code_is_not_run(seen, tmp_path):
     judges.save(folder)
     (folder / "model.safetensors").unlink()
     torch.save({"transformer.wte.weight": Boom()}, folder / "pytorch_model.bin")
-    with pytest.raises(MissingError, match="its weights cannot be read: "):
-        JudgePerplexity(judge="judge").located(tmp_path).score(seen())
+    metric = JudgePerplexity(judge="judge").located(tmp_path)
+    with pytest.raises(MissingError, match=r"its weights cannot be read: it would run \S+: only files of") as told:
+        metric.score(seen())
+    assert "weights_only" not in str(told.value)  # torch's advice to switch it off
+    with pytest.raises(MissingError, match="it would run"):  # before anything is trained
+        metric.check(word_rows.info(words=judges.WORDS), None, 5)
+
+
+def test_a_judge_is_tried_once(there, monkeypatch, tmp_path):
+    """Its weights are read for it, and what was found is kept."""
+    monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(tmp_path))
+    read, network_of = [], behaviour.network_of
+    monkeypatch.setattr(behaviour, "network_of", lambda *given: read.append(1) or network_of(*given))
+    for _ in range(3):
+        located(there).check(word_rows.info(words=judges.WORDS), None, 5)
+    assert len(read) == 1
 
 
 def test_no_such_judge(tmp_path):
@@ -141,6 +156,30 @@ def changed(folder, **entries):
     path.write_text(json.dumps(json.loads(path.read_text()) | entries))
 
 
+def masked(folder, kind):
+    """A model of another kind in place of the judge."""
+    from transformers import (
+        BertConfig,
+        BertForMaskedLM,
+        ViTConfig,
+        ViTForImageClassification,
+        XLNetConfig,
+        XLNetLMHeadModel,
+    )
+
+    sizes = {"vocab_size": judges.WORDS.size, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    if kind == "bert":
+        network = BertForMaskedLM(BertConfig(**sizes, intermediate_size=32, max_position_embeddings=16))
+    elif kind == "vit":
+        network = ViTForImageClassification(ViTConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2))
+    else:
+        network = XLNetLMHeadModel(
+            XLNetConfig(vocab_size=judges.WORDS.size, d_model=16, n_layer=1, n_head=2, d_inner=8)
+        )
+    network.save_pretrained(folder)
+
+
 def unmarked(folder):
     path = folder / "tokenizer_config.json"
     config = json.loads(path.read_text())
@@ -151,7 +190,16 @@ def unmarked(folder):
     ("spoil", "message"),
     [
         (lambda folder: judges.save(folder, vocabulary=5), "its vocabulary has 5 tokens, but the tokenizer in"),
-        (lambda folder: changed(folder, architectures=["BertForMaskedLM"]), "a masked language model"),
+        (
+            lambda folder: masked(folder, "bert"),
+            r"it looks at the tokens that it should predict \(bert; a",
+        ),
+        (lambda folder: masked(folder, "xlnet"), r"it looks at the tokens that it should predict \(xlnet; a changed"),
+        (lambda folder: changed(folder, quantization_config={"quant_method": "awq"}), r"are quantised \(awq\)"),
+        (
+            lambda folder: masked(folder, "vit"),
+            r"its configuration \(vit\) has no vocab_size: it is none",
+        ),
         (lambda folder: changed(folder, model_type="t5", is_encoder_decoder=True), r"an encoder-decoder \(t5\)"),
         (lambda folder: changed(folder, model_type="no-such-model"), "no-such-model"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json"),

@@ -19,7 +19,7 @@ from typing import Any
 from collapse_sim.errors import StoreError
 from collapse_sim.store.files import digest_of, write_atomic
 
-FORMAT = 1  # raised when what is found out, or how it is written down, changes
+FORMAT = 2  # raised when what is found out, or how it is written down, changes
 SETTLED_NS = 2 * 10**9  # a file changed more recently may change again without a new time: clocks of disks are coarse
 
 
@@ -36,16 +36,18 @@ class Stamps:
         """Of files by name. The time of change that no program can set (ctime) counts beside that of the content."""
         newest, total = 0, hashlib.sha256()
         for name, found in files:
-            total.update(f"{name}\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\0".encode())
+            told = f"\0{found.st_size}\0{found.st_mtime_ns}\0{found.st_ctime_ns}\0"
+            total.update(name.encode("utf-8", "surrogateescape") + told.encode())  # names need not be UTF-8
             newest = max(newest, found.st_mtime_ns, found.st_ctime_ns)
         return cls(total.hexdigest(), newest, taken_ns)
 
 
 def recall(what: str, place: Path, stamps: Stamps) -> dict[str, Any] | None:
-    """What was kept of `place`, if no file has changed since; else None."""
+    """What was kept of `place`, if no file has changed since and the note is whole; else None."""
     try:
         kept = json.loads(_file(what, place).read_text(encoding="utf-8"))
-        return dict(kept["found"]) if kept["stamps"] == stamps.digest else None
+        found, proof = dict(kept["found"]), _proof(stamps, kept["found"])
+        return found if kept["stamps"] == stamps.digest and kept["proof"] == proof else None
     except (OSError, RuntimeError, ValueError, KeyError, TypeError):
         return None
 
@@ -57,7 +59,13 @@ def keep(what: str, place: Path, stamps: Stamps, found: dict[str, Any]) -> None:
     with contextlib.suppress(OSError, RuntimeError, StoreError):
         path = _file(what, place)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps({"place": str(place), "stamps": stamps.digest, "found": found}), durable=False)
+        note = {"place": str(place), "stamps": stamps.digest, "found": found, "proof": _proof(stamps, found)}
+        write_atomic(path, json.dumps(note), durable=False)
+
+
+def _proof(stamps: Stamps, found: Any) -> str:
+    """What a note that was damaged lacks: its content is then found out anew."""
+    return digest_of([stamps.digest, found])
 
 
 def cache_folder() -> Path:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from collapse_sim.cli.app import run_app
-from collapse_sim.data import files, image_files, progress, remember
+from collapse_sim.data import files, image_survey, progress, remember
 from collapse_sim.data.image_folder import ImageFolder
 from collapse_sim.errors import MissingError
 
@@ -33,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by one whenever files are read for their hash."""
     made: list[str] = []
-    look, content_hash = image_files._look, files.content_hash
+    look, content_hash = image_survey._look, files.content_hash
 
     def looking(listing):
         made.append("files")
@@ -43,7 +43,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append("array")
         return content_hash(**arrays)
 
-    monkeypatch.setattr(image_files, "_look", looking)
+    monkeypatch.setattr(image_survey, "_look", looking)
     monkeypatch.setattr("collapse_sim.data.image_folder.content_hash", hashing)
     return made
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -81,17 +82,19 @@ def test_links_that_branch_without_end_are_refused(tmp_path: Path) -> None:
 
 def test_very_deep_folders(tmp_path: Path) -> None:
     """Deeper than Python may call itself."""
+    write_pictures(tmp_path / "x", tagged(3, 4, 4))
     here = Path.cwd()
+    os.chdir(tmp_path)
     try:
-        os.chdir(tmp_path)
         for _ in range(1100):
             Path("d").mkdir()
             os.chdir("d")
         Image.new("L", (4, 4)).save("deep.png")
+        os.chdir(here)
+        assert inspected(tmp_path)[0] == 4
     finally:
         os.chdir(here)
-    write_pictures(tmp_path / "x", tagged(3, 4, 4))
-    assert inspected(tmp_path)[0] == 4
+        subprocess.run(["rm", "-r", tmp_path / "d"], check=True)  # which pytest could not
 
 
 @pytest.mark.parametrize("name", ["0003.png", "class", "photo.v2"])

@@ -81,7 +81,7 @@ def open_npy(path: Path) -> np.ndarray:
     try:
         array = np.lib.format.open_memmap(path, mode="r")
         extra = size - array.offset - array.nbytes
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # NumPy reads headers as Python literals, and each step of that has errors of its own
         reason = str(error).rstrip(".")
         raise MissingError(f"{path}: not a readable .npy array ({reason}): save it again with numpy.save") from None
     if extra:

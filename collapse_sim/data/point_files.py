@@ -159,9 +159,7 @@ def _read_lines(path: Path, separator: str) -> np.ndarray:
                     )
                 values.append(value)
     except UnicodeDecodeError as error:
-        raise MissingError(
-            f"{path}: not UTF-8 ({error.reason}): is it compressed, or UTF-16? Save it as UTF-8"
-        ) from None
+        raise MissingError(f"{path}: not UTF-8 text ({error.reason}): unpack it, or save it as UTF-8") from None
     except csv.Error as error:
         raise MissingError(f"{path}: not a readable table ({error})") from None
     except OSError as error:

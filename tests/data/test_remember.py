@@ -133,6 +133,21 @@ def test_a_damaged_note_is_made_anew(data, text: str, data_dir: Path, cache: Pat
 
 
 @pytest.mark.parametrize("data", [FILES, ARRAY])
+def test_no_flipped_letter_of_a_note_changes_what_is_found(data, data_dir: Path, cache: Path, looks: list[str]) -> None:
+    """What a note says proves itself: a damaged one is made anew, and does not give other rows or another key."""
+    info = data.inspect(data_dir)
+    (note,) = cache.rglob("*.json")
+    whole = note.read_bytes()
+    for place in range(0, len(whole), 7):
+        spoilt = bytearray(whole)
+        spoilt[place] ^= 1
+        note.write_bytes(spoilt)
+        assert data.inspect(data_dir) == info
+        assert note.read_bytes() in (whole, spoilt)  # made anew, or only the place in words differs
+    assert len(looks) > 10
+
+
+@pytest.mark.parametrize("data", [FILES, ARRAY])
 def test_a_cache_that_cannot_be_written_to_is_no_error(
     data, data_dir: Path, cache: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -183,6 +183,9 @@ def _left_out(found: _Found, full: set[str]) -> tuple[str, int]:
         if names:
             parts.append(f"{len(names)} {one if len(names) == 1 else several} ({', '.join(some(names))})")
             level = logging.WARNING
+    stray = sorted(name for name, _ in found.images if "/" not in name)
+    if stray and sum("/" not in name for name in full) > 1:
+        parts.append(f"there are no labels, since not all images are in subfolders ({', '.join(some(stray))})")
     return "; ".join(parts), level
 
 

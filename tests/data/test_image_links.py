@@ -280,6 +280,13 @@ def test_notes_beside_images_are_worth_no_warning(pool: Path, caplog: pytest.Log
     assert record.getMessage().endswith("1 file with another ending is left out (1 .md)")
 
 
+def test_images_beside_the_classes_are_said(pool: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_pictures(pool, tagged(1, 4, 4, first=99))
+    caplog.set_level(logging.INFO)
+    assert inspected(pool) == (19, 0)
+    assert "there are no labels, since not all images are in subfolders (0000.png)" in caplog.text
+
+
 def test_no_image_among_other_files(tmp_path: Path) -> None:
     (tmp_path / "a.heic").touch()
     assert "1 file with another ending is left out (1 .heic)" in message_of(HERE, tmp_path)

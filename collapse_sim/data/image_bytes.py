@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import struct
+import zlib
 from typing import NamedTuple
 
 import numpy as np
@@ -13,8 +15,13 @@ from collapse_sim.data.jpeg_zeros import zeroed
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")  # Pillow opens nothing else, whatever a file's name says
 CHANNELS = {"L": 1, "RGB": 3}
-UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError, Image.DecompressionBombError)
+# What Pillow raises where a file is damaged.
+UNREADABLE = (
+    OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError,
+    struct.error, zlib.error, Image.DecompressionBombError,
+)  # fmt: skip
 LATE = (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp")  # may tell a PNG's orientation, and may follow its pixels
+LONGEST = 65_535  # pixels of a side, JPEG's limit: for longer rows Pillow's decoders take minutes
 BITS_PER_SAMPLE = 258  # a tag of TIFF
 TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,7 +91,10 @@ def reason(error: BaseException) -> str:
 
 
 def _open(content: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(content), formats=FORMATS)
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if max(image.size) > LONGEST:
+        raise ValueError(f"{image.height}x{image.width} pixels: at most {LONGEST} are allowed in height and width")
+    return image
 
 
 def _check_depth(image: Image.Image, content: bytes) -> None:

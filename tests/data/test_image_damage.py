@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageOps
 from sklearn.datasets import load_sample_images
 
-from collapse_sim.data.image_bytes import UNREADABLE, check, pixels
+from collapse_sim.data.image_bytes import UNREADABLE, check, pixels, reason
 from collapse_sim.data.image_folder import ImageFolder
 from collapse_sim.data.images import ImageSettings
 from collapse_sim.data.jpeg_zeros import zeroed
@@ -123,6 +123,35 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     assert "0002.jpg (a stretch of its pixels has been overwritten by zeros)" in text
 
 
+def test_rows_longer_than_any_camera_has() -> None:
+    """A damaged header; Pillow's decoders would take minutes."""
+    content = bytearray(encoded(photo(), "BMP"))
+    content[18:22] = struct.pack("<i", 70_000)
+    with pytest.raises(ValueError, match="200x70000 pixels: at most 65535 are allowed"):
+        check(bytes(content))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF"])
+def test_damaged_bytes_give_nothing_but_these_errors(kind: str) -> None:
+    """Whatever they are: an image is refused, or read."""
+    rng = np.random.default_rng(0)
+    exif = {"exif": oriented_exif(6)} if kind in ("PNG", "JPEG", "WEBP", "TIFF") else {}
+    content = encoded(photo().resize((20, 24)), kind, **exif)
+    reasons = []
+    warnings.simplefilter("ignore")
+    for _ in range(100):
+        spoilt = bytearray(content)
+        for place in rng.integers(0, min(len(content), rng.choice([40, 200, len(content)])), rng.choice([1, 3, 20])):
+            spoilt[place] = rng.choice([0, 255, rng.integers(0, 256)])
+        try:
+            check(bytes(spoilt))
+            assert pixels(bytes(spoilt), ImageSettings(), 3).dtype == np.uint8
+        except UNREADABLE as error:
+            reasons.append(reason(error))
+    assert len(reasons) > 20
+    assert all(reasons)
+
+
 # Pixels of more than 8 bits.
 
 
@@ -197,9 +226,13 @@ def test_other_modes_are_read(kind: str, mode: str) -> None:
 
 
 def oriented(tag: int, kind: str) -> bytes:
+    return encoded(photo().resize((24, 40)), kind, exif=oriented_exif(tag))
+
+
+def oriented_exif(tag: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = tag
-    return encoded(photo().resize((24, 40)), kind, exif=exif)
+    return exif
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])

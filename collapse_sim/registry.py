@@ -48,6 +48,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "xsum": "collapse_sim.data.text_sets:XSum",
         "tinystories": "collapse_sim.data.text_sets:TinyStories",
         "wikitext": "collapse_sim.data.text_sets:WikiText",
+        "point_files": "collapse_sim.data.point_files:PointFiles",
         "gaussian": "collapse_sim.data.gaussian:GaussianPoints",
         "linear": "collapse_sim.data.linear:LinearData",
         "eight_gaussians": "collapse_sim.data.mixtures:EightGaussians",

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+import os
+from pathlib import Path, PurePath
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BeforeValidator, Field
 
 from collapse_sim.data.base import Info, RowSource
+from collapse_sim.data.duplicates import say_shared
+from collapse_sim.data.files import is_folder, read_text
 from collapse_sim.data.held_out import held_out_index, share_or_count
-from collapse_sim.data.image_files import FileRows, Listing, list_images, survey
+from collapse_sim.data.image_files import Listing, list_images
 from collapse_sim.data.image_folder import image_split
+from collapse_sim.data.image_survey import PictureRows, survey
 from collapse_sim.data.images import Count, ImageSettings, image_info
 from collapse_sim.errors import MissingError
 
-IMAGES, PARTITION = "img_align_celeba", "list_eval_partition.txt"
+IMAGES, PARTITIONS = "img_align_celeba", ("list_eval_partition.txt", "list_eval_partition.csv")
+TITLE = ["image_id", "partition"]  # of the .csv
 TRAIN = 0  # in the list
 HELD_OUT = {"valid": (1,), "test": (2,), "valid+test": (1, 2)}
 
@@ -54,39 +59,44 @@ class CelebA(ImageSettings):
         return {name: value for name, value in super().describe().items() if name != "path"}
 
     def inspect(self, folder: Path) -> Info:
-        """Reads FOLDER/celeba/img_align_celeba/*.jpg and list_eval_partition.txt beside it, every file once."""
+        """Reads FOLDER/celeba/img_align_celeba and list_eval_partition.txt or .csv beside it, every file once."""
         listing, parts = self._find(folder)
-        shape, fingerprint = survey(listing, self, self.channels)
+        shape, found = survey(listing, self, self.channels)
+        fingerprint = found.fingerprint
         if parts is not None:
             fingerprint = hashlib.sha256(fingerprint.encode() + parts.tobytes()).hexdigest()
         train, held_out = self._split(listing, parts)
+        say_shared("celeba", "images", found.same, train, held_out, listing.name)
         return image_info(self, shape, pool=len(train), held_out=len(held_out), classes=0, fingerprint=fingerprint)
 
     def open(self, folder: Path) -> tuple[RowSource, RowSource]:
         listing, parts = self._find(folder)
         train, held_out = self._split(listing, parts)
         held_out = held_out[held_out_index(self, len(held_out))]
-        return FileRows(listing, self, self.channels, train), FileRows(listing, self, self.channels, held_out)
+        return PictureRows(listing, self, self.channels, train), PictureRows(listing, self, self.channels, held_out)
 
     def _find(self, folder: Path) -> tuple[Listing, np.ndarray | None]:
         """The images, and the official part of each, uint8 (files,); None when that doesn't decide what is held out."""
         root = (folder / Path(self.path).expanduser()).absolute()
-        place = root / IMAGES if (root / IMAGES).is_dir() else root
-        if not place.is_dir():
+        place = root
+        for _ in range(2):  # Kaggle has a folder of this name in a folder of this name
+            place = place / IMAGES if is_folder(place / IMAGES) else place
+        if not is_folder(place):
             raise MissingError(
                 f"celeba: no data in {root}\n"
-                f"  looked for: {root / IMAGES}/*.jpg with {root / PARTITION}, or images in {root} itself\n"
+                f"  looked for: {root / IMAGES}/*.jpg with {root / PARTITIONS[0]}, or images in {root} itself\n"
                 f"{_advice(root)}"
             )
         listing = list_images("celeba", place)
         if not isinstance(self.held_out, str):
             return listing, None
-        lists = [folder / PARTITION for folder in dict.fromkeys((root, place, place.parent))]
-        found = [path for path in lists if path.is_file()]
+        above = [place.parent.parent] if place.parent.name == IMAGES else []
+        beside = [*dict.fromkeys((root, place, place.parent, *above))]
+        found = [path / name for path in beside for name in PARTITIONS if os.path.lexists(path / name)]
         if not found:
             raise MissingError(
                 f"celeba: images in {place}, but not the list that says which of them are held out\n"
-                f"  looked for: {', '.join(str(path) for path in lists)}\n"
+                f"  looked for: {', '.join(str(path / PARTITIONS[0]) for path in beside)} (or .csv)\n"
                 "  put it there, or set `data.held_out` to a share of the images such as 0.1, or to a number of them\n"
                 f"{_advice(root)}"
             )
@@ -107,21 +117,28 @@ class CelebA(ImageSettings):
 
 
 def _parts(path: Path, listing: Listing) -> np.ndarray:
-    """The part of every file, uint8 (files,), from lines such as "000001.jpg 0".
+    """The part of every file, uint8 (files,), from lines such as "000001.jpg 0", or in a .csv "000001.jpg,0".
 
+    The list's names count without their endings where all files have another one (the PNG files of some copies).
     Raises MissingError for other lines, and when list and folder do not have the same files.
     """
     part_of: dict[str, int] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        words = line.split()
+    for number, line in enumerate(read_text(path).splitlines(), 1):
+        words = line.split("," if path.suffix == ".csv" else None)
+        if number == 1 and words == TITLE:
+            continue
         if len(words) != 2 or words[1] not in ("0", "1", "2"):
             raise MissingError(
                 f"{path}: line {number} is {line[:60]!r}; needed: a file and its part (0 train, 1 valid, 2 test), "
                 'as in "000001.jpg 0"'
             )
         part_of[words[0]] = int(words[1])
-    unlisted = [name for name in listing.names if name not in part_of]
-    lacking = sorted(part_of.keys() - set(listing.names))
+    names_of = listing.names
+    if not part_of.keys() & set(names_of):
+        part_of = {PurePath(name).stem: part for name, part in part_of.items()}
+        names_of = tuple(PurePath(name).stem for name in names_of)
+    unlisted = [name for name in names_of if name not in part_of]
+    lacking = sorted(part_of.keys() - set(names_of))
     for names, problem in (
         (lacking, f"{listing.place} lacks {len(lacking)} of the {len(part_of)} images in {path.name}"),
         (unlisted, f"{path} lacks {len(unlisted)} of the {len(listing.names)} images in {listing.place}"),
@@ -131,7 +148,7 @@ def _parts(path: Path, listing: Listing) -> np.ndarray:
                 f"celeba: {problem}, such as {names[0]}: unpack them again, or set `data.held_out` to a share of the "
                 "images such as 0.1, for which no list is needed"
             )
-    return np.array([part_of[name] for name in listing.names], np.uint8)
+    return np.array([part_of[name] for name in names_of], np.uint8)
 
 
 def _advice(root: Path) -> str:

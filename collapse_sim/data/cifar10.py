@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -9,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from collapse_sim.data.base import Info, RowSource
-from collapse_sim.data.files import checked_labels, content_hash, open_npy
+from collapse_sim.data.files import checked_labels, content_hash, open_npy, regular
 from collapse_sim.data.held_out import held_out_index
 from collapse_sim.data.images import ImageRows, ImageSettings, image_info
 from collapse_sim.errors import MissingError
@@ -74,7 +75,7 @@ def _open(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _missing(place: Path, names: Sequence[str]) -> list[str]:
-    return [name for name in names if not (place / name).is_file()]
+    return [name for name in names if not os.path.lexists(place / name)]
 
 
 def _open_arrays(place: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -101,12 +102,15 @@ def _open_binary(place: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.nd
 
 
 def _open_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    size = path.stat().st_size
+    size = regular(path).st_size
     if size == 0 or size % RECORD_BYTES:
         raise MissingError(
             f"{path}: {size} bytes is no whole number of {RECORD_BYTES}-byte records: truncated? Get it again"
         )
-    records = np.memmap(path, np.uint8, "r").reshape(-1, RECORD_BYTES)
+    try:
+        records = np.memmap(path, np.uint8, "r").reshape(-1, RECORD_BYTES)
+    except OSError as error:
+        raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from None
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     return images, checked_labels(path, records[:, 0], len(images), path.name, CLASSES)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import mmap
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,17 +19,69 @@ from collapse_sim.errors import MissingError
 HASH_BYTES = 1 << 22  # hashed at a time
 
 
+def look(path: Path) -> os.stat_result | None:
+    """What is at `path`, links followed; None when nothing is. Nothing is opened.
+
+    Raises MissingError for a link whose target is missing or that leads back to itself, and where it can't be told.
+    """
+    try:
+        return path.stat()
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+            raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from None
+        if path.is_symlink():
+            raise MissingError(
+                f"{path}: a link to {path.readlink()}, which is not there: bring that back or remove the link"
+            ) from None
+        return None
+    except ValueError:  # a name with a zero byte
+        return None
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder. Raises what `look` does."""
+    found = look(path)
+    return found is not None and stat.S_ISDIR(found.st_mode)
+
+
+def regular(path: Path) -> os.stat_result:
+    """The size and times of a file that can be read without waiting.
+
+    Raises MissingError, naming it, for anything else: nothing, a folder, a pipe, a socket, a device, a broken link.
+    """
+    found = look(path)
+    if found is None:
+        raise MissingError(f"{path}: no such file")
+    if not stat.S_ISREG(found.st_mode):
+        raise MissingError(f"{path}: {described(found)}, and not a file")
+    return found
+
+
+def described(found: os.stat_result) -> str:
+    """What is there, if it is not a file."""
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
+    return kinds.get(stat.S_IFMT(found.st_mode), "a device")
+
+
+def read_text(path: Path) -> str:
+    """The text of a small UTF-8 file, with or without a byte order mark. Raises MissingError when it can't be read."""
+    regular(path)
+    try:
+        return path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
 def open_npy(path: Path) -> np.ndarray:
     """The array of a .npy file, memory-mapped and read-only; nothing is unpickled.
 
     Raises MissingError when the file is missing, is no .npy file, holds Python objects, or is truncated or too long.
     """
+    size = regular(path).st_size
     try:
         array = np.lib.format.open_memmap(path, mode="r")
-        extra = path.stat().st_size - array.offset - array.nbytes
-    except FileNotFoundError:
-        raise MissingError(f"{path}: no such file") from None
-    except (ValueError, OSError, EOFError) as error:
+        extra = size - array.offset - array.nbytes
+    except Exception as error:  # NumPy reads headers as Python literals, and each step of that has errors of its own
         reason = str(error).rstrip(".")
         raise MissingError(f"{path}: not a readable .npy array ({reason}): save it again with numpy.save") from None
     if extra:

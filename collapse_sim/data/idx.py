@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from collapse_sim.data.files import regular
 from collapse_sim.errors import MissingError
 
 TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
@@ -20,6 +21,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     Raises MissingError naming the file when it is no IDX file, of another type or number of dimensions, empty,
     truncated or too long.
     """
+    size = regular(path).st_size
     if path.suffix == ".gz":
         content = _unzipped(path)
         shape = _shape(path, content[: 4 + 4 * dimensions], len(content), dimensions)
@@ -27,7 +29,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     try:
         with path.open("rb") as file:
             header = file.read(4 + 4 * dimensions)
-        shape = _shape(path, header, path.stat().st_size, dimensions)
+        shape = _shape(path, header, size, dimensions)
         return np.memmap(path, np.uint8, "r", len(header), shape)
     except OSError as error:
         raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from None

@@ -1,34 +1,29 @@
-"""Reading a folder of png and jpg files: list them, check and hash them without decoding, decode them."""
+"""The image files in a folder: which there are, links followed, and what is left out."""
 
 from __future__ import annotations
 
-import hashlib
-import io
+import errno
+import logging
 import os
+import stat
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 import numpy as np
-import PIL
-from PIL import Image, UnidentifiedImageError
 
-from collapse_sim.data.base import Columns
-from collapse_sim.data.images import ImageSettings, Shape, fitted
-from collapse_sim.data.progress import Progress
-from collapse_sim.data.remember import Stamps, keep, recall
+from collapse_sim.data.files import described
+from collapse_sim.data.remember import Stamps
 from collapse_sim.errors import MissingError
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-FORMATS = ("PNG", "JPEG")  # Pillow opens nothing else, whatever a file's name says
-CHANNELS = {"L": 1, "RGB": 3}
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+# What lies beside images and nobody takes for one; whatever else is left out is worth a warning.
+COMPANIONS = (".txt", ".md", ".rst", ".csv", ".tsv", ".json", ".xml", ".html", ".yaml", ".yml", ".db", ".ini", ".log")
+NOT_OURS = "__MACOSX"  # what macOS packs into archives beside the files themselves
 NAMED = 10  # files that a message names before it counts the rest
-UNREADABLE = (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError)
-THREADS = 8  # that decode at the same time, at most: Pillow lets go of the interpreter meanwhile
+MAX_VISITS = 100  # by different ways to one folder: links that branch at every level would never come to an end
 
 
 @dataclass(frozen=True)
@@ -40,6 +35,23 @@ class Listing:
     names: tuple[str, ...]
     classes: tuple[str, ...]  # subfolders that are classes; () for none
     stamps: Stamps
+    left_out: str = ""  # a sentence
+    level: int = logging.INFO  # of that sentence
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, number: int) -> str:
+        """What messages call a file."""
+        return self.names[number]
+
+    def identity(self, number: int) -> bytes:
+        """What its content hash covers beside the content."""
+        return self.names[number].encode("utf-8", "surrogateescape")  # names are bytes, and need not be UTF-8
+
+    def content(self, number: int) -> bytes:
+        """The bytes of a file. Raises OSError."""
+        return (self.place / self.names[number]).read_bytes()
 
     def labels(self) -> np.ndarray | None:
         """int64 (files,): the number of each file's class."""
@@ -49,196 +61,134 @@ class Listing:
         return np.array([number[name.split("/")[0]] for name in self.names], np.int64)
 
 
-class Survey(NamedTuple):
-    """What the headers of all files say, and a hash of their contents. JSON when taken as a dict."""
+@dataclass
+class _Found:
+    """What a folder has at all levels, by names relative to it."""
 
-    fingerprint: str  # sha256 over all names and contents
-    sizes: list[tuple[int, int, int, str]]  # height, width, how many files, the first of them; in order of appearance
-    modes: list[tuple[str, int, str]]  # Pillow's colour mode, how many files, the first of them
-    unreadable: list[str]  # name and reason
+    images: list[tuple[str, os.stat_result]] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    circles: list[str] = field(default_factory=list)  # links to a folder that they are in
+    wrong: list[str] = field(default_factory=list)  # what should be a file and is none, and why
+    others: Counter[str] = field(default_factory=Counter)  # files with other endings, by ending
 
 
 def list_images(kind: str, place: Path) -> Listing:
-    """All png and jpg files at every level below the folder `place`; hidden files and folders are left out.
+    """All image files at every level below the folder `place`; hidden files and folders are left out.
 
-    Raises MissingError for none, and for a folder that may not be read.
+    Links to files and folders are followed; one that leads back to a folder it is in brings nothing new and is left
+    out. Raises MissingError for no image at all, for a folder that may not be read, for links whose target is missing,
+    and for pipes, sockets and empty folders that are named like an image.
     """
     taken_ns = time.time_ns()
     try:
-        files = sorted(_scan(place, ""))
+        found = _scan(kind, place)
     except OSError as error:
-        raise MissingError(f"{kind}: {error.filename} cannot be read: {error.strerror}") from None
+        raise MissingError(f"{kind}: {error.filename or place} cannot be read: {error.strerror or error}") from None
+    files = sorted(found.images)
+    full = {parent for name, _ in files for parent in _parents(name)}
+    wrong = [*found.wrong, *(f"{name} (a folder without images)" for name in found.folders if _named(name, full))]
+    if wrong:
+        raise MissingError(
+            f"{kind}: {len(wrong)} of the entries of {place} are not the files or folders that they should be: bring "
+            f"back what they lead to, or remove them\n  " + "\n  ".join(some(sorted(wrong)))
+        )
+    left_out, level = _left_out(found, full)
     if not files:
-        raise MissingError(f"{kind}: no images in {place}: needed: files ending in {', '.join(SUFFIXES)}")
+        raise MissingError(
+            f"{kind}: no images in {place}: needed: files ending in {', '.join(SUFFIXES)}"
+            + (f"; {left_out}" if left_out else "")
+        )
     tops = {name.split("/")[0] if "/" in name else "" for name, _ in files}
     classes = tuple(sorted(tops)) if len(tops) > 1 and "" not in tops else ()
-    return Listing(kind, place, tuple(name for name, _ in files), classes, Stamps.of(files, taken_ns))
+    names = tuple(name for name, _ in files)
+    return Listing(kind, place, names, classes, Stamps.of(files, taken_ns), left_out, level)
 
 
-def _scan(folder: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _scan(folder / entry.name, f"{prefix}{entry.name}/")
-            elif entry.name.lower().endswith(SUFFIXES) and entry.is_file():
-                yield prefix + entry.name, entry.stat()
+def _scan(kind: str, place: Path) -> _Found:
+    """Raises OSError for what can't be listed, MissingError for links without end."""
+    found = _Found()
+    visits: Counter[tuple[int, int]] = Counter()
+    there = place.stat()
+    to_do = [(place, "", frozenset([(there.st_dev, there.st_ino)]))]
+    while to_do:
+        folder, prefix, above = to_do.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name == NOT_OURS:
+                    continue
+                name = prefix + entry.name
+                try:
+                    what = entry.stat()
+                except OSError as error:
+                    if not entry.is_symlink() or error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                        raise
+                    reason = "which is not there" if error.errno != errno.ELOOP else "and back to itself"
+                    found.wrong.append(f"{name} (a link to {Path(entry.path).readlink()}, {reason})")
+                    continue
+                if not stat.S_ISDIR(what.st_mode):
+                    _add(found, name, what)
+                    continue
+                identity = (what.st_dev, what.st_ino)
+                if identity in above:
+                    found.circles.append(name)
+                    continue
+                visits[identity] += 1
+                if visits[identity] > MAX_VISITS:
+                    raise MissingError(
+                        f"{kind}: links lead to {folder / entry.name} in more than {MAX_VISITS} ways: remove some"
+                    )
+                found.folders.append(name)
+                to_do.append((folder / entry.name, f"{name}/", above | {identity}))
+    return found
 
 
-def survey(listing: Listing, settings: ImageSettings, channels: int | None) -> tuple[Shape, str]:
-    """The common (C, H, W) before `crop` and `size` are applied, and the sha256 over all names and contents.
-
-    Every file is read when the folder is seen for the first time, or has changed since; else only the list is.
-    Raises MissingError with everything that is wrong: unreadable files, colour modes or sizes that need a setting.
-    """
-    place, what = listing.place, f"images, Pillow {PIL.__version__}"
-    kept = recall(what, place, listing.stamps)
-    found = Survey(**kept) if kept is not None else _look(listing)
-    if kept is None and not found.unreadable:
-        keep(what, place, listing.stamps, found._asdict())
-    problems = [*_problems(listing, found, settings, channels)]
-    if problems:
-        raise MissingError("\n".join(problems))
-    largest = (max(height for height, *_ in found.sizes), max(width for _, width, *_ in found.sizes))
-    return (channels or CHANNELS[found.modes[0][0]], *largest), found.fingerprint
+def _add(found: _Found, name: str, what: os.stat_result) -> None:
+    """What is no folder."""
+    ending = PurePosixPath(name).suffix.lower()
+    if ending not in SUFFIXES:
+        found.others[ending] += 1
+    elif stat.S_ISREG(what.st_mode):
+        found.images.append((name, what))
+    else:
+        found.wrong.append(f"{name} ({described(what)})")
 
 
-def _look(listing: Listing) -> Survey:
-    """Read all files."""
-    digest = hashlib.sha256()
-    unreadable: list[str] = []
-    sizes: dict[tuple[int, int], list[Any]] = {}
-    modes: dict[str, list[Any]] = {}
-    progress = Progress(f"{listing.kind}: checking {listing.place}, once", len(listing.names), "files")
-    for number, name in enumerate(listing.names):
-        progress.at(number)
-        try:
-            content = (listing.place / name).read_bytes()
-            digest.update(f"{name}\0{len(content)}\0".encode() + hashlib.sha256(content).digest())
-            image = _check(content)
-        except UNREADABLE as error:
-            unreadable.append(f"{name} ({_reason(error)})")
-            continue
-        sizes.setdefault((image.height, image.width), [0, name])[0] += 1
-        modes.setdefault(image.mode, [0, name])[0] += 1
-    return Survey(
-        digest.hexdigest(),
-        [(height, width, count, name) for (height, width), (count, name) in sizes.items()],
-        [(mode, count, name) for mode, (count, name) in sorted(modes.items())],
-        unreadable,
+def _parents(name: str) -> Iterable[str]:
+    parts = name.split("/")
+    return ("/".join(parts[:level]) for level in range(1, len(parts)))
+
+
+def _named(folder: str, full: set[str]) -> bool:
+    """Whether a folder without images is named like an image."""
+    return folder not in full and PurePosixPath(folder).suffix.lower() in SUFFIXES
+
+
+def _left_out(found: _Found, full: set[str]) -> tuple[str, int]:
+    """What is left out, and whether that is worth a warning."""
+    parts, level = [], logging.INFO
+    if found.others:
+        count = found.others.total()
+        listed = ", ".join(some([f"{n} {ending or 'without one'}" for ending, n in found.others.most_common()]))
+        many = "files with other endings are" if count > 1 else "file with another ending is"
+        parts.append(f"{count} {many} left out ({listed})")
+        if found.others.keys() - set(COMPANIONS):
+            level = logging.WARNING
+    empty = sorted(
+        name for name in found.folders if name not in full and ("/" not in name or name.rpartition("/")[0] in full)
     )
+    for names, one, several in (
+        (empty, "folder has no image", "folders have no image"),
+        (sorted(found.circles), "link leads back to a folder it is in", "links lead back to a folder they are in"),
+    ):
+        if names:
+            parts.append(f"{len(names)} {one if len(names) == 1 else several} ({', '.join(some(names))})")
+            level = logging.WARNING
+    stray = sorted(name for name, _ in found.images if "/" not in name)
+    if stray and sum("/" not in name for name in full) > 1:
+        parts.append(f"there are no labels, since not all images are in subfolders ({', '.join(some(stray))})")
+    return "; ".join(parts), level
 
 
-def _problems(listing: Listing, found: Survey, settings: ImageSettings, channels: int | None) -> Iterator[str]:
-    where = f"{listing.kind}: {listing.place}"
-    if found.unreadable:
-        yield _unreadable(listing, found.unreadable)
-    modes = {mode for mode, *_ in found.modes}
-    if channels is None and (len(modes) > 1 or modes - set(CHANNELS)):
-        listed = ", ".join(f"{count} {mode} (such as {name})" for mode, count, name in found.modes)
-        yield (
-            f"{where} has colour modes that are mixed or neither L nor RGB: {listed}: "
-            "set `data.channels` to 1 (grey) or 3 (RGB), which converts them"
-        )
-    if settings.size is None and settings.crop is None and len(found.sizes) > 1:
-        yield (
-            f"{where} has images of {len(found.sizes)} sizes: {_sizes(found.sizes)}: "
-            "set `data.size`, which brings all to one size"
-        )
-    small = [size for size in found.sizes if settings.crop is not None and min(size[:2]) < settings.crop]
-    if small:
-        yield (
-            f"{where} has images that are smaller than what is cut out of them, {settings.crop}x{settings.crop}: "
-            f"{_sizes(small)}: remove them, or set `data.crop` to {min(min(size[:2]) for size in small)} or less, "
-            "or to null for no cropping"
-        )
-
-
-def _sizes(sizes: Sequence[tuple[int, int, int, str]]) -> str:
-    """The three most common ones."""
-    common = Counter({(height, width, name): count for height, width, count, name in sizes}).most_common(3)
-    listed = ", ".join(f"{count} of {height}x{width} (such as {name})" for (height, width, name), count in common)
-    return listed + (f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else "")
-
-
-@dataclass(frozen=True, eq=False)
-class FileRows:
-    """data.base.RowSource: the files `index` of a listing, decoded, cropped and brought to size as they are read.
-
-    Columns: "image" uint8 (rows, C, H, W) and, with classes, "label" int64 (rows,).
-    """
-
-    listing: Listing
-    settings: ImageSettings
-    channels: int | None  # None: as they are
-    index: np.ndarray
-    labels: np.ndarray | None = None  # int64, of all files of the listing
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def read(self, first: int, last: int) -> Columns:
-        """Rows first, ..., last - 1.
-
-        Raises MissingError naming the files that can't be decoded, or that have changed since they were checked.
-        """
-        index = self.index[first:last]
-        names = [self.listing.names[number] for number in index]
-        with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
-            decoded = list(pool.map(self._decode, names))
-        images = [image for image in decoded if not isinstance(image, str)]
-        problems = [problem for problem in decoded if isinstance(problem, str)]
-        problems += [
-            f"{name} (its size has changed)"
-            for name, image in zip(names, decoded, strict=True)
-            if not isinstance(image, str) and image.shape != images[0].shape
-        ]
-        if problems:
-            raise MissingError(_unreadable(self.listing, problems))
-        columns = {"image": np.stack(images)}
-        if self.labels is not None:
-            columns["label"] = self.labels[index]
-        return columns
-
-    def _decode(self, name: str) -> np.ndarray | str:
-        """uint8 (C, H, W), or what is wrong with the file."""
-        try:
-            with Image.open(self.listing.place / name, formats=FORMATS) as image:
-                if self.channels is None and image.mode not in CHANNELS:
-                    return f"{name} (its colour mode has changed)"
-                pixels = fitted(image, self.settings, self.channels or CHANNELS[image.mode])
-        except UNREADABLE as error:
-            return f"{name} ({_reason(error)})"
-        return pixels.transpose(2, 0, 1)
-
-
-def _check(content: bytes) -> Image.Image:
-    """Header and wholeness of one image. A PNG's checksums tell whether it is whole; a JPEG's end marker does.
-
-    A JPEG that doesn't end in the marker may be whole with something after it: it is decoded, at an eighth of its size.
-    """
-    image = Image.open(io.BytesIO(content), formats=FORMATS)
-    if image.mode.startswith(("I", "F")):
-        raise ValueError(f"{image.mode} pixels of more than 8 bits: save it with 8 bits a channel")
-    if image.format == "PNG":
-        Image.open(io.BytesIO(content), formats=FORMATS).verify()
-    elif not content.endswith(b"\xff\xd9"):
-        with Image.open(io.BytesIO(content), formats=FORMATS) as small:
-            small.draft("L", (1, 1))
-            small.load()
-    return image
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not a PNG or JPEG image"
-    return str(error) or type(error).__name__
-
-
-def _unreadable(listing: Listing, names: Sequence[str]) -> str:
-    listed = [*names[:NAMED], *([f"and {len(names) - NAMED} more"] if len(names) > NAMED else [])]
-    return (
-        f"{listing.kind}: {len(names)} unreadable images in {listing.place}: replace or remove them\n  "
-        + "\n  ".join(listed)
-    )
+def some(names: Sequence[str]) -> list[str]:
+    """The first ones, and how many more there are."""
+    return [*names[:NAMED], *([f"and {len(names) - NAMED} more"] if len(names) > NAMED else [])]

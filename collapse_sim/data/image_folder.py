@@ -1,4 +1,4 @@
-"""A folder of png and jpg files, or one uint8 .npy of shape (N, H, W[, C])."""
+"""Images of one's own: a folder of files, a dataset on disk, or one uint8 .npy of shape (N, H, W[, C])."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import numpy as np
 from pydantic import Field
 
 from collapse_sim.data.base import Info, RowSource
-from collapse_sim.data.files import content_hash, open_npy
+from collapse_sim.data.duplicates import groups_of, row_digests, say_shared
+from collapse_sim.data.files import content_hash, is_folder, open_npy, regular
 from collapse_sim.data.held_out import ShareOrCount, held_out_index, shuffled_split
-from collapse_sim.data.image_files import FileRows, list_images, survey
+from collapse_sim.data.image_files import list_images
+from collapse_sim.data.image_sets import find_dataset, open_dataset
+from collapse_sim.data.image_survey import PictureRows, Pictures, survey
 from collapse_sim.data.images import ImageRows, ImageSettings, image_info
 from collapse_sim.data.remember import Stamps, keep, recall
 from collapse_sim.errors import MissingError
+
+KIND = "image_folder"
 
 
 def image_split(held_out: float | int, rows: int, place: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -26,7 +31,7 @@ def image_split(held_out: float | int, rows: int, place: Path) -> tuple[np.ndarr
 
 
 class ImageFolder(ImageSettings):
-    """Images of your own: a folder of png and jpg files, or one uint8 .npy of shape (N, H, W[, C]).
+    """Images of your own: a folder of image files, a Hugging Face dataset on disk, or one uint8 .npy.
 
     Held-out rows are the first ones of a fixed permutation; the real rows are the others, in that order.
 
@@ -46,53 +51,57 @@ class ImageFolder(ImageSettings):
         return {name: value for name, value in super().describe().items() if name != "path"}
 
     def inspect(self, folder: Path) -> Info:
-        """Reads every file without decoding it, once. Raises MissingError for files, RecipeError for settings."""
-        place = self._place(folder)
-        if place.suffix == ".npy":
-            images = _open_images(place)
-            rows, classes, fingerprint = len(images), 0, _fingerprint(place, images)
+        """Reads every image once, mostly without decoding it. Raises MissingError for files, RecipeError for settings.
+
+        What is left out, and held-out images that are among the real ones too, are logged.
+        """
+        place, images = self._find(folder)
+        if isinstance(images, np.ndarray):
+            fingerprint, same = _look(place, images)
             height, width, found = images.shape[1:]
-            shape = (self.channels or found, height, width)
+            shape, classes = (self.channels or found, height, width), 0
         else:
-            listing = list_images("image_folder", place)
-            shape, fingerprint = survey(listing, self, self.channels)
-            rows, classes = len(listing.names), len(listing.classes)
-        train, held_out = image_split(self.held_out, rows, place)
+            shape, survey_of = survey(images, self, self.channels)
+            fingerprint, same, classes = survey_of.fingerprint, survey_of.same, len(images.classes)
+        train, held_out = image_split(self.held_out, len(images), place)
+        name = (lambda row: f"row {row}") if isinstance(images, np.ndarray) else images.name
+        say_shared(KIND, "images", same, train, held_out, name)
         return image_info(
             self, shape, pool=len(train), held_out=len(held_out), classes=classes, fingerprint=fingerprint
         )
 
     def open(self, folder: Path) -> tuple[RowSource, RowSource]:
-        place = self._place(folder)
-        if place.suffix == ".npy":
-            images = _open_images(place)
-            train, held_out = self._split(len(images), place)
+        place, images = self._find(folder)
+        train, held_out = image_split(self.held_out, len(images), place)
+        held_out = held_out[held_out_index(self, len(held_out))]
+        if isinstance(images, np.ndarray):
             return (
                 ImageRows(self, images, None, train, self.channels),
                 ImageRows(self, images, None, held_out, self.channels),
             )
-        listing = list_images("image_folder", place)
-        train, held_out = self._split(len(listing.names), place)
-        labels = listing.labels()
+        labels = images.labels()
         return (
-            FileRows(listing, self, self.channels, train, labels),
-            FileRows(listing, self, self.channels, held_out, labels),
+            PictureRows(images, self, self.channels, train, labels),
+            PictureRows(images, self, self.channels, held_out, labels),
         )
 
-    def _place(self, folder: Path) -> Path:
-        """Raises MissingError when it is neither a folder nor named like an array."""
-        place = (folder / Path(self.path).expanduser()).absolute()
-        if place.suffix != ".npy" and not place.is_dir():
-            raise MissingError(
-                f"image_folder: no folder {place}: set `data.path` to a folder of png or jpg files or to a .npy file, "
-                "absolute or relative to --data-dir (COLLAPSE_SIM_DATA)"
-            )
-        return place
+    def _find(self, folder: Path) -> tuple[Path, np.ndarray | Pictures]:
+        """Where the images are, and the images: an array, uint8 (N, H, W, C), or encoded ones.
 
-    def _split(self, rows: int, place: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the rows to train on and of the held-out rows that are used."""
-        train, held_out = image_split(self.held_out, rows, place)
-        return train, held_out[held_out_index(self, len(held_out))]
+        Raises MissingError when they are in none of the forms that are read.
+        """
+        place = (folder / Path(self.path).expanduser()).absolute()
+        if place.suffix == ".npy":
+            return place, _open_images(place)
+        dataset = find_dataset(place)
+        if dataset is not None:
+            return place, open_dataset(KIND, place, dataset)
+        if not is_folder(place):
+            raise MissingError(
+                f"{KIND}: no folder {place}: set `data.path` to a folder of image files, to a .npy file or to a "
+                "dataset on disk, absolute or relative to --data-dir (COLLAPSE_SIM_DATA)"
+            )
+        return place, list_images(KIND, place)
 
 
 def _open_images(path: Path) -> np.ndarray:
@@ -112,11 +121,11 @@ def _open_images(path: Path) -> np.ndarray:
     return images
 
 
-def _fingerprint(path: Path, images: np.ndarray) -> str:
-    """The content's hash, computed once."""
-    stamps = Stamps.of([(path.name, path.stat())], time.time_ns())
-    kept = recall("array", path, stamps)
-    found = kept or {"fingerprint": content_hash(images=images)}
-    if kept is None:
+def _look(path: Path, images: np.ndarray) -> tuple[str, list[list[int]]]:
+    """The content's hash, and the numbers of equal rows: computed once."""
+    stamps = Stamps.of([(path.name, regular(path))], time.time_ns())
+    found = recall("array", path, stamps)
+    if found is None:
+        found = {"fingerprint": content_hash(images=images), "same": groups_of(row_digests(images))}
         keep("array", path, stamps, found)
-    return str(found["fingerprint"])
+    return str(found["fingerprint"]), found["same"]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from collapse_sim.data.base import Info, RowSource
-from collapse_sim.data.files import checked_labels, content_hash
+from collapse_sim.data.files import checked_labels, content_hash, regular
 from collapse_sim.data.held_out import held_out_index
 from collapse_sim.data.idx import read_idx
 from collapse_sim.data.images import ImageRows, ImageSettings, image_info
@@ -109,8 +110,8 @@ def _open(folder: Path, which: _Set) -> tuple[np.ndarray, ...]:
 
 def _find(folder: Path, which: _Set) -> list[Path]:
     """The paths of the four files, all from the first folder that has them; a plain file before a gzipped one."""
-    places = [folder / which.title / "raw", folder / which.name, folder]
-    found = {place: [_plain_or_gzipped(place / name) for name in FILES] for place in places}
+    places = [folder / which.title / "raw", folder / which.title, folder / which.name, folder]
+    found = {place: [_found(place, name) for name in FILES] for place in places}
     for paths in found.values():
         whole = [path for path in paths if path]
         if len(whole) == len(FILES):
@@ -126,9 +127,23 @@ def _find(folder: Path, which: _Set) -> list[Path]:
     )
 
 
-def _plain_or_gzipped(path: Path) -> Path | None:
-    zipped = path.with_name(path.name + ".gz")
-    return path if path.is_file() else zipped if zipped.is_file() else None
+def _found(place: Path, name: str) -> Path | None:
+    """The file of that name, or as others call it: train-images.idx3-ubyte, and in a folder of its own name.
+
+    What is there in its place (a pipe, a link that leads nowhere) is found too: reading it says what is wrong.
+    """
+    strange = None
+    for given in (name, name.replace("-idx", ".idx")):
+        for path in (place / given, place / f"{given}.gz"):
+            for inner in (path, path / given):
+                if os.path.lexists(inner):
+                    try:
+                        regular(inner)
+                    except MissingError:
+                        strange = strange or inner
+                    else:
+                        return inner
+    return strange
 
 
 def _advice(folder: Path, which: _Set) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Iterable
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from collapse_sim.errors import StoreError
-from collapse_sim.reading import fault
+from collapse_sim.store import sealed
 from collapse_sim.store.files import digest_of, write_atomic
 
 FORMAT = 2  # raised when what is found out, or how it is written down, changes
@@ -46,7 +45,7 @@ class Stamps:
 
 
 def recall(what: str, place: Path, stamps: Stamps) -> dict[str, Any] | None:
-    """What was kept of `place`, if no file has changed since; else None."""
+    """What was kept of `place`, if no file has changed since and the note is whole; else None."""
     try:
         kept = unsealed(_file(what, place))
     except RuntimeError:
@@ -68,24 +67,18 @@ def keep(what: str, place: Path, stamps: Stamps, found: dict[str, Any]) -> None:
 def seal(path: Path, value: dict[str, Any]) -> None:
     """Write JSON with its own hash, for `unsealed`. Raises OSError or StoreError where nothing can be written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps({"sha256": digest_of(value), "value": value}), durable=False)
+    write_atomic(path, sealed.text(value), durable=False)
 
 
 def unsealed(path: Path) -> dict[str, Any] | None:
     """What `seal` has written; None when there is nothing, or it is not what was written, which is said."""
-    if fault(path) == "no such file":
-        return None
     try:
-        if wrong := fault(path):
-            raise ValueError(wrong)
-        read = json.loads(path.read_text(encoding="utf-8"))
-        value = dict(read["value"])
-        if digest_of(value) != read["sha256"]:
-            raise ValueError("its hash is another one")
-    except (OSError, RecursionError, ValueError, KeyError, TypeError) as error:
+        return sealed.read(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
         logger.info("%s: damaged (%s), so it is made again", path, error)
         return None
-    return value
 
 
 def cache_folder() -> Path:

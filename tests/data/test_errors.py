@@ -274,7 +274,7 @@ def test_unreadable_images_are_all_named(suffix: str, tmp_path: Path) -> None:
     assert text.startswith(f"image_folder: 3 unreadable images in {tmp_path}")
     for number in (1, 2, 4):
         assert f"\n  {paths[number].name} (" in text
-    assert f"{paths[2].name} (not a PNG or JPEG image)" in text
+    assert f"{paths[2].name} (not an image of these formats: PNG, JPEG, WEBP, BMP, TIFF, GIF)" in text
     assert paths[0].name not in text
 
 
@@ -285,13 +285,15 @@ def test_ten_unreadable_images_are_named_and_the_rest_counted(bad: int, more: st
     text = message_of(ImageFolder(path="."), tmp_path)
     assert f"{bad} unreadable" in text
     assert text.count(".png (") == 10
-    assert text.endswith(more or "0009.png (not a PNG or JPEG image)")
+    assert text.endswith(more or "0009.png (not an image of these formats: PNG, JPEG, WEBP, BMP, TIFF, GIF)")
 
 
 def test_other_formats_are_not_opened_whatever_their_name(tmp_path: Path) -> None:
     write_pictures(tmp_path, tagged(3, 4, 4))
-    Image.fromarray(tagged(1, 4, 4)[0]).save(tmp_path / "x.png", format="GIF")
-    assert "x.png (not a PNG or JPEG image)" in message_of(ImageFolder(path="."), tmp_path)
+    Image.fromarray(tagged(1, 4, 4)[0]).save(tmp_path / "x.png", format="PPM")
+    assert "x.png (not an image of these formats: PNG, JPEG, WEBP, BMP, TIFF, GIF)" in message_of(
+        ImageFolder(path="."), tmp_path
+    )
 
 
 def test_deep_pixels_would_be_clipped(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from collapse_sim.cli.app import run_app
-from collapse_sim.data import files, image_files, progress, remember
+from collapse_sim.data import files, image_survey, progress, remember
 from collapse_sim.data.image_folder import ImageFolder
 from collapse_sim.errors import MissingError
 
@@ -33,7 +33,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by one whenever files are read for their hash."""
     made: list[str] = []
-    look, content_hash = image_files._look, files.content_hash
+    look, content_hash = image_survey._look, files.content_hash
 
     def looking(listing):
         made.append("files")
@@ -43,7 +43,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append("array")
         return content_hash(**arrays)
 
-    monkeypatch.setattr(image_files, "_look", looking)
+    monkeypatch.setattr(image_survey, "_look", looking)
     monkeypatch.setattr("collapse_sim.data.image_folder.content_hash", hashing)
     return made
 
@@ -130,6 +130,21 @@ def test_a_damaged_note_is_made_anew(data, text: str, data_dir: Path, cache: Pat
     assert len(looks) == 2
     assert data.inspect(data_dir) == info
     assert len(looks) == 2
+
+
+@pytest.mark.parametrize("data", [FILES, ARRAY])
+def test_no_flipped_letter_of_a_note_changes_what_is_found(data, data_dir: Path, cache: Path, looks: list[str]) -> None:
+    """What a note says proves itself: a damaged one is made anew, and does not give other rows or another key."""
+    info = data.inspect(data_dir)
+    (note,) = cache.rglob("*.json")
+    whole = note.read_bytes()
+    for place in range(0, len(whole), 7):
+        spoilt = bytearray(whole)
+        spoilt[place] ^= 1
+        note.write_bytes(spoilt)
+        assert data.inspect(data_dir) == info
+        assert note.read_bytes() in (whole, spoilt)  # made anew, or only the place in words differs
+    assert len(looks) > 10
 
 
 @pytest.mark.parametrize("data", [FILES, ARRAY])

@@ -15,6 +15,7 @@ from PIL import Image
 
 from collapse_sim.data.base import Info
 from collapse_sim.data.tokens import END_OF_TEXT, texts_of
+from collapse_sim.printable import json_text
 from collapse_sim.store.rowfile import RowFile
 
 TEXT_KINDS = ("text", "pairs")  # of data whose rows are token ids
@@ -99,7 +100,7 @@ def write_jsonl(path: Path, chunks: Iterable[Mapping[str, np.ndarray]], info: In
     """Texts as UTF-8, one JSON object a row and line (`texts_by_row`): what the data `text_files` and `pairs` read."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for columns in chunks:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in texts_by_row(columns, info))
+            file.writelines(json_text(row) + "\n" for row in texts_by_row(columns, info))
 
 
 def write_text(path: Path, columns: Mapping[str, np.ndarray], info: Info) -> None:

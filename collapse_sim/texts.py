@@ -121,7 +121,7 @@ def _same_prompt(experiment: Experiment, k: int, work: Work, folder: Path) -> li
             if spec.digest in known:
                 answers.append(Answers(line.arm.name, j, spec.digest, known[spec.digest]))
     document = head | {"answers": [{**answer._asdict(), "texts": list(answer.texts)} for answer in answers]}
-    write_atomic(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n", durable=False)
+    write_atomic(path, json_text(document, indent=1) + "\n", durable=False)
     page = path.with_suffix(".md")
     note = f"{NOTES[experiment.info.kind]} Seed {seed}. Whole texts are in {path.name}."
     title = f"{experiment.recipe.name}: the same prompts over generations"

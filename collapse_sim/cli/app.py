@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import signal
 import threading
 import traceback
@@ -13,7 +14,7 @@ import typer
 
 from collapse_sim import __version__
 from collapse_sim.cli import afterwards, cache, compare, doctor, listing, recipes, run, status, verify, watch
-from collapse_sim.cli.output import say, say_logs
+from collapse_sim.cli.output import exit_code, say, say_logs
 from collapse_sim.errors import CollapseSimError, InterruptedRunError
 
 app = typer.Typer(
@@ -36,6 +37,8 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(listing.app, name="list")
 app.add_typer(cache.app, name="cache")
+
+_USAGE = typer.BadParameter.__mro__[1]  # what a wrong command line raises
 
 
 def _version(wanted: bool) -> None:
@@ -75,12 +78,21 @@ def _hearing(heard: threading.Event) -> Iterator[None]:
 def run_app(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (errors.py has the table)."""
     say_logs()
+    return exit_code(_run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     heard = threading.Event()
     try:
         with _hearing(heard):
-            app(args=list(argv) if argv is not None else None, prog_name="collapse-sim")
+            code = app(args=list(argv) if argv is not None else None, prog_name="collapse-sim", standalone_mode=False)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except _USAGE as error:
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip())
+        return error.exit_code
     except InterruptedRunError as stop:
         say(str(stop))
         return stop.code
@@ -90,7 +102,7 @@ def run_app(argv: Sequence[str] | None = None) -> int:
     except Exception:
         if heard.is_set():
             return 128 + signal.SIGINT
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
         say("error: this is a bug in collapse-sim; please report it with the lines above")
         return 1
-    return 0
+    return code if isinstance(code, int) else 0

@@ -36,10 +36,13 @@ def print_frame(found: Standing) -> None:
 
     from rich.console import Console
 
+    from collapse_sim.printable import Clean
     from collapse_sim.ui.frame import frame
 
     console = Console(file=sys.stdout, highlight=False)
-    console.print(frame(found.state, console.width, 200, remark(found)))
+    with console.capture() as capture:
+        console.print(frame(found.state, console.width, 200, remark(found)))
+    data(Clean(capture.get()))
     if found.word not in ("finished", "running"):
         data(f" continue: {found.command}")  # whole, however long, so that it can be copied
 

@@ -14,6 +14,7 @@ from rich.segment import Segment
 from rich.text import Text
 
 from collapse_sim.ui import palette, words
+from collapse_sim.ui.escapes import clean_text
 from collapse_sim.ui.estimate import seconds_left
 from collapse_sim.ui.grid import grid, values
 from collapse_sim.ui.layout import Layout
@@ -65,6 +66,7 @@ class Frame:
         for i, line in enumerate(lines):
             if i:
                 yield Segment.line()
+            line = clean_text(line)  # noqa: PLW2901 - what came from elsewhere has not gone through words.plain
             line.truncate(width)
             if options.ascii_only:
                 line.plain = line.plain.encode("ascii", "replace").decode()

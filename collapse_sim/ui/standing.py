@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
+import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from collapse_sim.ui.process import presence
 from collapse_sim.ui.state import STAGES, Cell, State
 
 Word = Literal["running", "finished", "interrupted", "failed", "stopped", "unfinished", "not started"]
+
+LARGEST_FILE = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -69,11 +73,24 @@ def _word(outcome: str | None) -> Word:
 
 
 def read_live(folder: Path) -> State | None:
-    """The state that the run's process wrote last; None when there is none that can be read."""
+    """The state that the run's process wrote last; None when there is none that can be read, whatever is there."""
     try:
-        return State.from_json(json.loads((folder / LIVE_FILE).read_text(encoding="utf-8")))
-    except (OSError, ValueError):
+        return State.from_json(read_json(folder / LIVE_FILE))
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def read_json(path: Path) -> Any:
+    """A small JSON file that another process writes. Raises OSError or ValueError when it is something else."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe has nothing to say, and must not be waited for
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_FILE:
+            raise ValueError(f"{path}: not a file of at most {LARGEST_FILE} bytes")
+        with open(handle, "rb", closefd=False) as file:
+            return json.loads(file.read())
+    finally:
+        os.close(handle)
 
 
 def recorded(folder: Path, run: dict[str, Any], lines: Iterable[dict[str, Any]]) -> State:

@@ -45,7 +45,7 @@ def message(text: str) -> str:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    r"""JSON that a terminal may show, of the same value: what is unsafe is escaped as \u202e, all else kept readable."""
+    r"""JSON that a terminal may show, of the same value: what is unsafe is escaped as \u202e, the rest is kept."""
     return _UNSAFE.sub(_json_escape, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
 
 

@@ -21,6 +21,7 @@ from collapse_sim.engine.work import Work
 from collapse_sim.events import Texts
 from collapse_sim.experiment import Experiment
 from collapse_sim.metrics.base import RowMetric
+from collapse_sim.printable import json_text
 from collapse_sim.randomness import Draws
 from collapse_sim.sample_files import texts_by_row
 from collapse_sim.specs import SampleSpec

@@ -13,6 +13,7 @@ import os
 import select
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 Name = Literal["stdout", "stderr"]
@@ -93,4 +94,5 @@ def _fill() -> None:
                 os.close(nowhere)
         if number:
             lost[name] = Loss("it is closed")  # type: ignore[index]
-        setattr(sys, name, open(os.devnull, "w" if number else "r", encoding="utf-8"))  # noqa: SIM115
+        nothing = Path(os.devnull).open("w" if number else "r", encoding="utf-8")  # noqa: SIM115 - to the process's end
+        setattr(sys, name, nothing)

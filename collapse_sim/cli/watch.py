@@ -30,7 +30,7 @@ def watch(
     from collapse_sim.store.rundir import find_run
     from collapse_sim.ui.standing import standing
 
-    folder = find_run(run)
+    folder = find_run(run, starting=True)
     if once:
         print_frame(standing(folder))
         return

@@ -1,5 +1,7 @@
 """A run directory: run.json (what the run is), recipe.yaml, journal.jsonl, live.json, pictures/.
 
+starting.json is there while a process that was told to run it has not begun yet (ui/starting.py).
+
 run.json:
   {"schema": 1, "name": ..., "recipe": DIGEST, "store": PATH (relative to the run directory), "generations": 5,
    "seeds": [...], "arms": [NAME, ...], "baseline": NAME, "show": METRIC,
@@ -15,14 +17,16 @@ from __future__ import annotations
 
 import difflib
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.errors import StoreError
+from collapse_sim.errors import RecipeError, StoreError
 
 SCHEMA = 1
 REMAKE = "run the recipe again with another --out beside this one: finished work is found in the store"
 RUNS = Path("runs")  # where runs lie, seen from the folder the command is given in
+STARTING_FILE = "starting.json"
 RUN_FILE, RECIPE_FILE, JOURNAL_FILE, LIVE_FILE, PICTURES = (
     "run.json",
     "recipe.yaml",
@@ -33,12 +37,10 @@ RUN_FILE, RECIPE_FILE, JOURNAL_FILE, LIVE_FILE, PICTURES = (
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """run.json of a run directory. Raises StoreError when it is no run directory, damaged, or of a newer schema."""
+    """run.json of a run directory. Raises RecipeError when it is none, StoreError when it is damaged or newer."""
     path = folder / RUN_FILE
     if not path.is_file():
-        raise StoreError(
-            f"{folder}: no run here (no {RUN_FILE}); a run directory is what `collapse-sim run` prints at its end"
-        )
+        raise no_run(folder)
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         schema = int(content["schema"])
@@ -66,23 +68,36 @@ def store_of(folder: Path) -> Path:
     return said if (said / "objects").is_dir() and said != beside.resolve() else beside
 
 
+def no_run(folder: Path) -> RecipeError:
+    """The error for a folder that is no run directory."""
+    return RecipeError(
+        f"{folder}: no run here (no {RUN_FILE}); a run directory is what `collapse-sim run` prints at its end"
+    )
+
+
 def damaged(path: Path, reason: object) -> StoreError:
     """The error for a file of a run directory that is not what it should be, and what to do about it."""
     return StoreError(f"{path}: damaged ({reason}); {REMAKE}")
 
 
-def find_run(text: str) -> Path:
+def runs_here() -> list[Path]:
+    """The run directories below ./runs, by name; those that a process is starting too."""
+    return sorted({path.parent for file in (RUN_FILE, STARTING_FILE) for path in RUNS.glob(f"*/{file}")})
+
+
+def find_run(text: str, *, starting: bool = False) -> Path:
     """The run directory that a user names: a path, or the name of a run below ./runs.
 
-    Raises StoreError when neither is a run directory.
+    `starting`: also one that a process is about to begin. Raises RecipeError when neither is a run directory.
     """
     given, named = Path(text), RUNS / text
-    for folder in (given, named):
-        if (folder / RUN_FILE).is_file():
-            return folder
-    if given.is_dir():
-        read_run(given)  # says what is missing
-    known = sorted(path.parent.name for path in RUNS.glob(f"*/{RUN_FILE}"))
+    with suppress(OSError, ValueError):  # a name that is too long for a file, or has a zero byte
+        for folder in (given, named):
+            if (folder / RUN_FILE).is_file() or (starting and (folder / STARTING_FILE).is_file()):
+                return folder
+        if given.is_dir():
+            raise no_run(given)
+    known = [folder.name for folder in runs_here()]
     close = difflib.get_close_matches(text, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"runs there: {', '.join(known[:10]) or 'none'}"
-    raise StoreError(f"{text}: no run here, neither a run directory nor the name of a run below ./{RUNS}; {hint}")
+    raise RecipeError(f"{text}: no run here, neither a run directory nor the name of a run below ./{RUNS}; {hint}")

@@ -66,7 +66,7 @@ class Frame:
         for i, line in enumerate(lines):
             if i:
                 yield Segment.line()
-            line = clean_text(line)  # noqa: PLW2901 - what came from elsewhere has not gone through words.plain
+            line = clean_text(line)  # what a state from a file holds has not gone through words.plain
             line.truncate(width)
             if options.ascii_only:
                 line.plain = line.plain.encode("ascii", "replace").decode()
@@ -81,6 +81,8 @@ def compose(state: State, width: int, height: int, remark: str, now: float, symb
     """The lines. With little height go first: second and third samples, table of values, legend, samples, notes, empty
     lines, arms not under way."""
     head, body = _head(state, width, remark, now, symbols), _body(state, width, remark, now, symbols)
+    if not state.cells:
+        return [*head, Text(), *body, *([Text(), *_notes(state, width, 12, symbols)] if state.notes else [])][:height]
     layout = Layout.of(state, width, symbols)
     news, table = _notes(state, width, 12, symbols), values(state, layout, symbols)
     spare = height - len(head) - len(body) - len(state.cells) - 1

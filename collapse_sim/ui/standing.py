@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import math
-import os
 import shlex
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +12,13 @@ from typing import Any, Literal
 
 from collapse_sim.cli.output import program
 from collapse_sim.store import journal
-from collapse_sim.store.rundir import JOURNAL_FILE, LIVE_FILE, RECIPE_FILE, damaged, read_run
+from collapse_sim.store.rundir import JOURNAL_FILE, LIVE_FILE, RECIPE_FILE, RUN_FILE, STARTING_FILE, damaged, read_run
+from collapse_sim.ui.checked import read_json
 from collapse_sim.ui.process import presence
+from collapse_sim.ui.starting import read_starting
 from collapse_sim.ui.state import STAGES, Cell, State
 
-Word = Literal["running", "finished", "interrupted", "failed", "stopped", "unfinished", "not started"]
-
-LARGEST_FILE = 64 * 2**20
+Word = Literal["starting", "running", "finished", "interrupted", "failed", "stopped", "unfinished", "not started"]
 
 
 @dataclass(frozen=True)
@@ -34,11 +32,14 @@ class Standing:
     @property
     def ended(self) -> bool:
         """Whether nothing will change any more unless someone runs it again."""
-        return self.word != "running"
+        return self.word not in ("starting", "running")
 
 
 def standing(folder: Path) -> Standing:
-    """Read a run directory. Raises StoreError when it is none, is damaged, or of a newer schema."""
+    """Read a run directory. Raises RecipeError when it is none, StoreError when it is damaged or of a newer schema."""
+    begins = read_starting(folder)
+    if begins is not None and not (folder / RUN_FILE).is_file():
+        return Standing("starting", begins, "")
     run = read_run(folder)
     lines = journal.read(folder / JOURNAL_FILE)
     try:
@@ -56,6 +57,9 @@ def standing(folder: Path) -> Standing:
         elif not complete:
             state.job = state.waiting = None
             word = "stopped" if at_it == "gone" else _word(live.outcome)
+    if begins is not None and word != "running":
+        state.pid, state.host = begins.pid, begins.host
+        word = "starting"
     went_through = live is not None and live.outcome == "finished"
     return Standing(word, state, continuing(folder, [] if went_through else lines))
 
@@ -78,19 +82,6 @@ def read_live(folder: Path) -> State | None:
         return State.from_json(read_json(folder / LIVE_FILE))
     except (OSError, ValueError, RecursionError):
         return None
-
-
-def read_json(path: Path) -> Any:
-    """A small JSON file that another process writes. Raises OSError or ValueError when it is something else."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe has nothing to say, and must not be waited for
-    try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_FILE:
-            raise ValueError(f"{path}: not a file of at most {LARGEST_FILE} bytes")
-        with open(handle, "rb", closefd=False) as file:
-            return json.loads(file.read())
-    finally:
-        os.close(handle)
 
 
 def recorded(folder: Path, run: dict[str, Any], lines: Iterable[dict[str, Any]]) -> State:
@@ -131,6 +122,15 @@ def recorded(folder: Path, run: dict[str, Any], lines: Iterable[dict[str, Any]])
 
 
 _LOWER = {"lower": True, "higher": False}
+
+
+def last_change(folder: Path) -> float | None:
+    """When something in a run's directory was last written, in seconds since 1970."""
+    times = []
+    for name in (RUN_FILE, JOURNAL_FILE, LIVE_FILE, STARTING_FILE):
+        with contextlib.suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times, default=None)
 
 
 def absorb(state: State, live: State) -> None:

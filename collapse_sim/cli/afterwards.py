@@ -7,9 +7,15 @@ from typing import Annotated, Literal
 
 import typer
 
+from collapse_sim.cli.examples import complete_run
 from collapse_sim.cli.output import data, document, say, say_logs
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a run below ./runs.")]
+RunArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN", help="A run directory, or the name of a run below ./runs.", autocompletion=complete_run
+    ),
+]
 ArmOption = Annotated[str | None, typer.Option("--arm", help="Which arm; the first if left out.")]
 GenerationOption = Annotated[int | None, typer.Option("--generation", help="Which generation; the last if left out.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Which seed; the first if left out.")]

@@ -14,6 +14,7 @@ import typer
 
 from collapse_sim import __version__
 from collapse_sim.cli import afterwards, cache, compare, doctor, listing, recipes, run, status, verify, watch
+from collapse_sim.cli.examples import examples
 from collapse_sim.cli.output import exit_code, say, say_logs
 from collapse_sim.errors import CollapseSimError, InterruptedRunError
 
@@ -21,19 +22,34 @@ app = typer.Typer(
     name="collapse-sim",
     help="Run, watch and compare model-collapse experiments over generations, strategies and seeds.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # plain text: quicker, and flags are not shown as if they took a value
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
-app.command("status")(status.status)
-app.command("watch")(watch.watch)
-app.command("compare")(compare.compare)
-app.command("verify")(verify.verify)
-app.command("evaluate")(afterwards.evaluate)
-app.command("sample")(afterwards.sample)
-app.command("export")(afterwards.export)
-app.command("doctor")(doctor.doctor)
+for _name, _command, _examples in (
+    (
+        "run",
+        run.run,
+        ("run quickstart", "run mine.yaml --seed 0 --seed 1 --set train.epochs=5", "run mine.yaml --dry-run"),
+    ),
+    ("status", status.status, ("status", "status quickstart", "status runs/mine --json")),
+    ("watch", watch.watch, ("watch quickstart",)),
+    ("compare", compare.compare, ("compare quickstart", "compare quickstart --metric fid --plot fid.png")),
+    ("verify", verify.verify, ("verify quickstart",)),
+    ("evaluate", afterwards.evaluate, ("evaluate quickstart --metric '{use: fid, features: pixels, as: fid_pixels}'",)),
+    (
+        "sample",
+        afterwards.sample,
+        ("sample quickstart --out samples.png", "sample quickstart --arm replace --out s.npz"),
+    ),
+    (
+        "export",
+        afterwards.export,
+        ("export quickstart --to exported", "export quickstart --to exported --all --reference"),
+    ),
+    ("doctor", doctor.doctor, ("doctor --data-dir ~/data",)),
+):
+    app.command(_name, epilog=examples(*_examples))(_command)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(listing.app, name="list")
 app.add_typer(cache.app, name="cache")

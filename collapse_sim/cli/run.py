@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from collapse_sim.cli.examples import complete_recipe
 from collapse_sim.cli.output import data, document, say, say_logs
 from collapse_sim.errors import CollapseSimError
 
@@ -15,7 +16,12 @@ LARGEST_EARLY = 200_000  # bytes of a recipe that is read twice
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", autocompletion=complete_recipe
+        ),
+    ],
     arm: Annotated[list[str] | None, typer.Option("--arm", metavar="NAME", help="Only this arm (repeatable).")] = None,
     seed: Annotated[
         list[int] | None, typer.Option("--seed", metavar="N", help="Only this seed, or a new one (repeatable).")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from collapse_sim.cli.columns import columns
+from collapse_sim.cli.examples import complete_run
 from collapse_sim.cli.output import data, document, say
 
 if TYPE_CHECKING:
@@ -17,7 +18,11 @@ if TYPE_CHECKING:
 def status(
     run: Annotated[
         str | None,
-        typer.Argument(metavar="RUN", help="A run directory, or the name of a run below ./runs; all if left out."),
+        typer.Argument(
+            metavar="RUN",
+            help="A run directory, or the name of a run below ./runs; all if left out.",
+            autocompletion=complete_run,
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:

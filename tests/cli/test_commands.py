@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 # What scripts and habits rely on. A change here is a change for every user: make it on purpose.
 COMMANDS = {
-    "": ["--version"],
+    "": ["--version", "--install-completion", "--show-completion"],
     "run": [
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
         "--checkpoint-seconds", "--smoke", "--dry-run", "--json", "--quiet -q", "--verbose -v",
@@ -40,10 +40,10 @@ COMMANDS = {
     "recipes copy": ["NAME", "DEST"],
     "recipes validate": ["FILE", "--json"],
     "recipes schema": [],
-    "list families": ["--json"],
-    "list strategies": ["--json"],
-    "list metrics": ["--json"],
-    "list data": ["--json"],
+    "list families": ["NAME", "--json"],
+    "list strategies": ["NAME", "--json"],
+    "list metrics": ["NAME", "--json"],
+    "list data": ["NAME", "--json"],
     "cache list": ["--store", "--json"],
     "cache gc": ["--store", "--delete", "--forget-missing", "--json"],
     "cache verify": ["--store", "--json"],
@@ -68,6 +68,8 @@ def test_commands_and_options_are_these():
 def test_every_command_has_help_that_is_not_cut_off(shell, command):
     shell.monkeypatch.setenv("COLUMNS", "80")
     text = shell(*command.split(), "--help").out
+    assert shell(*command.split(), "-h").out == text
+    assert ("Examples:\n" in text) == (not command.startswith(("cache", "recipes schema")))
     assert text.startswith(f"Usage: collapse-sim {command} ")
     assert all(len(line) <= 80 for line in text.splitlines())
     *group, word = command.split()
@@ -163,7 +165,7 @@ def test_doctor(shell):
     assert report["data"]["folder"] == f"{shell.root}/data (not there)"
     assert report["data"]["digits"] == "1437 real rows, 360 held out"
     assert report["data"]["mnist"] == f"not found: mnist: no data in {shell.root}/data"
-    assert report["data"]["image_folder"] == "needs settings (see `collapse-sim list data`)"
+    assert report["data"]["image_folder"] == "needs settings (see `collapse-sim list data image_folder`)"
     text = shell("doctor").out
     for section, entries in report.items():
         assert f"{section}\n" in text

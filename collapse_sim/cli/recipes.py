@@ -27,7 +27,10 @@ def list_recipes(as_json: AsJson = False) -> None:
         document(found)
     else:
         rows = [
-            (entry["name"], entry["description"] + (f" (needs: {entry['needs']})" if entry["needs"] != "nothing" else ""))
+            (
+                entry["name"],
+                entry["description"] + (f" (needs: {entry['needs']})" if entry["needs"] != "nothing" else ""),
+            )
             for entry in found
         ]
         data(terms(rows, stdout_width()))
@@ -102,7 +105,13 @@ def _summary(file: Path) -> dict[str, Any]:
     from collapse_sim.recipe.problems import Problems
 
     description = str(read_recipe(file, Problems()).get("description", "")).strip().partition("\n")[0]
-    return {"name": file.stem, "description": description, "needs": "nothing", **shipped.header(file), "file": str(file)}
+    return {
+        "name": file.stem,
+        "description": description,
+        "needs": "nothing",
+        **shipped.header(file),
+        "file": str(file),
+    }
 
 
 def _check(file: str) -> dict[str, Any]:

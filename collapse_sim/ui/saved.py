@@ -9,7 +9,7 @@ from typing import Any
 
 from collapse_sim.ui import checked
 from collapse_sim.ui.checked import amount, count, flag, listed, mapping, number, optional, record, score, text, whole
-from collapse_sim.ui.state import KEPT_LOSSES, KEPT_NOTES, STAGES, Cell, Job, State
+from collapse_sim.ui.state import KEPT_LOSSES, KEPT_NOTES, STAGES, Cell, Curve, Job, State
 
 SCHEMA = 1
 
@@ -19,6 +19,7 @@ def spelt(state: State) -> dict[str, Any]:
     content = {item.name: getattr(state, item.name) for item in fields(state) if item.name != "cells"}
     content["schema"] = SCHEMA
     content["job"] = asdict(state.job) if state.job else None
+    content["curve"] = asdict(state.curve) if state.curve else None
     content["cells"] = {arm: [_spelt_cell(state, cell) for cell in cells] for arm, cells in state.cells.items()}
     found: dict[str, Any] = _spelt(content)
     return found
@@ -35,6 +36,7 @@ def state(content: Any) -> State:
     try:
         found = State(**{name: check(content[name]) for name, check in _FIELDS.items()})
         found.job = Job(**_JOB(content["job"])) if content["job"] is not None else None
+        found.curve = Curve(**_CURVE(content["curve"])) if content["curve"] is not None else None
         found.made, found.reused = Counter(found.made), Counter(found.reused)
         found.finished = {int(k): summary for k, summary in mapping(_SUMMARY)(content["finished"]).items()}
         rows = found.generations + 1
@@ -98,6 +100,9 @@ _CELL_FIELDS: dict[str, checked.Check[Any]] = {
 _JOB = record(
     kind=text, digest=text, generation=whole, arms=listed(text), seeds=listed(whole), started=number, done=count,
     total=count, unit=text, loss=optional(score), first_done=count, first_time=number, last_time=number,
+)  # fmt: skip
+_CURVE = record(
+    digest=text, generation=whole, arms=listed(text), seeds=listed(whole), total=count, unit=text,
     losses=lambda value: listed(listed(score, 2))(value)[-KEPT_LOSSES:],
 )  # fmt: skip
 _COUNTS = mapping(count)

@@ -137,7 +137,18 @@ def absorb(state: State, live: State) -> None:
     """Add to a recorded state what only the process knows: the job under way, cells in part, times, notes."""
     for name in ("device", "precision", "started", "updated", "outcome", "message", "wall_s", "pid", "host", "mark"):
         setattr(state, name, getattr(live, name))
-    for name in ("memory_bytes", "gpu_bytes", "rows_per_s", "job", "waiting", "made", "reused", "notes", "texts"):
+    for name in (
+        "memory_bytes",
+        "gpu_bytes",
+        "rows_per_s",
+        "job",
+        "waiting",
+        "made",
+        "reused",
+        "notes",
+        "texts",
+        "curve",
+    ):
         setattr(state, name, getattr(live, name))
     all_metrics = set(state.metrics) <= set(live.metrics)  # or else what it has scored is not all there is to score
     for arm, cells in live.cells.items():

@@ -57,13 +57,6 @@ class Job:
     first_done: int = 0  # `done` and time of the first progress, which a rate is taken from
     first_time: float = 0.0
     last_time: float = 0.0
-    losses: list[list[float]] = field(default_factory=list)  # [done, loss], at most KEPT_LOSSES
-
-    def note_loss(self, done: int, loss: float) -> None:
-        """Add a point of the curve; every other one is dropped when there are many."""
-        self.losses.append([float(done), loss])
-        if len(self.losses) > KEPT_LOSSES:
-            del self.losses[-2::-2]
 
     @property
     def fraction(self) -> float:
@@ -80,6 +73,25 @@ class Job:
     def seconds_left(self) -> float | None:
         """At the rate so far."""
         return (self.total - self.done) / self.per_s if self.per_s and self.total else None
+
+
+@dataclass(slots=True)
+class Curve:
+    """The loss of the fit under way, or of the last one."""
+
+    digest: str
+    generation: int  # -1: of a network for features
+    arms: list[str]
+    seeds: list[int]
+    total: int
+    unit: str
+    losses: list[list[float]] = field(default_factory=list)  # [done, loss], at most KEPT_LOSSES
+
+    def add(self, done: int, loss: float) -> None:
+        """Another point; every other one is dropped when there are many."""
+        self.losses.append([float(done), float(loss)])
+        if len(self.losses) > KEPT_LOSSES:
+            del self.losses[-2::-2]
 
 
 @dataclass
@@ -116,6 +128,7 @@ class State:
     scores: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)  # arm -> metric -> mean a generation
     cells: dict[str, list[Cell]] = field(default_factory=dict)  # arm -> one a generation
     texts: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> {"generation", "texts"}, the latest
+    curve: Curve | None = None
     mark: float = 0.0  # since when the time counts for the next artefact
 
     def __post_init__(self) -> None:
@@ -162,10 +175,18 @@ class State:
         if job.last_time == 0.0 or event.done < job.done:
             job.first_done, job.first_time = event.done, now
         job.done, job.total, job.unit, job.loss, job.last_time = event.done, event.total, event.unit, event.loss, now
-        if event.loss is not None:
-            job.note_loss(event.done, event.loss)
+        if event.loss is not None and event.kind == "fit":
+            self._draw_on(event, event.loss)
         if event.rows_per_s is not None:
             self.rows_per_s = event.rows_per_s
+
+    def _draw_on(self, event: JobProgress, loss: float) -> None:
+        curve, seeds = self.curve, list(event.seeds)
+        again = curve is not None and curve.losses and event.done < curve.losses[-1][0]
+        if curve is None or again or (curve.digest, curve.seeds) != (event.digest, seeds):
+            arms = list(event.arms)
+            self.curve = curve = Curve(event.digest, event.generation, arms, seeds, event.total, event.unit)
+        curve.add(event.done, loss)
 
     def _job_finished(self, event: JobFinished, now: float) -> None:
         kind, number = event.kind, len(event.seeds) or 1

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from collapse_sim.cli.status import status
 from collapse_sim.cli.watch import watch
-from collapse_sim.errors import InterruptedRunError, StoreError
+from collapse_sim.errors import InterruptedRunError, RecipeError
 from collapse_sim.events import JobFinished, JobProgress, JobStarted, RunFinished, RunStarted, Scored, Texts
 from collapse_sim.store.rundir import find_run
 from collapse_sim.ui.process import presence
@@ -157,16 +157,16 @@ def test_a_run_is_found_by_its_name_below_runs(run_folder, tmp_path, monkeypatch
     assert find_run(str(tmp_path / "runs" / "demo")) == tmp_path / "runs" / "demo"
     (tmp_path / "demo").mkdir()  # something else of the same name
     assert find_run("demo") == Path("runs/demo")
-    with pytest.raises(StoreError, match=r"dmeo: no run here.*did you mean 'demo'"):
+    with pytest.raises(RecipeError, match=r"dmeo: no run here.*did you mean 'demo'"):
         find_run("dmeo")
-    with pytest.raises(StoreError, match="no run here"):
+    with pytest.raises(RecipeError, match="no run here"):
         find_run(str(tmp_path))
 
 
 @pytest.mark.parametrize("argv", [["status", "nowhere"], ["watch", "nowhere"], ["watch", "nowhere", "--once"]])
 def test_no_run_directory_is_an_error(argv, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StoreError, match="nowhere: no run here"):
+    with pytest.raises(RecipeError, match="nowhere: no run here"):
         call(*argv)
 
 

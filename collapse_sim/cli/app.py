@@ -36,7 +36,7 @@ for _name, _command, _examples in (
     ("watch", watch.watch, ("watch quickstart",)),
     ("compare", compare.compare, ("compare quickstart", "compare quickstart --metric fid --plot fid.png")),
     ("verify", verify.verify, ("verify quickstart",)),
-    ("evaluate", afterwards.evaluate, ("evaluate quickstart --metric '{use: fid, features: pixels, as: fid_pixels}'",)),
+    ("evaluate", afterwards.evaluate, ("evaluate quickstart --metric vendi",)),
     (
         "sample",
         afterwards.sample,

@@ -82,9 +82,8 @@ def _fill() -> None:
 
     Otherwise the next file that is opened, an artefact maybe, gets its number, and with it what libraries write there.
     """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, name) is not None:
-            continue
+    names = ("stdin", "stdout", "stderr")
+    for number in range(len(names)):  # all of them before anything else is opened
         try:
             os.fstat(number)
         except OSError:
@@ -92,6 +91,9 @@ def _fill() -> None:
             if nowhere != number:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
+    for number, name in enumerate(names):
+        if getattr(sys, name) is not None:
+            continue
         if number:
             lost[name] = Loss("it is closed")  # type: ignore[index]
         nothing = Path(os.devnull).open("w" if number else "r", encoding="utf-8")  # noqa: SIM115 - to the process's end

@@ -142,7 +142,8 @@ def export(
     from collapse_sim.store.rundir import find_run
 
     check_folder(to)
-    folder, absent = find_run(run), []
+    folder = find_run(run)
+    absent: list[str] = []
     if every:
         models, absent = find_all(folder, data_dir, arm, generation, seed, store, samples=samples != "none")
     else:

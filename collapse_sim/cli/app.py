@@ -8,14 +8,14 @@ import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from collapse_sim import __version__
 from collapse_sim.cli import afterwards, cache, compare, doctor, listing, recipes, run, status, verify, watch
 from collapse_sim.cli.examples import examples
-from collapse_sim.cli.output import exit_code, say, say_logs
+from collapse_sim.cli.output import exit_code, say, say_logs, say_warnings
 from collapse_sim.errors import CollapseSimError, InterruptedRunError
 
 app = typer.Typer(
@@ -54,7 +54,7 @@ app.add_typer(recipes.app, name="recipes")
 app.add_typer(listing.app, name="list")
 app.add_typer(cache.app, name="cache")
 
-_USAGE = typer.BadParameter.__mro__[1]  # what a wrong command line raises
+_USAGE = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])  # what a wrong command line raises
 
 
 def _version(wanted: bool) -> None:
@@ -94,6 +94,7 @@ def _hearing(heard: threading.Event) -> Iterator[None]:
 def run_app(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (errors.py has the table)."""
     say_logs()
+    say_warnings()
     return exit_code(_run(argv))
 
 

@@ -53,7 +53,14 @@ def exit_code(code: int) -> int:
 def say_warnings() -> None:
     """Let warnings of Python and of libraries be said like everything else."""
 
-    def told(message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any) -> None:
+    def told(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         say(f"{filename}:{lineno}: {category.__name__}: {message}")
 
     warnings.showwarning = told

@@ -14,7 +14,7 @@ import select
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 Name = Literal["stdout", "stderr"]
 
@@ -38,10 +38,9 @@ def endure() -> None:
         if not isinstance(old, io.TextIOWrapper):
             continue  # not a file of the system: a notebook's, a test's
         old.flush()
-        raw = _Enduring(number, "wb", closefd=False)
-        buffer = raw if old.write_through else io.BufferedWriter(raw)
+        raw: Any = _Enduring(number, "wb", closefd=False)
         stream = io.TextIOWrapper(
-            buffer,  # type: ignore[arg-type]
+            raw if old.write_through else io.BufferedWriter(raw),
             encoding=old.encoding,
             errors="backslashreplace",
             line_buffering=old.line_buffering,

@@ -42,12 +42,12 @@ def state(content: Any) -> State:
         rows = found.generations + 1
         found.scores = mapping(mapping(listed(optional(score), rows)))(content["scores"])
         found.texts = mapping(_TEXTS)(content.get("texts", {}))
-        found.cells = mapping(listed(_CELL, rows))(content["cells"])
-        if len({*found.seeds}) != len(found.seeds) or list(found.cells) != found.arms:
+        cells = mapping(listed(_CELL, rows))(content["cells"])
+        if len({*found.seeds}) != len(found.seeds) or list(cells) != found.arms:
             raise ValueError("its arms or seeds are not those of its cells")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not the state of a run: {error!r}") from error
-    found.cells = {arm: [_cell(found, cell) for cell in cells] for arm, cells in found.cells.items()}
+    found.cells = {arm: [_cell(found, cell) for cell in own] for arm, own in cells.items()}
     return found
 
 

@@ -38,7 +38,8 @@ def starting(folder: Path | None, name: str) -> Iterator[None]:
         process.sign(state)
         content = {"schema": 1, "name": name, "started": state.started, "pid": state.pid, "host": state.host}
         with contextlib.suppress(OSError, CollapseSimError, ValueError):
-            made = _made(folder)
+            made = _absent(folder)
+            folder.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(content | {"process_started": state.process_started}), durable=False)
             mine = True
     try:
@@ -67,12 +68,11 @@ def read_starting(folder: Path) -> State | None:
     return state
 
 
-def _made(folder: Path) -> list[Path]:
-    """Make a folder and what is above it; returns what was not there, innermost first."""
+def _absent(folder: Path) -> list[Path]:
+    """A folder and those above it, as far as they are not there, innermost first."""
     absent = []
     place = folder
     while not os.path.lexists(place):
         absent.append(place)
         place = place.parent
-    folder.mkdir(parents=True, exist_ok=True)
     return absent

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from collapse_sim import __version__
+from collapse_sim import __version__, registry
 from collapse_sim.cli.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +76,42 @@ def test_every_command_has_help_that_is_not_cut_off(shell, command):
     *group, word = command.split()
     (summary,) = [line for line in shell(*group, "--help").out.splitlines() if line.split()[:1] == [word]]
     assert not summary.endswith("...")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("run quick", "quickstart"), ("status my-", "my-run"), ("list families conv", "conv_vae"), ("comp", "compare")],
+)
+def test_the_shell_completes_commands_and_names(shell, monkeypatch, words, expected):
+    (shell.root / "runs" / "my-run").mkdir(parents=True)
+    (shell.root / "runs" / "my-run" / "run.json").write_text("{}")
+    monkeypatch.setenv("_COLLAPSE_SIM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"collapse-sim {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    assert shell().out.split() == [expected]
+
+
+@pytest.mark.parametrize("command", ["list families", "list data", "recipes list", "list metrics fid inception"])
+def test_lists_are_as_wide_as_the_terminal(shell, command):
+    shell.monkeypatch.setenv("COLUMNS", "80")
+    text = shell(*command.split()).out
+    assert max(map(len, text.splitlines())) <= 80
+    shell.monkeypatch.delenv("COLUMNS")
+    wide = shell(*command.split()).out  # into a pipe: a line each, for grep
+    if command == "list families":
+        assert [line.split()[0] for line in wide.splitlines()] == sorted(registry.BUILT_IN["families"])
+
+
+def test_details_by_name(shell):
+    shell.monkeypatch.delenv("COLUMNS")
+    text = shell("list", "families", "vae").out
+    assert text.startswith("vae\n    Fully connected VAE")
+    assert re.search(r"^ +hidden +\d+ +whole number > 0", text, re.MULTILINE)
+    assert "conv_vae" not in text
+    document = shell("list", "metrics", "fid", "inception", "--json").json
+    assert [entry["name"] for group in document.values() for entry in group] == ["fid", "inception"]
+    error = shell("list", "families", "vea", code=2).err
+    assert error.startswith("error: no 'vea' in families, did you mean 'vae'?\nthere are: causal_lm, ")
 
 
 def test_version(shell):

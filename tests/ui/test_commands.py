@@ -415,5 +415,7 @@ def test_a_start_that_came_to_nothing_leaves_nothing(tmp_path):
         (folder / "starting.json").write_text(strange)
         with pytest.raises(RecipeError, match="no run here"):
             call("status", folder)
-    with starting(tmp_path / "file" / "below", "x"), starting(None, ""):
-        pass
+    (tmp_path / "file").touch()
+    with starting(tmp_path / "file" / "below", "x"), starting(tmp_path / "new" / ("x" * 300), "x"), starting(None, ""):
+        assert not (tmp_path / "new").exists() or list((tmp_path / "new").iterdir()) == []
+    assert not (tmp_path / "new").exists()

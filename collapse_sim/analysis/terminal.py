@@ -17,7 +17,7 @@ _UNBOUNDED = 10_000  # characters; layout.blocks has fitted the tables already
 
 def stdout_width() -> int | None:
     """Characters a line; None when stdout is neither a terminal nor has a width by COLUMNS."""
-    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdecimal():
+    if not (sys.stdout is not None and sys.stdout.isatty()) and not os.environ.get("COLUMNS", "").isdecimal():
         return None
     return Console(file=sys.stdout).width
 

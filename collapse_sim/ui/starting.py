@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from collapse_sim.errors import CollapseSimError
-from collapse_sim.store.files import write_atomic
+from collapse_sim.store.files import check_place, write_atomic
 from collapse_sim.store.rundir import STARTING_FILE
 from collapse_sim.ui import process
 from collapse_sim.ui.checked import amount, count, optional, read_json, record, text
@@ -38,6 +38,7 @@ def starting(folder: Path | None, name: str) -> Iterator[None]:
         process.sign(state)
         content = {"schema": 1, "name": name, "started": state.started, "pid": state.pid, "host": state.host}
         with contextlib.suppress(OSError, CollapseSimError, ValueError):
+            check_place(folder, "--out")
             made = _absent(folder)
             folder.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(content | {"process_started": state.process_started}), durable=False)

@@ -7,6 +7,9 @@ import sys
 
 def main() -> None:
     """Run the command line and end with its exit code."""
+    from collapse_sim.cli.streams import endure
+
+    endure()
     from collapse_sim.cli.app import run_app
 
     sys.exit(run_app())

@@ -67,32 +67,82 @@ def find(
     arm: str | None,
     generation: int | None,
     seed: int | None,
+    store_dir: Path | None = None,
     plugins: bool | None = None,
 ) -> Stored:
     """A model of a run; by default the first arm's, of the last generation, of the first seed. `plugins`: as `load`.
 
-    Raises RecipeError for an arm, generation or seed that the run has not, StoreError when it is not fitted yet.
+    `store_dir` None: where the run has its artefacts. Raises RecipeError for an arm, generation or seed that the run
+    has not, StoreError when it is not fitted yet.
     """
+    experiment, store = opened(folder, data_dir, store_dir, plugins)
+    lines = {line.arm.name: line for line in experiment.lines}
+    recipe = experiment.recipe
+    check_choice(experiment, arm, generation, seed)
+    line = lines[arm] if arm is not None else experiment.lines[0]
+    k = recipe.generations if generation is None else generation
+    chosen = recipe.seeds[0] if seed is None else seed
+    store.block(line.fits[k], chosen)
+    return Stored(experiment, store, line, k, chosen)
+
+
+def find_all(
+    folder: Path,
+    data_dir: Path,
+    arm: str | None,
+    generation: int | None,
+    seed: int | None,
+    store_dir: Path | None = None,
+    plugins: bool | None = None,
+    *,
+    samples: bool = True,
+) -> tuple[list[Stored], list[str]]:
+    """All models of a run, or of this arm, generation, seed; and in words those that are not in the store.
+
+    `samples`: only those whose samples are there too. Raises what `find` does, StoreError when there is none.
+    """
+    experiment, store = opened(folder, data_dir, store_dir, plugins)
+    recipe = experiment.recipe
+    check_choice(experiment, arm, generation, seed)
+    found, absent = [], []
+    for line in experiment.lines:
+        for k in range(recipe.generations + 1) if generation is None else (generation,):
+            for chosen in recipe.seeds if seed is None else (seed,):
+                if arm not in (None, line.arm.name):
+                    continue
+                try:
+                    for spec in (line.fits[k], line.samples[k]) if samples else (line.fits[k],):
+                        store.block(spec, chosen)
+                except StoreError:
+                    absent.append(f"{line.arm.name}, generation {k}, seed {chosen}")
+                else:
+                    found.append(Stored(experiment, store, line, k, chosen))
+    if not found:
+        raise StoreError(
+            f"{folder}: none of these models is in {store.root}; make them first with:\n  {continuing(folder, [])}"
+        )
+    return found, absent
+
+
+def opened(
+    folder: Path, data_dir: Path, store_dir: Path | None, plugins: bool | None = None
+) -> tuple[Experiment, Store]:
+    """A run's experiment without its metrics, and its store. Raises RecipeError, StoreError and MissingError."""
     read_run(folder)
     # a metric's network need not be there
     unscored = replace(load_recipe(recipe_of(folder), plugins=plugins), metrics={})
-    experiment = prepare(unscored, data_dir)
-    lines = {line.arm.name: line for line in experiment.lines}
-    recipe = experiment.recipe
-    arm = arm if arm is not None else next(iter(lines))
-    k = recipe.generations if generation is None else generation
-    chosen = recipe.seeds[0] if seed is None else seed
-    if arm not in lines:
-        raise RecipeError(
-            f"--arm {arm}: no such arm{registry.did_you_mean(arm, list(lines))}; allowed: {', '.join(lines)}"
-        )
-    if not 0 <= k <= recipe.generations:
-        raise RecipeError(f"--generation {k}: this run has generations 0 to {recipe.generations}")
-    if chosen not in recipe.seeds:
-        raise RecipeError(f"--seed {chosen}: this run has seeds {', '.join(map(str, recipe.seeds))}")
-    store = open_store(store_of(folder))
-    store.block(lines[arm].fits[k], chosen)
-    return Stored(experiment, store, lines[arm], k, chosen)
+    return prepare(unscored, data_dir), open_store(store_dir or store_of(folder))
+
+
+def check_choice(experiment: Experiment, arm: str | None, generation: int | None, seed: int | None) -> None:
+    """Raise RecipeError for an arm, generation or seed that the run has not."""
+    recipe, lines = experiment.recipe, [line.arm.name for line in experiment.lines]
+    if arm is not None and arm not in lines:
+        raise RecipeError(f"--arm {arm}: no such arm{registry.did_you_mean(arm, lines)}; allowed: {', '.join(lines)}")
+    if generation is not None and not 0 <= generation <= recipe.generations:
+        raise RecipeError(f"--generation {generation}: this run has generations 0 to {recipe.generations}")
+    if seed is not None and seed not in recipe.seeds:
+        raise RecipeError(f"--seed {seed}: this run has seeds {', '.join(map(str, recipe.seeds))}")
 
 
 def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dict[str, np.ndarray]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from safetensors.torch import load_file, save
 
 from collapse_sim.afterwards import Stored
@@ -18,6 +19,7 @@ from collapse_sim.errors import RecipeError
 from collapse_sim.families.base import exporter_of
 from collapse_sim.sample_files import StoredRows, write_dataset, write_jsonl, write_npz, write_png_folder
 from collapse_sim.store.files import check_place
+from collapse_sim.texts import file_name
 
 SampleFormat = Literal["npz", "png", "jsonl", "dataset", "none"]
 _TEXT: tuple[SampleFormat, ...] = ("jsonl", "dataset", "npz", "none")
@@ -30,6 +32,7 @@ FORMATS: Mapping[str, tuple[SampleFormat, ...]] = {  # by kind of data, of other
 
 
 TOKENIZER = "tokenizer"  # a folder
+LONGEST_NAME = 150  # bytes of an arm's name in a folder's
 
 
 def check_folder(folder: Path) -> None:
@@ -78,12 +81,53 @@ def export(stored: Stored, folder: Path, samples: SampleFormat | None = None) ->
     if write_own is not None:
         paths += write_own(load.model(stored.store, spec, (stored.seed,), open_machine("cpu", "fp32")), info, folder)
     if rows is not None:
-        paths.append(_write_samples(samples, folder, rows, info))
+        paths.append(_write_rows(samples, folder, "dataset" if samples == "dataset" else "samples", rows, info))
     return paths
 
 
-def _write_samples(samples: SampleFormat, folder: Path, rows: StoredRows, info: Info) -> Path:
-    path = folder / {"png": "samples", "dataset": "dataset"}.get(samples, f"samples.{samples}")
+def export_all(models: Sequence[Stored], folder: Path, samples: SampleFormat | None = None) -> Iterator[Path]:
+    """Write each model as `export` does, into FOLDER/NUMBER-ARM/generation-K/seed-S; yields what was written.
+
+    Raises RecipeError and StoreError before anything is written.
+    """
+    check_folder(folder)
+    experiment = models[0].experiment
+    check_format(samples, experiment.info)
+    arms = [line.arm.name for line in experiment.lines]
+    for stored in models:
+        number, k = arms.index(stored.line.arm.name), stored.generation
+        name = file_name(stored.line.arm.name).encode()[:LONGEST_NAME].decode(errors="ignore")
+        yield from export(
+            stored, folder / f"{number:02d}-{name}" / f"generation-{k:03d}" / f"seed-{stored.seed}", samples
+        )
+
+
+def export_reference(models: Sequence[Stored], folder: Path, samples: SampleFormat | None = None) -> Iterator[Path]:
+    """Write the rows that samples are compared with, in the format of the samples, into FOLDER/reference.
+
+    `real` are those that generation 0 was fitted to, `held_out` those that nothing is fitted to. Where seeds have rows
+    of their own, each has a folder reference/seed-S.
+    """
+    stored, info = models[0], models[0].experiment.info
+    samples = check_format(None if samples == "none" else samples, info)
+    data = stored.experiment.data
+    apart = data.seeded or info.rows < info.pool
+    seeds = dict.fromkeys(model.seed for model in models)
+    for seed in seeds if apart else (stored.seed,):
+        place = folder / "reference" / (f"seed-{seed}" if apart and len(seeds) > 1 else "")
+        place.mkdir(parents=True)
+        block = stored.store.block(data, seed)
+        slot = block.seeds.index(seed) if block.stacked else None
+        order = load.real_order(data, seed) if info.rows < info.pool else None
+        order = np.arange(info.rows) if order is None and info.rows < info.pool else order
+        real = StoredRows(block.file("real.safetensors"), slot, None if order is None else order[: info.rows])
+        yield _write_rows(samples, place, "real", real, info)
+        yield _write_rows(samples, place, "held_out", StoredRows(block.file("held_out.safetensors"), slot), info)
+
+
+def _write_rows(samples: SampleFormat, folder: Path, name: str, rows: StoredRows, info: Info) -> Path:
+    """In one file or folder, named after the rows."""
+    path = folder / (name if samples in ("png", "dataset") else f"{name}.{samples}")
     if samples == "png":
         write_png_folder(path, rows, info)
     elif samples == "dataset":
@@ -91,7 +135,8 @@ def _write_samples(samples: SampleFormat, folder: Path, rows: StoredRows, info: 
     elif samples == "jsonl":
         write_jsonl(path, (columns for _, columns in rows.chunks()), info)
     else:
-        write_npz(path, rows.open()[1])
+        columns = rows.open()[1]
+        write_npz(path, columns if rows.order is None else {n: c[rows.order] for n, c in columns.items()})
     return path
 
 

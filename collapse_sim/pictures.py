@@ -13,7 +13,6 @@ import torch
 from collapse_sim.attempts import attempts_of
 from collapse_sim.engine import load
 from collapse_sim.engine.work import Work
-from collapse_sim.events import Note
 from collapse_sim.experiment import Experiment, Line
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import SampleSpec
@@ -93,13 +92,9 @@ def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> 
 
     Of images one sample, as dear as one sampled row an arm; of points many, and of the first and last generations only,
     as a scatter takes a second. [] for families without `trajectory`. What cannot be drawn is told as a Note and left
-    out; at the end of the last generation one more says what that was. Raises InterruptedRunError only.
+    out. Raises InterruptedRunError only.
     """
-    attempts = attempts_of(work.store)
-    paths = attempts.make(work.emit, "denoising", lambda: _denoising(experiment, k, work, folder))
-    if k == experiment.recipe.generations and attempts.summary:
-        work.emit(Note(attempts.summary))
-    return paths
+    return attempts_of(work.store).make(work.emit, "denoising", lambda: _denoising(experiment, k, work, folder))
 
 
 def _denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
@@ -109,8 +104,6 @@ def _denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> list
         return []
     if path.exists():
         return [path]
-    if not any(work.store.has(line.fits[k], recipe.seeds[0]) for line in experiment.lines):
-        return []
     if kind == "images":
         from collapse_sim.analysis.pictures import arms_by_frames
 

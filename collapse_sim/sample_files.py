@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from PIL import Image
 
 from collapse_sim.data.base import Info
 from collapse_sim.data.tokens import END_OF_TEXT, texts_of
+from collapse_sim.printable import json_text
 from collapse_sim.store.rowfile import RowFile
 
 TEXT_KINDS = ("text", "pairs")  # of data whose rows are token ids
@@ -29,6 +29,7 @@ class StoredRows:
 
     path: Path
     slot: int | None = None  # the seed's place on the file's ensemble axis; None: the file has no such axis
+    order: np.ndarray | None = None  # only these rows, in this order
 
     def open(self) -> tuple[RowFile, dict[str, np.ndarray]]:
         """The file and its memory-mapped columns, (rows, ...) each."""
@@ -36,13 +37,14 @@ class StoredRows:
         return file, {name: column if self.slot is None else column[self.slot] for name, column in file.columns.items()}
 
     def rows(self) -> int:
-        return len(next(iter(self.open()[1].values())))
+        return len(next(iter(self.open()[1].values()))) if self.order is None else len(self.order)
 
     def chunks(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
         """(number of the first row, columns) of CHUNK_ROWS rows at a time, in their order."""
         file, columns = self.open()
-        for first in range(0, len(next(iter(columns.values()))), CHUNK_ROWS):
-            chunk = {name: np.array(column[first : first + CHUNK_ROWS]) for name, column in columns.items()}
+        for first in range(0, self.rows(), CHUNK_ROWS):
+            part = slice(first, first + CHUNK_ROWS) if self.order is None else self.order[first : first + CHUNK_ROWS]
+            chunk = {name: np.array(column[part]) for name, column in columns.items()}
             file.release()
             yield first, chunk
 
@@ -99,7 +101,7 @@ def write_jsonl(path: Path, chunks: Iterable[Mapping[str, np.ndarray]], info: In
     """Texts as UTF-8, one JSON object a row and line (`texts_by_row`): what the data `text_files` and `pairs` read."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for columns in chunks:
-            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in texts_by_row(columns, info))
+            file.writelines(json_text(row) + "\n" for row in texts_by_row(columns, info))
 
 
 def write_text(path: Path, columns: Mapping[str, np.ndarray], info: Info) -> None:

@@ -75,8 +75,6 @@ class Session:
             try:
                 work = Work(store, self.machine, emit, self.data_dir, stop, self.checkpoint_s)
                 total = run_generations(self.experiment, run, work)
-                if attempts_of(store).summary:
-                    emit(Note(attempts_of(store).summary))
                 for failure in store.failures.others():
                     raise failure.error
                 outcome = "finished"
@@ -92,6 +90,8 @@ class Session:
                 message = str(error)
                 raise
             finally:
+                if attempts_of(store).summary:
+                    emit(Note(attempts_of(store).summary))
                 emit(RunFinished(recipe.name, str(self.folder), time.perf_counter() - started, outcome, message))
         return {
             "schema": 1,

@@ -24,6 +24,7 @@ from collapse_sim.engine.work import Work
 from collapse_sim.events import Event, Note, Texts
 from collapse_sim.experiment import Experiment, Line
 from collapse_sim.metrics.base import RowMetric
+from collapse_sim.printable import json_text
 from collapse_sim.randomness import Draws
 from collapse_sim.sample_files import texts_by_row
 from collapse_sim.specs import SampleSpec
@@ -146,7 +147,7 @@ def _same_prompt(experiment: Experiment, k: int, work: Work, folder: Path) -> li
             if spec.digest in known:
                 answers.append(Answers(line.arm.name, j, spec.digest, known[spec.digest]))
     document = head | {"answers": [{**answer._asdict(), "texts": list(answer.texts)} for answer in answers]}
-    write_atomic(path, json.dumps(document, indent=1, ensure_ascii=False) + "\n", durable=False)
+    write_atomic(path, json_text(document, indent=1) + "\n", durable=False)
     page = path.with_suffix(".md")
     note = f"{NOTES[experiment.info.kind]} Seed {seed}. Whole texts are in {path.name}."
     title = f"{experiment.recipe.name}: the same prompts over generations"

@@ -58,6 +58,20 @@ def test_the_readmes_recipe_loads(tmp_path):
     assert [arm.name for arm in recipe.arms] == ["replace", "accumulate", "distill"]
 
 
+def test_the_readmes_recipe_runs_as_printed(tmp_path, monkeypatch, capsys):
+    """Without any file beside it; shortened, as its fits take half a minute."""
+    from collapse_sim.cli.app import run_app
+
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    Path("my.yaml").write_text(block)
+    assert run_app(["recipes", "validate", "my.yaml"]) == 0
+    assert run_app(["run", "my.yaml", "--dry-run"]) == 0
+    short = ["--set", "train.steps=3", "--generations", "1", "--seed", "0"]
+    assert run_app(["run", "my.yaml", "-q", *short]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "runs/my-experiment"
+
+
 def test_the_readme_links_to_what_is_there():
     for target in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / target).exists(), target

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -118,7 +118,7 @@ def read_results(run_dir: Path) -> Results:
     run = read_run(run_dir)
     try:
         lines, problems = read_journal(run_dir)
-        return replace(_results(run, lines), problems=tuple(problems))
+        return _results(run, lines, tuple(problems))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(
             f"{run_dir}: {RUN_FILE} or {JOURNAL_FILE} is damaged ({type(error).__name__}: {error}); {REMAKE}"

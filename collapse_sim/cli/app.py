@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import signal
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
 from collapse_sim import __version__
 from collapse_sim.cli import afterwards, cache, compare, doctor, listing, recipes, run, status, verify, watch
-from collapse_sim.cli.output import say, say_logs
+from collapse_sim.cli.examples import examples
+from collapse_sim.cli.output import exit_code, say, say_logs, say_warnings
 from collapse_sim.errors import CollapseSimError, InterruptedRunError, OutOfMemoryError
 from collapse_sim.memory_errors import first_line, out_of_memory
 
@@ -23,22 +25,39 @@ app = typer.Typer(
     name="collapse-sim",
     help="Run, watch and compare model-collapse experiments over generations, strategies and seeds.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,  # plain text: quicker, and flags are not shown as if they took a value
     pretty_exceptions_enable=False,
 )
-app.command("run")(run.run)
-app.command("status")(status.status)
-app.command("watch")(watch.watch)
-app.command("compare")(compare.compare)
-app.command("verify")(verify.verify)
-app.command("evaluate")(afterwards.evaluate)
-app.command("sample")(afterwards.sample)
-app.command("export")(afterwards.export)
-app.command("doctor")(doctor.doctor)
+for _name, _command, _examples in (
+    (
+        "run",
+        run.run,
+        ("run quickstart", "run mine.yaml --seed 0 --seed 1 --set train.epochs=5", "run mine.yaml --dry-run"),
+    ),
+    ("status", status.status, ("status", "status quickstart", "status runs/mine --json")),
+    ("watch", watch.watch, ("watch quickstart",)),
+    ("compare", compare.compare, ("compare quickstart", "compare quickstart --metric fid --plot fid.png")),
+    ("verify", verify.verify, ("verify quickstart",)),
+    ("evaluate", afterwards.evaluate, ("evaluate quickstart --metric vendi",)),
+    (
+        "sample",
+        afterwards.sample,
+        ("sample quickstart --out samples.png", "sample quickstart --arm replace --out s.npz"),
+    ),
+    (
+        "export",
+        afterwards.export,
+        ("export quickstart --to exported", "export quickstart --to exported --all --reference"),
+    ),
+    ("doctor", doctor.doctor, ("doctor --data-dir ~/data",)),
+):
+    app.command(_name, epilog=examples(*_examples))(_command)
 app.add_typer(recipes.app, name="recipes")
 app.add_typer(listing.app, name="list")
 app.add_typer(cache.app, name="cache")
+
+_USAGE = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])  # what a wrong command line raises
 
 
 def _version(wanted: bool) -> None:
@@ -78,12 +97,22 @@ def _hearing(heard: threading.Event) -> Iterator[None]:
 def run_app(argv: Sequence[str] | None = None) -> int:
     """Run one command line; returns the exit code (errors.py has the table)."""
     say_logs()
+    say_warnings()
+    return exit_code(_run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     heard = threading.Event()
     try:
         with _hearing(heard):
-            app(args=list(argv) if argv is not None else None, prog_name="collapse-sim")
+            code = app(args=list(argv) if argv is not None else None, prog_name="collapse-sim", standalone_mode=False)
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except _USAGE as error:
+        shown = io.StringIO()
+        error.show(shown)
+        say(shown.getvalue().rstrip())
+        return error.exit_code
     except InterruptedRunError as stop:
         say(str(stop))
         return stop.code
@@ -96,7 +125,7 @@ def run_app(argv: Sequence[str] | None = None) -> int:
         if out_of_memory(error):
             say(f"error: out of memory: {first_line(error)}: finished work is kept; {LESS_MEMORY}")
             return OutOfMemoryError.exit_code
-        traceback.print_exc()
+        say(traceback.format_exc().rstrip())
         say("error: this is a bug in collapse-sim; please report it with the lines above")
         return 1
-    return 0
+    return code if isinstance(code, int) else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 
@@ -11,3 +12,20 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
     )
+
+
+def terms(rows: Sequence[tuple[str, str]], width: int | None) -> str:
+    """A term and what it means a row, the meaning wrapped beside it to `width` characters (None: one line a row)."""
+    name = max((len(term) for term, _ in rows), default=0) + 2
+    lines = []
+    for term, meaning in rows:
+        first, *rest = wrapped(meaning, None if width is None else width - name)
+        lines += [f"{term.ljust(name)}{first}".rstrip(), *(" " * name + line for line in rest)]
+    return "\n".join(lines)
+
+
+def wrapped(text: str, width: int | None) -> list[str]:
+    """At least one line."""
+    if width is None:
+        return [text]
+    return textwrap.wrap(text, max(width, 20), break_on_hyphens=False) or [""]

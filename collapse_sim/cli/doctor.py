@@ -64,5 +64,5 @@ def _report(data_dir: Path) -> dict[str, dict[str, Any]]:
         except CollapseSimError as error:
             sets[name] = f"not found: {str(error).splitlines()[0]}"
         except ValueError:
-            sets[name] = "needs settings (see `collapse-sim list data`)"
+            sets[name] = f"needs settings (see `collapse-sim list data {name}`)"
     return {"versions": versions, "devices": devices, "data": sets}

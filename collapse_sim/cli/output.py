@@ -1,28 +1,92 @@
-"""stdout is data, stderr is for people."""
+"""stdout is data, stderr is for people. All that this program writes on either goes through here, and is harmless."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from typing import Any
+import warnings
+from typing import Any, TextIO
+
+from collapse_sim import printable
+from collapse_sim.cli import streams
+from collapse_sim.errors import StoreError
+
+_ASCII = str.maketrans({"±": "+/-", "─": "-", "✓": "+", "✗": "x", "↓": "v", "↑": "^", "…": "..."})
+_needed: set[str] = set()  # streams that were to get what a command is for
 
 
-def data(text: str) -> None:
-    """One line or block of output that another program may read."""
-    sys.stdout.write(text if text.endswith("\n") else text + "\n")
-    sys.stdout.flush()
+def data(text: str, *, needed: bool = True) -> None:
+    """One line or block of output that another program may read. `needed`: it is what the command is for."""
+    if needed:
+        _needed.add("stdout")
+    text = printable.escaped(text)
+    _write("stdout", text if text.endswith("\n") else text + "\n")
 
 
-def document(value: Any) -> None:
+def document(value: Any, *, needed: bool = True) -> None:
     """One JSON document on stdout (`--json`)."""
-    data(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+    text = printable.json_text(value, indent=2)
+    data(printable.Clean(text if _encodable(text, sys.stdout) else json.dumps(value, indent=2)), needed=needed)
 
 
 def say(text: str) -> None:
     """A line for a person, on stderr."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
+    _write("stderr", printable.message(text) + "\n")
+
+
+def exit_code(code: int) -> int:
+    """The last word of a command that would end with `code`: what could not be written is told, if it can be.
+
+    A reader that went away, as `head` does, has what it wants. Otherwise a command is not fine (5) when what it is for
+    could not be written; what a run makes lies in files, so it is.
+    """
+    loss, needed = streams.lost.get("stdout"), "stdout" in _needed
+    streams.lost.clear()
+    _needed.clear()
+    if loss is None or (loss.unread and needed):
+        return code
+    say(f"{'error' if needed else 'note'}: standard output could not be written to: {loss.reason}")
+    return code or (StoreError.exit_code if needed else 0)
+
+
+def say_warnings() -> None:
+    """Let warnings of Python and of libraries be said like everything else."""
+
+    def told(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        say(f"{filename}:{lineno}: {category.__name__}: {message}")
+
+    warnings.showwarning = told
+
+
+def _write(name: streams.Name, text: str) -> None:
+    stream: TextIO | None = getattr(sys, name)
+    if stream is None:
+        streams.lost.setdefault(name, streams.Loss("it is closed"))
+        return
+    if not _encodable(text, stream):
+        encoding = stream.encoding
+        text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError) as error:
+        streams.note_loss(name, error)
+
+
+def _encodable(text: str, stream: TextIO | None) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Saying(logging.Handler):
@@ -53,4 +117,7 @@ def is_terminal() -> bool:
     """Whether stderr is a terminal that can be drawn on (a dumb one can't)."""
     import os
 
-    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    try:
+        return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    except ValueError:  # a closed one
+        return False

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from collapse_sim.cli.columns import columns
+from collapse_sim.cli.columns import terms
+from collapse_sim.cli.examples import complete_recipe, examples
 from collapse_sim.cli.output import data, document, say
 from collapse_sim.cli.plugins import PluginsOption
 from collapse_sim.errors import RecipeError
@@ -16,29 +17,39 @@ app = typer.Typer(help="Shipped recipes, and checking your own.", no_args_is_hel
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
-@app.command("list")
+@app.command("list", epilog=examples("recipes list"))
 def list_recipes(as_json: AsJson = False) -> None:
     """List the shipped recipes: name, what each needs, what it shows."""
+    from collapse_sim.analysis.terminal import stdout_width
     from collapse_sim.recipe import shipped
 
     found = [_summary(shipped.path(name)) for name in shipped.names()]
     if as_json:
         document(found)
     else:
-        data(columns([[entry["name"], entry["needs"], entry["description"]] for entry in found]))
+        rows = [
+            (
+                entry["name"],
+                entry["description"] + (f" (needs: {entry['needs']})" if entry["needs"] != "nothing" else ""),
+            )
+            for entry in found
+        ]
+        data(terms(rows, stdout_width()))
 
 
-@app.command()
-def show(name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.")]) -> None:
+@app.command(epilog=examples("recipes show quickstart"))
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.", autocompletion=complete_recipe)],
+) -> None:
     """Print a shipped recipe."""
     from collapse_sim.recipe import shipped
 
     data(shipped.path(name).read_text(encoding="utf-8"))
 
 
-@app.command()
+@app.command(epilog=examples("recipes copy quickstart mine.yaml"))
 def copy(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.", autocompletion=complete_recipe)],
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="A file, or a folder to put NAME.yaml into.")] = Path(),
 ) -> None:
     """Copy a shipped recipe, to change it."""
@@ -58,7 +69,7 @@ def copy(
     data(str(target))
 
 
-@app.command()
+@app.command(epilog=examples("recipes validate mine.yaml"))
 def validate(
     files: Annotated[list[str], typer.Argument(metavar="FILE", help="Recipe files, or names of shipped recipes.")],
     plugins: PluginsOption = None,
@@ -96,7 +107,13 @@ def _summary(file: Path) -> dict[str, Any]:
     from collapse_sim.recipe.problems import Problems
 
     description = str(read_recipe(file, Problems()).get("description", "")).strip().partition("\n")[0]
-    return {"name": file.stem, "description": description, "needs": "", **shipped.header(file), "file": str(file)}
+    return {
+        "name": file.stem,
+        "description": description,
+        "needs": "nothing",
+        **shipped.header(file),
+        "file": str(file),
+    }
 
 
 def _check(file: str, plugins: bool | None) -> dict[str, Any]:

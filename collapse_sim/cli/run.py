@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from collapse_sim.cli.examples import complete_recipe
 from collapse_sim.cli.output import data, document, say, say_logs
 from collapse_sim.cli.plugins import PluginsOption
+from collapse_sim.errors import CollapseSimError
+
+LARGEST_EARLY = 200_000  # bytes of a recipe that is read twice
 
 
 def run(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", autocompletion=complete_recipe
+        ),
+    ],
     arm: Annotated[list[str] | None, typer.Option("--arm", metavar="NAME", help="Only this arm (repeatable).")] = None,
     seed: Annotated[
         list[int] | None, typer.Option("--seed", metavar="N", help="Only this seed, or a new one (repeatable).")
@@ -55,44 +65,72 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also one line a job.")] = False,
 ) -> None:
     """Run a recipe's experiment, or continue it. What is already there is never computed again."""
-    from collapse_sim.engine.device import open_machine
-    from collapse_sim.experiment import located, prepare
-    from collapse_sim.recipe.load import load
-    from collapse_sim.recipe.trust import remember
-    from collapse_sim.session import Session, check_diverged
-    from collapse_sim.store.rundir import store_of
-    from collapse_sim.store.runfolder import own_recipe
-
     say_logs(quiet=quiet)
-    own_recipe(Path(recipe))
-    loaded = load(
-        recipe,
-        overrides=settings or (),
-        smoke=smoke,
-        arms=arm or (),
-        seeds=seed or (),
-        generations=generations,
-        plugins=plugins,
-    )
-    train = loaded.train
-    with located(loaded):
-        machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
-    experiment = prepare(loaded, data_dir)
-    folder = out or Path("runs") / (f"{loaded.name}-smoke" if smoke else loaded.name)
-    session = Session(experiment, machine, folder, store or store_of(folder), data_dir, checkpoint)
-    if dry_run:
-        from collapse_sim.plan import plan_document, plan_text
+    if not quiet:
+        say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
+    from collapse_sim.ui.starting import starting
 
-        plan = plan_document(experiment, session.store_dir)
-        document(plan) if as_json else data(plan_text(plan))
-        session.check()
-        return
-    remember(folder, loaded)
-    result: dict[str, Any] = session.run(quiet=quiet, verbose=verbose, as_json=as_json)
-    if as_json:
-        document(result)
-    else:
-        if not quiet:
-            say(f"compare: collapse-sim compare {folder}")
-        data(str(folder))
-    check_diverged(result)
+    early = None if dry_run else out or _usual_folder(recipe, settings or (), smoke=smoke)
+    with starting(early, early.name if early else ""):
+        from collapse_sim.engine.device import open_machine
+        from collapse_sim.experiment import located, prepare
+        from collapse_sim.recipe.load import load
+        from collapse_sim.recipe.trust import remember
+        from collapse_sim.session import Session, check_diverged
+        from collapse_sim.store.rundir import RUNS, store_of
+        from collapse_sim.store.runfolder import own_recipe
+
+        own_recipe(Path(recipe))
+        loaded = load(
+            recipe,
+            overrides=settings or (),
+            smoke=smoke,
+            arms=arm or (),
+            seeds=seed or (),
+            generations=generations,
+            plugins=plugins,
+        )
+        train = loaded.train
+        with located(loaded):
+            machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
+        experiment = prepare(loaded, data_dir)
+        folder = out or RUNS / (f"{loaded.name}-smoke" if smoke else loaded.name)
+        session = Session(experiment, machine, folder, store or store_of(folder), data_dir, checkpoint)
+        if dry_run:
+            from collapse_sim.plan import plan_document, plan_text
+
+            plan = plan_document(experiment, session.store_dir)
+            document(plan) if as_json else data(plan_text(plan))
+            session.check()
+            return
+        remember(folder, loaded)
+        result: dict[str, Any] = session.run(quiet=quiet, verbose=verbose, as_json=as_json)
+        if as_json:
+            document(result, needed=False)
+        else:
+            if not quiet:
+                say(f"compare: collapse-sim compare {folder}")
+            data(str(folder), needed=False)
+        check_diverged(result)
+
+
+def _usual_folder(recipe: str, settings: Sequence[str], *, smoke: bool) -> Path | None:
+    """Where the run will lie, known before torch is imported; None where it takes more to know it."""
+    import re
+
+    from collapse_sim.recipe import shipped
+    from collapse_sim.recipe.extends import read_recipe
+    from collapse_sim.recipe.problems import Problems
+    from collapse_sim.store.rundir import RUNS
+
+    given = [text.partition("=")[2].strip() for text in settings if text.partition("=")[0].strip() == "name"]
+    try:
+        file = shipped.find(recipe)
+        if file.stat().st_size > LARGEST_EARLY:
+            return None
+        name = given[-1] if given else read_recipe(file, Problems()).get("name")
+    except (CollapseSimError, OSError, ValueError, RecursionError):
+        return None  # what is wrong is told when the recipe is read for good
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+,=-]{0,99}", name):
+        return None
+    return RUNS / (f"{name}-smoke" if smoke else name)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from collapse_sim.cli.examples import complete_run
 from collapse_sim.cli.output import data, document, say
 from collapse_sim.errors import ClaimsFailedError
 
@@ -20,7 +21,12 @@ _STATUSES = ("holds", "fails", "undecided")
 
 
 def verify(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a run below ./runs.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run directory, or the name of a run below ./runs.", autocompletion=complete_run
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Decide each claim of the run's recipe.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from collapse_sim.cli.examples import complete_run
 from collapse_sim.cli.output import is_terminal, say
 from collapse_sim.errors import InterruptedRunError
 
@@ -18,7 +19,12 @@ POLL_S = 0.5
 
 
 def watch(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run directory, or the name of a run below ./runs.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run directory, or the name of a run below ./runs.", autocompletion=complete_run
+        ),
+    ],
     once: Annotated[bool, typer.Option("--once", help="Print one picture on stdout and end.")] = False,
 ) -> None:
     """Draw the live dashboard of a run until the run ends.
@@ -30,7 +36,7 @@ def watch(
     from collapse_sim.store.rundir import find_run
     from collapse_sim.ui.standing import standing
 
-    folder = find_run(run)
+    folder = find_run(run, starting=True)
     for problem in standing(folder).problems:
         say(f"warning: {problem}")
     if once:

@@ -1,7 +1,8 @@
 """A run directory: run.json (what the run is), recipe.yaml, journal.jsonl, recorded.json, live.json, pictures/.
 
-All but the pictures prove themselves by a hash of their own: JSON files are sealed (store/sealed.py), journal lines
-hold one each, and recipe.yaml begins with one. run.json:
+starting.json is there while a process that was told to run it has not begun yet (ui/starting.py). All but it and the
+pictures prove themselves by a hash of their own: JSON files are sealed (store/sealed.py), journal lines hold one each,
+and recipe.yaml begins with one. run.json:
   {"schema": 1, "name": ..., "recipe": DIGEST, "store": PATH (relative to the run directory), "store_at": the same,
    absolute, as of the last run, "generations": 5,
    "seeds": [...], "arms": [NAME, ...], "baseline": NAME, "show": METRIC,
@@ -20,10 +21,11 @@ import difflib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.errors import StoreError
+from collapse_sim.errors import RecipeError, StoreError
 from collapse_sim.store import journal, recorded, sealed
 from collapse_sim.store.blocks import present
 from collapse_sim.store.files import read_bytes
@@ -32,6 +34,7 @@ SCHEMA = 1
 REMAKE = "run the recipe again with another --out beside this one: finished work is found in the store"
 COMPLETE = "running the same commands again completes it from the store"
 RUNS = Path("runs")  # where runs lie, seen from the folder the command is given in
+STARTING_FILE = "starting.json"
 RUN_FILE, RECIPE_FILE, JOURNAL_FILE, LIVE_FILE, PICTURES = (
     "run.json",
     "recipe.yaml",
@@ -44,12 +47,10 @@ RECIPE_HEAD = b"# sha256 of the lines below, as this run wrote them: "
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """run.json of a run directory. Raises StoreError when it is no run directory, damaged, or of a newer schema."""
+    """run.json of a run directory. Raises RecipeError when it is none, StoreError when it is damaged or newer."""
     path = folder / RUN_FILE
     if not os.path.lexists(path):
-        raise StoreError(
-            f"{folder}: no run here (no {RUN_FILE}); a run directory is what `collapse-sim run` prints at its end"
-        )
+        raise no_run(folder)
     try:
         raw = read_bytes(path)
         said = sealed.loads(raw)
@@ -178,23 +179,36 @@ def recipe_of(folder: Path) -> Path:
     return path
 
 
+def no_run(folder: Path) -> RecipeError:
+    """The error for a folder that is no run directory."""
+    return RecipeError(
+        f"{folder}: no run here (no {RUN_FILE}); a run directory is what `collapse-sim run` prints at its end"
+    )
+
+
 def damaged(path: Path, reason: object) -> StoreError:
     """The error for a file of a run directory that is not what it should be, and what to do about it."""
     return StoreError(f"{path}: damaged ({reason}); {REMAKE}")
 
 
-def find_run(text: str) -> Path:
+def runs_here() -> list[Path]:
+    """The run directories below ./runs, by name; those that a process is starting too."""
+    return sorted({path.parent for file in (RUN_FILE, STARTING_FILE) for path in RUNS.glob(f"*/{file}")})
+
+
+def find_run(text: str, *, starting: bool = False) -> Path:
     """The run directory that a user names: a path, or the name of a run below ./runs.
 
-    Raises StoreError when neither is a run directory.
+    `starting`: also one that a process is about to begin. Raises RecipeError when neither is a run directory.
     """
     given, named = Path(text), RUNS / text
-    for folder in (given, named):
-        if os.path.lexists(folder / RUN_FILE):
-            return folder
-    if given.is_dir():
-        read_run(given)  # says what is missing
-    known = sorted(path.parent.name for path in RUNS.glob(f"*/{RUN_FILE}"))
+    with suppress(OSError, ValueError):  # a name that is too long for a file, or has a zero byte
+        for folder in (given, named):
+            if os.path.lexists(folder / RUN_FILE) or (starting and (folder / STARTING_FILE).is_file()):
+                return folder
+        if given.is_dir():
+            raise no_run(given)
+    known = [folder.name for folder in runs_here()]
     close = difflib.get_close_matches(text, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"runs there: {', '.join(known[:10]) or 'none'}"
-    raise StoreError(f"{text}: no run here, neither a run directory nor the name of a run below ./{RUNS}; {hint}")
+    raise RecipeError(f"{text}: no run here, neither a run directory nor the name of a run below ./{RUNS}; {hint}")

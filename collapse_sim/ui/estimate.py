@@ -10,7 +10,22 @@ Line = tuple[float, float, float, float]  # middle of k, mean cost in seconds, s
 
 
 def seconds_left(state: State, now: float) -> float | None:
-    """Seconds until the run ends; None while nothing was made that could tell.
+    """Seconds until the run ends; None while nothing was made that could tell."""
+    found = outlook(state, now)
+    return None if found is None else found[0]
+
+
+def share_done(state: State, now: float) -> float:
+    """How much of the run is done, 0 to 1: of its time where that can be told, or else of its cells."""
+    found = outlook(state, now)
+    if found is not None and found[1] > 0:
+        return min(max(1 - found[0] / found[1], 0.0), 1.0)
+    shares = [_share(state, cell) for cells in state.cells.values() for cell in cells]
+    return sum(shares) / len(shares) if shares else 0.0
+
+
+def outlook(state: State, now: float) -> tuple[float, float] | None:
+    """(seconds until the run ends, seconds that all of it takes); None while nothing was made that could tell.
 
     An arm's next cells are taken to cost what a straight line through its own finished generations >= 1 says (under
     accumulate the cost grows with k). An arm without such takes the mean of the others'. Before generation 1 is
@@ -23,21 +38,21 @@ def seconds_left(state: State, now: float) -> float | None:
     if not lines and first is None:
         return None
     running_s = max(now - state.mark, 0.0) if state.job else 0.0
-    shared = total = 0.0
+    shared, total = [0.0, 0.0], [0.0, 0.0]  # left, and all
     for arm, cells in state.cells.items():
         own = [lines[arm]] if arm in lines else list(lines.values())
         for k, cell in enumerate(cells):
-            if state.complete(cell):
-                continue
             cost = sum(_at(line, k) for line in own) / len(own) if own else first or 0.0
-            left = cost * (1 - _share(state, cell)) if cell.reused else max(cost - cell.work_s, 0.0)
-            if state.covers(arm, k):
-                left = max(left - running_s, 0.0)
+            left = 0.0
+            if not state.complete(cell):
+                left = cost * (1 - _share(state, cell)) if cell.reused else max(cost - cell.work_s, 0.0)
+                if state.covers(arm, k):
+                    left = max(left - running_s, 0.0)
             if k == 0:
-                shared = max(shared, left)
+                shared = [max(shared[0], left), max(shared[1], cost)]
             else:
-                total += left
-    return shared + total
+                total = [total[0] + left, total[1] + cost]
+    return shared[0] + total[0], shared[1] + total[1]
 
 
 def _line(state: State, cells: list[Cell]) -> Line | None:

@@ -14,7 +14,9 @@ from rich.segment import Segment
 from rich.text import Text
 
 from collapse_sim.ui import palette, words
-from collapse_sim.ui.estimate import seconds_left
+from collapse_sim.ui.curve import curve
+from collapse_sim.ui.escapes import clean_text
+from collapse_sim.ui.estimate import seconds_left, share_done
 from collapse_sim.ui.grid import grid, values
 from collapse_sim.ui.layout import Layout
 from collapse_sim.ui.samples import least, needed, samples
@@ -28,6 +30,14 @@ KIND_WORDS = {
     "features": "computing features",
     "scores": "scoring",
 }
+
+CURVE_LINES = 9  # of the loss's curve, where there is room below
+BESIDE = 84  # columns that the job under way keeps on a wide terminal
+
+
+def doing_words(kind: str, generation: int) -> str:
+    """What is being made. A network that no generation fits is the classifier that a feature map needs."""
+    return "fitting the feature classifier" if kind == "fit" and generation < 0 else KIND_WORDS.get(kind, kind)
 
 
 def frame(state: State, width: int, height: int, remark: str = "", now: float | None = None) -> Frame:
@@ -65,6 +75,7 @@ class Frame:
         for i, line in enumerate(lines):
             if i:
                 yield Segment.line()
+            line = clean_text(line)  # what a state from a file holds has not gone through words.plain
             line.truncate(width)
             if options.ascii_only:
                 line.plain = line.plain.encode("ascii", "replace").decode()
@@ -76,12 +87,19 @@ class Frame:
 
 
 def compose(state: State, width: int, height: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
-    """The lines. With little height go first: second and third samples, table of values, legend, samples, notes, empty
-    lines, arms not under way."""
-    head, body = _head(state, width, remark, now, symbols), _body(state, width, remark, now, symbols)
+    """The lines. With little height go first: the curve of the loss, second and third samples, table of values, legend,
+    samples, notes, empty lines, names of metrics that don't fit, the bar of the whole run, arms not under way.
+
+    A wide terminal that is not high has the curve beside the job under way.
+    """
+    body = _body(state, width, remark, now, symbols)
+    if not state.cells:
+        head = _head(state, width, remark, now, symbols)
+        notes = _notes(state, width, 12, symbols)
+        return [*head, Text(), *body, *([Text(), *notes] if notes else [])][:height]
     layout = Layout.of(state, width, symbols)
     news, table = _notes(state, width, 12, symbols), values(state, layout, symbols)
-    spare = height - len(head) - len(body) - len(state.cells) - 1
+    spare = height - 2 - len(body) - len(state.cells) - 1
 
     def afford(lines: list[Text], keep: int = 0) -> list[Text]:
         nonlocal spare
@@ -90,6 +108,9 @@ def compose(state: State, width: int, height: int, remark: str, now: float, symb
         spare -= len(lines)
         return lines
 
+    running = not remark and state.outcome is None
+    whole = afford([_whole(state, width, now, symbols)]) if running else []
+    hidden = afford(_hidden(state, layout, width, symbols))
     above, below = afford([Text()]), afford([Text()])
     keep = min(len(news) + 1, 4) if news else 0
     room = min(needed(state), spare - keep - 1)  # for samples, below an empty line
@@ -98,15 +119,52 @@ def compose(state: State, width: int, height: int, remark: str, now: float, symb
     plain = state.outcome == "finished" and not state.reused  # then every cell is simply done
     legend = [] if plain else afford([Text(), _legend(state, width, symbols)], keep)
     table = afford([Text(), *table], keep) if table else []
-    middle = grid(state, layout, len(state.cells) + 1 + min(spare, 0), symbols)
+    body = whole + body
+    if running:
+        drawn = afford([Text(), *curve(state, width, CURVE_LINES, symbols)], keep) if spare > CURVE_LINES else []
+        beside = [] if drawn else curve(state, width - BESIDE - 3, len(body), symbols)
+        if beside:
+            body = ([_whole(state, BESIDE, now, symbols)] if whole else []) + _body(state, BESIDE, remark, now, symbols)
+            body = _side_by_side(body, beside, BESIDE)
+        body += drawn if len(drawn) > 1 else []
+    middle = grid(state, layout, len(state.cells) + 1 + min(spare, 0), symbols) + hidden
     texts = samples(state, layout, width, room + max(spare - len(news) - 1, 0), symbols) if room else []
+    head = _head(state, width, "-" if whole else remark, now, symbols)
     lines = head + above + middle + legend + table + below + body + ([Text(), *texts] if texts else [])
     room = height - len(lines) - 1
     return (lines + ([Text(), *news[-room:]] if news and room > 0 else []))[:height]
 
 
+def _whole(state: State, width: int, now: float, symbols: Symbols) -> Text:
+    """The bar of the whole run."""
+    share, left = share_done(state, now), seconds_left(state, now)
+    complete = sum(state.complete(cell) for cells in state.cells.values() for cell in cells)
+    facts = [f"{int(100 * share):3d}% of the run", f"{complete}/{len(state.cells) * (state.generations + 1)} cells"]
+    facts += [f"about {words.about(left)} left"] if left is not None else []
+    return _bar_line(share, "  ".join(facts), width, palette.DONE, symbols)
+
+
+def _hidden(state: State, layout: Layout, width: int, symbols: Symbols) -> list[Text]:
+    """Which metrics have no column; [] when all have one."""
+    shown = {state.show, *(metric for metric, _ in layout.others)}
+    names = [words.plain(metric) for metric in state.metrics if metric not in shown]
+    if not names:
+        return []
+    text = f"+{words.plural(len(names), 'metric')}: {', '.join(names)}"
+    return [Text(symbols.fit(text, width).rstrip(), style="dim")]
+
+
+def _side_by_side(left: list[Text], right: list[Text], width: int) -> list[Text]:
+    """Lines of `width` columns with others to their right."""
+    lines = []
+    for i, line in enumerate(left):
+        line.truncate(width, pad=True)
+        lines.append(Text.assemble(line, "   ", right[i] if i < len(right) else ""))
+    return lines
+
+
 def _head(state: State, width: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
-    """Name and time; where it runs and what it takes."""
+    """Name and time, with the time left unless something else is said of it; where it runs and what it takes."""
     times = []
     if state.wall_s is not None:
         times.append(words.duration(state.wall_s))
@@ -141,13 +199,14 @@ def _body(state: State, width: int, remark: str, now: float, symbols: Symbols) -
     if job is None:
         doing = Text("getting ready" if not state.cells else "", style="dim")
         if state.waiting:
-            kind = KIND_WORDS.get(state.waiting["kind"], state.waiting["kind"])
-            doing = Text(f"waiting for another process: {kind}, generation {state.waiting['generation']}")
+            kind = doing_words(state.waiting["kind"], state.waiting["generation"])
+            k = state.waiting["generation"]
+            doing = Text(f"waiting for another process: {kind}" + (f", generation {k}" if k >= 0 else ""))
         return [_stages(state, symbols), doing, Text()]
     parts = [words.arms([words.plain(arm) for arm in job.arms], len(state.arms))]
     parts += [f"generation {job.generation}" if job.generation >= 0 else "", words.seeds(job.seeds, len(state.seeds))]
     parts += [f"loss {words.value(job.loss)}" if job.loss is not None else ""]
-    what = Text.assemble((KIND_WORDS.get(job.kind, job.kind), f"bold {palette.RUNNING}"))
+    what = Text.assemble((doing_words(job.kind, job.generation), f"bold {palette.RUNNING}"))
     what.append("".join(f" {symbols.dot} {part}" for part in parts if part))
     return [_stages(state, symbols), what, _bar(job, width, now, symbols)]
 
@@ -176,9 +235,13 @@ def _bar(job: Job, width: int, now: float, symbols: Symbols) -> Text:
     if job.seconds_left is not None and job.done < job.total:
         facts.append(f"{words.about(job.seconds_left)} left")
     text = "  ".join(facts)
+    return _bar_line(job.fraction, text, width, palette.RUNNING, symbols)
+
+
+def _bar_line(share: float, text: str, width: int, style: str, symbols: Symbols) -> Text:
     length = max(min(width - max(len(text), 46) - 2, 60), 0)
-    done = round(job.fraction * length)
-    line = Text.assemble((symbols.bar * done, palette.RUNNING))
+    done = round(share * length)
+    line = Text.assemble((symbols.bar * done, style))
     line.append(symbols.bar_rest * (length - done), style="dim")
     return line.append("  " * bool(length) + text)
 

@@ -67,7 +67,11 @@ def generation_line(state: State, k: int) -> str:
 
 def job_line(state: State, event: JobFinished) -> str:
     """ "  fit, generation 3, replace, seed 1: 12 s"."""
-    parts = [event.kind, f"generation {event.generation}" if event.generation >= 0 else ""]
+    network = event.kind == "fit" and event.generation < 0
+    parts = [
+        "feature classifier" if network else event.kind,
+        f"generation {event.generation}" if event.generation >= 0 else "",
+    ]
     parts += [words.arms(event.arms, len(state.arms)), words.seeds(event.seeds, len(state.seeds))]
     cost = "found" if event.reused else words.duration(event.wall_s)
     return "  " + words.plain(f"{', '.join(part for part in parts if part)}: {cost}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
+from collapse_sim.cli import streams
 from collapse_sim.cli.output import is_terminal, say
 from collapse_sim.errors import InterruptedRunError
 from collapse_sim.events import Emit, Event, Note, RunFinished, RunStarted
@@ -67,6 +68,11 @@ class Listeners:
             wall_s = time.time() - (self.state.started or time.time())
             with self._lock:
                 self.state.apply(RunFinished(self.state.name, self.state.run_dir, wall_s, outcome, str(error)))
+        loss = streams.lost.get("stderr")
+        if loss is not None:
+            note = f"standard error could not be written to ({loss.reason}): what was said there since is missing"
+            with self._lock:
+                self.state.apply(Note(note))
         for listener in (self._dashboard, self._snapshot):
             try:
                 if listener is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shlex
 from collections.abc import Iterable
@@ -11,11 +12,21 @@ from typing import Any, Literal
 
 from collapse_sim.cli.output import program
 from collapse_sim.store import sealed
-from collapse_sim.store.rundir import JOURNAL_FILE, LIVE_FILE, RECIPE_FILE, damaged, read_journal, read_run
+from collapse_sim.store.rundir import (
+    JOURNAL_FILE,
+    LIVE_FILE,
+    RECIPE_FILE,
+    RUN_FILE,
+    STARTING_FILE,
+    damaged,
+    read_journal,
+    read_run,
+)
 from collapse_sim.ui.process import presence
+from collapse_sim.ui.starting import read_starting
 from collapse_sim.ui.state import STAGES, Cell, State
 
-Word = Literal["running", "finished", "interrupted", "failed", "stopped", "unfinished", "not started"]
+Word = Literal["starting", "running", "finished", "interrupted", "failed", "stopped", "unfinished", "not started"]
 
 
 @dataclass(frozen=True)
@@ -30,11 +41,14 @@ class Standing:
     @property
     def ended(self) -> bool:
         """Whether nothing will change any more unless someone runs it again."""
-        return self.word != "running"
+        return self.word not in ("starting", "running")
 
 
 def standing(folder: Path) -> Standing:
-    """Read a run directory. Raises StoreError when it is none, is damaged, or of a newer schema."""
+    """Read a run directory. Raises RecipeError when it is none, StoreError when it is damaged or of a newer schema."""
+    begins = read_starting(folder)
+    if begins is not None and not (folder / RUN_FILE).is_file():
+        return Standing("starting", begins, "")
     run = read_run(folder)
     lines, problems = read_journal(folder)
     try:
@@ -52,6 +66,9 @@ def standing(folder: Path) -> Standing:
         elif not complete:
             state.job = state.waiting = None
             word = "stopped" if at_it == "gone" else _word(live.outcome)
+    if begins is not None and word != "running":
+        state.pid, state.host = begins.pid, begins.host
+        word = "starting"
     went_through = live is not None and live.outcome == "finished"
     return Standing(word, state, continuing(folder, [] if went_through else lines), tuple(problems))
 
@@ -69,10 +86,10 @@ def _word(outcome: str | None) -> Word:
 
 
 def read_live(folder: Path) -> State | None:
-    """The state that the run's process wrote last; None when there is none that can be read."""
+    """The state that the run's process wrote last; None when there is none that can be read, whatever is there."""
     try:
         return State.from_json(sealed.read(folder / LIVE_FILE))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError):
         return None
 
 
@@ -118,11 +135,31 @@ def recorded(folder: Path, run: dict[str, Any], lines: Iterable[dict[str, Any]])
 _LOWER = {"lower": True, "higher": False}
 
 
+def last_change(folder: Path) -> float | None:
+    """When something in a run's directory was last written, in seconds since 1970."""
+    times = []
+    for name in (RUN_FILE, JOURNAL_FILE, LIVE_FILE, STARTING_FILE):
+        with contextlib.suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times, default=None)
+
+
 def absorb(state: State, live: State) -> None:
     """Add to a recorded state what only the process knows: the job under way, cells in part, times, notes."""
     for name in ("device", "precision", "started", "updated", "outcome", "message", "wall_s", "pid", "host", "mark"):
         setattr(state, name, getattr(live, name))
-    for name in ("memory_bytes", "gpu_bytes", "rows_per_s", "job", "waiting", "made", "reused", "notes", "texts"):
+    for name in (
+        "memory_bytes",
+        "gpu_bytes",
+        "rows_per_s",
+        "job",
+        "waiting",
+        "made",
+        "reused",
+        "notes",
+        "texts",
+        "curve",
+    ):
         setattr(state, name, getattr(live, name))
     all_metrics = set(state.metrics) <= set(live.metrics)  # or else what it has scored is not all there is to score
     for arm, cells in live.cells.items():

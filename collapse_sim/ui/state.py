@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from collapse_sim.events import (
@@ -24,8 +23,8 @@ from collapse_sim.events import (
     Waiting,
 )
 
-SCHEMA = 1
 KEPT_NOTES = 50
+KEPT_LOSSES = 400
 STAGES = ("fit", "samples", "scores")
 
 
@@ -77,6 +76,25 @@ class Job:
         return (self.total - self.done) / self.per_s if self.per_s and self.total else None
 
 
+@dataclass(slots=True)
+class Curve:
+    """The loss of the fit under way, or of the last one."""
+
+    digest: str
+    generation: int  # -1: of a network for features
+    arms: list[str]
+    seeds: list[int]
+    total: int
+    unit: str
+    losses: list[list[float]] = field(default_factory=list)  # [done, loss], at most KEPT_LOSSES
+
+    def add(self, done: int, loss: float) -> None:
+        """Another point; every other one is dropped when there are many."""
+        self.losses.append([float(done), float(loss)])
+        if len(self.losses) > KEPT_LOSSES:
+            del self.losses[-2::-2]
+
+
 @dataclass
 class State:
     """The reduction. `apply` costs microseconds; everything that can be derived is left to the drawers."""
@@ -112,6 +130,7 @@ class State:
     cells: dict[str, list[Cell]] = field(default_factory=dict)  # arm -> one a generation
     texts: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> {"generation", "texts"}, the latest
     ended: dict[str, dict[int, int]] = field(default_factory=dict)  # arm -> seed -> generation its chain diverged at
+    curve: Curve | None = None
     mark: float = 0.0  # since when the time counts for the next artefact
 
     def __post_init__(self) -> None:
@@ -158,8 +177,18 @@ class State:
         if job.last_time == 0.0 or event.done < job.done:
             job.first_done, job.first_time = event.done, now
         job.done, job.total, job.unit, job.loss, job.last_time = event.done, event.total, event.unit, event.loss, now
+        if event.loss is not None and event.kind == "fit":
+            self._draw_on(event, event.loss)
         if event.rows_per_s is not None:
             self.rows_per_s = event.rows_per_s
+
+    def _draw_on(self, event: JobProgress, loss: float) -> None:
+        curve, seeds = self.curve, list(event.seeds)
+        again = curve is not None and curve.losses and event.done < curve.losses[-1][0]
+        if curve is None or again or (curve.digest, curve.seeds) != (event.digest, seeds):
+            arms = list(event.arms)
+            self.curve = curve = Curve(event.digest, event.generation, arms, seeds, event.total, event.unit)
+        curve.add(event.done, loss)
 
     def _job_finished(self, event: JobFinished, now: float) -> None:
         kind, number = event.kind, len(event.seeds) or 1
@@ -273,70 +302,16 @@ class State:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: non-finite numbers as strings, bit sets as "all" or the seeds that are done."""
-        content = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "cells"}
-        content["schema"] = SCHEMA
-        content["job"] = asdict(self.job) if self.job else None
-        content["cells"] = {arm: [self._cell_json(cell) for cell in cells] for arm, cells in self.cells.items()}
-        spelt: dict[str, Any] = _spelt(content)
-        return spelt
+        from collapse_sim.ui import saved
 
-    def _cell_json(self, cell: Cell) -> dict[str, Any]:
-        content = {item.name: getattr(cell, item.name) for item in fields(cell)}
-        for stage in STAGES:
-            bits = content[stage]
-            content[stage] = "all" if bits == self.all_seeds else [s for s in self.seeds if bits & self._bits[s]]
-        return {name: entry for name, entry in content.items() if entry}
+        return saved.spelt(self)
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> State:
+    def from_json(cls, content: Any) -> State:
         """The state that `to_json` spelt. Raises ValueError when it is something else, or of a newer schema."""
-        try:
-            if content["schema"] > SCHEMA:
-                raise ValueError(f"schema {content['schema']} is newer than {SCHEMA}: update collapse-sim")
-            known = {item.name for item in fields(cls)}
-            state = cls(**{name: entry for name, entry in content.items() if name in known and name != "cells"})
-            state.job = Job(**_numbers(content["job"], "loss")) if content["job"] else None
-            state.made, state.reused = Counter(content["made"]), Counter(content["reused"])
-            state.finished = {int(k): summary for k, summary in content["finished"].items()}
-            state.scores = {
-                arm: {metric: [None if x is None else float(x) for x in series] for metric, series in metrics.items()}
-                for arm, metrics in content["scores"].items()
-            }
-            state.ended = {
-                arm: {int(seed): int(k) for seed, k in chains.items()}
-                for arm, chains in content.get("ended", {}).items()
-            }
-            state.texts = {
-                arm: {"generation": int(found["generation"]), "texts": list(map(str, found["texts"]))}
-                for arm, found in content.get("texts", {}).items()
-            }
-            state.cells = {arm: [state._cell(cell) for cell in cells] for arm, cells in content["cells"].items()}
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"not the state of a run: {error!r}") from error
-        return state
+        from collapse_sim.ui import saved
 
-    def _cell(self, content: dict[str, Any]) -> Cell:
-        bits = {
-            stage: self.all_seeds if seeds == "all" else self.bits_of(seeds) if seeds else 0
-            for stage in STAGES
-            if (seeds := content.get(stage, []))
-        }
-        return Cell(**{**content, **bits})
-
-
-def _spelt(entry: Any) -> Any:
-    """A copy in JSON's types, with non-finite floats as "nan", "inf", "-inf"."""
-    if isinstance(entry, float):
-        return entry if math.isfinite(entry) else str(entry)
-    if isinstance(entry, dict):
-        return {str(key): _spelt(item) for key, item in entry.items()}
-    if isinstance(entry, list | tuple):
-        return [_spelt(item) for item in entry]
-    return entry
-
-
-def _numbers(content: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {k: float(v) if k in names and v is not None else v for k, v in content.items()}
+        return saved.state(content)
 
 
 _HANDLERS: dict[type, Callable[[State, Any, float], None]] = {

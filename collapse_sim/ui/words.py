@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from collapse_sim import printable
+
 
 def plain(text: str) -> str:
-    """One line without control characters: what a message or a name may put on a terminal."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    r"""One line, with control characters and the like as visible escapes (\x1b): what a name may put on a terminal."""
+    return printable.line(text)
 
 
 def duration(seconds: float) -> str:

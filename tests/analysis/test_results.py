@@ -7,7 +7,7 @@ import pytest
 
 from collapse_sim.analysis.merge import merge
 from collapse_sim.analysis.results import Claim, Reference, read_results
-from collapse_sim.errors import StoreError
+from collapse_sim.errors import RecipeError, StoreError
 from collapse_sim.store import journal, sealed
 
 from .conftest import WriteRun, scores_line
@@ -111,7 +111,7 @@ def test_seeds_and_values_must_match(write_run: WriteRun) -> None:
 
 
 def test_no_run(tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match="no run here"):
+    with pytest.raises(RecipeError, match="no run here"):
         read_results(tmp_path)
 
 

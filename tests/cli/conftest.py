@@ -44,13 +44,18 @@ class Shell:
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
         self.root, self.capsys, self.monkeypatch = root, capsys, monkeypatch
         self.store = root / "runs" / ".store"
+        self.reading = ""  # the line that the last command began with
 
     def __call__(self, *argv: object, code: int = 0) -> Done:
         words = [str(word) for word in argv]
         self.monkeypatch.setattr(sys, "argv", ["collapse-sim", *words])
         self.capsys.readouterr()
         found = run_app(words)
-        done = Done(*self.capsys.readouterr())
+        out, err = self.capsys.readouterr()
+        self.reading, done = "", Done(out, err)
+        if words[:1] in (["run"], ["evaluate"]) and err.startswith("reading "):
+            self.reading, _, err = err.partition("\n")  # the first thing that is said, before anything is looked at
+            done = Done(out, err)
         assert found == code, f"exit code {found}\n{done.out}\n{done.err}"
         assert ("Traceback" in done.err) == (code == 1), done.err
         return done

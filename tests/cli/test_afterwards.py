@@ -112,5 +112,5 @@ def test_what_is_not_there(finished, options, message):
 
 
 def test_a_run_that_has_not_begun(shell, recipe):
-    assert "no run here" in shell("evaluate", "nothing", "--metric", "vendi", code=5).err
+    assert "no run here" in shell("evaluate", "nothing", "--metric", "vendi", code=2).err
     assert TINY

@@ -219,7 +219,7 @@ def test_the_way_out_of_a_damaged_run_directory(shell, recipe):
 
 @pytest.mark.parametrize("word", ["status", "watch", "compare", "verify"])
 def test_no_such_run(shell, recipe, word):
-    text = shell.refused(word, "nowhere", code=5)
+    text = shell.refused(word, "nowhere", code=2)
     assert text.startswith("error: nowhere: no run here, neither a run directory nor the name of a run below ./runs")
 
 

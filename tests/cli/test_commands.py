@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import typer.main
 
-from collapse_sim import __version__
+from collapse_sim import __version__, registry
 from collapse_sim.cli.app import app
 
 ROOT = Path(__file__).parents[2]
 
 # What scripts and habits rely on. A change here is a change for every user: make it on purpose.
 COMMANDS = {
-    "": ["--version"],
+    "": ["--version", "--install-completion", "--show-completion"],
     "run": [
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
         "--checkpoint-seconds", "--smoke", "--dry-run", "--plugins", "--json", "--quiet -q", "--verbose -v",
@@ -29,22 +29,23 @@ COMMANDS = {
     "watch": ["RUN", "--once"],
     "compare": ["RUN", "--metric", "--generation", "--baseline", "--all", "--json", "--csv", "--plot"],
     "verify": ["RUN", "--json"],
-    "evaluate": ["RUN", "--metric", "--data-dir", "--device", "--plugins", "--json", "--quiet -q"],
+    "evaluate": ["RUN", "--metric", "--store", "--data-dir", "--device", "--plugins", "--json", "--quiet -q"],
     "sample": [
-        "RUN", "--out", "--rows", "--arm", "--generation", "--seed", "--draw-seed", "--data-dir", "--device",
+        "RUN", "--out", "--rows", "--arm", "--generation", "--seed", "--draw-seed", "--store", "--data-dir", "--device",
         "--plugins",
     ],
-    "export": ["RUN", "--to", "--samples", "--arm", "--generation", "--seed", "--data-dir", "--plugins"],
+    "export": ["RUN", "--to", "--samples", "--arm", "--generation", "--seed", "--all", "--reference", "--store",
+        "--data-dir", "--plugins"],
     "doctor": ["--data-dir", "--json"],
     "recipes list": ["--json"],
     "recipes show": ["NAME"],
     "recipes copy": ["NAME", "DEST"],
     "recipes validate": ["FILE", "--plugins", "--json"],
     "recipes schema": [],
-    "list families": ["--json"],
-    "list strategies": ["--json"],
-    "list metrics": ["--json"],
-    "list data": ["--json"],
+    "list families": ["NAME", "--json"],
+    "list strategies": ["NAME", "--json"],
+    "list metrics": ["NAME", "--json"],
+    "list data": ["NAME", "--json"],
     "cache list": ["--store", "--json"],
     "cache gc": ["--store", "--delete", "--forget-missing", "--json"],
     "cache verify": ["--store", "--json"],
@@ -69,11 +70,49 @@ def test_commands_and_options_are_these():
 def test_every_command_has_help_that_is_not_cut_off(shell, command):
     shell.monkeypatch.setenv("COLUMNS", "80")
     text = shell(*command.split(), "--help").out
+    assert shell(*command.split(), "-h").out == text
+    assert ("Examples:\n" in text) == (not command.startswith(("cache", "recipes schema")))
     assert text.startswith(f"Usage: collapse-sim {command} ")
     assert all(len(line) <= 80 for line in text.splitlines())
     *group, word = command.split()
     (summary,) = [line for line in shell(*group, "--help").out.splitlines() if line.split()[:1] == [word]]
     assert not summary.endswith("...")
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("run quick", "quickstart"), ("status my-", "my-run"), ("list families conv", "conv_vae"), ("comp", "compare")],
+)
+def test_the_shell_completes_commands_and_names(shell, monkeypatch, words, expected):
+    (shell.root / "runs" / "my-run").mkdir(parents=True)
+    (shell.root / "runs" / "my-run" / "run.json").write_text("{}")
+    monkeypatch.setenv("_COLLAPSE_SIM_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"collapse-sim {words}")
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split())))
+    assert shell().out.split() == [expected]
+
+
+@pytest.mark.parametrize("command", ["list families", "list data", "recipes list", "list metrics fid inception"])
+def test_lists_are_as_wide_as_the_terminal(shell, command):
+    shell.monkeypatch.setenv("COLUMNS", "80")
+    text = shell(*command.split()).out
+    assert max(map(len, text.splitlines())) <= 80
+    shell.monkeypatch.delenv("COLUMNS")
+    wide = shell(*command.split()).out  # into a pipe: a line each, for grep
+    if command == "list families":
+        assert [line.split()[0] for line in wide.splitlines()] == sorted(registry.BUILT_IN["families"])
+
+
+def test_details_by_name(shell):
+    shell.monkeypatch.delenv("COLUMNS")
+    text = shell("list", "families", "vae").out
+    assert text.startswith("vae\n    Fully connected VAE")
+    assert re.search(r"^ +hidden +\d+ +whole number > 0", text, re.MULTILINE)
+    assert "conv_vae" not in text
+    document = shell("list", "metrics", "fid", "inception", "--json").json
+    assert [entry["name"] for group in document.values() for entry in group] == ["fid", "inception"]
+    error = shell("list", "families", "vea", code=2).err
+    assert error.startswith("error: no 'vea' in families, did you mean 'vae'?\nthere are: causal_lm, ")
 
 
 def test_version(shell):
@@ -164,7 +203,7 @@ def test_doctor(shell):
     assert report["data"]["folder"] == f"{shell.root}/data (not there)"
     assert report["data"]["digits"] == "1437 real rows, 360 held out"
     assert report["data"]["mnist"] == f"not found: mnist: no data in {shell.root}/data"
-    assert report["data"]["image_folder"] == "needs settings (see `collapse-sim list data`)"
+    assert report["data"]["image_folder"] == "needs settings (see `collapse-sim list data image_folder`)"
     text = shell("doctor").out
     for section, entries in report.items():
         assert f"{section}\n" in text

@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from collapse_sim import sample_files
@@ -19,6 +20,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.held_out import shuffled
 from collapse_sim.data.image_folder import ImageFolder
 from collapse_sim.families.vae import VAE
+from collapse_sim.randomness import Draws
 from collapse_sim.sample_files import StoredRows, write_dataset, write_png_folder
 from collapse_sim.store.rowfile import RowFile, RowWriter
 from tests.cli.conftest import SMALL, changed
@@ -214,3 +216,89 @@ def test_samples_that_are_not_made_yet(finished):
         shutil.rmtree(folder)
     assert "samples of seed 0 is missing" in finished.refused("export", "tiny", "--to", "new", code=5)
     finished("export", "tiny", "--to", "new", "--samples", "none")
+
+
+def below(folder: Path) -> list[str]:
+    """The files below a folder."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def test_everything_at_once_and_what_it_is_compared_with(finished, tmp_path):
+    out = finished("export", "tiny", "--to", "all", "--all", "--reference").out
+    arms = ("00-replace", "01-accumulate+distill")
+    names = ("config.json", "samples.npz", "weights.safetensors")
+    cells = [f"{arm}/generation-{k:03d}/seed-0/{name}" for arm in arms for k in range(2) for name in names]
+    assert below(tmp_path / "all") == sorted([*cells, "reference/held_out.npz", "reference/real.npz"])
+    assert sorted(out.splitlines()) == [f"all/{name}" for name in below(tmp_path / "all")]
+    for arm in arms:
+        for k in range(2):
+            cell = tmp_path / "all" / arm / f"generation-{k:03d}" / "seed-0"
+            config = json.loads((cell / "config.json").read_text())
+            assert (config["arm"], config["generation"], config["seed"]) == (arm[3:], k, 0)
+            finished("export", "tiny", "--to", f"one-{arm}-{k}", "--arm", arm[3:], "--generation", k)
+            alone = tmp_path / f"one-{arm}-{k}"
+            assert {name: (cell / name).read_bytes() for name in names[::2]} == {
+                name: (alone / name).read_bytes() for name in names[::2]
+            }
+            np.testing.assert_array_equal(
+                np.load(cell / "samples.npz")["image"], np.load(alone / "samples.npz")["image"]
+            )
+    (data,) = [RowFile(folder / "held_out.safetensors").columns for folder in finished.folders("data")]
+    np.testing.assert_array_equal(np.load(tmp_path / "all/reference/held_out.npz")["image"], data["image"])
+    finished("export", "tiny", "--to", "part", "--all", "--arm", "replace", "--samples", "none")
+    assert [name.split("/")[0] for name in below(tmp_path / "part")] == ["00-replace"] * 4
+
+
+@pytest.mark.parametrize("samples", ["npz", "png", "dataset"])
+def test_reference_rows_are_those_that_generation_0_was_fitted_to(finished, tmp_path, samples):
+    """A part of the digits, which is another one for every seed."""
+    finished("export", "tiny", "--to", "out", "--samples", samples, "--reference")
+    place = tmp_path / "out" / "reference"
+    (folder,) = finished.folders("data")
+    pool = RowFile(folder / "real.safetensors").columns["image"]
+    order = Draws((0,), "real order", 0).permutation(len(pool)).numpy()[:200]
+    if samples == "npz":
+        images = np.load(place / "real.npz")["image"]
+    elif samples == "png":
+        paths = sorted(place.joinpath("real").rglob("*.png"), key=lambda path: path.stem)
+        images = np.stack([np.asarray(Image.open(path))[None] for path in paths])
+        assert len(list(place.joinpath("held_out").rglob("*.png"))) == 50
+    else:
+        images = np.stack([np.asarray(row["image"])[None] for row in datasets.load_from_disk(str(place / "real"))])
+    np.testing.assert_array_equal(images, pool[order])
+
+
+def test_what_is_not_made_yet_is_left_out_and_said(finished, tmp_path):
+    for folder in finished.folders("samples"):
+        if _generation(folder) == 1:
+            shutil.rmtree(folder)
+    done = finished("export", "tiny", "--to", "all", "--all")
+    assert len(below(tmp_path / "all")) == 2 * 3
+    assert done.err == (
+        "left out, as they are not in the store: 2 models: replace, generation 1, seed 0; "
+        "accumulate+distill, generation 1, seed 0\n"
+    )
+    assert "no such arm" in finished.refused("export", "tiny", "--to", "new", "--all", "--arm", "x", code=2)
+    for folder in finished.folders("samples"):
+        shutil.rmtree(folder)
+    assert "none of these models is in" in finished.refused("export", "tiny", "--to", "new", "--all", code=5)
+
+
+def test_seeds_of_simulated_data_have_reference_rows_of_their_own(shell, recipe, tmp_path):
+    shell("run", recipe(text=POINTS), "-q")
+    shell("export", "points", "--to", "all", "--all", "--reference", "--generation", 1)
+    rows = [np.load(tmp_path / f"all/reference/seed-{seed}/real.npz")["x"] for seed in range(3)]
+    assert [part.shape for part in rows] == [(30, 2)] * 3
+    assert not np.array_equal(rows[0], rows[1])
+
+
+@pytest.mark.parametrize(
+    "command", [("sample", "--out", "s.npz"), ("export", "--to", "new"), ("evaluate", "--metric", "vendi")]
+)
+def test_a_store_that_lies_elsewhere_is_named(finished, tmp_path, command):
+    """The run was copied without its store."""
+    shutil.copytree(tmp_path / "runs" / "tiny", tmp_path / "copied" / "tiny")
+    shutil.move(tmp_path / "runs" / ".store", tmp_path / "elsewhere")
+    word, *options = command
+    assert "--store" in finished(word, "copied/tiny", *options, code=5).err or word == "evaluate"
+    finished(word, "copied/tiny", *options, "--store", "elsewhere")

@@ -18,11 +18,12 @@ from typer.testing import CliRunner
 
 from collapse_sim.cli.status import status
 from collapse_sim.cli.watch import watch
-from collapse_sim.errors import InterruptedRunError, StoreError
+from collapse_sim.errors import InterruptedRunError, RecipeError
 from collapse_sim.events import JobFinished, JobProgress, JobStarted, RunFinished, RunStarted, Scored, Texts
 from collapse_sim.store import journal, sealed
 from collapse_sim.store.rundir import find_run
 from collapse_sim.ui.process import presence
+from collapse_sim.ui.starting import starting
 from collapse_sim.ui.state import State
 
 app = typer.Typer()
@@ -157,16 +158,16 @@ def test_a_run_is_found_by_its_name_below_runs(run_folder, tmp_path, monkeypatch
     assert find_run(str(tmp_path / "runs" / "demo")) == tmp_path / "runs" / "demo"
     (tmp_path / "demo").mkdir()  # something else of the same name
     assert find_run("demo") == Path("runs/demo")
-    with pytest.raises(StoreError, match=r"dmeo: no run here.*did you mean 'demo'"):
+    with pytest.raises(RecipeError, match=r"dmeo: no run here.*did you mean 'demo'"):
         find_run("dmeo")
-    with pytest.raises(StoreError, match="no run here"):
+    with pytest.raises(RecipeError, match="no run here"):
         find_run(str(tmp_path))
 
 
 @pytest.mark.parametrize("argv", [["status", "nowhere"], ["watch", "nowhere"], ["watch", "nowhere", "--once"]])
 def test_no_run_directory_is_an_error(argv, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(StoreError, match="nowhere: no run here"):
+    with pytest.raises(RecipeError, match="nowhere: no run here"):
         call(*argv)
 
 
@@ -264,3 +265,157 @@ def test_texts_are_shown_while_it_runs_and_after(run_folder):
     text = call("status", folder).stdout
     assert "samples of generation 1" in text
     assert "replace     written by replace" in text
+
+
+STRANGE = {
+    "a list": "[1]",
+    "a number": "7",
+    "nothing": "",
+    "torn": '{"schema": 1, "na',
+    "deep": "[" * 100_000,
+    "not UTF-8": b"\xff\xfe{}",
+    "NaN": "NaN",
+}
+WRONG = {
+    "schema": ["1", None, 1.5, 99],
+    "pid": [-1, 0, "x", 2**40, True, [1]],
+    "host": [7, None],
+    "process_started": ["x", -1, 1e300],
+    "started": ["soon", -5, 1e300, "nan"],
+    "updated": [[], "inf"],
+    "generations": [-1, 10**9, "2", 2.5],
+    "seeds": [{}, ["a"], [0, 0], None],
+    "arms": ["replace", [1], ["other"]],
+    "metrics": [{}, [1]],
+    "cells": [{}, [], {"replace": []}, {"replace": [{"fit": [[]]}, {}, {}], "accumulate": [{}, {}, {}]}],
+    "scores": [[], {"replace": {"fid": "x"}}, {"replace": {"fid": [1]}}, {"replace": {"fid": [1, "x", None]}}],
+    "job": [[], {"kind": "fit"}, 7],
+    "notes": [{}, [7], [{"message": 1, "level": "x"}]],
+    "waiting": [7, {"kind": 1}],
+    "finished": [[], {"x": {}}, {"0": {"made": {"fit": -1}, "reused": {}, "wall_s": 1}}],
+    "texts": [[], {"replace": 7}],
+    "curve": [7, {"losses": [1]}],
+    "made": [{"fit": "x"}, []],
+    "mark": [None, "nan"],
+    "wall_s": [-1, "x"],
+    "memory_bytes": ["x", -1],
+    "lower_is_better": [{"fid": "yes"}],
+}
+
+
+def passed_over(folder: Path, plain: dict) -> None:
+    """A live.json that can't be believed is as if there were none."""
+    assert json.loads(call("status", folder, "--json").stdout) == plain
+    assert "unfinished: 4 of 6 cells" in call("status", folder).stdout
+    assert "unfinished" in call("watch", folder, "--once").stdout
+
+
+@pytest.mark.parametrize("content", STRANGE.values(), ids=STRANGE)
+def test_a_strange_live_json_is_passed_over(run_folder, content):
+    folder = run_folder(done=1)
+    plain = json.loads(call("status", folder, "--json").stdout)
+    (folder / "live.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    passed_over(folder, plain)
+
+
+@pytest.mark.parametrize("field", WRONG)
+def test_a_live_json_with_something_of_a_wrong_type_is_passed_over(run_folder, field):
+    folder = run_folder(done=1)
+    plain = json.loads(call("status", folder, "--json").stdout)
+    write_live(folder, FIT)
+    assert json.loads(call("status", folder, "--json").stdout) != plain
+    content = json.loads((folder / "live.json").read_text())
+    for value in WRONG[field]:
+        (folder / "live.json").write_text(json.dumps(content | {field: value}))
+        assert json.loads(call("status", folder, "--json").stdout) == plain, value
+    passed_over(folder, plain)
+    del content[field]
+    (folder / "live.json").write_text(json.dumps(content))
+    if field != "texts":
+        passed_over(folder, plain)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "loop", "dangling", "huge"])
+def test_what_is_no_file_in_the_place_of_live_json_is_passed_over(run_folder, kind):
+    folder = run_folder(done=1)
+    plain = json.loads(call("status", folder, "--json").stdout)
+    path = folder / "live.json"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "huge":
+        with path.open("wb") as file:
+            file.truncate(2**40)  # of which the disk holds nothing
+    else:
+        path.symlink_to(path if kind == "loop" else folder / "nowhere")
+    passed_over(folder, plain)
+
+
+def test_status_without_a_name_lists_the_runs(run_folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call("status").stderr == "there are no runs below ./runs\n"
+    assert json.loads(call("status", "--json").stdout) == {"schema": 1, "runs": []}
+    run_folder(done=2, name="whole", parent=tmp_path / "runs")
+    run_folder(done=0, name="begun", parent=tmp_path / "runs")
+    (run_folder(done=0, name="spoilt", parent=tmp_path / "runs") / "run.json").write_text("{")
+    os.utime(tmp_path / "runs/whole/run.json", (0, 0))
+    os.utime(tmp_path / "runs/whole/journal.jsonl", (86400 * 365, 86400 * 365))
+    lines = [line.split() for line in call("status").stdout.splitlines()]
+    assert [line[:5] for line in lines[1:3]] == [
+        ["begun", "unfinished", "2", "of", "6"],
+        ["spoilt", "damaged", "-", lines[2][3], lines[2][4]],
+    ]
+    assert lines[3] == ["whole", "finished", "6", "of", "6", *lines[3][5:]]
+    assert lines[3][5].startswith("197")
+    rows = json.loads(call("status", "--json").stdout)["runs"]
+    assert [(row["run"], row["status"], row["cells_done"]) for row in rows] == [
+        ("begun", "unfinished", 2), ("spoilt", "damaged", None), ("whole", "finished", 6),
+    ]  # fmt: skip
+    assert "damaged" in rows[1]["problem"]
+
+
+def test_watch_begins_while_the_run_is_starting(run_folder, monkeypatch):
+    """starting.json, then live.json; and what a process that went before it began has left is no run."""
+    monkeypatch.setattr("collapse_sim.cli.watch.POLL_S", 0.05)
+    finished = run_folder(done=2, name="finished")
+    folder = finished.parent / "new"
+    with starting(folder, "new"):
+        text = call("watch", folder, "--once").stdout
+        assert f"starting: process {os.getpid()} on {socket.gethostname()} reads" in text
+        assert json.loads(call("status", folder, "--json").stdout)["status"] == "starting"
+
+        def finish():
+            time.sleep(0.3)
+            for name in ("run.json", "journal.jsonl"):
+                (folder / name).write_bytes((finished / name).read_bytes())
+            (folder / "starting.json").unlink()
+
+        other = threading.Thread(target=finish)
+        other.start()
+        assert "generation 2/2" in call("watch", folder).stderr
+        other.join()
+    assert sorted(path.name for path in folder.iterdir()) == ["journal.jsonl", "run.json"]
+
+
+def test_a_start_that_came_to_nothing_leaves_nothing(tmp_path):
+    folder = tmp_path / "a" / "b"
+    with starting(folder, "b"):
+        assert (folder / "starting.json").is_file()
+        content = json.loads((folder / "starting.json").read_text())
+        with starting(folder, "b"):  # a second process leaves it to the first
+            pass
+        assert (folder / "starting.json").is_file()
+    assert list(tmp_path.iterdir()) == []
+    folder.mkdir(parents=True)
+    (folder / "starting.json").write_text(json.dumps(content | {"pid": gone_pid()}))
+    with pytest.raises(RecipeError, match="no run here"):
+        call("status", folder)
+    for strange in ("", "[]", json.dumps(content | {"pid": -1}), json.dumps(content | {"started": "x"})):
+        (folder / "starting.json").write_text(strange)
+        with pytest.raises(RecipeError, match="no run here"):
+            call("status", folder)
+    (tmp_path / "file").touch()
+    with starting(tmp_path / "file" / "below", "x"), starting(tmp_path / "new" / ("x" * 300), "x"), starting(None, ""):
+        assert not (tmp_path / "new").exists() or list((tmp_path / "new").iterdir()) == []
+    assert not (tmp_path / "new").exists()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collapse_sim.events import JobFinished, RunFinished, RunStarted, Scored
-from collapse_sim.ui.estimate import seconds_left
+from collapse_sim.ui.estimate import seconds_left, share_done
 from collapse_sim.ui.state import State
 
 
@@ -52,3 +52,26 @@ def test_nothing_is_left_at_the_end(tell, reduce):
     assert seconds_left(reduce(timed[:-1]), timed[-1][0]) == 0
     assert isinstance(timed[-1][1], RunFinished)
     assert seconds_left(reduce(timed), timed[-1][0]) is None
+
+
+def test_the_share_that_is_done_grows_from_nothing_to_all(tell, reduce):
+    timed = tell(arms=("replace", "accumulate"), generations=6)
+    start, end = timed[0][0], timed[-1][0]
+    shares = []
+    for step in range(11):
+        now = start + (end - start) * step / 10
+        shares.append(share_done(reduce([(at, event) for at, event in timed[:-1] if at <= now]), now))
+    assert shares[0] == 0
+    assert shares[-1] == 1
+    assert shares[5:] == sorted(shares[5:])
+    assert shares[5] == pytest.approx(0.5, abs=0.12)  # of the time, as the estimate is by then
+
+
+def test_what_was_found_is_done():
+    state = State()
+    state.apply(RunStarted("r", ("a",), (0,), 3, ("loss",), {"loss": True}, "cpu", "fp32", "runs/r"), 0.0)
+    for k in range(2):
+        for kind in ("fit", "samples", "scores"):
+            state.apply(JobFinished(kind, f"{kind}{k}", k, ("a",), (0,), True, 0.0), 0.1)  # type: ignore[arg-type]
+        state.apply(Scored(k, "a", (0,), {"loss": (1.0,)}), 0.1)
+    assert share_done(state, 0.1) == pytest.approx(0.5)  # nothing was made that could tell the time: by cells

@@ -8,8 +8,9 @@ from xml.etree import ElementTree
 import pytest
 from rich.cells import cell_len
 
-from collapse_sim.events import JobStarted, Note, RunStarted, Scored, Texts, Waiting
+from collapse_sim.events import JobFinished, JobProgress, JobStarted, Note, RunStarted, Scored, Texts, Waiting
 from collapse_sim.ui.frame import export_svg
+from collapse_sim.ui.lines import job_line
 from collapse_sim.ui.state import State
 
 NASTY = ("first\nsecond\r\x1b[31mred\x1b[0m\x07 \u202eback [bold]not markup[/bold]", "日本語 👩‍👩‍👧 " * 40, "")
@@ -39,7 +40,7 @@ def test_the_frame_never_overflows(shape, size, tell, reduce, draw):
             lines = text.split("\n")[:-1]
             assert len(lines) <= height
             assert max(map(cell_len, lines)) <= width
-            assert all(c.isprintable() for line in lines for c in line)
+            assert all(c.isprintable() or c == "\u200d" for line in lines for c in line)
 
 
 def test_before_the_run_begins_there_is_something_to_draw(draw):
@@ -54,7 +55,8 @@ def test_what_a_person_needs_is_there(tell, reduce, draw):
     state = reduce(timed[: stop + 6])
     text = draw(state, 100, 30)
     rows = text.split("\n")
-    assert re.search(r"^ demo .* \d:\d\d · about .* left$", rows[0])
+    assert re.search(r"^ demo .* \d:\d\d$", rows[0])
+    assert re.search(r"^ ━+  +\d+% of the run  4/8 cells  about .* left$", text, re.MULTILINE)
     assert re.search(r"runs/demo .* cpu · fp32 · 3,000 rows/s$", rows[1])
     assert re.search(r"^ replace  ●  +●  +▸ fit 1/3  +·  ", rows[4])
     assert re.search(r"^ distill  ●  +●  +·  +·  ", rows[5])
@@ -63,7 +65,7 @@ def test_what_a_person_needs_is_there(tell, reduce, draw):
     assert "generation 2 of 3   fits 1/6 · samples 0/6 · scores 0/6" in text
     assert "fitting · replace · generation 2 · seed 1 · loss 0.02000" in text
     assert "50%  50/100 steps  25.0 steps/s  2 s left" in text
-    assert "! a setting has no effect: [31mred [0m second line" in text
+    assert "! a setting has no effect: \\x1b[31mred\\x1b[0m second line" in text
 
 
 def test_cells_found_made_in_part_and_to_do_differ_without_colour(tell, reduce, draw):
@@ -184,11 +186,11 @@ def test_texts_of_the_latest_generation_are_shown_harmless_and_cut(tell, reduce,
     lines = panel(draw(state, 100, 40, color=False))
     assert lines[:4] == [
         "samples of generation 3",
-        "replace  replace 3: first second [31mred [0m back [bold]not markup[/bold]",
+        "replace  replace 3: first second \\x1b[31mred\\x1b[0m\\x07 \\u202eback [bold]not markup[/bold]",
         lines[2],
         "(empty)",
     ]
-    assert lines[2].startswith("replace 3: 日本語 👩 👩 👧 日本語")
+    assert lines[2].startswith("replace 3: 日本語 👩\u200d👩\u200d👧 日本語")
     assert lines[2].endswith("…")
     assert lines[4].startswith("distill  distill 3: first")
     assert len(lines) == 7
@@ -200,7 +202,9 @@ def test_every_arm_has_as_many_texts_as_the_others_or_is_counted(height, tell, r
     arms = tuple(f"arm{i}" for i in range(6))
     text = draw(reduce(tell(arms=arms, texts=("a", "b", "c"), seeds=(0,))[:-1]), 80, height)
     if "samples of" not in text:
-        assert height < 20  # 12 for head, arms and body, 2 empty ones, 2 for a note, 4 for one arm and the count
+        assert (
+            height < 21
+        )  # 13 for head, arms, the bar of the run and body, 2 empty ones, 2 for a note, 4 for one arm and the count
         return
     _, *rows = panel(text)
     shown = [sum(f"{arm} 3: " in row for row in rows) for arm in arms]
@@ -234,3 +238,89 @@ def test_texts_that_all_arms_share_are_shown_once(tell, reduce, draw):
     for arm in ("a", "b"):
         state.apply(Texts(0, arm, ("one", "two")), state.updated)
     assert panel(draw(state, 100, 40)) == ["samples of generation 0", "all arms  one", "two"]
+
+
+def test_metrics_without_a_column_are_named(tell, reduce, draw):
+    state = reduce(tell(metrics=("test_loss", *(f"metric_{i}" for i in range(5))))[:-1])
+    seen = set()
+    for width in (70, 80, 100, 120, 160):
+        text = draw(state, width, 30)
+        header = next(line for line in text.split("\n") if "test_loss" in line)
+        shown = re.findall(r"metric_\d", header)
+        found = re.search(r"^ \+(\d) metrics?: (.*)$", text, re.MULTILINE)
+        named = found[2].split(", ") if found else []
+        assert sorted([*shown, *named]) == [f"metric_{i}" for i in range(5)]
+        assert len(named) == int(found[1] if found else 0)
+        seen.add(len(named))
+    assert {0} < seen
+
+
+def under_way(tell, losses):
+    """A run with a fit of which these losses are known, of 100 steps."""
+    timed = tell()[:2]
+    state = State()
+    for now, event in timed:
+        state.apply(event, now)
+    state.apply(JobStarted("fit", "d", 0, ("replace",), (1,)), 1e6)
+    for step, loss in losses:
+        state.apply(JobProgress("fit", "d", 0, ("replace",), (1,), step, 100, "steps", None, loss), 1e6 + step)
+    return state
+
+
+def drawn(text: str) -> list[str]:
+    """The lines of the curve, highest first."""
+    lines = text.split("\n")
+    start = next(i for i, line in enumerate(lines) if line.strip().startswith("loss "))
+    return [line[1:] for line in lines[start : lines.index("", start)]]
+
+
+def test_the_loss_is_drawn_where_there_is_room_and_beside_the_job_where_it_is_wide(tell, draw):
+    state = under_way(tell, [(step, 10.0 - step / 10) for step in range(1, 51)])
+    heading, *lines = drawn(draw(state, 100, 40))
+    assert heading == "loss · replace · generation 0 · seed 1 · over 100 steps"
+    assert len(lines) == 8
+    assert lines[0].split()[0] == "9.900"
+    assert lines[-1].split()[0] == "5.000"
+    heights = [sum(line.ljust(110)[column] not in " " for line in lines) for column in range(6, 90)]
+    assert heights == sorted(heights, reverse=True)  # it falls all the way
+    assert heights[0] == 8
+    last = max(column for column, height in enumerate(heights) if height)
+    assert last == pytest.approx(len(heights) / 2, abs=6)  # half of the steps
+    wide = draw(state, 200, 16)
+    assert re.search(r"of the run .*   loss · replace", wide)
+    assert "loss · replace" not in draw(state, 80, 16)
+    assert "loss" not in draw(under_way(tell, []), 100, 40).replace("test_loss", "")
+
+
+@pytest.mark.parametrize(
+    "losses", [[(1, float("nan"))], [(1, 2.0)], [(1, 2.0), (2, float("inf"))], [(5, 1.0), (6, 1.0)]]
+)
+def test_strange_losses_are_drawn_or_left_out(tell, draw, losses):
+    draw(under_way(tell, losses), 100, 40)
+
+
+def test_a_curve_does_not_grow_for_ever(tell):
+    state = under_way(tell, [(step, 1.0) for step in range(3000)])
+    assert state.curve is not None
+    assert 100 < len(state.curve.losses) <= 400
+    assert State.from_json(state.to_json()).curve == state.curve
+
+
+def test_the_classifier_behind_a_feature_map_is_called_that(tell, draw, capsys):
+    state = reduced_to_the_start(tell)
+    event = JobStarted("fit", "net", -1, ("replace", "accumulate", "distill"), ())
+    state.apply(event, 1e6)
+    assert "fitting the feature classifier · all arms" in draw(state, 100, 30)
+    assert job_line(state, JobFinished("fit", "net", -1, event.arms, (), False, 2.0)) == (
+        "  feature classifier, all arms: 2.0 s"
+    )
+    state.apply(Waiting("fit", "net", -1), 1e6)
+    state.job = None
+    assert "waiting for another process: fitting the feature classifier\n" in draw(state, 100, 30)
+
+
+def reduced_to_the_start(tell) -> State:
+    state = State()
+    now, event = tell()[0]
+    state.apply(event, now)
+    return state

@@ -38,7 +38,7 @@ def test_one_line_a_generation(tell, capsys):
     assert said(tell(generations=1), capsys) == (
         "demo: 3 arms, 3 seeds, generations 0 to 1, on cpu (fp32), into runs/demo\n"
         "generation 0/1: test_loss replace 1.500, accumulate 1.500, distill 1.500; made 12, found 0; 16 s\n"
-        "warning: a setting has no effect: [31mred [0m second line\n"
+        "warning: a setting has no effect: \\x1b[31mred\\x1b[0m second line\n"
         "generation 1/1: test_loss replace 1.500, accumulate 2.500, distill 3.500; made 36, found 0; 1 min 02 s\n"
         "finished after 1 min 18 s: runs/demo\n"
     )
@@ -59,14 +59,14 @@ def test_texts_are_said_only_when_verbose(tell, capsys):
     assert "one" not in said(timed, capsys)
     lines = said(timed, capsys, verbose=True).splitlines()
     assert [line for line in lines if "sample," in line] == [
-        "  sample, generation 0, a: a 0: one [31mtwo",
-        "  sample, generation 0, b: b 0: one [31mtwo",
+        "  sample, generation 0, a: a 0: one \\x1b[31mtwo",
+        "  sample, generation 0, b: b 0: one \\x1b[31mtwo",
     ]
 
 
 def test_quiet_leaves_warnings(tell, capsys):
     quiet = said([*tell(), (0.0, Note("just so", "info"))], capsys, quiet=True)
-    assert quiet == "warning: a setting has no effect: [31mred [0m second line\n"
+    assert quiet == "warning: a setting has no effect: \\x1b[31mred\\x1b[0m second line\n"
 
 
 @pytest.mark.parametrize("how", [{}, {"quiet": True}, {"verbose": True}])

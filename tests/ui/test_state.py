@@ -196,7 +196,7 @@ def test_the_latest_texts_of_every_arm_are_kept():
     del content["texts"]  # of a run from before there were texts
     assert State.from_json(content).texts == {}
     for wrong in ([], {"a": []}, {"a": {"generation": "x", "texts": []}}, {"a": {"generation": 1}}):
-        with pytest.raises(ValueError, match=r"state of a run|invalid literal"):
+        with pytest.raises(ValueError, match="state of a run"):
             State.from_json(content | {"texts": wrong})
 
 

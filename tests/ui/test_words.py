@@ -51,7 +51,7 @@ def test_size():
 
 
 def test_plain_leaves_nothing_that_moves_the_cursor():
-    assert words.plain("a\nb\r\x1b[2Jc\td\x85e") == "a b [2Jc d e"
+    assert words.plain("a\nb\r\x1b[2Jc\td\x85e") == r"a b \x1b[2Jc d e"
 
 
 def test_seeds_and_arms_are_named_while_few():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,12 @@ def missing(experiment: Experiment, store: Path, spec: Spec) -> int:
 def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
     """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to come."""
     recipe = experiment.recipe
-    to_come = partial(missing, experiment, store)
     specs = list(experiment.specs())
+    found = {spec.digest: missing(experiment, store, spec) for spec in specs}
+
+    def to_come(spec: Spec) -> int:
+        return found[spec.digest]
+
     to_make = sum(map(to_come, specs))
     all_of = sum(len(recipe.seeds) if spec.seeded else 1 for spec in specs)
     arms: dict[str, list[dict[str, Any]]] = {}

@@ -131,11 +131,18 @@ def _slice(store: Store, part: Spec, spec: FitSpec, source: Source, seeds: Seque
     real = source.generation == REAL
     found = stacked_columns(store, part, seeds, "real" if real else "samples")
     chosen = slice(source.first, source.first + source.rows)
-    orders = [real_order(spec.data, seed) for seed in seeds] if real else [None]
+    return _stretch({name: found[name] for name in spec.family.columns}, spec.data, seeds, chosen, real)
+
+
+def _stretch(
+    columns: dict[str, Tensor], data: DataSpec, seeds: Sequence[int], chosen: slice, real: bool
+) -> dict[str, Tensor]:
+    """Rows `chosen` of columns (S, n, ...), real ones in each seed's own order."""
+    orders = [real_order(data, seed) for seed in seeds] if real else [None]
     if orders[0] is None:
-        return {name: found[name][:, chosen] for name in spec.family.columns}
+        return {name: column[:, chosen] for name, column in columns.items()}
     index = torch.from_numpy(np.stack([order[chosen] for order in orders if order is not None]))
-    return {name: found[name][torch.arange(len(seeds))[:, None], index] for name in spec.family.columns}
+    return {name: column[torch.arange(len(seeds))[:, None], index] for name, column in columns.items()}
 
 
 def conditions(
@@ -157,7 +164,7 @@ def conditions(
         return {}
     if stacked:
         found = stacked_columns(store, spec, seeds, of)
-        return {name: found[name][:, first:last] for name in names}
+        return _stretch({name: found[name] for name in names}, spec, seeds, slice(first, last), of == "real")
     (seed,) = seeds or (0,)
     file, single = columns(store, spec, seed, of)
     order = real_order(spec, seed) if of == "real" else None

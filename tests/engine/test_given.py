@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
+from collapse_sim.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.data.files import ArrayRows
 from collapse_sim.engine import load
 from collapse_sim.engine.work import Stop
 from collapse_sim.experiment import prepare
 from collapse_sim.recipe.load import load as load_recipe
 from collapse_sim.store.store import Store
 from tests.words import HELD_OUT, TOKENIZER
+
+X = np.arange(16.0).reshape(8, 2)
+
+
+class FixedRegression(Component):
+    """Eight real rows, of which five are used: the same rows for every seed, in each seed's own order."""
+
+    kind: ClassVar[str] = "regression"
+    seeded: ClassVar[bool] = False
+    conditions: ClassVar[tuple[str, ...]] = ("x",)
+
+    def inspect(self, folder):
+        columns = {"x": ((2,), "float64"), "y": ((), "float64")}
+        return Info("regression", columns, rows=5, pool=8, held_out=8, fingerprint="fixed")
+
+    def open(self, folder):
+        rows = ArrayRows({"x": X, "y": X.sum(1)})
+        return rows, rows
+
 
 RECIPE = f"""
 data: {{use: "tests.words:WordPairs"}}
@@ -36,7 +60,7 @@ def made(sandbox):
         return (
             experiment,
             experiment.lines[0],
-            lambda spec, split="samples": load.columns(store, spec, experiment.recipe.seeds[0], split)[1],
+            lambda spec, split="samples", seed=experiment.recipe.seeds[0]: load.columns(store, spec, seed, split)[1],
         )
 
     return make
@@ -68,3 +92,17 @@ def test_texts_continue_real_ones(made):
     for samples in line.samples:
         np.testing.assert_array_equal(found(samples)["tokens"][whole, :5], starts[whole])
     assert line.outputs == ()
+
+
+def test_every_seed_of_an_ensemble_generates_for_its_own_real_rows(made):
+    experiment, line, found = made(f"""
+    data: {{use: "{__name__}:FixedRegression"}}
+    model: linear
+    generations: 1
+    seeds: [3, 4]
+    arms: {{replace: {{data: replace}}}}
+    metrics: [test_loss]
+    """)
+    for seed in (3, 4):
+        order = load.real_order(experiment.data, seed)
+        np.testing.assert_array_equal(found(line.samples[0], seed=seed)["x"], X[order[:5]])

@@ -62,9 +62,21 @@ POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"0" * 64
         ("t.txt", POINTER, "{place}: a pointer of git-lfs, and not the file itself: install git-lfs and run `git lfs"),
         ("t.parquet", POINTER, "{place}: a pointer of git-lfs, and not the file itself: install git-lfs"),
         ("t.arrow", POINTER, "{place}: a pointer of git-lfs, and not the file itself: install git-lfs"),
-        ("t.txt", gzip.compress(b"a b c" * 99)[:-9], "{place}: not a whole gzip file (Compressed file ended before"),
-        ("t.jsonl.gz", gzip.compress(LINE) + b"and more", "{place}: not a whole gzip file (Not a gzipped file"),
-        ("t.csv", gzip.compress(b"text\na\n")[:-7] + b"1234567", "{place}: not a whole gzip file (CRC check failed"),
+        (
+            "t.txt",
+            gzip.compress(b"a b c" * 99, mtime=0)[:-9],
+            "{place}: not a whole gzip file (Compressed file ended before",
+        ),
+        (
+            "t.jsonl.gz",
+            gzip.compress(LINE, mtime=0) + b"and more",
+            "{place}: not a whole gzip file (Not a gzipped file",
+        ),
+        (
+            "t.csv",
+            gzip.compress(b"text\na\n", mtime=0)[:-7] + b"1234567",
+            "{place}: not a whole gzip file (CRC check failed",
+        ),
         ("t.csv", b"", "{place}: no text in it: it is empty"),
         ("t.csv", b"text\n", "{place}: no text in it: it is empty"),
         (

@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: quickstart install dev test test-fast gpu check format clean
+.PHONY: quickstart install dev test test-fast torture gpu check format clean
 
 quickstart: $(STAMP)
 	$(BIN)/collapse-sim run recipes/quickstart.yaml
@@ -35,6 +35,14 @@ test: $(DEV)
 
 test-fast: $(DEV)
 	$(BIN)/python -m pytest -n auto -m "not slow"
+
+# Fuzzed recipes, damaged files, kills and full disks, SECONDS of each: nothing may be silent, a traceback or a hang.
+SECONDS ?= 600
+torture: $(DEV)
+	$(BIN)/python -m tests.torture.fuzz_recipes --seconds $(SECONDS)
+	$(BIN)/python -m tests.torture.flip --seconds $(SECONDS)
+	$(BIN)/python -m tests.torture.kill --seconds $(SECONDS)
+	$(BIN)/python -m tests.torture.full --seconds $(SECONDS)
 
 gpu: $(DEV)
 	$(BIN)/python benchmarks/gpu.py

@@ -17,6 +17,7 @@ from torch import Tensor
 from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.errors import StoreError
 from collapse_sim.hub import Found
+from collapse_sim.memory_errors import out_of_memory
 from collapse_sim.pretrained import config_of, network_of, quiet, reason
 from collapse_sim.store.files import digest_of
 
@@ -56,9 +57,9 @@ def _tried(found: Found, auto: Auto, what: str, ask: Callable[[Any, Tensor], str
     try:
         with torch.no_grad(), quiet():
             wrong = ask(network, ids)
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # a network of any kind may be here
+        if out_of_memory(error):
+            raise
         wrong = f"it takes no tokens alone ({reason(error)})"
     with contextlib.suppress(OSError, StoreError):
         if path is not None:

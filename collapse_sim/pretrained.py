@@ -13,6 +13,7 @@ import torch
 
 from collapse_sim.errors import MissingError
 from collapse_sim.hub import is_safe
+from collapse_sim.memory_errors import out_of_memory
 
 POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx")
 SIZES = ("vocab_size", "hidden_size", "num_hidden_layers")  # that every language model's configuration tells
@@ -28,9 +29,9 @@ def config_of(folder: Path) -> Any:
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except MemoryError:
-        raise
     except Exception as error:  # transformers has many for a file that is not what it expects
+        if out_of_memory(error):
+            raise
         raise ValueError(f"{folder}: {reason(error)}") from error
     quantised = getattr(config, "quantization_config", None)
     if quantised:
@@ -75,9 +76,9 @@ def network_of(folder: Path, auto: Any, config: Any) -> Any:
                 use_safetensors=is_safe(folder),  # else torch's format, which transformers reads weights-only
                 output_loading_info=True,
             )
-    except (MemoryError, torch.OutOfMemoryError):
-        raise
     except Exception as error:  # likewise
+        if out_of_memory(error):
+            raise
         raise MissingError(f"{folder}: its weights cannot be read: {reason(error)}") from error
     if told["missing_keys"]:
         absent = ", ".join(sorted(told["missing_keys"])[:3])

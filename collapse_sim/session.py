@@ -23,6 +23,7 @@ from collapse_sim.experiment import Experiment, bytes_to_come, operations_per_st
 from collapse_sim.loop import run_generations
 from collapse_sim.metrics.facts import facts_of, shown_as, space_of
 from collapse_sim.plan import missing
+from collapse_sim.recipe.schema import Recipe
 from collapse_sim.specs import ScoreSpec
 from collapse_sim.store.failures import Failure
 from collapse_sim.store.files import check_place, digest_of
@@ -157,12 +158,20 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
         "show": recipe.show,
         "metrics": {name: _described(score) for name, score in experiment.lines[0].scores[0].items()},
         "claims": [claim.model_dump(mode="json") for claim in recipe.claims],
-        "reference": recipe.reference.model_dump(mode="json") if recipe.reference else None,
+        "reference": _reference(recipe),
         "theory": curves(recipe, experiment.counts, experiment.info),
         "settings": dict(recipe.document),
         "samples": experiment.counts.samples,
         "fingerprint": experiment.info.fingerprint,
     }
+
+
+def _reference(recipe: Recipe) -> dict[str, Any] | None:
+    """Published figures are of a generation of their own: an arm that goes further does not move them."""
+    if recipe.reference is None:
+        return None
+    said = recipe.reference.model_dump(mode="json")
+    return said | {"generation": recipe.generations if said["generation"] == "last" else said["generation"]}
 
 
 def _described(score: ScoreSpec) -> dict[str, Any]:

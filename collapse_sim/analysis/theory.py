@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from collapse_sim.families.base import theory_of
+from collapse_sim.plugins import asking
 from collapse_sim.registry import BUILT_IN
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ def curves(recipe: Recipe, counts: RowCounts, info: Info) -> dict[str, dict[str,
     for arm in recipe.arms:
         for shown, metric in recipe.metrics.items():
             target = f"{type(metric).__module__}:{type(metric).__qualname__}"
-            curve = theory(short_names.get(target, target), arm, counts, recipe.data, info, recipe.generations)
-            if curve is not None:
-                found.setdefault(arm.name, {})[shown] = [float(value) for value in curve]
+            with asking(recipe.model, "theory"):
+                curve = theory(short_names.get(target, target), arm, counts, recipe.data, info, recipe.generations)
+                if curve is not None:
+                    found.setdefault(arm.name, {})[shown] = [float(value) for value in curve]
     return found

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from collapse_sim.errors import PluginError
 from collapse_sim.metrics.base import Facts, FeatureSpace
+from collapse_sim.plugins import asking
 
 if TYPE_CHECKING:
     from collapse_sim.data.base import Info
@@ -63,14 +64,13 @@ def shown_as(score: ScoreSpec) -> dict[str, Any]:
 
 def facts_of(score: ScoreSpec) -> Facts | None:
     """What stands beside the figures of a score's metric; None when it says nothing."""
-    of_truth = getattr(score.metric, "facts_of_truth", None)
-    if of_truth is not None:
-        known: Facts = of_truth(score.data.info, score.data.data, score.samples.rows)
-        return known
-    say = getattr(score.metric, "facts", None)
-    if say is None:
+    info, samples = score.data.info, score.samples.rows
+    of_truth, say = getattr(score.metric, "facts_of_truth", None), getattr(score.metric, "facts", None)
+    if of_truth is None and say is None:
         return None
-    found: Facts = say(score.data.info, score.samples.rows, space_of(score))
+    space = space_of(score)
+    with asking(score.metric, "facts"):
+        found: Facts = of_truth(info, score.data.data, samples) if of_truth else say(info, samples, space)  # type: ignore[misc]
     return found
 
 

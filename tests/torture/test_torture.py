@@ -32,3 +32,13 @@ def test_kills_at_random_moments_end_in_the_same_bytes():
     assert counts.pop("cases") == []
     assert counts["kills"] > 2
     assert counts["differing"] == counts["traceback"] == counts["leftovers"] == counts["warnings"] == 0
+
+
+def test_disks_that_fill_up_lose_nothing():
+    counts = torture("full", "--seconds", "0", "--at-least", "2", "--seed", "5")
+    if "skipped" in counts:
+        pytest.skip(counts["skipped"])
+    assert counts.pop("cases") == []
+    assert counts["full"] >= 2
+    for wrong in ("silent", "traceback", "hang", "lost", "differing", "leftovers"):
+        assert counts[wrong] == 0, wrong

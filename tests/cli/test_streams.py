@@ -116,14 +116,14 @@ def test_the_terminal_is_closed_while_hangups_are_ignored(place, term):
 
 
 def test_an_encoding_without_the_sign_is_no_traceback(place, shell):
-    (place / "gauss.yaml").write_text(GAUSS.replace("replace:", '"ersetzené漢":'))
+    (place / "gauss.yaml").write_text(GAUSS.replace("replace:", '"ersetzené":'))
     shell("run", "gauss.yaml", "-q")
     for words in ("status gauss", "compare gauss", "compare gauss --csv", "watch gauss --once"):
         done = sh(f"PYTHONUTF8=0 PYTHONIOENCODING=ascii:strict $cs {words}")
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.isascii()
     document = json.loads(sh("PYTHONIOENCODING=ascii $cs compare gauss --json").stdout)
-    assert list(document["arms"]) == ["ersetzené漢"]
+    assert list(document["arms"]) == ["ersetzené"]
 
 
 def test_a_line_at_once_and_status_says_starting(place):

@@ -133,7 +133,7 @@ def comparison() -> str:
 
 def leftovers(root: Path) -> list[str]:
     """What should not be left lying in a store when a run has ended."""
-    return [str(path) for room in ("tmp", "partial", "locks") for path in (root / room).iterdir()]
+    return [str(path) for room in ("tmp", "partial", "locks") for path in (root / room).glob("*")]
 
 
 def fresh(folder: Path) -> None:

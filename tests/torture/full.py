@@ -1,7 +1,8 @@
 """Lets the disk fill up in the middle of a small run, then makes room and continues it.
 
-python -m tests.torture.full --seconds S --seed N, as root: a disk of its own (tmpfs) is mounted for it. Each time the run
-must end with exit code 5 and the word for it, keep all that was finished, and come to the same bytes when there is room.
+python -m tests.torture.full --seconds S --seed N, as root: a disk of its own (tmpfs) is mounted for it. Each time the
+run must end with exit code 5 and the word for it, keep all that was finished, and come to the same bytes when there is
+room again.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from collapse_sim import session
 from tests.torture.bench import RUN, call, comparison, contents, finish, fresh, leftovers, main, start, warm
 
-ROOM = "64m"  # for the whole run
+ROOM = "256m"  # for the whole run
 
 
 def mount(place: Path, size: str, *options: str) -> bool:
@@ -49,6 +50,7 @@ def run(seconds: float, seed: int, at_least: int = 0) -> dict[str, Any]:
         while time.monotonic() - begun < seconds or counts["full"] < at_least:
             if not mount(disk, f"{dice.randint(40, needed // 1024)}k"):
                 return {"skipped": "a disk cannot be mounted here: it takes root"}
+            os.chdir(here)
             try:
                 _one(disk, whole, compared, counts, cases)
             finally:
@@ -71,9 +73,8 @@ def _one(disk: Path, whole: dict[str, str], compared: str, counts: Counter[str],
     mount(disk, ROOM, "remount")
     again = call(*words)
     counts["lost"] += not kept.items() <= contents(store).items()
-    counts["differing"] += (
-        contents(store) != whole or call("compare", str(disk / "runs" / "small"), "--json").out != compared
-    )
+    said = call("compare", str(disk / "runs" / "small"), "--json").out
+    counts["differing"] += contents(store) != whole or said != compared
     counts["leftovers"] += bool(leftovers(store))
     if again.code != 0 or done.code != 5 or contents(store) != whole:
         cases.append(f"exit {done.code}: {done.err[-600:]}\nagain {again.code}: {again.err[-600:]}")

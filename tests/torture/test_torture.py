@@ -7,8 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 
 def torture(name: str, *options: str) -> dict:
     """In a process of its own, because it forks."""
@@ -19,12 +17,11 @@ def torture(name: str, *options: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.parametrize("seed", [0, 7])
-def test_damage_is_named_or_mended(seed):
-    counts = torture("flip", "--seconds", "0", "--at-least", "6", "--seed", str(seed))
+def test_damage_is_named_or_mended():
+    counts = torture("flip", "--seconds", "0", "--at-least", "8", "--seed", "7")
     assert counts.pop("cases") == []
     assert counts["silent"] == counts["traceback"] == counts["hang"] == 0
-    assert counts["named"] + counts["repaired"] + counts["harmless"] == counts["damaged"] == 6
+    assert counts["named"] + counts["repaired"] + counts["harmless"] == counts["damaged"] == 8
 
 
 def test_kills_at_random_moments_end_in_the_same_bytes():

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def torture(name: str, *options: str) -> dict:
     """In a process of its own, because it forks."""

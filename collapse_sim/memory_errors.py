@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import resource
 
 # Of exceptions that have no class of their own: torch's allocators, CUDA, threads, and files that are mapped.
 SIGNS = (
@@ -15,6 +16,9 @@ SIGNS = (
     "can't start new thread",
     "failed to map segment",
 )
+
+
+TIGHT = 4 * 2**30  # bytes of address space: 5 GB were enough for a small run with torch 2.15 for CUDA, 3 GB were not
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -31,6 +35,17 @@ def out_of_memory(error: BaseException) -> bool:
             return True
         here = here.__cause__ or here.__context__
     return False
+
+
+def tight_limit() -> str:
+    """A warning where `ulimit -v` leaves little room, since OpenBLAS ends the process without a word of ours; or ""."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if soft == resource.RLIM_INFINITY or soft >= TIGHT:
+        return ""
+    return (
+        f"this process may use {soft / 2**30:.1f} GiB of address space (ulimit -v), and importing torch for CUDA takes "
+        f"about {TIGHT / 2**30:.0f}: if it ends without a word, raise the limit"
+    )
 
 
 def first_line(error: BaseException) -> str:

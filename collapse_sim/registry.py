@@ -7,6 +7,7 @@ A name of this package's own is built in. A short name that an installed package
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 import importlib.metadata
 import re
@@ -193,7 +194,9 @@ def did_you_mean(word: str, allowed: list[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
+@functools.cache
 def _entry_points(room: str) -> list[importlib.metadata.EntryPoint]:
+    """Of all installed packages, whose files are read once a process."""
     return list(importlib.metadata.entry_points(group=f"collapse_sim.{room}"))
 
 

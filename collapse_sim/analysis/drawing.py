@@ -7,15 +7,16 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from collapse_sim.analysis.fonts import cells, families
 from collapse_sim.store.files import explained
 from collapse_sim.ui import words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LONGEST = 44  # letters of a name in a drawing
 _END = 0.6  # of a shortened name, what is kept of its end: names out of a grid differ there
@@ -31,6 +32,8 @@ _STYLE: Any = {  # matplotlib's stubs want every key as a literal
 @contextmanager
 def style(texts: Iterable[str], more: Mapping[str, Any] | None = None) -> Iterator[None]:
     """Matplotlib's settings, whatever the user's own are, with fonts for these texts."""
+    from matplotlib import rc_context
+
     settings: Any = {**_STYLE, "font.family": families(texts)}
     settings.update(more or {})
     with rc_context(settings):

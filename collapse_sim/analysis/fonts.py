@@ -1,6 +1,7 @@
 """Fonts for names in any script: what the machine has for characters that matplotlib's own font lacks.
 
 Names that no installed font can draw become boxes; `lacking` tells, so that it is said once and nothing else warns.
+matplotlib, which takes most of a second to import, is only asked about names beyond ASCII.
 """
 
 from __future__ import annotations
@@ -9,8 +10,6 @@ import unicodedata
 from collections.abc import Iterable
 from functools import cache
 
-from matplotlib import font_manager
-from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
 
 BASE = "DejaVu Sans"  # comes with matplotlib
@@ -71,6 +70,8 @@ def _chosen(signs: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
 @cache
 def _installed() -> tuple[tuple[str, str], ...]:
     """(family, file) of one regular font a family, those that have many scripts first."""
+    from matplotlib import font_manager
+
     files: dict[str, str] = {}
     for entry in sorted(font_manager.fontManager.ttflist, key=lambda e: (e.style != "normal", str(e.weight) != "400")):
         if _BOXES not in entry.name.lower():
@@ -81,12 +82,16 @@ def _installed() -> tuple[tuple[str, str], ...]:
 
 @cache
 def _base_path() -> str:
+    from matplotlib import font_manager
+
     return str(font_manager.findfont(BASE))
 
 
 @cache
 def _characters(path: str) -> frozenset[int]:
     """Code points that a font has; none of a file that cannot be read."""
+    from matplotlib.ft2font import FT2Font
+
     try:
         return frozenset(FT2Font(path).get_charmap())
     except (OSError, RuntimeError):

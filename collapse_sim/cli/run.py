@@ -12,6 +12,7 @@ from collapse_sim.cli.examples import complete_recipe
 from collapse_sim.cli.output import data, document, say, say_logs
 from collapse_sim.cli.plugins import PluginsOption
 from collapse_sim.errors import CollapseSimError
+from collapse_sim.memory_errors import tight_limit
 
 LARGEST_EARLY = 200_000  # bytes of a recipe that is read twice
 
@@ -68,6 +69,8 @@ def run(
     say_logs(quiet=quiet)
     if not quiet:
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
+    if limit := tight_limit():
+        say(f"warning: {limit}")
     from collapse_sim.ui.starting import starting
 
     early = None if dry_run else out or _usual_folder(recipe, settings or (), smoke=smoke)

@@ -58,9 +58,8 @@ def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], work: Work
 def _check_solution(job: Job, model: nn.Module) -> None:
     """Raise DivergedError for the seeds whose parameters are not finite."""
     tensors = [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
-    bad = tuple(
-        seed for i, seed in enumerate(job.seeds) if not all(bool(tensor[i].isfinite().all()) for tensor in tensors)
-    )
+    good = [tensor.isfinite().reshape(len(tensor), -1).all(1).tolist() for tensor in tensors]
+    bad = tuple(seed for seed, *whole in zip(job.seeds, *good, strict=True) if not all(whole))
     if bad:
         raise DivergedError(
             f"{where(job, bad)}: the fitted parameters are not finite: the rows that it is fitted to have no such "

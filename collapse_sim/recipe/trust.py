@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from collapse_sim import registry
-from collapse_sim.data.remember import cache_folder
+from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.errors import StoreError
 from collapse_sim.recipe.schema import Recipe
 from collapse_sim.registry import Allowed
-from collapse_sim.store.files import digest_of, write_atomic
+from collapse_sim.store.files import digest_of
 from collapse_sim.store.rundir import RUN_FILE
 
 
@@ -45,14 +44,14 @@ def remember(folder: Path, recipe: Recipe) -> None:
     known = _remembered(folder)
     if set(names) - set(known):
         note = {"run": str(folder.resolve()), "plugins": sorted({*names, *known})}
-        with contextlib.suppress(OSError, StoreError):  # without the note, `--plugins` is needed
-            _note(folder).parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(_note(folder), json.dumps(note), durable=False)
+        with contextlib.suppress(OSError, RuntimeError, StoreError):  # without the note, `--plugins` is needed
+            seal(_note(folder), note)
 
 
 def _remembered(folder: Path) -> list[str]:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return [str(name) for name in json.loads(_note(folder).read_text(encoding="utf-8"))["plugins"]]
+    with contextlib.suppress(RuntimeError):  # there is no home folder
+        note = unsealed(_note(folder))
+        return [str(name) for name in note["plugins"]] if note else []
     return []
 
 

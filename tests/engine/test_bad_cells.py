@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import signal
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from collapse_sim.engine import fit
 from collapse_sim.engine.work import Stop
 from collapse_sim.errors import InterruptedRunError, OutOfMemoryError, PluginError
 from collapse_sim.families.gaussian import Gaussian
-from collapse_sim.memory_errors import out_of_memory
+from collapse_sim.memory_errors import out_of_memory, tight_limit
 from tests.conftest import TINY, artefacts
 from tests.metrics.networks import save_script
 
@@ -212,6 +213,13 @@ def test_memory_that_is_not_to_be_had_is_told_from_other_errors():
     chained = RuntimeError("fit")
     chained.__cause__ = MemoryError()
     assert out_of_memory(chained)
+
+
+def test_a_tight_limit_of_address_space_is_told_before_anything_is_imported(monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (2**31, 2**31))
+    assert "2.0 GiB of address space (ulimit -v)" in tight_limit()
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert tight_limit() == ""
 
 
 class Root(nn.Module):

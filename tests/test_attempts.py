@@ -8,7 +8,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from collapse_sim.attempts import Attempts
+from collapse_sim.attempts import Attempts, attempts_of
 from collapse_sim.engine.device import open_machine
 from collapse_sim.engine.work import Stop, Work
 from collapse_sim.errors import InterruptedRunError, StoreError
@@ -31,7 +31,8 @@ def run(sandbox, recipe: str) -> list[str]:
     events: list[object] = []
     store = Store(sandbox.root / ".store", Stop().check)
     run_generations(experiment, folder, Work(store, open_machine("cpu", "fp32"), events.append, sandbox.root))
-    return [event.message for event in events if isinstance(event, Note)]
+    notes = [event.message for event in events if isinstance(event, Note)]
+    return notes + [text for text in [attempts_of(store).summary] if text]  # what a session says at its end
 
 
 def refusing(error: BaseException):
@@ -134,5 +135,4 @@ def test_a_folder_that_cannot_be_written_to_ends_no_run(sandbox):
     run_generations(experiment, RunFolder(sandbox.root / "run"), work)
     assert [event.message.partition(":")[0] for event in events if isinstance(event, Note)] == [
         "arms-by-generations cannot be drawn",
-        "could not be drawn",
     ]

@@ -130,6 +130,8 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
     metrics: dict[str, Better] = {name: _better(settings["better"]) for name, settings in run["metrics"].items()}
     found: dict[str, dict[str, dict[int, dict[int, float]]]] = {arm: {} for arm in arms}
     for line in lines:
+        if line.get("event") == "diverged" and line["arm"] in found:
+            _forget(found[line["arm"]], line["seed"], line["generation"])
         if line.get("event") != "scores" or line["arm"] not in found or line["generation"] > last:
             continue
         for metric, values in line["metrics"].items():
@@ -200,6 +202,14 @@ def _diverged(
     return {arm: dict(sorted(reached[arm].items())) for arm in arms if reached.get(arm)}
 
 
+def _forget(by_metric: dict[str, dict[int, dict[int, float]]], seed: int, first: int) -> None:
+    """What a seed had from a generation on, before its chain was found to end there."""
+    for by_generation in by_metric.values():
+        for k, by_seed in by_generation.items():
+            if k >= first:
+                by_seed.pop(seed, None)
+
+
 def _end(
     found: Mapping[str, dict[str, dict[int, dict[int, float]]]],
     arm: str,
@@ -210,10 +220,8 @@ def _end(
     for metric in metrics:
         generations = {k for by_metric in found.values() for k in by_metric.get(metric, {})}
         for seed, first in ends.items():
-            for k in (k for k in generations if k >= first):
-                by_seed = found[arm].setdefault(metric, {}).setdefault(k, {})
-                if k > first or seed not in by_seed:  # a model whose samples diverged has a test loss
-                    by_seed[seed] = float("nan")
+            for k in (k for k in generations if k >= first):  # a model whose samples diverged has a test loss
+                found[arm].setdefault(metric, {}).setdefault(k, {}).setdefault(seed, float("nan"))
 
 
 def _better(word: str | None) -> Better:

@@ -9,7 +9,7 @@ import typer
 
 from collapse_sim.cli.columns import terms
 from collapse_sim.cli.examples import complete_recipe, examples
-from collapse_sim.cli.output import data, document, say
+from collapse_sim.cli.output import data, document, say, say_logs
 from collapse_sim.cli.plugins import PluginsOption
 from collapse_sim.errors import RecipeError
 
@@ -79,6 +79,7 @@ def validate(
 
     As they are and at their smoke size; every problem is told with its file and line.
     """
+    say_logs(quiet=True)  # what a smoke size leaves out is no news here
     results = [_check(file, plugins) for file in files]
     wrong = [problem for result in results for problem in result["problems"]]
     if as_json:

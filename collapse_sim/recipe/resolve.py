@@ -114,7 +114,10 @@ def _whole(value: Any) -> Any:
 
 def _arm(resolver: Resolver, name: str, value: Any) -> Arm | None:
     steps: Steps = ("arms", name)
-    _check_name(resolver, name, "an arm", ARM_NAME, steps)
+    if not name.strip() or name != name.strip() or not name.isprintable() or any(sign in name for sign in '"/\\'):
+        message = f"{found(name)} is no name for an arm; allowed: any text without quotes and slashes"
+        resolver.problem(steps, message)
+    _check_length(resolver, name, ARM_NAME, steps)
     settings = resolver.model(ArmLayout, value, steps)
     strategy = teacher = None
     if isinstance(value, Block) and "data" in value:
@@ -128,13 +131,9 @@ def _arm(resolver: Resolver, name: str, value: Any) -> Arm | None:
     return Arm(name, strategy, teacher, settings.init)
 
 
-def _check_name(resolver: Resolver, name: str, what: str, longest: int, steps: Steps) -> None:
-    if not name.strip() or name != name.strip() or not name.isprintable() or any(sign in name for sign in '"/\\'):
-        message = f"{found(name)} is no name for {what}; allowed: any text without quotes and slashes"
-        resolver.problem(steps, message)
-    elif len(name) > longest:
-        message = f"{found(name)} has {len(name)} characters; allowed: at most {longest}"
-        resolver.problem(steps, message)
+def _check_length(resolver: Resolver, name: str, longest: int, steps: Steps) -> None:
+    if len(name) > longest:
+        resolver.problem(steps, f"{found(name)} has {len(name)} characters; allowed: at most {longest}")
 
 
 def _add_metric(resolver: Resolver, parts: Parts, value: Any, steps: Steps) -> None:
@@ -144,7 +143,9 @@ def _add_metric(resolver: Resolver, parts: Parts, value: Any, steps: Steps) -> N
         resolver.problem((*steps, "as"), f"found {found(value['as'])}; allowed: text")
         return
     if name is not None and isinstance(value, Block) and "as" in value:
-        _check_name(resolver, name, "a metric", METRIC_NAME, steps)
+        if not name.strip():
+            resolver.problem((*steps, "as"), f"found {found(name)}; allowed: text that is not empty")
+        _check_length(resolver, name, METRIC_NAME, steps)
     if name in parts.metric_steps:
         resolver.problem(steps, f"a second metric {name!r}; give one of them another name with `as:`")
     elif name is not None:

@@ -22,6 +22,7 @@ from collapse_sim.store.rundir import (
     read_journal,
     read_run,
 )
+from collapse_sim.ui.checked import LARGEST_FILE
 from collapse_sim.ui.process import presence
 from collapse_sim.ui.starting import read_starting
 from collapse_sim.ui.state import STAGES, Cell, State
@@ -88,6 +89,8 @@ def _word(outcome: str | None) -> Word:
 def read_live(folder: Path) -> State | None:
     """The state that the run's process wrote last; None when there is none that can be read, whatever is there."""
     try:
+        if (folder / LIVE_FILE).stat().st_size > LARGEST_FILE:
+            return None
         return State.from_json(sealed.read(folder / LIVE_FILE))
     except (OSError, ValueError):
         return None

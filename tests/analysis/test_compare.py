@@ -313,7 +313,7 @@ def test_bad_options(call: Call, write_run: WriteRun, options: list[str], messag
 
 def test_no_such_run(call: Call, write_run: WriteRun) -> None:
     write_run(SCORES, seeds=[0, 1])
-    with pytest.raises(StoreError, match="did you mean 'toy'"):
+    with pytest.raises(RecipeError, match="did you mean 'toy'"):
         call("toi")
 
 

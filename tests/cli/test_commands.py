@@ -46,7 +46,7 @@ COMMANDS = {
     "list strategies": ["NAME", "--json"],
     "list metrics": ["NAME", "--json"],
     "list data": ["NAME", "--json"],
-    "cache list": ["--store", "--json"],
+    "cache list": ["--store", "--by-run", "--json"],
     "cache gc": ["--store", "--delete", "--forget-missing", "--json"],
     "cache verify": ["--store", "--json"],
 }  # fmt: skip

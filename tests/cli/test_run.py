@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from PIL import Image
+
+from collapse_sim.engine import fit
 
 CLAIMS = """
 claims:
@@ -15,15 +18,25 @@ SMOKE = "\nsmoke: {generations: 1, seeds: [3], samples: 100, train.steps: 2}\n"
 def test_json_is_one_document_and_nothing_else(shell, recipe):
     done = shell("run", recipe(), "--json")
     assert done.json == {
-        "schema": 1, "run": "runs/tiny", "name": "tiny", "made": 10, "reused": 0, "wall_s": done.json["wall_s"],
+        "schema": 1, "run": "runs/tiny", "name": "tiny", "made": 10, "reused": 0, "diverged": [],
+        "wall_s": done.json["wall_s"],
     }  # fmt: skip
     assert "generation 1/1: test_loss replace " in done.err
     assert shell("run", recipe(), "--json", "-q").json["reused"] == 10
 
 
-def test_json_of_a_run_that_fails_is_nothing(shell, recipe):
+def test_json_tells_what_diverged(shell, recipe):
     wild = ["--set", "train.learning_rate=1e6", "--set", "train.optimizer=sgd"]
-    assert shell("run", recipe(), "--json", *wild, code=4).out == ""
+    (found,) = shell("run", recipe(), "--json", *wild, code=4).json["diverged"]
+    assert (found["arms"], found["generation"], found["seeds"]) == (["replace", "accumulate+distill"], 0, [0])
+
+
+def test_json_of_a_run_that_fails_is_nothing(shell, recipe, monkeypatch):
+    def starved(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(fit, "backward", starved)
+    assert shell("run", recipe(), "--json", code=2).out == ""
 
 
 def test_stdout_is_the_run_directory(shell, recipe):
@@ -209,3 +222,13 @@ def test_verify_fails_with_6(shell, recipe):
     name = recipe(("metrics: [test_loss]", "metrics: [test_loss]" + CLAIMS[: CLAIMS.rindex("  -")]), ("[0]", "[0, 1]"))
     shell("run", name, "-q")
     shell("verify", "tiny")
+
+
+def test_what_could_not_be_drawn_is_said_once_more_at_the_end(shell, recipe, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", refuse)
+    said = shell("run", recipe()).err
+    assert "warning: could not be drawn: samples (" in said
+    assert said.index("could not be drawn: samples") > said.index("generation 1/1")

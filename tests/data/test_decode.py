@@ -167,12 +167,14 @@ def test_data_that_changed_after_it_was_checked_is_refused(tmp_path: Path) -> No
     info = data.inspect(tmp_path)
     write_pictures(tmp_path / "pictures", tagged(20, 5, 7))
     store = Store(tmp_path / ".store")
+    store.make_all(
+        [Want(data_spec(data, info), (0,), ("arm",))],
+        build.builder(Work(store, CPU, lambda event: None, tmp_path)),
+        lambda event: None,
+    )
+    (failure,) = store.failures.others()
     with pytest.raises(MissingError, match="the data has changed since it was checked"):
-        store.make_all(
-            [Want(data_spec(data, info), (0,), ("arm",))],
-            build.builder(Work(store, CPU, lambda event: None, tmp_path)),
-            lambda event: None,
-        )
+        raise failure.error
 
 
 MEASURE = """

@@ -273,7 +273,7 @@ def test_what_is_left_out_is_counted_and_named(pool: Path, caplog: pytest.LogCap
 
 def test_notes_beside_images_are_worth_no_warning(pool: Path, caplog: pytest.LogCaptureFixture) -> None:
     (pool / "readme.md").touch()
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "collapse_sim")
     HERE.inspect(pool)
     (record,) = caplog.records
     assert record.levelno == logging.INFO
@@ -282,7 +282,7 @@ def test_notes_beside_images_are_worth_no_warning(pool: Path, caplog: pytest.Log
 
 def test_images_beside_the_classes_are_said(pool: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_pictures(pool, tagged(1, 4, 4, first=99))
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "collapse_sim")
     assert inspected(pool) == (19, 0)
     assert "there are no labels, since not all images are in subfolders (0000.png)" in caplog.text
 

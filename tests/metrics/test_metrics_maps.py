@@ -61,7 +61,7 @@ def test_choice_by_name_mapping_or_instance():
         ({"use": "clasifier"}, "did you mean 'classifier'?"),
         ({"width": 3}, "a feature map needs `use: NAME`"),
         (7, "7 is no feature map; allowed: a name, or a mapping"),
-        ("collapse_sim.families.vae:VAE", "is no feature map: it lacks part of"),
+        ("collapse_sim.families.vae:VAE", "is no feature map: it lacks features, network"),
     ],
 )
 def test_bad_choice(value, message):

@@ -31,7 +31,7 @@ def run(*words: str) -> str:
 
 def test_list_and_show() -> None:
     text = run("recipes", "list")
-    assert [line.split()[0] for line in text.splitlines()] == shipped.names()
+    assert [line.split()[0] for line in text.splitlines() if not line.startswith(" ")] == shipped.names()
     entries = json.loads(run("recipes", "list", "--json"))
     assert [entry["name"] for entry in entries] == shipped.names()
     assert all(entry["description"] and entry["needs"] and entry["command"] for entry in entries)
@@ -84,13 +84,16 @@ def test_a_recipe_without_a_smoke_block_is_fine() -> None:
 
 @pytest.mark.parametrize("room", ["families", "strategies", "metrics", "data"])
 def test_list_describes_every_component(room: str) -> None:
-    text = run("list", room)
+    lines = run("list", room).splitlines()
+    shown = [line.split()[0] for line in lines if line.strip() and not line.startswith(" ")]
     found = json.loads(run("list", room, "--json"))
     names = [entry["name"] for entry in found[room]]
     assert names == registry.names(room)
+    assert shown[: len(names)] == names
+    text = " ".join(run("list", room, *names).split())
     for entry in found[room]:
         assert entry["summary"], entry["name"]
-        assert f"{entry['name']}\n    {entry['summary']}" in text
+        assert " ".join(f"{entry['name']} {entry['summary']}".split()) in text
         assert {setting["name"] for setting in entry["settings"]} == set(
             registry.load(room, entry["name"]).model_fields
         )

@@ -79,9 +79,9 @@ WHOLE = {
         TOY.replace("[variance_ratio]", f"[{{use: variance_ratio, as: {'n' * 101}}}]"),
         "has 101 characters; allowed: at most 100",
     ),
-    "a metric's odd name": (
-        TOY.replace("[variance_ratio]", '[{use: variance_ratio, as: "a\\u202eb"}]'),
-        "is no name for a metric; allowed: any text without quotes and slashes",
+    "a metric without a name": (
+        TOY.replace("[variance_ratio]", '[{use: variance_ratio, as: " "}]'),
+        "metrics.0.as: found ' '; allowed: text that is not empty",
     ),
     "half of a character": (TOY.replace("name: toy", 'name: "\\ud83d"'), "with half of a character; allowed: text"),
     "no character": ('name: "\\UFFFFFFFF"', "r.yaml:1: not valid YAML"),
@@ -255,7 +255,7 @@ def test_a_recipe_with_merge_keys_and_other_bases_of_numbers() -> None:
 
 
 def test_another_size_does_not_show_the_published_figures(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.INFO, "collapse_sim")
     path = write(GOOD)
     assert load(path).reference is not None
     assert load(path, overrides=["description=x", "seeds=[5]"]).reference is not None

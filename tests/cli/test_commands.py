@@ -121,23 +121,18 @@ def test_version(shell):
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["--version"]])
 def test_help_imports_nothing_slow(words):
+    """What takes long to import, or imports what does; how long help takes is measured elsewhere, not asserted."""
     code = (
         "import sys; from collapse_sim.cli.app import run_app; found = run_app(sys.argv[1:])\n"
-        "slow = {'torch', 'numpy', 'yaml', 'scipy', 'matplotlib', 'rich.console'} & set(sys.modules)\n"
-        "sys.exit(f'imported {slow}' if slow else found)"
+        "slow = {'torch', 'numpy', 'yaml', 'scipy', 'matplotlib', 'rich.console', 'psutil', 'filelock', 'PIL',\n"
+        "        'huggingface_hub', 'asyncio', 'multiprocessing', 'http.client', 'urllib.request'} & set(sys.modules)\n"
+        "own = [name for name in sys.modules if name.startswith('collapse_sim.') and '.cli' not in name]\n"
+        "sys.exit(f'imported {slow}' if slow else f'imported {own}' if len(own) > 6 else found)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    costs = []
-    for _ in range(3):  # the best of three: the machine may have other work
-        began = os.times()
-        done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)
-        ended = os.times()
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith(("Usage: ", "collapse-sim "))
-        costs.append(ended.children_user + ended.children_system - began.children_user - began.children_system)
-        if costs[-1] < 0.3:
-            break
-    assert min(costs) < 0.3
+    done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(("Usage: ", "collapse-sim "))
 
 
 def test_python_m_is_the_same_program(shell):

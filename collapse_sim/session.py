@@ -29,9 +29,10 @@ from collapse_sim.store.failures import Failure
 from collapse_sim.store.files import check_place, digest_of
 from collapse_sim.store.runfolder import RunFolder, registered
 from collapse_sim.store.store import Store
+from collapse_sim.ui import words
 from collapse_sim.ui.listeners import listeners
 
-SHOWN = 10  # messages of chains that diverged
+SHOWN = 20  # chains that diverged, in the last message
 SPARE_BYTES = 64 * 2**20  # room left for journals, pictures and checkpoints
 
 
@@ -135,14 +136,17 @@ def _diverged(failure: Failure) -> dict[str, Any]:
 
 
 def check_diverged(result: Mapping[str, Any]) -> None:
-    """Raise DivergedError when a run's result has chains that diverged: all of them, a line each."""
-    if result["diverged"]:
-        messages = [str(found["message"]) for found in result["diverged"]]
-        raise DivergedError("\n".join([*messages[:SHOWN], *_more(messages)]))
+    """Raise DivergedError when a run's result has chains that diverged: the first in full, where the others did."""
+    if not result["diverged"]:
+        return
+    first, *others = result["diverged"]
+    places = [f"{' / '.join(found['arms'])}, generation {found['generation']}, {_seeds(found)}" for found in others]
+    places[SHOWN:] = [f"and {len(places) - SHOWN} more"] if len(places) > SHOWN else []
+    raise DivergedError("\n".join([str(first["message"]), *(f"diverged, too: {place}" for place in places)]))
 
 
-def _more(messages: list[str]) -> list[str]:
-    return [f"and {len(messages) - SHOWN} more"] if len(messages) > SHOWN else []
+def _seeds(found: Mapping[str, Any]) -> str:
+    return words.seeds(found["seeds"], 2) or "all seeds"
 
 
 def describe_run(experiment: Experiment) -> dict[str, Any]:

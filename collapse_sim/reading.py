@@ -11,15 +11,9 @@ import stat
 from pathlib import Path
 
 from collapse_sim.errors import MissingError
+from collapse_sim.store.files import kind_of
 
 POINTER = b"version https://git-lfs"  # how the text begins that git has in place of a large file
-KINDS = {
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a named pipe",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
 
 
 def fault(path: Path) -> str:
@@ -28,14 +22,14 @@ def fault(path: Path) -> str:
     Nothing is opened.
     """
     try:
-        kind = stat.S_IFMT(path.stat().st_mode)
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
         return "a link to a file that is not there" if path.is_symlink() else "no such file"
     except OSError as error:
         return "a loop of links" if error.errno == errno.ELOOP else error.strerror or str(error)
     except ValueError:
         return "no name of a file"
-    return "" if kind == stat.S_IFREG else f"{KINDS.get(kind, 'something else')}, not a file"
+    return "" if stat.S_ISREG(mode) else f"{kind_of(mode)}, not a file"
 
 
 def there(path: Path) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from collapse_sim.data.base import Columns
 from collapse_sim.data.progress import Progress
 from collapse_sim.errors import MissingError
+from collapse_sim.store.files import kind_of
 
 HASH_BYTES = 1 << 22  # hashed at a time
 
@@ -53,14 +54,8 @@ def regular(path: Path) -> os.stat_result:
     if found is None:
         raise MissingError(f"{path}: no such file")
     if not stat.S_ISREG(found.st_mode):
-        raise MissingError(f"{path}: {described(found)}, and not a file")
+        raise MissingError(f"{path}: {kind_of(found.st_mode)}, and not a file")
     return found
-
-
-def described(found: os.stat_result) -> str:
-    """What is there, if it is not a file."""
-    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-    return kinds.get(stat.S_IFMT(found.st_mode), "a device")
 
 
 def read_text(path: Path) -> str:

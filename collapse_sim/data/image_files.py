@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from collapse_sim.data.files import described
 from collapse_sim.data.remember import Stamps
 from collapse_sim.errors import MissingError
+from collapse_sim.store.files import kind_of
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 # What lies beside images and nobody takes for one; whatever else is left out is worth a warning.
@@ -150,7 +150,7 @@ def _add(found: _Found, name: str, what: os.stat_result) -> None:
     elif stat.S_ISREG(what.st_mode):
         found.images.append((name, what))
     else:
-        found.wrong.append(f"{name} ({described(what)})")
+        found.wrong.append(f"{name} ({kind_of(what.st_mode)})")
 
 
 def _parents(name: str) -> Iterable[str]:

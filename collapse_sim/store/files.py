@@ -29,6 +29,11 @@ KINDS = {
 }  # fmt: skip
 
 
+def kind_of(mode: int) -> str:
+    """What lies there by its st_mode, in words, if it is no regular file."""
+    return KINDS.get(stat.S_IFMT(mode), "something else")
+
+
 class NotAFileError(OSError):
     """Something else lies where a file should be."""
 
@@ -44,7 +49,7 @@ def read_bytes(path: Path) -> bytes:
 def refuse_strange(path: Path, mode: int) -> None:
     """Raise NotAFileError unless `mode` (st_mode) is a regular file's."""
     if not stat.S_ISREG(mode):
-        raise NotAFileError(errno.EINVAL, f"it is {KINDS.get(stat.S_IFMT(mode), 'something else')}, not a file")
+        raise NotAFileError(errno.EINVAL, f"it is {kind_of(mode)}, not a file")
 
 
 def remove(path: Path) -> None:

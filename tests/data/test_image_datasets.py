@@ -193,7 +193,7 @@ def test_a_pipe_among_the_files_is_not_opened(tmp_path: Path) -> None:
     for name in ("dataset_info.json", "state.json", "data-00000-of-00001.arrow"):
         (tmp_path / "set" / name).unlink()
         os.mkfifo(tmp_path / "set" / name)
-        assert "a pipe, and not a file" in message_of(ImageFolder(path="set"), tmp_path)
+        assert "a named pipe, and not a file" in message_of(ImageFolder(path="set"), tmp_path)
 
 
 def test_other_parquet_beside_images_is_no_dataset(tmp_path: Path) -> None:

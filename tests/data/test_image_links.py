@@ -137,7 +137,7 @@ def _loop(path: Path) -> None:
 
 
 STRANGE = [
-    (_fifo, "a pipe"),
+    (_fifo, "a named pipe"),
     (_socket, "a socket"),
     (Path.mkdir, "a folder"),
     (_nowhere, "a link to nowhere, which is not there"),

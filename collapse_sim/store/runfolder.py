@@ -280,7 +280,7 @@ def registered(
 
     `arms` (digest -> names) is what `cache list` shows.
     """
-    name = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
     path = store / "runs" / f"{name}.json"
     with contextlib.ExitStack() as until_the_end:
         with explained(store, "--store"), locked(store / "locks" / REFERENCES_LOCK):

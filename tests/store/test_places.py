@@ -16,10 +16,12 @@ from pathlib import Path
 import pytest
 from filelock import Timeout
 
+from collapse_sim.analysis.results import read_results
 from collapse_sim.engine import checkpoint
 from collapse_sim.errors import StoreError
 from collapse_sim.store import lease as leases
 from collapse_sim.store import sealed, store
+from collapse_sim.store.cache import entries, open_store
 from collapse_sim.store.files import read_bytes, sync, write_atomic
 from collapse_sim.store.lease import lease, living, owner_of, token
 from collapse_sim.store.locks import Lock, sweep
@@ -430,3 +432,20 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path):
         thread.join()
     assert (tmp_path / "x").read_text() in texts
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_run_directory_whose_name_is_not_utf8(sandbox):
+    name = os.fsdecode(b"caf\xe9")
+    toy = """
+    data: {use: gaussian, rows: 20}
+    model: gaussian
+    generations: 1
+    seeds: 2
+    arms: {replace: {data: replace}}
+    metrics: [variance_ratio]
+    """
+    assert sandbox.run(toy, name)["made"] > 0
+    assert sandbox.run(toy, name)["made"] == 0
+    (entry, *_) = entries(open_store(sandbox.root / ".store"))
+    assert [Path(run).name for run in entry.runs] == [name]
+    assert read_results(sandbox.root / name).problems == ()

@@ -12,14 +12,14 @@ from collapse_sim import registry
 from collapse_sim.data.base import conditions_of
 from collapse_sim.engine import load
 from collapse_sim.engine.device import open_machine
-from collapse_sim.engine.sample import to_numpy
-from collapse_sim.errors import RecipeError, StoreError
+from collapse_sim.engine.sample import check_columns, to_numpy
+from collapse_sim.errors import DivergedError, RecipeError, StoreError
 from collapse_sim.experiment import Experiment, Line, prepare
 from collapse_sim.families.base import ClosedForm, Conditions
-from collapse_sim.plan import missing
 from collapse_sim.randomness import Draws
 from collapse_sim.recipe.load import load as load_recipe
 from collapse_sim.store import journal
+from collapse_sim.store.blocks import present
 from collapse_sim.store.cache import open_store
 from collapse_sim.store.rundir import JOURNAL_FILE, read_run, recipe_of, store_of
 from collapse_sim.store.store import Store
@@ -39,15 +39,29 @@ def scored_generations(folder: Path) -> int:
 
 
 def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
-    """Raise StoreError when models or samples are not in the store: scoring alone cannot make them."""
-    lines = [(line, k) for line in experiment.lines for k in range(experiment.recipe.generations + 1)]
-    specs = {spec.digest: spec for line, k in lines for spec in (line.fits[k], line.samples[k])}
-    absent = sum(missing(experiment, store, spec) for spec in specs.values())
+    """Raise StoreError when models or samples are not in the store: scoring alone cannot make them.
+
+    Those of chains that have diverged are not missed: there are none, and their scores are nan.
+    """
+    ended = diverged(folder)
+    needed: dict[str, set[int]] = {}
+    for line in experiment.lines:
+        for k in range(experiment.recipe.generations + 1):
+            seeds = {seed for seed in experiment.recipe.seeds if k < ended.get((line.arm.name, seed), k + 1)}
+            for spec in (line.fits[k], line.samples[k]):
+                needed.setdefault(spec.digest, set()).update(seeds)
+    absent = sum(len(seeds - present(store, digest)) for digest, seeds in needed.items())
     if absent:
         raise StoreError(
             f"{folder}: {absent} of its models and samples are not in {store}; make them first with:\n"
             f"  {continuing(folder, [])}"
         )
+
+
+def diverged(folder: Path) -> dict[tuple[str, int], int]:
+    """(arm, seed) -> the generation at which that chain of a run diverged."""
+    lines = [line for line in journal.read(folder / JOURNAL_FILE) if line["event"] == "diverged"]
+    return {(line["arm"], line["seed"]): line["generation"] for line in reversed(lines)}
 
 
 @dataclass(frozen=True)
@@ -82,6 +96,13 @@ def find(
     line = lines[arm] if arm is not None else experiment.lines[0]
     k = recipe.generations if generation is None else generation
     chosen = recipe.seeds[0] if seed is None else seed
+    if not store.has(line.fits[k], chosen):
+        at = diverged(folder).get((line.arm.name, chosen))
+        if at is not None and at <= k:
+            raise DivergedError(
+                f"{line.arm.name}, generation {k}, seed {chosen}: there is no model, its chain diverged at "
+                f"generation {at}"
+            )
     store.block(line.fits[k], chosen)
     return Stored(experiment, store, line, k, chosen)
 
@@ -104,7 +125,7 @@ def find_all(
     experiment, store = opened(folder, data_dir, store_dir, plugins)
     recipe = experiment.recipe
     check_choice(experiment, arm, generation, seed)
-    found, absent = [], []
+    found, absent, ended = [], [], diverged(folder)
     for line in experiment.lines:
         for k in range(recipe.generations + 1) if generation is None else (generation,):
             for chosen in recipe.seeds if seed is None else (seed,):
@@ -114,7 +135,8 @@ def find_all(
                     for spec in (line.fits[k], line.samples[k]) if samples else (line.fits[k],):
                         store.block(spec, chosen)
                 except StoreError:
-                    absent.append(f"{line.arm.name}, generation {k}, seed {chosen}")
+                    gone = " (diverged)" * (ended.get((line.arm.name, chosen), k + 1) <= k)
+                    absent.append(f"{line.arm.name}, generation {k}, seed {chosen}{gone}")
                 else:
                     found.append(Stored(experiment, store, line, k, chosen))
     if not found:
@@ -171,5 +193,6 @@ def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dic
         part = {name: machine.put(column) for name, column in given.items()}
         with torch.no_grad(), machine.autocast():
             columns = spec.family.sample(model, Conditions(count, part), draws)
+        check_columns(stored.line.samples[stored.generation], columns, (1, count) if stacked else (count,))
         found.append({n: to_numpy(c[0] if stacked else c) for n, c in columns.items()})
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}

@@ -7,7 +7,7 @@ import hashlib
 import importlib.util
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
@@ -43,12 +43,14 @@ def asking(component: object, method: str, expected: tuple[type[Exception], ...]
     Errors of this package's, those that are `expected`, Ctrl-C, and all that classes of this package raise pass as
     they are.
     """
+    own = is_plugin(type(component))
     try:
-        yield
+        with redirect_stdout(sys.stderr) if own else nullcontext():  # stdout is the command's data
+            yield
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        if isinstance(error, (CollapseSimError, *expected)) or not is_plugin(type(component)):
+        if isinstance(error, (CollapseSimError, *expected)) or not own:
             raise
         raise PluginError(f"{name_of(type(component))}: `{method}` raised {told(error)}") from error
 

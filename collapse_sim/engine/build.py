@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -88,7 +90,8 @@ def builder(work: Work) -> Build:
 
     def build(job: Job, folder: Path) -> None:
         try:
-            BUILDERS[job.spec.kind](job, folder, work)
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is the command's data, whatever a plug-in prints
+                BUILDERS[job.spec.kind](job, folder, work)
         except CollapseSimError:
             raise
         except (Exception, SystemExit) as error:

@@ -14,8 +14,9 @@ from collapse_sim.data.base import conditions_of
 from collapse_sim.engine import load
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.work import Work
-from collapse_sim.errors import DivergedError
+from collapse_sim.errors import DivergedError, PluginError
 from collapse_sim.families.base import Conditions
+from collapse_sim.plugins import name_of
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import SampleSpec
 from collapse_sim.store.jobs import Job, where
@@ -47,9 +48,11 @@ def sample(job: Job, folder: Path, work: Work) -> None:
         dtype = torch.float64 if spec.stacked else torch.float32
         draws = Draws(seeds, role, spec.generation, shard, device=machine.device, dtype=dtype, stacked=spec.stacked)
         with torch.no_grad(), machine.autocast(), work.heard(), not_finite(f"{where(job, job.seeds)}: "):
-            generated = {name: to_numpy(column) for name, column in family.sample(model, conditions, draws).items()}
-        _check(job, generated)
-        return generated
+            generated = family.sample(model, conditions, draws)
+        check_columns(spec, generated, ((len(seeds),) if spec.stacked else ()) + (last - first,))
+        rows = {name: to_numpy(column) for name, column in generated.items()}
+        _check(job, rows)
+        return rows
 
     if spec.stacked:
         columns = draw(0, 0, spec.rows)
@@ -58,6 +61,28 @@ def sample(job: Job, folder: Path, work: Work) -> None:
         writer.close()
         return
     in_pieces(job, folder, work, Pieces(ROWS_FILE, spec.rows, spec.shard, draw))
+
+
+def check_columns(spec: SampleSpec, columns: object, rows: tuple[int, ...]) -> None:
+    """Raise PluginError unless a family has generated what was asked for: the data's columns, so many rows of each.
+
+    `rows`: (n,), for an ensemble (S, n).
+    """
+    family, info = spec.model.family, spec.model.data.info
+    if not isinstance(columns, Mapping) or not all(isinstance(column, Tensor) for column in columns.values()):
+        raise PluginError(f"{name_of(type(family))}: `sample` gave no mapping of names to tensors")
+    lacking = [name for name in family.columns if name in info.columns and name not in columns]
+    if lacking:
+        raise PluginError(f"{name_of(type(family))}: `sample` gave {', '.join(map(str, columns))} and no {lacking[0]}")
+    for name, column in columns.items():
+        shape, dtype = info.columns.get(name, ((), ""))
+        found = (tuple(column.shape), str(column.dtype).removeprefix("torch."))
+        if found != ((*rows, *shape), dtype):
+            needed = f"{(*rows, *shape)} of {dtype}" if dtype else f"only {', '.join(info.columns)}"
+            raise PluginError(
+                f"{name_of(type(family))}: `sample` gave {name} of shape {found[0]} and dtype {found[1]}; "
+                f"needed: {needed}"
+            )
 
 
 @contextmanager

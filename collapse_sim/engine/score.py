@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +21,11 @@ from collapse_sim.engine.evaluate import BATCH_ROWS, mean_loss, role_of_batch
 from collapse_sim.engine.pieces import Pieces, in_pieces
 from collapse_sim.engine.sample import to_numpy
 from collapse_sim.engine.work import Work
+from collapse_sim.errors import PluginError
 from collapse_sim.events import Note
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import ClassifyingMap, FeatureMap, Need, RowMetric, WeightedMap, Which
+from collapse_sim.plugins import name_of
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec, Spec
 from collapse_sim.store.jobs import Job
@@ -143,11 +146,23 @@ def score(job: Job, folder: Path, work: Work) -> None:
                 value = spec.metric.score(evaluation)
         except _NotFiniteError:
             value = math.nan
-    values = value.tolist() if isinstance(value, Tensor) else [float(value)]
-    values = values if isinstance(values, list) else [values]
-    if len(values) != len(job.seeds):
-        raise AssertionError(f"{type(spec.metric).__name__} gave {len(values)} values for {len(job.seeds)} seeds")
+    values = _values(spec, value, len(job.seeds))
     (folder / SCORES_FILE).write_text(json.dumps([v if math.isfinite(v) else str(v) for v in values]))
+
+
+def _values(spec: ScoreSpec, value: object, seeds: int) -> list[float]:
+    """A score as one number a seed. Raises PluginError when it is something else."""
+    metric = f"{name_of(type(spec.metric))}: `score`"
+    found: object = value.tolist() if isinstance(value, Tensor) else value
+    listed: list[object] = found if isinstance(found, list) else [found]
+    numbers = [one for one in listed if isinstance(one, Real) and not isinstance(one, bool)]
+    if len(listed) != seeds or len(numbers) != seeds:
+        said = f"{type(value).__name__} {value!r:.80}"
+        raise PluginError(f"{metric} gave {said}; needed: one number for each of {seeds} seeds")
+    try:
+        return [float(one) for one in numbers]
+    except OverflowError:
+        raise PluginError(f"{metric} gave a number that is too large for a float") from None
 
 
 def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> dict[int, float]:

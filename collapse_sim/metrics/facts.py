@@ -49,9 +49,11 @@ def shown_as(score: ScoreSpec) -> dict[str, Any]:
     Raises PluginError for bounds that are none.
     """
     metric = score.metric
-    asked = getattr(metric, "unit_of", None)
-    unit = asked(score.model.family) if asked else getattr(metric, "unit", "")
-    bounds = getattr(metric, "bounds", (None, None))
+    with asking(metric, "unit"):
+        asked = getattr(metric, "unit_of", None)
+        unit = str(asked(score.model.family) if asked else getattr(metric, "unit", ""))
+    with asking(metric, "bounds"):
+        bounds = getattr(metric, "bounds", (None, None))
     try:
         least, greatest = (None if bound is None else float(bound) for bound in bounds)
     except (TypeError, ValueError):
@@ -59,7 +61,7 @@ def shown_as(score: ScoreSpec) -> dict[str, Any]:
             f"{type(metric).__module__}:{type(metric).__qualname__}: `bounds` is {bounds!r}; allowed: the least and "
             "the greatest value there can be, each a number or None"
         ) from None
-    return {"unit": str(unit), "bounds": [least, greatest]}
+    return {"unit": unit, "bounds": [least, greatest]}
 
 
 def facts_of(score: ScoreSpec) -> Facts | None:

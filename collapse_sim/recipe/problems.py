@@ -26,7 +26,7 @@ class Problems:
     def add(self, mark: Mark, path: str, message: str) -> None:
         """One problem of the value at dotted `path` ("" for the whole recipe), written at `mark`."""
         if (mark, path) not in self._unreadable:
-            path = shortened(path, 200)
+            path = shortened(path.replace("\n", "\\n").replace("\r", "\\r"), 200)  # a message's lines are its own
             self._found[mark, f"{path}: {message}" if path else message] = None
 
     def unreadable(self, mark: Mark, path: str, message: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from collapse_sim.errors import DivergedError
+from collapse_sim.errors import CollapseSimError, DivergedError
+from collapse_sim.memory_errors import first_line
 from collapse_sim.specs import Spec
-from collapse_sim.store.jobs import Job
+from collapse_sim.store.jobs import Job, where
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Failure:
 
     @property
     def message(self) -> str:
-        return str(self.error) or type(self.error).__name__
+        if isinstance(self.error, CollapseSimError):
+            return str(self.error)
+        return f"{where(self.job, self.seeds)}: {type(self.error).__name__}: {first_line(self.error)}"
 
 
 class Failures:

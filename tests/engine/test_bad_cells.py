@@ -13,12 +13,15 @@ import pytest
 import torch
 from torch import nn
 
+from collapse_sim.afterwards import find, find_all, refuse_to_fit
 from collapse_sim.component import Component
 from collapse_sim.engine import fit
 from collapse_sim.engine.work import Stop
-from collapse_sim.errors import InterruptedRunError, OutOfMemoryError, PluginError
+from collapse_sim.errors import DivergedError, InterruptedRunError, OutOfMemoryError, PluginError
+from collapse_sim.experiment import prepare
 from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.memory_errors import out_of_memory, tight_limit
+from collapse_sim.recipe.load import load
 from tests.conftest import TINY, artefacts
 from tests.metrics.networks import save_script
 
@@ -255,3 +258,66 @@ def test_a_hangup_takes_a_checkpoint_unless_it_is_ignored():
             stop.check()
     finally:
         signal.signal(signal.SIGHUP, old)
+
+
+class Odd(Broken):
+    """A metric whose score is no number, and that prints."""
+
+    gives: ClassVar[object] = None
+
+    def score(self, evaluation):
+        print("said by a plug-in")
+        return self.gives
+
+
+@pytest.mark.parametrize("value", [None, "1", [1.0, 2.0], 10**400, 1j, True, torch.zeros(3)], ids=repr)
+def test_a_score_that_is_no_number_names_the_metric(sandbox, monkeypatch, capsys, value):
+    monkeypatch.setattr(Odd, "gives", value)
+    recipe = TINY.replace("metrics: [test_loss]", f"metrics: [{{use: '{__name__}:Odd', as: own}}]")
+    with pytest.raises(PluginError, match=r"tests.engine.test_bad_cells:Odd: `score` gave "):
+        sandbox.run(recipe)
+    assert "said by a plug-in" not in capsys.readouterr().out
+
+
+class Fewer(Gaussian):
+    """A family that generates one row, whatever is asked for."""
+
+    def sample(self, model, conditions, draws):
+        return {name: column[:, :1] for name, column in super().sample(model, conditions, draws).items()}
+
+
+class Renamed(Gaussian):
+    def sample(self, model, conditions, draws):
+        return {"y": super().sample(model, conditions, draws)["x"]}
+
+
+@pytest.mark.parametrize(
+    ("family", "said"),
+    [("Fewer", r"`sample` gave x of shape \(2, 1, 3\) and dtype float64; needed: \(2, 20, 3\)"), ("Renamed", "no x")],
+)
+def test_samples_that_are_not_what_was_asked_for_are_refused(sandbox, family, said):
+    recipe = f"""
+    name: toy
+    data: {{use: gaussian, dimensions: 3, rows: 20}}
+    model: {{use: "{__name__}:{family}"}}
+    generations: 1
+    seeds: 2
+    arms: {{replace: {{data: replace}}}}
+    metrics: [variance_ratio]
+    """
+    with pytest.raises(PluginError, match=said):
+        sandbox.run(recipe)
+
+
+def test_a_run_with_a_diverged_arm_can_be_scored_by_another_metric(sandbox, tmp_path):
+    """What there is of it: the diverged chain is nan, and asking for its model says why there is none."""
+    recipe = TINY.replace("seeds: [0, 1]", "seeds: [0]").replace("output: 0.5,", "output: 1.0e+38,")
+    assert sandbox.run(recipe)["diverged"]
+    folder = sandbox.root / "run"
+    experiment = prepare(load(folder / "recipe.yaml"), sandbox.root)
+    refuse_to_fit(experiment, sandbox.root / ".store", folder)
+    with pytest.raises(DivergedError, match="seed 0: there is no model, its chain diverged at generation 1"):
+        find(folder, sandbox.root, "accumulate+distill", 2, 0)
+    models, absent = find_all(folder, sandbox.root, None, None, None)
+    assert len(models) == 4
+    assert [text.endswith("(diverged)") for text in absent] == [True, True]

@@ -244,14 +244,15 @@ def test_features_that_are_not_finite_give_nan_in_every_metric(sandbox):
 
 
 def test_a_hangup_takes_a_checkpoint_unless_it_is_ignored():
-    stop = Stop()
-    with stop.on_signals(lambda text: None):
-        os.kill(os.getpid(), signal.SIGHUP)
-        with pytest.raises(InterruptedRunError) as caught:
-            stop.check()
-    assert caught.value.code == 129
-    old = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    old = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever these tests are started with
     try:
+        stop = Stop()
+        with stop.on_signals(lambda text: None):
+            os.kill(os.getpid(), signal.SIGHUP)
+            with pytest.raises(InterruptedRunError) as caught:
+                stop.check()
+        assert caught.value.code == 129
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         stop = Stop()
         with stop.on_signals(lambda text: None):
             os.kill(os.getpid(), signal.SIGHUP)

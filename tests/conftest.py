@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from collapse_sim import hub
+
+if TYPE_CHECKING:
+    from collapse_sim.store.store import Store
 
 torch.set_num_threads(1)
 
@@ -27,6 +32,13 @@ arms:
   accumulate+distill: {data: accumulate, teacher: {generation: 0, weights: {output: 0.5, mean: 1.0, variance: 1.0}}}
 metrics: [test_loss]
 """
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _hear_ctrl_c() -> None:
+    """As in a terminal: a shell that starts the tests in the background has them ignore it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +72,23 @@ class Sandbox:
         machine = open_machine("cpu", precision)
         session = Session(experiment, machine, self.root / run, self.root / ".store", self.root / "data", checkpoint_s)
         return session.run(quiet=True)
+
+    def loop(self, recipe: str) -> tuple[list[object], Store]:
+        """The events that the generation loop alone tells, without a session around it, and its store."""
+        from collapse_sim.engine.device import open_machine
+        from collapse_sim.engine.work import Stop, Work
+        from collapse_sim.experiment import prepare
+        from collapse_sim.loop import run_generations
+        from collapse_sim.recipe.load import load
+        from collapse_sim.store.runfolder import RunFolder
+        from collapse_sim.store.store import Store
+
+        experiment = prepare(load(self.recipe(recipe)), self.root)
+        events: list[object] = []
+        store = Store(self.root / ".store", Stop().check)
+        work = Work(store, open_machine("cpu", "fp32"), events.append, self.root)
+        run_generations(experiment, RunFolder(self.root / "run"), work)
+        return events, store
 
     def journal(self, run: str = "run", event: str | None = None) -> list[dict]:
         lines = [json.loads(line) for line in (self.root / run / "journal.jsonl").read_text().splitlines()]

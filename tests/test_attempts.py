@@ -9,15 +9,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from collapse_sim.attempts import Attempts, attempts_of
-from collapse_sim.engine.device import open_machine
-from collapse_sim.engine.work import Stop, Work
 from collapse_sim.errors import InterruptedRunError, StoreError
 from collapse_sim.events import Note
-from collapse_sim.experiment import prepare
-from collapse_sim.loop import run_generations
-from collapse_sim.recipe.load import load
-from collapse_sim.store.runfolder import RunFolder
-from collapse_sim.store.store import Store
 from tests.analysis.test_scatter import GAUSSIAN
 from tests.cli.conftest import SMALL
 from tests.words import TEXT
@@ -25,12 +18,8 @@ from tests.words import TEXT
 
 def run(sandbox, recipe: str) -> list[str]:
     """The notes of a whole run."""
-    experiment = prepare(load(sandbox.recipe(recipe)), sandbox.root)
-    folder = RunFolder(sandbox.root / "run")
-    folder.pictures.mkdir(parents=True, exist_ok=True)
-    events: list[object] = []
-    store = Store(sandbox.root / ".store", Stop().check)
-    run_generations(experiment, folder, Work(store, open_machine("cpu", "fp32"), events.append, sandbox.root))
+    (sandbox.root / "run" / "pictures").mkdir(parents=True, exist_ok=True)
+    events, store = sandbox.loop(recipe)
     notes = [event.message for event in events if isinstance(event, Note)]
     return notes + [text for text in [attempts_of(store).summary] if text]  # what a session says at its end
 
@@ -129,10 +118,7 @@ def test_a_folder_that_cannot_be_written_to_ends_no_run(sandbox):
     """The folder of pictures is a file."""
     (sandbox.root / "run").mkdir()
     (sandbox.root / "run" / "pictures").write_text("")
-    experiment = prepare(load(sandbox.recipe(GAUSSIAN)), sandbox.root)
-    events: list[object] = []
-    work = Work(Store(sandbox.root / ".store", Stop().check), open_machine("cpu", "fp32"), events.append, sandbox.root)
-    run_generations(experiment, RunFolder(sandbox.root / "run"), work)
+    events, _ = sandbox.loop(GAUSSIAN)
     assert [event.message.partition(":")[0] for event in events if isinstance(event, Note)] == [
         "arms-by-generations cannot be drawn",
     ]

@@ -11,15 +11,12 @@ import pytest
 from PIL import Image
 
 from collapse_sim.data.tokens import texts_of
-from collapse_sim.engine.device import open_machine
-from collapse_sim.engine.work import Stop, Work
+from collapse_sim.engine.work import Stop
 from collapse_sim.errors import InterruptedRunError
 from collapse_sim.events import Texts
 from collapse_sim.experiment import prepare
-from collapse_sim.loop import run_generations
 from collapse_sim.recipe.load import load
 from collapse_sim.store.rowfile import RowFile
-from collapse_sim.store.runfolder import RunFolder
 from collapse_sim.store.store import Store
 from collapse_sim.texts import IN_A_LINE, _rests, file_name, tell_texts
 from tests.cli.conftest import changed
@@ -28,12 +25,8 @@ from tests.words import LENGTH, PAIRS, TEXT, TOKENIZER, Bigram, WordPairs, Words
 
 def told(sandbox, recipe: str) -> list[Texts]:
     """The texts that the loop tells, and the run's files in `sandbox.root / "run"`."""
-    experiment = prepare(load(sandbox.recipe(recipe)), sandbox.root)
-    run = RunFolder(sandbox.root / "run")
-    run.pictures.mkdir(parents=True, exist_ok=True)
-    events: list[object] = []
-    store = Store(sandbox.root / ".store", Stop().check)
-    run_generations(experiment, run, Work(store, open_machine("cpu", "fp32"), events.append, sandbox.root))
+    (sandbox.root / "run" / "pictures").mkdir(parents=True, exist_ok=True)
+    events, _ = sandbox.loop(recipe)
     return [event for event in events if isinstance(event, Texts)]
 
 

@@ -16,6 +16,17 @@ def left_and_truth(timed, reduce, share):
     return seconds_left(reduce([(at, event) for at, event in timed if at <= now]), now), end - now
 
 
+def half_found() -> State:
+    """Of a run of generations 0 to 3, the first two were found in the store."""
+    state = State()
+    state.apply(RunStarted("r", ("a",), (0,), 3, ("loss",), {"loss": True}, "cpu", "fp32", "runs/r"), 0.0)
+    for k in range(2):
+        for kind in ("fit", "samples", "scores"):
+            state.apply(JobFinished(kind, f"{kind}{k}", k, ("a",), (0,), True, 0.0), 0.1)  # type: ignore[arg-type]
+        state.apply(Scored(k, "a", (0,), {"loss": (1.0,)}), 0.1)
+    return state
+
+
 @pytest.mark.parametrize(("share", "within"), [(0.02, 0.4), (0.2, 0.25), (0.5, 0.15), (0.9, 0.25)])
 def test_equal_generations(tell, reduce, share, within):
     timed = tell(arms=("replace", "distill"), generations=10)
@@ -34,12 +45,7 @@ def test_nothing_is_said_before_anything_was_made(tell, reduce):
 
 
 def test_what_was_found_costs_nothing():
-    state = State()
-    state.apply(RunStarted("r", ("a",), (0,), 3, ("loss",), {"loss": True}, "cpu", "fp32", "runs/r"), 0.0)
-    for k in range(2):
-        for kind in ("fit", "samples", "scores"):
-            state.apply(JobFinished(kind, f"{kind}{k}", k, ("a",), (0,), True, 0.0), 0.1)  # type: ignore[arg-type]
-        state.apply(Scored(k, "a", (0,), {"loss": (1.0,)}), 0.1)
+    state = half_found()
     assert seconds_left(state, 0.1) is None
     for kind, now in (("fit", 8.1), ("samples", 9.1), ("scores", 10.1)):
         state.apply(JobFinished(kind, kind, 2, ("a",), (0,), False, 1.0), now)  # type: ignore[arg-type]
@@ -68,10 +74,5 @@ def test_the_share_that_is_done_grows_from_nothing_to_all(tell, reduce):
 
 
 def test_what_was_found_is_done():
-    state = State()
-    state.apply(RunStarted("r", ("a",), (0,), 3, ("loss",), {"loss": True}, "cpu", "fp32", "runs/r"), 0.0)
-    for k in range(2):
-        for kind in ("fit", "samples", "scores"):
-            state.apply(JobFinished(kind, f"{kind}{k}", k, ("a",), (0,), True, 0.0), 0.1)  # type: ignore[arg-type]
-        state.apply(Scored(k, "a", (0,), {"loss": (1.0,)}), 0.1)
+    state = half_found()
     assert share_done(state, 0.1) == pytest.approx(0.5)  # nothing was made that could tell the time: by cells

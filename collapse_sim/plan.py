@@ -85,10 +85,11 @@ def plan_text(plan: dict[str, Any]) -> str:
 
 
 def _sources(sources: list[dict[str, Any]]) -> str:
-    if len(sources) > 4:
-        return " + ".join([*map(_source, sources[:2]), "...", _source(sources[-1])])
-    return " + ".join(map(_source, sources))
+    words = [_source(source) for source in sources]
+    return " + ".join(words if len(words) <= 4 else [*words[:2], "...", words[-1]])
 
 
 def _source(source: dict[str, Any]) -> str:
+    if "more" in source:
+        return "..."
     return f"{source['rows']} real" if source["from"] == "real" else f"{source['rows']} of {source['from']}"

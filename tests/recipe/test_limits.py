@@ -11,11 +11,13 @@ import yaml
 from collapse_sim.errors import RecipeError
 from collapse_sim.experiment import prepare
 from collapse_sim.memory import available
+from collapse_sim.plan import plan_document, plan_text
 from collapse_sim.recipe import limits
 from collapse_sim.recipe.load import load
 from collapse_sim.recipe.located import plain
 from collapse_sim.recipe.problems import Problems
 from collapse_sim.recipe.yaml_lines import read
+from collapse_sim.specs import LISTED
 from tests.torture import fuzz_recipes
 
 from .helpers import GOOD, changed, problems, write
@@ -189,9 +191,26 @@ def test_thousands_of_accumulated_generations_have_different_keys_that_do_not_de
     assert fit.sources == (long.data, *long.lines[0].samples[:600])
 
 
+@pytest.mark.parametrize(
+    ("last", "made_from"),
+    [
+        (3, "20 real + 20 of 0 + 20 of 1 + 20 of 2"),
+        (4, "20 real + 20 of 0 + ... + 20 of 3"),
+        (LISTED - 1, f"20 real + 20 of 0 + ... + 20 of {LISTED - 2}"),
+        (LISTED, f"20 real + 20 of 0 + ... + 20 of {LISTED - 1}"),
+        (40, "20 real + 20 of 0 + ... + 20 of 39"),
+    ],
+)
+def test_the_plan_of_accumulated_generations_for_people(tmp_path: Path, last: int, made_from: str) -> None:
+    text = TOY.replace("{data: replace}", "{data: accumulate}").replace("generations: 2", f"generations: {last}")
+    plan = plan_document(prepare(load(write(text)), tmp_path), tmp_path)
+    assert plan_text(plan).endswith(f"  {made_from}")
+    assert sum(source["rows"] for source in plan["arms"]["replace"][-1]["sources"]) == 20 * (last + 1)
+
+
 def test_the_key_of_many_sources_follows_each_of_them(tmp_path: Path) -> None:
     """Another number of rows of one source in the middle is another key, in whatever order the keys are asked for."""
-    from collapse_sim.specs import LISTED, SourcesKey
+    from collapse_sim.specs import SourcesKey
     from collapse_sim.strategies import Source
 
     text = TOY.replace("{data: replace}", "{data: accumulate}").replace("generations: 2", "generations: 50")

@@ -47,7 +47,7 @@ def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
     needed: dict[str, set[int]] = {}
     for line in experiment.lines:
         for k in range(experiment.recipe.generations + 1):
-            seeds = {seed for seed in experiment.recipe.seeds if k < ended.get((line.arm.name, seed), k + 1)}
+            seeds = {seed for seed in experiment.recipe.seeds if k < ended.get(line.arm.name, {}).get(seed, k + 1)}
             for spec in (line.fits[k], line.samples[k]):
                 needed.setdefault(spec.digest, set()).update(seeds)
     absent = sum(len(seeds - present(store, digest)) for digest, seeds in needed.items())
@@ -58,10 +58,9 @@ def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
         )
 
 
-def diverged(folder: Path) -> dict[tuple[str, int], int]:
-    """(arm, seed) -> the generation at which that chain of a run diverged."""
-    lines = [line for line in journal.read(folder / JOURNAL_FILE) if line["event"] == "diverged"]
-    return {(line["arm"], line["seed"]): line["generation"] for line in reversed(lines)}
+def diverged(folder: Path) -> dict[str, dict[int, int]]:
+    """{arm: {seed: generation}}: where chains of a run diverged."""
+    return journal.diverged(journal.read(folder / JOURNAL_FILE))
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def find(
     k = recipe.generations if generation is None else generation
     chosen = recipe.seeds[0] if seed is None else seed
     if not store.has(line.fits[k], chosen):
-        at = diverged(folder).get((line.arm.name, chosen))
+        at = diverged(folder).get(line.arm.name, {}).get(chosen)
         if at is not None and at <= k:
             raise DivergedError(
                 f"{line.arm.name}, generation {k}, seed {chosen}: there is no model, its chain diverged at "
@@ -135,7 +134,7 @@ def find_all(
                     for spec in (line.fits[k], line.samples[k]) if samples else (line.fits[k],):
                         store.block(spec, chosen)
                 except StoreError:
-                    gone = " (diverged)" * (ended.get((line.arm.name, chosen), k + 1) <= k)
+                    gone = " (diverged)" * (ended.get(line.arm.name, {}).get(chosen, k + 1) <= k)
                     absent.append(f"{line.arm.name}, generation {k}, seed {chosen}{gone}")
                 else:
                     found.append(Stored(experiment, store, line, k, chosen))

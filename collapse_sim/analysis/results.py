@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any, Literal, get_args
 
 from collapse_sim.analysis.intervals import UNBOUNDED, Bounds, Interval, interval, paired
 from collapse_sim.errors import StoreError
+from collapse_sim.store import journal
 from collapse_sim.store.rundir import JOURNAL_FILE, REMAKE, RUN_FILE, read_journal, read_run
 
 Better = Literal["lower", "higher"] | None
@@ -139,7 +139,9 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
             by_seed = found[line["arm"]].setdefault(metric, {}).setdefault(line["generation"], {})
             for seed, value in zip(line["seeds"], values, strict=True):
                 by_seed[seed] = float("nan") if value is None else float(value)
-    diverged = _diverged(lines, arms, seeds, last)
+    ended = journal.diverged(lines)
+    own = {arm: {s: k for s, k in sorted(ended.get(arm, {}).items()) if s in seeds and k <= last} for arm in arms}
+    diverged = {arm: ends for arm, ends in own.items() if ends}
     for arm, ends in diverged.items():
         _end(found, arm, ends, metrics)
     ordered = {
@@ -178,28 +180,6 @@ def _texts(run: Mapping[str, Any], key: str) -> dict[str, str]:
 def _bounds(pair: Sequence[float | None]) -> Bounds:
     least, greatest = (None if bound is None else float(bound) for bound in pair)
     return least, greatest
-
-
-def _diverged(
-    lines: Sequence[Mapping[str, Any]], arms: Sequence[str], seeds: Sequence[int], last: int
-) -> dict[str, dict[int, int]]:
-    """The earliest generation that a line says so of, for every arm and seed of the run.
-
-    Finite scores that come later than the line are from another try, on another machine, that went well.
-    """
-    found: dict[str, dict[int, int]] = {}
-    for line in lines:
-        if line.get("event") == "diverged" and line["arm"] in arms and line["seed"] in seeds:
-            k = int(line["generation"])
-            ends = found.setdefault(line["arm"], {})
-            ends[line["seed"]] = min(k, ends.get(line["seed"], k))
-        elif line.get("event") == "scores" and line["arm"] in found:
-            for seed, *values in zip(line["seeds"], *line["metrics"].values(), strict=True):
-                again = found[line["arm"]].get(seed) == line["generation"]
-                if again and all(value is not None and math.isfinite(value) for value in values):
-                    del found[line["arm"]][seed]
-    reached = {arm: {seed: k for seed, k in ends.items() if k <= last} for arm, ends in found.items()}
-    return {arm: dict(sorted(reached[arm].items())) for arm in arms if reached.get(arm)}
 
 
 def _forget(by_metric: dict[str, dict[int, dict[int, float]]], seed: int, first: int) -> None:

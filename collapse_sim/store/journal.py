@@ -15,8 +15,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,36 @@ def load(path: Path) -> Journal:
         else:
             lines.append(line)
     return Journal(lines, damaged, bool(rest))
+
+
+def diverged(lines: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, int]]:
+    """{arm: {seed: generation}} of the chains that ended, the earliest generation that a line says so of.
+
+    Another try, on another machine, may have gone well: scores of that generation that were nan are finite by now, and
+    so are all others. (A model whose samples diverged has a finite test loss, which says nothing of the kind.)
+    """
+    since: dict[tuple[str, int, int], dict[str, list[float | None]]] = {}
+    for line in lines:
+        if line.get("event") == "diverged":
+            since[line["arm"], line["seed"], line["generation"]] = {}
+        elif since and line.get("event") == "scores":
+            for seed, *values in zip(line["seeds"], *line["metrics"].values(), strict=True):
+                told = since.get((line["arm"], seed, line["generation"]))
+                if told is not None:
+                    for metric, value in zip(line["metrics"], values, strict=True):
+                        told.setdefault(metric, []).append(value)
+    found: dict[str, dict[int, int]] = {}
+    for (arm, seed, k), told in since.items():
+        if not _went_well(told.values()):
+            ends = found.setdefault(arm, {})
+            ends[seed] = min(k, ends.get(seed, k))
+    return found
+
+
+def _went_well(told: Collection[list[float | None]]) -> bool:
+    """Whether values, a list a metric in the order of time, are all finite at last, and some were not."""
+    finite = [[value is not None and math.isfinite(value) for value in values] for values in told]
+    return all(values[-1] for values in finite) and not all(map(all, finite))
 
 
 def check(path: Path) -> None:

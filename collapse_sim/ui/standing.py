@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from collapse_sim.cli.output import program
-from collapse_sim.store import sealed
+from collapse_sim.store import journal, sealed
 from collapse_sim.store.rundir import (
     JOURNAL_FILE,
     LIVE_FILE,
@@ -110,12 +110,11 @@ def recorded(folder: Path, run: dict[str, Any], lines: Iterable[dict[str, Any]])
         show=run.get("show") or (metrics[0] if metrics else None),
         cells={arm: [Cell() for _ in range(last + 1)] for arm in run["arms"]},
     )
+    state.ended = {arm: ends for arm, ends in journal.diverged(lines).items() if arm in state.cells}
     values: dict[tuple[str, int, str | None], dict[int, float | None]] = {}  # None: scored at all
     for line in lines:
         if line.get("event") == "generation":
             state.finished[int(line["generation"])] = {name: line[name] for name in ("made", "reused", "wall_s")}
-        if line.get("event") == "diverged" and line["arm"] in state.cells:
-            state.ended.setdefault(line["arm"], {})[int(line["seed"])] = int(line["generation"])
         if line.get("event") != "scores" or line["arm"] not in state.cells or not 0 <= line["generation"] <= last:
             continue
         for metric, scores in [*line["metrics"].items(), (None, [None] * len(line["seeds"]))]:

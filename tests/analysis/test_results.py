@@ -9,6 +9,7 @@ from collapse_sim.analysis.merge import merge
 from collapse_sim.analysis.results import Claim, Reference, read_results
 from collapse_sim.errors import RecipeError, StoreError
 from collapse_sim.store import journal, sealed
+from collapse_sim.ui.standing import standing
 
 from .conftest import WriteRun, scores_line
 
@@ -173,6 +174,20 @@ def test_a_fit_that_went_well_at_another_try_has_not_diverged(write_run: WriteRu
     found = read_results(run)
     assert found.diverged == {}
     assert found.scores("b", "loss", 1) == {7: 3.0, 3: 2.5}
+
+
+def test_a_finite_score_of_a_chain_whose_samples_diverged_takes_nothing_back(write_run: WriteRun) -> None:
+    """A model has a test loss without its samples: in the same line, in one of its own, or before any other metric."""
+    run = write_run(SCORES, seeds=[7, 3])
+    path = run / "journal.jsonl"
+    journal.append(path, [diverged("b", 1, 3), scores_line("b", 1, [3], {"loss": [2.5]})])
+    assert read_results(run).diverged == {"b": {3: 1}}
+    journal.append(path, [scores_line("b", 1, [3], {"fid": [None]}), scores_line("b", 1, [3], {"loss": [2.5]})])
+    assert read_results(run).diverged == {"b": {3: 1}}
+    assert standing(run).state.ended == {"b": {3: 1}}
+    journal.append(path, [scores_line("b", 1, [3], {"fid": [9.0]})])
+    assert read_results(run).diverged == {}
+    assert standing(run).state.ended == {}
 
 
 def test_units_and_bounds(write_run: WriteRun) -> None:

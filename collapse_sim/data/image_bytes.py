@@ -112,7 +112,8 @@ def _check_depth(image: Image.Image, content: bytes) -> None:
 def _turn(image: Image.Image) -> Image.Transpose | None:
     """What brings it upright; None for nothing, and where EXIF is damaged. Pillow turns TIFFs itself, in loading."""
     try:
-        return TURNS.get(image.getexif().get(ExifTags.Base.Orientation))  # type: ignore[arg-type]
+        exif = Image.Image.getexif(image)  # a PNG's own method decodes all pixels first
+        return TURNS.get(exif.get(ExifTags.Base.Orientation))  # type: ignore[arg-type]
     except Exception:  # whatever a parser meets in damaged EXIF, which viewers ignore too
         return None
 

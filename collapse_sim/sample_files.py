@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from collapse_sim.data.base import Info
+from collapse_sim.data.saved_datasets import without_progress
 from collapse_sim.data.tokens import END_OF_TEXT, texts_of
 from collapse_sim.printable import json_text
 from collapse_sim.store.rowfile import RowFile
@@ -123,7 +123,7 @@ def write_dataset(folder: Path, rows: StoredRows, info: Info) -> None:
         features = datasets.Features(dict.fromkeys(names, datasets.Value("string")))
     else:
         features = datasets.Features({name: _feature(name, column, info) for name, column in columns.items()})
-    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as cache, _without_progress():
+    with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as cache, without_progress():
         made = datasets.Dataset.from_generator(
             _examples, features=features, cache_dir=cache, gen_kwargs={"rows": rows, "info": info}
         )
@@ -160,17 +160,3 @@ def _is_image(name: str, info: Info) -> bool:
 def _channels_last(image: np.ndarray) -> np.ndarray:
     """(C, H, W) -> (H, W, C), of one channel (H, W)."""
     return image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-
-
-@contextlib.contextmanager
-def _without_progress() -> Iterator[None]:
-    import datasets
-
-    if datasets.are_progress_bars_disabled():
-        yield
-        return
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        datasets.enable_progress_bars()

@@ -39,6 +39,20 @@ def look(path: Path) -> os.stat_result | None:
         return None
 
 
+def names_in(folder: Path) -> list[str]:
+    """The names of what is in a folder, sorted; none when there is no such folder.
+
+    Raises MissingError for one that may not be read.
+    """
+    try:
+        with os.scandir(folder) as found:
+            return sorted(entry.name for entry in found)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise MissingError(f"{folder}: cannot be read: {error.strerror or error}") from None
+
+
 def is_folder(path: Path) -> bool:
     """Whether there is a folder. Raises what `look` does."""
     found = look(path)

@@ -5,27 +5,25 @@ The library reads the files, and no code that came with them; images are taken a
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from collapse_sim.data.files import is_folder, read_text, regular
+from collapse_sim.data.files import is_folder, names_in, regular
 from collapse_sim.data.remember import Stamps
+from collapse_sim.data.saved_datasets import SPLITS, STATE, saved_names, without_progress
 from collapse_sim.errors import MissingError
-from collapse_sim.store.files import children
 
 if TYPE_CHECKING:
     import datasets
 
-STATE, SPLITS = "state.json", "dataset_dict.json"  # in folders that Dataset.save_to_disk and DatasetDict's make
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}.*\.parquet")  # how a hub names the files of a part
 LABEL = "label"
 
@@ -80,7 +78,7 @@ def find_dataset(place: Path) -> list[Path] | None:
         return [place]
     if is_folder(place):
         if os.path.lexists(place / SPLITS):
-            _name_one(place, [child.name for child in children(place) if os.path.lexists(child / STATE)])
+            _name_one(place, [name for name in names_in(place) if os.path.lexists(place / name / STATE)])
         if os.path.lexists(place / STATE):
             return _saved_files(place)
         parts = _shards(place)
@@ -101,7 +99,7 @@ def open_dataset(kind: str, place: Path, files: Sequence[Path]) -> Saved:
     import datasets
 
     try:
-        with _without_progress():
+        with without_progress():
             if os.path.lexists(place / STATE):
                 rows = datasets.load_from_disk(place)
             else:
@@ -120,7 +118,8 @@ def open_dataset(kind: str, place: Path, files: Sequence[Path]) -> Saved:
     classes: tuple[str, ...] = tuple(rows.features[label].names) if label else ()
     numbers = _numbers(kind, place, rows.data.column(label), len(classes)) if label else None
     column = images[0]
-    encoded = rows.select_columns([column]).cast_column(column, datasets.Image(decode=False))
+    plain = rows.with_format(None)  # a format that was saved may give other columns
+    encoded = plain.select_columns([column]).cast_column(column, datasets.Image(decode=False))
     left_out = f"columns are left out: {', '.join(others)}" if others else ""
     level = logging.WARNING if labels and not label else logging.INFO
     return Saved(kind, place, stamps, column, encoded, classes, numbers, left_out, level)
@@ -140,13 +139,7 @@ def _numbers(kind: str, place: Path, column: Any, classes: int) -> np.ndarray:
 
 def _saved_files(place: Path) -> list[Path]:
     """All files of a folder that Dataset.save_to_disk made; none is a pipe."""
-    import json
-
-    try:
-        names = [str(entry["filename"]) for entry in json.loads(read_text(place / STATE))["_data_files"]]
-    except (ValueError, KeyError, TypeError) as error:
-        raise MissingError(f"{place / STATE}: not what Dataset.save_to_disk writes ({error}): save it again") from None
-    files = [place / name for name in (*names, STATE, "dataset_info.json")]
+    files = [place / name for name in (*saved_names(place), STATE, "dataset_info.json")]
     for path in files:
         regular(path)
     return files
@@ -156,10 +149,8 @@ def _shards(place: Path) -> dict[str, list[Path]]:
     """The Parquet files of every part, as a hub names them, in a folder or else in `data` in it."""
     for folder in (place, place / "data"):
         parts: dict[str, list[Path]] = {}
-        for child in children(folder):
-            shard = SHARD.fullmatch(child.name)
-            if shard:
-                parts.setdefault(shard[1], []).append(child)
+        for shard in filter(None, map(SHARD.fullmatch, names_in(folder))):
+            parts.setdefault(shard[1], []).append(folder / shard[0])
         if parts:
             return parts
     return {}
@@ -169,16 +160,3 @@ def _name_one(place: Path, parts: Sequence[str]) -> None:
     raise MissingError(
         f"data.path: {place} holds several parts: name one of them: {', '.join(str(place / part) for part in parts)}"
     )
-
-
-@contextlib.contextmanager
-def _without_progress() -> Iterator[None]:
-    import datasets
-
-    shown = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            datasets.enable_progress_bars()

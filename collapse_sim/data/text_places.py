@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import glob
-import json
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from collapse_sim.data.files import names_in
+from collapse_sim.data.saved_datasets import SPLITS, STATE, saved_names
 from collapse_sim.data.text_source import SUFFIXES, Format, TextFile
 from collapse_sim.errors import MissingError, RecipeError
 from collapse_sim.reading import fault, there
-from collapse_sim.store.files import children
 
-STATE, SPLITS = "state.json", "dataset_dict.json"  # in folders that Dataset.save_to_disk and DatasetDict's make
 NAMED = 5  # names near to one that is not there
 UNPACKED = ("txt", "jsonl", "csv", "tsv")  # formats that are read when they are packed by gzip
 
@@ -107,10 +106,9 @@ def _below(place: Path, parts: tuple[str, ...], within: tuple[tuple[int, int], .
         for child in _listed(place, "*"):
             if child.is_dir():
                 yield from _below(child, parts, (*within, here))
-    elif not glob.has_magic(part) or there(place / part):
-        if there(place / part):
-            yield from _below(place / part, rest, within)
-    else:
+    elif there(place / part):
+        yield from _below(place / part, rest, within)
+    elif glob.has_magic(part):
         for child in _listed(place, part):
             if not rest or child.is_dir():
                 yield from _below(child, rest, within)
@@ -131,21 +129,14 @@ def folder_files(asked: str, place: Path) -> list[TextFile]:
     Raises MissingError when it is another folder, or one of a whole DatasetDict, or lacks a file.
     """
     if (place / SPLITS).is_file():
-        splits = ", ".join(child.name for child in children(place) if (child / STATE).is_file())
+        splits = ", ".join(name for name in names_in(place) if (place / name / STATE).is_file())
         raise MissingError(f"{asked}: {place} holds several parts: name one of the folders in it: {splits}")
     if not (place / STATE).is_file():
         raise MissingError(
             f"{asked}: {place} is a folder, and none that Dataset.save_to_disk made: name a file in it, or give "
             f"a pattern such as {place.name}/*.txt{_inside(place)}"
         )
-    try:
-        state = json.loads((place / STATE).read_text(encoding="utf-8"))
-        names = [str(entry["filename"]) for entry in state["_data_files"]]
-        chosen = state.get("_indices_data_files")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise MissingError(f"{place / STATE}: not what Dataset.save_to_disk writes ({error}): save it again") from None
-    if chosen:
-        raise MissingError(f"{place}: a selection of rows: save it again with a newer version of datasets")
+    names = saved_names(place)
     for name in names:
         if wrong := fault(place / name):
             lacks = f"{place} lacks {name}" if wrong == "no such file" else f"{place / name}: {wrong}"
@@ -172,12 +163,10 @@ def _near(path: Path) -> str:
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
         path, parent = parent, parent.parent
-    if parent != path.parent or not parent.is_dir():
-        return ""
-    there = [child.name for child in children(parent) if not child.name.startswith(".")]
+    shown = _shown(parent)
     if glob.has_magic(path.name):
         return f" in {parent}{_inside(parent)}"
-    near = get_close_matches(path.name, there, n=NAMED, cutoff=0.5)
+    near = get_close_matches(path.name, shown, n=NAMED, cutoff=0.5)
     if near:
         return f": did you mean {' or '.join(str(parent / name) for name in near)}?"
     return (
@@ -186,6 +175,10 @@ def _near(path: Path) -> str:
 
 
 def _inside(place: Path) -> str:
-    there = [child.name for child in children(place) if not child.name.startswith(".")]
-    more = f" and {len(there) - NAMED} more" if len(there) > NAMED else ""
-    return f", which has {', '.join(there[:NAMED])}{more}" if there else ", which is empty"
+    shown = _shown(place)
+    more = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
+    return f", which has {', '.join(shown[:NAMED])}{more}" if shown else ", which is empty"
+
+
+def _shown(place: Path) -> list[str]:
+    return [name for name in names_in(place) if not name.startswith(".")]

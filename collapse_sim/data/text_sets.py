@@ -14,15 +14,16 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from collapse_sim.data import text_fields
+from collapse_sim.data.files import names_in
+from collapse_sim.data.saved_datasets import STATE
 from collapse_sim.data.text_files import Name
 from collapse_sim.data.text_hub import fetched
-from collapse_sim.data.text_places import STATE, folder_files
+from collapse_sim.data.text_places import folder_files
 from collapse_sim.data.text_source import SUFFIXES, Source, TextFile
 from collapse_sim.data.texts import PairedTexts, Parts, Texts, TextSettings
 from collapse_sim.data.tokens import END_OF_TEXT
 from collapse_sim.errors import MissingError
 from collapse_sim.reading import fault
-from collapse_sim.store.files import children
 
 Layout = tuple[str, str]  # patterns of the training and of the validation files; a name without an ending is a folder
 LAYOUTS: tuple[Layout, ...] = (
@@ -93,7 +94,8 @@ def _matches(settings: TextSettings, place: Path, pattern: str) -> list[TextFile
     if not Path(pattern).suffix:
         return folder_files(settings.name, place / pattern) if (place / pattern / STATE).is_file() else []
     below, _, name = pattern.rpartition("/")
-    found = [path for path in children(place / below) if path.match(name) and not path.is_dir()]
+    folder = place / below
+    found = [path for path in map(folder.joinpath, names_in(folder)) if path.match(name) and not path.is_dir()]
     for path in found:
         if wrong := fault(path):
             raise MissingError(f"{settings.name}: {path}: {wrong}: get it again")

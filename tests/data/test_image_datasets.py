@@ -69,7 +69,12 @@ def _hub(folder: Path) -> str:
     return "set/train"
 
 
-@pytest.mark.parametrize("make", [_saved, _part, _several_files, _parquet, _hub])
+def _with_a_format(folder: Path) -> str:
+    made().with_format("numpy", columns=["label"]).save_to_disk(folder / "set")
+    return "set"
+
+
+@pytest.mark.parametrize("make", [_with_a_format, _saved, _part, _several_files, _parquet, _hub])
 def test_rows_and_labels(make: Callable[[Path], str], tmp_path: Path) -> None:
     """The rows are those of an array with the same images; the key is the same in every form."""
     np.save(tmp_path / "array.npy", IMAGES)
@@ -201,3 +206,26 @@ def test_other_parquet_beside_images_is_no_dataset(tmp_path: Path) -> None:
         Image.fromarray(image).save(tmp_path / f"{row}.png")
     made().remove_columns("image").to_parquet(tmp_path / "metadata.parquet")
     assert ImageFolder(path=".").inspect(tmp_path).pool == 3
+
+
+def test_a_selection_that_an_old_library_saved_is_refused(tmp_path: Path) -> None:
+    """It listed the selected rows in a file of their own, which the library does not read any more."""
+    _saved(tmp_path)
+    state = tmp_path / "set" / "state.json"
+    state.write_text(json.dumps({**json.loads(state.read_text()), "_indices_data_files": [{"filename": "i.arrow"}]}))
+    assert message_of(ImageFolder(path="set"), tmp_path) == (
+        f"{tmp_path}/set: a selection of rows: save it again with a newer version of datasets"
+    )
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "set").mkdir()
+
+    def refuse(place: object) -> None:
+        raise PermissionError(13, "Permission denied", str(place))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.scandir", refuse)
+        patch.setattr("os.listdir", refuse)
+        message = message_of(ImageFolder(path="set"), tmp_path)
+    assert message == f"{tmp_path}/set: cannot be read: Permission denied"

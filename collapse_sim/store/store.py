@@ -99,7 +99,7 @@ class Store:
         with readable(self._folder(digest)):
             folders = children(self._folder(digest))
         for folder in folders:
-            if folder in seen or not parse_block(folder.name):
+            if folder in seen or folder in self._damaged or not parse_block(folder.name):
                 continue
             problem, manifest = check_block(folder)
             if problem:
@@ -174,7 +174,7 @@ class Store:
                 rest = tuple(seed for seed in job.seeds if seed not in failed.seeds)
                 if not rest:
                     return Counter()
-                job = Job(spec, rest, arms)
+                job, wait = Job(spec, rest, arms), True  # nobody is to come back with the seeds that failed
 
     def _make(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
         spec = job.spec

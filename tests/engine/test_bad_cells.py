@@ -6,11 +6,13 @@ import math
 import os
 import resource
 import signal
+from collections import Counter
 from typing import ClassVar
 
 import numpy as np
 import pytest
 import torch
+from filelock import Timeout
 from torch import nn
 
 from collapse_sim.afterwards import find, find_all, refuse_to_fit
@@ -22,6 +24,7 @@ from collapse_sim.experiment import prepare
 from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.memory_errors import out_of_memory, tight_limit
 from collapse_sim.recipe.load import load
+from collapse_sim.store.locks import Lock
 from tests.conftest import TINY, artefacts
 from tests.metrics.networks import save_script
 
@@ -106,49 +109,70 @@ def test_a_chain_that_diverges_leaves_all_others_as_they_would_be_alone(sandbox,
     assert len(whole) - len(here) == 6  # fit, samples and score of two generations
 
 
-def test_of_a_batch_of_seeds_only_those_that_diverge_are_left_out(sandbox, monkeypatch):
-    original = Gaussian.solve
+BATCH = """
+name: toy
+data: {use: gaussian, rows: 20}
+model: gaussian
+generations: 2
+seeds: 4
+arms: {replace: {data: replace}, accumulate: {data: accumulate}}
+metrics: [variance_ratio]
+"""
 
-    def spoiled(self, info, rows, teacher, weights, draws):
-        model = original(self, info, rows, teacher, weights, draws)
-        bad = (
-            (rows["x"].mean((1, 2)) == marked) if marked is not None else torch.zeros(len(rows["x"]), dtype=torch.bool)
-        )
-        model.covariance[bad] = math.nan
+
+@pytest.fixture
+def spoiled_seed(sandbox, monkeypatch):
+    """Seed 2 of BATCH diverges in the first arm's generation 1; the value: the scores of a run where it does not."""
+    original, found = Gaussian.solve, []
+
+    def look(self, info, rows, *rest):
+        found.append(rows["x"].mean((1, 2))[2])
+        return original(self, info, rows, *rest)
+
+    def spoiled(self, info, rows, *rest):
+        model = original(self, info, rows, *rest)
+        model.covariance[rows["x"].mean((1, 2)) == found[1]] = math.nan
         return model
 
-    recipe = """
-    name: toy
-    data: {use: gaussian, rows: 20}
-    model: gaussian
-    generations: 2
-    seeds: 4
-    arms: {replace: {data: replace}, accumulate: {data: accumulate}}
-    metrics: [variance_ratio]
-    """
-    marked = None
-    sandbox.run(recipe, "alone")
+    with monkeypatch.context() as patch:
+        patch.setattr(Gaussian, "solve", look)
+        sandbox.run(BATCH, "alone")
     alone = scores(sandbox, "alone")
-    found: list[float] = []
-    monkeypatch.setattr(
-        Gaussian,
-        "solve",
-        lambda self, info, rows, *rest: found.append(rows["x"].mean((1, 2))[2]) or original(self, info, rows, *rest),
-    )
-    sandbox.root = sandbox.root / "second"
+    sandbox.root = sandbox.root / "spoiled"
     sandbox.root.mkdir()
-    sandbox.run(recipe, "look")
-    marked = found[1]  # seed 2 of the first arm's generation 1
     monkeypatch.setattr(Gaussian, "solve", spoiled)
-    sandbox.root = sandbox.root / "third"
-    sandbox.root.mkdir()
-    (told,) = sandbox.run(recipe)["diverged"]
+    return alone
+
+
+def test_of_a_batch_of_seeds_only_those_that_diverge_are_left_out(sandbox, spoiled_seed):
+    (told,) = sandbox.run(BATCH)["diverged"]
     assert (told["arms"], told["generation"], told["seeds"]) == (["replace"], 1, [2])
     ours = scores(sandbox)
     assert {place for place, value in ours.items() if math.isnan(value)} == {
         ("replace", k, 2, "variance_ratio") for k in (1, 2)
     }
-    assert all(value == alone[place] for place, value in ours.items() if not math.isnan(value))
+    assert all(value == spoiled_seed[place] for place, value in ours.items() if not math.isnan(value))
+
+
+def test_the_rest_of_a_batch_waits_for_another_process_and_what_failed_is_not_tried_again(
+    sandbox, monkeypatch, spoiled_seed
+):
+    """Another process takes the lock between the batch that failed and the one of the seeds that are left."""
+    acquire, asked = Lock.acquire, []
+
+    def lost_once(self, timeout=-1):
+        asked.append(self.path)
+        if timeout == 0 and asked.count(self.path) == 2:
+            raise Timeout(str(self.path))
+        acquire(self, timeout)
+
+    monkeypatch.setattr(Lock, "acquire", lost_once)
+    (told,) = sandbox.run(BATCH)["diverged"]
+    assert told["seeds"] == [2]
+    ((_, times),) = [(path, n) for path, n in Counter(asked).items() if n > 1 and path.parent.name == "locks"]
+    assert times == 3  # the batch; the seeds that are left, in vain; and those again
+    ours = scores(sandbox)
+    assert all(value == spoiled_seed[place] for place, value in ours.items() if not math.isnan(value))
 
 
 class Broken(Component):

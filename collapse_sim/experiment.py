@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-
-import numpy as np
 
 from collapse_sim.component import is_plugin
 from collapse_sim.contracts import check_info, check_plan
@@ -320,7 +317,7 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
 
 def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
     """An estimate of what the artefacts that are still missing will take on the disk: rows and weights."""
-    row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in experiment.info.columns.values())
+    row = experiment.info.row_bytes
     total = 0
     for spec in experiment.specs():
         seeds = is_missing(spec)

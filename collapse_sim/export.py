@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 from safetensors.torch import load_file, save
 
 from collapse_sim.afterwards import Stored
@@ -118,9 +117,7 @@ def export_reference(models: Sequence[Stored], folder: Path, samples: SampleForm
         place.mkdir(parents=True)
         block = stored.store.block(data, seed)
         slot = block.seeds.index(seed) if block.stacked else None
-        order = load.real_order(data, seed) if info.rows < info.pool else None
-        order = np.arange(info.rows) if order is None and info.rows < info.pool else order
-        real = StoredRows(block.file("real.safetensors"), slot, None if order is None else order[: info.rows])
+        real = StoredRows(block.file("real.safetensors"), slot, load.part(data, seed))
         yield _write_rows(samples, place, "real", real, info)
         yield _write_rows(samples, place, "held_out", StoredRows(block.file("held_out.safetensors"), slot), info)
 

@@ -7,18 +7,17 @@ import resource
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 import psutil
 
 from collapse_sim.errors import RecipeError
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.plugins import asking
+from collapse_sim.store.jobs import MAX_STACK
 
 if TYPE_CHECKING:
     from collapse_sim.data.base import Info
     from collapse_sim.recipe.schema import Recipe
 
-STACK = 1000  # seeds of a closed form that are computed together (store/jobs.py)
 CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
@@ -28,9 +27,10 @@ def check_rows(recipe: Recipe, info: Info) -> None:
     Only what is certain is refused here and below: gradients, activations and what else is running come on top of it.
     """
     if recipe.data.seeded:
-        row = sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in info.columns.values())
-        stack = min(len(recipe.seeds), STACK)
-        _check(recipe, "data", "rows that are simulated together", max(info.pool, info.held_out) * row, stack)
+        stack = min(len(recipe.seeds), MAX_STACK)
+        _check(
+            recipe, "data", "rows that are simulated together", max(info.pool, info.held_out) * info.row_bytes, stack
+        )
 
 
 def check_weights(recipe: Recipe, info: Info) -> int:
@@ -39,7 +39,7 @@ def check_weights(recipe: Recipe, info: Info) -> int:
         weights = _weights(recipe.model, info)
     except ValueError as error:  # settings that do not go together, as the library behind the model says
         raise RecipeError(f"{recipe.where('model')}: model: {error}") from error
-    stack = min(len(recipe.seeds), STACK) if isinstance(recipe.model, ClosedForm) else 1
+    stack = min(len(recipe.seeds), MAX_STACK) if isinstance(recipe.model, ClosedForm) else 1
     _check(recipe, "model", "weights", weights, stack)
     return int(weights)
 

@@ -135,9 +135,8 @@ class ScoreSpec(Spec):
 
     @property
     def parents(self) -> tuple[Spec, ...]:
-        looked_at = {"model": self.model, "samples": self.samples, "outputs": self.outputs, "origin": self.origin}
-        needed = (spec for need, spec in looked_at.items() if need in self.metric.needs and spec)
-        return (self.data, *needed, *self.features.values(), *([self.network] if self.network else []))
+        needed = _needed(self.metric, self.model, self.samples, self.outputs, self.origin)
+        return (self.data, *needed.values(), *self.features.values(), *([self.network] if self.network else []))
 
 
 def data_spec(data: Data, info: Info) -> DataSpec:
@@ -148,6 +147,14 @@ def data_spec(data: Data, info: Info) -> DataSpec:
 
 def _source(source: Source, data: DataSpec, past: Mapping[int, SampleSpec]) -> DataSpec | SampleSpec:
     return data if source.generation == REAL else past[source.generation]
+
+
+def _needed(
+    metric: Metric, model: FitSpec, samples: SampleSpec, outputs: SampleSpec | None, origin: FitSpec
+) -> dict[str, Spec]:
+    """Which of these a metric declares that it needs."""
+    roles = {"model": model, "samples": samples, "outputs": outputs, "origin": origin}
+    return {role: spec for role, spec in roles.items() if spec is not None and role in metric.needs}
 
 
 class SourcesKey:
@@ -302,16 +309,8 @@ def score_spec(
     model, data = samples.model, samples.model.data
     feature_map: FeatureMap | None = getattr(metric, "feature_map", None)
     network = network_spec(feature_map, data) if feature_map else None
-    looked_at: dict[str, Spec] = {"data": data}
-    if "model" in metric.needs:
-        looked_at["model"] = model
-    if "samples" in metric.needs:
-        looked_at["samples"] = samples
-    if "outputs" in metric.needs:
-        assert outputs is not None
-        looked_at["outputs"] = outputs
-    if "origin" in metric.needs:
-        looked_at["origin"] = origin
+    assert outputs is not None or "outputs" not in metric.needs
+    looked_at: dict[str, Spec] = {"data": data, **_needed(metric, model, samples, outputs, origin)}
     if network:
         looked_at["network"] = network
     features = _features(metric, feature_map, network, weights, samples, data) if feature_map else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,6 +41,11 @@ class Info:
 
     def shape(self, column: str) -> tuple[int, ...]:
         return self.columns[column][0]
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row, all columns."""
+        return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.columns.values())
 
     def text(self) -> Tokenizer:
         """The tokenizer of texts; raises ValueError for data of another kind."""

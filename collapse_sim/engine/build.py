@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -42,7 +41,7 @@ def decode(job: Job, folder: Path, work: Work) -> None:
     assert isinstance(spec, DataSpec)
     data, info = spec.data, spec.info
     if not data.seeded:
-        size = max(1, PIECE_BYTES // _row_bytes(info))
+        size = max(1, PIECE_BYTES // info.row_bytes)
         real, held_out = cast(FileData, data).open(work.data_dir)
         in_pieces(
             job,
@@ -70,10 +69,6 @@ def _read(source: RowSource, info: Info, work: Work, piece: int, first: int, las
     if any(columns[name].shape != (last - first, *shape) for name, (shape, _) in info.columns.items()):
         raise MissingError("the data has changed since it was checked: run the command again")
     return columns
-
-
-def _row_bytes(info: Info) -> int:
-    return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in info.columns.values())
 
 
 BUILDERS: dict[Kind, Callable[[Job, Path, Work], None]] = {

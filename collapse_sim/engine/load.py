@@ -89,6 +89,14 @@ def real_order(spec: DataSpec, seed: int) -> np.ndarray | None:
     return None if spec.seeded else _order(spec.info.pool, seed)
 
 
+def part(spec: DataSpec, seed: int) -> np.ndarray | None:
+    """Which of the real rows generation 0 of a seed is fitted to; None: all."""
+    if spec.info.rows == spec.info.pool:
+        return None
+    order = real_order(spec, seed)
+    return np.arange(spec.info.rows) if order is None else order[: spec.info.rows]
+
+
 @functools.lru_cache(maxsize=4)
 def _order(rows: int, seed: int) -> np.ndarray:
     """Never modify it: every shard of a sampling asks for it again."""

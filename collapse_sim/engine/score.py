@@ -121,10 +121,7 @@ def _source(spec: ScoreSpec, which: Which) -> SampleSpec | DataSpec:
 
 def _part(source: Spec, which: Which, seed: int) -> np.ndarray | None:
     """Which of the real rows generation 0 of a seed is fitted to; None: all (of what is no real data, too)."""
-    if which != "real" or not isinstance(source, DataSpec) or source.info.rows == source.info.pool:
-        return None
-    order = load.real_order(source, seed)
-    return np.arange(source.info.rows) if order is None else order[: source.info.rows]
+    return load.part(source, seed) if which == "real" and isinstance(source, DataSpec) else None
 
 
 def score(job: Job, folder: Path, work: Work) -> None:
@@ -194,7 +191,7 @@ def features(job: Job, folder: Path, work: Work) -> None:
         assert spec.weights is not None
         model = feature_map.load(spec.weights).to(machine.device)
 
-    bad = 0
+    bad = False
 
     def make(piece: int, first: int, last: int) -> dict[str, np.ndarray]:
         images = torch.from_numpy(found["image"][slice(first, last) if index is None else index[first:last]])
@@ -205,8 +202,9 @@ def features(job: Job, folder: Path, work: Work) -> None:
                 tensors = {"features": feature_map.features(model, images)}
         file.release()
         nonlocal bad
-        bad += sum(int((~tensor.isfinite()).flatten(1).any(1).sum()) for tensor in tensors.values())
-        return {name: to_numpy(tensor.float()) for name, tensor in tensors.items()}
+        columns = {name: to_numpy(tensor.float()) for name, tensor in tensors.items()}
+        bad = bad or not all(np.isfinite(column).all() for column in columns.values())
+        return columns
 
     # A network from a file is large work, however small the models of this run are.
     with machine.paced(math.inf) if spec.weights else contextlib.nullcontext():

@@ -41,6 +41,7 @@ class Failures:
     def __init__(self) -> None:
         self.found: list[Failure] = []
         self._causes: dict[tuple[str, int], Failure] = {}
+        self._seeds: set[int] = set()  # of all causes
 
     def add(self, job: Job, error: Exception) -> Failure:
         """Note that a job raised `error`: for all its seeds, or for those that a DivergedError names."""
@@ -50,11 +51,12 @@ class Failures:
         self.found.append(failure)
         for seed in seeds or (-1,):
             self._causes[job.spec.digest, seed] = failure
+            self._seeds.add(seed)
         return failure
 
     def blocks(self, spec: Spec, seed: int) -> bool:
         """Whether an artefact that is missing cannot be made: it failed itself, or something that it is made from."""
-        if not self._causes:
+        if self._seeds.isdisjoint((seed, -1)):
             return False
         address = (spec.digest, seed if spec.seeded else -1)
         if address not in self._causes:

@@ -257,7 +257,7 @@ class Store:
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block
         left = self._left(job)
-        alive = living(self.root).keys() - {token()}
+        alive = living(self.root).keys() - {token()} if left else ()
         for path in left:
             if owner_of(path.name) not in alive:
                 remove(path)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from collapse_sim.analysis.layout import Column, blocks
 from collapse_sim.analysis.results import Results
+
+T = TypeVar("T")
 
 
 def protocols(results: Results) -> list[str | None]:
@@ -29,12 +32,45 @@ def under(results: Results, protocol: str | None) -> Results:
     return replace(results, arms=arms, baseline=baseline_of(results, arms))
 
 
+def panels(results: Results) -> dict[str | None, Results]:
+    """`by_protocol`, arms called as they are written, for drawings that say the protocol once."""
+    found = by_protocol(results)
+    if len(found) < 2:
+        return found
+    return {
+        protocol: _called(under, {arm: _stem(under, arm) for arm in under.arms}) for protocol, under in found.items()
+    }
+
+
+def _stem(results: Results, arm: str) -> str:
+    return arm.removesuffix(f".{results.protocol_of(arm)}")
+
+
+def _called(results: Results, names: Mapping[str, str]) -> Results:
+    """The same results with other names of arms."""
+
+    def by_arm(found: Mapping[str, T]) -> dict[str, T]:
+        return {names[arm]: value for arm, value in found.items() if arm in names}
+
+    return replace(
+        results,
+        arms=tuple(names.values()),
+        baseline=names[results.baseline],
+        values=by_arm(results.values),
+        theory=by_arm(results.theory),
+        references=tuple(replace(reference, values=by_arm(reference.values)) for reference in results.references),
+        diverged=by_arm(results.diverged),
+        planned=by_arm(results.planned),
+        settings=by_arm(results.settings),
+        training=by_arm(results.training),
+    )
+
+
 def baseline_of(results: Results, arms: Sequence[str]) -> str:
     """The baseline, or the arm that it is called among these; the first one when it is not among them."""
     if results.baseline in arms:
         return results.baseline
-    own = results.protocol_of(results.baseline)
-    stem = results.baseline.removesuffix(f".{own}")
+    stem = _stem(results, results.baseline)
     return next((arm for arm in arms if arm == f"{stem}.{results.protocol_of(arm)}"), arms[0])
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from collapse_sim.data.base import Data, Info
+from collapse_sim.data.base import Data, Info, conditions_of
 from collapse_sim.events import Kind
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.metrics.base import FeatureMap, Metric, Which
@@ -85,7 +85,11 @@ class FitSpec(Spec):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SampleSpec(Spec):
-    """A generation's generated rows: its samples, for conditions of real rows; or its outputs, for held-out ones."""
+    """A generation's generated rows: its samples, for conditions of real rows; or its outputs, for held-out ones.
+
+    Where the model is given conditions, sample i is made for that of the last but i of the real rows in the seed's
+    order, output i for that of held-out row i.
+    """
 
     model: FitSpec
     rows: int
@@ -237,6 +241,8 @@ def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Literal["real
     description: dict[str, Any] = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}
     if conditions != "real":
         description["conditions"] = conditions
+    elif conditions_of(model.data.data, model.family):
+        description["conditions"] = "real rows, from the last one backwards"
     if fields:
         settings = described(model.family)
         description["sampler"] = {name: settings[name] for name in fields}

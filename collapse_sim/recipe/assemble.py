@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,7 +37,7 @@ def assemble(tree: Block, parts: Parts) -> Recipe:
         baseline=_if_in(said.get("baseline"), parts.arms),
         show=_if_in(said.get("show"), parts.metrics),
         claims=tuple(claim for _, claim in parts.claims if _claim_applies(claim, there)),
-        reference=_still_applying(parts.reference, there),
+        references=tuple(_still_applying((said for _, said in parts.references), there)),
         where=partial(_where, tree),
     )
     return replace(recipe, document=_document(tree, parts, recipe))
@@ -72,7 +73,7 @@ def _document(tree: Block, parts: Parts, recipe: Recipe) -> dict[str, Any]:
         document["metrics"].append(entry)
     document |= {"baseline": recipe.baseline, "show": recipe.show}
     document["claims"] = [claim.model_dump(mode="json") for claim in recipe.claims]
-    document["reference"] = None if recipe.reference is None else recipe.reference.model_dump(mode="json")
+    document["reference"] = [reference.model_dump(mode="json") for reference in recipe.references] or None
     return {key: plain(value) for key, value in document.items() if value is not None}
 
 
@@ -93,11 +94,9 @@ def _claim_applies(claim: Claim, there: Names) -> bool:
     )
 
 
-def _still_applying(reference: Reference | None, there: Names) -> Reference | None:
-    """The reference without the arms that are not there; None when nothing of it is left."""
-    if reference is None or reference.metric not in there.metrics:
-        return None
-    if isinstance(reference.generation, int) and reference.generation > there.generations:
-        return None
-    values = {arm: figure for arm, figure in reference.values.items() if arm in there.arms}
-    return reference.model_copy(update={"values": values}) if values else None
+def _still_applying(references: Iterable[Reference], there: Names) -> Iterator[Reference]:
+    """The references without the arms that are not there; none of which nothing is left."""
+    for reference in references:
+        values = {arm: figure for arm, figure in reference.values.items() if arm in there.arms}
+        if values and reference.metric in there.metrics and reference.at(there.generations) <= there.generations:
+            yield reference.model_copy(update={"values": values})

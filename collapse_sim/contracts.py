@@ -37,11 +37,14 @@ def check_plan(plan: object, k: int, counts: RowCounts) -> None:
     if plan.budget is not None and not (_count(plan.budget) and plan.budget):
         raise ValueError(f"its `budget` is {plan.budget!r}; needed: a whole number above 0, or None")
     for source in plan.sources:
-        if not all(isinstance(number, int) for number in source) or not REAL <= source.generation < k:
+        among = source.rows if source.among is None else source.among
+        if not all(isinstance(number, int) for number in (*source[:3], among)) or not REAL <= source.generation < k:
             raise ValueError(f"it takes rows of generation {source.generation!r}; allowed: {REAL} (real) to {k - 1}")
+        if among < source.rows:
+            raise StrategyError(f"it draws {source.rows} rows among {among} of generation {source.generation}")
         there = counts.pool if source.generation == REAL else counts.samples
-        if source.rows < 0 or source.first < 0 or source.first + source.rows > there:
-            last = source.first + source.rows - 1
+        if source.rows < 0 or source.first < 0 or source.first + among > there:
+            last = source.first + among - 1
             raise StrategyError(
                 f"it takes rows {source.first} to {last} of generation {source.generation}, which has {there}"
             )

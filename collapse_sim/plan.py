@@ -63,7 +63,11 @@ def _told(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
         between = sources[2:-1]
         more = {"more": len(between), "rows": sum(source.rows for source in between)}
         return [*_told(sources[:2]), more, *_told(sources[-1:])]
-    return [{"from": "real" if s.generation == REAL else s.generation, "rows": s.rows} for s in sources]
+    return [
+        {"from": "real" if s.generation == REAL else s.generation, "rows": s.rows}
+        | ({} if s.among is None else {"drawn_among": s.among})
+        for s in sources
+    ]
 
 
 def plan_text(plan: dict[str, Any]) -> str:
@@ -102,4 +106,5 @@ def _sources(sources: list[dict[str, Any]]) -> str:
 def _source(source: dict[str, Any]) -> str:
     if "more" in source:
         return "..."
-    return f"{source['rows']} real" if source["from"] == "real" else f"{source['rows']} of {source['from']}"
+    rows = f"{source['rows']} drawn among {source['drawn_among']}" if "drawn_among" in source else source["rows"]
+    return f"{rows} real" if source["from"] == "real" else f"{rows} of {source['from']}"

@@ -167,7 +167,7 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
         "show": recipe.show,
         "metrics": {name: _described(score) for name, score in experiment.lines[0].scores[0].items()},
         "claims": [claim.model_dump(mode="json") for claim in recipe.claims],
-        "reference": _reference(recipe),
+        "reference": _references(recipe),
         "training": {line.arm.name: found for line in experiment.lines if (found := training_of(line))},
         "theory": curves(recipe, experiment.counts, experiment.info),
         "settings": dict(recipe.document),
@@ -176,12 +176,9 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _reference(recipe: Recipe) -> dict[str, Any] | None:
+def _references(recipe: Recipe) -> list[dict[str, Any]]:
     """Published figures are of a generation of their own: an arm that goes further does not move them."""
-    if recipe.reference is None:
-        return None
-    said = recipe.reference.model_dump(mode="json")
-    return said | {"generation": recipe.generations if said["generation"] == "last" else said["generation"]}
+    return [said.model_dump(mode="json") | {"generation": said.at(recipe.generations)} for said in recipe.references]
 
 
 def _described(score: ScoreSpec) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from collapse_sim.data.base import Data, Info
+from collapse_sim.data.base import Data, Info, conditions_of
 from collapse_sim.data.split import resampled
 from collapse_sim.events import Kind
 from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily, conditioning_of
@@ -87,7 +87,11 @@ class FitSpec(Spec):
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SampleSpec(Spec):
     """A generation's generated rows: its samples, for conditions of real rows or of those that its model was fitted to;
-    or its outputs, for held-out ones."""
+    or its outputs, for held-out ones.
+
+    Where the model is given conditions of real rows, sample i is made for that of the last but i of the real rows in
+    the seed's order; output i is made for that of held-out row i.
+    """
 
     model: FitSpec
     rows: int
@@ -242,6 +246,8 @@ def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Conditioning 
     description: dict[str, Any] = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}
     if conditions != "real":
         description["conditions"] = conditions
+    elif conditions_of(model.data.data, model.family):
+        description["conditions"] = "real rows, from the last one backwards"
     if fields:
         settings = described(model.family)
         description["sampler"] = {name: settings[name] for name in fields}

@@ -18,15 +18,27 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class Source(NamedTuple):
-    """Rows [first, first + rows) of one generation's rows (REAL = -1: of the real rows, in the seed's own order)."""
+    """Rows [first, first + rows) of one generation's rows (REAL = -1: of the real rows, in the seed's own order).
+
+    With `among`, `rows` of the rows [first, first + among), drawn anew for the generation that the plan is for, by the
+    seed: arms with the same plan draw the same ones.
+
+    Samples that are made for conditions (labels of a regression, summaries, texts with a prompt) are made for the
+    conditions of the real rows that generation 0 is fitted to, from the last one backwards. So real rows from the front
+    and samples from the front are of different conditions, as long as there are enough of them.
+    """
 
     generation: int
     rows: int
     first: int = 0
+    among: int | None = None
 
 
 class Plan(NamedTuple):
-    """What generation k is fitted to. With a `budget`, that many rows are drawn from the union of the sources."""
+    """What generation k is fitted to. With a `budget`, that many rows are drawn from the union of the sources.
+
+    Where samples are made for conditions, drawn rows (`budget`, `among`) are of as many different ones as there are.
+    """
 
     sources: tuple[Source, ...]
     budget: int | None = None
@@ -89,7 +101,11 @@ class Accumulate(Component):
 
 
 class AccumulateSubsample(Component):
-    """A fixed budget of rows drawn uniformly from all past rows, real ones included (Kazdan et al. 2024)."""
+    """A fixed budget of rows drawn uniformly from all past rows, real ones included (Kazdan et al. 2024).
+
+    Where samples are made for conditions, how many rows are of which generation is drawn so, and the rows themselves
+    are chosen so that no condition is taken twice while there are others.
+    """
 
     budget: (
         Annotated[int, Field(gt=0, description="rows drawn each generation; default: as many as real rows")] | None
@@ -100,13 +116,16 @@ class AccumulateSubsample(Component):
 
 
 class Mix(Component):
-    """A share of the real rows, the same ones each generation, and a share of the previous generation's samples.
+    """A share of the real rows and a share of the previous generation's samples.
 
-    Both shares are relative to the number of real rows (Bertrand et al. 2024: real 1, synthetic lambda).
+    Both shares are relative to the number of real rows (Bertrand et al. 2024: real 1, synthetic lambda). The real rows
+    are the same ones each generation; with `redraw` both shares are drawn anew for each (Shumailov et al. 2024: a
+    random tenth of the original data), so that a chain sees all of the real rows in time.
     """
 
     real: Share = 1.0
     synthetic: Annotated[float, Field(ge=0.0)] = 1.0
+    redraw: bool = False  # draw other real rows, and samples for other conditions, for each generation
 
     def plan(self, k: int, counts: RowCounts) -> Plan:
         real, synthetic = round(self.real * counts.real), round(self.synthetic * counts.real)
@@ -117,29 +136,37 @@ class Mix(Component):
             )
         if real + synthetic == 0:
             raise StrategyError("mix takes no rows at all: raise `real` or `synthetic`")
-        return Plan(tuple(s for s in (Source(REAL, real), Source(k - 1, synthetic)) if s.rows))
+        among = (counts.real, counts.samples) if self.redraw else (None, None)
+        sources = (Source(REAL, real, 0, among[0]), Source(k - 1, synthetic, 0, among[1]))
+        return Plan(tuple(source for source in sources if source.rows))
 
 
 class Fresh(Component):
     """Real rows that no generation has used before, and the previous generation's samples for the rest.
 
-    `share` is the fresh part of each generation's rows; the total stays the number of real rows.
+    `share` is the fresh part of each generation's rows; the total stays the number of real rows. With `redraw` the
+    fresh rows are drawn, anew for each generation, from all that generation 0 has not seen: then a row may come again,
+    and a reserve of one share is enough for any number of generations.
     """
 
     share: Share = 0.1
+    redraw: bool = False  # draw the fresh rows from the whole reserve, and samples for other conditions
 
     def plan(self, k: int, counts: RowCounts) -> Plan:
         fresh = round(self.share * counts.real)
         synthetic = counts.real - fresh
-        first = counts.real + (k - 1) * fresh
+        first = counts.real + (0 if self.redraw else (k - 1) * fresh)
         if fresh and first + fresh > counts.pool:
+            lower = "`share` or `data.rows`" if self.redraw else "`share`, `generations` or `data.rows`"
             raise StrategyError(
                 f"fresh needs {fresh} unused real rows a generation, {first + fresh} in all at generation {k}, "
-                f"but the data has {counts.pool}: lower `share`, `generations` or `data.rows`"
+                f"but the data has {counts.pool}: lower {lower}"
             )
         if synthetic > counts.samples:
             raise StrategyError(
                 f"fresh takes {synthetic} samples of a generation, but a generation has {counts.samples}: "
                 f"raise `samples` to {synthetic} or raise `share`"
             )
-        return Plan(tuple(s for s in (Source(REAL, fresh, first), Source(k - 1, synthetic)) if s.rows))
+        among = (counts.pool - counts.real, counts.samples) if self.redraw else (None, None)
+        sources = (Source(REAL, fresh, first, among[0]), Source(k - 1, synthetic, 0, among[1]))
+        return Plan(tuple(source for source in sources if source.rows))

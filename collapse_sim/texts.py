@@ -263,7 +263,7 @@ def _samples(experiment: Experiment, spec: SampleSpec, store: Store, rows: int =
 
 
 def _real_rows(experiment: Experiment, store: Store, rows: int) -> dict[str, np.ndarray]:
-    """The first real rows in the seed's order, which samples are conditioned on where they are conditioned."""
+    """The real rows that the first samples are made for, where they are made for conditions."""
     seed, names = experiment.recipe.seeds[0], tuple(experiment.info.columns)
     rows = min(rows, experiment.info.rows)
     found = load.conditions(store, experiment.data, names, (seed,), 0, rows)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from collapse_sim.contracts import check_plan
 from collapse_sim.strategies import (
     REAL,
     Accumulate,
@@ -34,10 +35,18 @@ COUNTS = RowCounts(real=100, samples=80, pool=150)
         (Mix(real=0.1, synthetic=0.8), 5, [(REAL, 10, 0), (4, 80, 0)], 90),
         (Mix(real=0.0, synthetic=0.8), 5, [(4, 80, 0)], 80),
         (Mix(real=1.0, synthetic=0.0), 5, [(REAL, 100, 0)], 100),
+        (Mix(real=0.1, synthetic=0.8, redraw=True), 5, [(REAL, 10, 0, 100), (4, 80, 0, 80)], 90),
+        (Mix(real=0.1, synthetic=0.8, redraw=True), 6, [(REAL, 10, 0, 100), (5, 80, 0, 80)], 90),
+        (Mix(real=0.0, synthetic=0.5, redraw=True), 5, [(4, 50, 0, 80)], 50),
+        (Mix(real=1.0, synthetic=0.5, redraw=True), 5, [(REAL, 100, 0, 100), (4, 50, 0, 80)], 150),
+        (Mix(redraw=True), 2, None, None),
         (Fresh(share=0.25), 1, [(REAL, 25, 100), (0, 75, 0)], 100),
         (Fresh(share=0.25), 2, [(REAL, 25, 125), (1, 75, 0)], 100),
         (Fresh(share=0.25), 3, None, None),
         (Fresh(share=0.1), 1, None, None),
+        (Fresh(share=0.5, redraw=True), 1, [(REAL, 50, 100, 50), (0, 50, 0, 80)], 100),
+        (Fresh(share=0.25, redraw=True), 9, [(REAL, 25, 100, 50), (8, 75, 0, 80)], 100),
+        (Fresh(share=0.6, redraw=True), 1, None, None),
     ],
 )
 def test_truth_table(strategy, k, sources, rows):
@@ -48,6 +57,24 @@ def test_truth_table(strategy, k, sources, rows):
     plan = strategy.plan(k, COUNTS)
     assert list(plan.sources) == [Source(*source) for source in sources]
     assert plan.rows == rows
+
+
+@pytest.mark.parametrize("strategy", [Mix(synthetic=0.5, redraw=True), Fresh(share=0.5, redraw=True)])
+def test_drawn_rows_lie_where_there_are_rows(strategy):
+    check_plan(strategy.plan(3, COUNTS), 3, COUNTS)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        (Source(REAL, 10, 100, 51), "it takes rows 100 to 150 of generation -1, which has 150"),
+        (Source(2, 10, 0, 81), "it takes rows 0 to 80 of generation 2, which has 80"),
+        (Source(2, 10, 0, 9), "it draws 10 rows among 9 of generation 2"),
+    ],
+)
+def test_drawn_rows_that_there_are_not(source, message):
+    with pytest.raises(StrategyError, match=message):
+        check_plan(Plan((source,)), 3, COUNTS)
 
 
 def test_generation_zero_is_the_real_rows():

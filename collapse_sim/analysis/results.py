@@ -157,7 +157,6 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         }
         for arm, by_metric in found.items()
     }
-    reference = run.get("reference")
     return Results(
         name=run["name"],
         arms=arms,
@@ -167,7 +166,7 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         baseline=run.get("baseline") or arms[0],
         values=ordered,
         theory=run.get("theory") or {},
-        references=() if reference is None else (_reference(reference, last),),
+        references=tuple(_reference(said) for said in run.get("reference") or ()),
         claims=tuple(Claim(c["that"], c["metric"], c["generation"], c["expect"]) for c in run.get("claims", ())),
         notes=_texts(run, "note"),
         warnings=_texts(run, "warning"),
@@ -217,8 +216,5 @@ def _better(word: str | None) -> Better:
     return word  # type: ignore[return-value]  # checked above
 
 
-def _reference(reference: Mapping[str, Any], last: int) -> Reference:
-    generation = reference["generation"]
-    return Reference(
-        reference["source"], reference["metric"], last if generation == "last" else int(generation), reference["values"]
-    )
+def _reference(said: Mapping[str, Any]) -> Reference:
+    return Reference(said["source"], said["metric"], int(said["generation"]), said["values"])

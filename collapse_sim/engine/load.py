@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from collapse_sim.engine import choice
 from collapse_sim.engine.device import Machine
 from collapse_sim.engine.rows import Part, Table
 from collapse_sim.families.base import ClosedForm
@@ -106,51 +107,66 @@ def _order(rows: int, seed: int) -> np.ndarray:
 def training_table(store: Store, spec: FitSpec, seed: int, machine: Machine) -> Table:
     """All rows that a fit is made from, as one table of the family's columns."""
     parts = []
-    for source, rows_spec in zip(spec.plan.sources, spec.sources, strict=True):
+    for source, rows_spec, drawn in zip(spec.plan.sources, spec.sources, choice.drawn(spec, seed), strict=True):
         real = source.generation == REAL
         assert isinstance(rows_spec, (DataSpec, SampleSpec))
         file, found = columns(store, rows_spec, seed, "real" if real else "samples")
         wanted = {name: found[name] for name in spec.family.columns if name in found}
-        whole = source.first == 0 and source.rows == spec.data.info.pool  # then the order makes no difference
-        order = real_order(spec.data, seed) if real and not whole else None
-        parts.append(Part(file, wanted, source.rows, source.first, order))
-    pick = None
-    if spec.plan.budget is not None:
-        pool = sum(part.rows for part in parts)
-        pick = Draws((seed,), "subsample", spec.generation).permutation(pool)[: spec.plan.rows].numpy()
-    return Table(parts, machine, pick)
+        whole = source.first == 0 and source.rows == spec.data.info.pool
+        plain = whole and spec.plan.budget is None  # all of them: then the order makes no difference
+        order = real_order(spec.data, seed) if real and not plain else None
+        if drawn is None:
+            parts.append(Part(file, wanted, source.rows, source.first, order))
+        else:
+            parts.append(Part(file, wanted, source.rows, 0, drawn if order is None else order[drawn]))
+    return Table(parts, machine, choice.subsample(spec, seed))
 
 
 def training_stack(store: Store, spec: FitSpec, seeds: Sequence[int]) -> dict[str, Tensor]:
     """The same for all seeds at once: columns (S, n, ...)."""
+    drawn = zip(*(choice.drawn(spec, seed) for seed in seeds), strict=True)
     blocks = [
-        _slice(store, part, spec, source, seeds) for source, part in zip(spec.plan.sources, spec.sources, strict=True)
+        _rows_of(store, part, spec, source, seeds, rows)
+        for source, part, rows in zip(spec.plan.sources, spec.sources, drawn, strict=True)
     ]
     rows = {name: torch.cat([block[name] for block in blocks], dim=1) for name in spec.family.columns}
     if spec.plan.budget is None:
         return rows
-    pool = sum(source.rows for source in spec.plan.sources)
-    pick = Draws(seeds, "subsample", spec.generation, stacked=True).permutation(pool)[:, : spec.plan.rows]
-    return {name: column[torch.arange(len(seeds))[:, None], pick] for name, column in rows.items()}
+    return _picked(rows, [choice.subsample(spec, seed) for seed in seeds])
 
 
-def _slice(store: Store, part: Spec, spec: FitSpec, source: Source, seeds: Sequence[int]) -> dict[str, Tensor]:
+def _rows_of(
+    store: Store,
+    part: Spec,
+    spec: FitSpec,
+    source: Source,
+    seeds: Sequence[int],
+    drawn: Sequence[np.ndarray | None],
+) -> dict[str, Tensor]:
+    """One source's rows, (S, n, ...) each; `drawn` has those of each seed where they are not a stretch."""
     assert isinstance(part, (DataSpec, SampleSpec))
     real = source.generation == REAL
     found = stacked_columns(store, part, seeds, "real" if real else "samples")
-    chosen = slice(source.first, source.first + source.rows)
-    return _stretch({name: found[name] for name in spec.family.columns}, spec.data, seeds, chosen, real)
+    wanted = {name: found[name] for name in spec.family.columns}
+    stretch = slice(source.first, source.first + source.rows)
+    return _ordered(wanted, spec.data, seeds, [stretch if rows is None else rows for rows in drawn], real)
 
 
-def _stretch(
-    columns: dict[str, Tensor], data: DataSpec, seeds: Sequence[int], chosen: slice, real: bool
+def _ordered(
+    columns: dict[str, Tensor], data: DataSpec, seeds: Sequence[int], chosen: Sequence[slice | np.ndarray], real: bool
 ) -> dict[str, Tensor]:
-    """Rows `chosen` of columns (S, n, ...), real ones in each seed's own order."""
-    orders = [real_order(data, seed) for seed in seeds] if real else [None]
-    if orders[0] is None:
-        return {name: column[:, chosen] for name, column in columns.items()}
-    index = torch.from_numpy(np.stack([order[chosen] for order in orders if order is not None]))
-    return {name: column[torch.arange(len(seeds))[:, None], index] for name, column in columns.items()}
+    """Each seed's `chosen` rows of columns (S, n, ...), real ones in the seed's own order."""
+    orders = [real_order(data, seed) if real else None for seed in seeds]
+    if orders[0] is None and isinstance(chosen[0], slice):
+        return {name: column[:, chosen[0]] for name, column in columns.items()}
+    n = next(iter(columns.values())).shape[1]
+    return _picked(columns, [(np.arange(n) if o is None else o)[c] for o, c in zip(orders, chosen, strict=True)])
+
+
+def _picked(columns: dict[str, Tensor], rows: Sequence[np.ndarray | None]) -> dict[str, Tensor]:
+    """Rows `rows[s]` of seed s of columns (S, n, ...)."""
+    index = torch.from_numpy(np.stack([found for found in rows if found is not None]))
+    return {name: column[torch.arange(len(index))[:, None], index] for name, column in columns.items()}
 
 
 def conditions(
@@ -164,19 +180,21 @@ def conditions(
     of: Conditioning = "real",
     stacked: bool = False,
 ) -> dict[str, Tensor]:
-    """Condition columns of rows first, ..., last - 1: of the real rows in the seed's order, or of the held-out rows.
+    """Columns of the rows whose conditions generated rows first, ..., last - 1 are made for.
 
-    (n, ...) each; for an ensemble (S, n, ...).
+    Samples are made for real rows (choice.conditions_at says which of the seed's order), outputs for held-out rows,
+    from the first on. (n, ...) each; for an ensemble (S, n, ...).
     """
     if not names:
         return {}
+    places = choice.conditions_at(spec.info.rows, first, last) if of == "real" else np.arange(first, last)
     if stacked:
         found = stacked_columns(store, spec, seeds, of)
-        return _stretch({name: found[name] for name in names}, spec, seeds, slice(first, last), of == "real")
+        return _ordered({name: found[name] for name in names}, spec, seeds, [places] * len(seeds), of == "real")
     (seed,) = seeds or (0,)
     file, single = columns(store, spec, seed, of)
     order = real_order(spec, seed) if of == "real" else None
-    index = np.arange(first, last) if order is None else order[first:last]
+    index = places if order is None else order[places]
     given = {name: torch.from_numpy(single[name][index]) for name in names}
     file.release()
     return given

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from collapse_sim.component import Component
 from collapse_sim.data.base import Data, Info
 from collapse_sim.families.base import Conditions, Inputs, Rows, matmul_per_seed
+from collapse_sim.families.moments import variance_curve
 from collapse_sim.randomness import Draws
-from collapse_sim.strategies import Accumulate, Replace, RowCounts
+from collapse_sim.strategies import Accumulate, RowCounts
 
 if TYPE_CHECKING:
     from collapse_sim.recipe.schema import Arm
@@ -115,41 +116,15 @@ class Gaussian(Component):
     def theory(
         self, metric: str, arm: Arm, counts: RowCounts, data: Data, info: Info, generations: int
     ) -> list[float] | None:
-        """E[variance ratio] at generations 0..`generations`, where it is known; generation k is the (k+1)-th fit.
+        """E[variance ratio] at generations 0..`generations`: of every strategy, whatever the numbers of rows, with and
+        without a teacher (moments.expected_variance); generation k is the (k+1)-th fit.
 
-        Replace: (1 - 1/N)^(k+1) (Shumailov et al. 2024). Accumulate: prod_{i <= k+1} (1 - 1/(N i^2)) (Kazdan et al.
-        2024). Replace distilled from generation 0: the recursion of `_distilled`. All need equally many rows N in
-        every generation.
+        With N rows in every generation that is (1 - 1/N)^(k+1) under replace (Shumailov et al. 2024), and under
+        accumulate prod_{i <= k+1} (1 - 1/(N i^2)) (Kazdan et al. 2024), which has no end of generations.
         """
-        n = counts.real
-        if metric != "variance_ratio" or counts.samples != n:
-            return None
         taught = arm.teacher is not None and arm.teacher.active
-        if isinstance(arm.strategy, Replace) and taught:
-            assert arm.teacher is not None
-            if arm.teacher.generation != 0:
-                return None
-            return _distilled(n, arm.teacher.weights["output"], generations)
-        if isinstance(arm.strategy, Replace):
-            return [(1 - 1 / n) ** (k + 1) for k in range(generations + 1)]
-        if isinstance(arm.strategy, Accumulate) and not taught:
+        n = counts.real
+        plain = metric == "variance_ratio" and data.seeded and hasattr(data, "true_covariance")
+        if plain and isinstance(arm.strategy, Accumulate) and counts.samples == n and not taught:
             return list(accumulate((1 - 1 / (n * i * i) for i in range(1, generations + 2)), operator.mul))
-        return None
-
-
-def _distilled(n: int, weight: float, generations: int) -> list[float]:
-    """Variance ratio of a replaced chain distilled from generation 0 with weight w, a = 1 / (1 + w).
-
-    With v_k = E[variance], g_k = E[(mean_k - mean_0)^2] and n rows: the rows' mean is g_k + v_k / n away from
-    generation 0's, so v_{k+1} = a (1 - 1/n) v_k + (1 - a) v_0 + a (1 - a) (g_k + v_k / n) and
-    g_{k+1} = a^2 (g_k + v_k / n).
-    """
-    a = 1 / (1 + weight)
-    v0 = 1 - 1 / n
-    curve, v, g = [v0], v0, 0.0
-    for _ in range(generations):
-        apart = g + v / n
-        v = a * (1 - 1 / n) * v + (1 - a) * v0 + a * (1 - a) * apart
-        g = a * a * apart
-        curve.append(v)
-    return curve
+        return variance_curve(metric, arm, counts, data, generations, lambda rows, trace: (1.0, 0.0), mixes=True)

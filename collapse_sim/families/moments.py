@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 
 from collapse_sim.data.base import Data
-from collapse_sim.strategies import REAL, Plan, RowCounts, generation_zero
+from collapse_sim.strategies import REAL, Plan, RowCounts, Source, generation_zero
 
 if TYPE_CHECKING:
     from collapse_sim.recipe.schema import Arm
 
 Block = tuple[int, int]  # the generation that rows are of, and the first of them
+Teaching = tuple[int, float]  # the generation that teaches, and the weight w of its cross entropy
 LONGEST = 5e7  # sources of all generations x generations: seconds; 450 generations that accumulate
 
 
@@ -26,24 +28,43 @@ def variance_curve(
     data: Data,
     generations: int,
     widen: Callable[[int, float], tuple[float, float]],
+    *,
+    mixes: bool = False,
 ) -> list[float] | None:
-    """E[variance_ratio] of an arm at generations 0..`generations`; None for other metrics, with a teacher, or for data
-    that is not drawn from a known distribution.
+    """E[variance_ratio] of an arm at generations 0..`generations`; None for other metrics, or for data that is not
+    drawn from a known distribution.
 
-    `widen(n, trace)` is that of `expected_variance` with the trace of the true covariance, which its unit is.
+    `widen(n, trace)` is that of `expected_variance` with the trace of the true covariance, which its unit is. `mixes`:
+    a taught model is as `Teaching` says; None with a teacher where it is not.
     """
     tell = getattr(data, "true_covariance", None)
-    taught = arm.teacher is not None and arm.teacher.active
-    if metric != "variance_ratio" or taught or tell is None or not data.seeded:
+    teacher = arm.teacher if arm.teacher is not None and arm.teacher.active else None
+    if metric != "variance_ratio" or (teacher and not mixes) or tell is None or not data.seeded:
         return None
     plans = [generation_zero(counts), *(arm.strategy.plan(k, counts) for k in range(1, generations + 1))]
     if sum(len(plan.sources) for plan in plans) * len(plans) > LONGEST:
         return None
     trace = float(torch.as_tensor(tell()).trace())
-    return expected_variance(plans, lambda n: widen(n, trace))
+    teaching: list[Teaching | None] = [None] * len(plans)
+    if teacher is not None:
+        weight = sum(teacher.weights.values())
+        teaching[1:] = [(teacher.generation_for(k), weight) for k in range(1, len(plans))]
+    return expected_variance(plans, lambda n: widen(n, trace), teaching)
 
 
-def expected_variance(plans: Sequence[Plan], widen: Callable[[int], tuple[float, float]]) -> list[float]:
+class _Rows(NamedTuple):
+    """Rows that are used together: how many, their mean as coefficients of the e, and E[their own variance], 1/n."""
+
+    size: float
+    mean: np.ndarray
+    variance: float
+
+
+def expected_variance(
+    plans: Sequence[Plan],
+    widen: Callable[[int], tuple[float, float]],
+    teaching: Sequence[Teaching | None] | None = None,
+) -> list[float]:
     """E[tr(covariance of the model)] of generations 0, 1, ..., in units of the trace of the true covariance.
 
     `plans[k]` is what generation k is fitted to. A model fitted to n rows has their mean, and `factor` x their
@@ -56,43 +77,65 @@ def expected_variance(plans: Sequence[Plan], widen: Callable[[int], tuple[float,
     known coefficients: a model's is the average of its blocks' by size. The expected variance of all rows together is
     that within blocks and that between their means (the law of total variance). A subset of m rows out of n adds
     another such e, of size u (1/m - 1/n), with u the unbiased variance of the n rows, and leaves (1 - 1/m) u.
+
+    `teaching[k]` = (t, w): the model of generation k has the moments of the mixture (rows + w x model t) / (1 + w), as
+    a Gaussian that minimises mean negative log-likelihood + w x cross entropy under its teacher. Its mean is again a
+    sum of the e, and its variance that of both and that between their means.
+
     Only expectations of squares are taken, so no more is asked of any distribution than a finite variance.
 
     The closed forms are special cases: replacing gives (1 - 1/N)^t after t fits (Shumailov et al. 2024), accumulating
     the product of 1 - 1/(N i^2) over i <= t (Kazdan et al. 2024).
     """
     blocks = _blocks(plans)
-    units = {block: i for i, block in enumerate(blocks)}  # the e of each block, then one a generation for its subset
+    units = {block: i for i, block in enumerate(blocks)}  # the e of each block, then those of subsets
     of_generation: dict[int, list[Block]] = {}
     for block in blocks:
         of_generation.setdefault(block[0], []).append(block)
-    squares = np.zeros(len(blocks) + len(plans))  # E|e|^2
+    subsets = itertools.count(len(blocks))
+    drawn = sum(source.among is not None for plan in plans for source in plan.sources)
+    squares = np.zeros(len(blocks) + drawn + sum(plan.budget is not None for plan in plans))  # E|e|^2
     means = {REAL: np.zeros_like(squares)}
     variances = {REAL: 1.0}
-    for k, plan in enumerate(plans):
-        used = [
-            block
-            for source in plan.sources
-            for block in of_generation[source.generation]
-            if source.first <= block[1] < source.first + source.rows
-        ]
-        sizes = np.array([blocks[block] for block in used], dtype=float)
-        within = np.array([variances[block[0]] for block in used])
-        centres = np.stack([means[block[0]] for block in used])
-        for centre, block, size, variance in zip(centres, used, sizes, within, strict=True):
+
+    def rows_of(source: Source) -> list[_Rows]:
+        last = source.first + (source.rows if source.among is None else source.among)
+        used = [block for block in of_generation[source.generation] if source.first <= block[1] < last]
+        variance, found = variances[source.generation], []
+        for block in used:
+            centre, size = means[source.generation].copy(), blocks[block]
             centre[units[block]] = 1.0
             squares[units[block]] = variance / size
-        n = int(sizes.sum())
-        shares = sizes / n
+            found.append(_Rows(size, centre, (1 - 1 / size) * variance))
+        return found if source.among is None else [subset(together(found), source.rows)]
+
+    def together(parts: Sequence[_Rows]) -> _Rows:
+        sizes = np.array([part.size for part in parts], dtype=float)
+        centres, within = np.stack([part.mean for part in parts]), np.array([part.variance for part in parts])
+        shares = sizes / sizes.sum()
         mean = shares @ centres
-        variance = float(shares @ ((1 - 1 / sizes) * within + (centres - mean) ** 2 @ squares))
-        if plan.rows < n:
-            unbiased = variance * n / (n - 1)
-            squares[len(blocks) + k] = unbiased * (1 / plan.rows - 1 / n)
-            mean[len(blocks) + k] = 1.0
-            n, variance = plan.rows, unbiased * (1 - 1 / plan.rows)
-        factor, added = widen(n)
-        means[k], variances[k] = mean, factor * variance + added
+        return _Rows(int(sizes.sum()), mean, float(shares @ (within + (centres - mean) ** 2 @ squares)))
+
+    def subset(rows: _Rows, m: int) -> _Rows:
+        unbiased = rows.variance * rows.size / (rows.size - 1) if rows.size > 1 else 0.0
+        mean, unit = rows.mean.copy(), next(subsets)
+        mean[unit], squares[unit] = 1.0, unbiased * (1 / m - 1 / rows.size)
+        return _Rows(m, mean, unbiased * (1 - 1 / m))
+
+    for k, plan in enumerate(plans):
+        rows = together([part for source in plan.sources for part in rows_of(source)])
+        if plan.rows < rows.size:
+            rows = subset(rows, plan.rows)
+        factor, added = widen(plan.rows)
+        mean, variance = rows.mean, factor * rows.variance + added
+        taught = teaching[k] if teaching else None
+        if taught is not None:
+            teacher, weight = taught
+            a = 1 / (1 + weight)
+            apart = float((mean - means[teacher]) ** 2 @ squares)
+            mean = a * mean + (1 - a) * means[teacher]
+            variance = a * variance + (1 - a) * variances[teacher] + a * (1 - a) * apart
+        means[k], variances[k] = mean, variance
     return [variances[k] for k in range(len(plans))]
 
 
@@ -101,5 +144,6 @@ def _blocks(plans: Sequence[Plan]) -> dict[Block, int]:
     ends: dict[int, set[int]] = {}
     for plan in plans:
         for source in plan.sources:
-            ends.setdefault(source.generation, set()).update((source.first, source.first + source.rows))
+            last = source.first + (source.rows if source.among is None else source.among)
+            ends.setdefault(source.generation, set()).update((source.first, last))
     return {(g, a): b - a for g, cuts in ends.items() for a, b in pairwise(sorted(cuts))}

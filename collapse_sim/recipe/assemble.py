@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -23,7 +23,7 @@ def assemble(tree: Block, parts: Parts) -> Recipe:
     there = Names(parts.arms, parts.metrics, said["generations"])
     seeds, protocols = said["seeds"], protocols_of(tree)
     claims = [claim for _, written in parts.claims for claim in claims_under(written, protocols, parts.arms)]
-    reference = None if parts.reference is None else reference_under(parts.reference, protocols, parts.arms)
+    references = [reference_under(said, protocols, parts.arms) for _, said in parts.references]
     recipe = Recipe(
         name=said["name"],
         description=said.get("description", ""),
@@ -40,7 +40,7 @@ def assemble(tree: Block, parts: Parts) -> Recipe:
         baseline=_baseline(said.get("baseline"), protocols, parts.arms),
         show=_if_in(said.get("show"), parts.metrics),
         claims=tuple(claim for claim in claims if _claim_applies(claim, there)),
-        reference=_still_applying(reference, there),
+        references=tuple(_still_applying(references, there)),
         where=partial(_where, tree),
     )
     return replace(recipe, document=_document(tree, parts, recipe))
@@ -79,7 +79,7 @@ def _document(tree: Block, parts: Parts, recipe: Recipe) -> dict[str, Any]:
         document["metrics"].append(entry)
     document |= {"baseline": recipe.baseline, "show": recipe.show}
     document["claims"] = [claim.model_dump(mode="json") for claim in recipe.claims]
-    document["reference"] = None if recipe.reference is None else recipe.reference.model_dump(mode="json")
+    document["reference"] = [reference.model_dump(mode="json") for reference in recipe.references] or None
     return {key: plain(value) for key, value in document.items() if value is not None}
 
 
@@ -106,11 +106,9 @@ def _claim_applies(claim: Claim, there: Names) -> bool:
     )
 
 
-def _still_applying(reference: Reference | None, there: Names) -> Reference | None:
-    """The reference without the arms that are not there; None when nothing of it is left."""
-    if reference is None or reference.metric not in there.metrics:
-        return None
-    if isinstance(reference.generation, int) and reference.generation > there.generations:
-        return None
-    values = {arm: figure for arm, figure in reference.values.items() if arm in there.arms}
-    return reference.model_copy(update={"values": values}) if values else None
+def _still_applying(references: Iterable[Reference], there: Names) -> Iterator[Reference]:
+    """The references without the arms that are not there; none of which nothing is left."""
+    for reference in references:
+        values = {arm: figure for arm, figure in reference.values.items() if arm in there.arms}
+        if values and reference.metric in there.metrics and reference.at(there.generations) <= there.generations:
+            yield reference.model_copy(update={"values": values})

@@ -112,11 +112,16 @@ def check_names(resolver: Resolver, parts: Parts, known: Names) -> None:
             resolver.problem((key,), _unknown(what, parts.plain[key], names))
     for steps, claim in parts.claims:
         _check_claim(resolver, steps, claim, known)
-    if parts.reference is not None:
-        _check_place(resolver, ("reference",), parts.reference, known)
-        for arm in parts.reference.values:
+    there: set[tuple[str, int]] = set()
+    for steps, reference in parts.references:
+        _check_place(resolver, steps, reference, known)
+        for arm in reference.values:
             if arm not in known.arms:
-                resolver.problem(("reference", "values", arm), _unknown("arm", arm, known.arms))
+                resolver.problem((*steps, "values", arm), _unknown("arm", arm, known.arms))
+        place = (reference.metric, reference.at(known.generations))
+        if place in there:
+            resolver.problem(steps, f"second figures of {place[0]!r} at generation {place[1]}; give each place once")
+        there.add(place)
 
 
 def _check_claim(resolver: Resolver, steps: Steps, claim: Claim, known: Names) -> None:

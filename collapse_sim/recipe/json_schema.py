@@ -36,8 +36,10 @@ def recipe_schema() -> dict[str, Any]:
     keys = recipe["properties"]
     for key, target in (("data", "data"), ("model", "families"), ("sampling", "Sampling")):
         keys[key] |= _to(target)
-    for key, target in (("train", "Train"), ("retrain", "Train"), ("reference", "Reference")):
-        keys[key] |= _or_null(_to(target))
+    for key in ("train", "retrain"):
+        keys[key] |= _or_null(_to("Train"))
+    several = {"type": "array", "items": _to("Reference")}
+    keys["reference"] |= {"anyOf": [_to("Reference"), several, {"type": "null"}]}
     keys["arms"]["additionalProperties"] = _or_null(_to("Arm"))
     keys["metrics"]["items"] = _to("metrics")
     keys["claims"]["items"] = _to("Claim")

@@ -51,7 +51,7 @@ class Layout(BaseModel):
     claims: Annotated[list[Any], Field(max_length=CLAIMS)] = []
     """Statements that `verify` decides."""
     reference: Any = None
-    """Published figures that `compare` shows beside ours."""
+    """Published figures that `compare` shows beside ours: of a metric at a generation, or a list of such."""
     extends: Any = None
     """The recipe this one is laid over: a file beside it, or a shipped recipe's name."""
     smoke: Any = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,7 +34,7 @@ class Parts:
     written: int = 0  # how many metrics the recipe itself has; those that model and data bring come behind them
     defaults: tuple[str, ...] = ()  # shown names of the metrics that model and data bring along
     claims: list[tuple[Steps, Claim]] = field(default_factory=list)
-    reference: Reference | None = None
+    references: list[tuple[Steps, Reference]] = field(default_factory=list)
 
 
 def resolve(resolver: Resolver, *, narrowed: bool = False) -> Parts:
@@ -72,7 +72,7 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> Parts:
         if claim is not None:
             parts.claims.append((("claims", index), claim))
     if "reference" in good:
-        parts.reference = resolver.model(Reference, good["reference"], ("reference",))
+        parts.references = list(_references(resolver, good["reference"]))
     return parts
 
 
@@ -106,6 +106,17 @@ def _over(train: Any, value: Any) -> Any:
         if value.get(unit) is not None and other in base and other not in value:
             base.remove(other)
     return merge(base, value)
+
+
+def _references(resolver: Resolver, value: Any) -> Iterator[tuple[Steps, Reference]]:
+    """Published figures of one metric and generation, or a list of such."""
+    entries: list[tuple[Steps, Any]] = [(("reference",), value)]
+    if isinstance(value, Items):
+        entries = [(("reference", index), entry) for index, entry in enumerate(value)]
+    for steps, entry in entries:
+        reference = resolver.model(Reference, entry, steps)
+        if reference is not None:
+            yield steps, reference
 
 
 def _whole(value: Any) -> Any:

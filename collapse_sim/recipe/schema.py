@@ -106,7 +106,7 @@ class Claim(BaseModel):
 
 
 class Reference(BaseModel):
-    """Published figures that `compare` shows beside ours."""
+    """Published figures of one metric at one generation, which `compare` shows beside ours."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -114,6 +114,10 @@ class Reference(BaseModel):
     metric: str
     generation: int | Literal["last"] = "last"
     values: dict[str, float]  # arm -> figure
+
+    def at(self, last: int) -> int:
+        """The number of the generation, in a recipe whose last one is `last`."""
+        return last if self.generation == "last" else self.generation
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class Recipe:
     baseline: str | None = None  # the arm that differences are taken to; None: the first
     show: str | None = None  # the metric of the dashboard's sparklines; None: the first
     claims: tuple[Claim, ...] = ()
-    reference: Reference | None = None
+    references: tuple[Reference, ...] = ()
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict)  # the resolved recipe as plain JSON; it loads as the same
     where: Callable[[str], str] = _nowhere  # "train.epochs" -> "recipes/x.yaml:12", for messages

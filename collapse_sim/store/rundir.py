@@ -10,7 +10,8 @@ and recipe.yaml begins with one. run.json:
                       "settings": ..., "features": "inception 6726825d",
                       "note": "5,000 samples against 10,000 held-out rows; inception 6726825d",
                       "warning": "biased: fewer than 10,000 samples" | ""}},
-   "claims": [{"that", "metric", "generation", "expect"}, ...], "reference": {...} | null,
+   "claims": [{"that", "metric", "generation", "expect"}, ...],
+   "reference": [{"source", "metric", "generation": 5, "values": {ARM: figure}}, ...],
    "theory": {ARM: {METRIC: [value at generation 0, 1, ...]}}, "settings": {the resolved recipe},
    "samples": rows a generation}
 """

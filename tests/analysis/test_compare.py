@@ -45,7 +45,7 @@ def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
         SCORES,
         seeds=[5, 4],
         theory={"replace": {"loss": [1.0, 3.0]}},
-        reference={"source": "S", "metric": "loss", "generation": 1, "values": {"replace": 9.0}},
+        reference=[{"source": "S", "metric": "loss", "generation": 1, "values": {"replace": 9.0}}],
     )
     found = json.loads(call("toy", "--metric", "loss", "--json").stdout)
     t = 12.706204736432095  # the 97.5 % quantile of Student's t with one degree of freedom

@@ -89,7 +89,7 @@ def test_wide_ranges_are_logarithmic_and_gaps_stay_gaps(write_run: WriteRun) -> 
 
 
 def test_one_step_recipes_show_paired_differences(write_run: WriteRun) -> None:
-    reference = {"source": "S", "metric": "m", "generation": 1, "values": {"M1": 2.0, "distill": 1.8}}
+    reference = [{"source": "S", "metric": "m", "generation": 1, "values": {"M1": 2.0, "distill": 1.8}}]
     scores = {"M1": {"m": [[1.0, 1.0, 1.0], [2.0, 3.0, 4.0]]}, "distill": {"m": [[1.0, 1.0, 1.0], [1.4, 2.4, 3.7]]}}
     (axes,) = figure(read_results(write_run(scores, reference=reference)), ["m"]).axes
     assert [label.get_text() for label in axes.get_yticklabels()] == ["M1", "distill"]

@@ -22,7 +22,7 @@ def test_everything_in_the_recipes_order(write_run: WriteRun) -> None:
         seeds=[7, 3],
         better={"loss": "lower", "fid": None},
         claims=[{"that": "x", "metric": "loss", "generation": "last", "expect": "a < b"}],
-        reference={"source": "S", "metric": "loss", "generation": "last", "values": {"a": 0.5}},
+        reference=[{"source": "S", "metric": "loss", "generation": 1, "values": {"a": 0.5}}],
         theory={"a": {"loss": [0.1, 0.2]}},
     )
     found = read_results(run)
@@ -117,7 +117,7 @@ def test_no_run(tmp_path: Path) -> None:
 
 
 def test_merge_names_arms_by_run(write_run: WriteRun) -> None:
-    reference = {"source": "S", "metric": "loss", "generation": 0, "values": {"a": 0.5}}
+    reference = [{"source": "S", "metric": "loss", "generation": 0, "values": {"a": 0.5}}]
     one = read_results(write_run(SCORES, name="one", seeds=[7, 3], reference=reference, theory={"a": {"loss": [0.1]}}))
     two = read_results(
         write_run(

@@ -41,7 +41,7 @@ def cells(parts: list[Any]) -> dict[str, list[str]]:
 @pytest.fixture
 def toy(write_run: WriteRun) -> Results:
     theory = {"replace": {"loss": [1.0, 2.25]}}
-    return read_results(write_run(SCORES, reference=REFERENCE, theory=theory))
+    return read_results(write_run(SCORES, reference=[REFERENCE], theory=theory))
 
 
 def test_generations_side_by_side(toy: Results) -> None:

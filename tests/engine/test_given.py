@@ -1,4 +1,4 @@
-"""What models are given to generate for: real rows in the seed's order, or all held-out rows in theirs."""
+"""What models are given to generate for: real rows, from the last of the seed's order, or held-out rows in theirs."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_pairs_are_generated_for_real_sources_and_for_held_out_ones(made):
     assert order.tolist() != sorted(order)
     real, held_out = found(experiment.data, "real"), found(experiment.data, "held_out")
     for samples, outputs in zip(line.samples, line.outputs, strict=True):
-        np.testing.assert_array_equal(found(samples)["source"], real["source"][order[:HELD_OUT]])
+        np.testing.assert_array_equal(found(samples)["source"], real["source"][order[::-1][:HELD_OUT]])
         np.testing.assert_array_equal(found(outputs)["source"], held_out["source"])
         assert found(outputs)["target"].shape == (HELD_OUT, 4)
 
@@ -88,7 +88,7 @@ def test_texts_continue_real_ones(made):
     )
     recipe = recipe.replace("seq2seq, ", "causal_lm, prompt: 5, keep_prompt: true, ")
     experiment, line, found = made(recipe)
-    starts = found(experiment.data, "real")["tokens"][load.real_order(experiment.data, 3)[:30], :5]
+    starts = found(experiment.data, "real")["tokens"][load.real_order(experiment.data, 3)[::-1][:30], :5]
     whole = (starts[:, 1:] > TOKENIZER.end).all(1)  # the others are continued from before their end
     assert whole.sum() > 15
     for samples in line.samples:
@@ -169,4 +169,4 @@ def test_every_seed_of_an_ensemble_generates_for_its_own_real_rows(made):
     """)
     for seed in (3, 4):
         order = load.real_order(experiment.data, seed)
-        np.testing.assert_array_equal(found(line.samples[0], seed=seed)["x"], X[order[:5]])
+        np.testing.assert_array_equal(found(line.samples[0], seed=seed)["x"], X[order[4::-1]])

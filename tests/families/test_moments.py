@@ -9,6 +9,7 @@ import pytest
 
 from collapse_sim.data.gaussian import GaussianPoints
 from collapse_sim.data.linear import LinearData
+from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.families.gmm import GMM
 from collapse_sim.families.kde import KDE
 from collapse_sim.families.moments import expected_variance
@@ -55,9 +56,11 @@ def chains(strategy, factor, added, seed=0, repeats=20_000):
     real = rng.uniform(0, width, (repeats, COUNTS.pool))
     generated, variances = [], []
     for plan in plans(strategy):
-        parts = [
-            (real if s.generation < 0 else generated[s.generation])[:, s.first : s.first + s.rows] for s in plan.sources
-        ]
+        parts = []
+        for s in plan.sources:
+            of = real if s.generation < 0 else generated[s.generation]
+            part = of[:, s.first : s.first + (s.rows if s.among is None else s.among)]
+            parts.append(part if s.among is None else rng.permuted(part, axis=1)[:, : s.rows])
         rows = np.concatenate(parts, axis=1)
         if plan.budget is not None:
             rows = rng.permuted(rows, axis=1)[:, : plan.rows]
@@ -72,8 +75,8 @@ def chains(strategy, factor, added, seed=0, repeats=20_000):
 @pytest.mark.parametrize(
     "strategy",
     [Replace(), Accumulate(), AccumulateSubsample(), AccumulateSubsample(budget=5), Mix(real=0.25, synthetic=0.5),
-     Mix(), Fresh(share=0.25)],
-    ids=["replace", "accumulate", "subsample", "subsample 5", "mix", "mix all", "fresh"],
+     Mix(), Fresh(share=0.25), Mix(real=0.25, synthetic=0.5, redraw=True), Fresh(share=0.25, redraw=True)],
+    ids=["replace", "accumulate", "subsample", "subsample 5", "mix", "mix all", "fresh", "mix anew", "fresh anew"],
 )  # fmt: skip
 @pytest.mark.parametrize(("factor", "added"), [(1.0, 0.0), (1.0, 0.1), (1.2, 0.0)])
 def test_curves_against_plain_chains(strategy, factor, added):
@@ -81,6 +84,87 @@ def test_curves_against_plain_chains(strategy, factor, added):
     expected = np.array(expected_variance(plans(strategy), lambda n: (factor, added)))
     error = found.std(axis=0, ddof=1) / math.sqrt(len(found))
     assert (np.abs(found.mean(axis=0) - expected) < 4 * error).all()
+
+
+UNEQUAL = RowCounts(N, 18, 3 * N)
+
+
+def some_of(x, rows, rng):
+    """So many of the rows (repeats, n, d), other ones for each repeat."""
+    pick = rng.permuted(np.tile(np.arange(x.shape[1]), (len(x), 1)), axis=1)[:, :rows]
+    return np.take_along_axis(x, pick[..., None], axis=1)
+
+
+@pytest.mark.parametrize("counts", [COUNTS, UNEQUAL], ids=["equal", "unequal"])
+@pytest.mark.parametrize(
+    ("strategy", "teacher"),
+    [(AccumulateSubsample(), None), (AccumulateSubsample(budget=7), None), (Mix(real=0.5), None), (Mix(), None),
+     (Mix(real=0.25, synthetic=0.75, redraw=True), None), (Fresh(share=0.25), None), (Accumulate(), None),
+     (Replace(), 0), (Replace(), "previous"), (Accumulate(), 0), (AccumulateSubsample(), "previous"),
+     (Mix(real=0.5, synthetic=0.5, redraw=True), 0)],
+    ids=["subsample", "subsample 7", "mix half", "mix all", "mix anew", "fresh", "accumulate", "replace taught",
+         "replace by previous", "accumulate taught", "subsample by previous", "mix anew taught"],
+)  # fmt: skip
+def test_gaussian_theory_against_chains_of_gaussians(strategy, teacher, counts):
+    """Maximum likelihood in two dimensions, written out: a taught model has the moments of the mixture of rows and
+    teacher."""
+    rng, repeats, d, w, scale = np.random.default_rng(1), 4000, 2, 0.6, 3.0
+    taught = teacher is not None
+    arm = Arm("a", strategy, Teacher(generation=teacher, weights={"output": w}) if taught else None)
+    data = GaussianPoints(dimensions=d, scale=scale)
+    expected = Gaussian().theory("variance_ratio", arm, counts, data, data.inspect(None), GENERATIONS)
+    real = scale * rng.normal(size=(repeats, counts.pool, d))
+    generated, models, found = [], [], []
+    for k, plan in enumerate(plans(strategy, counts)):
+        parts = []
+        for s in plan.sources:
+            of = real if s.generation < 0 else generated[s.generation]
+            part = of[:, s.first : s.first + (s.rows if s.among is None else s.among)]
+            parts.append(part if s.among is None else some_of(part, s.rows, rng))
+        x = np.concatenate(parts, axis=1)
+        if plan.budget is not None:
+            x = some_of(x, plan.rows, rng)
+        mean = x.mean(1)
+        cov = np.einsum("rni,rnj->rij", x - mean[:, None], x - mean[:, None]) / x.shape[1]
+        if k and taught:
+            other, spread = models[0 if teacher == 0 else k - 1]
+            apart = mean - other
+            cov = (cov + w * spread) / (1 + w) + w / (1 + w) ** 2 * apart[:, :, None] * apart[:, None]
+            mean = (mean + w * other) / (1 + w)
+        models.append((mean, cov))
+        found.append(np.trace(cov, axis1=1, axis2=2) / (d * scale**2))
+        root = np.linalg.cholesky(cov)
+        noise = rng.normal(size=(repeats, counts.samples, d))
+        generated.append(mean[:, None] + noise @ root.transpose(0, 2, 1))
+    found = np.array(found)
+    error = found.std(axis=1, ddof=1) / math.sqrt(repeats)
+    assert (np.abs(found.mean(axis=1) - expected) < 4 * error).all()
+    assert (error < 0.02).all()
+
+
+def test_gaussian_theory_is_the_closed_forms_that_are_known():
+    """Shumailov et al. 2024, Kazdan et al. 2024, and the recursion of a chain that generation 0 teaches."""
+    data, counts = GaussianPoints(dimensions=1), RowCounts(10, 10, 10)
+    info, n = data.inspect(None), 10
+
+    def theory(strategy, teacher=None, counts=counts):
+        return Gaussian().theory("variance_ratio", Arm("a", strategy, teacher), counts, data, info, 99)
+
+    assert theory(Replace()) == pytest.approx([0.9**t for t in range(1, 101)])
+    product = [math.prod(1 - 1 / (10 * i * i) for i in range(1, t + 1)) for t in range(1, 101)]
+    assert theory(Accumulate()) == pytest.approx(product)
+    assert expected_variance(plans(Accumulate(), counts, 99), keep) == pytest.approx(product)
+    a, v, g = 1 / 1.5, 0.9, 0.0
+    taught = [v]
+    for _ in range(99):
+        apart = g + v / n
+        v, g = a * (1 - 1 / n) * v + (1 - a) * 0.9 + a * (1 - a) * apart, a * a * apart
+        taught.append(v)
+    assert theory(Replace(), Teacher(generation=0, weights={"output": 0.5})) == pytest.approx(taught)
+    # samples of another number: (1 - 1/10) of generation 0, then a factor 1 - 1/20 a fit
+    assert theory(Replace(), counts=RowCounts(10, 20, 10)) == pytest.approx([0.9 * 0.95**k for k in range(100)])
+    assert theory(Mix(real=1.0, synthetic=0.0)) == pytest.approx([0.9] * 100)
+    assert Gaussian().theory("mean_error", Arm("a", Replace()), counts, data, info, 3) is None
 
 
 def test_kde_with_a_fixed_bandwidth_by_hand():

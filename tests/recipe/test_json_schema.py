@@ -126,6 +126,7 @@ def test_descriptions_come_along() -> None:
         (["metrics"], [{"use": "fid", "features": {"use": "clasifier"}}]),
         (["claims"], [{"that": "x", "metric": "fid"}]),
         (["reference"], {"sauce": "x"}),
+        (["reference"], [{"sauce": "x"}]),
     ],
 )
 def test_mistakes_do_not_fit(path: list[str], value: Any) -> None:

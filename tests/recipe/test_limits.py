@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -276,24 +277,67 @@ def test_a_recipe_with_merge_keys_and_other_bases_of_numbers() -> None:
 def test_another_size_does_not_show_the_published_figures(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "collapse_sim")
     path = write(GOOD)
-    assert load(path).reference is not None
-    assert load(path, overrides=["description=x", "seeds=[5]"]).reference is not None
+    assert load(path).references
+    assert load(path, overrides=["description=x", "seeds=[5]"]).references
     assert caplog.messages == []
-    assert load(path, smoke=True).reference is None
+    assert not load(path, smoke=True).references
     assert caplog.messages == ["r.yaml:29: changes `model`, so the published figures (`reference`) are left out"]
     caplog.clear()
-    assert load(path, overrides=["train.epochs=1"]).reference is None
+    assert not load(path, overrides=["train.epochs=1"]).references
     assert caplog.messages[0].startswith("--set train.epochs=1: changes `train`, so ")
-    assert load(path, generations=3).reference is None  # it is of the last generation
+    assert not load(path, generations=3).references  # it is of the last generation
     numbered = write(changed(("{source: a paper, ", "{source: a paper, generation: 1, ")))
-    assert load(numbered, generations=3).reference is not None
+    assert load(numbered, generations=3).references
     write("extends: r.yaml\nsamples: 10\n", "over.yaml")
     write(GOOD)
-    assert load("over.yaml").reference is None
+    assert not load("over.yaml").references
     write("extends: r.yaml\nsamples: 10\nreference: {source: another}\n", "over.yaml")
-    reference = load("over.yaml").reference
-    assert reference is not None
+    (reference,) = load("over.yaml").references
     assert reference.source == "another"
+
+
+def test_figures_of_several_generations() -> None:
+    line = "reference: {source: a paper, metric: test_loss, values: {replace: 1.5, distill: 1.25}}"
+    several = """\
+reference:
+  - {source: &paper "a paper", metric: test_loss, generation: 1, values: {replace: 1.5}}
+  - {source: *paper, metric: test_loss, generation: 3, values: {replace: 1.25, distill: 1}}
+  - {source: *paper, metric: FakeMetric, values: {replace: 2}}
+"""
+    path = write(changed((line + "\n", several)))
+    recipe = load(path)
+    found = [(r.metric, r.generation, r.values) for r in recipe.references]
+    assert found == [
+        ("test_loss", 1, {"replace": 1.5}),
+        ("test_loss", 3, {"replace": 1.25, "distill": 1.0}),
+        ("FakeMetric", "last", {"replace": 2.0}),
+    ]
+    assert {r.source for r in recipe.references} == {"a paper"}
+    assert load(write(json.dumps(recipe.document), "again.yaml")).references == recipe.references
+    # fewer generations: what is of the last one goes, and what is of a later one
+    assert [r.generation for r in load(path, generations=2).references] == [1]
+    assert [r.generation for r in load(path, generations=4).references] == [1, 3]
+    assert [(r.generation, r.values) for r in load(path, arms=["distill"]).references] == [(3, {"distill": 1.0})]
+    assert not load(path, smoke=True).references
+
+
+def test_wrong_figures_of_several_generations() -> None:
+    line = "reference: {source: a paper, metric: test_loss, values: {replace: 1.5, distill: 1.25}}"
+    several = """\
+reference:
+  - {source: a, metric: test_loss, generation: 5, values: {replace: 1.5}}
+  - {source: a, metric: test_loss, values: {distill: 1.25}}
+  - {source: a, metric: test_loss, generation: 7, values: {replaced: 1}}
+"""
+    found = problems(changed((line, several)))
+    assert found[0] == "r.yaml:30: reference.1: second figures of 'test_loss' at generation 5; give each place once"
+    assert found[1] == "r.yaml:31: reference.2.generation: there is no generation 7; allowed: 0 to 5"
+    assert found[2].startswith("r.yaml:31: reference.2.values.replaced: unknown arm 'replaced'")
+    found = problems(changed((line, "reference:\n  - {source: a, metric: test_loss}\n  - 3\n")))
+    assert [problem.partition(";")[0] for problem in found] == [
+        "r.yaml:29: reference.0.values: missing",
+        "r.yaml:30: reference.1: found 3",
+    ]
 
 
 def test_a_few_recipes_that_are_changed_at_random(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,8 +34,8 @@ def test_every_key_arrives() -> None:
     assert recipe.metrics["FakeMetric"].k == 3  # type: ignore[attr-defined]
     assert (recipe.baseline, recipe.show) == ("replace", "test_loss")
     assert recipe.claims[0].expect == "distill < replace"
-    assert recipe.reference is not None
-    assert recipe.reference.values == {"replace": 1.5, "distill": 1.25}
+    assert recipe.references
+    assert recipe.references[0].values == {"replace": 1.5, "distill": 1.25}
 
 
 def test_short_forms() -> None:
@@ -58,7 +58,7 @@ def test_the_document_loads_as_the_same_recipe(options: dict[str, object]) -> No
     assert again.document == first.document
     for key in ("name", "data", "model", "train", "sampling", "generations", "samples", "seeds", "arms", "metrics"):
         assert getattr(again, key) == getattr(first, key), key
-    assert (again.claims, again.reference) == (first.claims, first.reference)
+    assert (again.claims, again.references) == (first.claims, first.references)
     assert (again.baseline, again.show) == (first.baseline, first.show)
     assert not {"extends", "smoke"} & set(first.document)
 
@@ -122,7 +122,7 @@ def test_overrides_replace_and_remove() -> None:
     assert recipe.train is not None
     assert (recipe.train.epochs, recipe.train.steps) == (None, 1000)
     assert list(recipe.metrics) == ["test_loss"]
-    assert recipe.reference is None
+    assert not recipe.references
 
 
 def test_a_setting_goes_over_a_component_that_is_only_named() -> None:
@@ -159,9 +159,9 @@ def test_what_was_narrowed_away_takes_its_claims_along() -> None:
     assert load(path, smoke=True).claims == ()  # it is of generation 4
     narrowed = load(path, arms=["distill"])
     assert narrowed.baseline is None
-    assert narrowed.reference is not None
-    assert narrowed.reference.values == {"distill": 1.25}
-    assert load(path, arms=["mixed"]).reference is None
+    assert narrowed.references
+    assert narrowed.references[0].values == {"distill": 1.25}
+    assert not load(path, arms=["mixed"]).references
     assert load(path, metrics=["FakeMetric"]).show is None
 
 

@@ -87,7 +87,7 @@ def _claim_applies(claim: Claim, there: Names) -> bool:
     expectation = parse(claim.expect)
     generations = [*expectation.generations, claim.generation]
     return (
-        claim.metric in there.metrics
+        there.measured(claim.metric)
         and expectation.arms <= set(there.arms)
         and all(generation <= there.generations for generation in generations if isinstance(generation, int))
     )
@@ -95,7 +95,7 @@ def _claim_applies(claim: Claim, there: Names) -> bool:
 
 def _still_applying(reference: Reference | None, there: Names) -> Reference | None:
     """The reference without the arms that are not there; None when nothing of it is left."""
-    if reference is None or reference.metric not in there.metrics:
+    if reference is None or not there.measured(reference.metric):
         return None
     if isinstance(reference.generation, int) and reference.generation > there.generations:
         return None

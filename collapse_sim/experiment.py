@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, TypeVar
 from collapse_sim.component import is_plugin
 from collapse_sim.contracts import check_info, check_plan
 from collapse_sim.data.base import Info, conditions_of
+from collapse_sim.data.split import divided
 from collapse_sim.errors import MissingError, RecipeError
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.memory import check_rows, check_weights
 from collapse_sim.metrics.base import Metric, PartsMetric, UntriedMap, WeightedMap
 from collapse_sim.metrics.names import part_of
 from collapse_sim.plugins import asking
-from collapse_sim.recipe.schema import Arm, Recipe
+from collapse_sim.protocol import at_length, protocol_of
+from collapse_sim.recipe.schema import Arm, Protocol, Recipe
 from collapse_sim.specs import (
     DataSpec,
     FeatureSpec,
@@ -33,10 +35,12 @@ from collapse_sim.specs import (
     score_spec,
 )
 from collapse_sim.strategies import Plan, RowCounts, StrategyError, generation_zero
+from collapse_sim.training import at_precision, without_validation
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from collapse_sim.engine.device import Machine
     from collapse_sim.metrics.weights import WeightsFile
 
 SETTING = re.compile(r"(data|train)\.\w+")
@@ -48,6 +52,7 @@ class Line:
     """One arm, all generations (every seed is addressed by the same specs)."""
 
     arm: Arm
+    protocol: Protocol | None  # None for closed forms
     plans: tuple[Plan, ...]
     fits: tuple[FitSpec, ...]
     samples: tuple[SampleSpec, ...]
@@ -112,20 +117,24 @@ class Experiment:
         return of
 
 
-def prepare(recipe: Recipe, data_dir: Path) -> Experiment:
+def prepare(recipe: Recipe, data_dir: Path, machine: Machine | None = None) -> Experiment:
     """Look at the data, check everything against it, find files of weights, and lay out all specs.
+
+    Precisions are resolved for the `machine` (None: a CPU), because fits in another one are other fits.
 
     Raises MissingError when data or weights are not there, RecipeError with every other problem.
     """
     with located(recipe), asking(recipe.data, "inspect"):
         info = recipe.data.inspect(data_dir)
         check_info(info, recipe.data)
-    recipe = _found(recipe, data_dir)
+        info = divided(recipe.data, info)
+    recipe = _found(at_precision(recipe, machine), data_dir)
     check_rows(recipe, info)
     counts = RowCounts(info.rows, recipe.samples or info.rows, info.pool)
     problems = [*_misfit(recipe, "model", recipe.model, lambda: recipe.model.check(info))]
     weights = 0 if problems else check_weights(recipe, info)
     problems += _misfits(recipe, info, counts)
+    problems += without_validation(recipe, info)
     plans: dict[str, tuple[Plan, ...]] = {}
     for arm in recipe.arms:
         try:
@@ -220,11 +229,14 @@ def _line(
     scores: list[dict[str, ScoreSpec]] = []
     key = SourcesKey(data, samples)
     for k, plan in enumerate(plans):
+        train = recipe.train_of(k, arm)
+        if train is not None:
+            train = at_length(train, protocol_of(train, arm.protocol), plan.rows, counts.real)
         taught = k > 0 and arm.teacher is not None
         teacher = fits[arm.teacher.generation_for(k)] if taught and arm.teacher else None
         weights = arm.teacher.weights if taught and arm.teacher else None
         init = fits[k - 1] if k > 0 and arm.init == "previous" else None
-        fits.append(fit_spec(k, recipe.model, recipe.train_of(k), plan, data, samples, teacher, weights, init, key=key))
+        fits.append(fit_spec(k, recipe.model, train, plan, data, samples, teacher, weights, init, key=key))
         samples[k] = sample_spec(fits[k], counts.samples, recipe.sampling.shard)
         if any("outputs" in metric.needs for metric in recipe.metrics.values()):
             outputs.append(sample_spec(fits[k], data.info.held_out, recipe.sampling.shard, "held_out"))
@@ -236,7 +248,11 @@ def _line(
             }
         )
         features.append(tuple(_features(scores[k])))
-    return Line(arm, plans, tuple(fits), tuple(samples.values()), tuple(outputs), tuple(features), tuple(scores))
+    later = recipe.train_of(1, arm)
+    protocol = protocol_of(later, arm.protocol) if later else None
+    return Line(
+        arm, protocol, plans, tuple(fits), tuple(samples.values()), tuple(outputs), tuple(features), tuple(scores)
+    )
 
 
 def _features(scores: Mapping[str, ScoreSpec]) -> Iterator[FeatureSpec]:
@@ -274,14 +290,6 @@ def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
             f"{recipe.where('samples')}: samples: {counts.samples} is more than the {info.rows} real rows whose "
             f"{', '.join(given)} they are generated for; lower `samples` or raise `data.rows`"
         )
-
-
-def steps_of(experiment: Experiment, line: Line, k: int) -> int | None:
-    """Optimiser updates of a fit; None for closed forms."""
-    from collapse_sim.engine.fit import Length
-
-    train = experiment.recipe.train_of(k)
-    return Length.of(train, line.plans[k].rows).steps if train else None
 
 
 def _no_part(recipe: Recipe, name: str, info: Info) -> Iterator[str]:
@@ -346,5 +354,6 @@ def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> 
         elif isinstance(spec, FeatureSpec) and spec.weights:
             total += seeds * spec.count * spec.weights.most_numbers * 4
         elif isinstance(spec, DataSpec):
-            total += seeds * (experiment.info.pool + experiment.info.held_out) * row
+            info = experiment.info
+            total += seeds * (info.pool + info.validation + info.held_out) * row
     return total

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from collapse_sim.engine.build import builder
+from collapse_sim.engine.fit import updates_of
 from collapse_sim.engine.score import read_parts, read_scores
 from collapse_sim.engine.work import Work
 from collapse_sim.events import GenerationFinished, Scored
@@ -79,7 +80,10 @@ def _record(line: Line, k: int, seeds: tuple[int, ...], run: RunFolder, work: Wo
             group[part_name(name, part)] = values
     for those, found_of in groups.items():
         if those:
-            run.record_scores(k, line.arm.name, those, found_of, line.fits[k].digest, line.samples[k].digest)
+            fit = line.fits[k]
+            early = fit.train is not None and fit.train.patience is not None
+            updates = [updates_of(work.store, fit, seed) for seed in those] if early else None
+            run.record_scores(k, line.arm.name, those, found_of, fit.digest, line.samples[k].digest, updates)
             scores = {name: tuple(v) for name, v in found_of.items() if name in line.scores[k]}
             work.emit(Scored(k, line.arm.name, those, scores, complete=len(scores) == len(line.scores[k])))
 

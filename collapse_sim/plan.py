@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.experiment import Experiment, bytes_to_come, steps_of
+from collapse_sim.experiment import Experiment, bytes_to_come
 from collapse_sim.specs import LISTED, Spec
 from collapse_sim.store.blocks import present
 from collapse_sim.strategies import REAL, Source
+from collapse_sim.training import training_of, warnings_of
 
 
 def missing(experiment: Experiment, store: Path, spec: Spec) -> int:
@@ -30,11 +31,13 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
     all_of = sum(len(recipe.seeds) if spec.seeded else 1 for spec in specs)
     arms: dict[str, list[dict[str, Any]]] = {}
     for line in experiment.lines:
+        training = training_of(line)
         arms[line.arm.name] = [
             {
                 "generation": k,
                 "rows": line.plans[k].rows,
-                "steps": steps_of(experiment, line, k),
+                "steps": training["updates"][k] if training else None,
+                "epochs": training["epochs"][k] if training else None,
                 "sources": _told(line.plans[k].sources),
                 "teacher": teacher.generation if (teacher := line.fits[k].teacher) else None,
                 "fits_to_make": to_come(line.fits[k]),
@@ -48,6 +51,8 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
         "samples": experiment.counts.samples,
         "artefacts": {"to_make": to_make, "reused": all_of - to_make},
         "bytes_to_come": bytes_to_come(experiment, to_come),
+        "protocols": {line.arm.name: line.protocol for line in experiment.lines},
+        "warnings": warnings_of(experiment),
         "arms": arms,
     }
 
@@ -70,15 +75,20 @@ def plan_text(plan: dict[str, Any]) -> str:
         f"artefacts: {artefacts['to_make']} to make, {artefacts['reused']} there already; "
         f"about {plan['bytes_to_come'] / 1e6:.1f} MB to write",
     ]
+    lines += [f"warning: {warning}" for warning in plan["warnings"]]
     for arm, generations in plan["arms"].items():
-        lines.append(f"\n{arm}")
-        lines.append(f"  {'generation':>10} {'rows':>9} {'updates':>9}  {'teacher':>7}  {'to fit':>6}  made from")
+        protocol = plan["protocols"][arm]
+        lines.append(f"\n{arm}" + (f" (protocol: {protocol})" if protocol else ""))
+        counts = f"{'generation':>10} {'rows':>9} {'updates':>9} {'epochs':>7}"
+        lines.append(f"  {counts}  {'teacher':>7}  {'to fit':>6}  made from")
         for entry in generations:
             made_from = _sources(entry["sources"])
-            steps = "solved" if entry["steps"] is None else entry["steps"]
+            most = "<= " if protocol == "converged" else ""
+            steps = "solved" if entry["steps"] is None else f"{most}{entry['steps']}"
+            epochs = "-" if entry["epochs"] is None else f"{most}{entry['epochs']:.4g}"
             teacher = "-" if entry["teacher"] is None else entry["teacher"]
             lines.append(
-                f"  {entry['generation']:>10} {entry['rows']:>9} {steps:>9}  {teacher!s:>7}  "
+                f"  {entry['generation']:>10} {entry['rows']:>9} {steps:>9} {epochs:>7}  {teacher!s:>7}  "
                 f"{entry['fits_to_make']:>6}  {made_from}"
             )
     return "\n".join(lines)

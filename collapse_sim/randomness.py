@@ -9,14 +9,42 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
+
+WORDS = 624  # of the Mersenne Twister's state
+_BYTES, _PLACE = (
+    5056,
+    slice(24, 24 + 8 * WORDS),
+)  # torch's CPU generator: its whole state, and where the words are in it
 
 
 def derive(seed: int, role: str, generation: int, step: int = 0) -> int:
     """A 63-bit seed for one purpose. Equal arguments give equal seeds on every machine."""
     text = f"{seed}/{role}/{generation}/{step}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1
+
+
+def start(generator: torch.Generator, seed: int) -> torch.Generator:
+    """Start a generator from all 63 bits of a seed.
+
+    torch's own `manual_seed` keeps 32 of them on the CPU, where among a million draws some hundred would be of equal
+    seeds. The words of its Mersenne Twister are drawn from the seed by SHAKE-256 instead.
+    """
+    generator.manual_seed(seed)
+    if generator.device.type == "cpu":
+        state = generator.get_state()
+        if len(state) != _BYTES:
+            raise RuntimeError(f"torch {torch.__version__} keeps its generator in {len(state)} bytes, not {_BYTES}")
+        state.numpy()[_PLACE] = words_of(seed).astype(np.uint64).view(np.uint8)
+        generator.set_state(state)
+    return generator
+
+
+def words_of(seed: int) -> np.ndarray:
+    """The Mersenne Twister's first state, uint32 (624,)."""
+    return np.frombuffer(hashlib.shake_256(seed.to_bytes(8, "little")).digest(4 * WORDS), "<u4")
 
 
 class Draws:
@@ -40,9 +68,7 @@ class Draws:
         if not stacked and len(seeds) != 1:
             raise ValueError(f"unstacked draws are for one seed, got {len(seeds)}")
         self.device, self.dtype, self.stacked = torch.device(device), dtype, stacked
-        self._generators = [
-            torch.Generator(self.device).manual_seed(derive(seed, role, generation, step)) for seed in seeds
-        ]
+        self._generators = [start(torch.Generator(self.device), derive(seed, role, generation, step)) for seed in seeds]
 
     @property
     def generator(self) -> torch.Generator:
@@ -59,6 +85,7 @@ class Draws:
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
             torch.manual_seed(value)
+            start(torch.default_generator, value)
             yield
 
     def normal(self, *shape: int) -> Tensor:

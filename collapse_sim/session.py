@@ -15,6 +15,7 @@ from typing import Any, Literal
 from collapse_sim.analysis.theory import curves
 from collapse_sim.attempts import attempts_of
 from collapse_sim.cli.output import program, say
+from collapse_sim.engine.build import made_on
 from collapse_sim.engine.device import Machine
 from collapse_sim.engine.work import Stop, Work
 from collapse_sim.errors import DivergedError, InterruptedRunError, StoreError
@@ -29,6 +30,7 @@ from collapse_sim.store.failures import Failure
 from collapse_sim.store.files import check_place, digest_of
 from collapse_sim.store.runfolder import RunFolder, registered
 from collapse_sim.store.store import Store
+from collapse_sim.training import training_of, warnings_of
 from collapse_sim.ui import words
 from collapse_sim.ui.listeners import listeners
 
@@ -60,6 +62,7 @@ class Session:
         self.check()
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
+        store.made_on = partial(made_on, self.machine)
         run = RunFolder(self.folder)
         run.claim(describe_run(self.experiment), self.store_dir)
         references = {spec.digest: spec.seeds(recipe.seeds) for spec in self.experiment.specs()}
@@ -72,6 +75,8 @@ class Session:
         ):
             run.record_session(sys.argv, self.machine.describe(), self.machine.describe_precision())
             emit(self._started())
+            for warning in warnings_of(self.experiment):
+                emit(Note(warning))
             outcome: Literal["finished", "interrupted", "failed"] = "failed"
             message = ""
             try:
@@ -163,6 +168,7 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
         "metrics": {name: _described(score) for name, score in experiment.lines[0].scores[0].items()},
         "claims": [claim.model_dump(mode="json") for claim in recipe.claims],
         "reference": _reference(recipe),
+        "training": {line.arm.name: found for line in experiment.lines if (found := training_of(line))},
         "theory": curves(recipe, experiment.counts, experiment.info),
         "settings": dict(recipe.document),
         "samples": experiment.counts.samples,

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from collapse_sim.data.base import Data, Info
+from collapse_sim.data.split import resampled
 from collapse_sim.events import Kind
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.metrics.base import FeatureMap, Metric, Which
@@ -54,7 +55,7 @@ class Spec:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DataSpec(Spec):
-    """All real rows and the held-out rows, decoded: columns "real/NAME" and "held_out/NAME"."""
+    """All real rows, the validation rows and the held-out rows, decoded: a file each."""
 
     data: Data
     info: Info
@@ -142,7 +143,8 @@ class ScoreSpec(Spec):
 def data_spec(data: Data, info: Info) -> DataSpec:
     """The real rows. The content of files is in the key, not their place."""
     description = {"data": described(data), "fingerprint": info.fingerprint}
-    return DataSpec("data", REAL, description, data.seeded, data.seeded, data=data, info=info)
+    seeded = data.seeded or resampled(data)
+    return DataSpec("data", REAL, description, seeded, data.seeded, data=data, info=info)
 
 
 def _source(source: Source, data: DataSpec, past: Mapping[int, SampleSpec]) -> DataSpec | SampleSpec:
@@ -254,13 +256,13 @@ def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Literal["real
 
 
 def network_spec(feature_map: FeatureMap, data: DataSpec) -> FitSpec | None:
-    """The network behind a feature map, fitted once to the labelled real rows; the same for every seed."""
+    """The network behind a feature map, fitted once to the labelled real rows; for all seeds, if these are."""
     needed = feature_map.network()
     if needed is None:
         return None
     family, train = needed
     plan = Plan((Source(REAL, data.info.pool),))
-    return fit_spec(REAL, family, train, plan, data, {}, seeded=False)
+    return fit_spec(REAL, family, train, plan, data, {}, seeded=data.seeded)
 
 
 def feature_spec(

@@ -20,7 +20,7 @@ torch.set_num_threads(1)
 
 TINY = """
 name: tiny
-data: {use: digits, rows: 200, held_out_rows: 50}
+data: {use: digits, rows: 200, held_out_rows: 50, validation_rows: 40}
 model: {use: vae, hidden: 16, latent: 2}
 train: {steps: 20, batch_size: 32, evaluate: every 5 steps, keep: best}
 samples: 150

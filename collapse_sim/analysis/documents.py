@@ -59,6 +59,15 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
             for r in results.references
             if r.metric in metrics
         ],
+        "training": {
+            arm: {
+                "protocol": found.protocol,
+                "rows": list(found.rows),
+                "updates": list(found.updates),
+                "epochs": list(found.epochs),
+            }
+            for arm, found in results.training.items()
+        },
         "diverged": {
             arm: [{"seed": seed, "generation": k} for seed, k in found.items()]
             for arm, found in results.diverged.items()

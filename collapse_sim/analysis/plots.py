@@ -26,6 +26,7 @@ from collapse_sim.analysis.drawing import labels, save, short, style
 from collapse_sim.analysis.fonts import cells
 from collapse_sim.analysis.intervals import UNBOUNDED
 from collapse_sim.analysis.looks import Look, looks
+from collapse_sim.analysis.protocols import panels
 from collapse_sim.analysis.results import Results
 from collapse_sim.errors import StoreError
 from collapse_sim.ui import words
@@ -82,32 +83,38 @@ def figure(results: Results, metrics: Sequence[str]) -> Figure:
     """One panel a metric: means over seeds by generation with 95 % bands, theory dashed.
 
     A recipe of one step (generations 0 and 1) has no curves to speak of: its panels have the arms one below the other
-    with their paired differences to the baseline, published ones beside them.
+    with their paired differences to the baseline, published ones beside them. With several protocols there is a column
+    for each.
     """
     with style(named(results, metrics), _PAGE):
-        one_step = results.generations <= 1
-        columns = min(2, max(1, len(metrics)))
-        rows = max(1, math.ceil(len(metrics) / columns))
+        one_step, groups = results.generations <= 1, panels(results)
+        shown = [(metric, protocol) for metric in metrics for protocol in groups]
+        columns = len(groups) if len(groups) > 1 else min(2, max(1, len(metrics)))
+        rows = max(1, math.ceil(len(shown) / columns))
         width, height = _PANEL
         if one_step:  # names of arms stand to the left, one a line
             longest = max(map(cells, labels(results.arms).values()))
-            width, height = max(width, 2.4 + longest * _LETTER), 0.9 + _LINE * len(results.arms)
+            width, height = max(width, 2.4 + longest * _LETTER), 0.9 + _LINE * len(next(iter(groups.values())).arms)
         drawing = Figure(figsize=(columns * width, rows * height + 2 * _LINE), layout="constrained")
         FigureCanvasAgg(drawing)
         drawing.suptitle(short(results.name, _ACROSS * columns))
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
-        looked = looks(results)
-        for axes, metric in zip(grid.flat, metrics, strict=False):
-            axes.set_title(_title(results, metric))
+        looked = {protocol: looks(group) for protocol, group in groups.items()}
+        for axes, (metric, protocol) in zip(grid.flat, shown, strict=False):
+            group = groups[protocol]
+            axes.set_title(_title(group, metric, protocol))
             if one_step:
-                dots(axes, results, metric, handles)
+                dots(axes, group, metric, handles)
             else:
-                _curves(axes, results, metric, looked, handles)
-        for axes in grid.flat[len(metrics) :]:
+                _curves(axes, group, metric, looked[protocol], handles)
+        for axes in grid.flat[len(shown) :]:
             axes.set_axis_off()
+        for row in grid if len(groups) > 1 else ():
+            _alike(row)
         if handles:
-            arms = [name for name in _counted(results).values() if name in handles]
+            counted = dict.fromkeys(name for group in groups.values() for name in _counted(group).values())
+            arms = [name for name in counted if name in handles]
             _legend(drawing, {name: handles[name] for name in arms} | handles)
         return drawing
 
@@ -202,9 +209,18 @@ def _theory_curves(
     return drawn
 
 
-def _title(results: Results, metric: str) -> str:
+def _alike(row: Sequence[Axes]) -> None:
+    """Panels of one metric beside each other have the same height of axis, where they have the same scale."""
+    if len({axes.get_yscale() for axes in row}) == 1:
+        limits = [axes.get_ylim() for axes in row]
+        for axes in row:
+            axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+
+
+def _title(results: Results, metric: str, protocol: str | None) -> str:
     better, warning = results.metrics[metric], results.warnings.get(metric)
     direction = "" if better is None else f" ({better} is better)"
+    direction += f", {protocol}" if protocol else ""
     title = short(metric, _ACROSS - len(direction)) + direction
     return "\n".join([title, *textwrap.wrap(words.plain(warning or ""), _ACROSS)])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from collapse_sim.analysis.intervals import UNBOUNDED, Bounds, Interval, interval, paired
+from collapse_sim.analysis.training import Training, trainings
 from collapse_sim.errors import StoreError
 from collapse_sim.metrics.names import part_name
 from collapse_sim.store import journal
@@ -81,6 +82,7 @@ class Results:
         default_factory=dict
     )  # arm -> its number of seeds, where it isn't that of `seeds`
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
+    training: Mapping[str, Training] = field(default_factory=dict)  # arm -> how long its fits are, where it is trained
     problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
 
     def whole(self) -> list[str]:
@@ -123,6 +125,10 @@ class Results:
     def seeds_of(self, arm: str) -> int:
         """How many seeds the arm is to have."""
         return self.planned.get(arm, len(self.seeds))
+
+    def protocol_of(self, arm: str) -> str | None:
+        """What an arm is trained by (protocol.py); None for what is solved."""
+        return self.training[arm].protocol if arm in self.training else None
 
     def theory_at(self, arm: str, metric: str, generation: int) -> float | None:
         """The theory curve's value, where there is one."""
@@ -201,6 +207,7 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         parts=parts,
         diverged=diverged,
         settings=run.get("settings", {}).get("arms", {}),
+        training=trainings(run, lines),
         problems=problems,
     )
 

@@ -59,7 +59,7 @@ def evaluate(
     recipe = load(recipe_of(folder), overrides=["show=null"], metrics=metric, generations=done, plugins=plugins)
     train = recipe.train
     machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
-    session = Session(prepare(recipe, data_dir), machine, folder, store or store_of(folder), data_dir)
+    session = Session(prepare(recipe, data_dir, machine), machine, folder, store or store_of(folder), data_dir)
     refuse_to_fit(session.experiment, session.store_dir, folder)
     remember(folder, recipe)
     result = session.run(quiet=quiet, as_json=as_json)

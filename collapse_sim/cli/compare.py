@@ -70,7 +70,7 @@ def compare(
         shown = Shown(
             chosen, first=not metric, rest=everything or bool(metric or generation), every=generation == "all"
         )
-        _print_tables(results, metrics, shown)
+        _print_all(results, metrics, shown)
     _say_unfinished(found)
     if plot is not None:
         _draw(results, results.with_parts(metrics) if metric else metrics, plot)
@@ -145,21 +145,43 @@ def _print_json(
     document({"schema": SCHEMA, "runs": each, **differences})
 
 
-def _print_tables(results: Results, metrics: Sequence[str], shown: Shown) -> None:
-    from collapse_sim.analysis.reached import common
-    from collapse_sim.analysis.summary import summary
+def _print_all(results: Results, metrics: Sequence[str], shown: Shown) -> None:
+    """The tables of every protocol."""
+    from rich.text import Text
+
+    from collapse_sim.analysis.protocols import by_protocol
     from collapse_sim.analysis.terminal import rendered, stdout_width
 
-    width, last = stdout_width(), common(results, metrics)
+    width = stdout_width()
+    parts: list[RenderableType] = []
+    for protocol, under in by_protocol(results).items():
+        tables = _tables(under, metrics, shown, width)
+        if tables and protocol is not None:
+            parts += [Text(f"protocol: {protocol}", "bold underline"), ""]
+        parts += tables
+    if parts:
+        data(rendered(parts, width))
+        if not shown.rest:
+            say("differences to the baseline, every generation, and how long fits were: --all, or --metric NAME")
+
+
+def _tables(results: Results, metrics: Sequence[str], shown: Shown, width: int | None) -> list[RenderableType]:
+    from collapse_sim.analysis.protocols import training_table
+    from collapse_sim.analysis.reached import common
+    from collapse_sim.analysis.summary import summary
+    from collapse_sim.analysis.table import readable
+
+    last = common(results, metrics)
     parts: list[RenderableType] = []
     if shown.first and last is not None:
         parts += [*summary(results, metrics, shown.generations[0] if shown.generations else last, width), ""]
     for metric in metrics if shown.rest else ():
         parts += _of_one(results, metric, shown, width)
-    if parts:
-        data(rendered(parts, width))
-        if not shown.rest:
-            say("differences to the baseline, and every generation: --all, or --metric NAME")
+    if parts and shown.rest:
+        generations = shown.generations or list(range(results.generations + 1))
+        table = training_table(results, generations if shown.every else readable(generations), width)
+        parts += [*table, ""] if table else []
+    return parts
 
 
 def _of_one(results: Results, metric: str, shown: Shown, width: int | None) -> list[RenderableType]:

@@ -96,7 +96,7 @@ def run(
         train = loaded.train
         with located(loaded):
             machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
-        experiment = prepare(loaded, data_dir)
+        experiment = prepare(loaded, data_dir, machine)
         folder = out or RUNS / (f"{loaded.name}-smoke" if smoke else loaded.name)
         session = Session(experiment, machine, folder, store or store_of(folder), data_dir, checkpoint)
         if dry_run:

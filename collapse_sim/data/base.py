@@ -32,6 +32,7 @@ class Info:
     rows: int  # real rows that generation 0 is fitted to
     pool: int  # real rows there are; those beyond `rows` are the reserve of `fresh`
     held_out: int
+    validation: int = 0  # rows to choose weights by, neither trained on nor reported (data/split.py)
     classes: int = 0  # of the column "label"; 0: no labels
     fingerprint: str = ""  # sha256 of the content of the files read; "" for simulated data
     constants: Mapping[str, float] = field(default_factory=dict)  # known truths of simulated data, such as "noise"

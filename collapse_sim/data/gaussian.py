@@ -10,15 +10,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.data.simulated import normal_rows
+from collapse_sim.data.split import Validated
 from collapse_sim.randomness import Draws
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
-class GaussianPoints(Component):
+class GaussianPoints(Validated):
     """x ~ N(mean, scale^2 I_d), drawn anew for every seed (Shumailov et al. 2024, section on Gaussians)."""
 
     dimensions: Annotated[int, Field(gt=0)] = 1  # d

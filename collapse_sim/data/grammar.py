@@ -12,11 +12,11 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from collapse_sim.component import Component
 from collapse_sim.data import grammar_world
 from collapse_sim.data.base import Info
 from collapse_sim.data.pcfg import END, Grammar, Parsed
 from collapse_sim.data.simulated import in_blocks
+from collapse_sim.data.split import Validated
 from collapse_sim.data.tokens import NOTHING, Tokenizer
 from collapse_sim.randomness import Draws
 
@@ -24,7 +24,7 @@ UNKNOWN = Parsed([], False)
 TRUTHS = ("true_grammar", "log_probability", "productions", "entropy", "entropy_per_token")
 
 
-class GrammarText(Component):
+class GrammarText(Validated):
     """Texts of a grammar (data/pcfg.py), drawn anew for every seed, and what is known of them.
 
     Word i of the grammar is token i, and its END is the tokenizer's token that begins and ends texts. Rows that are

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image, ImageOps
 from pydantic import Field, model_validator
 
-from collapse_sim.component import Component
 from collapse_sim.data.base import Columns, Info
 from collapse_sim.data.files import release
 from collapse_sim.data.held_out import check_rows
+from collapse_sim.data.split import Divided
 from collapse_sim.errors import RecipeError
 
 Shape = tuple[int, int, int]  # (C, H, W)
@@ -26,7 +26,7 @@ RELEASE_ROWS = 8  # scattered rows of a memory-mapped file: each may map megabyt
 MODES: Mapping[int, str] = {1: "L", 3: "RGB"}  # channels -> Pillow's mode
 
 
-class ImageSettings(Component):
+class ImageSettings(Divided):
     """Settings that every kind of image data has."""
 
     rows: Count | None = None  # real rows that generation 0 is fitted to; default: all; the rest is the reserve

@@ -10,13 +10,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.data.simulated import normal_rows
+from collapse_sim.data.split import Validated
 from collapse_sim.randomness import Draws
 
 
-class LinearData(Component):
+class LinearData(Validated):
     """x ~ N(0, I_d), y = x w* + noise N(0, 1), drawn anew for every seed; w* = signal / sqrt(d) in every entry."""
 
     dimensions: Annotated[int, Field(gt=0)] = 10  # d

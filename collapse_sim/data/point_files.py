@@ -14,12 +14,12 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from collapse_sim.component import Component
 from collapse_sim.data.base import Columns, Info, RowSource
 from collapse_sim.data.duplicates import groups_of, row_digests, say_shared
 from collapse_sim.data.files import content_hash, open_npy, regular, release
 from collapse_sim.data.held_out import ShareOrCount, check_rows, held_out_index, shuffled_split
 from collapse_sim.data.remember import Stamps, keep, recall
+from collapse_sim.data.split import Divided
 from collapse_sim.errors import MissingError
 
 KIND = "point_files"
@@ -30,7 +30,7 @@ READ_ROWS = 1 << 16
 MOSTLY = 0.5  # of the held-out points: a few equal ones are usual where values are rounded
 
 
-class PointFiles(Component):
+class PointFiles(Divided):
     """Points of your own: .npy, CSV or TSV of N points in d dimensions, one a row; every value is a finite number.
 
     Held-out rows are the first ones of a fixed permutation; the real rows are the others, in that order.

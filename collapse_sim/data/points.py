@@ -10,9 +10,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.data.simulated import in_blocks
+from collapse_sim.data.split import Validated
 from collapse_sim.randomness import Draws
 
 PIECE = 2**17  # distances at a time: 1 MB, which stays in the cache
@@ -52,7 +52,7 @@ def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
     return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist").square()
 
 
-class SimulatedPoints(Component):
+class SimulatedPoints(Validated):
     """Points whose density is a mixture of round Gaussians, drawn anew for every seed."""
 
     rows: Annotated[int, Field(gt=0)] = 1000  # rows that generation 0 is fitted to

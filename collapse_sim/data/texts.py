@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from pydantic import Field
 
-from collapse_sim.component import Component
 from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.held_out import check_rows, held_out_index, shuffled_split
+from collapse_sim.data.split import Divided
 from collapse_sim.data.text_rows import Column, PackedRows, Stream, TextRows
 from collapse_sim.data.text_source import Source, Survey, survey
 from collapse_sim.data.text_tokens import Tokenised, Tokens, tokens_of
@@ -60,7 +60,7 @@ class Prepared:
     fingerprint: str  # sha256 of texts and tokenizer
 
 
-class TextSettings(Component):
+class TextSettings(Divided):
     """Settings that every kind of texts has."""
 
     tokenizer: TokenizerSetting  # a name, or a folder below the data folder; or {bpe: 2000}, learned from the real rows

@@ -7,12 +7,14 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from collapse_sim.data.base import Columns, FileData, Info, RowSource, SimulatedData
+from collapse_sim.data.split import Part, parts_of
+from collapse_sim.engine.device import Machine
 from collapse_sim.engine.fit import fit
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.sample import sample, to_numpy
@@ -23,7 +25,7 @@ from collapse_sim.events import Kind
 from collapse_sim.memory_errors import first_line, out_of_memory
 from collapse_sim.plugins import blamed, name_of, told
 from collapse_sim.randomness import Draws
-from collapse_sim.specs import DataSpec, SampleSpec, ScoreSpec, Spec
+from collapse_sim.specs import DataSpec, FitSpec, SampleSpec, ScoreSpec, Spec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.store import Build
@@ -33,25 +35,27 @@ READ_ROWS = 64  # rows decoded between two looks at whether to stop: photographs
 
 
 def decode(job: Job, folder: Path, work: Work) -> None:
-    """Read or simulate the real and held-out rows into real.safetensors and held_out.safetensors.
+    """Read or simulate the real, validation and held-out rows into a file each: real.safetensors and so on.
 
     Rows of files are never in memory together; resuming repeats at most PIECE_BYTES of them.
     """
     spec = job.spec
     assert isinstance(spec, DataSpec)
     data, info = spec.data, spec.info
-    if not data.seeded:
+    counts: dict[Part, int] = {"real": info.pool, "validation": info.validation, "held_out": info.held_out}
+    if not spec.stacked:
         size = max(1, PIECE_BYTES // info.row_bytes)
         real, held_out = cast(FileData, data).open(work.data_dir)
-        in_pieces(
-            job,
-            folder,
-            work,
-            Pieces("real.safetensors", info.pool, size, partial(_read, real, info, work)),
-            Pieces("held_out.safetensors", info.held_out, size, partial(_read, held_out, info, work)),
+        parts = parts_of(data, info, real, held_out, job.seeds[0] if job.seeds else 0)
+        files = (
+            Pieces(f"{part}.safetensors", counts[part], size, partial(_read, source, info, work))
+            for part, source in parts.items()
         )
+        in_pieces(job, folder, work, *files)
         return
-    for split, rows in (("real", info.pool), ("held_out", info.held_out)):
+    for split, rows in counts.items():
+        if not rows and split == "validation":
+            continue
         draws = Draws(job.seeds, split, 0, dtype=torch.float64, stacked=True)
         columns = {name: to_numpy(column) for name, column in cast(SimulatedData, data).simulate(rows, draws).items()}
         writer = RowWriter(folder / f"{split}.safetensors", len(job.seeds), layout(columns))
@@ -69,6 +73,21 @@ def _read(source: RowSource, info: Info, work: Work, piece: int, first: int, las
     if any(columns[name].shape != (last - first, *shape) for name, (shape, _) in info.columns.items()):
         raise MissingError("the data has changed since it was checked: run the command again")
     return columns
+
+
+def made_on(machine: Machine, spec: Spec) -> dict[str, Any]:
+    """What a manifest says of the machine: device, precision of the network behind the artefact, threads.
+
+    Closed forms are float64; rows are read, and features made, in no precision but their own.
+    """
+    fit = spec if isinstance(spec, FitSpec) else getattr(spec, "model", None)
+    found: dict[str, Any] = {"device": machine.describe(), "threads": torch.get_num_threads()}
+    if isinstance(fit, FitSpec):
+        train = fit.train
+        found["precision"] = machine.at(train.precision, train.tf32).describe_precision() if train else "fp64"
+    elif spec.kind == "features":
+        found["precision"] = "fp32"
+    return found
 
 
 BUILDERS: dict[Kind, Callable[[Job, Path, Work], None]] = {

@@ -28,6 +28,7 @@ class Resumable(Protocol):
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
     step: int
+    skipped: int
     history: list[dict[str, Any]]
     best_loss: float
     best_state: dict[str, Tensor] | None
@@ -67,6 +68,7 @@ class Checkpoints:
             "fit": self._fit,
             "tensors": hashlib.sha256(content).hexdigest(),
             "step": run.step,
+            "skipped": run.skipped,
             "history": run.history,
             "best_loss": run.best_loss if run.best_state is not None else None,
             "loss_steps": run.loss_steps,
@@ -134,5 +136,6 @@ def _apply(run: Resumable, state: dict[str, Any], tensors: dict[str, Tensor]) ->
         per_parameter.setdefault(int(index), {})[rest] = tensor
     run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": per_parameter})
     run.scaler.load_state_dict(state["scaler"])
-    run.step, run.history, run.loss_steps = state["step"], state["history"], state["loss_steps"]
+    run.step, run.skipped = state["step"], state["skipped"]
+    run.history, run.loss_steps = state["history"], state["loss_steps"]
     run.loss_sum = tensors["loss_sum"].to(device)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from collapse_sim.errors import MissingError, RecipeError
+from collapse_sim.randomness import start
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -77,7 +78,7 @@ class Machine:
 
     def reseed(self, value: int) -> None:
         """Start the global generators of this device anew."""
-        torch.default_generator.manual_seed(value)
+        start(torch.default_generator, value)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index].manual_seed(value)
 

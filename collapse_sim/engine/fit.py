@@ -19,15 +19,19 @@ from torch.optim.swa_utils import AveragedModel
 from collapse_sim.engine import load
 from collapse_sim.engine.checkpoint import Checkpoints
 from collapse_sim.engine.device import Machine
-from collapse_sim.engine.score import held_out_loss
+from collapse_sim.engine.score import validation_loss
 from collapse_sim.engine.work import Work
 from collapse_sim.errors import DivergedError
 from collapse_sim.families.base import ClosedForm, Inputs, ModelFamily
+from collapse_sim.protocol import at_length, protocol_of, updates_per_epoch
 from collapse_sim.randomness import Draws, derive
 from collapse_sim.recipe.schema import Train
 from collapse_sim.specs import FitSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.process import environment
+from collapse_sim.store.store import Store
+
+HISTORY_FILE = "history.json"
 
 
 def fit(job: Job, folder: Path, work: Work) -> None:
@@ -40,12 +44,13 @@ def fit(job: Job, folder: Path, work: Work) -> None:
     if isinstance(spec.family, ClosedForm):
         model = _solve(spec, spec.family, job.seeds, work)
         history: list[dict[str, Any]] = []
+        updates = 0
         _check_solution(job, model)
     else:
-        model, history = _optimise(job, spec, work)
+        model, history, updates = _optimise(job, spec, work)
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     (folder / load.MODEL_FILE).write_bytes(save(state))
-    (folder / "history.json").write_text(json.dumps(history, indent=1))
+    (folder / HISTORY_FILE).write_text(json.dumps({"updates": updates, "evaluations": history}, indent=1))
 
 
 def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], work: Work) -> nn.Module:
@@ -78,11 +83,12 @@ class Length:
 
     @classmethod
     def of(cls, train: Train, rows: int) -> Length:
-        """An epoch ends with a smaller batch when the rows don't divide."""
-        per_epoch = math.ceil(rows / train.batch_size)
-        steps = train.steps if train.steps is not None else max(1, round((train.epochs or 0) * per_epoch))
+        """Of settings whose length may still be in epochs of these rows."""
+        per_epoch = updates_per_epoch(train, rows)
         words = train.evaluate.split()
         every = {"never": 0, "every epoch": per_epoch}.get(train.evaluate)
+        steps = at_length(train, protocol_of(train, None), rows, rows).steps
+        assert steps is not None
         return cls(steps, per_epoch, int(words[1]) if every is None else every)
 
 
@@ -98,11 +104,25 @@ def learning_rate(train: Train, step: int, steps: int) -> float:
 
 def make_optimizer(train: Train, model: nn.Module) -> torch.optim.Optimizer:
     """The optimiser that a recipe names."""
-    parameters, rate, decay = list(model.parameters()), train.learning_rate, train.weight_decay
+    groups, rate = _groups(train, model), train.learning_rate
     if train.optimizer == "sgd":
-        return torch.optim.SGD(parameters, rate, momentum=train.momentum, weight_decay=decay)
+        return torch.optim.SGD(groups, rate, momentum=train.momentum)
     kind = torch.optim.AdamW if train.optimizer == "adamw" else torch.optim.Adam
-    return kind(parameters, rate, betas=train.betas, weight_decay=decay, fused=True)
+    return kind(groups, rate, betas=train.betas, fused=True)
+
+
+def _groups(train: Train, model: nn.Module) -> list[dict[str, Any]]:
+    """All parameters, with `decay: weights` in two groups: matrices and kernels decay; what has fewer than two
+    dimensions (biases, the scales of norms) and embeddings don't."""
+    parameters = list(model.parameters())
+    if train.decay == "all" or not train.weight_decay:
+        return [{"params": parameters, "weight_decay": train.weight_decay}]
+    vectors = {id(p) for layer in model.modules() if isinstance(layer, nn.Embedding) for p in layer.parameters()}
+    still = {id(p) for p in parameters if p.dim() < 2} | vectors
+    return [
+        {"params": [p for p in parameters if id(p) not in still], "weight_decay": train.weight_decay},
+        {"params": [p for p in parameters if id(p) in still], "weight_decay": 0.0},
+    ]
 
 
 def backward(
@@ -136,11 +156,28 @@ def backward(
     return total
 
 
+def take_step(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> bool:
+    """An update of the optimiser. Whether it was taken: under fp16 one whose gradients overflow is skipped, and the
+    next is scaled by less. Such a step moves neither the schedule nor the averaged weights."""
+    scale = scaler.get_scale() if scaler.is_enabled() else 0.0
+    scaler.step(optimizer)
+    scaler.update()
+    return not scaler.is_enabled() or scaler.get_scale() >= scale
+
+
 def _ema(decay: float) -> Any:
     return swa_utils.get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
-def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict[str, Any]]]:
+def updates_of(store: Store, spec: FitSpec, seed: int) -> int | None:
+    """How many updates a stored fit took; None for one that diverged."""
+    if not store.has(spec, seed):
+        return None
+    return int(json.loads(store.block(spec, seed).file(HISTORY_FILE).read_text())["updates"])
+
+
+def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict[str, Any]], int]:
+    """The model, the evaluations, and how many updates it took."""
     family, train, k = spec.family, spec.train, spec.generation
     assert train is not None
     seed = job.seeds[0] if job.seeds else 0
@@ -165,7 +202,7 @@ def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict
         last_save, rows_seen = time.perf_counter(), 0
         epoch, order = -1, torch.empty(0, dtype=torch.int64)
         model.train()
-        while run.step < length.steps:
+        while run.step < length.steps and not run.settled(train.patience):
             step = run.step
             if step // length.steps_per_epoch != epoch:
                 epoch = step // length.steps_per_epoch
@@ -182,11 +219,11 @@ def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict
             if train.clip_norm:
                 nn.utils.clip_grad_norm_(model.parameters(), train.clip_norm)
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate(train, step, length.steps)
-            scaler.step(optimizer)
-            scaler.update()
+                group["lr"] = learning_rate(train, step - run.skipped, length.steps)
+            taken = take_step(scaler, optimizer)
             optimizer.zero_grad(set_to_none=True)
-            if average:
+            run.skipped += not taken
+            if average and taken:
                 average.update_parameters(model)
             run.step += 1
             run.add(loss)
@@ -195,11 +232,12 @@ def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict
             if last or (length.evaluate_every and run.step % length.evaluate_every == 0):
                 watch.check()
                 if length.evaluate_every:
-                    held_out = held_out_loss(work.store, spec.data, family, run.current(), seed, machine)
-                    if math.isnan(held_out):
-                        watch.end(run.step, "the held-out loss is nan")
-                    run.record(held_out, length.steps_per_epoch, best=train.keep == "best")
+                    found = validation_loss(work.store, spec.data, family, run.current(), seed, machine)
+                    if math.isnan(found):
+                        watch.end(run.step, "the validation loss is nan")
+                    run.record(found, length.steps_per_epoch, best=train.keep == "best")
                     model.train()
+                    last = last or run.settled(train.patience)
             if work.due():
                 watch.check()
                 work.report(job, run.step, length.steps, "steps", rows_seen, float(loss))
@@ -213,8 +251,8 @@ def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict
         if train.keep == "best" and run.best_state is not None:
             fitted = model
             fitted.load_state_dict(run.best_state)
-        watch.check_fitted(length.steps, family, fitted, inputs.split(train.accumulate))
-    return fitted, run.history
+        watch.check_fitted(run.step, family, fitted, inputs.split(train.accumulate))
+    return fitted, run.history, run.step
 
 
 class _Run:
@@ -229,6 +267,7 @@ class _Run:
     ) -> None:
         self.model, self.optimizer, self.scaler, self.average = model, optimizer, scaler, average
         self.step = 0
+        self.skipped = 0  # steps whose gradients overflowed
         self.history: list[dict[str, Any]] = []
         self.best_loss = math.inf
         self.best_state: dict[str, Tensor] | None = None
@@ -239,24 +278,31 @@ class _Run:
         """The weights that count as the model: averaged ones under EMA."""
         return self.model if self.average is None else self.average.module
 
+    def settled(self, patience: int | None) -> bool:
+        """Whether the last `patience` evaluations were none lower than the least before them."""
+        if patience is None or not self.history:
+            return False
+        losses = [entry["validation_loss"] for entry in self.history]
+        return len(losses) - 1 - losses.index(min(losses)) >= patience
+
     def add(self, loss: Tensor) -> None:
         """Count a step's loss for the next record."""
         self.loss_sum = self.loss_sum.to(loss.device) + loss
         self.loss_steps += 1
 
-    def record(self, held_out_loss: float, steps_per_epoch: int, *, best: bool) -> None:
+    def record(self, validation_loss: float, steps_per_epoch: int, *, best: bool) -> None:
         """Add an evaluation to the history, and keep the weights if they are the best so far."""
         self.history.append(
             {
                 "step": self.step,
                 "epoch": round(self.step / steps_per_epoch, 3),
                 "train_loss": float(self.loss_sum) / max(1, self.loss_steps),
-                "held_out_loss": held_out_loss,
+                "validation_loss": validation_loss,
             }
         )
         self.loss_sum, self.loss_steps = torch.zeros_like(self.loss_sum), 0
-        if best and held_out_loss < self.best_loss:
-            self.best_loss = held_out_loss
+        if best and validation_loss < self.best_loss:
+            self.best_loss = validation_loss
             self.best_state = {name: tensor.detach().clone() for name, tensor in self.current().state_dict().items()}
 
 

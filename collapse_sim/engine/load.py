@@ -22,7 +22,7 @@ from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.store import Store
 from collapse_sim.strategies import REAL, Source
 
-Split = Literal["real", "held_out", "samples"]
+Split = Literal["real", "validation", "held_out", "samples"]
 Conditioning = Literal["real", "held_out"]
 MODEL_FILE = "model.safetensors"
 
@@ -86,7 +86,7 @@ def real_order(spec: DataSpec, seed: int) -> np.ndarray | None:
 
     Simulated rows have no order to change.
     """
-    return None if spec.seeded else _order(spec.info.pool, seed)
+    return None if spec.data.seeded else _order(spec.info.pool, seed)
 
 
 def part(spec: DataSpec, seed: int) -> np.ndarray | None:

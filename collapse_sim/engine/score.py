@@ -226,7 +226,7 @@ def features(job: Job, folder: Path, work: Work) -> None:
     rows = len(found["image"]) if index is None else len(index)
     feature_map, machine = spec.feature_map, work.machine.at("fp32")
     if spec.network is not None:
-        model = load.model(work.store, spec.network, (), machine)
+        model = load.model(work.store, spec.network, spec.network.seeds(job.seeds), machine)
     else:
         assert isinstance(feature_map, WeightedMap)
         assert spec.weights is not None
@@ -260,11 +260,12 @@ def features(job: Job, folder: Path, work: Work) -> None:
         )
 
 
-def held_out_loss(
+def validation_loss(
     store: Store, data: DataSpec, family: ModelFamily, model: nn.Module, seed: int, machine: Machine
 ) -> float:
-    """The family's own loss a row on the held-out rows; the same draws whenever it is asked for, in eval mode."""
-    file, found = load.columns(store, data, seed, "held_out")
+    """The family's own loss a row on the validation rows, or without such on the held-out rows; the same draws whenever
+    it is asked for, in eval mode."""
+    file, found = load.columns(store, data, seed, "validation" if data.info.validation else "held_out")
     columns = {name: torch.from_numpy(np.asarray(found[name])) for name in family.columns if name in found}
     loss = mean_loss(
         family,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from collapse_sim.recipe.checks import Names
 from collapse_sim.recipe.components import value_name, written
 from collapse_sim.recipe.located import Block, mark_at, plain, split_path
+from collapse_sim.recipe.protocols import claims_under, protocols_of, reference_under, under_name
 from collapse_sim.recipe.resolve import Parts
 from collapse_sim.recipe.schema import Claim, Recipe, Reference
 
@@ -19,7 +21,9 @@ def assemble(tree: Block, parts: Parts) -> Recipe:
     assert parts.model is not None
     said = parts.plain
     there = Names(parts.arms, parts.metrics, said["generations"])
-    seeds = said["seeds"]
+    seeds, protocols = said["seeds"], protocols_of(tree)
+    claims = [claim for _, written in parts.claims for claim in claims_under(written, protocols, parts.arms)]
+    reference = None if parts.reference is None else reference_under(parts.reference, protocols, parts.arms)
     recipe = Recipe(
         name=said["name"],
         description=said.get("description", ""),
@@ -33,10 +37,10 @@ def assemble(tree: Block, parts: Parts) -> Recipe:
         seeds=tuple(range(seeds) if isinstance(seeds, int) else seeds),
         arms=tuple(parts.arms.values()),
         metrics=parts.metrics,
-        baseline=_if_in(said.get("baseline"), parts.arms),
+        baseline=_baseline(said.get("baseline"), protocols, parts.arms),
         show=_if_in(said.get("show"), parts.metrics),
-        claims=tuple(claim for _, claim in parts.claims if _claim_applies(claim, there)),
-        reference=_still_applying(parts.reference, there),
+        claims=tuple(claim for claim in claims if _claim_applies(claim, there)),
+        reference=_still_applying(reference, there),
         where=partial(_where, tree),
     )
     return replace(recipe, document=_document(tree, parts, recipe))
@@ -62,7 +66,10 @@ def _document(tree: Block, parts: Parts, recipe: Recipe) -> dict[str, Any]:
         line: dict[str, Any] = {"data": written(tree["arms"][arm.name]["data"], arm.strategy)}
         if arm.teacher is not None:
             line["teacher"] = arm.teacher.model_dump(mode="json")
-        document["arms"][arm.name] = line | {"init": arm.init}
+        line |= {"init": arm.init, "protocol": arm.protocol}
+        if arm.retrain is not None:
+            line["retrain"] = arm.retrain.model_dump(mode="json")
+        document["arms"][arm.name] = line
     document["metrics"] = []
     for name, metric in recipe.metrics.items():
         value = tree["metrics"][parts.metric_steps[name][1]]
@@ -74,6 +81,12 @@ def _document(tree: Block, parts: Parts, recipe: Recipe) -> dict[str, Any]:
     document["claims"] = [claim.model_dump(mode="json") for claim in recipe.claims]
     document["reference"] = None if recipe.reference is None else recipe.reference.model_dump(mode="json")
     return {key: plain(value) for key, value in document.items() if value is not None}
+
+
+def _baseline(name: str | None, protocols: Sequence[str], arms: Container[str]) -> str | None:
+    """The arm that differences are taken to: of an arm under several protocols the first one."""
+    names = [] if name is None else [name, *(under_name(name, protocol) for protocol in protocols)]
+    return next((name for name in names if name in arms), None)
 
 
 def _if_in(name: str | None, names: Any) -> str | None:

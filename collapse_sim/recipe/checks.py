@@ -60,6 +60,7 @@ def check_components(resolver: Resolver, parts: Parts) -> None:
         )
     for arm in parts.arms.values():
         _check_arm(resolver, arm, parts.model, model, closed)
+        _check_protocol(resolver, parts, arm, model, closed)
 
 
 def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, closed: bool) -> None:
@@ -85,6 +86,25 @@ def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, cl
             resolver.problem((*steps, "teacher", "weights", term), message)
     if not teacher.weights:
         resolver.problem((*steps, "teacher", "weights"), f"found no weights; allowed: {offered}")
+
+
+def _check_protocol(resolver: Resolver, parts: Parts, arm: Arm, model: str, closed: bool) -> None:
+    """A protocol, and training of an arm's own, are for what is trained; `converged` ends when it ends."""
+    steps: Steps = ("arms", arm.name)
+    for key, value in (("protocol", arm.protocol), ("retrain", arm.retrain)):
+        if closed and value is not None:
+            resolver.problem((*steps, key), f"{model!r} is solved in closed form, so there is nothing to train; remove")
+    if closed or arm.protocol != "converged":
+        return
+    for train in (parts.train, parts.retrain, arm.retrain):
+        if train is None:
+            continue
+        if train.evaluate == "never":
+            message = "converged looks at the loss on validation rows; set train.evaluate, for instance to: every epoch"
+            resolver.problem((*steps, "protocol"), message)
+        if train.schedule != "constant":
+            message = f"converged has no end that a {train.schedule} schedule could go to; set train.schedule: constant"
+            resolver.problem((*steps, "protocol"), message)
 
 
 def _kinds(kinds: Collection[str]) -> str:

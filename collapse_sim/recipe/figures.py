@@ -6,7 +6,7 @@ import logging
 
 from collapse_sim.recipe.located import Block, plain
 
-SIZE = ("data", "model", "train", "retrain", "samples")  # what figures depend on, beside arms and metrics
+SIZE = ("data", "model", "train", "retrain", "protocol", "samples")  # what figures depend on, beside arms and metrics
 logger = logging.getLogger(__name__)
 
 

@@ -69,6 +69,7 @@ def _arm(definitions: dict[str, Any]) -> dict[str, Any]:
     points = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "array", "minItems": 1}}
     arm["properties"]["data"] |= _to("strategies")
     arm["properties"]["teacher"] |= _or_null(_to("Teacher"))
+    arm["properties"]["retrain"] |= _or_null(_to("Train"))
     arm["properties"]["grid"]["anyOf"] = [points, {"type": "array", "minItems": 1, "items": points}]
     return arm
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from collapse_sim.recipe.limits import CLAIMS, GENERATIONS, METRICS, RECIPE_NAME
+from collapse_sim.recipe.schema import Protocol
 
 Whole = Annotated[int, Field(ge=1, le=10**9)]
 SeedCount = Annotated[int, Field(ge=1, le=10**6)]
@@ -31,6 +32,8 @@ class Layout(BaseModel):
     """What is different about `train` in generations 1 and later: the same keys, laid over it."""
     sampling: Any = None
     """How samples are drawn."""
+    protocol: Protocol | Annotated[list[Protocol], Field(min_length=1)] | None = None
+    """How long fits to more rows are: updates, epochs or converged; a list gives every arm once under each."""
     samples: Whole | None = None
     """Rows each generation generates. Default: as many as generation 0 is fitted to."""
     generations: Annotated[int, Field(ge=1, le=GENERATIONS)]
@@ -66,5 +69,9 @@ class ArmLayout(BaseModel):
     """Distillation from an earlier generation."""
     init: Literal["fresh", "previous"] = "fresh"
     """Where the weights of a fit begin: fresh, or at the previous generation's."""
+    protocol: Protocol | None = None
+    """How long fits to more rows are, if not as the recipe says."""
+    retrain: Any = None
+    """What is different about training in this arm's generations 1 and later."""
     grid: Any = None
     """{path: [values]}, or a list of such: one arm for each combination."""

@@ -21,6 +21,7 @@ from collapse_sim.recipe.limits import CELLS, FITS
 from collapse_sim.recipe.located import Block, Items, Mark, whole
 from collapse_sim.recipe.merge import assign, assign_all
 from collapse_sim.recipe.problems import Problems, found, shortened
+from collapse_sim.recipe.protocols import known_names, protocols_of, spread
 from collapse_sim.recipe.resolve import Parts, metric_names, resolve, shown_name
 from collapse_sim.recipe.schema import Recipe
 from collapse_sim.recipe.yaml_lines import parse_value
@@ -68,8 +69,11 @@ def _load(
     tree = _override(layers[-1], overrides, smoke, problems)
     tree = _narrow(tree, seeds, generations, metrics, problems)
     origin: dict[str, str] = {}
+    points: dict[str, str] = {}
     if isinstance(tree.get("arms"), Block):
-        expanded, origin = expand(tree["arms"], problems)
+        expanded, written = expand(tree["arms"], problems)
+        expanded, points = spread(expanded, protocols_of(tree))
+        origin = {name: written[point] for name, point in points.items()}
         tree.put("arms", expanded, tree.marks["arms"])
     resolver = Resolver(tree, origin, problems)
     parts = resolve(resolver, narrowed=bool(metrics))
@@ -82,7 +86,7 @@ def _load(
     )
     check_names(resolver, parts, known)
     _check_seeds(resolver, parts)
-    chosen = _choose_arms(parts, arms, origin, problems)
+    chosen = _choose_arms(parts, arms, origin, points, problems)
     _check_size(resolver, parts, len(chosen))
     problems.raise_any()
     parts.arms = {name: parts.arms[name] for name in chosen}
@@ -157,7 +161,7 @@ def _items(values: Sequence[Any], mark: Mark) -> Items:
 def _names(tree: Block) -> Names:
     """What claims may name in a tree that is not validated yet; generation 0 where it does not say."""
     arms = tree.get("arms")
-    names = list(expand(arms, Problems())[0]) if isinstance(arms, Block) else []
+    names = known_names(spread(expand(arms, Problems())[0], protocols_of(tree))[1]) if isinstance(arms, Block) else []
     last = whole(tree.get("generations"))
     right = isinstance(last, int) and not isinstance(last, bool) and last >= 1
     return Names(names, metric_names(tree), last if right else 0)
@@ -185,11 +189,13 @@ def _check_size(resolver: Resolver, parts: Parts, arms: int) -> None:
         resolver.problem(("seeds",), message)
 
 
-def _choose_arms(parts: Parts, wanted: Sequence[str], origin: dict[str, str], problems: Problems) -> list[str]:
-    """The arms to run, in the recipe's order."""
+def _choose_arms(
+    parts: Parts, wanted: Sequence[str], origin: dict[str, str], points: dict[str, str], problems: Problems
+) -> list[str]:
+    """The arms to run, in the recipe's order; a name stands for all that became of it (`grid`, `protocol`)."""
     for name in wanted:
-        allowed = [*dict.fromkeys([*origin, *origin.values()])]
+        allowed = [*dict.fromkeys([*origin, *points.values(), *origin.values()])]
         if name not in allowed:
             message = f"unknown arm {name!r}{did_you_mean(name, allowed)}; allowed: {', '.join(allowed)}"
             problems.add(Mark("--arm"), "", message)
-    return [name for name in parts.arms if not wanted or name in wanted or origin[name] in wanted]
+    return [name for name in parts.arms if not wanted or {name, points[name], origin[name]} & set(wanted)]

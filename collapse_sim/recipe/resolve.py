@@ -57,11 +57,12 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> Parts:
     if "train" in good:
         parts.train = resolver.model(Train, good["train"], ("train",))
     if "retrain" in good:
-        parts.retrain = _retrain(resolver, good.get("train"), good["retrain"])
+        parts.retrain = resolver.model(Train, _over(good.get("train"), good["retrain"]), ("retrain",))
     if "sampling" in good:
         parts.sampling = resolver.model(Sampling, good["sampling"], ("sampling",)) or parts.sampling
+    base = _over(good.get("train"), good.get("retrain"))
     for name, value in good.get("arms", {}).items():
-        arm = _arm(resolver, name, value)
+        arm = _arm(resolver, name, value, base)
         if arm is not None:
             parts.arms[name] = arm
     for index, value in enumerate(good.get("metrics", ())):
@@ -96,23 +97,22 @@ def _add_defaults(tree: Block, defaults: Sequence[str]) -> None:
         tree.put("metrics", items, items.mark)
 
 
-def _retrain(resolver: Resolver, train: Any, value: Any) -> Train | None:
+def _over(train: Any, value: Any) -> Any:
     """`retrain:` laid over `train:`. A length in one unit takes the place of a length in the other."""
-    if isinstance(value, Block) and isinstance(train, Block):
-        base = train.copy()
-        for unit, other in (("steps", "epochs"), ("epochs", "steps")):
-            if value.get(unit) is not None and other in base and other not in value:
-                base.remove(other)
-        value = merge(base, value)
-    settings: Train | None = resolver.model(Train, value, ("retrain",))
-    return settings
+    if not isinstance(value, Block) or not isinstance(train, Block):
+        return train if value is None else value
+    base = train.copy()
+    for unit, other in (("steps", "epochs"), ("epochs", "steps")):
+        if value.get(unit) is not None and other in base and other not in value:
+            base.remove(other)
+    return merge(base, value)
 
 
 def _whole(value: Any) -> Any:
     return [whole(item) for item in value] if isinstance(value, list) else whole(value)
 
 
-def _arm(resolver: Resolver, name: str, value: Any) -> Arm | None:
+def _arm(resolver: Resolver, name: str, value: Any, train: Any) -> Arm | None:
     steps: Steps = ("arms", name)
     if not name.strip() or name != name.strip() or not name.isprintable() or any(sign in name for sign in '"/\\'):
         message = f"{found(name)} is no name for an arm; allowed: any text without quotes and slashes"
@@ -126,9 +126,14 @@ def _arm(resolver: Resolver, name: str, value: Any) -> Arm | None:
         teacher = resolver.model(Teacher, value["teacher"], (*steps, "teacher"))
         if teacher is None:
             return None
+    retrain = None
+    if isinstance(value, Block) and value.get("retrain") is not None:
+        retrain = resolver.model(Train, _over(train, value["retrain"]), (*steps, "retrain"))
+        if retrain is None:
+            return None
     if settings is None or strategy is None:
         return None
-    return Arm(name, strategy, teacher, settings.init)
+    return Arm(name, strategy, teacher, settings.init, settings.protocol, retrain)
 
 
 def _check_length(resolver: Resolver, name: str, longest: int, steps: Steps) -> None:

@@ -17,26 +17,33 @@ from collapse_sim.strategies import Strategy
 
 Positive = Annotated[float, Field(gt=0.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
+Protocol = Literal["updates", "epochs", "converged"]
+PATIENCE = 5  # evaluations, under the protocol `converged`
 
 
 class Train(Component):
-    """How a model is fitted. Exactly one of `epochs` and `steps`. Closed-form families take no `train:`."""
+    """How a model is fitted. Exactly one of `epochs` and `steps`. Closed-form families take no `train:`.
 
-    epochs: Positive | None = None  # passes over the generation's rows (so accumulate takes k+1 times the updates)
+    What becomes of that length in generations with more rows is the arm's `protocol`.
+    """
+
+    epochs: Positive | None = None  # passes over the rows
     steps: Annotated[int, Field(gt=0)] | None = None  # optimiser updates
     batch_size: Annotated[int, Field(gt=0)] = 128  # rows an update
     accumulate: Annotated[int, Field(gt=0)] = 1  # micro-batches a batch is split into, to save memory
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    decay: Literal["all", "weights"] = "weights"  # what decays: all parameters, or none of norms, biases and embeddings
     betas: tuple[Decay, Decay] = (0.9, 0.999)  # adam, adamw
     momentum: Decay = 0.9  # sgd
     schedule: Literal["constant", "cosine"] = "constant"  # cosine: half a wave, to zero at the last step
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear, from zero
     clip_norm: Positive | None = None  # of the whole gradient
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # decay; the averaged weights are the model
-    evaluate: str = "every epoch"  # "every epoch", "every N steps" or "never": held-out loss during the fit
-    keep: Literal["last", "best"] = "last"  # best: the weights of the evaluation with the least held-out loss
+    evaluate: str = "every epoch"  # "every epoch", "every N steps" or "never": validation loss during the fit
+    keep: Literal["last", "best"] = "last"  # best: the weights of the evaluation with the least validation loss
+    patience: Annotated[int, Field(gt=0)] | None = None  # end after so many evaluations without a lower validation loss
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on CUDA where it is native, else fp32
     tf32: bool = False  # let float32 matrix products on CUDA use TF32
 
@@ -54,6 +61,8 @@ class Train(Component):
             raise ValueError(f"exactly one of `epochs` and `steps` is needed, found {found}")
         if self.keep == "best" and self.evaluate == "never":
             raise ValueError("`keep: best` needs evaluations: set `evaluate: every epoch` or `keep: last`")
+        if self.patience is not None and self.evaluate == "never":
+            raise ValueError("`patience` needs evaluations: set `evaluate: every epoch`, or remove it")
         return self
 
 
@@ -106,12 +115,14 @@ class Reference(BaseModel):
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of the experiment's table: three independent axes."""
+    """One line of the experiment's table: independent axes."""
 
     name: str
     strategy: Strategy
     teacher: Teacher | None = None
     init: Literal["fresh", "previous"] = "fresh"
+    protocol: Protocol | None = None  # None: updates where lengths are in `steps`, epochs where they are in `epochs`
+    retrain: Train | None = None  # of generations 1 and later; None: the recipe's
 
 
 def _nowhere(path: str) -> str:
@@ -141,6 +152,6 @@ class Recipe:
     document: Mapping[str, Any] = field(default_factory=dict)  # the resolved recipe as plain JSON; it loads as the same
     where: Callable[[str], str] = _nowhere  # "train.epochs" -> "recipes/x.yaml:12", for messages
 
-    def train_of(self, k: int) -> Train | None:
-        """How generation k is fitted."""
-        return self.retrain if k > 0 and self.retrain is not None else self.train
+    def train_of(self, k: int, arm: Arm) -> Train | None:
+        """How generation k of an arm is fitted; its length is that of a fit to generation 0's rows (protocol.py)."""
+        return self.train if k == 0 else arm.retrain or self.retrain or self.train

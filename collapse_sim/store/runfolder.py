@@ -148,9 +148,19 @@ class RunFolder:
         self._append(session)
 
     def record_scores(
-        self, k: int, arm: str, seeds: Sequence[int], values: Mapping[str, Sequence[float]], fit: str, samples: str
+        self,
+        k: int,
+        arm: str,
+        seeds: Sequence[int],
+        values: Mapping[str, Sequence[float]],
+        fit: str,
+        samples: str,
+        updates: Sequence[int | None] | None = None,
     ) -> None:
-        """One line for an arm's scores of a generation, unless the journal has just that already."""
+        """One line for an arm's scores of a generation, unless the journal has just that already.
+
+        `updates`: of every seed's fit, where a fit ends when it has converged; None for a chain that diverged.
+        """
         line = {
             "event": "scores",
             "generation": k,
@@ -159,6 +169,7 @@ class RunFolder:
             "metrics": {name: list(v) for name, v in values.items()},
             "fit": fit,
             "samples": samples,
+            **({} if updates is None else {"updates": list(updates)}),
         }
         self._record(line)
 
@@ -237,7 +248,9 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
         if set(old[key]) - set(new[key]):  # a part of the run is continued, or something beside it: its own order stays
             merged[key] = list(dict.fromkeys((*old[key], *new[key])))
     merged["metrics"] = {**new["metrics"], **{n: m for n, m in old["metrics"].items() if n not in new["metrics"]}}
-    merged["theory"] = {**old["theory"], **new["theory"]} if new["generations"] >= old["generations"] else old["theory"]
+    longer = new["generations"] >= old["generations"]
+    for key in ("theory", "training"):
+        merged[key] = {**old.get(key, {}), **new[key]} if longer else {**new[key], **old.get(key, {})}
     if set(old["arms"]) - set(new["arms"]) or old["generations"] > new["generations"]:
         merged["claims"], merged["reference"], merged["baseline"] = old["claims"], old["reference"], old["baseline"]
     settings = dict(now)

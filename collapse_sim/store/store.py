@@ -16,8 +16,9 @@ import secrets
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
@@ -40,6 +41,7 @@ def boundary(name: str) -> None:
     """A point where a kill must lose nothing that was finished. Tests replace it."""
 
 
+MadeOn = Callable[[Spec], Mapping[str, Any]]  # device, precision and threads that an artefact is made with
 Build = Callable[[Job, Path], None]  # writes the artefact's files into the folder it is given
 
 
@@ -53,6 +55,7 @@ class Store:
         self.root = root
         self._writable = writable
         self._check_stop = check_stop  # raises when the run is to stop; asked between jobs and while waiting
+        self.made_on: MadeOn = lambda spec: {}  # for manifests; what opens the store for work says it
         self.failures = Failures()  # of this process
         self._blocks: dict[str, dict[int, Block]] = {}  # digest -> seed (or -1) -> block, verified in this process
         self._damaged: dict[Path, str] = {}  # what cannot be set aside because the store is only read
@@ -233,6 +236,7 @@ class Store:
                     "files": files,
                     "description": job.spec.description,
                     "environment": environment(),
+                    "machine": dict(self.made_on(job.spec)),
                     "wall_s": round(time.perf_counter() - started, 3),
                     "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 }

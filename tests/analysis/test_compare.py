@@ -65,6 +65,7 @@ def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
         "references": [{"source": "S", "metric": "loss", "generation": 1, "values": {"replace": 9.0}}],
         "diverged": {},
         "deaths": {},
+        "training": {},
         "problems": [],
         "baseline": "replace",
         "differences": {

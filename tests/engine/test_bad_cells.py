@@ -30,7 +30,7 @@ from tests.metrics.networks import save_script
 
 IMAGES = """
 name: images
-data: {use: digits, rows: 64, held_out_rows: 32}
+data: {use: digits, rows: 64, held_out_rows: 32, validation_rows: 16}
 model: {use: vae, hidden: 16, latent: 2}
 train: {steps: 1, batch_size: 32, evaluate: every epoch, keep: best, learning_rate: 1e30}
 generations: 2

@@ -6,13 +6,14 @@ import json
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from collapse_sim.engine.fit import Length, backward, learning_rate, make_optimizer
+from collapse_sim.engine.fit import Length, backward, learning_rate, make_optimizer, take_step
 from collapse_sim.families.vae import VAE
-from collapse_sim.randomness import Draws, derive
+from collapse_sim.randomness import Draws, derive, start
 from collapse_sim.recipe.schema import Train
 from collapse_sim.testing import CPU
 from tests.conftest import TINY
@@ -53,7 +54,7 @@ def test_learning_rate_warms_up_from_zero_and_falls_along_half_a_cosine():
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_optimizer_takes_the_recipes_settings(name):
     model = torch.nn.Linear(2, 2)
-    settings = train(optimizer=name, learning_rate=0.1, weight_decay=0.2, betas=(0.8, 0.9), momentum=0.7)
+    settings = train(optimizer=name, learning_rate=0.1, weight_decay=0.2, decay="all", betas=(0.8, 0.9), momentum=0.7)
     (group,) = make_optimizer(settings, model).param_groups
     assert (group["lr"], group["weight_decay"]) == (0.1, 0.2)
     assert group.get("betas", (0.8, 0.9)) == (0.8, 0.9)
@@ -67,13 +68,14 @@ def fitted(sandbox, digest_of_kind="fit"):
         manifest = json.loads(path.read_text())
         if manifest["kind"] == digest_of_kind and "train" in manifest["description"]:
             state = load_file(path.parent / "model.safetensors")
-            found.append((manifest, state, json.loads((path.parent / "history.json").read_text())))
+            history = json.loads((path.parent / "history.json").read_text())
+            found.append((manifest, state, history["evaluations"]))
     return found
 
 
 ONE = """
 name: one
-data: {use: digits, rows: 100, held_out_rows: 40}
+data: {use: digits, rows: 100, held_out_rows: 40, validation_rows: 30}
 model: {use: vae, hidden: 8, latent: 2}
 train: {TRAIN}
 samples: 50
@@ -91,16 +93,17 @@ def first_fit(sandbox, settings):
 
 def test_fit_equals_a_plain_training_loop(sandbox):
     """Twelve steps written out in plain PyTorch give the same weights to the last bit."""
-    _, state, _ = first_fit(sandbox, "steps: 12, batch_size: 30, learning_rate: 1e-2, weight_decay: 0.1")
+    _, state, _ = first_fit(sandbox, "steps: 12, batch_size: 30, learning_rate: 1e-2, weight_decay: 0.1, decay: all")
     from collapse_sim.data.digits import Digits
 
     data = Digits(rows=100, held_out_rows=40)
     source, _ = data.open(sandbox.root)
     real = source.read(0, len(source))
-    order = Draws((3,), "real order", 0).permutation(1437)[:100]
-    images = torch.from_numpy(real["image"])[order]
+    left = np.sort(np.random.RandomState(0).permutation(1437)[30:])  # but for the validation rows
+    order = Draws((3,), "real order", 0).permutation(1407)[:100]
+    images = torch.from_numpy(real["image"][left])[order]
     family, info = VAE(hidden=8, latent=2), data.inspect(sandbox.root)
-    torch.manual_seed(derive(3, "init", 0))
+    start(torch.default_generator, derive(3, "init", 0))
     model = family.build(info)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1, fused=True)
     for step in range(12):
@@ -119,17 +122,84 @@ def test_fit_equals_a_plain_training_loop(sandbox):
         torch.testing.assert_close(state[name], tensor, rtol=1e-5, atol=1e-6)
 
 
-def test_keep_best_keeps_the_least_held_out_loss(sandbox):
-    """With a rate so high that the loss jumps about, the kept weights are those of the best evaluation."""
-    settings = "steps: 40, batch_size: 25, learning_rate: 5e-2, evaluate: every 4 steps, keep: best"
+def loss_on(sandbox, rows: np.ndarray, state: dict[str, torch.Tensor]) -> float:
+    """Of the digits with these numbers, by the draws that any evaluation of the first fit has."""
+    from collapse_sim.data.digits import Digits
+
+    source, _ = Digits().open(sandbox.root)
+    family = VAE(hidden=8, latent=2)
+    model = family.build(Digits().inspect(sandbox.root)).eval()
+    model.load_state_dict(state)
+    images = torch.from_numpy(source.read(0, len(source))["image"][np.sort(rows)])
+    inputs = family.corrupt({"image": images}, Draws((3,), "test_loss/0", 0))
+    with torch.no_grad():
+        return float(family.loss(family.predict(model, inputs), inputs)) / len(rows)
+
+
+def test_keep_best_keeps_the_least_loss_on_rows_of_its_own(sandbox):
+    """With a rate so high that the loss jumps about, the kept weights are those of the best evaluation, on rows that
+    are neither trained on nor reported."""
+    settings = "steps: 40, batch_size: 25, learning_rate: 1.0, evaluate: every 4 steps, keep: best"
     manifest, state, history = first_fit(sandbox, settings)
-    losses = [entry["held_out_loss"] for entry in history]
+    losses = [entry["validation_loss"] for entry in history]
     assert len(losses) == 10
     assert losses.index(min(losses)) != len(losses) - 1, "pick another rate: the last is the best"
+    validation = np.random.RandomState(0).permutation(1437)[:30]
+    assert loss_on(sandbox, validation, state) == pytest.approx(min(losses), rel=1e-6)
     scores = sandbox.journal(event="scores")[0]["metrics"]["test_loss"]
-    assert scores[0] == pytest.approx(min(losses), rel=1e-6)
-    assert state.keys()
+    assert scores[0] != pytest.approx(min(losses), rel=1e-3)  # which are other rows
     assert manifest["seeds"] == [3]
+
+
+def test_a_fit_ends_when_the_validation_loss_falls_no_more(sandbox):
+    """The protocol `converged`: five evaluations in a row that are no better than the best; its weights are kept."""
+    sandbox.run(
+        ONE.replace("{TRAIN}", "{steps: 40, batch_size: 25, learning_rate: 5e-2, evaluate: every 4 steps}")
+        + "protocol: converged\n"
+    )
+    _, state, history = next(f for f in fitted(sandbox) if f[0]["generation"] == 0)
+    losses = [entry["validation_loss"] for entry in history]
+    best = losses.index(min(losses))
+    assert len(losses) - 1 - best == 5 or len(losses) == 200
+    assert len(losses) < 200, "pick another rate: it never settles"
+    validation = np.random.RandomState(0).permutation(1437)[:30]
+    assert loss_on(sandbox, validation, state) == pytest.approx(min(losses), rel=1e-6)
+    (line,) = (line for line in sandbox.journal(event="scores") if line["generation"] == 0)
+    assert line["updates"] == [4 * len(losses)]
+
+
+def test_norms_biases_and_embeddings_do_not_decay():
+    model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
+    settings = train(weight_decay=0.5, learning_rate=0.1)
+    before = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
+    optimizer = make_optimizer(settings, model)
+    for parameter in model.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()  # without a gradient AdamW only decays, by the factor 1 - 0.1 * 0.5
+    for name, tensor in model.named_parameters():
+        factor = 0.95 if name == "1.weight" else 1.0
+        torch.testing.assert_close(tensor, factor * before[name])
+    decaying = make_optimizer(train(weight_decay=0.5, decay="all"), model).param_groups
+    assert [len(group["params"]) for group in decaying] == [5]
+
+
+def test_a_step_that_overflows_moves_nothing():
+    """fp16's scaler skips an update whose gradients are not finite: neither schedule nor averages count it."""
+
+    class Scaler(torch.amp.GradScaler):
+        """Enabled on the CPU, as it would be for fp16 on CUDA."""
+
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weight], 0.1)
+    scaler = Scaler("cpu", init_scale=8.0)
+    taken = []
+    for gradient in (1.0, float("inf"), 1.0):
+        scaler.scale(weight.sum() * gradient).backward()
+        scaler.unscale_(optimizer)
+        taken.append(take_step(scaler, optimizer))
+        optimizer.zero_grad()
+    assert taken == [True, False, True]
+    torch.testing.assert_close(weight.detach(), torch.full((2,), 0.8))
 
 
 def test_ema_is_the_average_that_its_decay_says(sandbox):

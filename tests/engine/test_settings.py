@@ -16,7 +16,7 @@ from collapse_sim.engine.evaluate import mean_loss
 from collapse_sim.engine.sample import sample
 from collapse_sim.engine.work import Stop, Work
 from collapse_sim.errors import InterruptedRunError
-from collapse_sim.experiment import forward_operations, prepare, steps_of
+from collapse_sim.experiment import forward_operations, prepare
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.vae import VAE
 from collapse_sim.randomness import Draws
@@ -61,7 +61,7 @@ def test_retrain_takes_over_after_generation_0(sandbox):
     recipe = TINY + "\nretrain: {steps: 5, learning_rate: 1e-4, evaluate: never, keep: last}\n"
     experiment = prepare(load(sandbox.recipe(recipe)), sandbox.root)
     line = experiment.lines[0]
-    assert [steps_of(experiment, line, k) for k in range(3)] == [20, 5, 5]
+    assert [fit.train and fit.train.steps for fit in line.fits] == [20, 5, 5]
     assert line.fits[0].digest == prepare(load(sandbox.recipe(TINY)), sandbox.root).lines[0].fits[0].digest
     assert line.fits[1].train is not None
     assert (line.fits[1].train.learning_rate, line.fits[1].train.batch_size) == (1e-4, 32)
@@ -75,8 +75,8 @@ def test_retrain_may_count_in_the_other_unit():
     assert recipe.retrain is not None
     assert (recipe.train.steps, recipe.train.epochs) == (250, None)
     assert (recipe.retrain.steps, recipe.retrain.epochs) == (None, 2)
-    assert recipe.train_of(0) is recipe.train
-    assert recipe.train_of(1) is recipe.retrain
+    assert recipe.train_of(0, recipe.arms[0]) is recipe.train
+    assert recipe.train_of(1, recipe.arms[0]) is recipe.retrain
 
 
 def test_operations_of_a_row_are_those_of_its_layers():

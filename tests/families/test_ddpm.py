@@ -322,6 +322,7 @@ def test_it_learns(sandbox) -> None:
     assert pictures == ["denoising-generation-000.png", "denoising-generation-001.png"]
     scores = {(line["arm"], line["generation"]): line for line in sandbox.journal(event="scores")}
     assert len(scores) == 4
-    histories = [json.loads(path.read_text()) for path in sandbox.root.glob(".store/objects/*/*/*/history.json")]
+    files = sandbox.root.glob(".store/objects/*/*/*/history.json")
+    histories = [json.loads(path.read_text())["evaluations"] for path in files]
     assert len(histories) == 3
-    assert all(history[-1]["held_out_loss"] < 0.9 * history[0]["held_out_loss"] for history in histories)
+    assert all(history[-1]["validation_loss"] < 0.9 * history[0]["validation_loss"] for history in histories)

@@ -1,0 +1,132 @@
+"""How rows are divided: real rows to train on, validation rows to choose weights by, held-out rows to report.
+
+A kind of data finds real and held-out rows; what its settings `validation_rows` and `split` ask for is done here, once
+for all kinds. Validation rows are taken out of the real rows of files, and are drawn beside them where data is
+simulated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field
+
+from collapse_sim.component import Component
+from collapse_sim.data.base import Columns, Data, Info, RowSource
+from collapse_sim.data.held_out import shuffled
+from collapse_sim.errors import RecipeError
+from collapse_sim.randomness import Draws
+
+Part = Literal["real", "validation", "held_out"]
+
+
+class Validated(Component):
+    """The setting that every kind of data has."""
+
+    validation_rows: Annotated[int, Field(gt=0)] | None = None  # set apart to choose weights by; default: none
+
+
+class Divided(Validated):
+    """The settings that every kind of data from files has."""
+
+    split: Literal["fixed", "seed"] = "fixed"  # seed: every seed holds out other rows, of all there are
+
+
+def resampled(data: Data) -> bool:
+    """Whether every seed has a split of its own."""
+    return getattr(data, "split", "fixed") == "seed"
+
+
+def divided(data: Data, info: Info) -> Info:
+    """What is known of the data once validation rows are set apart.
+
+    Raises RecipeError when too few rows are left, or when blocks of one text would come to lie on both sides.
+    """
+    wanted: int = getattr(data, "validation_rows", None) or 0
+    if data.seeded:
+        return dataclasses.replace(info, validation=wanted)
+    if resampled(data) and info.packed:
+        raise RecipeError(
+            "data.split: packed texts are blocks of one stream, so a text would be both trained on and held out; "
+            "allowed here: fixed, or set data.pack: false"
+        )
+    said, left = getattr(data, "rows", None), info.pool - wanted
+    rows = info.rows if said is not None else min(info.rows, left)
+    if left < max(rows, 1):
+        raise RecipeError(
+            f"data.validation_rows: {wanted} asked for, but there are {info.pool} real rows"
+            + (f", of which data.rows takes {rows}" if said is not None else "")
+            + ": lower one of them"
+        )
+    return dataclasses.replace(info, rows=rows, pool=left, validation=wanted)
+
+
+def parts_of(data: Data, info: Info, real: RowSource, held_out: RowSource, seed: int) -> dict[Part, RowSource]:
+    """The rows of every part of data from files, `info` being what `divided` gives.
+
+    The split is the same for every seed, or the seed's own: `held_out` and `validation` rows drawn out of all. Of
+    packed texts the last blocks are for validation, so that one text at most is on both sides; of others a fixed random
+    choice.
+    """
+    if resampled(data):
+        rows: RowSource = Joined(real, held_out)
+        order = Draws((seed,), "split", 0).permutation(len(rows)).numpy()
+        first, second = info.held_out, info.held_out + info.validation
+        index = {"held_out": order[:first], "validation": order[first:second], "real": order[second:]}
+        found: dict[Part, RowSource] = {"real": Chosen(rows, np.sort(index["real"]))}
+        held: RowSource = Chosen(rows, np.sort(index["held_out"]))
+        validation = np.sort(index["validation"])
+    else:
+        rows, held = real, held_out
+        total = info.pool + info.validation
+        order = np.arange(total)[::-1] if info.packed else shuffled(total)
+        validation = np.sort(order[: info.validation])
+        found = {"real": Chosen(real, np.sort(order[info.validation :])) if info.validation else real}
+    if info.validation:
+        found["validation"] = Chosen(rows, validation)
+    return {**found, "held_out": held}
+
+
+@dataclass(frozen=True, eq=False)
+class Joined:
+    """RowSource: the rows of one source, then those of another."""
+
+    first: RowSource
+    second: RowSource
+
+    def __len__(self) -> int:
+        return len(self.first) + len(self.second)
+
+    def read(self, first: int, last: int) -> Columns:
+        """Rows first, ..., last - 1."""
+        border = len(self.first)
+        parts = []
+        if first < border:
+            parts.append(self.first.read(first, min(last, border)))
+        if last > border:
+            parts.append(self.second.read(max(first, border) - border, last - border))
+        return parts[0] if len(parts) == 1 else _joined(parts)
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """RowSource: some rows of another, by their ascending numbers; neighbours are read together."""
+
+    rows: RowSource
+    index: np.ndarray  # (n,) int64, ascending
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def read(self, first: int, last: int) -> Columns:
+        """Rows first, ..., last - 1."""
+        index = self.index[first:last]
+        runs = np.split(index, np.flatnonzero(np.diff(index) > 1) + 1)
+        return _joined([self.rows.read(int(run[0]), int(run[-1]) + 1) for run in runs])
+
+
+def _joined(parts: list[Columns]) -> Columns:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

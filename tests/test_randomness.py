@@ -1,0 +1,53 @@
+"""Seeds: all of their bits count, and the generator is the Mersenne Twister that it is said to be."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from collapse_sim.randomness import Draws, start, words_of
+from collapse_sim.testing import CPU
+
+SEED = 12345678901234567
+
+
+def test_all_63_bits_of_a_seed_count():
+    """torch's own manual_seed keeps 32 of them on the CPU: two seeds 2^32 apart would be one."""
+
+    def drawn(seed: int) -> torch.Tensor:
+        return torch.randn(4, generator=start(torch.Generator(), seed))
+
+    torch.testing.assert_close(drawn(SEED), drawn(SEED), rtol=0, atol=0)
+    for bit in (0, 31, 32, 62):
+        assert not torch.equal(drawn(SEED), drawn(SEED ^ 1 << bit))
+
+
+def test_the_generator_goes_on_as_the_mersenne_twister_from_its_words():
+    """NumPy's, from the same 624 words, gives the same 32-bit numbers."""
+    ours = torch.empty(2000, dtype=torch.int32).random_(generator=start(torch.Generator(), SEED)).numpy()
+    reference = np.random.RandomState(0)
+    reference.set_state(("MT19937", words_of(SEED), 624))
+    theirs = reference._bit_generator.random_raw(2000)
+    np.testing.assert_array_equal(ours, theirs % 2**31)
+
+
+def test_global_generators_start_from_all_bits_too():
+    """Initial weights and dropout are drawn from them."""
+    with CPU.seeded(SEED):
+        first = torch.rand(3)
+    with CPU.seeded(SEED ^ 1 << 40):
+        other = torch.rand(3)
+    assert not torch.equal(first, other)
+    with Draws((1,), "library", 0).as_global():
+        first = torch.rand(3)
+    with Draws((2,), "library", 0).as_global():
+        other = torch.rand(3)
+    assert not torch.equal(first, other)
+
+
+def test_uniforms_and_normals_have_their_moments():
+    draws = start(torch.Generator(), SEED)
+    uniform, normal = torch.rand(200_000, generator=draws), torch.randn(200_000, generator=draws)
+    assert abs(float(uniform.mean()) - 0.5) < 4 * (1 / 12 / 200_000) ** 0.5
+    assert abs(float(normal.mean())) < 4 * (1 / 200_000) ** 0.5
+    assert abs(float(normal.var()) - 1) < 4 * (2 / 200_000) ** 0.5

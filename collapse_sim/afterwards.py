@@ -12,6 +12,7 @@ from collapse_sim import registry
 from collapse_sim.data.base import conditions_of
 from collapse_sim.engine import load
 from collapse_sim.engine.device import open_machine
+from collapse_sim.engine.given import given_to
 from collapse_sim.engine.sample import check_columns, to_numpy
 from collapse_sim.errors import DivergedError, RecipeError, StoreError
 from collapse_sim.experiment import Experiment, Line, prepare
@@ -169,12 +170,16 @@ def check_choice(experiment: Experiment, arm: str | None, generation: int | None
 def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dict[str, np.ndarray]:
     """`rows` new rows from a model, (rows, ...) each; other ones than the run was continued with.
 
-    Conditional data has as many conditions as real rows, so no more can be drawn.
+    Conditional data has as many conditions as the rows that have them, so no more can be drawn.
     """
     spec = stored.line.fits[stored.generation]
     names = conditions_of(spec.data.data, spec.family)
-    if names and rows > spec.data.info.rows:
-        raise RecipeError(f"--rows {rows}: at most {spec.data.info.rows}, one for each real row's {', '.join(names)}")
+    samples = stored.line.samples[stored.generation]
+    fitted = samples.conditions == "fitted"
+    most, whose = (spec.plan.rows, "row that it was fitted to") if fitted else (spec.data.info.rows, "real row")
+    if names and rows > most:
+        raise RecipeError(f"--rows {rows}: at most {most}, one for the {', '.join(names)} of each {whose}")
+    given = given_to(stored.store, samples, (stored.seed,))
     train = stored.experiment.recipe.train
     machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
     stacked = isinstance(spec.family, ClosedForm)
@@ -188,10 +193,9 @@ def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dic
         draws = Draws(
             (stored.seed,), role, stored.generation, first, device=machine.device, dtype=dtype, stacked=stacked
         )
-        given = load.conditions(stored.store, spec.data, names, (stored.seed,), first, first + count, stacked=stacked)
-        part = {name: machine.put(column) for name, column in given.items()}
+        part = {name: machine.put(column) for name, column in given(first, first + count).items()}
         with torch.no_grad(), machine.autocast():
             columns = spec.family.sample(model, Conditions(count, part), draws)
-        check_columns(stored.line.samples[stored.generation], columns, (1, count) if stacked else (count,))
+        check_columns(samples, columns, (1, count) if stacked else (count,))
         found.append({n: to_numpy(c[0] if stacked else c) for n, c in columns.items()})
     return {name: np.concatenate([part[name] for part in found]) for name in found[0]}

@@ -14,7 +14,7 @@ from collapse_sim.contracts import check_info, check_plan
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.data.split import divided
 from collapse_sim.errors import MissingError, RecipeError
-from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.base import ModelFamily, conditioning_of
 from collapse_sim.memory import check_rows, check_weights
 from collapse_sim.metrics.base import Metric, PartsMetric, UntriedMap, WeightedMap
 from collapse_sim.metrics.names import part_of
@@ -142,6 +142,8 @@ def prepare(recipe: Recipe, data_dir: Path, machine: Machine | None = None) -> E
         except StrategyError as error:
             path = f"arms.{arm.name}.data"
             problems.append(f"{recipe.where(path)}: {path}: {error}")
+            continue
+        problems += _ungiven(recipe, arm, plans[arm.name], counts)
     if problems:
         raise RecipeError(*problems)
     data = data_spec(recipe.data, info)
@@ -305,6 +307,22 @@ def _no_part(recipe: Recipe, name: str, info: Info) -> Iterator[str]:
     if said[1] not in parts:
         allowed = f"its parts are {', '.join(parts)}" if parts else "it has none"
         yield f"{recipe.where('claims')}: {said[0]!r} has no part {said[1]!r} for a claim or a reference; {allowed}"
+
+
+def _ungiven(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts) -> Iterator[str]:
+    """A generation whose samples are for more rows than it was fitted to."""
+    given = conditions_of(recipe.data, recipe.model)
+    if not given or conditioning_of(recipe.model) != "fitted":
+        return
+    path = f"arms.{arm.name}.data"
+    for k, plan in enumerate(plans):
+        if counts.samples > plan.rows:
+            yield (
+                f"{recipe.where(path)}: {path}: generation {k} is fitted to {plan.rows} rows, and {counts.samples} "
+                f"samples are generated for the {', '.join(given)} of the rows that it was "
+                f"fitted to: lower `samples` to {plan.rows}, or let the arm take more rows"
+            )
+            return
 
 
 def operations_per_step(experiment: Experiment) -> float:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from collapse_sim.data.base import Data, Info
 from collapse_sim.data.split import resampled
 from collapse_sim.events import Kind
-from collapse_sim.families.base import ClosedForm, ModelFamily
+from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily, conditioning_of
 from collapse_sim.metrics.base import FeatureMap, Metric, Which
 from collapse_sim.plugins import described
 from collapse_sim.recipe.schema import Train
@@ -86,16 +86,17 @@ class FitSpec(Spec):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SampleSpec(Spec):
-    """A generation's generated rows: its samples, for conditions of real rows; or its outputs, for held-out ones."""
+    """A generation's generated rows: its samples, for conditions of real rows or of those that its model was fitted to;
+    or its outputs, for held-out ones."""
 
     model: FitSpec
     rows: int
     shard: int
-    conditions: Literal["real", "held_out"] = "real"
+    conditions: Conditioning = "real"
 
     @property
     def parents(self) -> tuple[Spec, ...]:
-        return (self.model, self.model.data)
+        return (self.model, self.model.data, *(self.model.sources if self.conditions == "fitted" else ()))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -232,8 +233,10 @@ def _sampling_fields(family: ModelFamily) -> tuple[str, ...]:
     return fields
 
 
-def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Literal["real", "held_out"] = "real") -> SampleSpec:
-    """`rows` rows from a model. A closed-form model draws them in one piece."""
+def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Conditioning | None = None) -> SampleSpec:
+    """`rows` rows from a model, for `conditions` (None: those that its family says). A closed-form model draws them in
+    one piece. The rows that a model was fitted to are in its own key."""
+    conditions = conditions or conditioning_of(model.family)
     shard = rows if model.stacked else min(shard, rows)
     fields = _sampling_fields(model.family)
     description: dict[str, Any] = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}

@@ -93,13 +93,14 @@ class Length:
 
 
 def learning_rate(train: Train, step: int, steps: int) -> float:
-    """The rate of update `step` (from 0): linear warm-up from zero, then constant or half a cosine wave to zero."""
-    if step < train.warmup_steps:
-        return train.learning_rate * step / train.warmup_steps
-    if train.schedule == "constant":
-        return train.learning_rate
-    progress = (step - train.warmup_steps) / max(1, steps - train.warmup_steps)
-    return train.learning_rate * 0.5 * (1 + math.cos(math.pi * progress))
+    """The rate of update `step` (from 0) of `steps`: linear warm-up from zero, then constant, half a cosine wave
+    to zero, or a line to zero (as transformers' get_linear_schedule_with_warmup)."""
+    warmup = train.warmup_steps or round(train.warmup_ratio * steps)
+    if step < warmup:
+        return train.learning_rate * step / warmup
+    progress = (step - warmup) / max(1, steps - warmup)
+    left = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * progress)), "linear": 1 - progress}
+    return train.learning_rate * left[train.schedule]
 
 
 def make_optimizer(train: Train, model: nn.Module) -> torch.optim.Optimizer:

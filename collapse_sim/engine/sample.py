@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from collapse_sim.data.base import conditions_of
 from collapse_sim.engine import load
+from collapse_sim.engine.given import given_to
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.work import Work
 from collapse_sim.errors import DivergedError, PluginError
@@ -36,15 +36,13 @@ def sample(job: Job, folder: Path, work: Work) -> None:
     machine = work.machine.at(train.precision, train.tf32) if train else work.machine
     family = spec.model.family
     model = load.model(work.store, spec.model, job.seeds, machine)
-    names = conditions_of(spec.model.data.data, family)
+    given = given_to(work.store, spec, job.seeds)
     seeds = job.seeds or (0,)
-    role = "sample" if spec.conditions == "real" else "outputs"
+    role = "outputs" if spec.conditions == "held_out" else "sample"
 
     def draw(shard: int, first: int, last: int) -> dict[str, np.ndarray]:
-        given = load.conditions(
-            work.store, spec.model.data, names, job.seeds, first, last, of=spec.conditions, stacked=spec.stacked
-        )
-        conditions = Conditions(last - first, {name: machine.put(column) for name, column in given.items()})
+        columns = {name: machine.put(column) for name, column in given(first, last).items()}
+        conditions = Conditions(last - first, columns)
         dtype = torch.float64 if spec.stacked else torch.float32
         draws = Draws(seeds, role, spec.generation, shard, device=machine.device, dtype=dtype, stacked=spec.stacked)
         with torch.no_grad(), machine.autocast(), work.heard(), not_finite(f"{where(job, job.seeds)}: "):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from collapse_sim.randomness import Draws
 
 Rows = Mapping[str, Tensor]  # columns of one batch: name -> (n, ...); in an ensemble (S, n, ...)
 Prediction = Any
+Conditioning = Literal[
+    "real", "held_out", "fitted"
+]  # whose rows' columns samples are generated for: see conditioning_of
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,13 @@ class ModelFamily(Protocol):
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         """Columns of `conditions.rows` generated rows; images as uint8 (n, C, H, W)."""
         ...
+
+
+def conditioning_of(family: object) -> Conditioning:
+    """The family's `conditioned_on`: "real" (the default: rows that generation 0 is fitted to) or "fitted" (rows that
+    the very model was fitted to, so that a generation writes behind what the one before wrote)."""
+    found: Conditioning = getattr(family, "conditioned_on", "real")
+    return found
 
 
 def rows_at_once_of(family: object) -> Callable[[nn.Module, Rows], int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor, nn
 
 from collapse_sim.data.base import Info
 from collapse_sim.data.tokens import NOTHING
-from collapse_sim.families.base import Conditions, Inputs, Rows
+from collapse_sim.families.base import Conditioning, Conditions, Inputs, Rows
 from collapse_sim.families.language import (
+    Count,
     LanguageModel,
     Predicted,
     TextFamily,
@@ -20,9 +22,12 @@ from collapse_sim.families.language import (
     padded,
     sizes,
     trimmed,
-    until_end,
 )
+from collapse_sim.families.writing import Writer
+from collapse_sim.pretrained import positions_of
 from collapse_sim.randomness import Draws
+
+TEXT_ROWS = 16  # rows that a generated text may go over, unless `longest` says another number of tokens
 
 Preset = Literal["tiny", "gpt2-9m", "llama-12m", "llama-42m", "llama-126m"]
 
@@ -41,25 +46,38 @@ class CausalLM(TextFamily):
     """A language model (GPT-2, Llama and others): all tokens of a row but its first are predicted from those before."""
 
     preset: Preset | None = None  # or a fresh one by size; `width`, `layers` and `heads` change it
-    prompt: Annotated[int, Field(ge=0)] = 0  # tokens of real rows that samples continue; 0: from the begin of a text
-    keep_prompt: bool = False  # whether a sample's row has the (real) prompt in it, or what was generated only
-    stop: Literal["auto", "end", "length"] = "auto"  # end of text or full rows; auto: full rows if the data is packed
+    prompt: Annotated[int, Field(ge=0)] = 0  # tokens of a row that samples continue; 0: from the begin of a text
+    prompts: Literal["real", "own"] = "real"  # whose: real rows', or of the rows that the writing model was fitted to
+    keep_prompt: bool = False  # whether a sample's row has the prompt in it, or what was generated only
+    stop: Literal["auto", "end", "length"] = "auto"  # end of text or full rows; auto: as the data's rows are
+    longest: Count | None = None  # packed, no prompt: where a text is cut that has not ended; default: 16 rows' tokens
 
+    version: ClassVar[int] = 2
     kinds: ClassVar[tuple[str, ...]] = ("text",)
     columns: ClassVar[tuple[str, ...]] = ("tokens",)
-    sampling: ClassVar[tuple[str, ...]] = (*TextFamily.sampling, "prompt", "keep_prompt", "stop")
-    limits: ClassVar[str] = "the data's `length`, or `prompt`"
+    sampling: ClassVar[tuple[str, ...]] = (*TextFamily.sampling, "prompt", "prompts", "keep_prompt", "stop", "longest")
+    limits: ClassVar[str] = "the data's `length`"
 
     @model_validator(mode="after")
     def _keeps_what_there_is(self) -> CausalLM:
         if self.keep_prompt and not self.prompt:
             raise ValueError("keep_prompt: there is no prompt to keep; set `prompt` to its number of tokens")
+        if self.prompts == "own" and not self.prompt:
+            raise ValueError("prompts: own, and there is no prompt; set `prompt` to its number of tokens")
+        if self.longest and (self.prompt or self.stop != "auto"):
+            other = "a `prompt`" if self.prompt else f"`stop: {self.stop}`"
+            raise ValueError(f"longest: it is for packed rows of whole texts, and not with {other}; remove one of them")
         return self
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Columns of real rows that samples are conditioned on."""
+        """Columns of rows that samples are conditioned on."""
         return ("tokens",) if self.prompt else ()
+
+    @property
+    def conditioned_on(self) -> Conditioning:
+        """The rows that have them."""
+        return "fitted" if self.prompts == "own" else "real"
 
     def check(self, info: Info) -> None:
         """Raises ValueError when tokenizer, lengths or prompt don't fit."""
@@ -70,11 +88,12 @@ class CausalLM(TextFamily):
             raise ValueError(f"prompt: {self.prompt} tokens of rows of {length}{kept}; use at most {most}")
         if self.stop == "end" and info.packed:
             raise ValueError("stop: end makes rows of one text, and the data's are packed; use auto, or `pack: false`")
+        if self.longest and not info.packed:
+            raise ValueError("longest: it is for packed rows, and the data's have one text each; remove it")
         super().check(info)
 
     def _positions(self, info: Info) -> int:
-        (length,) = info.shape("tokens")
-        return length if self.keep_prompt or not self.prompt else self.prompt + length
+        return info.shape("tokens")[0]
 
     def _preset_config(self, info: Info) -> Any:
         from transformers import GPT2Config, LlamaConfig
@@ -87,8 +106,7 @@ class CausalLM(TextFamily):
             "eos_token_id": tokenizer.end,
             "tie_word_embeddings": True,
         }
-        # Prompts are a sampler's setting, and the network must not depend on them: room for a row and a prompt.
-        positions = 2 * info.shape("tokens")[0]
+        positions = self._positions(info)  # no more are ever trained
         if size["architecture"] == "gpt2":  # type: ignore[comparison-overlap]
             return GPT2Config(
                 n_positions=positions, n_embd=size["width"], n_layer=size["layers"], n_head=size["heads"], **common
@@ -124,13 +142,18 @@ class CausalLM(TextFamily):
         return padded(targets, predicted.logits.shape[1])
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
-        """Rows of generated tokens, from the begin of a text or behind real prompts."""
+        """Rows of generated tokens: behind prompts, whole texts joined and cut, or each from the begin of a text."""
         assert isinstance(model, LanguageModel)
         if self.prompt:
             prompts = conditions.columns["tokens"][:, : self.prompt]
+        elif model.packed and self.stop == "auto":
+            length = model.shapes["tokens"]
+            longest = self.longest or TEXT_ROWS * length
+            rows = self._writer(model, draws).packed(conditions.rows, length, model.begin, longest, draws)
+            return {"tokens": rows.to(model.dtype)}
         else:
             prompts = torch.full((conditions.rows, 1), model.begin, device=draws.device)
-        rows = self._continued(model, prompts.long(), draws, keep=self.keep_prompt or not self.prompt, greedy=False)
+        rows = self._continued(model, prompts.long(), draws, keep=self.keep_prompt or not self.prompt)
         return {"tokens": rows.to(model.dtype)}
 
     def continuations(self, model: nn.Module, prompts: Tensor, draws: Draws) -> Tensor:
@@ -138,22 +161,34 @@ class CausalLM(TextFamily):
         assert isinstance(model, LanguageModel)
         return self._continued(model, prompts.long(), draws, keep=True, greedy=True).to(model.dtype)
 
-    def _continued(self, model: LanguageModel, prompts: Tensor, draws: Draws, *, keep: bool, greedy: bool) -> Tensor:
+    def _continued(
+        self, model: LanguageModel, prompts: Tensor, draws: Draws, *, keep: bool, greedy: bool = False
+    ) -> Tensor:
         """Rows behind prompts, which may have unequal lengths: those of one length are one batch, without padding."""
         stop = self.stop == "end" or (self.stop == "auto" and not model.packed)
         if not model.packed:  # a text that ends within its prompt is continued from before its end
             prompts = torch.cat([prompts[:, :1], _without(prompts[:, 1:], model.end)], 1)
         many, room = lengths(prompts), model.shapes["tokens"]
+        writer = self._writer(model, draws, greedy=greedy)
         rows = torch.full((len(prompts), room), NOTHING, device=prompts.device)
         for length in sorted(set(many.tolist())):
             chosen = (many == length).nonzero().squeeze(1)
             start = prompts[chosen, :length]
             begun = start if keep else torch.full_like(start[:, : int(not model.packed)], model.begin)
-            inputs = {"input_ids": start, "attention_mask": torch.ones_like(start)}
-            made = self._generated(model, inputs, room - begun.shape[1], draws, stop=stop, greedy=greedy)
-            made = until_end(made, model.end) if stop else made
-            rows[chosen] = padded(torch.cat([begun, made], 1), room)
+            made = writer.continued(start, room - begun.shape[1], stop=stop)
+            rows[chosen] = torch.cat([begun, made], 1)
         return rows
+
+    def _writer(self, model: LanguageModel, draws: Draws, *, greedy: bool = False) -> Writer:
+        """A fresh network has only ever seen a row's tokens together; a pretrained one as many as it takes."""
+
+        def write(given: Tensor, new: int, *, stop: bool) -> Tensor:
+            inputs = {"input_ids": given, "attention_mask": torch.ones_like(given)}
+            return self._generated(model, inputs, new, draws, stop=stop, greedy=greedy)
+
+        config: Any = model.network.config
+        context = model.shapes["tokens"] if self.pretrained is None else positions_of(config) or sys.maxsize
+        return Writer(write, model.end, context)
 
 
 def _without(rows: Tensor, end: int) -> Tensor:

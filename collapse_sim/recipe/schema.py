@@ -37,8 +37,9 @@ class Train(Component):
     decay: Literal["all", "weights"] = "weights"  # what decays: all parameters, or none of norms, biases and embeddings
     betas: tuple[Decay, Decay] = (0.9, 0.999)  # adam, adamw
     momentum: Decay = 0.9  # sgd
-    schedule: Literal["constant", "cosine"] = "constant"  # cosine: half a wave, to zero at the last step
+    schedule: Literal["constant", "cosine", "linear"] = "constant"  # cosine: half a wave; both to zero at the last step
     warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear, from zero
+    warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # or as a share of the fit's updates, rounded
     clip_norm: Positive | None = None  # of the whole gradient
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # decay; the averaged weights are the model
     evaluate: str = "every epoch"  # "every epoch", "every N steps" or "never": validation loss during the fit
@@ -59,6 +60,8 @@ class Train(Component):
         if (self.epochs is None) == (self.steps is None):
             found = "neither" if self.epochs is None else "both"
             raise ValueError(f"exactly one of `epochs` and `steps` is needed, found {found}")
+        if self.warmup_steps and self.warmup_ratio:
+            raise ValueError("`warmup_steps` and `warmup_ratio` say the same thing in two ways: set one of them to 0")
         if self.keep == "best" and self.evaluate == "never":
             raise ValueError("`keep: best` needs evaluations: set `evaluate: every epoch` or `keep: last`")
         if self.patience is not None and self.evaluate == "never":

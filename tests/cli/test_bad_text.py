@@ -166,11 +166,7 @@ MISFITS = {
     ),
     "length": (
         [(PRESET, "pretrained: gpt"), ("length: 8", "length: 17")],
-        "r.yaml:3: model: pretrained: gpt takes 16 tokens, and 17 are needed: lower the data's `length`, or `prompt`",
-    ),
-    "prompt and length": (
-        [(PRESET, "pretrained: gpt, prompt: 7"), ("length: 8", "length: 10")],
-        "r.yaml:3: model: pretrained: gpt takes 16 tokens, and 17 are needed: lower the data's `length`, or `prompt`",
+        "r.yaml:3: model: pretrained: gpt takes 16 tokens, and 17 are needed: lower the data's `length`",
     ),
     "prompt above a row": (
         [(PRESET, f"{PRESET}, prompt: 9")],

@@ -51,6 +51,28 @@ def test_learning_rate_warms_up_from_zero_and_falls_along_half_a_cosine():
     assert {learning_rate(constant, step, 100) for step in range(100)} == {2.0}
 
 
+@pytest.mark.parametrize("warmup", [{}, {"warmup_steps": 9}, {"warmup_ratio": 0.05}])
+@pytest.mark.parametrize("steps", [177, 1])
+def test_a_linear_schedule_is_transformers_own(warmup, steps):
+    """With five updates of a hundred to warm up in: 9 of 177."""
+    from transformers import get_linear_schedule_with_warmup
+
+    linear = Train(steps=steps, learning_rate=2.0, schedule="linear", **warmup)
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=2.0)
+    before = 0 if "warmup_ratio" in warmup and steps == 1 else 9 * bool(warmup)
+    theirs = get_linear_schedule_with_warmup(optimizer, before, steps)
+    for step in range(steps):
+        assert learning_rate(linear, step, steps) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
+        optimizer.step()
+        theirs.step()
+
+
+def test_two_ways_to_say_how_long_the_warm_up_is():
+    with pytest.raises(ValueError, match="`warmup_steps` and `warmup_ratio` say the same thing in two ways: set one"):
+        train(warmup_steps=3, warmup_ratio=0.1)
+    assert train(warmup_steps=0, warmup_ratio=0.1).warmup_ratio == 0.1
+
+
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_optimizer_takes_the_recipes_settings(name):
     model = torch.nn.Linear(2, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import ClassVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.files import ArrayRows
 from collapse_sim.engine import load
 from collapse_sim.engine.work import Stop
+from collapse_sim.errors import RecipeError
 from collapse_sim.experiment import prepare
 from collapse_sim.recipe.load import load as load_recipe
 from collapse_sim.store.store import Store
@@ -92,6 +94,68 @@ def test_texts_continue_real_ones(made):
     for samples in line.samples:
         np.testing.assert_array_equal(found(samples)["tokens"][whole, :5], starts[whole])
     assert line.outputs == ()
+
+
+OWN = """
+data: {{use: "tests.words:Words"}}
+model: {{use: causal_lm, preset: tiny, width: 16, layers: 1, prompt: 3, prompts: own, keep_prompt: true, stop: length}}
+train: {{steps: 2, batch_size: 16, evaluate: never}}
+samples: {}
+sampling: {{shard: 7}}
+generations: 2
+seeds: [3]
+arms: {{one: {{data: {}}}}}
+metrics: [perplexity]
+"""
+
+
+def starts(tokens):
+    """The first three tokens of all rows that have no end in them: those are continued as they are."""
+    return sorted(tuple(row) for row in tokens[:, :3].tolist() if min(row[1:]) > TOKENIZER.end)
+
+
+@pytest.mark.parametrize("strategy", ["replace", "{use: mix, real: 0.25, synthetic: 0.75}"])
+def test_own_prompts_are_the_rows_that_a_model_was_fitted_to(made, strategy):
+    """Each of them once, in another order: real ones, samples of the generation before, or both."""
+    experiment, line, found = made(OWN.format(40, strategy))
+    real = found(experiment.data, "real")["tokens"]
+    fitted_to = [real]
+    for k in (1, 2):
+        plan = line.plans[k]
+        taken = [
+            real[load.real_order(experiment.data, 3)][s.first :][: s.rows]
+            if s.generation < 0
+            else found(line.samples[s.generation])["tokens"][s.first :][: s.rows]
+            for s in plan.sources
+        ]
+        fitted_to.append(np.concatenate(taken))
+    for samples, rows in zip(line.samples, fitted_to, strict=True):
+        written = starts(found(samples)["tokens"])
+        assert len(starts(rows)) > 20
+        assert not Counter(starts(rows)) - Counter(written)  # those with an end in them are continued, and may be more
+        assert starts(rows) != [tuple(row) for row in found(samples)["tokens"][:, :3].tolist()]
+        assert {spec.digest for spec in samples.parents} >= {spec.digest for spec in samples.model.sources}
+
+
+def test_own_prompts_are_drawn_from_all_where_a_model_was_fitted_to_more(made):
+    experiment, line, found = made(OWN.format(30, "accumulate"))
+    real, first = (
+        found(spec, split)["tokens"] for spec, split in ((experiment.data, "real"), (line.samples[0], "samples"))
+    )
+    prompts = set(starts(found(line.samples[1])["tokens"]))
+    assert prompts & (set(starts(real)) - set(starts(first)))
+    assert prompts & set(starts(first))
+
+
+def test_more_own_prompts_than_there_are(sandbox):
+    recipe = sandbox.recipe(OWN.format(40, "{use: mix, real: 0.25, synthetic: 0.5}"))
+    with pytest.raises(RecipeError) as error:
+        prepare(load_recipe(recipe), sandbox.root)
+    assert (
+        "arms.one.data: generation 1 is fitted to 30 rows, and 40 samples are generated for the tokens of the"
+        in str(error.value)
+    )
+    assert "lower `samples` to 30" in str(error.value)
 
 
 def test_every_seed_of_an_ensemble_generates_for_its_own_real_rows(made):

@@ -1,0 +1,48 @@
+"""What a model is given to generate for: columns of real rows, of held-out rows, or of those that it was fitted to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from collapse_sim.data.base import conditions_of
+from collapse_sim.engine import load
+from collapse_sim.engine.device import Machine
+from collapse_sim.randomness import Draws
+from collapse_sim.specs import FitSpec, SampleSpec
+from collapse_sim.store.store import Store
+
+Given = Callable[[int, int], dict[str, Tensor]]  # (first, last) -> columns (last - first, ...); stacked (S, ...)
+
+
+def given_to(store: Store, spec: SampleSpec, seeds: Sequence[int]) -> Given:
+    """The conditions of the samples' rows first, ..., last - 1, on the CPU; no columns where nothing is given."""
+    model, of = spec.model, spec.conditions
+    names = conditions_of(model.data.data, model.family)
+    if of == "fitted" and names:
+        return _fitted(store, model, names, seeds)
+    split: load.Conditioning = "held_out" if of == "held_out" else "real"
+    return lambda first, last: load.conditions(
+        store, model.data, names, seeds, first, last, of=split, stacked=spec.stacked
+    )
+
+
+def _fitted(store: Store, model: FitSpec, names: Sequence[str], seeds: Sequence[int]) -> Given:
+    """Rows of the model's own fit in a drawn order: where they are more than the samples, those are drawn from all."""
+    draws = Draws(seeds or (0,), "conditions", model.generation, stacked=model.stacked)
+    if model.stacked:
+        columns = load.training_stack(store, model, seeds)
+        orders = draws.permutation(next(iter(columns.values())).shape[1])
+        each = torch.arange(len(seeds))[:, None]
+        return lambda first, last: {name: columns[name][each, orders[:, first:last]] for name in names}
+    (seed,) = seeds or (0,)
+    table = load.training_table(store, model, seed, Machine(torch.device("cpu"), "fp32"))
+    order = draws.permutation(len(table))
+
+    def rows(first: int, last: int) -> dict[str, Tensor]:
+        found = table.gather(order[first:last])
+        return {name: found[name] for name in names}
+
+    return rows

@@ -16,7 +16,8 @@ from collapse_sim.data.split import divided
 from collapse_sim.errors import MissingError, RecipeError
 from collapse_sim.families.base import ModelFamily, conditioning_of
 from collapse_sim.memory import check_rows, check_weights
-from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
+from collapse_sim.metrics.base import Metric, PartsMetric, UntriedMap, WeightedMap
+from collapse_sim.metrics.names import part_of
 from collapse_sim.plugins import asking
 from collapse_sim.protocol import at_length, protocol_of
 from collapse_sim.recipe.schema import Arm, Protocol, Recipe
@@ -283,12 +284,29 @@ def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
                 f"{recipe.where(f'metrics.{name}')}: metrics.{name}: it looks at what is generated for held-out rows, "
                 "and nothing is given to this model to generate for; it is for data of pairs, or with a `prompt`"
             )
+    for name in dict.fromkeys(said.metric for said in (*recipe.claims, recipe.reference) if said):
+        yield from _no_part(recipe, name, info)
     given = conditions_of(recipe.data, recipe.model)
     if given and counts.samples > info.rows:
         yield (
             f"{recipe.where('samples')}: samples: {counts.samples} is more than the {info.rows} real rows whose "
             f"{', '.join(given)} they are generated for; lower `samples` or raise `data.rows`"
         )
+
+
+def _no_part(recipe: Recipe, name: str, info: Info) -> Iterator[str]:
+    """What is wrong with a metric's name in a claim or a reference: it may be of a part that there is not."""
+    said = part_of(name)
+    if said is None or name in recipe.metrics:
+        return
+    metric = recipe.metrics[said[0]]
+    parts: tuple[str, ...] = ()
+    if isinstance(metric, PartsMetric):
+        with asking(metric, "parts"):
+            parts = metric.parts(info)
+    if said[1] not in parts:
+        allowed = f"its parts are {', '.join(parts)}" if parts else "it has none"
+        yield f"{recipe.where('claims')}: {said[0]!r} has no part {said[1]!r} for a claim or a reference; {allowed}"
 
 
 def _ungiven(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts) -> Iterator[str]:

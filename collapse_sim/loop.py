@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.fit import updates_of
-from collapse_sim.engine.score import read_scores
+from collapse_sim.engine.score import read_parts, read_scores
 from collapse_sim.engine.work import Work
 from collapse_sim.events import GenerationFinished, Scored
 from collapse_sim.experiment import Experiment, Line
+from collapse_sim.metrics.names import part_name
 from collapse_sim.pictures import draw_denoising, draw_pictures
 from collapse_sim.specs import Spec
 from collapse_sim.store.jobs import Want
@@ -73,14 +74,17 @@ def _record(line: Line, k: int, seeds: tuple[int, ...], run: RunFolder, work: Wo
     groups: dict[tuple[int, ...], dict[str, list[float]]] = {}
     for name, spec in line.scores[k].items():
         found = read_scores(work.store, spec, seeds)
-        groups.setdefault(tuple(found), {})[name] = list(found.values())
-    for those, values in groups.items():
+        group = groups.setdefault(tuple(found), {})
+        group[name] = list(found.values())
+        for part, values in read_parts(work.store, spec, tuple(found)).items():
+            group[part_name(name, part)] = values
+    for those, found_of in groups.items():
         if those:
             fit = line.fits[k]
             early = fit.train is not None and fit.train.patience is not None
             updates = [updates_of(work.store, fit, seed) for seed in those] if early else None
-            run.record_scores(k, line.arm.name, those, values, fit.digest, line.samples[k].digest, updates)
-            scores = {name: tuple(v) for name, v in values.items()}
+            run.record_scores(k, line.arm.name, those, found_of, fit.digest, line.samples[k].digest, updates)
+            scores = {name: tuple(v) for name, v in found_of.items() if name in line.scores[k]}
             work.emit(Scored(k, line.arm.name, those, scores, complete=len(scores) == len(line.scores[k])))
 
 

@@ -22,7 +22,7 @@ from collapse_sim.errors import DivergedError, InterruptedRunError, StoreError
 from collapse_sim.events import Note, RunFinished, RunStarted
 from collapse_sim.experiment import Experiment, bytes_to_come, operations_per_step
 from collapse_sim.loop import run_generations
-from collapse_sim.metrics.facts import facts_of, shown_as, space_of
+from collapse_sim.metrics.facts import facts_of, parts_of, shown_as, space_of
 from collapse_sim.plan import missing
 from collapse_sim.recipe.schema import Recipe
 from collapse_sim.specs import ScoreSpec
@@ -183,13 +183,14 @@ def _references(recipe: Recipe) -> list[dict[str, Any]]:
 
 def _described(score: ScoreSpec) -> dict[str, Any]:
     """A metric as run.json has it; all arms and generations share what stands beside its figures."""
-    facts, space = facts_of(score), space_of(score)
+    facts, space, parts = facts_of(score), space_of(score), parts_of(score)
     return {
         "better": score.metric.better,
         **shown_as(score),
         "settings": score.metric.describe(),
         **({"features": space.label} if space else {}),
         **({"note": facts.note, "warning": facts.warning} if facts else {}),
+        **({"parts": parts} if parts else {}),
     }
 
 

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from collapse_sim.analysis.deaths import deaths_document
 from collapse_sim.analysis.intervals import UNBOUNDED, Interval
 from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.results import Results
@@ -71,6 +72,7 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
             arm: [{"seed": seed, "generation": k} for seed, k in found.items()]
             for arm, found in results.diverged.items()
         },
+        "deaths": deaths_document(results, metrics),
         "problems": list(results.problems),
     }
 

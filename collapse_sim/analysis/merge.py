@@ -35,6 +35,7 @@ def merge(runs: Mapping[str, Results]) -> Results:
         warnings=_texts({label: run.warnings for label, run in runs.items()}),
         units=_agreed({label: run.units for label, run in runs.items()}),
         bounds=bounds,
+        parts=_agreed({label: run.parts for label, run in runs.items()}),
         diverged=_by_arm({label: run.diverged for label, run in runs.items()}),
         planned={f"{label}/{arm}": run.seeds_of(arm) for label, run in runs.items() for arm in run.arms},
         settings=_by_arm({label: run.settings for label, run in runs.items()}),

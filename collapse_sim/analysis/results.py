@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from collapse_sim.analysis.intervals import UNBOUNDED, Bounds, Interval, interval, paired
 from collapse_sim.analysis.training import Training, trainings
 from collapse_sim.errors import StoreError
+from collapse_sim.metrics.names import part_name
 from collapse_sim.store import journal
 from collapse_sim.store.rundir import JOURNAL_FILE, REMAKE, RUN_FILE, read_journal, read_run
 
+T = TypeVar("T")
 Better = Literal["lower", "higher"] | None
 Scores = Mapping[str, Mapping[str, Mapping[int, Mapping[int, float]]]]  # [arm][metric][generation][seed]
 Curves = Mapping[str, Mapping[str, Sequence[float | None]]]  # [arm][metric][generation]
@@ -40,6 +42,19 @@ class Reference:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What a metric's score sums up, such as a value a class. Each is scored as a metric of its own, `METRIC[PART]`."""
+
+    names: tuple[str, ...]  # "3"
+    better: Better
+    dead_below: float | None = None  # a part that stays below is dead
+
+    def metrics(self, metric: str) -> list[str]:
+        """What they are called among the metrics: "class_recall[3]"."""
+        return [part_name(metric, name) for name in self.names]
+
+
+@dataclass(frozen=True)
 class Results:
     """Scores of all arms, with what they are compared to. Arms, seeds and metrics are in the recipe's order."""
 
@@ -61,6 +76,7 @@ class Results:
     bounds: Mapping[str, Bounds] = field(
         default_factory=dict
     )  # metric -> the least and the greatest value there can be
+    parts: Mapping[str, Parts] = field(default_factory=dict)  # metric -> its parts, where it has some
     diverged: Diverged = field(default_factory=dict)
     planned: Mapping[str, int] = field(
         default_factory=dict
@@ -68,6 +84,16 @@ class Results:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
     training: Mapping[str, Training] = field(default_factory=dict)  # arm -> how long its fits are, where it is trained
     problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
+
+    def whole(self) -> list[str]:
+        """The metrics that are no parts of another."""
+        parts = {name for metric, found in self.parts.items() for name in found.metrics(metric)}
+        return [metric for metric in self.metrics if metric not in parts]
+
+    def with_parts(self, metrics: Sequence[str]) -> list[str]:
+        """Each of the metrics, and its parts behind it."""
+        parts = {metric: self.parts[metric].metrics(metric) for metric in metrics if metric in self.parts}
+        return list(dict.fromkeys(name for metric in metrics for name in (metric, *parts.get(metric, ()))))
 
     def scores(self, arm: str, metric: str, generation: int) -> Mapping[int, float]:
         """{seed: value} in the order of `seeds`; empty when there is none."""
@@ -134,6 +160,9 @@ def read_results(run_dir: Path) -> Results:
 def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problems: tuple[str, ...] = ()) -> Results:
     arms, seeds, last = tuple(run["arms"]), tuple(run["seeds"]), int(run["generations"])
     metrics: dict[str, Better] = {name: _better(settings["better"]) for name, settings in run["metrics"].items()}
+    parts = {name: _parts(entry["parts"]) for name, entry in run["metrics"].items() if entry.get("parts")}
+    of = {name: metric for metric, has in parts.items() for name in has.metrics(metric)}
+    metrics |= {name: parts[metric].better for name, metric in of.items() if name not in metrics}
     found: dict[str, dict[str, dict[int, dict[int, float]]]] = {arm: {} for arm in arms}
     for line in lines:
         if line.get("event") == "diverged" and line["arm"] in found:
@@ -168,15 +197,28 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         theory=run.get("theory") or {},
         references=tuple(_reference(said) for said in run.get("reference") or ()),
         claims=tuple(Claim(c["that"], c["metric"], c["generation"], c["expect"]) for c in run.get("claims", ())),
-        notes=_texts(run, "note"),
-        warnings=_texts(run, "warning"),
-        units=_texts(run, "unit"),
-        bounds={name: _bounds(entry["bounds"]) for name, entry in run["metrics"].items() if entry.get("bounds")},
+        notes=_and_parts(_texts(run, "note"), of),
+        warnings=_and_parts(_texts(run, "warning"), of),
+        units=_and_parts(_texts(run, "unit"), of),
+        bounds=_and_parts(
+            {name: _bounds(entry["bounds"]) for name, entry in run["metrics"].items() if entry.get("bounds")}, of
+        ),
+        parts=parts,
         diverged=diverged,
         settings=run.get("settings", {}).get("arms", {}),
         training=trainings(run, lines),
         problems=problems,
     )
+
+
+def _parts(said: Mapping[str, Any]) -> Parts:
+    below = said["dead_below"]
+    return Parts(tuple(map(str, said["names"])), _better(said["better"]), None if below is None else float(below))
+
+
+def _and_parts(said: Mapping[str, T], of: Mapping[str, str]) -> dict[str, T]:
+    """What is said of a metric is said of its parts, too."""
+    return {**{name: said[metric] for name, metric in of.items() if metric in said}, **said}
 
 
 def _texts(run: Mapping[str, Any], key: str) -> dict[str, str]:

@@ -53,7 +53,7 @@ def compare(
         raise RecipeError("--json and --csv exclude each other: choose one")
     found = _read(runs)
     results = next(iter(found.values())) if len(found) == 1 else merge(found)
-    metrics = _chosen("--metric", metric or list(results.metrics), list(results.metrics), "the run measures")
+    metrics = _chosen("--metric", metric or results.whole(), list(results.metrics), "the run measures")
     if baseline is not None:
         _chosen("--baseline", [baseline], list(results.arms), "the arms are")
         results = replace(results, baseline=baseline)
@@ -61,11 +61,11 @@ def compare(
     if plot is not None:
         _check_suffix(plot)
     if as_json:
-        _print_json(found, results, metrics, chosen)
+        _print_json(found, results, results.with_parts(metrics), chosen)
     elif as_csv:
         from collapse_sim.analysis.documents import csv_text
 
-        data(csv_text(found, metrics, chosen))
+        data(csv_text(found, results.with_parts(metrics), chosen))
     else:
         shown = Shown(
             chosen, first=not metric, rest=everything or bool(metric or generation), every=generation == "all"
@@ -73,7 +73,7 @@ def compare(
         _print_all(results, metrics, shown)
     _say_unfinished(found)
     if plot is not None:
-        _draw(results, metrics, plot)
+        _draw(results, results.with_parts(metrics) if metric else metrics, plot)
 
 
 class Shown(NamedTuple):
@@ -186,6 +186,7 @@ def _tables(results: Results, metrics: Sequence[str], shown: Shown, width: int |
 
 def _of_one(results: Results, metric: str, shown: Shown, width: int | None) -> list[RenderableType]:
     """One metric by generation, and against the baseline at the last generation that all arms have."""
+    from collapse_sim.analysis.parts import parts_of
     from collapse_sim.analysis.reached import common
     from collapse_sim.analysis.table import against_baseline, by_generation, readable
 
@@ -202,7 +203,7 @@ def _of_one(results: Results, metric: str, shown: Shown, width: int | None) -> l
         if len(thinned) < len(scored):
             parts.append(f"{len(thinned)} of {len(scored)} generations are shown; all of them: --generation all")
         parts.append("")
-    return [*parts, *against_baseline(results, metric, last, width), ""]
+    return [*parts, *against_baseline(results, metric, last, width), "", *parts_of(results, metric, last, width)]
 
 
 def _say_unfinished(found: Mapping[str, Results]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from collapse_sim.engine.work import Work
 from collapse_sim.errors import PluginError
 from collapse_sim.events import Note
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import ClassifyingMap, FeatureMap, Need, RowMetric, WeightedMap, Which
+from collapse_sim.metrics.base import ClassifyingMap, FeatureMap, Need, PartsMetric, RowMetric, WeightedMap, Which
 from collapse_sim.plugins import name_of
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec, Spec
@@ -34,6 +34,7 @@ from collapse_sim.store.store import Store
 
 FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"
 VALUES_FILE = "rows.safetensors"  # what a metric of rows has for each of them
+PARTS_FILE = "parts.json"  # what a metric of parts has for each of them: {part: [one value a seed]}
 SPLITS: dict[Which, load.Split] = {
     "samples": "samples", "outputs": "samples", "real": "real", "held_out": "held_out",
 }  # fmt: skip
@@ -131,20 +132,45 @@ def score(job: Job, folder: Path, work: Work) -> None:
     """
     spec = job.spec
     assert isinstance(spec, ScoreSpec)
-    evaluation = StoredEvaluation(spec, job.seeds, work)
-    value: float | Tensor
+    evaluation, many = StoredEvaluation(spec, job.seeds, work), len(job.seeds)
+    value: float | Tensor | list[float]
     with work.machine.seeded(0), work.heard():
         try:
             if isinstance(spec.metric, RowMetric):
                 columns = {name: column.contiguous() for name, column in spec.metric.score_rows(evaluation).items()}
                 (folder / VALUES_FILE).write_bytes(save(columns))
                 value = spec.metric.sum_up(columns)
+            elif isinstance(spec.metric, PartsMetric):
+                parts = _parts(spec, spec.metric, spec.metric.score_parts(evaluation), many)
+                _write_parts(folder, parts)
+                value = [spec.metric.sum_up({name: of[i] for name, of in parts.items()}) for i in range(many)]
             else:
                 value = spec.metric.score(evaluation)
         except _NotFiniteError:
-            value = math.nan
-    values = _values(spec, value, len(job.seeds))
-    (folder / SCORES_FILE).write_text(json.dumps([v if math.isfinite(v) else str(v) for v in values]))
+            value = [math.nan] * many
+            if isinstance(spec.metric, PartsMetric):
+                _write_parts(folder, dict.fromkeys(spec.metric.parts(spec.data.info), [math.nan] * many))
+    values = _values(spec, value, many)
+    (folder / SCORES_FILE).write_text(json.dumps(_spelt(values)))
+
+
+def _spelt(values: Sequence[float]) -> list[float | str]:
+    return [v if math.isfinite(v) else str(v) for v in values]
+
+
+def _write_parts(folder: Path, parts: Mapping[str, Sequence[float]]) -> None:
+    (folder / PARTS_FILE).write_text(json.dumps({name: _spelt(values) for name, values in parts.items()}))
+
+
+def _parts(spec: ScoreSpec, metric: PartsMetric, found: object, seeds: int) -> dict[str, list[float]]:
+    """The values of parts, one a seed, in their order. Raises PluginError when they are something else."""
+    names = metric.parts(spec.data.info)
+    if not isinstance(found, Mapping) or set(found) != set(names):
+        said = f"parts {', '.join(map(str, found))}" if isinstance(found, Mapping) else type(found).__name__
+        raise PluginError(
+            f"{name_of(type(metric))}: `score_parts` gave {said:.80}; needed: its `parts`, {', '.join(names)}"
+        )
+    return {name: _values(spec, found[name], seeds) for name in names}
 
 
 def _values(spec: ScoreSpec, value: object, seeds: int) -> list[float]:
@@ -173,6 +199,21 @@ def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> dict[i
         if cause is not None and cause.diverged:
             values[seed] = math.nan
     return {seed: values[seed] for seed in seeds if seed in values}
+
+
+def read_parts(store: Store, spec: ScoreSpec, seeds: Sequence[int]) -> dict[str, list[float]]:
+    """{part: one value for each of these seeds} of a metric of parts; nan where the chain has diverged, {} if it has
+    none."""
+    if not isinstance(spec.metric, PartsMetric):
+        return {}
+    names = spec.metric.parts(spec.data.info)
+    there = set(seeds) - set(store.missing(spec, tuple(seeds)))
+    by_seed: dict[int, dict[str, float]] = {}
+    for block in {store.block(spec, seed).folder: store.block(spec, seed) for seed in there}.values():
+        found = json.loads(block.file(PARTS_FILE).read_text())
+        for i, seed in enumerate(block.seeds):
+            by_seed[seed] = {name: float(found[name][i]) for name in names}
+    return {name: [by_seed[seed][name] if seed in by_seed else math.nan for seed in seeds] for name in names}
 
 
 def features(job: Job, folder: Path, work: Work) -> None:

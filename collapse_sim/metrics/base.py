@@ -86,7 +86,8 @@ class Metric(Protocol):
     FeatureSpace of its map or None, or instead `facts_of_truth(info, data, samples)`, where the data tells its truth;
     `unit`, a few words, and `bounds`, the (least, greatest) value there can be, each None where there is no such value:
     class variables that tables and plots go by and no key depends on (a setting `unit` will do, and `unit_of(family)`
-    takes its place where the unit is the model's). A metric that has a value for every row is a RowMetric.
+    takes its place where the unit is the model's). A metric that has a value for every row is a
+    RowMetric, one that has a value for every class, say, a PartsMetric.
     """
 
     version: ClassVar[int]
@@ -130,6 +131,28 @@ class RowMetric(Metric, Protocol):
 
     def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
         """What is drawn: a label with its unit, and (n,) positive numbers, drawn on a logarithmic axis."""
+        ...
+
+
+@runtime_checkable
+class PartsMetric(Metric, Protocol):
+    """A metric of parts, such as one a class, whose values are kept beside its score and shown as `NAME[PART]`.
+
+    The engine calls `score_parts` and `sum_up`, and not `score`. Unit and bounds of the parts are the metric's.
+    Optional: `better_of_parts`, where it isn't `better`; `dead_below`, the value below which a part counts as dead, so
+    that the generation from which on it stays there is told.
+    """
+
+    def parts(self, info: Info) -> tuple[str, ...]:
+        """The names of all parts."""
+        ...
+
+    def score_parts(self, evaluation: Evaluation) -> Mapping[str, float | Tensor]:
+        """A float a part; in an ensemble tensors of shape (S,). nan for a part that cannot be told."""
+        ...
+
+    def sum_up(self, parts: Mapping[str, float]) -> float:
+        """The score of one seed, from the values of its parts."""
         ...
 
 

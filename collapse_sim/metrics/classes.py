@@ -51,7 +51,18 @@ class _ClassMetric(Component):
         return Facts(note({"samples": samples}, space))
 
 
-class ClassCoverage(_ClassMetric):
+class OwnClassMetric(_ClassMetric):
+    """Classes that are the data's labels."""
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        if not self.feature_map.own_classes:
+            raise ValueError(
+                f"{type(self.features).__name__} knows other classes than the data's labels: use classifier"
+            )
+
+
+class ClassCoverage(OwnClassMetric):
     """Share of the real classes that samples still show, from 0 to 1.
 
     A class is shown if the share of samples that the classifier assigns to it (its most probable class) is at least a
@@ -63,13 +74,6 @@ class ClassCoverage(_ClassMetric):
     features_of: ClassVar[tuple[Which, ...]] = ("samples",)  # of the real rows it reads labels only
     unit: ClassVar[str] = "share of classes"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
-
-    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        super().check(info, family, samples)
-        if not self.feature_map.own_classes:
-            raise ValueError(
-                f"{type(self.features).__name__} knows other classes than the data's labels: use classifier"
-            )
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         classes = evaluation.info.classes

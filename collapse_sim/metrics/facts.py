@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from collapse_sim.errors import PluginError
-from collapse_sim.metrics.base import Facts, FeatureSpace
+from collapse_sim.metrics.base import Facts, FeatureSpace, PartsMetric
 from collapse_sim.plugins import asking
 
 if TYPE_CHECKING:
@@ -62,6 +62,17 @@ def shown_as(score: ScoreSpec) -> dict[str, Any]:
             "the greatest value there can be, each a number or None"
         ) from None
     return {"unit": unit, "bounds": [least, greatest]}
+
+
+def parts_of(score: ScoreSpec) -> dict[str, Any] | None:
+    """What run.json says of a metric's parts: their names, better direction and where they die; None if it has none."""
+    metric = score.metric
+    if not isinstance(metric, PartsMetric):
+        return None
+    with asking(metric, "parts"):
+        names = list(metric.parts(score.data.info))
+    better = getattr(metric, "better_of_parts", metric.better)
+    return {"names": names, "better": better, "dead_below": getattr(metric, "dead_below", None)}
 
 
 def facts_of(score: ScoreSpec) -> Facts | None:

@@ -27,7 +27,7 @@ STATISTICS_ROWS = 5_000  # rows of float64 at a time
 SIDES: tuple[Which, ...] = ("samples", "real", "held_out")
 
 
-class _FeatureMetric(Component):
+class FeatureMetric(Component):
     """The feature map, and who can be scored."""
 
     features: FeatureChoice = "classifier"  # where images become vectors; pixels needs no labels, but sees no likeness
@@ -59,6 +59,12 @@ class _FeatureMetric(Component):
     def _counts(self, info: Info, samples: int) -> dict[Which, int]:
         return {which: count_of(which, info, samples) for which in SIDES if which in self.needs}
 
+    def _picked(self, evaluation: Evaluation, which: Which, most: int | None) -> Tensor:
+        """Features of all rows or of at most so many, the same ones for every arm."""
+        features = evaluation.features(self.feature_map, which)
+        picked = rows_picked(evaluation, which, len(features), most)
+        return features if picked is None else features[picked]
+
     def _check_rows(self, what: str, rows: int) -> None:
         if rows < self._least_rows():
             raise ValueError(f"too few {what}: {rows}, and {type(self).__name__} needs {self._why()}")
@@ -70,7 +76,15 @@ class _FeatureMetric(Component):
         return "at least 2"
 
 
-class _Comparison(_FeatureMetric):
+def rows_picked(evaluation: Evaluation, which: Which, rows: int, most: int | None) -> Tensor | None:
+    """(most,) which of `rows` rows are used where only so many are, ascending, the same for every arm; None: all."""
+    if most is None or rows <= most:
+        return None
+    picked: Tensor = evaluation.draws(f"metric_rows/{which}").permutation(rows).cpu()[:most].sort().values
+    return picked
+
+
+class _Comparison(FeatureMetric):
     """Samples against real rows.
 
     `against: held_out` (default): rows that no generation was fitted to, so that a model gains nothing by repeating its
@@ -86,14 +100,6 @@ class _Comparison(_FeatureMetric):
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
         self._check_rows(f"{self.against} rows", info.rows if self.against == "real" else info.held_out)
-
-    def _picked(self, evaluation: Evaluation, which: Which, most: int | None) -> Tensor:
-        """Features of all rows or of at most so many, the same ones for every arm."""
-        features = evaluation.features(self.feature_map, which)
-        if most is None or len(features) <= most:
-            return features
-        order = evaluation.draws(f"metric_rows/{which}").permutation(len(features)).cpu()
-        return features[order[:most].sort().values]
 
 
 class FID(_Comparison):
@@ -145,6 +151,12 @@ def _fid_statistics(features: Tensor) -> Any:
         centred = piece.double() - mean
         scatter.addmm_(centred.T, centred)
     return {"mu": mean.numpy(), "sigma": (scatter / (len(features) - 1)).numpy()}
+
+
+def covariance(features: Tensor) -> Tensor:
+    """Unbiased covariance (F, F) float64 of (n, F) features. Never modify it: it is remembered."""
+    found: Tensor = torch.from_numpy(_fid_statistics(features)["sigma"])
+    return found
 
 
 class _Capped(_Comparison):
@@ -307,7 +319,7 @@ class Coverage(_Neighbours):
         return covered / len(real)
 
 
-class Vendi(_FeatureMetric):
+class Vendi(FeatureMetric):
     """Vendi score: the effective number of different samples (Friedman & Dieng 2023); it looks at no real rows.
 
     exp(entropy of the eigenvalues of K / n), K the cosine similarity of features. 1 if all samples are alike, at most

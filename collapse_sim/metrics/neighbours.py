@@ -40,8 +40,18 @@ def squared_radii(rows: Tensor, k: int) -> Tensor:
     return torch.cat(radii)
 
 
-def share_inside(rows: Tensor, centres: Tensor, k: int) -> float:
-    """Share of `rows` that lie in the union of the closed balls around `centres` that reach their k-th neighbour."""
+def inside(rows: Tensor, centres: Tensor, k: int) -> Tensor:
+    """bool (n,): which `rows` lie in the union of the closed balls around `centres` that reach their k-th neighbour."""
     radii = squared_radii(centres, k)
-    inside = sum(int((squares <= radii).any(1).sum()) for _, squares in squared_distances(rows, centres))
-    return inside / len(rows)
+    return torch.cat([(squares <= radii).any(1) for _, squares in squared_distances(rows, centres)])
+
+
+def share_inside(rows: Tensor, centres: Tensor, k: int) -> float:
+    """Share of `rows` that lie in it."""
+    return int(inside(rows, centres, k).sum()) / len(rows)
+
+
+def squared_nearest(rows: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """(n,) squared distance of every row (n, F) to its nearest among `others` (m, F), and (n,) which one that is."""
+    found = [squares.min(1) for _, squares in squared_distances(rows, others)]
+    return torch.cat([piece.values for piece in found]), torch.cat([piece.indices for piece in found])

@@ -83,13 +83,7 @@ class _Comparison(PointMetric):
         return self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
 
     def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
-        x = points(evaluation, which)
-        n = x.shape[1]
-        if n <= self.rows:
-            return x
-        order = evaluation.draws(f"metric_rows/{which}").permutation(n).cpu().reshape(-1, n)
-        index = order[:, : self.rows].sort(dim=1).values
-        return x[torch.arange(len(x)).unsqueeze(1), index]
+        return some(evaluation, which, points(evaluation, which), self.rows)
 
 
 class SampleW2(_Comparison):
@@ -218,6 +212,16 @@ def points(evaluation: Evaluation, which: Which) -> Tensor:
     """Rows with their leading ensemble axis, (S, n, d) float64; S = 1 when the evaluation is not stacked."""
     x = evaluation.rows(which)["x"].double()
     return x if evaluation.stacked else x.unsqueeze(0)
+
+
+def some(evaluation: Evaluation, which: Which, x: Tensor, most: int) -> Tensor:
+    """At most so many of the rows (S, n, d), other ones for every seed, the same for every arm."""
+    n = x.shape[1]
+    if n <= most:
+        return x
+    order = evaluation.draws(f"metric_rows/{which}").permutation(n).cpu().reshape(-1, n)
+    index = order[:, :most].sort(dim=1).values
+    return x[torch.arange(len(x)).unsqueeze(1), index]
 
 
 def per_seed(evaluation: Evaluation, value: Callable[..., float], samples: Tensor, *others: Tensor) -> float | Tensor:

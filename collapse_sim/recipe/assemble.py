@@ -100,7 +100,7 @@ def _claim_applies(claim: Claim, there: Names) -> bool:
     expectation = parse(claim.expect)
     generations = [*expectation.generations, claim.generation]
     return (
-        claim.metric in there.metrics
+        there.measured(claim.metric)
         and expectation.arms <= set(there.arms)
         and all(generation <= there.generations for generation in generations if isinstance(generation, int))
     )
@@ -110,5 +110,5 @@ def _still_applying(references: Iterable[Reference], there: Names) -> Iterator[R
     """The references without the arms that are not there; none of which nothing is left."""
     for reference in references:
         values = {arm: figure for arm, figure in reference.values.items() if arm in there.arms}
-        if values and reference.metric in there.metrics and reference.at(there.generations) <= there.generations:
+        if values and there.measured(reference.metric) and reference.at(there.generations) <= there.generations:
             yield reference.model_copy(update={"values": values})

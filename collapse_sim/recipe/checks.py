@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from collapse_sim.families.base import ClosedForm, ModelFamily
+from collapse_sim.metrics.names import part_of
 from collapse_sim.recipe.components import Resolver, value_name
 from collapse_sim.recipe.located import Steps
 from collapse_sim.recipe.resolve import Parts
@@ -20,6 +21,11 @@ class Names:
     arms: Collection[str]
     metrics: Collection[str]
     generations: int
+
+    def measured(self, name: str) -> bool:
+        """Whether a metric has this name, or it is that of a part, which the data decides about."""
+        part = part_of(name)
+        return name in self.metrics or (part is not None and part[0] in self.metrics)
 
 
 def check_components(resolver: Resolver, parts: Parts) -> None:
@@ -142,7 +148,7 @@ def _check_claim(resolver: Resolver, steps: Steps, claim: Claim, known: Names) -
 
 
 def _check_place(resolver: Resolver, steps: Steps, said: Claim | Reference, known: Names) -> None:
-    if said.metric not in known.metrics:
+    if not known.measured(said.metric):
         resolver.problem((*steps, "metric"), _unknown("metric", said.metric, known.metrics))
     if isinstance(said.generation, int) and not 0 <= said.generation <= known.generations:
         resolver.problem((*steps, "generation"), _no_generation(said.generation, known))

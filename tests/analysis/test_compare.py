@@ -64,6 +64,8 @@ def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
         "theory": {"replace": {"loss": [1.0, 3.0]}},
         "references": [{"source": "S", "metric": "loss", "generation": 1, "values": {"replace": 9.0}}],
         "diverged": {},
+        "deaths": {},
+        "training": {},
         "problems": [],
         "baseline": "replace",
         "differences": {

@@ -1,0 +1,133 @@
+"""How near samples are to the rows that generation 0 was fitted to, beside how near they are to rows it never saw.
+
+Later generations see these rows only where their strategy keeps them; what else they have of them is handed down.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.facts import note
+from collapse_sim.metrics.feature_choice import FeatureChoice
+from collapse_sim.metrics.features import Count, FeatureMetric
+from collapse_sim.metrics.memo import remembered
+from collapse_sim.metrics.neighbours import squared_nearest, squared_radii
+
+
+class _Nearest(FeatureMetric):
+    """Nearest neighbours among real rows, at most `rows` of each kind, the same ones for every arm."""
+
+    # Not a network fitted to the same rows: they lie closer together in its features than fresh ones do.
+    features: FeatureChoice = "pixels"  # where images become vectors
+    rows: Count = 10_000  # drawn without replacement if there are more: time grows with the square
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return ("samples", "real", "held_out")
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        for which, rows in self._counts(info, samples).items():
+            self._check_rows(f"{which} rows", rows)
+        self._check_rows("rows to compare (`rows`)", self.rows)
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Numbers of rows, how many of them are used, and the network; whether it knows the real rows."""
+        return Facts(note(self._counts(info, samples), space, self.rows), self._known())
+
+    def _known(self) -> str:
+        fitted = self.feature_map.network() is not None
+        return "the network was fitted to the real rows, too, so fresh ones are farther from them" if fitted else ""
+
+    def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
+        return self._picked(evaluation, which, self.rows)
+
+
+class Memorisation(_Nearest):
+    """Share of samples whose nearest real row is one of generation 0's, among as many held-out rows. .5 is right.
+
+    Of rows that a model was not fitted to, either kind is as likely the nearest, whatever the samples are like, so a
+    model that is bad or has collapsed has .5 in the mean, too; 1 if all samples are copies. A sample as far from both
+    counts half. The kind of which there are more rows is thinned to equal numbers. The share of records nearer to
+    training than to held-out data of the literature on synthetic data (Platzer & Reutterer 2021).
+    """
+
+    better: ClassVar[Literal["lower", "higher"] | None] = None  # .5 is right
+    unit: ClassVar[str] = "share of samples"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Of real rows as many are used as of held-out ones."""
+        counts = self._counts(info, samples)
+        sides = note({"samples": samples}, None, self.rows)
+        equal = self._equal(counts["real"], counts["held_out"])
+        text = f"{sides}; nearest of {note({w: counts[w] for w in ('real', 'held_out')}, space, equal)}"
+        return Facts(text, self._known())
+
+    def _equal(self, real: int, held_out: int) -> int:
+        return min(real, held_out, self.rows)
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        sides: tuple[Which, ...] = ("real", "held_out")
+        equal = self._equal(*(len(evaluation.features(self.feature_map, which)) for which in sides))
+        real, held_out = (self._picked(evaluation, which, equal) for which in sides)
+        return share_nearer(self._pick(evaluation, "samples"), real, held_out)
+
+
+def share_nearer(samples: Tensor, rows: Tensor, others: Tensor) -> float:
+    """Share of samples that are nearer to a row than to any of the others; ties count half."""
+    own, other = squared_nearest(samples, rows)[0], squared_nearest(samples, others)[0]
+    return float((own < other).double().mean() + (own == other).double().mean() / 2)
+
+
+class Authenticity(_Nearest):
+    """Share of samples that are farther from their nearest training row than that row is from its own nearest (Alaa et
+    al. 2022); 0 if all samples are copies.
+
+    Training rows are those that generation 0 was fitted to. Independent draws of the data have 1 less the probability
+    that nearest neighbours are mutual: .33 in one dimension, .38 in two, towards .5 in many. A model whose samples
+    scatter has more, one whose samples crowd has less without a single copy: read it beside `memorisation`.
+    """
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "share of samples"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return ("samples", "real")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, "real")
+        distances, nearest = squared_nearest(samples, real)
+        return float((distances > squared_radii(real, 1)[nearest]).double().mean())
+
+
+class NearestDistance(_Nearest):
+    """Median distance of samples to their nearest training row, over that of held-out rows to theirs. 1 is right.
+
+    Training rows are those that generation 0 was fitted to. 0 if most samples are copies, 1 for fresh rows of the data,
+    which nobody could have copied. It mixes copying with quality: samples off the data have more, samples that crowd
+    where rows are dense have less. The distances are those that the data-copying test of Meehan et al. 2020 ranks.
+    """
+
+    better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
+    unit: ClassVar[str] = "ratio"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        real = self._pick(evaluation, "real")
+        own = float(squared_nearest(self._pick(evaluation, "samples"), real)[0].sqrt().quantile(0.5))
+        fresh = _median_nearest(self._pick(evaluation, "held_out"), real)
+        return own / fresh if fresh else math.nan
+
+
+@remembered
+def _median_nearest(rows: Tensor, others: Tensor) -> float:
+    return float(squared_nearest(rows, others)[0].sqrt().quantile(0.5))

@@ -1,0 +1,152 @@
+"""The spectrum of the features' covariance: in how many directions samples vary, and whether in the rare ones, too.
+
+Figures are comparable within one feature map and equal numbers of rows only.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.facts import note
+from collapse_sim.metrics.features import Count, FeatureMetric, covariance
+
+SPREAD: tuple[Which, ...] = ("samples", "held_out")
+ROUNDING = 1e-12  # of the greatest variance: what float32 features leave where there is none
+
+
+class _Rank(FeatureMetric):
+    """An effective number of dimensions, from the eigenvalues of the covariance."""
+
+    relative: bool = False  # over that of as many real rows: 1 is right
+    against: Literal["held_out", "real"] = "held_out"  # with `relative`: rows nothing is fitted to, or generation 0's
+    rows: Count | None = None  # at most so many of either side are used; none: all
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return ("samples", self.against) if self.relative else ("samples",)
+
+    @property
+    def unit(self) -> str:
+        """Of what it is a number."""
+        return "of that of real rows" if self.relative else "dimensions"
+
+    def describe(self) -> dict[str, Any]:
+        """Without the rows that nothing is compared with."""
+        said = super().describe()
+        return {name: value for name, value in said.items() if self.relative or name != "against"}
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        for which, rows in self._counts(info, samples).items():
+            self._check_rows(f"{which} rows", rows)
+        if self.rows is not None:
+            self._check_rows("rows to use (`rows`)", self.rows)
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Also that few rows make it smaller."""
+        counts = self._counts(info, samples)
+        used = self._used(counts)
+        text = note(counts, space, used)
+        if space and space.dimensions and used < 10 * space.dimensions:
+            what = "less so in the ratio" if self.relative else "compare equal numbers of rows"
+            text += f"; few rows for {space.dimensions:,} dimensions make it smaller: {what}"
+        return Facts(text)
+
+    def _used(self, counts: dict[Which, int]) -> int:
+        """As many rows of either side."""
+        least = min(counts.values())
+        return min(least, self.rows or least)
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        sides: tuple[Which, ...] = ("samples", self.against) if self.relative else ("samples",)
+        found = {which: evaluation.features(self.feature_map, which) for which in sides}
+        used = self._used({which: len(rows) for which, rows in found.items()})
+        ranks = [self._rank(eigenvalues(self._picked(evaluation, which, used))) for which in sides]
+        if not self.relative:
+            return ranks[0]
+        return ranks[0] / ranks[1] if ranks[1] else math.nan
+
+    def _rank(self, values: Tensor) -> float:
+        raise NotImplementedError
+
+
+class EffectiveRank(_Rank):
+    """Effective rank of the samples' covariance: exp(-sum p_i log p_i), p the eigenvalues over their sum.
+
+    Roy & Vetterli 2007, of the covariance matrix, whose singular values are its eigenvalues. d for features that vary
+    alike in d directions, 1 in one direction, 0 when all samples are equal. It counts small variances, too, which
+    collapse takes first; but noise raises it: read it beside `precision`.
+    """
+
+    def _rank(self, values: Tensor) -> float:
+        total = values.sum()
+        return float(torch.special.entr(values / total).sum().exp()) if total > 0 else 0.0
+
+
+class ParticipationRatio(_Rank):
+    """Participation ratio of the samples' covariance: (sum of eigenvalues)^2 / sum of their squares.
+
+    d for features that vary alike in d directions, 1 in one direction, 0 when all samples are equal; the exponential of
+    the Renyi entropy of order 2, where `effective_rank` is that of order 1: the largest variances decide it.
+    Gao et al. 2017 ("A theory of multineuronal dimensionality, dynamics and measurement").
+    """
+
+    def _rank(self, values: Tensor) -> float:
+        squares = values.square().sum()
+        return float(values.sum().square() / squares) if squares > 0 else 0.0
+
+
+class TailVariance(FeatureMetric):
+    """Variance of samples over that of held-out rows, in the directions in which real rows vary least. 1 is right.
+
+    The directions are the last principal components of generation 0's real rows: as many as hold at most `share` of the
+    variance, one at least. Held-out rows take no part in their choice, so independent draws of the data have 1 in the
+    mean, with few rows, too. Below 1 the tail of the spectrum is lost, above it samples scatter off the data. Own
+    definition; a ratio of traces as `variance_ratio`.
+    """
+
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1  # of the real rows' variance
+
+    better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
+    unit: ClassVar[str] = "ratio"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        return ("samples", "real", "held_out")
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        self._check_rows("real rows", info.rows)
+        self._check_rows("held-out rows", info.held_out)
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        real = covariance(evaluation.features(self.feature_map, "real"))
+        values, vectors = torch.linalg.eigh(real)
+        values = values.clamp(min=0)
+        # Directions without any variance, such as pixels that are always black, say nothing of a tail.
+        varies = values > ROUNDING * values[-1]
+        held = values.cumsum(0) <= self.share * values.sum()
+        held[int(varies.int().argmax())] = True
+        tail = vectors[:, varies & held]
+        samples, held_out = (
+            float((covariance(evaluation.features(self.feature_map, which)) @ tail * tail).sum()) for which in SPREAD
+        )
+        return samples / held_out if held_out > 0 else math.nan
+
+
+def eigenvalues(features: Tensor) -> Tensor:
+    """Eigenvalues of the covariance of (n, F) features, ascending; rounding errors are 0."""
+    values = torch.linalg.eigvalsh(covariance(features))
+    return torch.where(values > ROUNDING * values[-1].clamp(min=0), values, torch.zeros_like(values))

@@ -1,0 +1,163 @@
+"""The generation at which a part of a metric dies, and what `compare` shows of parts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from scipy.stats import binom
+from typer.testing import CliRunner, Result
+
+from collapse_sim.analysis.deaths import Death, Life, death, life
+from collapse_sim.analysis.merge import merge
+from collapse_sim.analysis.results import read_results
+from collapse_sim.cli.compare import compare
+
+from .conftest import WriteRun
+
+INF = math.inf
+PARTS = {"names": ["0", "1"], "better": None, "dead_below": 0.1}
+ENTRY = {"better": "higher", "unit": "of the real share", "bounds": [0.0, None], "note": "100 samples", "parts": PARTS}
+
+
+@pytest.fixture
+def run(write_run: WriteRun) -> Path:
+    """Two seeds, four generations. Class 1 dies at 2 and 3 under replace, and is back once it was gone before."""
+    return write_run(
+        {
+            "replace": {
+                "shares": [[0.9, 0.9], [0.05, 0.5], [0.05, 0.2], [0.0, 0.01]],
+                "shares[0]": [[1.1, 1.0], [1.4, 1.5], [1.9, 1.8], [2.0, 1.9]],
+                "shares[1]": [[0.9, 0.9], [0.5, 0.5], [0.05, 0.2], [0.0, 0.01]],
+            },
+            "accumulate": {
+                "shares": [[0.9, 0.9], [0.09, 0.5], [0.4, 0.5], [0.5, 0.6]],
+                "shares[0]": [[1.1, 1.0], [1.9, 1.5], [1.6, 1.5], [1.5, 1.4]],
+                "shares[1]": [[0.9, 0.9], [0.09, 0.5], [0.4, 0.5], [0.5, 0.6]],
+            },
+        },
+        seeds=(0, 1),
+        metrics={"shares": ENTRY},
+    )
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    app = typer.Typer()
+    app.command()(compare)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([1.0, 0.5, 0.05, 0.0], Life(2, 3)),
+        ([1.0, 0.05, 0.5, 0.0], Life(3, 3)),  # it came back
+        ([1.0, 0.05, 0.5, 0.5], Life(None, 3)),
+        ([0.0, 0.0], Life(0, 1)),
+        ([1.0, 0.1], Life(None, 1)),  # on the threshold it lives
+        ([1.0, 0.05, math.nan, math.nan], Life(1, 1)),  # diverged
+        ([1.0, math.nan], Life(None, 0)),
+        ([math.nan], None),
+        ([], None),
+    ],
+)
+def test_life(values: list[float], expected: Life | None) -> None:
+    assert life(dict(enumerate(values)), 0.1) == expected
+
+
+def test_median_over_seeds() -> None:
+    lived = Life(None, 9)
+    assert death([Life(2, 9), Life(5, 9), Life(3, 9)]) == Death(3, 3, 3, None, None)
+    assert death([Life(2, 9), lived, Life(3, 9)]) == Death(3, 2, 3, None, None)
+    assert death([Life(2, 9), lived, lived]).median == INF
+    assert death([Life(2, 9), lived]).median == 2  # half have lost it
+    assert death([lived]) == Death(1, 0, INF, None, None)
+    with pytest.raises(ValueError, match="no seeds"):
+        death([])
+
+
+@pytest.mark.parametrize("n", [5, 6, 8, 9, 12, 30])
+def test_interval_covers_the_median_with_95_percent(n: int) -> None:
+    """The order statistics l and n + 1 - l miss it with P(Bin(n, 1/2) < l) on either side: the narrowest that do not
+    more often than in 5 %."""
+    found = death([Life(k, 99) for k in range(1, n + 1)])
+    if n == 5:
+        assert (found.low, found.high) == (None, None)
+        return
+    assert found.low is not None
+    assert found.high == n + 1 - found.low
+    assert 2 * binom.cdf(found.low - 1, n, 0.5) <= 0.05 < 2 * binom.cdf(found.low, n, 0.5)
+
+
+def test_interval_of_the_censored() -> None:
+    found = death([Life(k, 9) for k in (1, 2, 3, 4)] + [Life(None, 9)] * 4)
+    assert (found.low, found.median, found.high) == (1, 4, INF)
+
+
+def test_chains_that_end_early_count_while_they_are_there() -> None:
+    """Kaplan and Meier by hand: of 4 at risk one dies at 1 (3/4); one is censored at 1; of 2 one dies at 3 (3/8)."""
+    found = death([Life(1, 9), Life(None, 1), Life(3, 9), Life(None, 9)])
+    assert found == Death(4, 2, 3, None, None)
+
+
+def test_json_has_every_part(run: Path, call: Callable[..., Result]) -> None:
+    found = json.loads(call("toy", "--json").stdout)
+    assert list(found["metrics"]) == ["shares", "shares[0]", "shares[1]"]
+    assert found["metrics"]["shares[1]"] == {
+        "better": None, "unit": "of the real share", "bounds": [0.0, None], "note": "100 samples", "warning": None,
+    }  # fmt: skip
+    assert found["arms"]["replace"]["shares[1]"][2]["values"] == [0.05, 0.2]
+    deaths = found["deaths"]["replace"]["shares"]
+    assert [entry["part"] for entry in deaths] == ["shares[0]", "shares[1]"]
+    assert deaths[1] == {
+        "part": "shares[1]", "n": 2, "died": 2, "median": 2, "low": None, "high": None, "generations": [2, 3],
+        "seen": [3, 3],
+    }  # fmt: skip
+    living = found["deaths"]["accumulate"]["shares"][1]
+    assert (living["died"], living["median"], living["generations"]) == (0, None, [None, None])
+
+
+def test_tables(run: Path, call: Callable[..., Result]) -> None:
+    first = call("toy").stdout
+    assert "shares[1]" not in first  # the first table is of metrics only
+    shown = call("toy", "--metric", "shares").stdout
+    assert "shares of every part at generation 3: mean over 2 seeds" in shown
+    table = shown[shown.index("generation at which a part dies") :]
+    assert "below 0.1 from there to the end, generation 3" in table
+    lines = [line.split() for line in table.splitlines()]
+    assert ["replace", "2"] in lines
+    assert ["accumulate", ">", "3"] in lines
+    assert "no seed has lost: 0" in table
+    single = call("toy", "--metric", "shares[1]").stdout
+    assert "shares[1] (of the real share): mean over 2 seeds" in single
+    assert "part dies" not in single
+
+
+def test_no_part_dies(write_run: WriteRun, call: Callable[..., Result]) -> None:
+    scores = {"replace": {"shares": [[0.9], [0.9]], "shares[0]": [[1.0], [1.0]], "shares[1]": [[0.9], [0.9]]}}
+    write_run(scores, seeds=(0,), metrics={"shares": ENTRY})
+    assert "shares: no part dies (below 0.1 from there to the end, generation 1)" in call("toy", "--all").stdout
+
+
+def test_merged_runs_keep_their_parts(run: Path, write_run: WriteRun) -> None:
+    other = write_run({"replace": {"loss": [[1.0], [2.0]]}}, folder="other", seeds=(0,))
+    both = merge({"a": read_results(run), "b": read_results(other)})
+    assert both.whole() == ["shares", "loss"]
+    assert both.parts["shares"].metrics("shares") == ["shares[0]", "shares[1]"]
+
+
+def test_plots_have_parts_when_their_metric_is_asked_for(
+    run: Path, call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[list[str]] = []
+    monkeypatch.setattr("collapse_sim.analysis.plots.plot", lambda results, metrics, path: drawn.append(metrics))
+    call("toy", "--plot", "a.png")
+    call("toy", "--metric", "shares", "--plot", "a.png")
+    assert drawn == [["shares"], ["shares", "shares[0]", "shares[1]"]]

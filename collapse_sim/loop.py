@@ -11,6 +11,7 @@ from collapse_sim.engine.score import read_scores
 from collapse_sim.engine.work import Work
 from collapse_sim.events import GenerationFinished, Scored
 from collapse_sim.experiment import Experiment, Line
+from collapse_sim.metrics.base import HeldOutRows
 from collapse_sim.pictures import draw_denoising, draw_pictures
 from collapse_sim.specs import Spec
 from collapse_sim.store.jobs import Want
@@ -75,7 +76,9 @@ def _record(line: Line, k: int, seeds: tuple[int, ...], run: RunFolder, work: Wo
         groups.setdefault(tuple(found), {})[name] = list(found.values())
     for those, values in groups.items():
         if those:
-            run.record_scores(k, line.arm.name, those, values, line.fits[k].digest, line.samples[k].digest)
+            specs = {name: line.scores[k][name] for name in values}
+            rows = {n: s.digest for n, s in specs.items() if isinstance(s.metric, HeldOutRows) and not s.stacked}
+            run.record_scores(k, line.arm.name, those, values, line.fits[k].digest, line.samples[k].digest, rows)
             scores = {name: tuple(v) for name, v in values.items()}
             work.emit(Scored(k, line.arm.name, those, scores, complete=len(scores) == len(line.scores[k])))
 

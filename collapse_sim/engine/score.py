@@ -24,16 +24,24 @@ from collapse_sim.engine.work import Work
 from collapse_sim.errors import PluginError
 from collapse_sim.events import Note
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import ClassifyingMap, FeatureMap, Need, RowMetric, WeightedMap, Which
+from collapse_sim.metrics.base import (
+    ClassifyingMap,
+    Evaluation,
+    FeatureMap,
+    HeldOutRows,
+    Need,
+    RowMetric,
+    WeightedMap,
+    Which,
+)
 from collapse_sim.plugins import name_of
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec, Spec
 from collapse_sim.store.jobs import Job
-from collapse_sim.store.rowfile import RowFile
+from collapse_sim.store.rowfile import INFLUENCE, VALUES_FILE, RowFile
 from collapse_sim.store.store import Store
 
 FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"
-VALUES_FILE = "rows.safetensors"  # what a metric of rows has for each of them
 SPLITS: dict[Which, load.Split] = {
     "samples": "samples", "outputs": "samples", "real": "real", "held_out": "held_out",
 }  # fmt: skip
@@ -135,16 +143,24 @@ def score(job: Job, folder: Path, work: Work) -> None:
     value: float | Tensor
     with work.machine.seeded(0), work.heard():
         try:
-            if isinstance(spec.metric, RowMetric):
-                columns = {name: column.contiguous() for name, column in spec.metric.score_rows(evaluation).items()}
-                (folder / VALUES_FILE).write_bytes(save(columns))
-                value = spec.metric.sum_up(columns)
-            else:
+            columns = spec.metric.score_rows(evaluation) if isinstance(spec.metric, RowMetric) else None
+            if columns is None:
                 value = spec.metric.score(evaluation)
+            else:
+                assert isinstance(spec.metric, RowMetric)
+                value = spec.metric.sum_up(columns)
+                (folder / VALUES_FILE).write_bytes(save(_kept(spec.metric, columns, evaluation)))
         except _NotFiniteError:
             value = math.nan
     values = _values(spec, value, len(job.seeds))
     (folder / SCORES_FILE).write_text(json.dumps([v if math.isfinite(v) else str(v) for v in values]))
+
+
+def _kept(metric: RowMetric, columns: Mapping[str, Tensor], evaluation: Evaluation) -> dict[str, Tensor]:
+    """The values of rows as they are stored, with float32 influences of held-out rows where the metric tells them."""
+    kept = {name: column.contiguous() for name, column in columns.items()}
+    influence = metric.influence(columns, evaluation) if isinstance(metric, HeldOutRows) else None
+    return kept if influence is None else {**kept, INFLUENCE: influence.float().contiguous()}
 
 
 def _values(spec: ScoreSpec, value: object, seeds: int) -> list[float]:

@@ -3,7 +3,7 @@
 Lines (`event` says which):
   {"event": "session", "time": ..., "command": [...], "environment": {...}}
   {"event": "scores", "generation": k, "arm": NAME, "seeds": [...], "metrics": {NAME: [one value a seed, ...]},
-   "fit": DIGEST, "samples": DIGEST}
+   "fit": DIGEST, "samples": DIGEST, "rows": {NAME: DIGEST}}: the last, of scores that may keep values of held-out rows
   {"event": "diverged", "generation": k, "arm": NAME, "seed": s, "message": ...}: its scores are nan from there on
   {"event": "generation", "generation": k, "made": {KIND: n}, "reused": {KIND: n}, "wall_s": s}
 A later `scores` line of the same arm, generation, seed and metric replaces an earlier one. In the file a line begins
@@ -190,6 +190,7 @@ SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "metrics": _mapping_of(_list_of(_is_value)),
     "fit": _is_digest,
     "samples": _is_digest,
+    "rows": _mapping_of(_is_digest),
     "made": _mapping_of(_is_count),
     "reused": _mapping_of(_is_count),
     "wall_s": lambda value: value is not None and _is_value(value) and 0 <= value < 2**63,

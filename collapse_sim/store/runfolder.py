@@ -148,9 +148,19 @@ class RunFolder:
         self._append(session)
 
     def record_scores(
-        self, k: int, arm: str, seeds: Sequence[int], values: Mapping[str, Sequence[float]], fit: str, samples: str
+        self,
+        k: int,
+        arm: str,
+        seeds: Sequence[int],
+        values: Mapping[str, Sequence[float]],
+        fit: str,
+        samples: str,
+        rows: Mapping[str, str],
     ) -> None:
-        """One line for an arm's scores of a generation, unless the journal has just that already."""
+        """One line for an arm's scores of a generation, unless the journal has just that already.
+
+        `rows`: the digests of scores that may keep values of held-out rows, by metric.
+        """
         line = {
             "event": "scores",
             "generation": k,
@@ -159,6 +169,7 @@ class RunFolder:
             "metrics": {name: list(v) for name, v in values.items()},
             "fit": fit,
             "samples": samples,
+            "rows": dict(rows),
         }
         self._record(line)
 

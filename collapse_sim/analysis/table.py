@@ -122,10 +122,10 @@ def _title(results: Results, metric: str, generations: Sequence[int]) -> Text:
 
 
 def seeds_over(found: Sequence[Interval]) -> str:
-    """ "3 seeds ± 95 % interval", "1 to 3 seeds ± 95 % interval", "1 seed, so no interval"."""
+    """ "3 seeds ± 95 % interval", "1 to 3 seeds ± 95 % interval", "1 seed, so no interval over seeds"."""
     numbers = {mean.n for mean in found}
     least, most = min(numbers), max(numbers)
-    over = "1 seed, so no interval" if most == 1 else f"{most} seeds ± 95 % interval"
+    over = "1 seed, so no interval over seeds" if most == 1 else f"{most} seeds ± 95 % interval"
     return over if least == most else f"{least} to {over}"
 
 

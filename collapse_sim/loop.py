@@ -76,8 +76,8 @@ def _record(line: Line, k: int, seeds: tuple[int, ...], run: RunFolder, work: Wo
         groups.setdefault(tuple(found), {})[name] = list(found.values())
     for those, values in groups.items():
         if those:
-            specs = {name: line.scores[k][name] for name in values}
-            rows = {n: s.digest for n, s in specs.items() if isinstance(s.metric, HeldOutRows) and not s.stacked}
+            specs = {name: spec for name, spec in line.scores[k].items() if name in values and not spec.stacked}
+            rows = {name: spec.digest for name, spec in specs.items() if isinstance(spec.metric, HeldOutRows)}
             run.record_scores(k, line.arm.name, those, values, line.fits[k].digest, line.samples[k].digest, rows)
             scores = {name: tuple(v) for name, v in values.items()}
             work.emit(Scored(k, line.arm.name, those, scores, complete=len(scores) == len(line.scores[k])))

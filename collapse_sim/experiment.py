@@ -284,7 +284,8 @@ def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
                 f"{recipe.where(f'metrics.{name}')}: metrics.{name}: it looks at what is generated for held-out rows, "
                 "and nothing is given to this model to generate for; it is for data of pairs, or with a `prompt`"
             )
-    for name in dict.fromkeys(said.metric for said in (*recipe.claims, recipe.reference) if said):
+    named = [*(claim.metric for claim in recipe.claims), *(reference.metric for reference in recipe.references)]
+    for name in dict.fromkeys(named):
         yield from _no_part(recipe, name, info)
     given = conditions_of(recipe.data, recipe.model)
     if given and counts.samples > info.rows:

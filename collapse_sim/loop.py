@@ -12,6 +12,7 @@ from collapse_sim.engine.score import read_parts, read_scores
 from collapse_sim.engine.work import Work
 from collapse_sim.events import GenerationFinished, Scored
 from collapse_sim.experiment import Experiment, Line
+from collapse_sim.metrics.base import HeldOutRows
 from collapse_sim.metrics.names import part_name
 from collapse_sim.pictures import draw_denoising, draw_pictures
 from collapse_sim.specs import Spec
@@ -83,7 +84,9 @@ def _record(line: Line, k: int, seeds: tuple[int, ...], run: RunFolder, work: Wo
             fit = line.fits[k]
             early = fit.train is not None and fit.train.patience is not None
             updates = [updates_of(work.store, fit, seed) for seed in those] if early else None
-            run.record_scores(k, line.arm.name, those, found_of, fit.digest, line.samples[k].digest, updates)
+            specs = {name: spec for name, spec in line.scores[k].items() if name in found_of and not spec.stacked}
+            rows = {name: spec.digest for name, spec in specs.items() if isinstance(spec.metric, HeldOutRows)}
+            run.record_scores(k, line.arm.name, those, found_of, fit.digest, line.samples[k].digest, rows, updates)
             scores = {name: tuple(v) for name, v in found_of.items() if name in line.scores[k]}
             work.emit(Scored(k, line.arm.name, those, scores, complete=len(scores) == len(line.scores[k])))
 

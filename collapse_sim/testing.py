@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from collapse_sim.data.base import Info
 from collapse_sim.engine.device import Machine
 from collapse_sim.engine.fit import backward
-from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily
+from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily, RowLosses, row_counts_of
 from collapse_sim.randomness import Draws
 
 CPU = Machine(torch.device("cpu"), "fp32")
@@ -20,8 +20,9 @@ CPU = Machine(torch.device("cpu"), "fp32")
 def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], tolerance: float = 1e-5) -> None:
     """Check a family that is optimised, on at least 32 rows of its columns.
 
-    Losses are sums; micro-batches add up to the batch, with and without a teacher; a student equal to its teacher
-    minimises every distillation term; predictions draw nothing; samples are repeatable and rows fit the data's columns.
+    Losses are sums, of its rows' own where it tells these; micro-batches add up to the batch, with and without a
+    teacher; a student equal to its teacher minimises every distillation term; predictions draw nothing; samples are
+    repeatable and rows fit the data's columns.
     """
     rows = {name: column[:32] for name, column in rows.items()}
     assert all(len(column) == 32 for column in rows.values()), "give at least 32 rows"
@@ -30,6 +31,7 @@ def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], to
     model, teacher = _build(family, info, 0), _build(family, info, 1)
     inputs = family.corrupt(rows, _draws("corrupt"))
     _check_sums(family, model, inputs, tolerance)
+    check_row_losses(family, model, inputs, tolerance)
     _check_micro_batches(family, model, None, {}, inputs, tolerance)
     if family.terms:
         _check_micro_batches(family, model, teacher, dict.fromkeys(family.terms, 0.5), inputs, tolerance)
@@ -40,7 +42,8 @@ def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], to
 def check_closed_form(family: ClosedForm, info: Info, rows: Mapping[str, Tensor], tolerance: float = 1e-9) -> None:
     """Check a family that is solved, on rows of shape (S, n, ...) with S >= 2.
 
-    An ensemble gives each seed what it would get alone, and the solution minimises loss + weights x terms.
+    An ensemble gives each seed what it would get alone, and the solution minimises loss + weights x terms. A loss is
+    the sum of its rows' own where it tells these.
     """
     assert isinstance(family, ModelFamily)
     size = len(next(iter(rows.values())))
@@ -53,6 +56,7 @@ def check_closed_form(family: ClosedForm, info: Info, rows: Mapping[str, Tensor]
         )
         for name, tensor in together.state_dict().items():
             assert torch.equal(tensor[s], alone.state_dict()[name][0]), f"{name} of seed {s} depends on the ensemble"
+    check_row_losses(family, together, family.corrupt(rows, _draws("corrupt")), tolerance)
     for weights in ({}, *({name: 0.7} for name in family.terms)):
         teacher = family.build_ensemble(info, size) if weights else None
         solution = family.solve(info, rows, teacher, weights, draws)
@@ -63,6 +67,25 @@ def check_closed_form(family: ClosedForm, info: Info, rows: Mapping[str, Tensor]
                 moved.load_state_dict({**solution.state_dict(), name: tensor * (1 + sign * 1e-3)})
                 worse = _objective(family, moved, teacher, weights, rows)
                 assert bool((worse >= least - tolerance).all()), f"moving {name} lowers the objective with {weights}"
+
+
+def check_row_losses(family: ModelFamily, model: nn.Module, inputs: Inputs, tolerance: float = 1e-5) -> None:
+    """Check `row_losses`, and `row_counts`, of a family that offers them: a number a row, which add up to its loss."""
+    if not isinstance(family, RowLosses):
+        return
+    with torch.no_grad():
+        prediction = family.predict(model, inputs)
+        whole, losses = family.loss(prediction, inputs), family.row_losses(prediction, inputs)
+        rows = next(iter(inputs.tensors.values())).shape[whole.dim()]
+        assert losses.shape == (*whole.shape, rows), f"row_losses gives {tuple(losses.shape)} for {rows} rows"
+        assert torch.allclose(losses.sum(-1), whole, rtol=tolerance), "row_losses must add up to the loss"
+        counts = row_counts_of(family, inputs)
+        counted = rows if counts is None else int(counts.sum())
+        assert counted == int(inputs.count), f"rows count {counted} together, and the batch says {int(inputs.count)}"
+        if whole.dim():
+            return
+        parts = [family.row_losses(family.predict(model, part), part) for part in inputs.split(4)]
+        assert torch.allclose(torch.cat(parts), losses, rtol=tolerance, atol=tolerance), "a row's loss has others in it"
 
 
 def _objective(

@@ -19,16 +19,16 @@ from collapse_sim.analysis.text_tables import Answers, Prompt, in_line, same_pro
 from collapse_sim.attempts import attempts_of
 from collapse_sim.data.tokens import NOTHING, Tokenizer, texts_of
 from collapse_sim.engine import load
-from collapse_sim.engine.score import VALUES_FILE
 from collapse_sim.engine.work import Work
 from collapse_sim.events import Event, Note, Texts
 from collapse_sim.experiment import Experiment, Line
-from collapse_sim.metrics.base import RowMetric
+from collapse_sim.metrics.base import DrawnRows
 from collapse_sim.printable import json_text
 from collapse_sim.randomness import Draws
 from collapse_sim.sample_files import texts_by_row
 from collapse_sim.specs import SampleSpec
 from collapse_sim.store.files import write_atomic
+from collapse_sim.store.rowfile import VALUES_FILE
 from collapse_sim.store.store import Store
 
 SCHEMA = 1  # of same-prompt.json
@@ -83,7 +83,7 @@ def draw_texts(experiment: Experiment, k: int, work: Work, folder: Path) -> list
         *make("answers to the same prompts", lambda: _same_prompt(experiment, k, work, folder)),
     ]
     for name, metric in experiment.recipe.metrics.items():
-        if isinstance(metric, RowMetric):
+        if isinstance(metric, DrawnRows):
             draw = partial(_histogram, experiment, name, metric, k, work.store, folder)
             paths += make(f"the histogram of {name}", draw)
     return paths
@@ -229,7 +229,7 @@ NOTES = {
 # Values of texts
 
 
-def _histogram(experiment: Experiment, name: str, metric: RowMetric, k: int, store: Store, folder: Path) -> list[Path]:
+def _histogram(experiment: Experiment, name: str, metric: DrawnRows, k: int, store: Store, folder: Path) -> list[Path]:
     """The picture of a metric that keeps values of rows, of all generations so far; the last one is always drawn."""
     from collapse_sim.analysis.histograms import value_histograms
 

@@ -12,9 +12,10 @@ from collapse_sim.analysis.deaths import deaths_document
 from collapse_sim.analysis.intervals import UNBOUNDED, Interval
 from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.results import Results
+from collapse_sim.analysis.row_intervals import of_difference, of_mean
 
 SCHEMA = 1
-CSV_COLUMNS = ("run", "arm", "metric", "generation", "seed", "value", "theory", "note")
+CSV_COLUMNS = ("run", "arm", "metric", "generation", "seed", "value", "theory", "note", "rows", "rows_low", "rows_high")
 
 
 def run_document(results: Results, metrics: Sequence[str], generations: Sequence[int] | None = None) -> dict[str, Any]:
@@ -32,7 +33,8 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
                 mean = results.mean(arm, metric, k)
                 if mean is not None:
                     values = [_number(scores.get(seed)) for seed in results.seeds]
-                    entries.append({"generation": k, **_summary(mean), "values": values})
+                    rows = _rows(of_mean(results, arm, metric, k))
+                    entries.append({"generation": k, **_summary(mean), "rows": rows, "values": values})
     return {
         "schema": SCHEMA,
         "run": results.name,
@@ -92,12 +94,14 @@ def differences_document(
             for k in results.scored(metric, [arm]) if generations is None else generations:
                 minus = results.minus(arm, baseline, metric, k)
                 if minus is not None:
-                    entries.append({"generation": k, **_summary(minus)})
+                    rows = _rows(of_difference(results, arm, baseline, metric, k))
+                    entries.append({"generation": k, **_summary(minus), "rows": rows})
     return {"baseline": baseline, "differences": found}
 
 
 def csv_text(runs: Mapping[str, Results], metrics: Sequence[str], generations: Sequence[int] | None = None) -> str:
-    """Tidy: one row a score, with the columns CSV_COLUMNS; an empty field where theory is silent, or no note known."""
+    """Tidy: one row a score, with the columns CSV_COLUMNS; an empty field where theory is silent, or no note known, or
+    no interval over held-out rows (how many, and its ends)."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -116,11 +120,18 @@ def _csv_rows(
             for k in results.scored(metric, [arm]) if generations is None else generations:
                 theory = results.theory_at(arm, metric, k)
                 for seed, value in results.scores(arm, metric, k).items():
-                    yield label, arm, metric, k, seed, value, theory, note
+                    rows = of_mean(results, arm, metric, k, [seed])
+                    over_rows = (None, None, None) if rows is None else (rows.n, rows.low, rows.high)
+                    yield label, arm, metric, k, seed, value, theory, note, *over_rows
 
 
 def _summary(found: Interval) -> dict[str, Any]:
     return {"n": found.n, "mean": _number(found.mean), "low": _number(found.low), "high": _number(found.high)}
+
+
+def _rows(found: Interval | None) -> dict[str, Any] | None:
+    """An interval over held-out rows, n of them."""
+    return None if found is None else {"n": found.n, "low": _number(found.low), "high": _number(found.high)}
 
 
 def _number(value: float | None) -> float | None:

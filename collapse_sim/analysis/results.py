@@ -1,13 +1,14 @@
-"""What a run has found so far, read from run.json and journal.jsonl alone."""
+"""What a run has found so far, read from run.json and journal.jsonl; values of rows are read when asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from collapse_sim.analysis.intervals import UNBOUNDED, Bounds, Interval, interval, paired
+from collapse_sim.analysis.row_values import RowSource, row_sources
 from collapse_sim.analysis.training import Training, trainings
 from collapse_sim.errors import StoreError
 from collapse_sim.metrics.names import part_name
@@ -83,6 +84,7 @@ class Results:
     )  # arm -> its number of seeds, where it isn't that of `seeds`
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
     training: Mapping[str, Training] = field(default_factory=dict)  # arm -> how long its fits are, where it is trained
+    rows: Mapping[str, RowSource] = field(default_factory=dict)  # arm -> where values of held-out rows are
     problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
 
     def whole(self) -> list[str]:
@@ -150,7 +152,7 @@ def read_results(run_dir: Path) -> Results:
     run = read_run(run_dir)
     try:
         lines, problems = read_journal(run_dir)
-        return _results(run, lines, tuple(problems))
+        return replace(_results(run, lines, tuple(problems)), rows=row_sources(run_dir, run, lines))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(
             f"{run_dir}: {RUN_FILE} or {JOURNAL_FILE} is damaged ({type(error).__name__}: {error}); {REMAKE}"

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from collapse_sim.analysis import row_columns
 from collapse_sim.analysis.layout import Column, blocks, folded
 from collapse_sim.analysis.reached import apart, common
 from collapse_sim.analysis.results import Better, Results
@@ -36,7 +37,9 @@ def summary(results: Results, metrics: Sequence[str], generation: int, width: in
         f" at generation {generation}: mean over {seeds}",
         "; " * bool(arrows) + ", ".join([*arrows, "* best"] if arrows else []),
     )
-    return [title, *tables, *_elsewhere(results, metrics, generation), *ends(results), *_beside(results, shown)]
+    by_rows = [row_columns.instead(results, metric, generation, means[metric]) for metric in shown]
+    notes = row_columns.note([one for found in by_rows for one in found.values()])
+    return [title, *tables, *notes, *_elsewhere(results, metrics, generation), *ends(results), *_beside(results, shown)]
 
 
 def _unit(results: Results, metric: str) -> str:

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
+from collapse_sim.analysis import row_columns
 from collapse_sim.analysis.intervals import Interval, largest, share
 from collapse_sim.analysis.layout import Column, blocks
 from collapse_sim.analysis.numbers import aligned, figure, percent, with_interval
 from collapse_sim.analysis.reached import ended
 from collapse_sim.analysis.results import Better, Reference, Results
+from collapse_sim.analysis.row_intervals import of_difference, of_mean
 from collapse_sim.ui.palette import DONE, WARNING
 
 MANY = 8  # more generations than this are thinned out
@@ -26,21 +28,27 @@ def by_generation(results: Results, metric: str, generations: Sequence[int], wid
     for arm in results.arms:
         known = any(results.theory_at(arm, metric, k) is not None for k in generations)
         rows += [(arm, False), (arm, True)] if known else [(arm, False)]
-    columns = []
+    columns: list[Column] = []
+    over_rows: list[Interval] = []
     for k in generations:
         means = results.means(metric, k)
-        texts = [_theory(results, arm, metric, k) if is_theory else _mean(means.get(arm)) for arm, is_theory in rows]
+        by_rows = row_columns.instead(results, metric, k, means)
+        over_rows += by_rows.values()
+        shown = by_rows or means
+        texts = [_theory(results, arm, metric, k) if is_theory else _mean(shown.get(arm)) for arm, is_theory in rows]
         best = best_of(means, results.metrics[metric])
         styles = [_FAINT if is_theory else _BEST if arm in best else "" for arm, is_theory in rows]
         counts = ["" if is_theory else _count(results, arm, means.get(arm)) for arm, is_theory in rows]
-        columns.append(_column(str(k), texts, styles, counts, starred=bool(best)))
+        header = f"{k}{row_columns.MARK * bool(by_rows)}"
+        columns.append(_column(header, texts, styles, counts, starred=bool(best)))
         published = results.reference_at(metric, k)
         if published is not None:
             texts = ["" if is_theory else _published(published, arm) for arm, is_theory in rows]
             columns.append(_column(f"published\nat {k}", texts))
     names = [Text("  theory", _FAINT) if is_theory else Text(arm) for arm, is_theory in rows]
     tables = blocks(Column("arm \\ generation", names), columns, width)
-    notes = [*ends(results), *beside(results, metric), *_sources(results, metric, generations)]
+    notes = [*ends(results), *beside(results, metric), *row_columns.note(over_rows)]
+    notes += _sources(results, metric, generations)
     return [_title(results, metric, generations), *tables, *notes]
 
 
@@ -59,10 +67,20 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     ]
     if any(means[arm].n != results.seeds_of(arm) for arm in arms):
         columns.append(_column("seeds", [str(means[arm].n) for arm in arms]))
+    across = [of_mean(results, arm, metric, generation) for arm in arms]
+    apart = [of_difference(results, arm, baseline, metric, generation) if arm != baseline else None for arm in arms]
+    columns += [_column(row_columns.HEADER, row_columns.halves(across))] if any(across) else []
+    columns.append(_column(f"minus\n{baseline}", [_mean(differences.get(arm), signed=True) for arm in arms]))
+    columns += [_column(row_columns.HEADER, row_columns.halves(apart))] if any(apart) else []
     columns += [
-        _column(f"minus\n{baseline}", [_mean(differences.get(arm), signed=True) for arm in arms]),
         _column("relative", [None if part is None else percent(part) for part in shares]),
-        Column("reads", [_reading(arm == baseline, differences.get(arm), better) for arm in arms]),
+        Column(
+            "reads",
+            [
+                _reading(arm == baseline, differences.get(arm), better, over_rows=rows)
+                for arm, rows in zip(arms, apart, strict=True)
+            ],
+        ),
         *_theory_columns(results, metric, generation, means),
     ]
     published = results.reference_at(metric, generation)
@@ -73,7 +91,8 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
         (metric, "bold"), f" at generation {generation}: paired differences to {baseline}, seed by seed"
     )
     tables = blocks(Column("arm", [Text(arm) for arm in arms]), columns, width)
-    return [title, *tables, *ends(results), *beside(results, metric), *_sources(results, metric, [generation])]
+    said = [*beside(results, metric), *row_columns.note([*across, *apart])]
+    return [title, *tables, *ends(results), *said, *_sources(results, metric, [generation])]
 
 
 def readable(generations: Sequence[int]) -> list[int]:
@@ -103,10 +122,10 @@ def _title(results: Results, metric: str, generations: Sequence[int]) -> Text:
 
 
 def seeds_over(found: Sequence[Interval]) -> str:
-    """ "3 seeds ± 95 % interval", "1 to 3 seeds ± 95 % interval", "1 seed, so no interval"."""
+    """ "3 seeds ± 95 % interval", "1 to 3 seeds ± 95 % interval", "1 seed, so no interval over seeds"."""
     numbers = {mean.n for mean in found}
     least, most = min(numbers), max(numbers)
-    over = "1 seed, so no interval" if most == 1 else f"{most} seeds ± 95 % interval"
+    over = "1 seed, so no interval over seeds" if most == 1 else f"{most} seeds ± 95 % interval"
     return over if least == most else f"{least} to {over}"
 
 
@@ -114,7 +133,9 @@ def figures(results: Results, metric: str, generation: int, header: str) -> Colu
     """One metric's means of all arms at a generation, the best marked, numbers of seeds where they are fewer."""
     means = results.means(metric, generation)
     best = best_of(means, results.metrics[metric])
-    texts = [_mean(means.get(arm)) for arm in results.arms]
+    by_rows = row_columns.instead(results, metric, generation, means)
+    header += row_columns.MARK * bool(by_rows)
+    texts = [_mean((by_rows or means).get(arm)) for arm in results.arms]
     counts = [_count(results, arm, means.get(arm)) for arm in results.arms]
     return _column(header, texts, [_BEST * (arm in best) for arm in results.arms], counts, starred=bool(best))
 
@@ -201,10 +222,12 @@ def _theory_columns(results: Results, metric: str, generation: int, means: Mappi
     ]
 
 
-def _reading(is_baseline: bool, found: Interval | None, better: Better) -> Text:
-    """What the interval of the difference says, in one word."""
+def _reading(is_baseline: bool, found: Interval | None, better: Better, over_rows: Interval | None = None) -> Text:
+    """What the interval of the difference says, in one word; of one seed, which has none, that over held-out rows."""
     if is_baseline:
         return Text("baseline", _FAINT)
+    if found is not None and found.n == 1 and over_rows is not None:
+        return _reading(False, over_rows, better).append(" (rows)")
     if found is None or found.low is None or found.high is None:
         return Text(_ABSENT, _FAINT)
     if found.low <= 0 <= found.high:

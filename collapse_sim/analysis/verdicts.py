@@ -3,7 +3,8 @@
 Directional (A < B): the 95 % Student-t interval of the paired differences A - B lies wholly on the claimed side
 (holds), wholly on the other (fails), or contains 0 (undecided). Equivalence (A = B within p %): that interval lies
 wholly inside +- p % of B's mean (holds), wholly outside (fails), or neither (undecided). Theory (A = theory within
-s se): the mean is at most s standard errors from it (holds) or more (fails). One seed decides nothing.
+s se): the mean is at most s standard errors from it (holds) or more (fails). One seed decides nothing, but for
+directional claims by its held-out rows (row_intervals.py).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collapse_sim.analysis.claims import Expectation, Theory, parse
 from collapse_sim.analysis.numbers import figure
 from collapse_sim.analysis.reached import common, ended, generations_of
 from collapse_sim.analysis.results import Results
+from collapse_sim.analysis.row_intervals import CAVEAT, decided
 from collapse_sim.analysis.sides import Compared, MissingFiguresError, compare
 
 Status = Literal["holds", "fails", "undecided"]
@@ -52,6 +54,7 @@ class Verdict:
     difference: float | None = None  # left - right
     low: float | None = None  # 95 % interval of the difference
     high: float | None = None
+    rows: int = 0  # held-out rows that decided, in a run of one seed
     margin: float | None = None  # what "=" allows, in the metric's unit
     caveats: tuple[str, ...] = ()
     strain: float = math.inf  # how near to failing, to find the worst generation
@@ -124,6 +127,9 @@ def _at(expected: Expectation, metric: str, generation: int, results: Results) -
         caveats=(*compared.caveats, *([results.warnings[metric]] if metric in results.warnings else [])),
     )
     if found.se is None:
+        rows = decided(expected, metric, generation, results, verdict.reason, f"{definition}; {test}")
+        if rows is not None:
+            return replace(verdict, **rows, caveats=(*verdict.caveats, CAVEAT))
         why_not = (
             "one seed gives no interval: add seeds" if found.finite else _not_finite(expected, generation, results)
         )

@@ -72,6 +72,7 @@ def compare(
         )
         _print_all(results, metrics, shown)
     _say_unfinished(found)
+    _say_lost(found)
     if plot is not None:
         _draw(results, results.with_parts(metrics) if metric else metrics, plot)
 
@@ -213,6 +214,14 @@ def _say_unfinished(found: Mapping[str, Results]) -> None:
         lacking = unfinished(run)
         if lacking:
             say(f"{label}: {lacking}")
+
+
+def _say_lost(found: Mapping[str, Results]) -> None:
+    from collapse_sim.analysis.row_intervals import lost
+
+    for label, run in found.items():
+        if why := lost(run):
+            say(f"{label}: {why}")
 
 
 def _check_suffix(path: Path) -> None:

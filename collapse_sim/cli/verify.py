@@ -93,6 +93,7 @@ def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
         "definition": verdict.definition,
         "decided_at": verdict.generation,
         "n": verdict.n,
+        "rows": verdict.rows or None,
         **{name: value if value is not None and math.isfinite(value) else None for name, value in values.items()},
         "caveats": list(verdict.caveats),
     }

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from collapse_sim.families.base import ModelFamily, rows_at_once_of
+from collapse_sim.errors import PluginError
+from collapse_sim.families.base import (
+    Inputs,
+    ModelFamily,
+    Prediction,
+    RowLosses,
+    row_counts_of,
+    rows_at_once_of,
+)
 from collapse_sim.randomness import Draws
 
 if TYPE_CHECKING:
@@ -26,7 +34,6 @@ def role_of_batch(batch: int) -> str:
     return f"test_loss/{batch}"
 
 
-@torch.no_grad()
 def mean_loss(
     family: ModelFamily,
     model: nn.Module,
@@ -43,12 +50,74 @@ def mean_loss(
     a batch at a time as `PIECE_VALUES` allows. The model is in eval mode meanwhile. Raises ValueError when
     there are no rows.
     """
+    total: Tensor = torch.zeros((), dtype=torch.float64, device=machine.device)
+
+    def add(prediction: Prediction, piece: Inputs) -> None:
+        nonlocal total
+        total = total + family.loss(prediction, piece).double()
+
+    count = _see_all(family, model, rows, draws_for, batch_rows, machine, add, stacked)
+    return total.cpu() / torch.as_tensor(count).cpu()
+
+
+def row_losses(
+    family: ModelFamily,
+    model: nn.Module,
+    rows: Mapping[str, Tensor],
+    draws_for: Callable[[int], Draws],
+    batch_rows: int,
+    machine: Machine,
+) -> dict[str, Tensor]:
+    """The loss of every row, "loss" (n,), and where the family has one for each, its "count" (n,) int64: on the CPU.
+
+    Their sums are those that `mean_loss` divides, and its arguments. They are in the order that the family's `corrupt`
+    leaves a batch in, which is the same for every model of it. Raises PluginError where a family's losses are no row's,
+    or its counts don't add up.
+    """
+    assert isinstance(family, RowLosses)
+    losses: list[Tensor] = []
+    counts: list[Tensor] = []
+
+    def keep(prediction: Prediction, piece: Inputs) -> None:
+        losses.append(family.row_losses(prediction, piece).cpu())
+        found = row_counts_of(family, piece)
+        if found is not None:
+            counts.append(found.cpu())
+
+    count = _see_all(family, model, rows, draws_for, batch_rows, machine, keep, False)
+    n = _length(family, rows, 0)
+    columns = {"loss": torch.cat(losses)} | ({"count": torch.cat(counts)} if counts else {})
+    counted = int(columns["count"].sum()) if counts else n
+    empty = -(-n // batch_rows) if counts else 0  # batches without a token count as one
+    if any(column.shape != (n,) for column in columns.values()) or not 0 <= int(count) - counted <= empty:
+        raise PluginError(
+            f"{type(family).__name__}: `row_losses` gave {tuple(columns['loss'].shape)} for {n} rows, which count "
+            f"{counted} of {int(count)}; needed: ({n},), and `row_counts` where a row counts other than 1"
+        )
+    return columns
+
+
+def _length(family: ModelFamily, rows: Mapping[str, Tensor], axis: int) -> int:
+    return next(rows[name] for name in family.columns if name in rows).shape[axis]
+
+
+@torch.no_grad()
+def _see_all(
+    family: ModelFamily,
+    model: nn.Module,
+    rows: Mapping[str, Tensor],
+    draws_for: Callable[[int], Draws],
+    batch_rows: int,
+    machine: Machine,
+    see: Callable[[Prediction, Inputs], None],
+    stacked: bool,
+) -> int | Tensor:
+    """Show `see` the model's predictions of all rows, piece by piece. Returns how much the rows count together."""
     axis = 1 if stacked else 0
     columns = {name: rows[name] for name in family.columns if name in rows}
-    n = next(iter(columns.values())).shape[axis]
+    n = _length(family, rows, axis)
     if n == 0:
         raise ValueError("a mean loss over no rows: the held-out set is empty")
-    total: Tensor = torch.zeros((), dtype=torch.float64, device=machine.device)
     count: int | Tensor = 0
     was_training = model.training
     model.eval()
@@ -63,11 +132,11 @@ def mean_loss(
             for piece in [inputs] if stacked else inputs.split(_pieces(family, model, batch)):
                 with machine.autocast():
                     prediction = family.predict(model, piece)
-                total = total + family.loss(prediction, piece).double()
+                see(prediction, piece)
             count = count + inputs.count
     finally:
         model.train(was_training)
-    return total.cpu() / torch.as_tensor(count).cpu()
+    return count
 
 
 def _pieces(family: ModelFamily, model: nn.Module, batch: Mapping[str, Tensor]) -> int:

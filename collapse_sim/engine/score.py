@@ -24,16 +24,25 @@ from collapse_sim.engine.work import Work
 from collapse_sim.errors import PluginError
 from collapse_sim.events import Note
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import ClassifyingMap, FeatureMap, Need, PartsMetric, RowMetric, WeightedMap, Which
+from collapse_sim.metrics.base import (
+    ClassifyingMap,
+    Evaluation,
+    FeatureMap,
+    HeldOutRows,
+    Need,
+    PartsMetric,
+    RowMetric,
+    WeightedMap,
+    Which,
+)
 from collapse_sim.plugins import name_of
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec, Spec
 from collapse_sim.store.jobs import Job
-from collapse_sim.store.rowfile import RowFile
+from collapse_sim.store.rowfile import INFLUENCE, VALUES_FILE, RowFile
 from collapse_sim.store.store import Store
 
 FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"
-VALUES_FILE = "rows.safetensors"  # what a metric of rows has for each of them
 PARTS_FILE = "parts.json"  # what a metric of parts has for each of them: {part: [one value a seed]}
 SPLITS: dict[Which, load.Split] = {
     "samples": "samples", "outputs": "samples", "real": "real", "held_out": "held_out",
@@ -136,10 +145,11 @@ def score(job: Job, folder: Path, work: Work) -> None:
     value: float | Tensor | list[float]
     with work.machine.seeded(0), work.heard():
         try:
-            if isinstance(spec.metric, RowMetric):
-                columns = {name: column.contiguous() for name, column in spec.metric.score_rows(evaluation).items()}
-                (folder / VALUES_FILE).write_bytes(save(columns))
+            columns = spec.metric.score_rows(evaluation) if isinstance(spec.metric, RowMetric) else None
+            if columns is not None:
+                assert isinstance(spec.metric, RowMetric)
                 value = spec.metric.sum_up(columns)
+                (folder / VALUES_FILE).write_bytes(save(_kept(spec.metric, columns, evaluation)))
             elif isinstance(spec.metric, PartsMetric):
                 parts = _parts(spec, spec.metric, spec.metric.score_parts(evaluation), many)
                 _write_parts(folder, parts)
@@ -171,6 +181,13 @@ def _parts(spec: ScoreSpec, metric: PartsMetric, found: object, seeds: int) -> d
             f"{name_of(type(metric))}: `score_parts` gave {said:.80}; needed: its `parts`, {', '.join(names)}"
         )
     return {name: _values(spec, found[name], seeds) for name in names}
+
+
+def _kept(metric: RowMetric, columns: Mapping[str, Tensor], evaluation: Evaluation) -> dict[str, Tensor]:
+    """The values of rows as they are stored, with float32 influences of held-out rows where the metric tells them."""
+    kept = {name: column.contiguous() for name, column in columns.items()}
+    influence = metric.influence(columns, evaluation) if isinstance(metric, HeldOutRows) else None
+    return kept if influence is None else {**kept, INFLUENCE: influence.float().contiguous()}
 
 
 def _values(spec: ScoreSpec, value: object, seeds: int) -> list[float]:

@@ -52,7 +52,7 @@ class ModelFamily(Protocol):
     """A frozen config object; its fields are its configuration (see component.Component).
 
     Losses and distillation terms are SUMS over rows (or tokens); the engine divides by `inputs.count`, once. Optional:
-    `loss_unit`, the unit of a loss that is so divided, which tables and plots show.
+    `loss_unit`, the unit of a loss that is so divided, which tables and plots show; `row_losses` (see RowLosses).
     """
 
     version: ClassVar[int]
@@ -100,6 +100,25 @@ def conditioning_of(family: object) -> Conditioning:
     the very model was fitted to, so that a generation writes behind what the one before wrote)."""
     found: Conditioning = getattr(family, "conditioned_on", "real")
     return found
+
+
+@runtime_checkable
+class RowLosses(Protocol):
+    """A family that tells the loss of every single row, which intervals over held-out rows are made from.
+
+    Optional beside it: `row_counts(inputs)`, (n,) or in an ensemble (S, n): what each row adds to `inputs.count` where
+    that isn't 1, as with tokens.
+    """
+
+    def row_losses(self, prediction: Prediction, inputs: Inputs) -> Tensor:
+        """(n,), in an ensemble (S, n): what each row adds to `loss`, in the order of `inputs`."""
+        ...
+
+
+def row_counts_of(family: object, inputs: Inputs) -> Tensor | None:
+    """(n,): what each row adds to `inputs.count`, or None: 1 each."""
+    found: Callable[[Inputs], Tensor] | None = getattr(family, "row_counts", None)
+    return None if found is None else found(inputs)
 
 
 def rows_at_once_of(family: object) -> Callable[[nn.Module, Rows], int] | None:

@@ -126,7 +126,10 @@ class CausalLM(TextFamily):
 
     def _inputs(self, rows: Rows) -> Inputs:
         tokens = rows["tokens"].long()
-        return Inputs({"tokens": tokens}, count=(tokens[:, 1:] != NOTHING).sum().clamp(min=1))
+        return Inputs({"tokens": tokens}, count=lengths(tokens[:, 1:]).sum().clamp(min=1))
+
+    def row_counts(self, inputs: Inputs) -> Tensor:
+        return lengths(inputs["tokens"][:, 1:])
 
     def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
         """Of every token but a row's first. Padding is at the end, where a decoder does not see it."""

@@ -94,8 +94,12 @@ class Classifier(Component):
         return prediction
 
     def loss(self, prediction: ClassifierPrediction, inputs: Inputs) -> Tensor:
-        """Cross entropy in nats."""
-        return F.cross_entropy(prediction.logits, inputs["label"], reduction="sum")
+        """Cross entropy in nats, summed over rows."""
+        return self.row_losses(prediction, inputs).sum()
+
+    def row_losses(self, prediction: ClassifierPrediction, inputs: Inputs) -> Tensor:
+        """Of every row: (n,)."""
+        return F.cross_entropy(prediction.logits, inputs["label"], reduction="none")
 
     def distillation(
         self, student: ClassifierPrediction, teacher: ClassifierPrediction, inputs: Inputs

@@ -98,7 +98,7 @@ class DDPM(Denoising):
     def _apart(self, output: Tensor, target: Tensor) -> Tensor:
         if self.criterion == "mse":
             return mean_square(output, target)
-        return F.smooth_l1_loss(output, target, reduction="sum") / target[0].numel()
+        return F.smooth_l1_loss(output, target, reduction="none").flatten(1).mean(1)
 
     def _states(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
         x = noise

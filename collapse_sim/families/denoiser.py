@@ -77,14 +77,18 @@ class Denoising(Component):
         return "squared error a value"
 
     def loss(self, prediction: Denoised, inputs: Inputs) -> Tensor:
+        return self.row_losses(prediction, inputs).sum()
+
+    def row_losses(self, prediction: Denoised, inputs: Inputs) -> Tensor:
+        """Of every row, the mean over its values: (n,)."""
         return self._apart(prediction.output, inputs["target"])
 
     def distillation(self, student: Denoised, teacher: Denoised, inputs: Inputs) -> dict[str, Tensor]:
         """KD paper: `output` is the loss against the teacher's output (equation 2), `encoder` the squared error between
         the encoders' outputs. Both are means over a row's values."""
         return {
-            "output": self._apart(student.output, teacher.output),
-            "encoder": mean_square(student.encoder, teacher.encoder),
+            "output": self._apart(student.output, teacher.output).sum(),
+            "encoder": mean_square(student.encoder, teacher.encoder).sum(),
         }
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
@@ -106,6 +110,7 @@ class Denoising(Component):
         """`frames` states on the way from noise to rows, equally spaced in time; the last one is the sample."""
 
     def _apart(self, output: Tensor, target: Tensor) -> Tensor:
+        """How far each row is from its target: (n,)."""
         return mean_square(output, target)
 
     def _flipped(self, x: Tensor, draws: Draws) -> Tensor:
@@ -116,5 +121,5 @@ class Denoising(Component):
 
 
 def mean_square(output: Tensor, target: Tensor) -> Tensor:
-    """Squared error, mean over a row's values, summed over rows."""
-    return F.mse_loss(output, target, reduction="sum") / target[0].numel()
+    """Squared error of every row, the mean over its values: (n,)."""
+    return F.mse_loss(output, target, reduction="none").flatten(1).mean(1)

@@ -76,7 +76,11 @@ class Flow(Component):
 
     def loss(self, prediction: Tensor, inputs: Inputs) -> Tensor:
         """Negative log-likelihood in nats, summed over rows."""
-        return -prediction.sum()
+        return self.row_losses(prediction, inputs).sum()
+
+    def row_losses(self, prediction: Tensor, inputs: Inputs) -> Tensor:
+        """Of every row: (n,)."""
+        return -prediction
 
     def distillation(self, student: Tensor, teacher: Tensor, inputs: Inputs) -> dict[str, Tensor]:
         """`output`: squared difference of the log densities at the rows, summed over them."""

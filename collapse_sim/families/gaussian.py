@@ -69,13 +69,17 @@ class Gaussian(Component):
 
     def loss(self, prediction: Moments, inputs: Inputs) -> Tensor:
         """Negative log-likelihood in nats, summed over rows: (S,); infinite where the covariance is singular."""
+        return self.row_losses(prediction, inputs).sum(-1)
+
+    def row_losses(self, prediction: Moments, inputs: Inputs) -> Tensor:
+        """Of every row: (S, n)."""
         x, d = inputs["x"], prediction.mean.shape[-1]
         factor, failed = torch.linalg.cholesky_ex(prediction.covariance)
         centred = (x - prediction.mean.unsqueeze(-2)).transpose(-1, -2)
         white = torch.linalg.solve_triangular(factor, centred, upper=False)
         log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        total = 0.5 * (white.square().sum((-1, -2)) + x.shape[-2] * (log_det + d * math.log(2 * math.pi)))
-        return torch.where(failed > 0, torch.inf, total)
+        each = 0.5 * (white.square().sum(-2) + (log_det + d * math.log(2 * math.pi)).unsqueeze(-1))
+        return torch.where((failed > 0).unsqueeze(-1), torch.inf, each)
 
     def distillation(self, student: Moments, teacher: Moments, inputs: Inputs) -> dict[str, Tensor]:
         """`output`: cross entropy of the student under the teacher, in nats, times the number of rows: (S,)."""

@@ -109,7 +109,11 @@ class GMM(Component):
 
     def loss(self, prediction: Components, inputs: Inputs) -> Tensor:
         """Negative log-likelihood in nats, summed over rows: (S,)."""
-        return -log_density(prediction, inputs["x"]).sum(-1)
+        return self.row_losses(prediction, inputs).sum(-1)
+
+    def row_losses(self, prediction: Components, inputs: Inputs) -> Tensor:
+        """Of every row: (S, n)."""
+        return -log_density(prediction, inputs["x"])
 
     def distillation(self, student: Components, teacher: Components, inputs: Inputs) -> dict[str, Tensor]:
         """`output`: cross entropy of the student under the teacher, in nats, times the number of rows: (S,).

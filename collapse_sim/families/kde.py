@@ -103,8 +103,12 @@ class KDE(Component):
 
     def loss(self, prediction: Estimate, inputs: Inputs) -> Tensor:
         """Negative log-likelihood in nats, summed over rows: (S,); infinite where the kernel is singular."""
+        return self.row_losses(prediction, inputs).sum(-1)
+
+    def row_losses(self, prediction: Estimate, inputs: Inputs) -> Tensor:
+        """Of every row: (S, n)."""
         found = [log_density(*of_seed) for of_seed in zip(*prediction, inputs["x"], strict=True)]
-        return -torch.stack(found).sum(-1)
+        return -torch.stack(found)
 
     def distillation(self, student: Estimate, teacher: Estimate, inputs: Inputs) -> dict[str, Tensor]:
         return {}

@@ -248,7 +248,15 @@ class TextFamily(Component):
 
     def loss(self, prediction: Predicted, inputs: Inputs) -> Tensor:
         """Cross entropy in nats, summed over tokens."""
-        return self._nats_of(prediction, inputs).sum()
+        return self.row_losses(prediction, inputs).sum()
+
+    def row_losses(self, prediction: Predicted, inputs: Inputs) -> Tensor:
+        """Of every row, summed over its tokens: (n,)."""
+        return self._nats_of(prediction, inputs).sum(1)
+
+    @abstractmethod
+    def row_counts(self, inputs: Inputs) -> Tensor:
+        """How many tokens are predicted in every row: (n,)."""
 
     def _nats_of(self, prediction: Predicted, inputs: Inputs) -> Tensor:
         """(n, L) float32, 0 where there is no token."""
@@ -288,7 +296,7 @@ class TextFamily(Component):
             inputs = self._inputs(piece)
             predicted = self.predict(model, inputs)
             nats.append(self._nats_of(predicted, inputs).double().sum(1).cpu())
-            tokens.append((self._targets(inputs, predicted) != NOTHING).sum(1).cpu())
+            tokens.append(self.row_counts(inputs).cpu())
         return torch.cat(nats), torch.cat(tokens)
 
     columns: ClassVar[tuple[str, ...]]

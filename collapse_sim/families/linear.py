@@ -66,7 +66,11 @@ class LinearRegression(Component):
 
     def loss(self, prediction: Tensor, inputs: Inputs) -> Tensor:
         """Squared error summed over rows: (S,)."""
-        return (prediction - inputs["y"]).square().sum(-1)
+        return self.row_losses(prediction, inputs).sum(-1)
+
+    def row_losses(self, prediction: Tensor, inputs: Inputs) -> Tensor:
+        """Of every row: (S, n)."""
+        return (prediction - inputs["y"]).square()
 
     def distillation(self, student: Tensor, teacher: Tensor, inputs: Inputs) -> dict[str, Tensor]:
         """`output`: squared distance of the predictions, summed over rows: (S,)."""

@@ -15,6 +15,7 @@ from collapse_sim.families.language import (
     Predicted,
     TextFamily,
     by_length,
+    lengths,
     padded,
     sizes,
     trimmed,
@@ -68,7 +69,10 @@ class Seq2Seq(TextFamily):
 
     def _inputs(self, rows: Rows) -> Inputs:
         source, target = rows["source"].long(), rows["target"].long()
-        return Inputs({"source": source, "target": target}, count=(target != NOTHING).sum().clamp(min=1))
+        return Inputs({"source": source, "target": target}, count=lengths(target).sum().clamp(min=1))
+
+    def row_counts(self, inputs: Inputs) -> Tensor:
+        return lengths(inputs["target"])
 
     def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
         """Of every token of the target, given the source and the target's tokens before it."""

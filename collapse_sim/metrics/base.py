@@ -86,8 +86,9 @@ class Metric(Protocol):
     FeatureSpace of its map or None, or instead `facts_of_truth(info, data, samples)`, where the data tells its truth;
     `unit`, a few words, and `bounds`, the (least, greatest) value there can be, each None where there is no such value:
     class variables that tables and plots go by and no key depends on (a setting `unit` will do, and `unit_of(family)`
-    takes its place where the unit is the model's). A metric that has a value for every row is a
-    RowMetric, one that has a value for every class, say, a PartsMetric.
+    takes its place where the unit is the model's). A metric that has a value for every row is a RowMetric; where these
+    are held-out rows and it offers `influence` (HeldOutRows), `compare` has intervals over them. One that has a value
+    for every class, say, is a PartsMetric.
     """
 
     version: ClassVar[int]
@@ -116,18 +117,33 @@ class Metric(Protocol):
 
 @runtime_checkable
 class RowMetric(Metric, Protocol):
-    """A metric that sums up values of rows, which are kept beside its score and drawn as a histogram.
+    """A metric that sums up values of rows, which are kept beside its score.
 
-    The engine calls `score_rows` and `sum_up`, and not `score`.
+    The engine calls `score_rows` and `sum_up`, and `score` only where there are no values of rows.
     """
 
-    def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
-        """Columns of (n,) numbers each, on the CPU."""
+    def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor] | None:
+        """Columns of (n,) numbers each, on the CPU; None where this model has no values of rows."""
         ...
 
     def sum_up(self, columns: Mapping[str, Tensor]) -> float:
         """The score."""
         ...
+
+
+@runtime_checkable
+class HeldOutRows(RowMetric, Protocol):
+    """One whose rows are the held-out rows, so that other ones would have given another score."""
+
+    def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
+        """(n,): how much each held-out row moves the score, with sum 0 (metrics/influence.py), in an order that is the
+        same for every model. None where the rows are no held-out ones."""
+        ...
+
+
+@runtime_checkable
+class DrawnRows(RowMetric, Protocol):
+    """One whose values are drawn as a histogram."""
 
     def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
         """What is drawn: a label with its unit, and (n,) positive numbers, drawn on a logarithmic axis."""

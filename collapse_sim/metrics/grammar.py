@@ -6,6 +6,7 @@ it), so what a model chooses where it has the choice hardly depends on its error
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, cast
 
 import torch
@@ -20,6 +21,7 @@ from collapse_sim.data.tokens import NOTHING
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
 from collapse_sim.metrics.facts import count_of, note
+from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.perplexity import nats_of
 from collapse_sim.metrics.text import TextMetric, tokens_of
 
@@ -173,7 +175,7 @@ class GrammarKL(Component):
     takes most of the noise of few rows away. A figure of few rows may be slightly negative.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # rows are kept
     kinds: ClassVar[tuple[str, ...] | None] = ("text", "pairs")
     needs: ClassVar[tuple[Need, ...]] = ("model", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
@@ -192,9 +194,21 @@ class GrammarKL(Component):
         return Facts(note({"held_out": info.held_out}, None))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
+        return self.sum_up(self.score_rows(evaluation))
+
+    def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
+        """Of every row nats (n,) beyond those of the truth, float64, and tokens (n,) int64."""
         rows = nats_of(evaluation, evaluation.model(), "held_out")
         true = _truth(evaluation.data).log_probability(evaluation.rows("held_out"))
-        return float((rows["nats"].double() + true).sum() / rows["tokens"].sum())
+        return {"nats": rows["nats"].double() + true, "tokens": rows["tokens"]}
+
+    def sum_up(self, columns: Mapping[str, Tensor]) -> float:
+        """All nats over all tokens."""
+        return float(columns["nats"].sum() / columns["tokens"].sum())
+
+    def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
+        """Of a ratio."""
+        return of_ratio(columns["nats"], columns["tokens"])
 
 
 def _check_truth(metric: Component, info: Info) -> None:

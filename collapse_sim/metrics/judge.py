@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace
 from collapse_sim.metrics.facts import note
+from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.language_model import ReadingMetric, reading
 from collapse_sim.metrics.perplexity import of_rows, of_tokens
-from collapse_sim.metrics.text import Count, picked, texts
+from collapse_sim.metrics.text import OF_HELD_OUT, Count, picked_rows, texts, tokens_of
 
 
 class JudgePerplexity(ReadingMetric):
@@ -31,6 +33,7 @@ class JudgePerplexity(ReadingMetric):
     mean: Literal["texts", "tokens"] = "texts"  # of texts' perplexities; tokens: exp of the mean nats of all tokens
     rows: Count = 1000  # drawn without replacement if there are more, the same ones for every arm
 
+    version: ClassVar[int] = 2  # rows and influences are kept
     reads: ClassVar[str] = "judge"
     unit: ClassVar[str] = "per token"
     bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
@@ -47,11 +50,12 @@ class JudgePerplexity(ReadingMetric):
         return self.sum_up(self.score_rows(evaluation))
 
     def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
-        """nats (n,) float64 and tokens (n,) int64 of every text."""
-        found = list(texts(picked(evaluation, self.of, self.rows), evaluation.info))
+        """nats (n,) float64 and tokens (n,) int64 of every text, and the number of its row, int64."""
+        picked = picked_rows(evaluation, self.of, self.rows)
+        each = [list(texts(row[None], evaluation.info)) for row in tokens_of(evaluation, self.of)[picked]]
         with reading(evaluation.machine) as machine:
-            nats, tokens = self._found.nats(found, machine)
-        return {"nats": nats, "tokens": tokens}
+            nats, tokens = self._found.nats([text for row in each for text in row], machine)
+        return {"nats": nats, "tokens": tokens, "row": picked.repeat_interleave(torch.tensor(list(map(len, each))))}
 
     def sum_up(self, columns: Mapping[str, Tensor]) -> float:
         """nan when no text has a token."""
@@ -59,6 +63,23 @@ class JudgePerplexity(ReadingMetric):
             return of_tokens(columns)
         each = of_rows(columns)
         return float(each.mean()) if len(each) else math.nan
+
+    def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
+        """Where the texts are those of held-out rows: of a mean of texts, or of exp of a ratio, for rows as a whole.
+
+        Of rows that are not picked it is 0: what was picked is a part of the held-out rows, and so is its weight.
+        """
+        if self.of not in OF_HELD_OUT:
+            return None
+        tokens = columns["tokens"]
+        if self.mean == "tokens":
+            each = of_ratio(columns["nats"], tokens, of_tokens(columns))
+        else:
+            there = tokens > 0
+            values = torch.zeros(len(tokens), dtype=torch.float64).masked_scatter(there, of_rows(columns))
+            each = of_ratio(values, there)
+        rows = evaluation.info.held_out
+        return torch.zeros(rows, dtype=torch.float64).index_add(0, columns["row"], each * (rows / len(each)))
 
     def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
         """Perplexities of texts that have a token."""

@@ -14,7 +14,8 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
 from collapse_sim.metrics.facts import note
-from collapse_sim.metrics.text import TextMetric
+from collapse_sim.metrics.influence import of_ratio
+from collapse_sim.metrics.text import OF_HELD_OUT, TextMetric
 
 
 class Perplexity(Component):
@@ -24,7 +25,7 @@ class Perplexity(Component):
     pairs those of the target, given the source. In the unit of the tokenizer: comparable within one, not across.
     """
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # rows are kept
     kinds: ClassVar[tuple[str, ...] | None] = ("text", "pairs")
     needs: ClassVar[tuple[Need, ...]] = ("model", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
@@ -41,7 +42,19 @@ class Perplexity(Component):
         return Facts(note({"held_out": info.held_out}, space))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
-        return of_tokens(nats_of(evaluation, evaluation.model(), "held_out"))
+        return self.sum_up(self.score_rows(evaluation))
+
+    def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
+        """nats (n,) float64 and tokens (n,) int64 of every row."""
+        return nats_of(evaluation, evaluation.model(), "held_out")
+
+    def sum_up(self, columns: Mapping[str, Tensor]) -> float:
+        """nan when there is no token at all."""
+        return of_tokens(columns)
+
+    def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
+        """Of exp of a ratio."""
+        return of_ratio(columns["nats"], columns["tokens"], of_tokens(columns))
 
 
 class SamplePerplexity(TextMetric):
@@ -51,6 +64,7 @@ class SamplePerplexity(TextMetric):
     generation 0 finds likeliest, and real text moves away. The histogram is of rows: exp of their nats a token.
     """
 
+    version: ClassVar[int] = 2  # influences are kept
     unit: ClassVar[str] = "per token"
     bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
 
@@ -73,6 +87,12 @@ class SamplePerplexity(TextMetric):
     def sum_up(self, columns: Mapping[str, Tensor]) -> float:
         """nan when there is no token at all."""
         return of_tokens(columns)
+
+    def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
+        """Of exp of a ratio, where the texts are those of held-out rows."""
+        if self.of not in OF_HELD_OUT:
+            return None
+        return of_ratio(columns["nats"], columns["tokens"], of_tokens(columns))
 
     def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
         """Perplexities of rows that have a token."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from collapse_sim.component import Component
@@ -12,6 +14,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
 from collapse_sim.metrics.facts import note
+from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.text import texts, tokens_of
 
 
@@ -20,7 +23,7 @@ class _Rouge(Component):
 
     stemming: bool = True  # by Porter's stemmer, as ROUGE-1.5.5 with -m and the summarization scripts of transformers
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2  # rows are kept
     kinds: ClassVar[tuple[str, ...] | None] = ("pairs",)
     needs: ClassVar[tuple[Need, ...]] = ("outputs", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
@@ -39,6 +42,10 @@ class _Rouge(Component):
         return Facts(f"{note({'outputs': info.held_out}, space)}; words {stemmed}")
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
+        return self.sum_up(self.score_rows(evaluation))
+
+    def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
+        """f (n,) float64: the F-measure of every row, 0 to 1."""
         from rouge_score.rouge_scorer import RougeScorer
 
         scorer = RougeScorer([self.measure], use_stemmer=self.stemming)
@@ -47,7 +54,15 @@ class _Rouge(Component):
         found = [
             scorer.score(target, output)[self.measure].fmeasure for target, output in zip(targets, outputs, strict=True)
         ]
-        return 100 * math.fsum(found) / len(found)
+        return {"f": torch.tensor(found, dtype=torch.float64)}
+
+    def sum_up(self, columns: Mapping[str, Tensor]) -> float:
+        """Their mean, in percent."""
+        return 100 * math.fsum(columns["f"].tolist()) / len(columns["f"])
+
+    def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
+        """Of a mean."""
+        return of_ratio(columns["f"], slope=100)
 
 
 class Rouge1(_Rouge):

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Whi
 from collapse_sim.metrics.facts import count_of, note
 
 Of = Literal["samples", "outputs", "held_out"]
+OF_HELD_OUT: tuple[Of, ...] = ("outputs", "held_out")  # one text, or one row of texts, for every held-out row
 Count = Annotated[int, Field(gt=0)]
 WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # letters and digits, apostrophes within; any other sign by itself
 
@@ -63,10 +65,16 @@ def tokens_of(evaluation: Evaluation, which: Which) -> Tensor:
 def picked(evaluation: Evaluation, which: Which, rows: int) -> Tensor:
     """At most `rows` of them, in their order: the same ones for every arm and generation."""
     tokens = tokens_of(evaluation, which)
-    if len(tokens) <= rows:
-        return tokens
-    order = evaluation.draws(f"metric_rows/{which}").permutation(len(tokens)).cpu()
-    return tokens[order[:rows].sort().values]
+    return tokens[picked_rows(evaluation, which, rows)] if len(tokens) > rows else tokens
+
+
+def picked_rows(evaluation: Evaluation, which: Which, rows: int) -> Tensor:
+    """Which of all rows `picked` takes: their numbers, ascending."""
+    n = len(tokens_of(evaluation, which))
+    if n <= rows:
+        return torch.arange(n)
+    order = evaluation.draws(f"metric_rows/{which}").permutation(n).cpu()
+    return order[:rows].sort().values
 
 
 def texts(tokens: Tensor, info: Info) -> Iterator[str]:

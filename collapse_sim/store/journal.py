@@ -3,7 +3,8 @@
 Lines (`event` says which):
   {"event": "session", "time": ..., "command": [...], "environment": {...}}
   {"event": "scores", "generation": k, "arm": NAME, "seeds": [...], "metrics": {NAME: [one value a seed, ...]},
-   "fit": DIGEST, "samples": DIGEST, "updates": [of each seed's fit, where it may end early]}
+   "fit": DIGEST, "samples": DIGEST, "rows": {NAME: DIGEST}, "updates": [...]}: `rows` of scores that may keep values
+   of held-out rows; `updates` of each seed's fit, where it may end early
   {"event": "diverged", "generation": k, "arm": NAME, "seed": s, "message": ...}: its scores are nan from there on
   {"event": "generation", "generation": k, "made": {KIND: n}, "reused": {KIND: n}, "wall_s": s}
 A later `scores` line of the same arm, generation, seed and metric replaces an earlier one. In the file a line begins
@@ -191,6 +192,7 @@ SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "updates": _list_of(lambda value: value is None or _is_count(value)),
     "fit": _is_digest,
     "samples": _is_digest,
+    "rows": _mapping_of(_is_digest),
     "made": _mapping_of(_is_count),
     "reused": _mapping_of(_is_count),
     "wall_s": lambda value: value is not None and _is_value(value) and 0 <= value < 2**63,

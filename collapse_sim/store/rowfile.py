@@ -18,6 +18,9 @@ import numpy as np
 from collapse_sim.store.files import refuse_strange, remove
 from collapse_sim.store.sealed import loads
 
+VALUES_FILE = "rows.safetensors"  # beside a score: what its metric has for every row, where it has something
+INFLUENCE = "influence"  # its column of how much each held-out row moves the score: (n,) float32
+
 DTYPES = {
     "uint8": "U8", "int16": "I16", "int32": "I32", "int64": "I64", "float32": "F32", "float64": "F64", "bool": "BOOL",
 }  # fmt: skip

@@ -155,11 +155,13 @@ class RunFolder:
         values: Mapping[str, Sequence[float]],
         fit: str,
         samples: str,
+        rows: Mapping[str, str],
         updates: Sequence[int | None] | None = None,
     ) -> None:
         """One line for an arm's scores of a generation, unless the journal has just that already.
 
-        `updates`: of every seed's fit, where a fit ends when it has converged; None for a chain that diverged.
+        `rows`: the digests of scores that may keep values of held-out rows, by metric. `updates`: of every seed's fit,
+        where a fit ends when it has converged; None for a chain that diverged.
         """
         line = {
             "event": "scores",
@@ -169,6 +171,7 @@ class RunFolder:
             "metrics": {name: list(v) for name, v in values.items()},
             "fit": fit,
             "samples": samples,
+            "rows": dict(rows),
             **({} if updates is None else {"updates": list(updates)}),
         }
         self._record(line)

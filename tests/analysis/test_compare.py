@@ -37,7 +37,8 @@ def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
 
 def entry(k: int, values: list[float | None], mean: float, half: float) -> dict[str, Any]:
     low, high = pytest.approx(mean - half), pytest.approx(mean + half)
-    return {"generation": k, "n": 2, "mean": pytest.approx(mean), "low": low, "high": high, "values": values}
+    seeds = {"n": 2, "mean": pytest.approx(mean), "low": low, "high": high}
+    return {"generation": k, **seeds, "rows": None, "values": values}
 
 
 def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
@@ -71,13 +72,14 @@ def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
         "differences": {
             "distill": {
                 "loss": [
-                    {"generation": 0, "n": 2, "mean": 0.0, "low": 0.0, "high": 0.0},
+                    {"generation": 0, "n": 2, "mean": 0.0, "low": 0.0, "high": 0.0, "rows": None},
                     {
                         "generation": 1,
                         "n": 2,
                         "mean": -0.75,
                         "low": pytest.approx(-0.75 - t * 0.25),
                         "high": pytest.approx(-0.75 + t * 0.25),
+                        "rows": None,
                     },
                 ]
             }
@@ -93,7 +95,7 @@ def test_json_has_null_where_a_seed_is_missing_or_not_finite(call: Call, write_r
     assert found["a"]["loss"][0]["values"] == [2.0, None, 1.0]
     assert found["a"]["loss"][0]["n"] == 2
     assert found["b"]["loss"] == [
-        {"generation": 0, "n": 1, "mean": None, "low": None, "high": None, "values": [None, None, None]}
+        {"generation": 0, "n": 1, "mean": None, "low": None, "high": None, "rows": None, "values": [None] * 3}
     ]
 
 
@@ -111,6 +113,7 @@ def test_json_of_several_runs(call: Call, write_run: WriteRun) -> None:
         "mean": 1.5,  # over seed 1, which both have: 4.5 - 3.0
         "low": None,
         "high": None,
+        "rows": None,
     }
 
 
@@ -126,7 +129,8 @@ def test_csv_is_tidy(call: Call, write_run: WriteRun) -> None:
     rows = list(csv.DictReader(call("toy", "--csv").stdout.splitlines()))
     assert len(rows) == 2 * 2 * 2 * 2
     wanted = {"run": "toy", "arm": "replace", "metric": "loss", "generation": "1", "seed": "4", "value": "4.5"}
-    assert wanted | {"theory": "3.0", "note": ""} in rows
+    without = {"note": "", "rows": "", "rows_low": "", "rows_high": ""}
+    assert wanted | without | {"theory": "3.0"} in rows
     assert {row["theory"] for row in rows if row["arm"] == "distill" or row["metric"] == "fid"} == {""}
 
 

@@ -77,6 +77,7 @@ def test_json(call: Call, write_run: WriteRun) -> None:
         "definition": "loss at generation 1; paired differences over 3 seeds, 95 % Student-t interval",
         "decided_at": 1,
         "n": 3,
+        "rows": None,
         "left": pytest.approx(3.0),
         "right": pytest.approx(4.0),
         "difference": pytest.approx(-1.0),

@@ -5,10 +5,13 @@ import torch
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.classifier import Classifier
+from collapse_sim.families.denoiser import mean_square
+from collapse_sim.families.flow_matching import FlowMatching
 from collapse_sim.families.gaussian import Gaussian, GaussianModel
 from collapse_sim.families.linear import LinearRegression
+from collapse_sim.families.network import Network
 from collapse_sim.families.vae import VAE
-from collapse_sim.testing import check_closed_form, check_family
+from collapse_sim.testing import check_closed_form, check_family, check_row_losses
 
 IMAGES = Info("images", {"image": ((1, 8, 8), "uint8"), "label": ((), "int64")}, 64, 64, 16, classes=10)
 COLOUR = Info("images", {"image": ((3, 12, 10), "uint8")}, 64, 64, 16)
@@ -69,6 +72,7 @@ def test_gaussian_loss_and_term_against_torch_distributions():
     normal = torch.distributions.MultivariateNormal(prediction.mean, prediction.covariance)
     expected = -normal.log_prob(x.transpose(0, 1)).sum(0)
     torch.testing.assert_close(family.loss(prediction, inputs), expected)
+    torch.testing.assert_close(family.row_losses(prediction, inputs), -normal.log_prob(x.transpose(0, 1)).T)
     other = family.predict(family.build_ensemble(POINTS, 2), None)
     standard = torch.distributions.MultivariateNormal(other.mean, other.covariance)
     cross_entropy = standard.entropy() + torch.distributions.kl_divergence(standard, normal)
@@ -125,3 +129,25 @@ def test_classifier():
     whole = family.loss(family.predict(model, inputs), inputs)
     parts = sum(family.loss(family.predict(model, part), part) for part in inputs.split(8))
     torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-4)
+    check_row_losses(family, model, inputs)
+
+
+def squares(self, prediction, inputs):
+    return mean_square(prediction.output, inputs["target"]).sum()
+
+
+WRONG_ROWS = {
+    "must add up to the loss": lambda self, prediction, inputs: mean_square(prediction.output, inputs["target"]) / 2,
+    "gives \\(2,\\) for 32 rows": lambda self, prediction, inputs: inputs["t"].new_zeros(2),
+    "has others in it": lambda self, prediction, inputs: (
+        mean_square(prediction.output, inputs["target"]).mean().expand(len(inputs["t"]))
+    ),
+}
+
+
+@pytest.mark.parametrize("problem", WRONG_ROWS)
+def test_wrong_losses_of_rows_are_found(problem):
+    wrong = {"row_losses": WRONG_ROWS[problem], "loss": squares}
+    family = type("Wrong", (FlowMatching,), wrong)(network=Network(widths=(8, 8)))
+    with pytest.raises(AssertionError, match=problem):
+        check_family(family, POINTS, {"x": torch.randn(32, 3, dtype=torch.float64)})

@@ -15,6 +15,7 @@ from collapse_sim.families.base import ClosedForm, Conditions, ModelFamily
 from collapse_sim.families.gaussian import Gaussian, GaussianModel
 from collapse_sim.families.gmm import GMM, Components, GMMModel, log_density
 from collapse_sim.randomness import Draws
+from collapse_sim.testing import check_row_losses
 
 POINTS = Info("points", {"x": ((2,), "float64")}, 300, 300, 100)
 
@@ -46,6 +47,7 @@ def components(model):
 
 def nll(family, model, x):
     inputs = family.corrupt({"x": x}, draws(range(len(x)), "corrupt"))
+    check_row_losses(family, model, inputs, 1e-12)
     return family.loss(family.predict(model, inputs), inputs) / inputs.count
 
 

@@ -16,6 +16,7 @@ from collapse_sim.families import kde
 from collapse_sim.families.base import ClosedForm, Conditions, ModelFamily
 from collapse_sim.families.kde import KDE, KDEModel, log_density
 from collapse_sim.randomness import Draws
+from collapse_sim.testing import check_row_losses
 
 
 def info(d=2, rows=40):
@@ -38,6 +39,7 @@ def solve(family, x):
 
 def nll(family, model, x):
     inputs = family.corrupt({"x": x}, draws(range(len(x)), "corrupt"))
+    check_row_losses(family, model, inputs, 1e-12)
     return family.loss(family.predict(model, inputs), inputs)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -231,3 +232,27 @@ def test_weights_that_end_early(tmp_path):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(MissingError, match=r"judge: its weights cannot be read: model\.safetensors: "):
         JudgePerplexity(judge="judge").located(tmp_path)
+
+
+def test_influence_of_held_out_rows(evaluation):
+    """Of 6 texts in 4 of 10 rows: the standard error is that of the 4, each with all of its texts."""
+    columns = {
+        "nats": torch.tensor([2.0, 3.0, 8.0, 1.0, 0.0, 5.0], dtype=torch.float64),
+        "tokens": torch.tensor([1, 2, 4, 1, 0, 2]),
+        "row": torch.tensor([1, 1, 4, 7, 7, 9]),
+    }
+    seen = evaluation({}, info=dataclasses.replace(word_rows.info(), held_out=10))
+    metric = JudgePerplexity(of="outputs", mean="tokens")
+    found = metric.influence(columns, seen)
+    assert found.shape == (10,)
+    assert found[[0, 2, 3, 5, 6, 8]].tolist() == [0] * 6
+    nats, tokens = torch.tensor([5.0, 8.0, 1.0, 5.0]), torch.tensor([3.0, 4.0, 1.0, 2.0])  # by row
+    score = metric.sum_up(columns)
+    expected = score * (nats - 1.9 * tokens) / tokens.mean()
+    assert found[[1, 4, 7, 9]].tolist() == pytest.approx((expected * 10 / 4).tolist(), rel=1e-6)
+    by_text = JudgePerplexity(of="held_out").influence(columns, seen)
+    assert float(by_text.sum()) == pytest.approx(0, abs=1e-9)
+    moved = {name: torch.cat([column, column[2:3]]) for name, column in columns.items()}  # row 4 once more: 1 of 7
+    nearly = JudgePerplexity().sum_up(columns) + float(by_text[4]) / 10
+    assert JudgePerplexity().sum_up(moved) == pytest.approx(nearly, abs=0.03)
+    assert JudgePerplexity(of="samples").influence(columns, seen) is None

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from collapse_sim.data.tokens import NOTHING, Tokenizer
-from collapse_sim.metrics.base import Metric, RowMetric
+from collapse_sim.metrics.base import DrawnRows, HeldOutRows, Metric
 from collapse_sim.metrics.self_bleu import SelfBLEU
 from collapse_sim.metrics.text import parts, picked, texts, tokens_of, whole_words, words
 from collapse_sim.metrics.text_counts import DistinctN, Length, Repetition
@@ -97,7 +97,9 @@ def test_the_same_rows_are_picked_each_time(evaluation):
 def test_every_metric_of_text_keeps_the_contract(name):
     metric = load("metrics", name)()
     assert isinstance(metric, Metric)
-    assert isinstance(metric, RowMetric) == (name in ("sample_perplexity", "judge_perplexity"))
+    assert isinstance(metric, DrawnRows) == (name in ("sample_perplexity", "judge_perplexity"))
+    over_rows = ("perplexity", "sample_perplexity", "judge_perplexity", "rouge1", "rouge2", "rougeL", "rougeLsum")
+    assert isinstance(metric, HeldOutRows) == (name in over_rows)
     assert type(metric)(**metric.model_dump()) == metric  # a resolved recipe reads back
 
 

@@ -59,14 +59,25 @@ def test_texts(scores):
     assert found["real"][0] == found["real"][1] > 0
     for name in ("distinct_n", "repetition", "vocabulary", "rare_words", "self_bleu"):
         assert all(0 <= value <= 1 for value in found[name])
-    assert sorted(len(columns["nats"]) for columns in kept) == [20, 20, 30, 30]  # the judge's, generation 0's
+    lengths = sorted(len(columns["nats"]) for columns in kept if "nats" in columns)
+    assert lengths == [12, 12, 20, 20, 30, 30]  # perplexity's, the judge's, generation 0's
+    told = [columns for columns in kept if "influence" in columns]
+    assert len(told) == 4  # of held-out rows, in both generations: test_loss and perplexity
+    for columns in told:
+        assert len(columns["influence"]) == 12
+        assert abs(float(columns["influence"].sum())) < 1e-4 * float(columns["influence"].abs().sum())
 
 
 def test_pairs(scores):
     found, kept = scores(PAIRS)
     assert list(found)[-1] == "perplexity"
     assert all(0 <= value <= 100 for name in found for value in found[name] if name.startswith("rouge"))
-    assert sorted(len(columns["nats"]) for columns in kept) == [5, 5, 12, 12]
-    of_0 = [columns for columns in kept if len(columns["nats"]) == 12]
-    means = sorted(math.exp(columns["nats"].sum() / columns["tokens"].sum()) for columns in of_0)
-    assert sorted(found["sample_perplexity"]) == pytest.approx(means, rel=1e-12)
+    rouges = [100 * float(columns["f"].mean()) for columns in kept if "f" in columns]
+    assert sorted(rouges) == pytest.approx(sorted(x for n in found for x in found[n] if n.startswith("rouge")))
+    nats = [columns for columns in kept if "nats" in columns]
+    assert sorted(len(columns["nats"]) for columns in nats) == [5, 5, 12, 12, 12, 12]
+    means = [math.exp(columns["nats"].sum() / columns["tokens"].sum()) for columns in nats if len(columns["nats"]) > 5]
+    expected = sorted([*found["sample_perplexity"], *found["perplexity"]])
+    assert sorted(means) == pytest.approx(expected, rel=1e-12)
+    assert all(len(columns["influence"]) == 12 for columns in kept)  # the judge's, too: 0 where a row is not picked
+    assert all((columns["influence"] == 0).sum() >= 7 for columns in nats if len(columns["nats"]) == 5)

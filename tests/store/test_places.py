@@ -347,7 +347,7 @@ def test_run_json_takes_what_every_process_adds(tmp_path):
         gate.wait()
         folder.claim(content, tmp_path / ".store")
         for k in range(5):
-            folder.record_scores(k, name, [0], {"m": [1.0]}, "f", "s")
+            folder.record_scores(k, name, [0], {"m": [1.0]}, "f", "s", {})
 
     names = [f"arm{i}" for i in range(8)]
     others = [FORK.Process(target=claim, args=(name,)) for name in names]

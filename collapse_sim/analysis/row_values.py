@@ -1,0 +1,75 @@
+"""How much each held-out row moves a score, read from the store where the run has it (metrics/influence.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from collapse_sim.store.blocks import block_name, check_block, object_folder
+from collapse_sim.store.files import canonical_json
+from collapse_sim.store.rowfile import INFLUENCE, VALUES_FILE, RowFile
+
+Influence = NDArray[np.float32]
+KEPT = 256  # files of an arm that are remembered: 10 MB of 10,000 rows each
+
+
+@dataclass(frozen=True)
+class RowSource:
+    """Where the values of held-out rows behind one arm's scores are."""
+
+    digests: Mapping[tuple[str, int, int], str]  # (metric, generation, seed) -> of the score
+    places: tuple[Path, ...]  # stores that may have them
+    data: str  # what the held-out rows are: those of equal data are the same ones
+    read: dict[Path, Influence | None] = field(default_factory=dict, compare=False, repr=False)
+
+    def influence(self, metric: str, generation: int, seed: int) -> Influence | None:
+        """(n,) with sum 0; None where the score has no values of held-out rows, or they are gone or damaged."""
+        digest = self.digests.get((metric, generation, seed))
+        for place in self.places if digest else ():
+            assert digest is not None
+            found = self._remembered(object_folder(place, digest) / block_name((seed,)))
+            if found is not None:
+                return found
+        return None
+
+    def _remembered(self, folder: Path) -> Influence | None:
+        if folder not in self.read:
+            if len(self.read) >= KEPT:
+                self.read.clear()
+            self.read[folder] = _read(folder)
+        return self.read[folder]
+
+    @property
+    def lost(self) -> bool:
+        """Whether there are such scores, and no store to read them from."""
+        return bool(self.digests) and not any((place / "objects").is_dir() for place in self.places)
+
+
+def _read(folder: Path) -> Influence | None:
+    path = folder / VALUES_FILE
+    if not path.is_file() or check_block(folder)[0]:
+        return None
+    try:
+        found = RowFile(path).columns.get(INFLUENCE)
+    except (OSError, ValueError, KeyError):
+        return None
+    return None if found is None or found.ndim != 1 else found.astype(np.float32)
+
+
+def row_sources(folder: Path, run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> dict[str, RowSource]:
+    """By arm, from run.json and the journal; of several scores of the same the last counts."""
+    found: dict[str, dict[tuple[str, int, int], str]] = {}
+    for line in lines:
+        if line.get("event") == "scores":
+            digests = found.setdefault(line["arm"], {})
+            for metric, digest in line.get("rows", {}).items():
+                digests.update({(metric, line["generation"], seed): digest for seed in line["seeds"]})
+    said = (folder / str(run[key]) for key in ("store", "store_at") if run.get(key))  # the second is absolute
+    places = tuple(dict.fromkeys(place.resolve() for place in (*said, folder.parent / ".store")))
+    data = canonical_json([run.get("fingerprint"), run.get("settings", {}).get("data")])
+    return {arm: RowSource(digests, places, data) for arm, digests in found.items()}

@@ -105,6 +105,26 @@ def test_table_2_has_the_papers_settings() -> None:
     assert [arm.name for arm in recipe.arms if arm.teacher is None] == ["M1"]
 
 
+@pytest.mark.parametrize(
+    ("name", "metric", "published"),
+    [
+        ("kazdan-gaussian-10", "variance_ratio",
+         {9: {"replace": 0.301, "accumulate": 0.874}, 49: {"replace": 0.003, "accumulate": 0.877},
+          99: {"replace": 0.0, "accumulate": 0.873}}),
+        ("kazdan-gaussian-100", "variance_ratio",
+         {9: {"replace": 0.891, "accumulate": 0.994}, 49: {"replace": 0.579, "accumulate": 0.996},
+          99: {"replace": 0.309, "accumulate": 0.997}}),
+        ("curse-vae-mnist-latents", "latent_std",
+         {k: {"replace": figure} for k, figure in enumerate((0.69, 0.60, 0.53, 0.48, 0.44), start=1)}),
+    ],
+)  # fmt: skip
+def test_figures_of_several_generations_are_those_published(name: str, metric: str, published: object) -> None:
+    recipe = load(name)
+    assert {reference.metric for reference in recipe.references} == {metric}
+    assert {reference.generation: reference.values for reference in recipe.references} == published
+    assert not load(name, smoke=True).references
+
+
 def test_fashion_differs_from_mnist_in_its_data_only() -> None:
     mnist, fashion = (dict(load(name).document) for name in STRATEGIES)
     assert fashion.pop("data")["use"] == "fashion_mnist"

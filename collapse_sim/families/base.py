@@ -87,7 +87,10 @@ class ModelFamily(Protocol):
         ...
 
     def distillation(self, student: Prediction, teacher: Prediction, inputs: Inputs) -> dict[str, Tensor]:
-        """Every name in `terms`, each a sum over rows that is least when student == teacher."""
+        """Every name in `terms`, each a sum over rows that is least when student == teacher.
+
+        Optional: `regularised` names those with a regulariser of the student's own, which are least elsewhere.
+        """
         ...
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from collapse_sim.component import Component
@@ -20,14 +20,14 @@ class VAEModel(nn.Module):
     """Images of D = C H W pixels, flattened, <-> latents."""
 
     def __init__(self, shape: tuple[int, ...], encoder: nn.Module, decoder: nn.Module) -> None:
-        """`encoder`: (n, D) -> (n, 2 latent), means then log variances; `decoder`: (n, latent) -> (n, D) logits."""
+        """`encoder`: (n, D) -> (n, 2 latent), means then log variances; `decoder`: (n, latent) -> (n, D)."""
         super().__init__()
         self.shape = shape
         self.encoder = encoder
         self.decoder = decoder
 
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, D) intensities in [0, 1] -> mean and log variance, (n, latent) each."""
+        """(n, D) pixel values -> mean and log variance, (n, latent) each."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         return mean, log_variance
 
@@ -35,30 +35,67 @@ class VAEModel(nn.Module):
 class VAEPrediction(NamedTuple):
     """What the losses look at, float32."""
 
-    logits: Tensor  # (n, D): sigmoid gives the intensities
+    decoded: Tensor  # (n, D): logits of the intensities; under `output_activation: linear` the pixel values themselves
     mean: Tensor  # (n, latent)
     log_variance: Tensor  # (n, latent)
+
+
+class Standardization(BaseModel):
+    """Of pixel values: (intensity - mean) / std, of all channels alike. MNIST's training images of 28x28 pixels: .1307
+    and .3081."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    mean: float  # of intensities in [0, 1]
+    std: Annotated[float, Field(gt=0.0)]
 
 
 class VAEFamily(Component):
     """What all VAEs share: all but the two networks. Losses are per pixel (divided by C H W), summed over rows."""
 
     latent: Annotated[int, Field(gt=0)] = 20  # dimensions
-    reconstruction: Literal["bce", "mse"] = "bce"  # nats, or squared intensity
+    reconstruction: Literal["bce", "mse"] = "bce"  # nats, or squared error; bce of grey pixels: at least their entropy
+    output_activation: Literal["sigmoid", "linear"] = "sigmoid"  # of the decoder; linear: only with mse
+    standardize: Standardization | None = None  # {mean: 0.1307, std: 0.3081}: pixel values so scaled, with linear
     kl_weight: Annotated[float, Field(ge=0.0)] = 1.0  # 1 with bce: the negative ELBO; mse: 2 sigma^2 of a Gaussian ELBO
+    kd_kl: bool = False  # the distillation term `output` contains kl_weight x KL, too, as the KD paper's equation reads
 
+    version: ClassVar[int] = 2
     kinds: ClassVar[tuple[str, ...]] = ("images",)
     columns: ClassVar[tuple[str, ...]] = ("image",)
     terms: ClassVar[tuple[str, ...]] = ("output", "mean", "variance")
 
+    @model_validator(mode="after")
+    def _outputs_fit(self) -> VAEFamily:
+        if self.reconstruction == "bce" and self.output_activation == "linear":
+            raise ValueError(
+                "`output_activation: linear` gives values outside of [0, 1], which `reconstruction: bce` cannot "
+                "compare: set `reconstruction: mse`, or `output_activation: sigmoid`"
+            )
+        if self.standardize is not None and self.output_activation == "sigmoid":
+            raise ValueError(
+                "`standardize` gives pixel values outside of [0, 1], which `output_activation: sigmoid` never reaches: "
+                "set `output_activation: linear` and `reconstruction: mse`, or leave `standardize` out"
+            )
+        return self
+
     @property
     def loss_unit(self) -> str:
-        return "nats a pixel" if self.reconstruction == "bce" else "squared intensity a pixel"
+        if self.reconstruction == "bce":
+            return "nats a pixel"
+        return "squared standardised intensity a pixel" if self.standardize else "squared intensity a pixel"
+
+    @property
+    def regularised(self) -> tuple[str, ...]:
+        """Terms with a part that pulls the student to the prior and not to the teacher (families.base)."""
+        return ("output",) if self.kd_kl else ()
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
         images = rows["image"]
-        x = images.flatten(1).float() / 255
-        return Inputs({"x": x, "eps": draws.normal(len(images), self.latent)}, count=len(images))
+        return Inputs(
+            {"x": self._values(images), "eps": draws.normal(len(images), self.latent)},
+            count=len(images),
+        )
 
     def predict(self, model: nn.Module, inputs: Inputs) -> VAEPrediction:
         assert isinstance(model, VAEModel)
@@ -67,39 +104,59 @@ class VAEFamily(Component):
         z = mean + (0.5 * log_variance).exp() * inputs["eps"]  # z = mu + sigma eps (Kingma & Welling 2014)
         return VAEPrediction(model.decoder(z).float(), mean, log_variance)
 
+    def row_losses(self, prediction: VAEPrediction, inputs: Inputs) -> Tensor:
+        """Reconstruction + kl_weight x KL(q(z|x) || N(0, I)), both divided by the number of pixels: (n,)."""
+        return self._reconstruction(prediction.decoded, inputs["x"]) + self._weighted_kl(prediction)
+
     def loss(self, prediction: VAEPrediction, inputs: Inputs) -> Tensor:
-        """Reconstruction + kl_weight x KL(q(z|x) || N(0, I)), both divided by the number of pixels."""
-        x, mean, log_variance = inputs["x"], prediction.mean, prediction.log_variance
-        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum()
-        return self._reconstruction(prediction.logits, x) + self.kl_weight * kl / x.shape[1]
+        return self.row_losses(prediction, inputs).sum()
 
     def distillation(self, student: VAEPrediction, teacher: VAEPrediction, inputs: Inputs) -> dict[str, Tensor]:
-        """Table 1 of the KD paper: `output` L_VAE(Ys, Yt), the reconstruction loss against the teacher's output;
-        `mean` and `variance`: squared error between the encoders' outputs, averaged over latent dimensions."""
+        """Table 1 of the KD paper: `output` L_VAE(Ys, Yt), the reconstruction loss against the teacher's output, under
+        `kd_kl` with the student's own KL term; `mean` and `variance`: squared error between the encoders' outputs,
+        averaged over latent dimensions."""
+        output = self._reconstruction(student.decoded, self._activated(teacher.decoded))
+        if self.kd_kl:
+            output = output + self._weighted_kl(student)
         return {
-            "output": self._reconstruction(student.logits, teacher.logits.sigmoid()),
+            "output": output.sum(),
             "mean": (student.mean - teacher.mean).square().mean(1).sum(),
             "variance": (student.log_variance.exp() - teacher.log_variance.exp()).square().mean(1).sum(),
         }
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
-        """The decoder's mean images of z ~ N(0, I), rounded to uint8."""
+        """The decoder's mean images of z ~ N(0, I), as intensities that are clipped and rounded to uint8."""
         assert isinstance(model, VAEModel)
-        x = model.decoder(draws.normal(conditions.rows, self.latent)).float().sigmoid()
-        return {"image": intensities((x * 255).unflatten(1, model.shape))}
+        x = self._activated(model.decoder(draws.normal(conditions.rows, self.latent)).float())
+        if self.standardize is not None:
+            x = x * self.standardize.std + self.standardize.mean
+        return {"image": intensities((x * 255).reshape(len(x), *model.shape))}
 
     def encode(self, model: nn.Module, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Posterior means and variances, (n, latent) each, of uint8 images."""
         assert isinstance(model, VAEModel)
-        mean, log_variance = model.encode(rows["image"].flatten(1).float() / 255)
+        mean, log_variance = model.encode(self._values(rows["image"]))
         return mean.float(), log_variance.float().exp()
 
-    def _reconstruction(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _values(self, images: Tensor) -> Tensor:
+        """What the networks see of uint8 images (n, C, H, W): intensities in [0, 1], or standardised ones, (n, D)."""
+        x = images.flatten(1).float() / 255
+        return x if self.standardize is None else (x - self.standardize.mean) / self.standardize.std
+
+    def _activated(self, decoded: Tensor) -> Tensor:
+        return decoded.sigmoid() if self.output_activation == "sigmoid" else decoded
+
+    def _reconstruction(self, decoded: Tensor, target: Tensor) -> Tensor:
+        """The mean over a row's pixels, (n,)."""
         if self.reconstruction == "bce":
-            total = F.binary_cross_entropy_with_logits(logits, target, reduction="sum")
-        else:
-            total = F.mse_loss(logits.sigmoid(), target, reduction="sum")
-        return total / target.shape[1]
+            return F.binary_cross_entropy_with_logits(decoded, target, reduction="none").mean(1)
+        return (self._activated(decoded) - target).square().mean(1)
+
+    def _weighted_kl(self, prediction: VAEPrediction) -> Tensor:
+        """kl_weight x KL(q(z|x) || N(0, I)) in nats a pixel, (n,)."""
+        mean, log_variance = prediction.mean, prediction.log_variance
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+        return self.kl_weight * kl / prediction.decoded.shape[1]
 
 
 class VAE(VAEFamily):

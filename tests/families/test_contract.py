@@ -29,9 +29,19 @@ def images(info):
 
 
 @pytest.mark.parametrize("info", [IMAGES, COLOUR], ids=["grey", "colour"])
-@pytest.mark.parametrize("reconstruction", ["bce", "mse"])
-def test_vae(info, reconstruction):
-    check_family(VAE(hidden=16, latent=3, reconstruction=reconstruction), info, images(info))
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"reconstruction": "mse"},
+        {"reconstruction": "mse", "output_activation": "linear"},
+        {"reconstruction": "mse", "output_activation": "linear", "standardize": {"mean": 0.1307, "std": 0.3081}},
+        {"kd_kl": True},
+    ],
+    ids=["bce", "mse", "linear", "standardised", "kl in the term"],
+)
+def test_vae(info, settings):
+    check_family(VAE(hidden=16, latent=3, **settings), info, images(info))
 
 
 def test_vae_of_the_paper_has_887k_parameters():
@@ -52,7 +62,7 @@ def test_vae_loss_is_the_negative_elbo_per_pixel():
     x = rows["image"].flatten(1) / 255
     posterior = torch.distributions.Normal(prediction.mean, (0.5 * prediction.log_variance).exp())
     kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum()
-    p = prediction.logits.sigmoid()
+    p = prediction.decoded.sigmoid()
     cross_entropy = -(x * p.log() + (1 - x) * (1 - p).log()).sum()
     torch.testing.assert_close(family.loss(prediction, inputs), (cross_entropy + kl) / 64, rtol=1e-4, atol=1e-4)
 

@@ -27,6 +27,14 @@ def test_contract(shape, depth, reconstruction):
     check_family(family, info_of(*shape), images(32, *shape))
 
 
+def test_contract_of_linear_outputs():
+    scaled = {"mean": 0.5, "std": 0.25}
+    family = ConvVAE(
+        width=8, depth=1, latent=3, reconstruction="mse", output_activation="linear", standardize=scaled, kd_kl=True
+    )
+    check_family(family, info_of(3, 8, 8), images(32, 3, 8, 8))
+
+
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
@@ -64,7 +72,7 @@ def test_loss_with_mse_is_a_gaussian_elbo_up_to_scale():
     model = family.build(info_of(3, 8, 8))
     inputs = family.corrupt(images(rows, 3, 8, 8), Draws((0,), "corrupt", 0))
     prediction = family.predict(model, inputs)
-    likelihood = torch.distributions.Normal(prediction.logits.sigmoid(), (weight / 2) ** 0.5)
+    likelihood = torch.distributions.Normal(prediction.decoded.sigmoid(), (weight / 2) ** 0.5)
     constant = torch.distributions.Normal(0.0, (weight / 2) ** 0.5).log_prob(torch.zeros(())) * rows * pixels
     posterior = torch.distributions.Normal(prediction.mean, (0.5 * prediction.log_variance).exp())
     kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum()

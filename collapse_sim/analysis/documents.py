@@ -8,9 +8,10 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from collapse_sim.analysis.intervals import UNBOUNDED, Interval
+from collapse_sim.analysis.intervals import Interval
 from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.results import Results
+from collapse_sim.analysis.scale import UNBOUNDED
 
 SCHEMA = 1
 CSV_COLUMNS = ("run", "arm", "metric", "generation", "seed", "value", "theory", "note")

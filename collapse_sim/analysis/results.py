@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from collapse_sim.analysis.intervals import UNBOUNDED, Bounds, Interval, interval, paired
+from collapse_sim.analysis.intervals import Interval, interval, paired
+from collapse_sim.analysis.scale import UNBOUNDED, Bounds
 from collapse_sim.errors import StoreError
 from collapse_sim.store import journal
 from collapse_sim.store.rundir import JOURNAL_FILE, REMAKE, RUN_FILE, read_journal, read_run
@@ -26,6 +27,7 @@ class Claim:
     metric: str
     generation: int | Literal["last", "every"]
     expect: str
+    seeds: tuple[int, ...] | None = None  # those it is decided by; None: all that the recipe was not tuned on
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,8 @@ class Results:
     bounds: Mapping[str, Bounds] = field(
         default_factory=dict
     )  # metric -> the least and the greatest value there can be
+    resolutions: Mapping[str, float] = field(default_factory=dict)  # metric -> the least step it can make, where known
+    tuned_on: tuple[int, ...] | None = None  # seeds that settings were chosen on; None: the recipe does not say
     diverged: Diverged = field(default_factory=dict)
     planned: Mapping[str, int] = field(
         default_factory=dict
@@ -79,7 +83,7 @@ class Results:
     def mean(self, arm: str, metric: str, generation: int) -> Interval | None:
         """Mean over seeds with its 95 % interval, within the metric's bounds; None without a score."""
         scores = self.scores(arm, metric, generation)
-        return interval(scores.values()).within(self.bounds.get(metric, UNBOUNDED)) if scores else None
+        return interval(scores.values(), self.bounds.get(metric, UNBOUNDED)) if scores else None
 
     def means(self, metric: str, generation: int) -> dict[str, Interval]:
         """`mean` of every arm that has one."""
@@ -93,6 +97,20 @@ class Results:
         if found is None or least is None or greatest is None:
             return found
         return found.within((least - greatest, greatest - least))
+
+    def only(self, seeds: Sequence[int]) -> Results:
+        """What these seeds have found."""
+        kept = frozenset(seeds)
+        values = {
+            arm: {
+                metric: {k: {s: v for s, v in by_seed.items() if s in kept} for k, by_seed in ks.items()}
+                for metric, ks in by_metric.items()
+            }
+            for arm, by_metric in self.values.items()
+        }
+        diverged = {arm: {s: k for s, k in ends.items() if s in kept} for arm, ends in self.diverged.items()}
+        own = tuple(seed for seed in self.seeds if seed in kept)
+        return replace(self, seeds=own, values=values, diverged=diverged)
 
     def seeds_of(self, arm: str) -> int:
         """How many seeds the arm is to have."""
@@ -162,14 +180,25 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         values=ordered,
         theory=run.get("theory") or {},
         references=() if reference is None else (_reference(reference, last),),
-        claims=tuple(Claim(c["that"], c["metric"], c["generation"], c["expect"]) for c in run.get("claims", ())),
+        claims=tuple(_claim(c) for c in run.get("claims", ())),
         notes=_texts(run, "note"),
         warnings=_texts(run, "warning"),
         units=_texts(run, "unit"),
         bounds={name: _bounds(entry["bounds"]) for name, entry in run["metrics"].items() if entry.get("bounds")},
+        resolutions={
+            name: float(entry["resolution"]) for name, entry in run["metrics"].items() if entry.get("resolution")
+        },
+        tuned_on=None if run.get("tuned_on") is None else tuple(run["tuned_on"]),
         diverged=diverged,
         settings=run.get("settings", {}).get("arms", {}),
         problems=problems,
+    )
+
+
+def _claim(said: Mapping[str, Any]) -> Claim:
+    seeds = said.get("seeds")
+    return Claim(
+        said["that"], said["metric"], said["generation"], said["expect"], None if seeds is None else tuple(seeds)
     )
 
 

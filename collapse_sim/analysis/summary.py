@@ -10,7 +10,7 @@ from rich.text import Text
 from collapse_sim.analysis.layout import Column, blocks, folded
 from collapse_sim.analysis.reached import apart, common
 from collapse_sim.analysis.results import Better, Results
-from collapse_sim.analysis.table import beside, ends, figures, seeds_over
+from collapse_sim.analysis.table import STAR, beside, ends, figures, seeds_over
 
 _ARROWS: dict[Better, str] = {"lower": " ↓", "higher": " ↑", None: ""}
 _WIDE = 16  # characters of a unit in a heading's line
@@ -34,7 +34,7 @@ def summary(results: Results, metrics: Sequence[str], generation: int, width: in
     title = Text.assemble(
         (results.name, "bold"),
         f" at generation {generation}: mean over {seeds}",
-        "; " * bool(arrows) + ", ".join([*arrows, "* best"] if arrows else []),
+        "; " * bool(arrows) + ", ".join([*arrows, STAR] if arrows else []),
     )
     return [title, *tables, *_elsewhere(results, metrics, generation), *ends(results), *_beside(results, shown)]
 

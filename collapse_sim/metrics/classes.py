@@ -64,6 +64,10 @@ class ClassCoverage(_ClassMetric):
     unit: ClassVar[str] = "share of classes"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
+    def resolution(self, info: Info, samples: int) -> float:
+        """One class's share."""
+        return 1 / max(info.classes or 1, 1)
+
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
         if not self.feature_map.own_classes:

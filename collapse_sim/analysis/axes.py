@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from collapse_sim.analysis.intervals import Bounds
+from collapse_sim.analysis.scale import Bounds
 
 DECADES = 2.0  # positive values that span more are drawn on a logarithmic axis
 _BELOW = 0.1  # of the least mean, how far down a logarithmic axis follows the ends of intervals

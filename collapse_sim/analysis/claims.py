@@ -4,9 +4,9 @@
     distill < 0.9 * replace                     a factor before either side
     replace > replace@0                         an arm at another generation
     replace < 2.5                               a number
-    distill = replace within 2 %                equivalence
-    replace = theory within 3 se                the theory curve of the arm on the other side
-    min("output=0.5", "output=1") < replace     the arm whose mean over seeds is least (max: greatest)
+    distill = replace within 2 %                equivalence: they differ by no more than 2 % of replace
+    replace = theory within 10 %                the theory curve of the arm on the other side
+    min("output=0.5", "output=1") < replace     the least of several arms (max: the greatest)
 
 A bare arm name has letters, digits and _ - . +; any other is put in double quotes.
 """
@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 FORMS = (
-    'A < B, A > B, A = B within 2 %, A = theory within 3 se; where a side is an arm, a quoted "arm" (when its name has '
+    'A < B, A > B, A = B within 2 %, A = theory within 10 %; where a side is an arm, a quoted "arm" (when its name has '
     "signs beyond letters, digits and _ - . +), arm@0, min(arm, arm), max(arm, arm), theory or a number, with or "
     "without a factor as in 0.9 * arm"
 )
 _TOKEN = re.compile(r'\s*(?:"(?P<quoted>[^"]+)"|(?P<sign>[<>=!]=|[<>=*@(),%])|(?P<word>[\w.+-]+))')
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _END = "the end"
+_WHOLE = 100  # per cent: a tolerance that reaches to 0 and beyond
 
 
 class ArmAt(NamedTuple):
@@ -36,7 +37,7 @@ class ArmAt(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """The one of several arms whose mean over the seeds is least ("min") or greatest ("max")."""
+    """The one of several arms that is least ("min") or greatest ("max") in truth; which one, the seeds only guess."""
 
     how: Literal["min", "max"]
     of: tuple[ArmAt, ...]
@@ -64,13 +65,6 @@ class Side(NamedTuple):
         return self.term.of if isinstance(self.term, Pick) else ()
 
 
-class Tolerance(NamedTuple):
-    """ "%": of the right side's mean; "se": standard errors of the mean."""
-
-    amount: float
-    unit: Literal["%", "se"]
-
-
 @dataclass(frozen=True)
 class Expectation:
     """One parsed `expect`. `within` is there exactly when the relation is "="."""
@@ -78,7 +72,7 @@ class Expectation:
     left: Side
     relation: Literal["<", ">", "="]
     right: Side
-    within: Tolerance | None = None
+    within: float | None = None  # per cent of the right side
 
     @property
     def arms(self) -> frozenset[str]:
@@ -120,11 +114,8 @@ def _nonsense(claim: Expectation) -> str | None:
     for side, other in ((left, right), (right, left)):
         if isinstance(side.term, Theory) and not isinstance(other.term, ArmAt):
             return "`theory` is the curve of the arm on the other side, so that side must be one arm"
-    if claim.within is not None:
-        if claim.within.unit == "se" and left.arms and right.arms:
-            return "`within ... se` compares an arm with theory or a number; for two arms write `within 2 %`"
-        if claim.within.unit == "%" and isinstance(right.term, Number) and right.term.value == 0:
-            return "a percentage of 0 is 0; write `within 3 se`"
+    if claim.within is not None and isinstance(right.term, Number) and right.term.value == 0:
+        return "a percentage of 0 is 0; write two claims that give the limits, `A < 0.1` and `A > -0.1`"
     return None
 
 
@@ -221,17 +212,22 @@ class _Parser:
         self._at += 1
         return value
 
-    def tolerance(self) -> Tolerance:
+    def tolerance(self) -> float:
         if not self.take("within"):
-            raise self.error("'=' needs a tolerance: `within 2 %` or `within 3 se`")
+            raise self.error("'=' needs a tolerance: `within 2 %`")
         amount = self.number()
         if amount is None or amount <= 0:
             raise self.error("after `within` comes a number above 0")
-        if self.take("%"):
-            return Tolerance(amount, "%")
-        if self.take("se"):
-            return Tolerance(amount, "se")
-        raise self.error("a tolerance is in '%' or 'se'")
+        if self.next == "se":
+            raise ValueError(
+                f"{self.text!r}: standard errors are no tolerance: they shrink with every seed, and say nothing of how "
+                "far off is too far. Say how far, in '%' of the right side, as in `within 10 %`"
+            )
+        if not self.take("%"):
+            raise self.error("a tolerance is in '%', of the right side")
+        if amount >= _WHOLE:
+            raise ValueError(f"{self.text!r}: a tolerance is below {_WHOLE} %, found {amount:g} %")
+        return amount
 
     def _peek(self) -> str:
         return self._tokens[self._at + 1][0] if self._at + 1 < len(self._tokens) else _END

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from collapse_sim.analysis.deaths import deaths_document
-from collapse_sim.analysis.intervals import UNBOUNDED, Interval
+from collapse_sim.analysis.intervals import Interval
 from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.row_intervals import of_difference, of_mean
+from collapse_sim.analysis.scale import UNBOUNDED
 
 SCHEMA = 1
 CSV_COLUMNS = ("run", "arm", "metric", "generation", "seed", "value", "theory", "note", "rows", "rows_low", "rows_high")

@@ -9,7 +9,6 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from collapse_sim.analysis.drawing import labels, short
-from collapse_sim.analysis.intervals import largest, near_zero
 from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.results import Reference, Results
 from collapse_sim.ui import words
@@ -22,9 +21,9 @@ def dots(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) -> 
     Where that mean may as well be 0, in the metric's own unit. An arm with a fit that diverged has a cross at its name.
     """
     generation = common(results, [metric]) or 0
-    baseline, means = results.baseline, results.means(metric, generation)
-    base = means.get(baseline)
-    shares = base is not None and base.finite and not near_zero(base, largest(means.values()))
+    baseline = results.baseline
+    base = results.mean(baseline, metric, generation)
+    shares = base is not None and base.finite and base.excludes_zero
     size = abs(base.mean) / 100 if shares and base is not None else 1.0
     published = results.reference_at(metric, generation)
     names = labels(results.arms)

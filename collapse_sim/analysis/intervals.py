@@ -2,6 +2,7 @@
 
 A seed is one independent repetition of the whole chain, so the n values of one arm at one generation are independent,
 and mean +- t(0.975; n - 1) * s / sqrt(n) covers the expectation in 95 % of experiments when they are near normal.
+Where a metric has bounds, the interval is made on a scale that has none (scale.py), and its ends come back within them.
 Arms share their randomness seed by seed, so two arms are compared by the interval of their paired differences.
 """
 
@@ -14,10 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
+from collapse_sim.analysis.scale import UNBOUNDED, Bounds, Scale
+
 LEVEL = 0.95
-_NEAR = 0.01  # of the largest mean: less than that is near 0
-Bounds = tuple[float | None, float | None]  # the least and the greatest value there can be; None: no such value
-UNBOUNDED: Bounds = (None, None)
 
 
 class Interval(NamedTuple):
@@ -31,8 +31,14 @@ class Interval(NamedTuple):
 
     @property
     def half(self) -> float | None:
-        """The distance of the mean from the farther end: half the width of an interval that no bound cuts."""
+        """The distance of the mean from the farther end."""
         return None if self.low is None or self.high is None else max(self.high - self.mean, self.mean - self.low)
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the mean is farther from 0 than the plain t interval reaches, on no other scale than its own: on a
+        logarithmic one, no interval ever reaches 0. False for one seed, which has no interval."""
+        return self.se is not None and abs(self.mean) > quantile(self.n) * self.se
 
     def within(self, bounds: Bounds) -> Interval:
         """Cut at the bounds of what can be. It covers the expected value as often as it did before."""
@@ -48,8 +54,13 @@ class Interval(NamedTuple):
         return math.isfinite(self.mean)
 
 
-def interval(values: Iterable[float]) -> Interval:
-    """Mean and 95 % Student-t interval of one value a seed. Raises ValueError when there is no value."""
+def quantile(n: int, level: float = LEVEL) -> float:
+    """How many standard errors a two-sided Student-t interval over n seeds reaches."""
+    return float(stdtrit(n - 1, (1 + level) / 2))
+
+
+def interval(values: Iterable[float], bounds: Bounds = UNBOUNDED) -> Interval:
+    """Mean and 95 % Student-t interval of one value a seed, within the bounds. Raises ValueError without a value."""
     array = np.fromiter(values, dtype=np.float64)
     n = array.size
     if n == 0:
@@ -63,31 +74,16 @@ def interval(values: Iterable[float]) -> Interval:
         value = float(array[0])
         return Interval(n, value, 0.0, value, value)
     mean, se = float(array.mean()), float(array.std(ddof=1)) / math.sqrt(n)
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * se
-    return Interval(n, mean, se, mean - half, mean + half)
+    return Interval(n, mean, se, *Scale(bounds).ends(mean, quantile(n) * se))
 
 
-def share(found: Interval | None, base: Interval | None, largest: float) -> float | None:
+def share(found: Interval | None, base: Interval | None) -> float | None:
     """A difference as a share of the mean it is taken to; None where that may as well be 0, or has another sign."""
     if found is None or base is None or not found.finite or not base.finite:
         return None
-    if near_zero(base, largest) or (base.mean + found.mean) * base.mean < 0:
+    if not base.excludes_zero or (base.mean + found.mean) * base.mean < 0:
         return None
     return found.mean / abs(base.mean)
-
-
-def near_zero(mean: Interval, largest: float) -> bool:
-    """Whether a mean may as well be 0: no farther from it than half its own 95 % interval.
-
-    Of one seed, which has no interval: less than a hundredth of the `largest` mean that it is seen beside.
-    """
-    size = abs(mean.mean)
-    return size == 0 or (size <= mean.half if mean.half is not None else size < _NEAR * largest)
-
-
-def largest(means: Iterable[Interval]) -> float:
-    """The greatest finite absolute mean, 0.0 for none."""
-    return max((abs(found.mean) for found in means if found.finite), default=0.0)
 
 
 def differences(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from collapse_sim.analysis.intervals import Bounds
 from collapse_sim.analysis.results import Better, Reference, Results
+from collapse_sim.analysis.scale import Bounds
 
 T = TypeVar("T")
 
@@ -36,6 +36,7 @@ def merge(runs: Mapping[str, Results]) -> Results:
         units=_agreed({label: run.units for label, run in runs.items()}),
         bounds=bounds,
         parts=_agreed({label: run.parts for label, run in runs.items()}),
+        resolutions=_agreed({label: run.resolutions for label, run in runs.items()}),
         diverged=_by_arm({label: run.diverged for label, run in runs.items()}),
         planned={f"{label}/{arm}": run.seeds_of(arm) for label, run in runs.items() for arm in run.arms},
         settings=_by_arm({label: run.settings for label, run in runs.items()}),

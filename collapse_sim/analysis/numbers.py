@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 _SIGNIFICANT = 4  # digits of a figure without an interval
-_ROUNDING = 1e-9  # relative
+_EVEN = 0.05  # of the longer side: an interval whose sides differ by less is written with one half-width
 _PLAIN = (1e-3, 1e6)  # magnitudes outside are written with an exponent
 
 
@@ -37,12 +37,13 @@ def with_half(mean: float, half: float | None, *, signed: bool = False) -> str:
 
 
 def with_interval(mean: float, low: float | None, high: float | None, *, signed: bool = False) -> str:
-    """`mean ± half`; where a bound of what can be cuts the interval, `mean [low, high]` to the same decimal place."""
+    """`mean ± half`, half being the longer side; `mean [low, high]` to the same decimal place where one side is clearly
+    longer, as near a bound of what can be."""
     if low is None or high is None or not math.isfinite(mean):
         return with_half(mean, None, signed=signed)
     below, above = mean - low, high - mean
     half = max(below, above)
-    if abs(below - above) <= _ROUNDING * half:
+    if abs(below - above) <= _EVEN * half:
         return with_half(mean, half, signed=signed)
     start, _, rest = with_half(mean, half, signed=signed).partition(" ± ")
     digits, _, exponent = rest.partition(")")  # "(1.2 ± 3.4)e-05": the ends have the mean's power of ten
@@ -71,6 +72,11 @@ def _at_the_point(texts: Sequence[str]) -> list[str]:
     before = max((len(whole) for whole, _, _ in split), default=0)
     after = max((len(point + rest) for _, point, rest in split), default=0)
     return [f"{whole:>{before}}{point + rest:<{after}}" for whole, point, rest in split]
+
+
+def probability(p: float) -> str:
+    """ "p = 0.031", "p < 0.0001"."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
 def percent(share: float) -> str:

@@ -24,10 +24,10 @@ from collapse_sim.analysis.axes import generations, linear, logarithmic, wide
 from collapse_sim.analysis.dots import dots
 from collapse_sim.analysis.drawing import labels, save, short, style
 from collapse_sim.analysis.fonts import cells
-from collapse_sim.analysis.intervals import UNBOUNDED
 from collapse_sim.analysis.looks import Look, looks
 from collapse_sim.analysis.protocols import panels
 from collapse_sim.analysis.results import Results
+from collapse_sim.analysis.scale import UNBOUNDED
 from collapse_sim.errors import StoreError
 from collapse_sim.ui import words
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from collapse_sim.analysis.intervals import UNBOUNDED, Bounds, Interval, interval, paired
+from collapse_sim.analysis.intervals import Interval, interval, paired
 from collapse_sim.analysis.row_values import RowSource, row_sources
+from collapse_sim.analysis.scale import UNBOUNDED, Bounds
 from collapse_sim.analysis.training import Training, trainings
 from collapse_sim.errors import StoreError
 from collapse_sim.metrics.names import part_name
@@ -30,6 +31,7 @@ class Claim:
     metric: str
     generation: int | Literal["last", "every"]
     expect: str
+    seeds: tuple[int, ...] | None = None  # those it is decided by; None: all that the recipe was not tuned on
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Results:
         default_factory=dict
     )  # metric -> the least and the greatest value there can be
     parts: Mapping[str, Parts] = field(default_factory=dict)  # metric -> its parts, where it has some
+    resolutions: Mapping[str, float] = field(default_factory=dict)  # metric -> the least step it can make, where known
+    tuned_on: tuple[int, ...] | None = None  # seeds that settings were chosen on; None: the recipe does not say
     diverged: Diverged = field(default_factory=dict)
     planned: Mapping[str, int] = field(
         default_factory=dict
@@ -109,7 +113,7 @@ class Results:
     def mean(self, arm: str, metric: str, generation: int) -> Interval | None:
         """Mean over seeds with its 95 % interval, within the metric's bounds; None without a score."""
         scores = self.scores(arm, metric, generation)
-        return interval(scores.values()).within(self.bounds.get(metric, UNBOUNDED)) if scores else None
+        return interval(scores.values(), self.bounds.get(metric, UNBOUNDED)) if scores else None
 
     def means(self, metric: str, generation: int) -> dict[str, Interval]:
         """`mean` of every arm that has one."""
@@ -123,6 +127,20 @@ class Results:
         if found is None or least is None or greatest is None:
             return found
         return found.within((least - greatest, greatest - least))
+
+    def only(self, seeds: Sequence[int]) -> Results:
+        """What these seeds have found."""
+        kept = frozenset(seeds)
+        values = {
+            arm: {
+                metric: {k: {s: v for s, v in by_seed.items() if s in kept} for k, by_seed in ks.items()}
+                for metric, ks in by_metric.items()
+            }
+            for arm, by_metric in self.values.items()
+        }
+        diverged = {arm: {s: k for s, k in ends.items() if s in kept} for arm, ends in self.diverged.items()}
+        own = tuple(seed for seed in self.seeds if seed in kept)
+        return replace(self, seeds=own, values=values, diverged=diverged)
 
     def seeds_of(self, arm: str) -> int:
         """How many seeds the arm is to have."""
@@ -198,7 +216,7 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         values=ordered,
         theory=run.get("theory") or {},
         references=tuple(_reference(said) for said in run.get("reference") or ()),
-        claims=tuple(Claim(c["that"], c["metric"], c["generation"], c["expect"]) for c in run.get("claims", ())),
+        claims=tuple(_claim(c) for c in run.get("claims", ())),
         notes=_and_parts(_texts(run, "note"), of),
         warnings=_and_parts(_texts(run, "warning"), of),
         units=_and_parts(_texts(run, "unit"), of),
@@ -206,6 +224,10 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
             {name: _bounds(entry["bounds"]) for name, entry in run["metrics"].items() if entry.get("bounds")}, of
         ),
         parts=parts,
+        resolutions={
+            name: float(entry["resolution"]) for name, entry in run["metrics"].items() if entry.get("resolution")
+        },
+        tuned_on=None if run.get("tuned_on") is None else tuple(run["tuned_on"]),
         diverged=diverged,
         settings=run.get("settings", {}).get("arms", {}),
         training=trainings(run, lines),
@@ -221,6 +243,13 @@ def _parts(said: Mapping[str, Any]) -> Parts:
 def _and_parts(said: Mapping[str, T], of: Mapping[str, str]) -> dict[str, T]:
     """What is said of a metric is said of its parts, too."""
     return {**{name: said[metric] for name, metric in of.items() if metric in said}, **said}
+
+
+def _claim(said: Mapping[str, Any]) -> Claim:
+    seeds = said.get("seeds")
+    return Claim(
+        said["that"], said["metric"], said["generation"], said["expect"], None if seeds is None else tuple(seeds)
+    )
 
 
 def _texts(run: Mapping[str, Any], key: str) -> dict[str, str]:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from collapse_sim.analysis.claims import ArmAt, Expectation, Number, Side
-from collapse_sim.analysis.intervals import LEVEL, UNBOUNDED, Interval
+from collapse_sim.analysis.intervals import LEVEL, Interval
 from collapse_sim.analysis.numbers import figure
 from collapse_sim.analysis.results import Results
+from collapse_sim.analysis.scale import UNBOUNDED
 
 CAVEAT = "decided over held-out rows of one seed: another seed may differ"
 
@@ -117,7 +118,6 @@ def decided(
         "low": found.low,
         "high": found.high,
         "rows": found.n,
-        "strain": -sign * (found.mean / found.se if found.se else math.copysign(math.inf, found.mean)),
     }
 
 

@@ -1,15 +1,19 @@
-"""The two sides of a claim in figures: which scores they are, over which seeds, and their paired differences."""
+"""The two sides of a claim in figures: which scores they are, over which seeds, and how sure the claim is by them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from collapse_sim.analysis.claims import ArmAt, Expectation, Number, Pick, Side, Theory
-from collapse_sim.analysis.intervals import Interval, interval
-from collapse_sim.analysis.reached import ended
+from collapse_sim.analysis.contrast import Contrast, Evidence
 from collapse_sim.analysis.results import Results
+from collapse_sim.analysis.scale import UNBOUNDED, Scale
+
+_Values = Mapping[int, float] | float  # a value a seed, or one fixed figure
 
 
 class MissingFiguresError(LookupError):
@@ -18,52 +22,85 @@ class MissingFiguresError(LookupError):
 
 @dataclass(frozen=True)
 class Compared:
-    """left - right over the seeds that both sides have. Factors are multiplied in."""
+    """Each arm that the left side may be against each that the right side may be: one of each, but for min and max.
 
-    left: str
-    right: str
-    left_mean: float
-    right_mean: float
-    difference: Interval
-    paired: bool  # False: one side is a number or theory
-    caveats: tuple[str, ...] = ()
+    `min(a, b) < c` is true when a or b is less than c, and `max(a, b) < c` when both are. Where one of several is
+    enough, the least of their p values is multiplied by their number, which accounts for the choice; where all are
+    needed, the greatest p value counts.
+    """
+
+    lefts: tuple[str, ...]
+    rights: tuple[str, ...]
+    pairs: tuple[tuple[Contrast, ...], ...]  # [left][right]
+    seeds: tuple[int, ...]  # those that all of them have
+    left_is: str | None = None  # "min", "max"
+    right_is: str | None = None
+
+    @property
+    def picked(self) -> tuple[str, str, Contrast]:
+        """The names and figures of the two whose means are least (greatest): what is shown."""
+        i = _pick(self.left_is, [row[0].left_mean for row in self.pairs])
+        j = _pick(self.right_is, [pair.right_mean for pair in self.pairs[0]])
+        return self.lefts[i], self.rights[j], self.pairs[i][j]
+
+    @property
+    def choices(self) -> int:
+        """Arms that were chosen from, on both sides together; 0 without min and max."""
+        return len(self.lefts) * (self.left_is is not None) + len(self.rights) * (self.right_is is not None)
+
+    def together(self, of: Callable[[Contrast], Evidence]) -> Evidence:
+        """The evidence of the sides as wholes."""
+        found = [[of(pair) for pair in row] for row in self.pairs]
+        return Evidence(
+            _any_of([[each.below for each in row] for row in found], self.left_is == "min", self.right_is == "max"),
+            _any_of([[each.above for each in row] for row in found], self.left_is == "max", self.right_is == "min"),
+        )
 
 
-def compare(expected: Expectation, metric: str, generation: int, results: Results) -> Compared:
-    """The figures of a claim at one generation. Raises MissingFiguresError."""
+def _pick(how: str | None, means: Sequence[float]) -> int:
+    return means.index(max(means) if how == "max" else min(means))
+
+
+def _any_of(p_values: Sequence[Sequence[float]], any_left: bool, any_right: bool) -> float:
+    """The p value of "for some (or all) on the left, for some (or all) on the right"."""
+    table: NDArray[np.float64] = np.asarray(p_values, dtype=np.float64)
+    lefts, rights = len(p_values), len(p_values[0])
+    if any_left and any_right:
+        return min(1.0, table.size * float(table.min()))
+    if any_left:
+        return min(1.0, lefts * float(np.min(table.max(axis=1))))
+    if any_right:
+        return min(1.0, rights * float(np.min(table.max(axis=0))))
+    return float(table.max())
+
+
+def compare(expected: Expectation, metric: str, generation: int, results: Results, looks: int = 1) -> Compared:
+    """The figures of a claim at one generation, one of so many `looks`. Raises MissingFiguresError."""
     if metric not in results.metrics:
         raise MissingFiguresError(f"the run has no metric {metric!r}")
     asked = _Asked(metric, generation, results)
-    (left_name, left, left_caveats), (right_name, right, right_caveats) = (
-        asked.side(expected.left, expected.right),
-        asked.side(expected.right, expected.left),
-    )
-    seeds = [s for s in results.seeds if _has(left, s) and _has(right, s)]
+    lefts, rights = asked.side(expected.left, expected.right), asked.side(expected.right, expected.left)
+    for side, found in ((expected.left, lefts), (expected.right, rights)):
+        if isinstance(side.term, Pick) and not asked.shared(found):
+            raise MissingFiguresError(f"the arms of {side.term.how}(...) share no seed")
+    seeds = asked.shared({**lefts, **rights})
     if not seeds:
-        raise MissingFiguresError(
-            f"{left_name} and {right_name} have scores for different seeds only: run the missing ones"
-        )
-    lefts, rights = [_at(left, s) for s in seeds], [_at(right, s) for s in seeds]
-    return Compared(
-        left_name,
-        right_name,
-        interval(lefts).mean,
-        interval(rights).mean,
-        interval(a - b for a, b in zip(lefts, rights, strict=True)),
-        paired=not isinstance(left, float) and not isinstance(right, float),
-        caveats=left_caveats + right_caveats,
-    )
+        names = " and ".join([*lefts, *rights])
+        raise MissingFiguresError(f"{names} have scores for different seeds only: run the missing ones")
+    scale = Scale(results.bounds.get(metric, UNBOUNDED))
+    resolution = results.resolutions.get(metric, 0.0)
+    over = [[_over(values, seeds) for values in side.values()] for side in (lefts, rights)]
+    pairs = tuple(tuple(Contrast(left, right, scale, resolution, looks) for right in over[1]) for left in over[0])
+    picks = (side.term.how if isinstance(side.term, Pick) else None for side in (expected.left, expected.right))
+    return Compared(tuple(lefts), tuple(rights), pairs, seeds, *picks)
 
 
-_Values = Mapping[int, float] | float  # a value a seed, or one fixed figure
+def _times(factor: float, values: _Values) -> _Values:
+    return factor * values if isinstance(values, float) else {seed: factor * value for seed, value in values.items()}
 
 
-def _has(values: _Values, seed: int) -> bool:
-    return isinstance(values, float) or seed in values
-
-
-def _at(values: _Values, seed: int) -> float:
-    return values if isinstance(values, float) else values[seed]
+def _over(values: _Values, seeds: Sequence[int]) -> NDArray[np.float64] | float:
+    return values if isinstance(values, float) else np.array([values[seed] for seed in seeds], dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -72,25 +109,26 @@ class _Asked:
     generation: int
     results: Results
 
-    def side(self, side: Side, other: Side) -> tuple[str, _Values, tuple[str, ...]]:
-        """Name, figures and caveats of one side; `theory` needs to know the other."""
-        caveats: tuple[str, ...] = ()
-        term = side.term
-        if isinstance(term, Pick):
-            caveats = (
-                f"{term.how}(...) of {len(term.of)} arms was picked by the same seeds it is compared with, "
-                "which is optimistic: confirm it with other seeds",
-            )
-            term = self._pick(term)
-        name, values = self._term(term, other)
-        if side.factor == 1:
-            return name, values, caveats
-        scaled = side.factor * values if isinstance(values, float) else {s: side.factor * v for s, v in values.items()}
-        return f"{side.factor:g} * {name}", scaled, caveats
+    def side(self, side: Side, other: Side) -> dict[str, _Values]:
+        """{name: figures} of what a side may be; `theory` needs to know the other."""
+        terms = side.term.of if isinstance(side.term, Pick) else (side.term,)
+        found: dict[str, _Values] = {}
+        for term in terms:
+            name, values = self._term(term, other)
+            if side.factor != 1:
+                name, values = f"{side.factor:g} * {name}", _times(side.factor, values)
+            found[name] = values
+        return found
+
+    def shared(self, sides: Mapping[str, _Values]) -> tuple[int, ...]:
+        """Seeds that all have a score for, in the run's order."""
+        return tuple(
+            s for s in self.results.seeds if all(isinstance(values, float) or s in values for values in sides.values())
+        )
 
     def _term(self, term: ArmAt | Number | Theory, other: Side) -> tuple[str, _Values]:
         if isinstance(term, Number):
-            return f"{term.value:g}", term.value
+            return f"{term.value:g}", float(term.value)
         if isinstance(term, ArmAt):
             return _name(term), self._scores(term)
         assert isinstance(other.term, ArmAt), "parse allows theory only opposite one arm"
@@ -99,21 +137,6 @@ class _Asked:
         if value is None:
             raise MissingFiguresError(f"theory has no curve of {self.metric} for {other.term.arm} at generation {k}")
         return "theory", float(value)
-
-    def _pick(self, pick: Pick) -> ArmAt:
-        """The arm with the least (greatest) mean over the seeds that all of them have."""
-        scores = {at: self._scores(at) for at in pick.of}
-        seeds = [s for s in self.results.seeds if all(s in values for values in scores.values())]
-        if not seeds:
-            raise MissingFiguresError(f"the arms of {pick.how}(...) share no seed")
-        means = {at: interval(values[s] for s in seeds).mean for at, values in scores.items()}
-        lost = [_name(at) for at, mean in means.items() if not math.isfinite(mean)]
-        if lost:
-            ends = "".join(f"; {line}" for line in ended(self.results, [at.arm for at in pick.of]))
-            raise MissingFiguresError(
-                f"{pick.how}(...) cannot pick: not every {self.metric} of {', '.join(lost)} is finite{ends}"
-            )
-        return (min if pick.how == "min" else max)(means, key=lambda at: means[at])
 
     def _generation(self, at: ArmAt) -> int:
         return self.generation if at.generation is None else at.generation

@@ -11,7 +11,7 @@ from collapse_sim.analysis import row_columns
 from collapse_sim.analysis.layout import Column, blocks, folded
 from collapse_sim.analysis.reached import apart, common
 from collapse_sim.analysis.results import Better, Results
-from collapse_sim.analysis.table import beside, ends, figures, seeds_over
+from collapse_sim.analysis.table import STAR, beside, ends, figures, seeds_over
 
 _ARROWS: dict[Better, str] = {"lower": " ↓", "higher": " ↑", None: ""}
 _WIDE = 16  # characters of a unit in a heading's line
@@ -35,7 +35,7 @@ def summary(results: Results, metrics: Sequence[str], generation: int, width: in
     title = Text.assemble(
         (results.name, "bold"),
         f" at generation {generation}: mean over {seeds}",
-        "; " * bool(arrows) + ", ".join([*arrows, "* best"] if arrows else []),
+        "; " * bool(arrows) + ", ".join([*arrows, STAR] if arrows else []),
     )
     by_rows = [row_columns.instead(results, metric, generation, means[metric]) for metric in shown]
     notes = row_columns.note([one for found in by_rows for one in found.values()])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from rich.console import RenderableType
 from rich.text import Text
 
 from collapse_sim.analysis import row_columns
-from collapse_sim.analysis.intervals import Interval, largest, share
+from collapse_sim.analysis.contrast import Contrast
+from collapse_sim.analysis.evidence import ALPHA
+from collapse_sim.analysis.holm import adjusted
+from collapse_sim.analysis.intervals import Interval, share
 from collapse_sim.analysis.layout import Column, blocks
 from collapse_sim.analysis.numbers import aligned, figure, percent, with_interval
 from collapse_sim.analysis.reached import ended
@@ -20,6 +23,7 @@ from collapse_sim.ui.palette import DONE, WARNING
 MANY = 8  # more generations than this are thinned out
 _BEST, _FAINT = f"bold {DONE}", "dim"
 _ABSENT = "-"
+STAR = "* not worse than the best"  # what it stands for
 
 
 def by_generation(results: Results, metric: str, generations: Sequence[int], width: int | None) -> list[RenderableType]:
@@ -36,7 +40,7 @@ def by_generation(results: Results, metric: str, generations: Sequence[int], wid
         over_rows += by_rows.values()
         shown = by_rows or means
         texts = [_theory(results, arm, metric, k) if is_theory else _mean(shown.get(arm)) for arm, is_theory in rows]
-        best = best_of(means, results.metrics[metric])
+        best = best_of(results, metric, k)
         styles = [_FAINT if is_theory else _BEST if arm in best else "" for arm, is_theory in rows]
         counts = ["" if is_theory else _count(results, arm, means.get(arm)) for arm, is_theory in rows]
         header = f"{k}{row_columns.MARK * bool(by_rows)}"
@@ -58,8 +62,8 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     means = results.means(metric, generation)
     arms = [arm for arm in results.arms if arm in means]
     differences = {arm: results.minus(arm, baseline, metric, generation) for arm in arms if arm != baseline}
-    best, scale = best_of(means, better), largest(means.values())
-    shares = [share(differences.get(arm), means.get(baseline), scale) for arm in arms]
+    best, surely = best_of(results, metric, generation), _surely(results, metric, generation, differences)
+    shares = [share(differences.get(arm), means.get(baseline)) for arm in arms]
     columns = [
         _column(
             "mean", [_mean(means[arm]) for arm in arms], [_BEST * (arm in best) for arm in arms], starred=bool(best)
@@ -77,7 +81,7 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
         Column(
             "reads",
             [
-                _reading(arm == baseline, differences.get(arm), better, over_rows=rows)
+                _reading(arm == baseline, differences.get(arm), better, sure=arm in surely, over_rows=rows)
                 for arm, rows in zip(arms, apart, strict=True)
             ],
         ),
@@ -90,9 +94,11 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     title = Text.assemble(
         (metric, "bold"), f" at generation {generation}: paired differences to {baseline}, seed by seed"
     )
+    several = sum(found is not None and found.se is not None for found in differences.values())
+    together = [Text(f"reads: at 5 % over the {several} arms together (Holm)", _FAINT)] if several > 1 else []
     tables = blocks(Column("arm", [Text(arm) for arm in arms]), columns, width)
     said = [*beside(results, metric), *row_columns.note([*across, *apart])]
-    return [title, *tables, *ends(results), *said, *_sources(results, metric, [generation])]
+    return [title, *tables, *together, *ends(results), *said, *_sources(results, metric, [generation])]
 
 
 def readable(generations: Sequence[int]) -> list[int]:
@@ -103,13 +109,36 @@ def readable(generations: Sequence[int]) -> list[int]:
     return [k for k in generations if k in round_numbers or k == generations[-1]]
 
 
-def best_of(means: Mapping[str, Interval], better: Better) -> frozenset[str]:
-    """Arms with the best mean; none when there is no better direction, or nothing to choose between."""
-    finite = {arm: found.mean for arm, found in means.items() if math.isfinite(found.mean)}
+def best_of(results: Results, metric: str, generation: int) -> frozenset[str]:
+    """The arm with the best mean, and all that are not surely worse: the interval of their paired difference to it
+    contains 0. None when there is no better direction, or nothing to choose between."""
+    better = results.metrics[metric]
+    finite = {arm: found.mean for arm, found in results.means(metric, generation).items() if found.finite}
     if better is None or len(set(finite.values())) < 2:
         return frozenset()
-    target = (min if better == "lower" else max)(finite.values())
-    return frozenset(arm for arm, mean in finite.items() if mean == target)
+    first = (min if better == "lower" else max)(finite, key=lambda arm: finite[arm])
+    apart = {arm: results.minus(arm, first, metric, generation) for arm in finite}
+    return frozenset(arm for arm, found in apart.items() if finite[arm] == finite[first] or _may_be_zero(found))
+
+
+def _may_be_zero(found: Interval | None) -> bool:
+    """Whether the interval of a difference contains 0; one seed has none, and tells nothing."""
+    return found is not None and found.low is not None and found.high is not None and found.low <= 0 <= found.high
+
+
+def _surely(
+    results: Results, metric: str, generation: int, differences: Mapping[str, Interval | None]
+) -> frozenset[str]:
+    """Arms that differ from the baseline at a level of 5 % over all arms of the table together (Holm)."""
+    base = results.scores(results.baseline, metric, generation)
+    p_values = {}
+    for arm, found in differences.items():
+        if found is not None and found.se is not None:
+            own = results.scores(arm, metric, generation)
+            left, right = (np.array([values[s] for s in own if s in base]) for values in (own, base))
+            p_values[arm] = 2 * min(Contrast(left, right, resolution=results.resolutions.get(metric, 0.0)).p())
+    sure = adjusted(list(p_values.values()))
+    return frozenset(arm for arm, p in zip(p_values, sure, strict=True) if p <= ALPHA)
 
 
 def _title(results: Results, metric: str, generations: Sequence[int]) -> Text:
@@ -117,7 +146,7 @@ def _title(results: Results, metric: str, generations: Sequence[int]) -> Text:
     found = [mean for k in generations for mean in results.means(metric, k).values()]
     said = [part for part in (unit, f"{better} is better" if better else "") if part]
     direction = f" ({', '.join(said)})" if said else ""
-    star = ", * best" if better else ""
+    star = f", {STAR}" if better else ""
     return Text.assemble((metric, "bold"), f"{direction}: mean over {seeds_over(found)}{star}")
 
 
@@ -132,7 +161,7 @@ def seeds_over(found: Sequence[Interval]) -> str:
 def figures(results: Results, metric: str, generation: int, header: str) -> Column:
     """One metric's means of all arms at a generation, the best marked, numbers of seeds where they are fewer."""
     means = results.means(metric, generation)
-    best = best_of(means, results.metrics[metric])
+    best = best_of(results, metric, generation)
     by_rows = row_columns.instead(results, metric, generation, means)
     header += row_columns.MARK * bool(by_rows)
     texts = [_mean((by_rows or means).get(arm)) for arm in results.arms]
@@ -222,17 +251,20 @@ def _theory_columns(results: Results, metric: str, generation: int, means: Mappi
     ]
 
 
-def _reading(is_baseline: bool, found: Interval | None, better: Better, over_rows: Interval | None = None) -> Text:
-    """What the interval of the difference says, in one word; of one seed, which has none, that over held-out rows."""
+def _reading(
+    is_baseline: bool, found: Interval | None, better: Better, *, sure: bool, over_rows: Interval | None = None
+) -> Text:
+    """What the difference says, in one word; `sure`: it is beyond chance. Of one seed, what held-out rows say."""
     if is_baseline:
         return Text("baseline", _FAINT)
     if found is not None and found.n == 1 and over_rows is not None:
-        return _reading(False, over_rows, better).append(" (rows)")
+        beyond = over_rows.low is not None and over_rows.high is not None and not over_rows.low <= 0 <= over_rows.high
+        return _reading(False, over_rows, better, sure=beyond).append(" (rows)")
     if found is None or found.low is None or found.high is None:
         return Text(_ABSENT, _FAINT)
-    if found.low <= 0 <= found.high:
-        return Text("equal" if found.low == found.high else "unclear")
+    if not sure:
+        return Text("equal" if found.low == found.high == 0 else "unclear")
     if better is None:
-        return Text("above" if found.low > 0 else "below")
-    good = (found.low > 0) == (better == "higher")
+        return Text("above" if found.mean > 0 else "below")
+    good = (found.mean > 0) == (better == "higher")
     return Text("better", DONE) if good else Text("worse", WARNING)

@@ -34,13 +34,13 @@ def verify(
     A claim holds, fails, or is undecided with the seeds at hand; exit code 6 if one fails.
     """
     from collapse_sim.analysis.results import read_results
-    from collapse_sim.analysis.verdicts import decide
+    from collapse_sim.analysis.verdicts import decide_all
     from collapse_sim.store.rundir import find_run
 
     results = read_results(find_run(run))
     for problem in results.problems:
         say(f"warning: {problem}")
-    decided = [(claim, decide(claim, results)) for claim in results.claims]
+    decided = list(zip(results.claims, decide_all(results.claims, results), strict=True))
     counts = {status: sum(verdict.status == status for _, verdict in decided) for status in _STATUSES}
     if as_json:
         claims = [_entry(claim, verdict) for claim, verdict in decided]
@@ -75,13 +75,14 @@ def _headline(claim: Claim, verdict: Verdict) -> Text:
     from collapse_sim.ui.palette import COLORS, DONE, WARNING
 
     symbol, style = {"holds": ("✓", DONE), "fails": ("✗", WARNING), "undecided": ("?", COLORS[1])}[verdict.status]
-    return Text.assemble((f"{symbol} {verdict.status:<9}", f"bold {style}"), "  ", (claim.that, "bold"))
+    under = f" ({', '.join(verdict.protocols)})" if verdict.protocols else ""
+    return Text.assemble((f"{symbol} {verdict.status:<9}", f"bold {style}"), "  ", (claim.that, "bold"), (under, "dim"))
 
 
 def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
     import math
 
-    figures = ("left", "right", "difference", "low", "high", "margin")
+    figures = ("left", "right", "difference", "low", "high", "margin", "p")
     values = {name: getattr(verdict, name) for name in figures}
     return {
         "that": claim.that,
@@ -95,5 +96,9 @@ def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
         "n": verdict.n,
         "rows": verdict.rows or None,
         **{name: value if value is not None and math.isfinite(value) else None for name, value in values.items()},
+        "accounts_for": list(verdict.corrections),
+        "protocols": list(verdict.protocols),
+        "seeds": list(verdict.seeds),
+        "kind": verdict.kind,
         "caveats": list(verdict.caveats),
     }

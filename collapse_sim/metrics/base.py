@@ -86,9 +86,10 @@ class Metric(Protocol):
     FeatureSpace of its map or None, or instead `facts_of_truth(info, data, samples)`, where the data tells its truth;
     `unit`, a few words, and `bounds`, the (least, greatest) value there can be, each None where there is no such value:
     class variables that tables and plots go by and no key depends on (a setting `unit` will do, and `unit_of(family)`
-    takes its place where the unit is the model's). A metric that has a value for every row is a RowMetric; where these
-    are held-out rows and it offers `influence` (HeldOutRows), `compare` has intervals over them. One that has a value
-    for every class, say, is a PartsMetric.
+    takes its place where the unit is the model's); `resolution(info, samples)`, the least step that the figure can
+    make, such as one row's share: a verdict takes scores that differ by less for equal. A metric that has a value for
+    every row is a RowMetric; where these are held-out rows and it offers `influence` (HeldOutRows), `compare` has
+    intervals over them. One that has a value for every class, say, is a PartsMetric.
     """
 
     version: ClassVar[int]

@@ -75,6 +75,10 @@ class ClassCoverage(OwnClassMetric):
     unit: ClassVar[str] = "share of classes"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
+    def resolution(self, info: Info, samples: int) -> float:
+        """One class's share."""
+        return 1 / max(info.classes or 1, 1)
+
     def score(self, evaluation: Evaluation) -> float | Tensor:
         classes = evaluation.info.classes
         labels = evaluation.rows("real")["label"].long()

@@ -44,7 +44,8 @@ def biased(counts: Mapping[Which, int]) -> str:
 
 
 def shown_as(score: ScoreSpec) -> dict[str, Any]:
-    """How tables and plots show a score's metric: {"unit": "share of real rows", "bounds": [0.0, 1.0]}, if it says.
+    """How tables, plots and verdicts take a score's metric, as far as it says: {"unit": "share of real rows",
+    "bounds": [0.0, 1.0], "resolution": 0.001}.
 
     Raises PluginError for bounds that are none.
     """
@@ -61,7 +62,10 @@ def shown_as(score: ScoreSpec) -> dict[str, Any]:
             f"{type(metric).__module__}:{type(metric).__qualname__}: `bounds` is {bounds!r}; allowed: the least and "
             "the greatest value there can be, each a number or None"
         ) from None
-    return {"unit": unit, "bounds": [least, greatest]}
+    with asking(metric, "resolution"):
+        resolve = getattr(metric, "resolution", None)
+        resolution = float(resolve(score.data.info, score.samples.rows)) if resolve else 0.0
+    return {"unit": unit, "bounds": [least, greatest], **({"resolution": resolution} if resolution else {})}
 
 
 def parts_of(score: ScoreSpec) -> dict[str, Any] | None:

@@ -251,7 +251,15 @@ class _Neighbours(_Capped):
         self._check_rows("rows to compare (`rows`)", self.rows)
 
 
-class Precision(_Neighbours):
+class _ShareInside(_Neighbours):
+    """A share of one side's rows."""
+
+    def resolution(self, info: Info, samples: int) -> float:
+        """One row's share of the smaller side."""
+        return 1 / min(self.rows, *self._counts(info, samples).values())
+
+
+class Precision(_ShareInside):
     """Share of samples inside the real manifold, 0 to 1: fidelity (Kynkaanniemi et al. 2019).
 
     The real manifold is the union of closed balls around real rows, up to the k-th nearest other real row.
@@ -265,7 +273,7 @@ class Precision(_Neighbours):
         return share_inside(self._pick(evaluation, "samples"), self._pick(evaluation, self.against), self.k)
 
 
-class Recall(_Neighbours):
+class Recall(_ShareInside):
     """Share of real rows inside the samples' manifold, 0 to 1: diversity (Kynkaanniemi et al. 2019).
 
     Precision with the sides exchanged. A few outliers among samples, with their large balls, can raise it.
@@ -298,7 +306,7 @@ class Density(_Neighbours):
         return inside / (self.k * len(samples))
 
 
-class Coverage(_Neighbours):
+class Coverage(_ShareInside):
     """Share of real rows with a sample nearer than their k-th nearest other real row: diversity (Naeem et al. 2020).
 
     0 to 1. For equal distributions and as many samples as real rows 1 - 2^-k is to be expected, 0.97 for k = 5; with

@@ -142,6 +142,10 @@ class Grammatical(GrammarMetric):
     unit: ClassVar[str] = "share of texts"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
+    def resolution(self, info: Info, samples: int) -> float:
+        """One text's share."""
+        return 1 / count_of(self.of, info, samples)
+
     def score(self, evaluation: Evaluation) -> float | Tensor:
         found = _truth(evaluation.data).log_probability(evaluation.rows(self.of))
         return float(found.isfinite().double().mean())

@@ -70,6 +70,10 @@ class ModeCoverage(_Modes):
     unit: ClassVar[str] = "share of modes"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
+    def resolution(self, info: Info, samples: int) -> float:
+        """One mode's share."""
+        return 1 / max(round(info.constants.get("modes", 1)), 1)
+
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
         modes = round(info.constants.get("modes", 1))
@@ -95,6 +99,10 @@ class HighQuality(_Modes):
 
     unit: ClassVar[str] = "share of samples"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+
+    def resolution(self, info: Info, samples: int) -> float:
+        """One sample's share."""
+        return 1 / samples
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return per_seed(

@@ -20,8 +20,9 @@ def assemble(tree: Block, parts: Parts) -> Recipe:
     assert parts.data is not None
     assert parts.model is not None
     said = parts.plain
-    there = Names(parts.arms, parts.metrics, said["generations"])
-    seeds, protocols = said["seeds"], protocols_of(tree)
+    protocols, seeds = protocols_of(tree), said["seeds"]
+    seeds = tuple(range(seeds) if isinstance(seeds, int) else seeds)
+    there = Names(parts.arms, parts.metrics, said["generations"], seeds)
     claims = [claim for _, written in parts.claims for claim in claims_under(written, protocols, parts.arms)]
     references = [reference_under(said, protocols, parts.arms) for _, said in parts.references]
     recipe = Recipe(
@@ -34,12 +35,13 @@ def assemble(tree: Block, parts: Parts) -> Recipe:
         sampling=parts.sampling,
         generations=said["generations"],
         samples=said.get("samples"),
-        seeds=tuple(range(seeds) if isinstance(seeds, int) else seeds),
+        seeds=seeds,
         arms=tuple(parts.arms.values()),
         metrics=parts.metrics,
         baseline=_baseline(said.get("baseline"), protocols, parts.arms),
         show=_if_in(said.get("show"), parts.metrics),
-        claims=tuple(claim for claim in claims if _claim_applies(claim, there)),
+        claims=tuple(_narrowed(claim, there) for claim in claims if _claim_applies(claim, there)),
+        tuned_on=tuple(said["tuned_on"]) if "tuned_on" in said else None,
         references=tuple(_still_applying(references, there)),
         where=partial(_where, tree),
     )
@@ -78,7 +80,8 @@ def _document(tree: Block, parts: Parts, recipe: Recipe) -> dict[str, Any]:
             entry["as"] = name
         document["metrics"].append(entry)
     document |= {"baseline": recipe.baseline, "show": recipe.show}
-    document["claims"] = [claim.model_dump(mode="json") for claim in recipe.claims]
+    document["tuned_on"] = None if recipe.tuned_on is None else list(recipe.tuned_on)
+    document["claims"] = [claim.model_dump(mode="json", exclude_none=True) for claim in recipe.claims]
     document["reference"] = [reference.model_dump(mode="json") for reference in recipe.references] or None
     return {key: plain(value) for key, value in document.items() if value is not None}
 
@@ -103,7 +106,15 @@ def _claim_applies(claim: Claim, there: Names) -> bool:
         there.measured(claim.metric)
         and expectation.arms <= set(there.arms)
         and all(generation <= there.generations for generation in generations if isinstance(generation, int))
+        and (claim.seeds is None or not set(claim.seeds).isdisjoint(there.seeds))
     )
+
+
+def _narrowed(claim: Claim, there: Names) -> Claim:
+    """The claim with those of its seeds that are there."""
+    if claim.seeds is None:
+        return claim
+    return claim.model_copy(update={"seeds": tuple(seed for seed in claim.seeds if seed in there.seeds)})
 
 
 def _still_applying(references: Iterable[Reference], there: Names) -> Iterator[Reference]:

@@ -13,14 +13,17 @@ from collapse_sim.recipe.resolve import Parts
 from collapse_sim.recipe.schema import Arm, Claim, Reference
 from collapse_sim.registry import did_you_mean
 
+SHOWN = 10  # seeds that a message names
+
 
 @dataclass(frozen=True)
 class Names:
-    """The arms, metrics and last generation that a claim, a baseline or a reference may name."""
+    """The arms, metrics, last generation and seeds that a claim, a baseline or a reference may name."""
 
     arms: Collection[str]
     metrics: Collection[str]
     generations: int
+    seeds: Collection[int]
 
     def measured(self, name: str) -> bool:
         """Whether a metric has this name, or it is that of a part, which the data decides about."""
@@ -142,6 +145,10 @@ def _check_claim(resolver: Resolver, steps: Steps, claim: Claim, known: Names) -
     for arm in sorted(expectation.arms):
         if arm not in known.arms:
             resolver.problem((*steps, "expect"), _unknown("arm", arm, known.arms))
+    absent = [seed for seed in claim.seeds or () if seed not in known.seeds]
+    if absent:
+        some = ", ".join(map(str, sorted(known.seeds)[:SHOWN])) + ", ..." * (len(known.seeds) > SHOWN)
+        resolver.problem((*steps, "seeds"), f"found {absent[0]}, which is no seed of the recipe; allowed: {some}")
     for generation in sorted(expectation.generations):
         if generation > known.generations:
             resolver.problem((*steps, "expect"), _no_generation(generation, known))

@@ -48,6 +48,8 @@ class Layout(BaseModel):
     """The arm that differences are taken to. Default: the first."""
     show: str | None = None
     """The metric that the dashboard draws. Default: the first."""
+    tuned_on: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
+    """Seeds that settings were chosen on: `verify` decides by the others. Default: not said."""
     claims: Annotated[list[Any], Field(max_length=CLAIMS)] = []
     """Statements that `verify` decides."""
     reference: Any = None

@@ -83,6 +83,7 @@ def _load(
         list(dict.fromkeys(name for stage in stages for name in stage.arms)),
         sorted({*parts.defaults, *(name for stage in stages for name in stage.metrics)}),
         max(stage.generations for stage in stages) or sys.maxsize,
+        frozenset().union(*(stage.seeds for stage in stages)),
     )
     check_names(resolver, parts, known)
     _check_seeds(resolver, parts)
@@ -164,7 +165,10 @@ def _names(tree: Block) -> Names:
     names = known_names(spread(expand(arms, Problems())[0], protocols_of(tree))[1]) if isinstance(arms, Block) else []
     last = whole(tree.get("generations"))
     right = isinstance(last, int) and not isinstance(last, bool) and last >= 1
-    return Names(names, metric_names(tree), last if right else 0)
+    seeds = whole(tree.get("seeds"))
+    listed = seeds if isinstance(seeds, list) else range(seeds) if isinstance(seeds, int) and 0 < seeds <= CELLS else ()
+    there = [seed for each in listed if isinstance(seed := whole(each), int)]
+    return Names(names, metric_names(tree), last if right else 0, there)
 
 
 def _check_seeds(resolver: Resolver, parts: Parts) -> None:

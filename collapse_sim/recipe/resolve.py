@@ -51,7 +51,7 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> Parts:
         resolver.problem(steps, message)
     wrong = {steps[0] for steps, _ in complaints if steps}
     good = {key: value for key, value in tree.items() if key not in wrong and value is not None}
-    scalars = ("name", "description", "generations", "samples", "seeds", "baseline", "show")
+    scalars = ("name", "description", "generations", "samples", "seeds", "tuned_on", "baseline", "show")
     parts = Parts({key: _whole(good[key]) for key in scalars if key in good}, data, model, written=written)
     parts.defaults = tuple(name.rpartition(":")[2] for name in defaults)
     if "train" in good:

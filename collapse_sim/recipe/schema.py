@@ -103,6 +103,7 @@ class Claim(BaseModel):
     metric: str
     generation: int | Literal["last", "every"] = "last"
     expect: str
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | None = None  # that decide it; None: all but `tuned_on`
 
 
 class Reference(BaseModel):
@@ -154,6 +155,7 @@ class Recipe:
     baseline: str | None = None  # the arm that differences are taken to; None: the first
     show: str | None = None  # the metric of the dashboard's sparklines; None: the first
     claims: tuple[Claim, ...] = ()
+    tuned_on: tuple[int, ...] | None = None  # seeds that settings were chosen on; claims are decided by others
     references: tuple[Reference, ...] = ()
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict)  # the resolved recipe as plain JSON; it loads as the same

@@ -7,11 +7,13 @@ and recipe.yaml begins with one. run.json:
    absolute, as of the last run, "generations": 5,
    "seeds": [...], "arms": [NAME, ...], "baseline": NAME, "show": METRIC,
    "metrics": {NAME: {"better": "lower"|"higher"|null, "unit": "share of real rows", "bounds": [0.0, 1.0],
+                      "resolution": 0.001 (the least step it can make, where known),
                       "settings": ..., "features": "inception 6726825d",
                       "note": "5,000 samples against 10,000 held-out rows; inception 6726825d",
                       "warning": "biased: fewer than 10,000 samples" | ""}},
-   "claims": [{"that", "metric", "generation", "expect"}, ...],
+   "tuned_on": [SEED, ...] | null, "claims": [{"that", "metric", "generation", "expect", "seeds" (own)}, ...],
    "reference": [{"source", "metric", "generation": 5, "values": {ARM: figure}}, ...],
+   "training": {ARM: {"protocol", "rows": [...], "updates": [...], "epochs": [...]}}, a number a generation,
    "theory": {ARM: {METRIC: [value at generation 0, 1, ...]}}, "settings": {the resolved recipe},
    "samples": rows a generation}
 """

@@ -48,7 +48,19 @@ from collapse_sim.store.store import REFERENCES_LOCK
 logger = logging.getLogger(__name__)
 
 # What may grow or change when a run is continued; everything else makes it a different experiment.
-GROWS = ("name", "description", "generations", "seeds", "arms", "metrics", "baseline", "show", "claims", "reference")
+GROWS = (
+    "name",
+    "description",
+    "generations",
+    "seeds",
+    "arms",
+    "metrics",
+    "baseline",
+    "show",
+    "tuned_on",
+    "claims",
+    "reference",
+)
 
 
 class RunFolder:
@@ -256,6 +268,8 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
         merged[key] = {**old.get(key, {}), **new[key]} if longer else {**new[key], **old.get(key, {})}
     if set(old["arms"]) - set(new["arms"]) or old["generations"] > new["generations"]:
         merged["claims"], merged["reference"], merged["baseline"] = old["claims"], old["reference"], old["baseline"]
+    elif set(old["seeds"]) - set(new["seeds"]):
+        merged["claims"] = _claims(old["claims"], new["claims"])
     settings = dict(now)
     settings["arms"] = {name: {**before["arms"], **now["arms"]}[name] for name in merged["arms"]}
     settings["seeds"], settings["generations"] = merged["seeds"], merged["generations"]
@@ -268,6 +282,20 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
     merged["settings"] = settings
     merged["recipe"] = digest_of(settings)
     return merged
+
+
+def _claims(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The new claims, with the seeds of their own that a part of the run lacks, and old ones of such seeds only."""
+    named = [{key: value for key, value in claim.items() if key != "seeds"} for claim in new]
+    found = [dict(claim) for claim in new]
+    for claim in old:
+        rest = {key: value for key, value in claim.items() if key != "seeds"}
+        if claim.get("seeds") and rest not in named:
+            found.append(dict(claim))
+        elif claim.get("seeds") and found[named.index(rest)].get("seeds"):
+            own = found[named.index(rest)]
+            own["seeds"] = list(dict.fromkeys((*claim["seeds"], *own["seeds"])))
+    return found
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from collapse_sim.analysis.claims import ArmAt, Expectation, Number, Pick, Side, Theory, Tolerance, parse
+from collapse_sim.analysis.claims import ArmAt, Expectation, Number, Pick, Side, Theory, parse
 
 
 def arm(name: str, generation: int | None = None, factor: float = 1.0) -> Side:
@@ -23,10 +23,10 @@ def arm(name: str, generation: int | None = None, factor: float = 1.0) -> Side:
         ("2*theory > a", Expectation(Side(Theory(), 2.0), ">", arm("a"))),
         ("a < -1.5e-3", Expectation(arm("a"), "<", Side(Number(-1.5e-3)))),
         (".5 < a", Expectation(Side(Number(0.5)), "<", arm("a"))),
-        ("a = b within 2 %", Expectation(arm("a"), "=", arm("b"), Tolerance(2, "%"))),
-        ("a = b within 2.5%", Expectation(arm("a"), "=", arm("b"), Tolerance(2.5, "%"))),
-        ("a = theory within 3 se", Expectation(arm("a"), "=", Side(Theory()), Tolerance(3, "se"))),
-        ("a = 0 within 3 se", Expectation(arm("a"), "=", Side(Number(0)), Tolerance(3, "se"))),
+        ("a = b within 2 %", Expectation(arm("a"), "=", arm("b"), 2)),
+        ("a = b within 2.5%", Expectation(arm("a"), "=", arm("b"), 2.5)),
+        ("a = theory within 10 %", Expectation(arm("a"), "=", Side(Theory()), 10)),
+        ("a = 0.5 within 3 %", Expectation(arm("a"), "=", Side(Number(0.5)), 3)),
         ('"output=0.5" < "a b"@3', Expectation(arm("output=0.5"), "<", arm("a b", 3))),
         ('"0.5" < "theory"', Expectation(arm("0.5"), "<", arm("theory"))),
         ('"within" < a', Expectation(arm("within"), "<", arm("a"))),
@@ -49,7 +49,7 @@ def test_arms_and_generations() -> None:
     claim = parse("min(a, b@4) < 0.9 * c@2")
     assert claim.arms == {"a", "b", "c"}
     assert claim.generations == {4, 2}
-    assert parse("a = theory within 1 se").arms == {"a"}
+    assert parse("a = theory within 1 %").arms == {"a"}
 
 
 @pytest.mark.parametrize(
@@ -67,10 +67,11 @@ def test_arms_and_generations() -> None:
         ("a = b", "'=' needs a tolerance"),
         ("a = b within", "after `within` comes a number above 0"),
         ("a = b within 0 %", "after `within` comes a number above 0"),
-        ("a = b within 2", "a tolerance is in '%' or 'se'"),
+        ("a = b within 2", "a tolerance is in '%', of the right side"),
+        ("a = theory within 3 se", "standard errors are no tolerance: they shrink with every seed"),
+        ("a = b within 100 %", "a tolerance is below 100 %, found 100 %"),
         ("a < b within 2 %", "`within` belongs to '=', not to '<'"),
-        ("a = b within 3 se", "for two arms write `within 2 %`"),
-        ("a = 0 within 2 %", "a percentage of 0 is 0"),
+        ("a = 0 within 2 %", "write two claims that give the limits, `A < 0.1` and `A > -0.1`"),
         ("1 < 2", "names no arm"),
         ("theory < 2", "names no arm"),
         ("min(a, b) < theory", "so that side must be one arm"),

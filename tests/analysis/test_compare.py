@@ -156,11 +156,12 @@ def test_the_first_table_is_arms_by_metrics_at_the_last_generation(call: Call, w
     write_run(SCORES, seeds=[0, 1], metrics=metrics)
     found = call("toy")
     assert found.stdout.splitlines() == [
-        "toy at generation 1: mean over 2 seeds ± 95 % interval; ↓ lower is better, ↑ higher, * best",
+        "toy at generation 1: mean over 2 seeds ± 95 % interval; ↓ lower is better, ↑ higher, "
+        "* not worse than the best",
         "               loss ↓",
         "arm      nats a pixel      fid ↑",
         "────────────────────────────────",
-        "replace   3.8 ± 9.5    21 ± 13 *",
+        "replace   3.8 ± 9.5 *  21 ± 13 *",
         "distill   3.0 ± 6.4 *  12 ± 13",
         "fid: few rows; biased",
     ]
@@ -246,16 +247,22 @@ def test_diverged_fits_are_nan_and_named(call: Call, write_run: WriteRun) -> Non
 
 
 def test_intervals_stay_within_bounds(call: Call, write_run: WriteRun) -> None:
+    """On a scale without bounds: their ends are never cut, and a mean near a bound has its longer side away from it."""
     metrics = {"coverage": {"better": "higher", "unit": "share of rows", "bounds": [0.0, 1.0]}}
-    scores = {"low": {"coverage": [[0.0, 0.004]]}, "mid": {"coverage": [[0.2, 0.8]]}, "high": {"coverage": [[0.9, 1]]}}
-    write_run(scores, seeds=[0, 1], metrics=metrics)
+    scores = {"low": [0.03, 0.05, 0.06], "mid": [0.48, 0.5, 0.52], "high": [0.97, 0.95, 0.94]}
+    write_run({arm: {"coverage": [values]} for arm, values in scores.items()}, metrics=metrics)
     shown = call("toy", "--metric", "coverage").stdout
-    assert "0.002 [0, 0.027]" in shown
-    assert "0.50  ± 0.50" in shown  # all that can be
-    assert "0.95  [0.31, 1]" in shown
+    assert "0.047 [0.020, 0.103]" in shown
+    assert "0.500 ± 0.050" in shown
     entries = {arm: ms["coverage"][0] for arm, ms in json.loads(call("toy", "--json").stdout)["arms"].items()}
-    assert (entries["low"]["low"], entries["high"]["high"]) == (0.0, 1.0)
-    assert entries["high"]["low"] == pytest.approx(0.95 - 12.706204736432095 * 0.05)
+    assert 0 < entries["low"]["low"] < entries["low"]["high"] < 0.2
+    assert entries["high"]["low"] == pytest.approx(1 - entries["low"]["high"])
+    assert entries["high"]["high"] == pytest.approx(1 - entries["low"]["low"])
+
+
+def test_differences_end_where_what_can_be_ends(call: Call, write_run: WriteRun) -> None:
+    metrics = {"coverage": {"better": "higher", "bounds": [0.0, 1.0]}}
+    write_run({"low": {"coverage": [[0.0, 0.004]]}, "mid": {"coverage": [[0.2, 0.8]]}}, seeds=[0, 1], metrics=metrics)
     apart = json.loads(call("toy", "--json").stdout)["differences"]["mid"]["coverage"][0]
     assert (apart["low"], apart["high"]) == (-1.0, 1.0)
 

@@ -1,12 +1,13 @@
 """Intervals against scipy.stats."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 
-from collapse_sim.analysis.intervals import differences, interval, largest, paired, share
+from collapse_sim.analysis.intervals import differences, interval, paired, share
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 1000])
@@ -67,16 +68,54 @@ def test_coverage_is_95_percent() -> None:
     assert inside / 4000 == pytest.approx(0.95, abs=3 * math.sqrt(0.95 * 0.05 / 4000))
 
 
-def test_bounds_cut_an_interval_and_not_its_mean() -> None:
-    found = interval([0.0, 0.004])
-    cut = found.within((0.0, 1.0))
-    assert (cut.n, cut.mean, cut.se, cut.low, cut.high) == (2, 0.002, found.se, 0.0, found.high)
-    assert cut.half == pytest.approx(found.half)
-    assert interval([0.2, 0.8]).within((0.0, 1.0))[3:] == (0.0, 1.0)
-    assert found.within((None, None)) == found
-    out = interval([1.1, 1.3]).within((0.0, 1.0))  # a plug-in whose bounds are wrong
-    assert (out.low, out.high) == (0.0, pytest.approx(1.2))
-    assert interval([0.5]).within((0.0, 1.0)) == interval([0.5])
+def test_ends_within_bounds_by_the_delta_method() -> None:
+    """Against the formulas written out: m exp(+-t se / m), and the logistic of logit(m) +- t se / (m (1 - m))."""
+    values = [0.02, 0.05, 0.03]
+    plain = interval(values)
+    assert plain.half is not None
+    mean, reach = plain.mean, plain.half
+    positive = interval(values, (0.0, None))
+    assert (positive.mean, positive.se) == (plain.mean, plain.se)
+    assert (positive.low, positive.high) == (
+        pytest.approx(mean * math.exp(-reach / mean)),
+        pytest.approx(mean * math.exp(reach / mean)),
+    )
+    share_of = interval(values, (0.0, 1.0))
+    ends = [special.expit(special.logit(mean) + sign * reach / (mean * (1 - mean))) for sign in (-1, 1)]
+    assert (share_of.low, share_of.high) == (pytest.approx(ends[0]), pytest.approx(ends[1]))
+
+
+def test_scales_are_moved_and_mirrored_with_their_bounds() -> None:
+    values = [0.02, 0.05, 0.03]
+    base, percent = interval(values, (0.0, 1.0)), interval([100 * v for v in values], (0.0, 100.0))
+    assert percent[1:] == pytest.approx([100 * value for value in base[1:]])
+    moved = interval([v + 1 for v in values], (1.0, None))
+    own = interval(values, (0.0, None))
+    assert (moved.low, moved.high) == (pytest.approx(own.low + 1), pytest.approx(own.high + 1))
+    below = interval([-v for v in values], (None, 0.0))
+    assert (below.low, below.high) == (pytest.approx(-own.high), pytest.approx(-own.low))
+
+
+def test_values_at_a_bound_take_part_as_they_are() -> None:
+    found = interval([0.0, 0.0, 0.004], (0.0, 1.0))
+    assert found.mean == pytest.approx(0.004 / 3)
+    assert 0 < found.low < found.mean < found.high < 1
+    assert interval([1.0, 1.0, 1.0], (0.0, 1.0))[1:] == (1.0, 0.0, 1.0, 1.0)  # nothing scatters
+    out = interval([1.1, 1.3], (0.0, 1.0))  # a plug-in whose bounds are wrong: a plain interval
+    assert (out.low, out.high) == interval([1.1, 1.3])[3:]
+    assert interval([0.5], (0.0, 1.0)) == interval([0.5])
+
+
+@pytest.mark.parametrize(("bounds", "draw"), [((0.0, None), "gamma"), ((0.0, 1.0), "beta")])
+def test_intervals_within_bounds_cover_as_often_as_they_say(bounds: Any, draw: str) -> None:
+    """Skewed values near a bound: 95 %, where cut t intervals cover less on the side away from the bound."""
+    rng = np.random.default_rng(2)
+    rows = rng.gamma(4.0, 0.25, (1000, 5)) if draw == "gamma" else rng.beta(2.0, 18.0, (1000, 5))
+    truth = 1.0 if draw == "gamma" else 0.1
+    found = [interval(row, bounds) for row in rows]
+    inside = sum(each.low <= truth <= each.high for each in found) / 1000
+    assert inside == pytest.approx(0.95, abs=0.02)
+    assert inside > sum(interval(row).low <= truth <= interval(row).high for row in rows) / 1000
 
 
 @pytest.mark.parametrize(
@@ -89,13 +128,18 @@ def test_bounds_cut_an_interval_and_not_its_mean() -> None:
         ([0.001, 0.00101], [0.3, 0.3], 0.298995 / 0.001005),  # 0.001005 +- 0.000064 is small, and surely not 0
         ([10.0, 11.0], [-5.0, -5.5], None),  # on the other side of 0
         ([0.0, 0.0], [1.0, 1.1], None),
-        ([2.0], [3.0], 0.5),
-        ([0.001], [3.0], None),  # one seed, and next to nothing beside the other
+        ([2.0], [3.0], None),  # one seed has no interval
         ([math.nan, 1.0], [1.0, 1.0], None),
     ],
 )
 def test_shares_of_what_may_be_zero_are_none(base: list[float], other: list[float], expected: float | None) -> None:
     one, two = dict(enumerate(base)), dict(enumerate(other))
-    scale = largest([interval(base), interval(other)])
-    found = share(paired(two, one), interval(base), scale)
+    found = share(paired(two, one), interval(base))
     assert found == (None if expected is None else pytest.approx(expected))
+    positive = share(paired(two, one), interval(base, (0.0, None)))
+    assert positive == found  # on a logarithmic scale no interval contains 0
+
+
+def test_differences_are_cut_at_what_can_be() -> None:
+    assert interval([0.2, 0.8]).within((-1.0, 0.9))[3:] == (-1.0, 0.9)
+    assert interval([0.2, 0.8]).within((None, None)) == interval([0.2, 0.8])

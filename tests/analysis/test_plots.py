@@ -158,7 +158,7 @@ def test_bounded_metrics_are_linear_within_their_bounds(write_run: WriteRun) -> 
     assert fid.get_ylim()[0] == 0.0
     (band,) = bands(coverage)
     heights = band.get_paths()[0].vertices[:, 1]
-    assert (heights.min(), heights.max()) == (0.0, 1.0)
+    assert 0.0 < heights.min() < heights.max() < 1.0  # on a scale without bounds, so none is cut
 
 
 def test_logarithmic_axes_survive_intervals_below_zero(write_run: WriteRun, tmp_path: Path) -> None:

@@ -49,12 +49,13 @@ def test_all_three_verdicts(call: Call, write_run: WriteRun) -> None:
     assert lines[:4] == [
         "✓ holds      distilling [helps]",
         "    distill < replace",
-        "    distill - replace = -1.000, interval -1.248 to -0.7516: wholly below 0",
-        "    loss at generation 1; paired differences over 3 seeds, 95 % Student-t interval",
+        "    distill - replace = -1.000, interval -1.248 to -0.7516: below 0 (p = 0.0066)",
+        "    loss at generation 1; t test of paired differences over 3 seeds; 5 % level over "
+        "3 claims against replace (Holm)",
     ]
     assert lines[5] == "✗ fails      the other way round"
     assert lines[10] == "? undecided  it is above 2"
-    assert any(line.startswith("    note: min(...) of 2 arms was picked") for line in lines)
+    assert any("over the choice from 2 arms and 3 claims against replace (Holm)" in line for line in lines)
     assert lines[-1] == "toy: holds 2, fails 1, undecided 1"
 
 
@@ -73,8 +74,8 @@ def test_json(call: Call, write_run: WriteRun) -> None:
         "expect": "distill < replace",
         "status": "holds",
         "reason": "holds at 1 of the 1 generations 1 to 1; worst at 1: "
-        "distill - replace = -1.000, interval -1.248 to -0.7516: wholly below 0",
-        "definition": "loss at generation 1; paired differences over 3 seeds, 95 % Student-t interval",
+        "distill - replace = -1.000, interval -1.248 to -0.7516: below 0 (p = 0.0033)",
+        "definition": "loss at every generation; t test of paired differences over 3 seeds; 5 % level",
         "decided_at": 1,
         "n": 3,
         "rows": None,
@@ -84,6 +85,10 @@ def test_json(call: Call, write_run: WriteRun) -> None:
         "low": pytest.approx(-1.2484, abs=1e-4),
         "high": pytest.approx(-0.7516, abs=1e-4),
         "margin": None,
+        "p": pytest.approx(0.0033, abs=1e-4),
+        "accounts_for": [],
+        "seeds": [0, 1, 2],
+        "kind": None,
         "caveats": [],
     }
     assert (undecided["status"], undecided["difference"], undecided["n"]) == ("undecided", None, 0)
@@ -101,3 +106,12 @@ def test_a_recipe_without_claims(call: Call, write_run: WriteRun) -> None:
     found = call("toy")
     assert (found.exit_code, found.stdout) == (0, "toy: the recipe makes no claims\n")
     assert json.loads(call("toy", "--json").stdout)["claims"] == []
+
+
+def test_seeds_that_the_recipe_was_tuned_on_are_told_apart(call: Call, write_run: WriteRun) -> None:
+    own = {**claim("by its own", "distill < replace"), "seeds": [0, 1]}
+    write_run(SCORES, claims=[claim("x", "distill < replace"), own], tuned_on=[0])
+    first, second = json.loads(call("toy", "--json").stdout)["claims"]
+    assert (first["seeds"], first["kind"], first["caveats"]) == ([1, 2], "confirmatory", [])
+    assert (second["seeds"], second["kind"]) == ([0, 1], "exploratory")
+    assert "note: exploratory: on seeds that the recipe was tuned on" in call("toy").stdout

@@ -28,7 +28,7 @@ def test_mappings_merge_and_the_rest_replaces() -> None:
     assert (recipe.train.epochs, recipe.train.learning_rate) == (3, 0.5)
     assert recipe.seeds == (5,)
     assert [arm.name for arm in recipe.arms] == ["replace", "distill", "mixed"]
-    assert recipe.arms[2].strategy.model_dump() == {"real": 0.25, "synthetic": 0.5}  # type: ignore[attr-defined]
+    assert recipe.arms[2].strategy.model_dump() == {"real": 0.25, "synthetic": 0.5, "redraw": False}  # type: ignore[attr-defined]
     assert recipe.arms[2].init == "previous"
 
 
@@ -39,9 +39,9 @@ def test_another_component_brings_none_of_the_old_settings() -> None:
 
 def test_settings_go_over_a_component_that_is_only_named() -> None:
     recipe = over("extends: base.yaml\narms: {replace: {data: mix}}\nsmoke: {arms.replace.data.real: 0.5}\n")
-    assert recipe.arms[0].strategy.model_dump() == {"real": 1.0, "synthetic": 1.0}  # type: ignore[attr-defined]
+    assert recipe.arms[0].strategy.model_dump() == {"real": 1.0, "synthetic": 1.0, "redraw": False}  # type: ignore[attr-defined]
     small = load("child.yaml", smoke=True)
-    assert small.arms[0].strategy.model_dump() == {"real": 0.5, "synthetic": 1.0}  # type: ignore[attr-defined]
+    assert small.arms[0].strategy.model_dump() == {"real": 0.5, "synthetic": 1.0, "redraw": False}  # type: ignore[attr-defined]
 
 
 def test_null_removes() -> None:

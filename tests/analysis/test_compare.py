@@ -165,7 +165,10 @@ def test_the_first_table_is_arms_by_metrics_at_the_last_generation(call: Call, w
         "distill   3.0 ± 6.4 *  12 ± 13",
         "fid: few rows; biased",
     ]
-    assert found.stderr == "differences to the baseline, and every generation: --all, or --metric NAME\n"
+    assert (
+        found.stderr
+        == "differences to the baseline, every generation, and how long fits were: --all, or --metric NAME\n"
+    )
     everything = call("toy", "--all").stdout
     assert everything.startswith(found.stdout)
     assert "loss at generation 1: paired differences to replace" in everything

@@ -190,7 +190,7 @@ def test_a_claim_of_one_seed_is_decided_by_its_rows(dice: np.random.Generator) -
     assert (first.n, first.rows) == (1, 500)
     assert first.caveats == (CAVEAT,)
     assert "interval over 500 held-out rows of one seed -0.0" in first.reason
-    assert first.definition.endswith("paired differences over 500 held-out rows of one seed, 95 % Student-t interval")
+    assert first.definition.endswith("paired rows over 500 held-out rows of one seed, 95 % Student-t interval")
     assert verdicts["a = b within 5 %"].rows == 0
     assert "one seed gives no interval" in verdicts["a = b within 5 %"].reason
     equal = decide(claim("a < b"), results({"a": [hard], "b": [hard]}))

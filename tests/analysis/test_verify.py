@@ -87,6 +87,7 @@ def test_json(call: Call, write_run: WriteRun) -> None:
         "margin": None,
         "p": pytest.approx(0.0033, abs=1e-4),
         "accounts_for": [],
+        "protocols": [],
         "seeds": [0, 1, 2],
         "kind": None,
         "caveats": [],

@@ -1,0 +1,87 @@
+"""Comparisons under several protocols: tables, verdicts and plots say which."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+from collapse_sim.analysis.plots import figure
+from collapse_sim.analysis.results import Claim, read_results
+from collapse_sim.analysis.verdicts import decide_all
+from collapse_sim.cli.compare import compare
+from collapse_sim.store import journal
+
+from .conftest import WriteRun, scores_line
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """call("RUN", "--json", ...) in a folder with ./runs, without a terminal; errors are raised."""
+    app = typer.Typer()
+    app.command()(compare)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+def trained(protocol: str, updates: list[int]) -> dict[str, object]:
+    return {"protocol": protocol, "rows": [100, 200], "updates": updates, "epochs": [u / 10 for u in updates]}
+
+
+BOTH = {
+    "a.updates": {"loss": [[1.0, 1.1], [2.0, 2.2]]},
+    "b.updates": {"loss": [[1.0, 1.1], [1.5, 1.6]]},
+    "a.epochs": {"loss": [[1.0, 1.1], [2.0, 2.2]]},
+    "b.epochs": {"loss": [[1.0, 1.1], [0.9, 1.0]]},
+}
+TRAINING = {
+    "a.updates": trained("updates", [40, 40]),
+    "b.updates": trained("updates", [40, 40]),
+    "a.epochs": trained("epochs", [40, 40]),
+    "b.epochs": trained("converged", [800, 1600]),
+}
+
+
+def test_every_protocol_has_tables_of_its_own_with_its_own_baseline(call: Call, write_run: WriteRun) -> None:
+    training = TRAINING | {"b.epochs": trained("epochs", [40, 80])}
+    write_run(BOTH, seeds=(0, 1), training=training)
+    shown = call("toy", "--metric", "loss").stdout
+    first, second = shown.split("protocol: epochs\n")
+    assert first.startswith("protocol: updates\n")
+    assert "a.epochs" not in first
+    assert "paired differences to a.updates" in first
+    assert "b.updates" not in second
+    assert "paired differences to a.epochs" in second
+    assert re.search(r"b.epochs +40 \(4\) +80 \(8\)", second)
+    one = call("toy", "--metric", "loss", "--json").stdout
+    assert json.loads(one)["training"]["b.epochs"]["updates"] == [40, 80]
+
+
+def test_fits_that_end_when_they_have_converged_are_shown_with_what_they_took(write_run: WriteRun) -> None:
+    folder = write_run(BOTH, seeds=(0, 1), training=TRAINING)
+    line = scores_line("b.epochs", 1, [0, 1], {"loss": [0.9, 1.0]}) | {"updates": [300, 500]}
+    journal.append(folder / "journal.jsonl", [line])
+    found = read_results(folder)
+    assert found.training["b.epochs"].updates == (800, 400)  # the mean over seeds
+    assert found.training["b.epochs"].epochs == (80.0, 160.0 * 400 / 1600)
+    assert found.protocol_of("b.epochs") == "converged"
+    (verdict,) = decide_all([Claim("x", "loss", 1, '"b.epochs" < "a.epochs"')], found)
+    assert verdict.protocols == ("epochs", "converged")
+    assert verdict.definition.endswith("; protocol: epochs, converged")
+
+
+def test_a_plot_has_a_column_for_each_protocol(write_run: WriteRun) -> None:
+    scores = {arm: {"loss": [*ks["loss"], [3.0, 3.1]], "fid": [*ks["loss"], [3.0, 3.1]]} for arm, ks in BOTH.items()}
+    training = TRAINING | {"b.epochs": trained("epochs", [40, 80])}
+    drawn = figure(read_results(write_run(scores, seeds=(0, 1), training=training)), ["loss", "fid"])
+    titles = [axes.get_title() for axes in drawn.axes]
+    assert titles == [f"{metric} (lower is better), {p}" for metric in ("loss", "fid") for p in ("updates", "epochs")]
+    assert drawn.axes[0].get_ylim() == drawn.axes[1].get_ylim()
+    (legend,) = drawn.legends
+    assert [text.get_text() for text in legend.get_texts()][:2] == ["a", "b"]

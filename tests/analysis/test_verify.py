@@ -116,3 +116,12 @@ def test_seeds_that_the_recipe_was_tuned_on_are_told_apart(call: Call, write_run
     assert (first["seeds"], first["kind"], first["caveats"]) == ([1, 2], "confirmatory", [])
     assert (second["seeds"], second["kind"]) == ([0, 1], "exploratory")
     assert "note: exploratory: on seeds that the recipe was tuned on" in call("toy").stdout
+
+
+def test_a_metrics_resolution_is_read_from_the_run(call: Call, write_run: WriteRun) -> None:
+    scores = {"a": {"loss": [[0.501, 0.502, 0.504]]}, "b": {"loss": [[0.500, 0.501, 0.503]]}}
+    for name, resolution, status in (("fine", 1e-5, "holds"), ("coarse", 1e-3, "undecided")):
+        metrics = {"loss": {"better": "lower", "resolution": resolution}}
+        write_run(scores, name=name, metrics=metrics, claims=[claim("x", "a > b")])
+        (found,) = json.loads(call(name, "--json").stdout)["claims"]
+        assert found["status"] == status

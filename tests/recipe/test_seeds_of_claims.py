@@ -1,11 +1,13 @@
 """`tuned_on`, and a claim's own `seeds`."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from collapse_sim.errors import RecipeError
 from collapse_sim.recipe.load import load
+from collapse_sim.store.runfolder import merge_runs
 
 TEXT = """\
 name: own
@@ -55,3 +57,16 @@ def test_mistakes_have_a_line_and_say_what_is_allowed(file: Path, old: str, new:
     file.write_text(TEXT.replace(old, new))
     with pytest.raises(RecipeError, match=message):
         load(file)
+
+
+def test_continuing_a_part_of_a_run_takes_no_seeds_from_its_claims(file: Path) -> None:
+    def run(seeds: tuple[int, ...]) -> dict[str, Any]:
+        recipe = load(file, seeds=seeds)
+        rest = {key: recipe.document.get(key) for key in ("name", "generations", "seeds", "claims", "baseline")}
+        metrics = {"w2": {"settings": {}}}
+        empty = {"reference": None, "theory": {}, "fingerprint": ""}
+        return {**rest, **empty, "arms": list(recipe.document["arms"]), "metrics": metrics, "settings": recipe.document}
+
+    whole = run((3, 4, 5))
+    for part in ((3,), (4,)):
+        assert merge_runs(whole, run(part), file)["claims"] == whole["claims"]

@@ -38,8 +38,10 @@ def over_rows(mean: float, influence: NDArray[Any]) -> Interval | None:
 def influence_of(
     results: Results, arm: str, metric: str, generation: int, seeds: Sequence[int]
 ) -> NDArray[np.float64] | None:
-    """That of the mean over `seeds`, (n,); None where a seed has none."""
+    """That of the mean over `seeds`, (n,); None where a seed has none, or where several have splits of their own."""
     source = results.rows.get(arm)
+    if source is not None and source.resampled and len(seeds) > 1:
+        return None
     total: NDArray[np.float64] | None = None
     for seed in seeds if source else ():
         assert source is not None

@@ -26,6 +26,7 @@ class RowSource:
     places: tuple[Path, ...]  # stores that may have them
     data: str  # what the held-out rows are: those of equal data are the same ones
     read: dict[Path, Influence | None] = field(default_factory=dict, compare=False, repr=False)
+    resampled: bool = False  # seeds have splits of their own, out of the same rows: theirs are not to be averaged
 
     def influence(self, metric: str, generation: int, seed: int) -> Influence | None:
         """(n,) with sum 0; None where the score has no values of held-out rows, or they are gone or damaged."""
@@ -71,5 +72,7 @@ def row_sources(folder: Path, run: Mapping[str, Any], lines: Sequence[Mapping[st
                 digests.update({(metric, line["generation"], seed): digest for seed in line["seeds"]})
     said = (folder / str(run[key]) for key in ("store", "store_at") if run.get(key))  # the second is absolute
     places = tuple(dict.fromkeys(place.resolve() for place in (*said, folder.parent / ".store")))
-    data = canonical_json([run.get("fingerprint"), run.get("settings", {}).get("data")])
-    return {arm: RowSource(digests, places, data) for arm, digests in found.items()}
+    settings = run.get("settings", {}).get("data")
+    resampled = isinstance(settings, Mapping) and settings.get("split") == "seed"
+    data = canonical_json([run.get("fingerprint"), settings])
+    return {arm: RowSource(digests, places, data, resampled=resampled) for arm, digests in found.items()}

@@ -157,6 +157,9 @@ def test_none_is_better_than_a_wrong_one(dice: np.random.Generator) -> None:
     assert of_mean(one_seed_only, "a", "loss", 1, [0]) is not None
     fewer = replace(run, rows={**run.rows, "b": source("b", {("loss", 1, s): values[s][:9] for s in (0, 1)})})
     assert of_difference(fewer, "b", "a", "loss", 1) is None
+    resampled = replace(run, rows={arm: replace(found, resampled=True) for arm, found in run.rows.items()})
+    assert of_mean(resampled, "a", "loss", 1) is None  # two seeds' held-out rows overlap
+    assert of_mean(resampled, "a", "loss", 1, [0]) is not None
     assert of_mean(replace(run, rows={}), "a", "loss", 1) is None
     assert over_rows(1.0, np.array([0.0])) is None
     assert over_rows(math.inf, np.array([math.nan, math.inf])) is None

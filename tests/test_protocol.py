@@ -68,8 +68,8 @@ def test_a_list_of_protocols_gives_every_arm_under_each(sandbox):
     assert [claim.expect for claim in recipe.claims] == [
         f'min("replace.{p}", "accumulate+distill.{p}") < 0.9 * "replace.{p}"@0' for p in ("updates", "epochs")
     ]
-    assert recipe.reference is not None
-    assert set(recipe.reference.values) == {"replace.updates", "replace.epochs"}
+    (reference,) = recipe.references
+    assert set(reference.values) == {"replace.updates", "replace.epochs"}
     experiment = prepare(recipe, sandbox.root)
     lines = {line.arm.name: line for line in experiment.lines}
     same = [[fit.digest for fit in lines[f"replace.{p}"].fits] for p in ("updates", "epochs")]

@@ -265,7 +265,7 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
     merged["metrics"] = {**new["metrics"], **{n: m for n, m in old["metrics"].items() if n not in new["metrics"]}}
     longer = new["generations"] >= old["generations"]
     for key in ("theory", "training"):
-        merged[key] = {**old.get(key, {}), **new[key]} if longer else {**new[key], **old.get(key, {})}
+        merged[key] = {**old.get(key, {}), **new.get(key, {})} if longer else {**new.get(key, {}), **old.get(key, {})}
     if set(old["arms"]) - set(new["arms"]) or old["generations"] > new["generations"]:
         merged["claims"], merged["reference"], merged["baseline"] = old["claims"], old["reference"], old["baseline"]
     elif set(old["seeds"]) - set(new["seeds"]):

@@ -53,7 +53,7 @@ RECIPES = {
         [("data: replace", "data: {use: fresh, share: 0.9}"), ("rows: 200", "rows: 1300")],
         [
             "r.yaml:10: arms.replace.data: fresh needs 1170 unused real rows a generation, ",
-            "but the data has 1437: lower",
+            "but the data has 1397: lower",
         ],
     ),
     "share that needs more samples than there are": (
@@ -73,7 +73,7 @@ RECIPES = {
     ),
     "unknown metric": (
         [("[test_loss]", "[tset_loss]")],
-        ["r.yaml:12: metrics.0.use: unknown 'tset_loss', did you mean 'test_loss'?; allowed: class_coverage, "],
+        ["r.yaml:12: metrics.0.use: unknown 'tset_loss', did you mean 'test_loss'?; allowed: authenticity, "],
     ),
     "model for other data": (
         [(DIGITS, "use: gaussian")],

@@ -40,12 +40,12 @@ def test_json_of_a_run_that_fails_is_nothing(shell, recipe, monkeypatch):
 
 
 def test_stdout_is_the_run_directory(shell, recipe):
-    done = shell("run", recipe())
+    done = shell("run", recipe(("keep: best", "keep: last")))
     assert done.out == "runs/tiny\n"
     assert done.err.endswith("compare: collapse-sim compare runs/tiny\n")
-    quiet = shell("run", recipe(), "--quiet", "--out", "runs/deep/er")
+    quiet = shell("run", recipe(("keep: best", "keep: last")), "--quiet", "--out", "runs/deep/er")
     assert quiet == ("runs/deep/er\n", "")
-    verbose = shell("run", recipe(), "-v").err
+    verbose = shell("run", recipe(("keep: best", "keep: last")), "-v").err
     assert "  fit, generation 1, accumulate+distill: found\n" in verbose
 
 
@@ -67,9 +67,10 @@ def test_dry_run_shows_the_steps_of_every_generation(shell, recipe):
     text = shell("run", name, "--generations", "4", "--dry-run").out
     assert "tiny: seeds 0; 160 samples a generation\n" in text
     assert "artefacts: 28 to make, 0 there already; about " in text
-    head, *rows = text.partition("\naccumulate+distill\n")[2].splitlines()
-    assert head.split() == ["generation", "rows", "updates", "teacher", "to", "fit", "made", "from"]
-    assert [row.split()[:3] for row in rows] == [[str(k), str(160 * (k + 1)), str(15 * (k + 1))] for k in range(5)]
+    head, *rows = text.partition("\naccumulate+distill (protocol: epochs)\n")[2].splitlines()
+    assert head.split() == ["generation", "rows", "updates", "epochs", "teacher", "to", "fit", "made", "from"]
+    found = [row.split()[:4] for row in rows]
+    assert found == [[str(k), str(160 * (k + 1)), str(15 * (k + 1)), "3"] for k in range(5)]
     assert shell.files() == before, "a dry run makes nothing"
 
 
@@ -204,7 +205,7 @@ def test_set_and_smoke(shell, recipe):
     settings = ["--set", "train.steps=7", "--set", "arms.replace.data=accumulate", "--out", "runs/other"]
     plan = shell("run", name, "--smoke", *settings, "--dry-run", "--json").json
     assert plan["arms"]["replace"][1] == {
-        "generation": 1, "rows": 300, "steps": 7, "teacher": None, "fits_to_make": 1,
+        "generation": 1, "rows": 300, "steps": 7, "epochs": 0.7, "teacher": None, "fits_to_make": 1,
         "sources": [{"from": "real", "rows": 200}, {"from": 0, "rows": 100}],
     }  # fmt: skip
 

@@ -134,7 +134,7 @@ def test_without_the_tail(scored, data) -> None:
     assert 500 < common.sum() < 1500
     assert scored(RareProductions(), kept, data) == scored(RareUse(), kept, data) == 0
     assert scored(Grammatical(), kept, data) == 1
-    assert scored(GrammarNLL(), kept, data) < 0.95 * data.entropy_per_token()
+    assert scored(GrammarNLL(), kept, data) < 0.98 * data.entropy_per_token()  # expected: .924 and .955, each +- .006
     assert scored(ProductionKL(), kept, data) > 5 * scored(ProductionKL(), as_many, data)
     assert scored(RareProductions(), as_many, data) > 0.9
 

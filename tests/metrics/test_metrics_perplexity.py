@@ -67,7 +67,7 @@ def test_nothing_to_predict_and_too_much():
 
 @pytest.fixture
 def decoder():
-    family, info = CausalLM(preset="tiny", width=16, layers=1), word_rows.info(length=14)
+    family, info = CausalLM(preset="tiny", width=16, layers=1), word_rows.info(length=24)  # as many positions
     torch.manual_seed(0)
     model = family.build(info).eval()
     for weights in model.parameters():

@@ -15,7 +15,7 @@ DRIVER = Path(__file__).with_name("kill_driver.py")
 
 KILLED = """
 name: killed
-data: {use: digits, rows: 60, held_out_rows: 20}
+data: {use: digits, rows: 60, held_out_rows: 20, validation_rows: 20}
 model: {use: vae, hidden: 4, latent: 2}
 train: {steps: 4, batch_size: 32, evaluate: every 2 steps, keep: best, ema: 0.9}
 samples: 60

@@ -33,6 +33,7 @@ name: small
 data: {use: digits, rows: 60, held_out_rows: 20, validation_rows: 20}
 model: {use: vae, hidden: 4, latent: 2}
 train: {steps: 4, batch_size: 32, evaluate: every 2 steps, keep: best, ema: 0.9}
+retrain: {keep: last}
 samples: 60
 sampling: {shard: 25}
 generations: 1

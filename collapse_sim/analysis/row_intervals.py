@@ -84,7 +84,14 @@ def _same_rows(results: Results, arm: str, other: str) -> bool:
 
 
 def lost(results: Results) -> str:
-    """Why intervals over held-out rows are missing that the run could have: "" where none is."""
+    """Why intervals over held-out rows are missing that the run could have: "" where none is. Of what was read."""
+    damaged = {folder: why for source in results.rows.values() for folder, why in source.damaged.items()}
+    if damaged:
+        named = "; ".join(f"{folder} ({why})" for folder, why in list(damaged.items())[:3])
+        more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
+        return (
+            f"no intervals over held-out rows where their values are damaged: {named}{more}; the run makes them again"
+        )
     arms = [arm for arm, source in results.rows.items() if source.lost]
     if not arms:
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ class RowSource:
     places: tuple[Path, ...]  # stores that may have them
     data: str  # what the held-out rows are: those of equal data are the same ones
     read: dict[Path, Influence | None] = field(default_factory=dict, compare=False, repr=False)
+    damaged: dict[Path, str] = field(default_factory=dict, compare=False, repr=False)  # what could not be read, and why
     resampled: bool = False  # seeds have splits of their own, out of the same rows: theirs are not to be averaged
 
     def influence(self, metric: str, generation: int, seed: int) -> Influence | None:
@@ -42,7 +44,9 @@ class RowSource:
         if folder not in self.read:
             if len(self.read) >= KEPT:
                 self.read.clear()
-            self.read[folder] = _read(folder)
+            self.read[folder], problem = _read(folder)
+            if problem:
+                self.damaged[folder] = problem
         return self.read[folder]
 
     @property
@@ -51,15 +55,18 @@ class RowSource:
         return bool(self.digests) and not any((place / "objects").is_dir() for place in self.places)
 
 
-def _read(folder: Path) -> Influence | None:
-    path = folder / VALUES_FILE
-    if not path.is_file() or check_block(folder)[0]:
-        return None
+def _read(folder: Path) -> tuple[Influence | None, str]:
+    """The influences of a score, if it keeps some, and what is wrong with it ("" if nothing)."""
+    if not os.path.lexists(folder):
+        return None, ""
+    problem, manifest = check_block(folder)
+    if problem or VALUES_FILE not in manifest["files"]:
+        return None, problem
     try:
-        found = RowFile(path).columns.get(INFLUENCE)
-    except (OSError, ValueError, KeyError):
-        return None
-    return None if found is None or found.ndim != 1 else found.astype(np.float32)
+        found = RowFile(folder / VALUES_FILE).columns.get(INFLUENCE)
+    except (OSError, ValueError, KeyError) as error:
+        return None, f"{VALUES_FILE} is unreadable: {error}"
+    return (None if found is None or found.ndim != 1 else found.astype(np.float32)), ""
 
 
 def row_sources(folder: Path, run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> dict[str, RowSource]:

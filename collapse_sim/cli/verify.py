@@ -34,6 +34,7 @@ def verify(
     A claim holds, fails, or is undecided with the seeds at hand; exit code 6 if one fails.
     """
     from collapse_sim.analysis.results import read_results
+    from collapse_sim.analysis.row_intervals import lost
     from collapse_sim.analysis.verdicts import decide_all
     from collapse_sim.store.rundir import find_run
 
@@ -42,6 +43,8 @@ def verify(
         say(f"warning: {problem}")
     decided = list(zip(results.claims, decide_all(results.claims, results), strict=True))
     counts = {status: sum(verdict.status == status for _, verdict in decided) for status in _STATUSES}
+    if len(results.seeds) == 1 and (why := lost(results)):
+        say(why)
     if as_json:
         claims = [_entry(claim, verdict) for claim, verdict in decided]
         problems = list(results.problems)

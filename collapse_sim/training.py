@@ -74,7 +74,8 @@ def warnings_of(experiment: Experiment) -> list[str]:
             found.setdefault(path, []).append(arm.name)
     return [
         f"{', '.join(arms)}: fitted to no real rows, and {path} lets real validation rows choose the weights: a fit "
-        "that ends early for that is no collapse; set retrain: {keep: last} to leave them out"
+        "that ends early for that is no collapse"
+        + ("" if path.endswith("protocol") else "; set retrain: {keep: last} to leave them out")
         for path, arms in found.items()
     ]
 

@@ -72,7 +72,7 @@ def _load(
     points: dict[str, str] = {}
     if isinstance(tree.get("arms"), Block):
         expanded, written = expand(tree["arms"], problems)
-        expanded, points = spread(expanded, protocols_of(tree))
+        expanded, points = spread(expanded, protocols_of(tree), tree.marks.get("protocol"))
         origin = {name: written[point] for name, point in points.items()}
         tree.put("arms", expanded, tree.marks["arms"])
     resolver = Resolver(tree, origin, problems)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from collapse_sim.recipe.located import Block, Items
+from collapse_sim.recipe.located import Block, Items, Mark
 from collapse_sim.recipe.schema import Claim, Reference
 
 _NAME = re.compile(r'"(?P<quoted>[^"]+)"|(?P<word>[\w.+-]+)')
@@ -23,10 +23,10 @@ def protocols_of(tree: Block) -> list[str]:
     return list(dict.fromkeys(name for name in listed if isinstance(name, str)))
 
 
-def spread(arms: Block, protocols: Collection[str]) -> tuple[Block, dict[str, str]]:
+def spread(arms: Block, protocols: Collection[str], mark: Mark | None = None) -> tuple[Block, dict[str, str]]:
     """(all arms under every protocol; {new name: the arm's name as it was}). An arm that says its own is one arm.
 
-    With one protocol arms keep their names.
+    With one protocol arms keep their names. `mark`: where the protocols are written.
     """
     result, origin = Block(arms.mark), dict[str, str]()
     for protocol in protocols or (None,):
@@ -35,7 +35,7 @@ def spread(arms: Block, protocols: Collection[str]) -> tuple[Block, dict[str, st
             if protocol is not None and isinstance(arm, Block) and arm.get("protocol") is None:
                 new = under_name(name, protocol) if len(protocols) > 1 else name
                 under = arm.copy()
-                under.put("protocol", protocol, arms.marks[name])
+                under.put("protocol", protocol, mark or arms.marks[name])
             if new not in origin:
                 result.put(new, under, arms.marks[name])
                 origin[new] = name

@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: quickstart install dev test test-fast torture gpu check format clean
+.PHONY: quickstart install dev test test-slow torture gpu check format clean
 
 quickstart: $(STAMP)
 	$(BIN)/collapse-sim run recipes/quickstart.yaml
@@ -31,10 +31,11 @@ $(DEV): $(BIN)/python pyproject.toml constraints.txt
 	@touch $(STAMP) $@
 
 test: $(DEV)
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
-test-fast: $(DEV)
-	$(BIN)/python -m pytest -n auto -m "not slow"
+# Those of more than ten seconds: kills at every boundary, long chains, large files.
+test-slow: $(DEV)
+	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 
 # Fuzzed recipes, damaged files, kills and full disks, SECONDS of each: nothing may be silent, a traceback or a hang.
 SECONDS ?= 600

@@ -22,18 +22,18 @@ ROUNDING = 1e-6  # relative: scores are sums in float32
 LEAST = 3  # seeds without scatter that are taken for more than chance
 
 
-class Evidence(NamedTuple):
+class OneSided(NamedTuple):
     """One-sided p values: small where the left mean surely lies below (above) the right one."""
 
     below: float
     above: float
 
     @property
-    def flipped(self) -> Evidence:
-        return Evidence(self.above, self.below)
+    def flipped(self) -> OneSided:
+        return OneSided(self.above, self.below)
 
 
-NOTHING = Evidence(1.0, 1.0)
+NOTHING = OneSided(1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -100,16 +100,16 @@ class Contrast:
         gap = float(np.mean(self.left - self.right))
         return abs(gap) <= float(_step(self.left, self.right, self.resolution))
 
-    def p(self, ratio: float = 1.0) -> Evidence:
+    def p(self, ratio: float = 1.0) -> OneSided:
         """That left < ratio * right, and that left > ratio * right, for a ratio above 0."""
         if isinstance(self.left, float):
             return self.turned.p(1 / ratio).flipped
         if self.n < 2 or not self.difference.finite:
             return NOTHING
         below, above = p_values(self.left, ratio * self.right, self.scale, self.resolution, self.looks)
-        return Evidence(float(below), float(above))
+        return OneSided(float(below), float(above))
 
-    def near(self, share: float) -> tuple[Evidence, Evidence]:
+    def near(self, share: float) -> tuple[OneSided, OneSided]:
         """Against the lower and the upper end of right's mean -+ share of its size."""
         low, high = (1 - share, 1 + share) if self.right_mean >= 0 else (1 + share, 1 - share)
         return self.p(low), self.p(high)

@@ -10,6 +10,7 @@ from typing import Any
 
 from collapse_sim.analysis.deaths import deaths_document
 from collapse_sim.analysis.intervals import Interval
+from collapse_sim.analysis.protocols import baselines
 from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.row_intervals import of_difference, of_mean
@@ -83,10 +84,10 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
 def differences_document(
     results: Results, metrics: Sequence[str], generations: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    """Paired differences of every other arm to the baseline, with their 95 % intervals."""
-    baseline = results.baseline
+    """Paired differences of every other arm to the baseline of its protocol, with their 95 % intervals."""
+    of = baselines(results)
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for arm in results.arms:
+    for arm, baseline in of.items():
         if arm == baseline:
             continue
         found[arm] = {}
@@ -97,7 +98,7 @@ def differences_document(
                 if minus is not None:
                     rows = _rows(of_difference(results, arm, baseline, metric, k))
                     entries.append({"generation": k, **_summary(minus), "rows": rows})
-    return {"baseline": baseline, "differences": found}
+    return {"baseline": results.baseline, "baselines": of, "differences": found}
 
 
 def csv_text(runs: Mapping[str, Results], metrics: Sequence[str], generations: Sequence[int] | None = None) -> str:

@@ -54,9 +54,9 @@ class Interval(NamedTuple):
         return math.isfinite(self.mean)
 
 
-def quantile(n: int, level: float = LEVEL) -> float:
+def quantile(n: int) -> float:
     """How many standard errors a two-sided Student-t interval over n seeds reaches."""
-    return float(stdtrit(n - 1, (1 + level) / 2))
+    return float(stdtrit(n - 1, (1 + LEVEL) / 2))
 
 
 def interval(values: Iterable[float], bounds: Bounds = UNBOUNDED) -> Interval:

@@ -28,6 +28,7 @@ def merge(runs: Mapping[str, Results]) -> Results:
         metrics=metrics,
         generations=max(run.generations for run in runs.values()),
         baseline=next(f"{label}/{run.baseline}" for label, run in runs.items()),
+        merged_baselines=tuple(f"{label}/{run.baseline}" for label, run in runs.items()),
         values=_by_arm({label: run.values for label, run in runs.items()}),
         theory=_by_arm({label: run.theory for label, run in runs.items()}),
         references=_references(runs),

@@ -10,7 +10,7 @@ from rich.text import Text
 from collapse_sim.analysis.deaths import ENOUGH, Death, death, lives, mortal
 from collapse_sim.analysis.layout import Column, blocks
 from collapse_sim.analysis.results import Results
-from collapse_sim.analysis.table import figures, seeds_over
+from collapse_sim.analysis.table import STAR, figures, seeds_over
 from collapse_sim.metrics.names import part_name
 
 
@@ -31,7 +31,7 @@ def _values(results: Results, metric: str, generation: int, width: int | None) -
     columns = [figures(results, part_name(metric, name), generation, name) for name in names]
     means = [mean for name in names for mean in results.means(part_name(metric, name), generation).values()]
     better = results.parts[metric].better
-    star = ", * best" if better else ""
+    star = f", {STAR}" if better else ""
     title = Text.assemble((metric, "bold"), f" of every part at generation {generation}: mean over {seeds_over(means)}")
     return [title + star, *blocks(_arms(results), columns, width), ""]
 

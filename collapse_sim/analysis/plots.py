@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -88,30 +89,31 @@ def figure(results: Results, metrics: Sequence[str]) -> Figure:
     """
     with style(named(results, metrics), _PAGE):
         one_step, groups = results.generations <= 1, panels(results)
+        everyone = {arm: group.settings.get(arm, {}) for group in groups.values() for arm in group.arms}
         shown = [(metric, protocol) for metric in metrics for protocol in groups]
         columns = len(groups) if len(groups) > 1 else min(2, max(1, len(metrics)))
         rows = max(1, math.ceil(len(shown) / columns))
         width, height = _PANEL
         if one_step:  # names of arms stand to the left, one a line
-            longest = max(map(cells, labels(results.arms).values()))
-            width, height = max(width, 2.4 + longest * _LETTER), 0.9 + _LINE * len(next(iter(groups.values())).arms)
+            longest = max(map(cells, labels(everyone).values()))
+            width, height = max(width, 2.4 + longest * _LETTER), 0.9 + _LINE * max(len(g.arms) for g in groups.values())
         drawing = Figure(figsize=(columns * width, rows * height + 2 * _LINE), layout="constrained")
         FigureCanvasAgg(drawing)
         drawing.suptitle(short(results.name, _ACROSS * columns))
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
-        looked = {protocol: looks(group) for protocol, group in groups.items()}
+        looked = looks(replace(results, arms=tuple(everyone), settings=everyone))  # of an arm the same in all panels
         for axes, (metric, protocol) in zip(grid.flat, shown, strict=False):
             group = groups[protocol]
             axes.set_title(_title(group, metric, protocol))
             if one_step:
                 dots(axes, group, metric, handles)
             else:
-                _curves(axes, group, metric, looked[protocol], handles)
+                _curves(axes, group, metric, {arm: looked[arm] for arm in group.arms}, handles)
         for axes in grid.flat[len(shown) :]:
             axes.set_axis_off()
-        for row in grid if len(groups) > 1 else ():
-            _alike(row)
+        for row in grid if len(groups) > 1 and not one_step else ():
+            _alike([axes for axes in row if axes.has_data()])
         if handles:
             counted = dict.fromkeys(name for group in groups.values() for name in _counted(group).values())
             arms = [name for name in counted if name in handles]

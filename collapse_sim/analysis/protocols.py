@@ -15,15 +15,18 @@ from collapse_sim.analysis.results import Results
 T = TypeVar("T")
 
 
-def protocols(results: Results) -> list[str | None]:
-    """The protocols of a run's arms, in their order; None for arms that are solved, or a run that does not say."""
-    return list(dict.fromkeys(results.protocol_of(arm) for arm in results.arms))
-
-
 def by_protocol(results: Results) -> dict[str | None, Results]:
-    """The arms of each protocol as results of their own, with their own baseline."""
-    found = protocols(results)
-    return {None: results} if len(found) < 2 else {protocol: under(results, protocol) for protocol in found}
+    """The arms of each protocol, in their order, as results of their own, with their own baseline.
+
+    None is that of arms that are solved, or of a run that does not say.
+    """
+    found = dict.fromkeys(results.protocol_of(arm) for arm in results.arms)
+    return {protocol: under(results, protocol) if len(found) > 1 else results for protocol in found}
+
+
+def baselines(results: Results) -> dict[str, str]:
+    """{arm: the arm that its differences are taken to}, of the same protocol."""
+    return {arm: group.baseline for group in by_protocol(results).values() for arm in group.arms}
 
 
 def under(results: Results, protocol: str | None) -> Results:
@@ -38,7 +41,7 @@ def panels(results: Results) -> dict[str | None, Results]:
     if len(found) < 2:
         return found
     return {
-        protocol: _called(under, {arm: _stem(under, arm) for arm in under.arms}) for protocol, under in found.items()
+        protocol: _called(group, {arm: _stem(group, arm) for arm in group.arms}) for protocol, group in found.items()
     }
 
 
@@ -67,11 +70,12 @@ def _called(results: Results, names: Mapping[str, str]) -> Results:
 
 
 def baseline_of(results: Results, arms: Sequence[str]) -> str:
-    """The baseline, or the arm that it is called among these; the first one when it is not among them."""
+    """The baseline, or the arm that it is called among these, or that of a run they are of, or else the first one."""
     if results.baseline in arms:
         return results.baseline
     stem = _stem(results, results.baseline)
-    return next((arm for arm in arms if arm == f"{stem}.{results.protocol_of(arm)}"), arms[0])
+    alike = (arm for arm in arms if arm == f"{stem}.{results.protocol_of(arm)}")
+    return next(alike, next((arm for arm in arms if arm in results.merged_baselines), arms[0]))
 
 
 def training_table(results: Results, generations: Sequence[int], width: int | None) -> list[RenderableType]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from collapse_sim.analysis.intervals import Interval, interval, paired
-from collapse_sim.analysis.row_values import RowSource, row_sources
+from collapse_sim.analysis.row_values import RowValues, row_sources
 from collapse_sim.analysis.scale import UNBOUNDED, Bounds
 from collapse_sim.analysis.training import Training, trainings
 from collapse_sim.errors import StoreError
@@ -87,8 +87,9 @@ class Results:
         default_factory=dict
     )  # arm -> its number of seeds, where it isn't that of `seeds`
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
+    merged_baselines: tuple[str, ...] = ()  # of several runs as one: each run's own
     training: Mapping[str, Training] = field(default_factory=dict)  # arm -> how long its fits are, where it is trained
-    rows: Mapping[str, RowSource] = field(default_factory=dict)  # arm -> where values of held-out rows are
+    rows: Mapping[str, RowValues] = field(default_factory=dict)  # arm -> where values of held-out rows are
     problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
 
     def whole(self) -> list[str]:
@@ -131,6 +132,8 @@ class Results:
     def only(self, seeds: Sequence[int]) -> Results:
         """What these seeds have found."""
         kept = frozenset(seeds)
+        if kept.issuperset(self.seeds):
+            return self
         values = {
             arm: {
                 metric: {k: {s: v for s, v in by_seed.items() if s in kept} for k, by_seed in ks.items()}

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import stdtrit
 
 from collapse_sim.analysis.claims import ArmAt, Expectation, Number, Side
-from collapse_sim.analysis.intervals import LEVEL, Interval
+from collapse_sim.analysis.intervals import Interval, quantile
 from collapse_sim.analysis.numbers import figure
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.scale import UNBOUNDED
@@ -31,7 +30,7 @@ def over_rows(mean: float, influence: NDArray[Any]) -> Interval | None:
     if n < 2 or not math.isfinite(mean) or not np.isfinite(influence).all():
         return None
     se = float(influence.std(ddof=1, dtype=np.float64)) / math.sqrt(n)
-    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * se
+    half = quantile(n) * se
     return Interval(n, mean, se, mean - half, mean + half)
 
 

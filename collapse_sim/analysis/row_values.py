@@ -20,7 +20,7 @@ KEPT = 256  # files of an arm that are remembered: 10 MB of 10,000 rows each
 
 
 @dataclass(frozen=True)
-class RowSource:
+class RowValues:
     """Where the values of held-out rows behind one arm's scores are."""
 
     digests: Mapping[tuple[str, int, int], str]  # (metric, generation, seed) -> of the score
@@ -69,7 +69,7 @@ def _read(folder: Path) -> tuple[Influence | None, str]:
     return (None if found is None or found.ndim != 1 else found.astype(np.float32)), ""
 
 
-def row_sources(folder: Path, run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> dict[str, RowSource]:
+def row_sources(folder: Path, run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> dict[str, RowValues]:
     """By arm, from run.json and the journal; of several scores of the same the last counts."""
     found: dict[str, dict[tuple[str, int, int], str]] = {}
     for line in lines:
@@ -82,4 +82,4 @@ def row_sources(folder: Path, run: Mapping[str, Any], lines: Sequence[Mapping[st
     settings = run.get("settings", {}).get("data")
     resampled = isinstance(settings, Mapping) and settings.get("split") == "seed"
     data = canonical_json([run.get("fingerprint"), settings])
-    return {arm: RowSource(digests, places, data, resampled=resampled) for arm, digests in found.items()}
+    return {arm: RowValues(digests, places, data, resampled=resampled) for arm, digests in found.items()}

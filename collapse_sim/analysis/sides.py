@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from collapse_sim.analysis.claims import ArmAt, Expectation, Number, Pick, Side, Theory
-from collapse_sim.analysis.contrast import Contrast, Evidence
+from collapse_sim.analysis.contrast import Contrast, OneSided
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.scale import UNBOUNDED, Scale
 
@@ -48,10 +48,10 @@ class Compared:
         """Arms that were chosen from, on both sides together; 0 without min and max."""
         return len(self.lefts) * (self.left_is is not None) + len(self.rights) * (self.right_is is not None)
 
-    def together(self, of: Callable[[Contrast], Evidence]) -> Evidence:
+    def together(self, of: Callable[[Contrast], OneSided]) -> OneSided:
         """The evidence of the sides as wholes."""
         found = [[of(pair) for pair in row] for row in self.pairs]
-        return Evidence(
+        return OneSided(
             _any_of([[each.below for each in row] for row in found], self.left_is == "min", self.right_is == "max"),
             _any_of([[each.above for each in row] for row in found], self.left_is == "max", self.right_is == "min"),
         )

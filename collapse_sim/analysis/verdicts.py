@@ -8,7 +8,7 @@ speaks of, all arms that it chooses from, and all claims that compare arms with 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -16,6 +16,7 @@ from collapse_sim.analysis.claims import ArmAt, Expectation, parse
 from collapse_sim.analysis.evidence import ALPHA, Evidence, gather, interval_text
 from collapse_sim.analysis.holm import adjusted
 from collapse_sim.analysis.numbers import figure, probability
+from collapse_sim.analysis.protocols import baselines
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.row_intervals import CAVEAT, decided
 from collapse_sim.ui import words
@@ -75,9 +76,9 @@ class _Draft:
     kind: Kind | None
     caveats: tuple[str, ...]
 
-    def family(self, baseline: str) -> tuple[object, ...] | None:
+    def family(self, baselines: Collection[str]) -> tuple[object, ...] | None:
         """What a claim that compares arms compares them with, by which metric, where and by which seeds."""
-        against = _against(self.expected, baseline)
+        against = _against(self.expected, baselines)
         claim = self.claim
         return None if against is None or self.found.why else (claim.metric, claim.generation, claim.seeds, against)
 
@@ -94,8 +95,9 @@ def decide_all(claims: Sequence[Stated], results: Results) -> list[Verdict]:
     """
     drafts = [_draft(claim, results) for claim in claims]
     families: dict[tuple[object, ...], list[int]] = {}
+    of_protocols = set(baselines(results).values())
     for i, draft in enumerate(drafts):
-        family = None if isinstance(draft, Verdict) else draft.family(results.baseline)
+        family = None if isinstance(draft, Verdict) else draft.family(of_protocols)
         if family is not None:
             families.setdefault(family, []).append(i)
     found = [draft if isinstance(draft, Verdict) else _verdict(draft, results) for draft in drafts]
@@ -119,8 +121,9 @@ def _with_protocol(verdict: Verdict, draft: _Draft | Verdict, results: Results) 
     return replace(verdict, definition=definition, protocols=protocols)
 
 
-def _against(expected: Expectation, baseline: str) -> str | None:
-    """The arm that a directional claim compares with: the baseline where a side is that, or else the right side's.
+def _against(expected: Expectation, baselines: Collection[str]) -> str | None:
+    """The arm that a directional claim compares with: a protocol's baseline where a side is one, or else the right
+    side's.
 
     None where an arm is compared with itself at another generation, with a number or theory, or min with max: such a
     claim stands by itself.
@@ -129,7 +132,8 @@ def _against(expected: Expectation, baseline: str) -> str | None:
     if expected.relation == "=" or len(expected.arms) < 2 or not all((expected.left.arms, expected.right.arms)):
         return None
     single = [term for term in sides if isinstance(term, ArmAt)]
-    chosen = next((term for term in single if term == ArmAt(baseline)), single[0] if single else None)
+    own = (term for term in single if term.generation is None and term.arm in baselines)
+    chosen = next(own, single[0] if single else None)
     if chosen is None:
         return None
     return chosen.arm if chosen.generation is None else f"{chosen.arm}@{chosen.generation}"

@@ -155,10 +155,12 @@ def _print_all(results: Results, metrics: Sequence[str], shown: Shown) -> None:
 
     width = stdout_width()
     parts: list[RenderableType] = []
-    for protocol, under in by_protocol(results).items():
+    groups = by_protocol(results)
+    for protocol, under in groups.items():
         tables = _tables(under, metrics, shown, width)
-        if tables and protocol is not None:
-            parts += [Text(f"protocol: {protocol}", "bold underline"), ""]
+        if tables and (protocol is not None or len(groups) > 1):
+            said = f"protocol: {protocol}" if protocol else "no protocol: solved, not trained"
+            parts += [Text(said, "bold underline"), ""]
         parts += tables
     if parts:
         data(rendered(parts, width))
@@ -173,9 +175,10 @@ def _tables(results: Results, metrics: Sequence[str], shown: Shown, width: int |
     from collapse_sim.analysis.table import readable
 
     last = common(results, metrics)
+    at = shown.generations[0] if shown.generations else last
     parts: list[RenderableType] = []
-    if shown.first and last is not None:
-        parts += [*summary(results, metrics, shown.generations[0] if shown.generations else last, width), ""]
+    if shown.first and at is not None and any(at in results.scored(metric) for metric in metrics):
+        parts += [*summary(results, metrics, at, width), ""]
     for metric in metrics if shown.rest else ():
         parts += _of_one(results, metric, shown, width)
     if parts and shown.rest:

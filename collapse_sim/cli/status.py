@@ -106,7 +106,11 @@ def remark(found: Standing) -> str:
     state = found.state
     complete, every = progress(state)
     cells = f"{complete} of {every} cells (arm x generation) are done"
-    lost = sum(state.diverged(arm, k) > 0 for arm, own in state.cells.items() for k in range(len(own)))
+    lost = sum(
+        state.complete(cell) and state.diverged(arm, k) > 0
+        for arm, own in state.cells.items()
+        for k, cell in enumerate(own)
+    )
     cells += f", {lost} of them with chains that diverged" if lost else ""
     gone = f"process {state.pid} on {state.host} is gone"
     message = f": {state.message}" if state.message else ""

@@ -290,10 +290,11 @@ def _claims(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) 
     found = [dict(claim) for claim in new]
     for claim in old:
         rest = {key: value for key, value in claim.items() if key != "seeds"}
-        if claim.get("seeds") and rest not in named:
+        if not claim.get("seeds"):
+            continue
+        if rest not in named:
             found.append(dict(claim))
-        elif claim.get("seeds") and found[named.index(rest)].get("seeds"):
-            own = found[named.index(rest)]
+        elif (own := found[named.index(rest)]).get("seeds"):
             own["seeds"] = list(dict.fromkeys((*claim["seeds"], *own["seeds"])))
     return found
 

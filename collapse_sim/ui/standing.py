@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -96,7 +96,7 @@ def read_live(folder: Path) -> State | None:
         return None
 
 
-def recorded(folder: Path, run: dict[str, Any], lines: Iterable[dict[str, Any]]) -> State:
+def recorded(folder: Path, run: dict[str, Any], lines: Sequence[dict[str, Any]]) -> State:
     """What run.json and the journal say. A later line of the same arm, generation, seed and metric counts."""
     metrics, last = list(run["metrics"]), int(run["generations"])
     state = State(

@@ -69,6 +69,7 @@ def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
         "training": {},
         "problems": [],
         "baseline": "replace",
+        "baselines": {"replace": "replace", "distill": "replace"},
         "differences": {
             "distill": {
                 "loss": [

@@ -85,3 +85,53 @@ def test_a_plot_has_a_column_for_each_protocol(write_run: WriteRun) -> None:
     assert drawn.axes[0].get_ylim() == drawn.axes[1].get_ylim()
     (legend,) = drawn.legends
     assert [text.get_text() for text in legend.get_texts()][:2] == ["a", "b"]
+
+
+def test_one_protocol_is_named_as_well(call: Call, write_run: WriteRun) -> None:
+    scores = {arm: BOTH[arm] for arm in ("a.epochs", "b.epochs")}
+    write_run(scores, seeds=(0, 1), training={arm: trained("epochs", [40, 40]) for arm in scores})
+    assert call("toy").stdout.startswith("protocol: epochs\n")
+
+
+def test_a_protocol_that_has_not_come_so_far_is_left_out(call: Call, write_run: WriteRun) -> None:
+    scores = {arm: {"loss": [*ks["loss"], [3.0, 3.1]][: 3 if "updates" in arm else 2]} for arm, ks in BOTH.items()}
+    write_run(scores, seeds=(0, 1), training=TRAINING | {"b.epochs": trained("epochs", [40, 80])})
+    shown = call("toy", "--generation", "2").stdout
+    assert "a.updates" in shown
+    assert "a.epochs" not in shown
+
+
+def test_programs_get_differences_within_a_protocol(call: Call, write_run: WriteRun) -> None:
+    write_run(BOTH, seeds=(0, 1), training=TRAINING | {"b.epochs": trained("epochs", [40, 80])})
+    found = json.loads(call("toy", "--json").stdout)
+    assert found["baselines"] == {
+        "a.updates": "a.updates", "b.updates": "a.updates", "a.epochs": "a.epochs", "b.epochs": "a.epochs",
+    }  # fmt: skip
+    assert set(found["differences"]) == {"b.updates", "b.epochs"}
+    assert found["differences"]["b.epochs"]["loss"][1]["mean"] == pytest.approx(-1.15)  # .95 - 2.1
+
+
+def test_claims_are_corrected_within_a_protocol(write_run: WriteRun) -> None:
+    """Against the baseline of their own, on whichever side it stands."""
+    more = {f"{arm}.{p}": {"loss": [[1.0, 1.1], [1.4, 1.7]]} for arm in "cd" for p in ("updates", "epochs")}
+    training = {name: trained(name.partition(".")[2], [40, 40]) for name in {**BOTH, **more}}
+    results = read_results(write_run({**BOTH, **more}, seeds=(0, 1), training=training))
+    for protocol in ("updates", "epochs"):
+        expects = [f"a.{protocol} > b.{protocol}", f"c.{protocol} < a.{protocol}", f"a.{protocol} > d.{protocol}"]
+        verdicts = decide_all([Claim("x", "loss", 1, expect) for expect in expects], results)
+        assert {verdict.corrections for verdict in verdicts} == {(f"3 claims against a.{protocol} (Holm)",)}
+
+
+def test_an_arm_has_one_colour_in_all_panels(write_run: WriteRun) -> None:
+    scores = {arm: {"loss": [*BOTH[arm]["loss"], [3.0, 3.1]]} for arm in ("a.updates", "b.updates", "b.epochs")}
+    training = {arm: trained(arm.partition(".")[2], [40, 40]) for arm in scores}
+    first, second = figure(read_results(write_run(scores, seeds=(0, 1), training=training)), ["loss"]).axes
+    assert second.lines[0].get_color() == first.lines[1].get_color()
+
+
+def test_one_step_pictures_show_every_arm(write_run: WriteRun) -> None:
+    scores = {**BOTH, "c.updates": BOTH["a.updates"], "d.updates": BOTH["b.updates"]}
+    training = {arm: trained(arm.partition(".")[2], [40, 40]) for arm in scores}
+    first, second = figure(read_results(write_run(scores, seeds=(0, 1), training=training)), ["loss"]).axes
+    assert sorted(first.get_ylim()) == [-0.5, 3.5]
+    assert sorted(second.get_ylim()) == [-0.5, 1.5]

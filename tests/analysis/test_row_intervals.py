@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from collapse_sim.analysis.documents import csv_text, differences_document, run_document
 from collapse_sim.analysis.results import Claim, Results, read_results
 from collapse_sim.analysis.row_intervals import CAVEAT, lost, of_difference, of_mean, over_rows
-from collapse_sim.analysis.row_values import RowSource
+from collapse_sim.analysis.row_values import RowValues
 from collapse_sim.analysis.table import against_baseline, by_generation
 from collapse_sim.analysis.terminal import rendered
 from collapse_sim.analysis.verdicts import decide
@@ -40,14 +40,14 @@ def influence(values: Values, weights: Values | None = None, slope: float = 1.0)
     return found
 
 
-def source(arm: str, rows: Mapping[tuple[str, int, int], Values], data: str = "data") -> RowSource:
+def source(arm: str, rows: Mapping[tuple[str, int, int], Values], data: str = "data") -> RowValues:
     """As if the store had them."""
     digests = {key: f"{arm}{i}" for i, key in enumerate(rows)}
     read = {
         object_folder(STORE, digests[key]) / block_name((key[2],)): influence(values).astype(np.float32)
         for key, values in rows.items()
     }
-    return RowSource(digests, (STORE,), data, read)
+    return RowValues(digests, (STORE,), data, read)
 
 
 def results(losses: Mapping[str, Sequence[Values]], **more: Any) -> Results:

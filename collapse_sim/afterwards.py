@@ -180,7 +180,7 @@ def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dic
     if names and rows > most:
         raise RecipeError(f"--rows {rows}: at most {most}, one for the {', '.join(names)} of each {whose}")
     given = given_to(stored.store, samples, (stored.seed,))
-    train = stored.experiment.recipe.train
+    train = spec.train
     machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
     stacked = isinstance(spec.family, ClosedForm)
     model = load.model(stored.store, spec, (stored.seed,), machine)

@@ -28,9 +28,8 @@ def check_rows(recipe: Recipe, info: Info) -> None:
     """
     if recipe.data.seeded:
         stack = min(len(recipe.seeds), MAX_STACK)
-        _check(
-            recipe, "data", "rows that are simulated together", max(info.pool, info.held_out) * info.row_bytes, stack
-        )
+        rows = max(info.pool, info.held_out, info.validation)
+        _check(recipe, "data", "rows that are simulated together", rows * info.row_bytes, stack)
 
 
 def check_weights(recipe: Recipe, info: Info) -> int:

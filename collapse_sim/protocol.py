@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import math
 
-from collapse_sim.recipe.schema import PATIENCE, Protocol, Train
+from collapse_sim.recipe.schema import Protocol, Train
 
+PATIENCE = 5  # evaluations, if a recipe does not say
 LONGEST = 20  # times the length that a recipe gives: where a fit that is still getting better ends
 
 
@@ -39,7 +40,10 @@ def at_length(train: Train, protocol: Protocol, rows: int, real: int) -> Train:
         steps = train.steps if protocol == "updates" else round(train.steps * mine / first)
     else:
         steps = round((train.epochs or 0) * (first if protocol == "updates" else mine))
-    changes: dict[str, object] = {"steps": max(1, steps), "epochs": None}
+    steps = max(1, steps)
+    changes: dict[str, object] = {"steps": steps, "epochs": None}
     if protocol == "converged":
-        changes |= {"steps": max(1, steps) * LONGEST, "patience": train.patience or PATIENCE, "keep": "best"}
+        warmup = train.warmup_steps or round(train.warmup_ratio * steps)  # of the length, not of what it may come to
+        changes |= {"steps": steps * LONGEST, "patience": train.patience or PATIENCE, "keep": "best"}
+        changes |= {"warmup_steps": warmup, "warmup_ratio": 0.0}
     return train.model_copy(update=changes)

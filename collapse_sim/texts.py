@@ -98,7 +98,7 @@ def _samples_page(experiment: Experiment, k: int, store: Store, folder: Path) ->
             continue
         pages[line.arm.name] = map(show, _samples(experiment, line.samples[k], store))
     seed = experiment.recipe.seeds[0]
-    note = f"Seed {seed}: the first {SHOWN} real rows, and the first {SHOWN} samples of every arm."
+    note = f"Seed {seed}: {SHOWN} real rows, and the first {SHOWN} samples of every arm."
     write_atomic(path, samples_page(f"{experiment.recipe.name}, generation {k}", note, pages), durable=False)
     return [path]
 

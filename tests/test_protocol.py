@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from collapse_sim.engine.fit import learning_rate
 from collapse_sim.errors import RecipeError
 from collapse_sim.experiment import prepare
 from collapse_sim.plan import plan_document
@@ -28,6 +29,14 @@ BY_STEPS, BY_EPOCHS = Train(steps=250), Train(epochs=20, batch_size=100)
 )
 def test_lengths(train, protocol, rows, updates):
     assert at_length(train, protocol, rows, 1437).steps == updates
+
+
+def test_converged_warms_up_for_a_share_of_the_length_that_is_given():
+    """Not of twenty times it, where a fit that never settles ends."""
+    train = Train(steps=200, warmup_ratio=0.05)
+    assert [learning_rate(at_length(train, "converged", 100, 100), step, 4000) for step in (0, 5, 10, 3000)] == [
+        0.0, 5e-4, 1e-3, 1e-3,
+    ]  # fmt: skip
 
 
 def test_generation_0_is_the_same_fit_under_updates_and_epochs():
@@ -113,6 +122,10 @@ def test_an_arm_may_have_a_protocol_and_training_of_its_own(sandbox):
         (TINY.replace("evaluate: every 5 steps, keep: best", "evaluate: never") + "protocol: converged\n", "evaluate"),
         (TINY.replace("keep: best", "schedule: cosine") + "protocol: converged\n", "set train.schedule: constant"),
         (GAUSSIAN, "nothing to train"),
+        (
+            BOTH.replace("arms:\n", "arms:\n  replace.updates: {data: replace, protocol: epochs}\n"),
+            "'replace.updates' and 'replace' are both called 'replace.updates' under these protocols",
+        ),
         (UNSEEN, r"recipe.yaml:5: train.keep: .*data.validation_rows"),
         (UNSEEN.replace("keep: best", "patience: 3"), "train.patience: .*validation"),
     ],
@@ -120,6 +133,16 @@ def test_an_arm_may_have_a_protocol_and_training_of_its_own(sandbox):
 def test_what_does_not_go_together_is_said_before_any_work(sandbox, text, problem):
     with pytest.raises(RecipeError, match=problem):
         prepare(load(sandbox.recipe(text)), sandbox.root)
+
+
+def test_an_arms_own_training_is_what_converged_is_checked_for(sandbox):
+    """And not the recipe's, which it replaces."""
+    text = TINY.replace("keep: best", "keep: last").replace(
+        "  replace: {data: replace}", "  replace: {data: replace, protocol: converged, retrain: {schedule: constant}}"
+    )
+    experiment = prepare(load(sandbox.recipe(text + "retrain: {schedule: cosine}\n")), sandbox.root)
+    schedules = [[fit.train and fit.train.schedule for fit in line.fits] for line in experiment.lines]
+    assert schedules == [["constant"] * 3, ["constant", "cosine", "cosine"]]
 
 
 def test_real_rows_that_choose_for_an_arm_without_them_are_warned_of(sandbox):

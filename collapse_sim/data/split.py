@@ -30,7 +30,10 @@ class Validated(Component):
 
 
 class Divided(Validated):
-    """The settings that every kind of data from files has."""
+    """The settings that every kind of data from files has.
+
+    What a kind of data learns of its real rows (a vocabulary) or says of them (duplicates) is of the fixed split.
+    """
 
     split: Literal["fixed", "seed"] = "fixed"  # seed: every seed holds out other rows, of all there are
 
@@ -71,23 +74,23 @@ def parts_of(data: Data, info: Info, real: RowSource, held_out: RowSource, seed:
     packed texts the last blocks are for validation, so that one text at most is on both sides; of others a fixed random
     choice.
     """
+    if not resampled(data) and not info.validation:
+        return {"real": real, "held_out": held_out}
+    rows = real
     if resampled(data):
-        rows: RowSource = Joined(real, held_out)
+        rows = Joined(real, held_out)
         order = Draws((seed,), "split", 0).permutation(len(rows)).numpy()
-        first, second = info.held_out, info.held_out + info.validation
-        index = {"held_out": order[:first], "validation": order[first:second], "real": order[second:]}
-        found: dict[Part, RowSource] = {"real": Chosen(rows, np.sort(index["real"]))}
-        held: RowSource = Chosen(rows, np.sort(index["held_out"]))
-        validation = np.sort(index["validation"])
+        held_out, order = _chosen(rows, order[: info.held_out]), order[info.held_out :]
     else:
-        rows, held = real, held_out
         total = info.pool + info.validation
         order = np.arange(total)[::-1] if info.packed else shuffled(total)
-        validation = np.sort(order[: info.validation])
-        found = {"real": Chosen(real, np.sort(order[info.validation :])) if info.validation else real}
-    if info.validation:
-        found["validation"] = Chosen(rows, validation)
-    return {**found, "held_out": held}
+    n = info.validation
+    validation: dict[Part, RowSource] = {"validation": _chosen(rows, order[:n])} if n else {}
+    return {"real": _chosen(rows, order[n:]), **validation, "held_out": held_out}
+
+
+def _chosen(rows: RowSource, index: np.ndarray) -> RowSource:
+    return Chosen(rows, np.sort(index))
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from collapse_sim.data.base import conditions_of
+from collapse_sim.families.base import conditioning_of
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import FitSpec
 from collapse_sim.strategies import REAL, Source
@@ -63,7 +64,7 @@ def _permutation(spec: FitSpec, seed: int, role: str, rows: int) -> np.ndarray:
 
 
 def _conditional(spec: FitSpec) -> bool:
-    return bool(conditions_of(spec.data.data, spec.family))
+    return conditioning_of(spec.family) == "real" and bool(conditions_of(spec.data.data, spec.family))
 
 
 def _conditions(spec: FitSpec, sources: Sequence[Source]) -> list[np.ndarray]:

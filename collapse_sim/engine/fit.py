@@ -203,7 +203,8 @@ def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict
         last_save, rows_seen = time.perf_counter(), 0
         epoch, order = -1, torch.empty(0, dtype=torch.int64)
         model.train()
-        while run.step < length.steps and not run.settled(train.patience):
+        last = False
+        while not last:
             step = run.step
             if step // length.steps_per_epoch != epoch:
                 epoch = step // length.steps_per_epoch

@@ -31,7 +31,7 @@ def given_to(store: Store, spec: SampleSpec, seeds: Sequence[int]) -> Given:
 
 def _fitted(store: Store, model: FitSpec, names: Sequence[str], seeds: Sequence[int]) -> Given:
     """Rows of the model's own fit in a drawn order: where they are more than the samples, those are drawn from all."""
-    draws = Draws(seeds or (0,), "conditions", model.generation, stacked=model.stacked)
+    draws = Draws(seeds or (0,), "prompts", model.generation, stacked=model.stacked)
     if model.stacked:
         columns = load.training_stack(store, model, seeds)
         orders = draws.permutation(next(iter(columns.values())).shape[1])

@@ -149,16 +149,22 @@ def _rows_of(
     found = stacked_columns(store, part, seeds, "real" if real else "samples")
     wanted = {name: found[name] for name in spec.family.columns}
     stretch = slice(source.first, source.first + source.rows)
-    return _ordered(wanted, spec.data, seeds, [stretch if rows is None else rows for rows in drawn], real)
+    return ordered(wanted, spec.data, seeds, [stretch if rows is None else rows for rows in drawn], real=real)
 
 
-def _ordered(
-    columns: dict[str, Tensor], data: DataSpec, seeds: Sequence[int], chosen: Sequence[slice | np.ndarray], real: bool
+def ordered(
+    columns: dict[str, Tensor],
+    data: DataSpec,
+    seeds: Sequence[int],
+    chosen: Sequence[slice | np.ndarray],
+    *,
+    real: bool,
 ) -> dict[str, Tensor]:
     """Each seed's `chosen` rows of columns (S, n, ...), real ones in the seed's own order."""
+    first = chosen[0]
+    if isinstance(first, slice) and not (real and not data.data.seeded):
+        return {name: column[:, first] for name, column in columns.items()}
     orders = [real_order(data, seed) if real else None for seed in seeds]
-    if orders[0] is None and isinstance(chosen[0], slice):
-        return {name: column[:, chosen[0]] for name, column in columns.items()}
     n = next(iter(columns.values())).shape[1]
     return _picked(columns, [(np.arange(n) if o is None else o)[c] for o, c in zip(orders, chosen, strict=True)])
 
@@ -190,7 +196,7 @@ def conditions(
     places = choice.conditions_at(spec.info.rows, first, last) if of == "real" else np.arange(first, last)
     if stacked:
         found = stacked_columns(store, spec, seeds, of)
-        return _ordered({name: found[name] for name in names}, spec, seeds, [places] * len(seeds), of == "real")
+        return ordered({name: found[name] for name in names}, spec, seeds, [places] * len(seeds), real=of == "real")
     (seed,) = seeds or (0,)
     file, single = columns(store, spec, seed, of)
     order = real_order(spec, seed) if of == "real" else None

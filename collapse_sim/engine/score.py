@@ -38,6 +38,7 @@ from collapse_sim.metrics.base import (
 from collapse_sim.plugins import name_of
 from collapse_sim.randomness import Draws
 from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec, Spec
+from collapse_sim.store.blocks import Block
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import INFLUENCE, VALUES_FILE, RowFile
 from collapse_sim.store.store import Store
@@ -113,8 +114,10 @@ def rows(store: Store, spec: ScoreSpec, seeds: tuple[int, ...], which: Which) ->
     """Columns of a set of rows on the CPU: (n, ...), in an ensemble (S, n, ...). `real`: those of generation 0."""
     source = _source(spec, which)
     if spec.stacked:
-        stacked = load.stacked_columns(store, source, seeds, SPLITS[which])
-        return {n: column[:, : spec.data.info.rows] for n, column in stacked.items()} if which == "real" else stacked
+        stacked, info = load.stacked_columns(store, source, seeds, SPLITS[which]), spec.data.info
+        if which != "real" or info.rows == info.pool:
+            return stacked
+        return load.ordered(stacked, spec.data, seeds, [slice(info.rows)] * len(seeds), real=True)
     (seed,) = seeds
     _, found = load.columns(store, source, seed, SPLITS[which])
     index = _part(source, which, seed)
@@ -141,25 +144,24 @@ def score(job: Job, folder: Path, work: Work) -> None:
     """
     spec = job.spec
     assert isinstance(spec, ScoreSpec)
-    evaluation, many = StoredEvaluation(spec, job.seeds, work), len(job.seeds)
+    evaluation, metric, many = StoredEvaluation(spec, job.seeds, work), spec.metric, len(job.seeds)
     value: float | Tensor | list[float]
     with work.machine.seeded(0), work.heard():
         try:
-            columns = spec.metric.score_rows(evaluation) if isinstance(spec.metric, RowMetric) else None
-            if columns is not None:
-                assert isinstance(spec.metric, RowMetric)
-                value = spec.metric.sum_up(columns)
-                (folder / VALUES_FILE).write_bytes(save(_kept(spec.metric, columns, evaluation)))
-            elif isinstance(spec.metric, PartsMetric):
-                parts = _parts(spec, spec.metric, spec.metric.score_parts(evaluation), many)
+            columns = metric.score_rows(evaluation) if isinstance(metric, RowMetric) else None
+            if isinstance(metric, RowMetric) and columns is not None:
+                value = metric.sum_up(columns)
+                (folder / VALUES_FILE).write_bytes(save(_kept(metric, columns, evaluation)))
+            elif isinstance(metric, PartsMetric):
+                parts = _parts(spec, metric, metric.score_parts(evaluation), many)
                 _write_parts(folder, parts)
-                value = [spec.metric.sum_up({name: of[i] for name, of in parts.items()}) for i in range(many)]
+                value = [metric.sum_up({name: of[i] for name, of in parts.items()}) for i in range(many)]
             else:
-                value = spec.metric.score(evaluation)
+                value = metric.score(evaluation)
         except _NotFiniteError:
             value = [math.nan] * many
-            if isinstance(spec.metric, PartsMetric):
-                _write_parts(folder, dict.fromkeys(spec.metric.parts(spec.data.info), [math.nan] * many))
+            if isinstance(metric, PartsMetric):
+                _write_parts(folder, dict.fromkeys(metric.parts(spec.data.info), [math.nan] * many))
     values = _values(spec, value, many)
     (folder / SCORES_FILE).write_text(json.dumps(_spelt(values)))
 
@@ -205,13 +207,18 @@ def _values(spec: ScoreSpec, value: object, seeds: int) -> list[float]:
         raise PluginError(f"{metric} gave a number that is too large for a float") from None
 
 
+def _blocks(store: Store, spec: ScoreSpec, seeds: Sequence[int]) -> list[Block]:
+    """The artefacts of these seeds that are there, each once."""
+    there = set(seeds) - set(store.missing(spec, seeds))
+    return list({block.folder: block for block in (store.block(spec, seed) for seed in there)}.values())
+
+
 def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> dict[int, float]:
     """The value of every seed that has one, in the order of `seeds`; nan where the chain has diverged."""
-    there = set(seeds) - set(store.missing(spec, seeds))
     values: dict[int, float] = {}
-    for block in {store.block(spec, seed).folder: store.block(spec, seed) for seed in there}.values():
+    for block in _blocks(store, spec, seeds):
         values.update(zip(block.seeds, map(float, json.loads(block.file(SCORES_FILE).read_text())), strict=True))
-    for seed in set(seeds) - there:
+    for seed in set(seeds) - values.keys():
         cause = store.failures.cause(spec, seed)
         if cause is not None and cause.diverged:
             values[seed] = math.nan
@@ -224,9 +231,8 @@ def read_parts(store: Store, spec: ScoreSpec, seeds: Sequence[int]) -> dict[str,
     if not isinstance(spec.metric, PartsMetric):
         return {}
     names = spec.metric.parts(spec.data.info)
-    there = set(seeds) - set(store.missing(spec, tuple(seeds)))
     by_seed: dict[int, dict[str, float]] = {}
-    for block in {store.block(spec, seed).folder: store.block(spec, seed) for seed in there}.values():
+    for block in _blocks(store, spec, seeds):
         found = json.loads(block.file(PARTS_FILE).read_text())
         for i, seed in enumerate(block.seeds):
             by_seed[seed] = {name: float(found[name][i]) for name in names}

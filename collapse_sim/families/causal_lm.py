@@ -52,7 +52,7 @@ class CausalLM(TextFamily):
     stop: Literal["auto", "end", "length"] = "auto"  # end of text or full rows; auto: as the data's rows are
     longest: Count | None = None  # packed, no prompt: where a text is cut that has not ended; default: 16 rows' tokens
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     kinds: ClassVar[tuple[str, ...]] = ("text",)
     columns: ClassVar[tuple[str, ...]] = ("tokens",)
     sampling: ClassVar[tuple[str, ...]] = (*TextFamily.sampling, "prompt", "prompts", "keep_prompt", "stop", "longest")

@@ -28,7 +28,7 @@ ITERATIONS = 10_000_000  # of the network simplex at most; 2,000 rows take some 
 class PointMetric(Component):
     """Who can be scored."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     kinds: ClassVar[tuple[str, ...] | None] = ("points",)
     least: ClassVar[int] = 1  # rows on either side
 

@@ -99,7 +99,7 @@ def _check_protocol(resolver: Resolver, parts: Parts, arm: Arm, model: str, clos
             resolver.problem((*steps, key), f"{model!r} is solved in closed form, so there is nothing to train; remove")
     if closed or arm.protocol != "converged":
         return
-    for train in (parts.train, parts.retrain, arm.retrain):
+    for train in (parts.train, arm.retrain or parts.retrain):
         if train is None:
             continue
         if train.evaluate == "never":

@@ -72,7 +72,7 @@ def _load(
     points: dict[str, str] = {}
     if isinstance(tree.get("arms"), Block):
         expanded, written = expand(tree["arms"], problems)
-        expanded, points = spread(expanded, protocols_of(tree), tree.marks.get("protocol"))
+        expanded, points = spread(expanded, protocols_of(tree), problems, tree.marks.get("protocol"))
         origin = {name: written[point] for name, point in points.items()}
         tree.put("arms", expanded, tree.marks["arms"])
     resolver = Resolver(tree, origin, problems)
@@ -162,7 +162,11 @@ def _items(values: Sequence[Any], mark: Mark) -> Items:
 def _names(tree: Block) -> Names:
     """What claims may name in a tree that is not validated yet; generation 0 where it does not say."""
     arms = tree.get("arms")
-    names = known_names(spread(expand(arms, Problems())[0], protocols_of(tree))[1]) if isinstance(arms, Block) else []
+    names = (
+        known_names(spread(expand(arms, Problems())[0], protocols_of(tree), Problems())[1])
+        if isinstance(arms, Block)
+        else []
+    )
     last = whole(tree.get("generations"))
     right = isinstance(last, int) and not isinstance(last, bool) and last >= 1
     seeds = whole(tree.get("seeds"))

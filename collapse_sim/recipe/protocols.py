@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from collapse_sim.recipe.located import Block, Items, Mark
+from collapse_sim.recipe.problems import Problems
 from collapse_sim.recipe.schema import Claim, Reference
 
 _NAME = re.compile(r'"(?P<quoted>[^"]+)"|(?P<word>[\w.+-]+)')
@@ -23,7 +24,9 @@ def protocols_of(tree: Block) -> list[str]:
     return list(dict.fromkeys(name for name in listed if isinstance(name, str)))
 
 
-def spread(arms: Block, protocols: Collection[str], mark: Mark | None = None) -> tuple[Block, dict[str, str]]:
+def spread(
+    arms: Block, protocols: Collection[str], problems: Problems, mark: Mark | None = None
+) -> tuple[Block, dict[str, str]]:
     """(all arms under every protocol; {new name: the arm's name as it was}). An arm that says its own is one arm.
 
     With one protocol arms keep their names. `mark`: where the protocols are written.
@@ -36,6 +39,9 @@ def spread(arms: Block, protocols: Collection[str], mark: Mark | None = None) ->
                 new = under_name(name, protocol) if len(protocols) > 1 else name
                 under = arm.copy()
                 under.put("protocol", protocol, mark or arms.marks[name])
+            if origin.get(new, name) != name:
+                both = f"{origin[new]!r} and {name!r} are both called {new!r} under these protocols"
+                problems.add(arms.marks[name], f"arms.{name}", f"{both}; give one of them another name")
             if new not in origin:
                 result.put(new, under, arms.marks[name])
                 origin[new] = name

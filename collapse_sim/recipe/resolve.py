@@ -56,11 +56,11 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> Parts:
     parts.defaults = tuple(name.rpartition(":")[2] for name in defaults)
     if "train" in good:
         parts.train = resolver.model(Train, good["train"], ("train",))
+    base = _over(good.get("train"), good.get("retrain"))
     if "retrain" in good:
-        parts.retrain = resolver.model(Train, _over(good.get("train"), good["retrain"]), ("retrain",))
+        parts.retrain = resolver.model(Train, base, ("retrain",))
     if "sampling" in good:
         parts.sampling = resolver.model(Sampling, good["sampling"], ("sampling",)) or parts.sampling
-    base = _over(good.get("train"), good.get("retrain"))
     for name, value in good.get("arms", {}).items():
         arm = _arm(resolver, name, value, base)
         if arm is not None:

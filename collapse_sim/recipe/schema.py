@@ -18,7 +18,6 @@ from collapse_sim.strategies import Strategy
 Positive = Annotated[float, Field(gt=0.0)]
 Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 Protocol = Literal["updates", "epochs", "converged"]
-PATIENCE = 5  # evaluations, under the protocol `converged`
 
 
 class Train(Component):

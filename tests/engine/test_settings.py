@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
+import numpy as np
 import pytest
 import torch
 from pydantic import Field
@@ -11,9 +12,11 @@ from torch import nn
 
 from collapse_sim.data.base import Info
 from collapse_sim.engine import evaluate
-from collapse_sim.engine.device import Machine
+from collapse_sim.engine.device import Machine, open_machine
 from collapse_sim.engine.evaluate import mean_loss
+from collapse_sim.engine.load import model as load_model
 from collapse_sim.engine.sample import sample
+from collapse_sim.engine.score import rows
 from collapse_sim.engine.work import Stop, Work
 from collapse_sim.errors import InterruptedRunError
 from collapse_sim.experiment import forward_operations, prepare
@@ -127,3 +130,23 @@ def test_a_wish_to_stop_is_heard_within_a_shard(sandbox):
     with pytest.raises(InterruptedRunError):
         sample(Job(spec, (0,), ("replace",)), sandbox.root, work)
     assert calls == [0, 1]
+
+
+def test_metrics_of_an_ensemble_see_the_real_rows_that_it_is_fitted_to(sandbox):
+    """A part of a file's rows, another one for every seed: the mean of each is the fitted one."""
+    np.save(sandbox.root / "p.npy", np.random.default_rng(0).normal(size=(60, 2)))
+    recipe = """
+    data: {use: point_files, path: p.npy, rows: 20, held_out: 10}
+    model: gaussian
+    generations: 1
+    seeds: 3
+    arms: {replace: {data: replace}}
+    metrics: [{use: sliced_w2, against: real}]
+    """
+    _, store = sandbox.loop(recipe)
+    line = prepare(load(sandbox.recipe(recipe)), sandbox.root).lines[0]
+    (score,) = line.scores[0].values()
+    seen = rows(store, score, (0, 1, 2), "real")["x"]
+    means = load_model(store, line.fits[0], (0, 1, 2), open_machine("cpu", "fp32")).mean
+    torch.testing.assert_close(seen.mean(1), means)
+    assert not torch.equal(means[0], means[1])

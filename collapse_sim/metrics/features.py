@@ -50,7 +50,8 @@ class FeatureMetric(Component):
             self.feature_map.check(info)
         except ValueError as error:
             raise ValueError(f"{error}; or compare in pixels (`features: pixels`)") from error
-        self._check_rows("samples", samples)
+        for which, rows in self._counts(info, samples).items():
+            self._check_rows("samples" if which == "samples" else f"{which} rows", rows)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
         """Numbers of rows, and the network."""
@@ -96,10 +97,6 @@ class _Comparison(FeatureMetric):
     @property
     def needs(self) -> tuple[Need, ...]:
         return ("samples", self.against)
-
-    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        super().check(info, family, samples)
-        self._check_rows(f"{self.against} rows", info.rows if self.against == "real" else info.held_out)
 
 
 class FID(_Comparison):
@@ -252,11 +249,13 @@ class _Neighbours(_Capped):
 
 
 class _ShareInside(_Neighbours):
-    """A share of one side's rows."""
+    """A share of one side's rows: of the samples, or of those that they are compared with."""
+
+    of_samples: ClassVar[bool] = False
 
     def resolution(self, info: Info, samples: int) -> float:
-        """One row's share of the smaller side."""
-        return 1 / min(self.rows, *self._counts(info, samples).values())
+        """One row's share of its side."""
+        return 1 / min(self.rows, count_of("samples" if self.of_samples else self.against, info, samples))
 
 
 class Precision(_ShareInside):
@@ -265,6 +264,7 @@ class Precision(_ShareInside):
     The real manifold is the union of closed balls around real rows, up to the k-th nearest other real row.
     """
 
+    of_samples: ClassVar[bool] = True
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "share of samples"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)

@@ -33,8 +33,6 @@ class _Nearest(FeatureMetric):
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
-        for which, rows in self._counts(info, samples).items():
-            self._check_rows(f"{which} rows", rows)
         self._check_rows("rows to compare (`rows`)", self.rows)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
@@ -70,6 +68,10 @@ class Memorisation(_Nearest):
         text = f"{sides}; nearest of {note({w: counts[w] for w in ('real', 'held_out')}, space, equal)}"
         return Facts(text, self._known())
 
+    def resolution(self, info: Info, samples: int) -> float:
+        """Half a sample's share: a tie counts half."""
+        return 0.5 / min(samples, self.rows)
+
     def _equal(self, real: int, held_out: int) -> int:
         return min(real, held_out, self.rows)
 
@@ -95,13 +97,17 @@ class Authenticity(_Nearest):
     scatter has more, one whose samples crowd has less without a single copy: read it beside `memorisation`.
     """
 
-    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    better: ClassVar[Literal["lower", "higher"] | None] = None  # what fresh rows have is right
     unit: ClassVar[str] = "share of samples"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     @property
     def needs(self) -> tuple[Need, ...]:
         return ("samples", "real")
+
+    def resolution(self, info: Info, samples: int) -> float:
+        """One sample's share."""
+        return 1 / min(samples, self.rows)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, "real")

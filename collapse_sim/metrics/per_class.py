@@ -19,17 +19,26 @@ from collapse_sim.metrics.features import Recall, rows_picked
 from collapse_sim.metrics.neighbours import inside
 
 
-def by_class(info: Info) -> tuple[str, ...]:
-    """The names of parts that are classes: their labels."""
-    return tuple(map(str, range(info.classes)))
+class _ByClass:
+    """Parts that are classes, called by their labels; the score is the least of those that can be told."""
+
+    def parts(self, info: Info) -> tuple[str, ...]:
+        """The labels."""
+        return tuple(map(str, range(info.classes)))
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        return self.sum_up(self.score_parts(evaluation))
+
+    def score_parts(self, evaluation: Evaluation) -> dict[str, float]:
+        """A value a label; nan where there is none."""
+        raise NotImplementedError
+
+    def sum_up(self, parts: Mapping[str, float]) -> float:
+        """The least; nan if none can be told."""
+        return min((value for value in parts.values() if not math.isnan(value)), default=math.nan)
 
 
-def least(parts: Mapping[str, float]) -> float:
-    """The least value of those that can be told; nan if there is none."""
-    return min((value for value in parts.values() if not math.isnan(value)), default=math.nan)
-
-
-class ClassShares(OwnClassMetric):
+class ClassShares(_ByClass, OwnClassMetric):
     """Every class's share of samples over its share of the real rows: 1 is right, 0 is dead; the score is the least.
 
     A sample's class is the classifier's most probable one; real shares are of the labels of the rows generation 0 is
@@ -61,12 +70,9 @@ class ClassShares(OwnClassMetric):
         counts: dict[Which, int] = {"samples": samples, "real": info.rows}
         return Facts(f"{note(counts, space)}; the least of {info.classes} classes")
 
-    def parts(self, info: Info) -> tuple[str, ...]:
-        """The labels."""
-        return by_class(info)
-
-    def score(self, evaluation: Evaluation) -> float | Tensor:
-        return self.sum_up(self.score_parts(evaluation))
+    def resolution(self, info: Info, samples: int) -> float:
+        """One sample more or less in a class of mean size."""
+        return info.classes / samples
 
     def score_parts(self, evaluation: Evaluation) -> dict[str, float]:
         """A value a label; nan for a class that no real row shows."""
@@ -77,12 +83,8 @@ class ClassShares(OwnClassMetric):
         shares = (found.double() * len(labels) / (real.double() * len(assigned))).where(real > 0, math.nan)
         return dict(zip(self.parts(evaluation.info), shares.tolist(), strict=True))
 
-    def sum_up(self, parts: Mapping[str, float]) -> float:
-        """The least share."""
-        return least(parts)
 
-
-class ClassRecall(Recall):
+class ClassRecall(_ByClass, Recall):
     """Every class's recall: the share of its real rows inside the samples' manifold, 0 to 1; the score is the least.
 
     `recall` (Kynkaanniemi et al. 2019) of the real rows of one label, against the manifold of all samples: its mean
@@ -101,12 +103,9 @@ class ClassRecall(Recall):
         each = f"the least of {info.classes} classes of about {rows / info.classes:,.0f} rows"
         return Facts(f"{super().facts(info, samples, space).note}; {each}")
 
-    def parts(self, info: Info) -> tuple[str, ...]:
-        """The labels."""
-        return by_class(info)
-
-    def score(self, evaluation: Evaluation) -> float | Tensor:
-        return self.sum_up(self.score_parts(evaluation))
+    def resolution(self, info: Info, samples: int) -> float:
+        """One row's share of a class of mean size."""
+        return info.classes / min(self.rows, count_of(self.against, info, samples))
 
     def score_parts(self, evaluation: Evaluation) -> dict[str, float]:
         """A value a label; nan for a class that none of the rows shows."""
@@ -117,7 +116,3 @@ class ClassRecall(Recall):
         classes = evaluation.info.classes
         rows, there = torch.bincount(labels, minlength=classes), torch.bincount(labels[found], minlength=classes)
         return dict(zip(self.parts(evaluation.info), (there.double() / rows).tolist(), strict=True))
-
-    def sum_up(self, parts: Mapping[str, float]) -> float:
-        """The least recall."""
-        return least(parts)

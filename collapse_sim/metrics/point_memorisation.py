@@ -7,7 +7,6 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from collapse_sim.data.base import Info
-from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
 from collapse_sim.metrics.facts import note
 from collapse_sim.metrics.memorisation import share_nearer
@@ -32,17 +31,16 @@ class SampleMemorisation(PointMetric):
     def needs(self) -> tuple[Need, ...]:
         return ("samples", "real", "held_out")
 
-    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        super().check(info, family, samples)
-        self._check_rows("real rows", info.rows)
-        self._check_rows("held-out rows", info.held_out)
-
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
         """Of real rows as many are used as of held-out ones."""
         counts = self._counts(info, samples)
         equal = self._equal(counts["real"], counts["held_out"])
         real: dict[Which, int] = {which: counts[which] for which in ("real", "held_out")}
         return Facts(f"{note({'samples': samples}, None, self.rows)}; nearest of {note(real, None, equal)}")
+
+    def resolution(self, info: Info, samples: int) -> float:
+        """Half a sample's share: a tie counts half."""
+        return 0.5 / min(samples, self.rows)
 
     def _equal(self, real: int, held_out: int) -> int:
         return min(real, held_out, self.rows)

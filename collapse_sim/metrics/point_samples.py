@@ -40,7 +40,8 @@ class PointMetric(Component):
         shape = info.shape("x")
         if len(shape) != 1:
             raise ValueError(f"{type(self).__name__} needs points with an x of shape (d,), and this data has {shape}")
-        self._check_rows("samples", samples)
+        for which, rows in self._counts(info, samples).items():
+            self._check_rows("samples" if which == "samples" else f"{which} rows", rows)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
         """Numbers of rows."""
@@ -72,7 +73,6 @@ class _Comparison(PointMetric):
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
-        self._check_rows(f"{self.against} rows", info.rows if self.against == "real" else info.held_out)
         self._check_rows("rows to compare (`rows`)", self.rows)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:

@@ -48,8 +48,6 @@ class _Rank(FeatureMetric):
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
-        for which, rows in self._counts(info, samples).items():
-            self._check_rows(f"{which} rows", rows)
         if self.rows is not None:
             self._check_rows("rows to use (`rows`)", self.rows)
 
@@ -125,11 +123,6 @@ class TailVariance(FeatureMetric):
     @property
     def needs(self) -> tuple[Need, ...]:
         return ("samples", "real", "held_out")
-
-    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        super().check(info, family, samples)
-        self._check_rows("real rows", info.rows)
-        self._check_rows("held-out rows", info.held_out)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         real = covariance(evaluation.features(self.feature_map, "real"))

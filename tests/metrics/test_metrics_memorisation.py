@@ -153,5 +153,5 @@ def test_checks_and_facts(digits_info):
     assert "fitted to the real rows" in Memorisation(features="classifier").facts(digits_info, 500, None).warning
     points = dataclasses.replace(digits_info, kind="points", columns={"x": ((2,), "float64")})
     assert SampleMemorisation().facts(points, 500, None).note == said
-    with pytest.raises(ValueError, match="too few held-out rows: 0"):
+    with pytest.raises(ValueError, match="too few held_out rows: 0"):
         SampleMemorisation().check(dataclasses.replace(points, held_out=0), None, 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,3 +173,57 @@ def test_an_installed_package_has_them_inside(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(collapse_sim, "__file__", str(tmp_path / "package" / "__init__.py"))
     assert shipped.names() == ["inside"]
     assert shipped.find("inside") == tmp_path / "package" / "recipes_shipped" / "inside.yaml"
+
+
+def at(document: Any, path: str) -> Any:
+    for step in path.split("/"):
+        document = document[step]
+    return document
+
+
+BOTH = ["quickstart", "text-quickstart", "vae-mnist-strategies", "vae-fashion-strategies", "ddpm-cifar10-strategies"]
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_strategies_are_compared_under_two_protocols(name: str) -> None:
+    arms = load(name).document["arms"]
+    stems = {arm.rpartition(".")[0] for arm in arms}
+    assert set(arms) == {f"{stem}.{protocol}" for stem in stems for protocol in ("updates", "epochs")}
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "value"),
+    [
+        *((f"tinystories-{size}", "train/epochs", 1) for size in ("gpt2-9m", "llama-12m", "llama-42m", "llama-126m")),
+        ("vae-celeba-accumulate", "train/epochs", 31),  # Gerstgrasser et al. train by epochs
+        ("kd-t5-cnn-dailymail-table3", "retrain/keep", "last"),  # the paper evaluates after the last step
+        ("summaries-reuters", "retrain/keep", "last"),
+        ("gpt2-small-regimes", "data/length", 64),
+        ("gpt2-small-regimes", "train/batch_size", 32),
+        ("gpt2-small-regimes", "train/weight_decay", 0.0),
+        ("gpt2-small-regimes", "train/clip_norm", 1.0),
+        ("gpt2-small-regimes", "train/schedule", "linear"),
+        ("gpt2-small-regimes", "train/warmup_ratio", 0.05),
+        ("gpt2-small-regimes", "model/prompt", 64),
+        ("gpt2-small-regimes", "model/prompts", "own"),
+        ("gpt2-small-regimes", "arms/a tenth kept/data/redraw", True),
+        ("wikitext2-opt-125m-curse", "train/epochs", 5),
+        ("wikitext2-opt-125m-curse", "arms/a tenth real/retrain/epochs", 10),
+        ("wikitext2-opt-125m-curse", "arms/a tenth real/data/redraw", True),
+        ("kd-vae-mnist-table1", "train/decay", "all"),  # AdamW's own
+        ("kd-vae-mnist-table1", "train/weight_decay", 0.01),
+        ("kd-ddpm-celeba-table2", "train/decay", "all"),
+        ("kd-ddpm-celeba-table2", "train/weight_decay", 0.01),
+        ("quickstart", "tuned_on", [0, 1, 2]),
+        ("text-quickstart", "tuned_on", [0, 1, 2]),
+        ("ddpm-digits", "tuned_on", [0, 1, 2]),
+    ],
+)
+def test_settings_are_those_of_the_source(name: str, path: str, value: object) -> None:
+    assert at(load(name).document, path) == value
+
+
+@pytest.mark.parametrize("name", shipped.names())
+def test_seeds_are_enough_to_decide_something(name: str) -> None:
+    recipe = load(name)
+    assert len(set(recipe.seeds) - set(recipe.tuned_on or ())) >= 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -12,18 +13,35 @@ class Component(BaseModel):
     """Base of everything that a recipe names with `use:`.
 
     Subclasses declare their settings as fields. `version` is raised whenever the same settings begin to give other
-    numbers, so that stored artefacts of the old code are not taken for new ones.
+    numbers, so that stored artefacts of the old code are not taken for new ones. A setting that is added later goes
+    into `added` with the value that means what the code did before: it is left out of keys while it has that value, so
+    that stored artefacts keep theirs. Both hold for subclasses, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", validate_default=True)
 
     version: ClassVar[int] = 1
     sampling: ClassVar[tuple[str, ...]] = ()  # fields that matter to what a fitted model generates, not to its fit
+    added: ClassVar[Mapping[str, Any]] = {}  # settings that came later: {name: the value, as JSON, without effect}
+    not_in_key: ClassVar[tuple[str, ...]] = ()  # fields that no number depends on, such as where a file lies
 
     def describe(self) -> dict[str, Any]:
-        """JSON of what determines this component's numbers: part of the content key of every artefact it makes."""
+        """JSON of what determines this component's numbers: part of the content key of every artefact it makes.
+
+        "use" is the name in the registry or, for a class of the user's own, "module:Class": the file that a class of
+        this package stands in is not in any key.
+        """
+        from collapse_sim.registry import identity
+
         cls = type(self)
-        return {"class": f"{cls.__module__}:{cls.__qualname__}", "version": cls.version, **self.model_dump(mode="json")}
+        settings = self.model_dump(mode="json")
+        for base in cls.__mro__:
+            for name in vars(base).get("not_in_key", ()):
+                settings.pop(name, None)
+            for name, neutral in vars(base).get("added", {}).items():
+                if name in settings and settings[name] == neutral:
+                    del settings[name]
+        return {"use": identity(cls), "version": cls.version, **settings}
 
     def located(self, data_dir: Path) -> Self:
         """This component with what it reads of files found, and by content in what `describe` says; most read none.

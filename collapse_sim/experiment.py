@@ -130,7 +130,7 @@ def prepare(recipe: Recipe, data_dir: Path, machine: Machine | None = None) -> E
         info = divided(recipe.data, info)
     recipe = _found(at_precision(recipe, machine), data_dir)
     check_rows(recipe, info)
-    counts = RowCounts(info.rows, recipe.samples or info.rows, info.pool)
+    counts = counts_of(recipe, info)
     problems = [*_misfit(recipe, "model", recipe.model, lambda: recipe.model.check(info))]
     weights = 0 if problems else check_weights(recipe, info)
     problems += _misfits(recipe, info, counts)
@@ -138,7 +138,7 @@ def prepare(recipe: Recipe, data_dir: Path, machine: Machine | None = None) -> E
     plans: dict[str, tuple[Plan, ...]] = {}
     for arm in recipe.arms:
         try:
-            plans[arm.name] = tuple(_plans(arm, recipe.generations, counts))
+            plans[arm.name] = plans_of(arm, recipe.generations, counts)
         except StrategyError as error:
             path = f"arms.{arm.name}.data"
             problems.append(f"{recipe.where(path)}: {path}: {error}")
@@ -146,8 +146,21 @@ def prepare(recipe: Recipe, data_dir: Path, machine: Machine | None = None) -> E
         problems += _ungiven(recipe, arm, plans[arm.name], counts)
     if problems:
         raise RecipeError(*problems)
-    data = data_spec(recipe.data, info)
     files = {name: _weights(metric, data_dir) for name, metric in recipe.metrics.items()}
+    return lay_out(recipe, info, plans, files, weights)
+
+
+def lay_out(
+    recipe: Recipe,
+    info: Info,
+    plans: Mapping[str, tuple[Plan, ...]],
+    files: Mapping[str, WeightsFile | None],
+    weights_bytes: int = 0,
+) -> Experiment:
+    """All specs of a recipe whose precisions are resolved. `plans` are those of each arm, `files` the weights that each
+    metric's features are read from."""
+    counts = counts_of(recipe, info)
+    data = data_spec(recipe.data, info)
     lines = [_line(recipe, arm, plans[arm.name], counts, data, files) for arm in recipe.arms]
     shared: dict[str, Spec] = {data.digest: data}
     for score in lines[0].scores[0].values():
@@ -157,19 +170,25 @@ def prepare(recipe: Recipe, data_dir: Path, machine: Machine | None = None) -> E
         for spec in line.features[0]:
             if spec.which != "samples":
                 shared[spec.digest] = spec
-    return Experiment(recipe, info, counts, data, tuple(shared.values()), tuple(lines), weights)
+    return Experiment(recipe, info, counts, data, tuple(shared.values()), tuple(lines), weights_bytes)
 
 
-def _plans(arm: Arm, generations: int, counts: RowCounts) -> Iterator[Plan]:
+def counts_of(recipe: Recipe, info: Info) -> RowCounts:
+    """The sizes that strategies plan with."""
+    return RowCounts(info.rows, recipe.samples or info.rows, info.pool)
+
+
+def plans_of(arm: Arm, generations: int, counts: RowCounts) -> tuple[Plan, ...]:
     """What each generation of an arm is fitted to. Raises StrategyError when the rows are not there."""
-    yield generation_zero(counts)
+    plans = [generation_zero(counts)]
     own = is_plugin(type(arm.strategy))
     for k in range(1, generations + 1):
         with asking(arm.strategy, f"plan({k}, ...)", (StrategyError,)):
             plan = arm.strategy.plan(k, counts)
             if own:
                 check_plan(plan, k, counts)
-        yield plan
+        plans.append(plan)
+    return tuple(plans)
 
 
 @contextmanager

@@ -197,6 +197,20 @@ def is_plugin_name(name: str) -> bool:
     )
 
 
+@functools.cache
+def _short_names() -> dict[str, str]:
+    """{"module:Class": short name} of this package's own."""
+    return {target: name for room in BUILT_IN.values() for name, target in room.items()}
+
+
+def identity(cls: type[object]) -> str:
+    """How content keys name a class: by its short name; one of the user's own by "module:Class"; settings that are in
+    no registry, such as Train, by the class's name."""
+    target = f"{cls.__module__}:{cls.__qualname__}"
+    built_in = target.startswith(ROOT)
+    return _short_names().get(target, cls.__qualname__ if built_in else target)
+
+
 def did_you_mean(word: str, allowed: list[str]) -> str:
     """', did you mean X?' for the nearest allowed word, or nothing."""
     near = difflib.get_close_matches(word[:100], allowed[:200], n=1, cutoff=0.6)  # quickly, whatever they are

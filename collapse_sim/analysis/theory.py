@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from collapse_sim.families.base import theory_of
 from collapse_sim.plugins import asking
-from collapse_sim.registry import BUILT_IN
+from collapse_sim.registry import identity
 
 if TYPE_CHECKING:
     from collapse_sim.data.base import Info
@@ -23,13 +23,11 @@ def curves(recipe: Recipe, counts: RowCounts, info: Info) -> dict[str, dict[str,
     theory = theory_of(recipe.model)
     if theory is None:
         return {}
-    short_names = {target: name for name, target in BUILT_IN["metrics"].items()}
     found: dict[str, dict[str, list[float]]] = {}
     for arm in recipe.arms:
         for shown, metric in recipe.metrics.items():
-            target = f"{type(metric).__module__}:{type(metric).__qualname__}"
             with asking(recipe.model, "theory"):
-                curve = theory(short_names.get(target, target), arm, counts, recipe.data, info, recipe.generations)
+                curve = theory(identity(type(metric)), arm, counts, recipe.data, info, recipe.generations)
                 if curve is not None:
                     found.setdefault(arm.name, {})[shown] = [float(value) for value in curve]
     return found

@@ -53,10 +53,7 @@ class CelebA(ImageSettings):
 
     kind: ClassVar[str] = "images"
     seeded: ClassVar[bool] = False
-
-    def describe(self) -> dict[str, Any]:
-        """Without `path`: what lies there is known by its content (Info.fingerprint), and may be moved."""
-        return {name: value for name, value in super().describe().items() if name != "path"}
+    not_in_key: ClassVar[tuple[str, ...]] = ("path",)  # what lies there is known by its content, and may be moved
 
     def inspect(self, folder: Path) -> Info:
         """Reads FOLDER/celeba/img_align_celeba and list_eval_partition.txt or .csv beside it, every file once."""

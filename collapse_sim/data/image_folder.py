@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -45,10 +45,7 @@ class ImageFolder(ImageSettings):
 
     kind: ClassVar[str] = "images"
     seeded: ClassVar[bool] = False
-
-    def describe(self) -> dict[str, Any]:
-        """Without `path`: what lies there is known by its content (Info.fingerprint), and may be moved."""
-        return {name: value for name, value in super().describe().items() if name != "path"}
+    not_in_key: ClassVar[tuple[str, ...]] = ("path",)  # what lies there is known by its content, and may be moved
 
     def inspect(self, folder: Path) -> Info:
         """Reads every image once, mostly without decoding it. Raises MissingError for files, RecipeError for settings.

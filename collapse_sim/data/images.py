@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -40,11 +40,6 @@ class ImageSettings(Divided):
         if self.fit == "pad" and self.size is None:
             raise ValueError("`fit: pad` has no effect without `size`: set `size`, for instance to 32")
         return self
-
-    def describe(self) -> dict[str, Any]:
-        """Data that is not cropped has the key that it had before there was `crop`."""
-        described = super().describe()
-        return {name: value for name, value in described.items() if name != "crop" or value is not None}
 
 
 def fitted_shape(settings: ImageSettings, shape: Shape) -> Shape:

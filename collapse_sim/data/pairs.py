@@ -18,7 +18,7 @@ class Pairs(PairedTexts, OwnFiles):
     target: Name = "target"  # the field of what is to be generated
 
     name: ClassVar[str] = "pairs"
-    places: ClassVar[tuple[str, ...]] = ("tokenizer", "train", "validation", "format", "source", "target")
+    not_in_key: ClassVar[tuple[str, ...]] = ("train", "validation", "format", "source", "target")
 
     def parts(self, folder: Path) -> Parts:
         parts = self.of_files(folder, (Field(self.source, "data.source"), Field(self.target, "data.target")), None)

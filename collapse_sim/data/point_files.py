@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -43,10 +43,7 @@ class PointFiles(Divided):
 
     kind: ClassVar[str] = "points"
     seeded: ClassVar[bool] = False
-
-    def describe(self) -> dict[str, Any]:
-        """Without `path`: what lies there is known by its content (Info.fingerprint), and may be moved."""
-        return {name: value for name, value in super().describe().items() if name != "path"}
+    not_in_key: ClassVar[tuple[str, ...]] = ("path",)  # what lies there is known by its content, and may be moved
 
     def inspect(self, folder: Path) -> Info:
         """Reads the file once. Raises MissingError for what is in it, RecipeError for settings."""

@@ -60,7 +60,7 @@ class TextFiles(Texts, OwnFiles):
     field: Name = "text"  # of the other formats
 
     name: ClassVar[str] = "text_files"
-    places: ClassVar[tuple[str, ...]] = ("tokenizer", "train", "validation", "format", "separator", "field")
+    not_in_key: ClassVar[tuple[str, ...]] = ("train", "validation", "format", "separator", "field")
 
     def parts(self, folder: Path) -> Parts:
         return self.of_files(folder, (text_fields.Field(self.field, "data.field"),), self.separator)

@@ -144,7 +144,7 @@ class CNNDailyMail(PairedTexts):
     target_length: Annotated[int, Field(ge=2)] = 128
 
     name: ClassVar[str] = "cnn_dailymail"
-    places: ClassVar[tuple[str, ...]] = ("tokenizer", "path")
+    not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
     def parts(self, folder: Path) -> Parts:
         published = Published("abisee/cnn_dailymail", "3.0.0", ("article", "highlights"))
@@ -158,7 +158,7 @@ class XSum(PairedTexts):
     path: Name = "xsum"  # a folder below the data folder, or absolute
 
     name: ClassVar[str] = "xsum"
-    places: ClassVar[tuple[str, ...]] = ("tokenizer", "path")
+    not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
     def parts(self, folder: Path) -> Parts:
         published = Published("EdinburghNLP/xsum", None, ("document", "summary"))
@@ -171,7 +171,7 @@ class TinyStories(Texts):
     path: Name = "tinystories"  # a folder below the data folder, or absolute
 
     name: ClassVar[str] = "tinystories"
-    places: ClassVar[tuple[str, ...]] = ("tokenizer", "path")
+    not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
     def parts(self, folder: Path) -> Parts:
         published = Published(
@@ -190,7 +190,7 @@ class WikiText(Texts):
     subset: Name = "wikitext-2-raw-v1"  # or wikitext-103-raw-v1; without raw: with <unk> for rare words
 
     name: ClassVar[str] = "wikitext"
-    places: ClassVar[tuple[str, ...]] = ("tokenizer", "path", "subset")
+    not_in_key: ClassVar[tuple[str, ...]] = ("path", "subset")
 
     def parts(self, folder: Path) -> Parts:
         published = Published("Salesforce/wikitext", self.subset, ("text",), layouts=(*LAYOUTS, *WIKI), articles=True)

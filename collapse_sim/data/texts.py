@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -71,11 +71,7 @@ class TextSettings(Divided):
     kind: ClassVar[str]
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ("rare_words",)  # measured unless a recipe has them itself
-    places: ClassVar[tuple[str, ...]] = ("tokenizer",)  # what is known by its content (Info.fingerprint)
-
-    def describe(self) -> dict[str, Any]:
-        """Without what says where texts and tokenizer are and how they are written down."""
-        return {name: value for name, value in super().describe().items() if name not in self.places}
+    not_in_key: ClassVar[tuple[str, ...]] = ("tokenizer",)  # what is known by its content (Info.fingerprint)
 
     def parts(self, folder: Path) -> Parts:
         """The files. Raises MissingError: where they were looked for, and what would do."""

@@ -113,10 +113,6 @@ class FID(_Comparison):
     unit: ClassVar[str] = "squared feature units"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
-    def describe(self) -> dict[str, Any]:
-        """Without `rows` when all are used: scores of before it keep their keys."""
-        return {name: value for name, value in super().describe().items() if value is not None}
-
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
         if self.rows is not None:
@@ -187,10 +183,6 @@ class KID(_Capped):
         if (self.subsets is None) != (self.subset_size is None):
             raise ValueError("`subsets` and `subset_size` go together: 100 and 1000 are what published figures use")
         return self
-
-    def describe(self) -> dict[str, Any]:
-        """Without the blocks when there are none: scores of before there were any keep their keys."""
-        return {name: value for name, value in super().describe().items() if value is not None}
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)

@@ -62,11 +62,8 @@ class Inception(_Network):
 
     name: ClassVar[str] = "weights-inception-2015-12-05-6726825d.pth"
     published: ClassVar[str] = "6726825d"  # how the hash of the published file begins
+    not_in_key: ClassVar[tuple[str, ...]] = ("file",)  # which is there by its content
     own_classes: ClassVar[bool] = False
-
-    def describe(self) -> dict[str, Any]:
-        """The file is in the keys by its content."""
-        return {name: value for name, value in super().describe().items() if name != "file"}
 
     def weights(self, folder: Path) -> WeightsFile:
         """Find the file, or download it. Raises MissingError: where it was looked for, and what else would do."""

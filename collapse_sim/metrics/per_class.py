@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -54,16 +54,13 @@ class ClassShares(_ByClass, OwnClassMetric):
     features_of: ClassVar[tuple[Which, ...]] = ("samples",)  # of the real rows it reads labels only
     better_of_parts: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
     unit: ClassVar[str] = "of the real share"
+    not_in_key: ClassVar[tuple[str, ...]] = ("alive_from",)
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     @property
     def dead_below(self) -> float:
         """Where a class dies."""
         return self.alive_from
-
-    def describe(self) -> dict[str, Any]:
-        """Without the threshold, which no value depends on."""
-        return {name: value for name, value in super().describe().items() if name != "alive_from"}
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
         """How many rows, the classifier, and what the score is of."""

@@ -13,6 +13,7 @@ from collapse_sim.data.base import Data
 from collapse_sim.data.cifar10 import CIFAR10
 from collapse_sim.data.digits import Digits
 from collapse_sim.data.mnist import MNIST, FashionMNIST
+from collapse_sim.registry import BUILT_IN
 
 from .making import MNIST_FILES, labels_of, rows_of, tagged, write_cifar_arrays, write_cifar_binary, write_mnist
 
@@ -128,4 +129,4 @@ def test_contract(data) -> None:
     assert isinstance(data, Data)
     assert data.kind == "images"
     assert not data.seeded
-    assert data.describe()["class"].endswith(type(data).__name__)
+    assert data.describe()["use"] in BUILT_IN["data"]

@@ -91,7 +91,7 @@ def test_description_tells_maps_apart():
     ]
     texts = {json.dumps(description, sort_keys=True) for description in described}
     assert len(texts) == 4
-    assert described[0]["features"]["class"].endswith("Pixels")
+    assert described[0]["features"]["use"] == "pixels"
     assert described[0]["features"]["version"] == Pixels.version
     json.dumps(FID.model_json_schema())
 

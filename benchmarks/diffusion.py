@@ -24,6 +24,7 @@ import torch.nn.functional as F
 
 from collapse_sim.data.base import Info
 from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.data.sources import RowCounts, generation_zero
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.device import DTYPES, Machine, open_machine
 from collapse_sim.engine.work import Work
@@ -31,12 +32,11 @@ from collapse_sim.experiment import forward_operations
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.ddpm import DDPM, scheduler
 from collapse_sim.families.network import Network
+from collapse_sim.families.training import Train
 from collapse_sim.randomness import Draws
-from collapse_sim.recipe.schema import Train
 from collapse_sim.specs import data_spec, fit_spec
 from collapse_sim.store.jobs import Want
 from collapse_sim.store.store import Store
-from collapse_sim.strategies import RowCounts, generation_zero
 
 
 def synchronised(machine: Machine) -> float:

@@ -27,6 +27,7 @@ from transformers import Trainer, TrainingArguments
 from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.data.files import ArrayRows
+from collapse_sim.data.sources import RowCounts, generation_zero
 from collapse_sim.data.tokens import Tokenizer
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.device import DTYPES, Machine, open_machine
@@ -35,12 +36,11 @@ from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.language import TextFamily
 from collapse_sim.families.seq2seq import Seq2Seq
+from collapse_sim.families.training import Train
 from collapse_sim.randomness import Draws
-from collapse_sim.recipe.schema import Train
 from collapse_sim.specs import data_spec, fit_spec
 from collapse_sim.store.jobs import Want
 from collapse_sim.store.store import Store
-from collapse_sim.strategies import RowCounts, generation_zero
 
 SHAPES: dict[str, tuple[TextFamily, dict[str, int], int]] = {
     "tiny": (CausalLM(preset="tiny"), {"tokens": 64}, 300),

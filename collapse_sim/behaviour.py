@@ -16,10 +16,10 @@ from torch import Tensor
 
 from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.errors import StoreError
+from collapse_sim.hashing import digest_of
 from collapse_sim.hub import Found
 from collapse_sim.memory_errors import out_of_memory
 from collapse_sim.pretrained import config_of, network_of, quiet, reason
-from collapse_sim.store.files import digest_of
 
 Auto = Literal["AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModel"]
 FORMAT = 1  # raised when other things are tried

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from collapse_sim.data.base import Data, Info
-from collapse_sim.strategies import REAL, Plan, RowCounts, Source, StrategyError
+from collapse_sim.data.sources import REAL, Plan, RowCounts, Source, StrategyError
 
 
 def check_info(info: object, data: Data) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from collapse_sim.component import is_plugin
 from collapse_sim.contracts import check_info, check_plan
 from collapse_sim.data.base import Info, conditions_of
+from collapse_sim.data.sources import Plan, RowCounts, StrategyError, generation_zero
 from collapse_sim.data.split import divided
 from collapse_sim.errors import MissingError, RecipeError
 from collapse_sim.families.base import ModelFamily, conditioning_of
@@ -28,13 +29,12 @@ from collapse_sim.specs import (
     SampleSpec,
     ScoreSpec,
     SourcesKey,
-    Spec,
     data_spec,
     fit_spec,
     sample_spec,
     score_spec,
 )
-from collapse_sim.strategies import Plan, RowCounts, StrategyError, generation_zero
+from collapse_sim.store.spec import Spec
 from collapse_sim.training import at_precision, without_validation
 
 if TYPE_CHECKING:

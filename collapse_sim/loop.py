@@ -15,9 +15,9 @@ from collapse_sim.experiment import Experiment, Line
 from collapse_sim.metrics.base import HeldOutRows
 from collapse_sim.metrics.names import part_name
 from collapse_sim.pictures import draw_denoising, draw_pictures
-from collapse_sim.specs import Spec
 from collapse_sim.store.jobs import Want
 from collapse_sim.store.runfolder import RunFolder
+from collapse_sim.store.spec import Spec
 from collapse_sim.texts import tell_texts
 
 

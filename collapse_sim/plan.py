@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from collapse_sim.data.sources import REAL, Source
 from collapse_sim.experiment import Experiment, bytes_to_come
-from collapse_sim.specs import LISTED, Spec
+from collapse_sim.specs import LISTED
 from collapse_sim.store.blocks import present
-from collapse_sim.strategies import REAL, Source
+from collapse_sim.store.spec import Spec
 from collapse_sim.training import training_of, warnings_of
 
 

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from collapse_sim.component import Component, is_plugin
 from collapse_sim.errors import CollapseSimError, PluginError
-from collapse_sim.store.files import canonical_json
+from collapse_sim.hashing import canonical_json
 
 INSTALLED = frozenset({"site-packages", "dist-packages"})  # folders of a path that pip installs into
 LONGEST = 300  # characters of another one's exception that are told

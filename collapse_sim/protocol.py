@@ -12,9 +12,8 @@ Generation 0 is the same fit under updates and epochs.
 
 from __future__ import annotations
 
-import math
-
-from collapse_sim.recipe.schema import Protocol, Train
+from collapse_sim.families.training import Train, updates_per_epoch
+from collapse_sim.recipe.schema import Protocol
 
 PATIENCE = 5  # evaluations, if a recipe does not say
 LONGEST = 20  # times the length that a recipe gives: where a fit that is still getting better ends
@@ -23,11 +22,6 @@ LONGEST = 20  # times the length that a recipe gives: where a fit that is still 
 def protocol_of(train: Train, said: Protocol | None) -> Protocol:
     """What an arm says, or else what the length of a fit is given in."""
     return said or ("updates" if train.steps is not None else "epochs")
-
-
-def updates_per_epoch(train: Train, rows: int) -> int:
-    """An epoch ends with a smaller batch when the rows don't divide."""
-    return math.ceil(rows / train.batch_size)
 
 
 def at_length(train: Train, protocol: Protocol, rows: int, real: int) -> Train:

@@ -21,13 +21,14 @@ from collapse_sim.engine.work import Stop, Work
 from collapse_sim.errors import DivergedError, InterruptedRunError, StoreError
 from collapse_sim.events import Note, RunFinished, RunStarted
 from collapse_sim.experiment import Experiment, bytes_to_come, operations_per_step
+from collapse_sim.hashing import digest_of
 from collapse_sim.loop import run_generations
-from collapse_sim.metrics.facts import facts_of, parts_of, shown_as, space_of
+from collapse_sim.metric_notes import facts_of, parts_of, shown_as, space_of
 from collapse_sim.plan import missing
 from collapse_sim.recipe.schema import Recipe
 from collapse_sim.specs import ScoreSpec
 from collapse_sim.store.failures import Failure
-from collapse_sim.store.files import check_place, digest_of
+from collapse_sim.store.files import check_place
 from collapse_sim.store.runfolder import RunFolder, registered
 from collapse_sim.store.store import Store
 from collapse_sim.training import training_of, warnings_of

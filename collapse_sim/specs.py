@@ -9,48 +9,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from collapse_sim.data.base import Data, Info, conditions_of
+from collapse_sim.data.sources import REAL, Plan, Source
 from collapse_sim.data.split import resampled
-from collapse_sim.events import Kind
 from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily, conditioning_of
+from collapse_sim.families.training import Train
+from collapse_sim.hashing import canonical_json
 from collapse_sim.metrics.base import FeatureMap, Metric, Which
 from collapse_sim.plugins import described
-from collapse_sim.recipe.schema import Train
-from collapse_sim.store.files import canonical_json, digest_of
-from collapse_sim.strategies import REAL, Plan, Source
+from collapse_sim.store.spec import Spec
 
 if TYPE_CHECKING:
     from collapse_sim.metrics.weights import WeightsFile
 
-FORMAT = 1  # raised when the layout of stored artefacts changes
 LISTED = 16  # sources of a fit that stand in its key one by one
-
-
-@dataclass(frozen=True, eq=False)
-class Spec:
-    """One artefact for each seed; `stacked`: all seeds are made in one computation and stored as one block."""
-
-    kind: Kind
-    generation: int
-    description: Mapping[str, Any]  # what determines the bytes, parents by digest
-    seeded: bool = True  # False: the same for every seed
-    stacked: bool = False
-    digest: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "digest", digest_of({"format": FORMAT, "kind": self.kind, **self.description}))
-
-    @property
-    def parents(self) -> tuple[Spec, ...]:
-        """What it is made from."""
-        return ()
-
-    def seeds(self, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        """The seeds to address it with: () when it is the same for all."""
-        return seeds if self.seeded else ()
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -6,60 +6,14 @@ A strategy is the *data* axis of an arm. The teacher and init axes are settings 
 from __future__ import annotations
 
 import functools
-from typing import Annotated, NamedTuple, Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import Field
 
 from collapse_sim.component import Component
-
-REAL = -1  # the generation number of real rows
+from collapse_sim.data.sources import REAL, Plan, RowCounts, Source, StrategyError
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Source(NamedTuple):
-    """Rows [first, first + rows) of one generation's rows (REAL = -1: of the real rows, in the seed's own order).
-
-    With `among`, `rows` of the rows [first, first + among), drawn anew for the generation that the plan is for, by the
-    seed: arms with the same plan draw the same ones.
-
-    Samples that are made for conditions (labels of a regression, summaries, texts with a prompt) are made for the
-    conditions of the real rows that generation 0 is fitted to, from the last one backwards. So real rows from the front
-    and samples from the front are of different conditions, as long as there are enough of them.
-    """
-
-    generation: int
-    rows: int
-    first: int = 0
-    among: int | None = None
-
-
-class Plan(NamedTuple):
-    """What generation k is fitted to. With a `budget`, that many rows are drawn from the union of the sources.
-
-    Where samples are made for conditions, drawn rows (`budget`, `among`) are of as many different ones as there are.
-    """
-
-    sources: tuple[Source, ...]
-    budget: int | None = None
-
-    @property
-    def rows(self) -> int:
-        """How many rows the fit sees in one epoch."""
-        pool = sum(source.rows for source in self.sources)
-        return pool if self.budget is None else min(pool, self.budget)
-
-
-class RowCounts(NamedTuple):
-    """The sizes that a strategy plans with."""
-
-    real: int  # rows that generation 0 is fitted to
-    samples: int  # rows that every generation generates
-    pool: int  # real rows there are, >= real; those beyond `real` have never been used
-
-
-class StrategyError(ValueError):
-    """The plan needs rows that there are not; the message says which and how many."""
 
 
 @runtime_checkable
@@ -69,11 +23,6 @@ class Strategy(Protocol):
     def plan(self, k: int, counts: RowCounts) -> Plan:
         """What generation k >= 1 is fitted to. Raises StrategyError when the rows are not there."""
         ...
-
-
-def generation_zero(counts: RowCounts) -> Plan:
-    """Generation 0 of every arm: the real rows."""
-    return Plan((Source(REAL, counts.real),))
 
 
 class Replace(Component):

@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from collapse_sim.data.base import Info
-from collapse_sim.protocol import updates_per_epoch
-from collapse_sim.recipe.schema import Arm, Recipe, Train
-from collapse_sim.strategies import REAL
+from collapse_sim.data.sources import REAL
+from collapse_sim.families.training import Train, updates_per_epoch
+from collapse_sim.recipe.schema import Arm, Recipe
 
 if TYPE_CHECKING:
     from collapse_sim.engine.device import Machine

@@ -25,7 +25,7 @@ from collapse_sim.metrics.weights import WeightsFile
 from collapse_sim.recipe import shipped
 from collapse_sim.recipe.load import load
 from collapse_sim.recipe.schema import Recipe
-from collapse_sim.specs import Spec
+from collapse_sim.store.spec import Spec
 from collapse_sim.training import at_precision
 
 GOLDEN = Path(__file__).with_name("golden_keys.json")

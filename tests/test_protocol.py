@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from collapse_sim.engine.fit import learning_rate
 from collapse_sim.errors import RecipeError
 from collapse_sim.experiment import prepare
+from collapse_sim.families.training import Train, learning_rate
 from collapse_sim.plan import plan_document
 from collapse_sim.protocol import at_length, protocol_of
 from collapse_sim.recipe.load import load
-from collapse_sim.recipe.schema import Train
 from collapse_sim.training import at_precision, training_of, warnings_of
 from tests.conftest import TINY
 

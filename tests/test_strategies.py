@@ -3,19 +3,8 @@
 import pytest
 
 from collapse_sim.contracts import check_plan
-from collapse_sim.strategies import (
-    REAL,
-    Accumulate,
-    AccumulateSubsample,
-    Fresh,
-    Mix,
-    Plan,
-    Replace,
-    RowCounts,
-    Source,
-    StrategyError,
-    generation_zero,
-)
+from collapse_sim.data.sources import REAL, Plan, RowCounts, Source, StrategyError, generation_zero
+from collapse_sim.strategies import Accumulate, AccumulateSubsample, Fresh, Mix, Replace
 
 COUNTS = RowCounts(real=100, samples=80, pool=150)
 

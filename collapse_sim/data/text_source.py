@@ -16,7 +16,7 @@ from collapse_sim.data.text_fields import At, Field
 from collapse_sim.data.text_plain import articles, plain
 from collapse_sim.data.text_records import comma_table, json_lines, tab_table
 from collapse_sim.errors import MissingError
-from collapse_sim.store.files import digest_of
+from collapse_sim.hashing import digest_of
 
 Format = Literal["txt", "jsonl", "csv", "tsv", "parquet", "arrow"]
 SUFFIXES: dict[str, Format] = {

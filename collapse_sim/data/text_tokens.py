@@ -29,8 +29,9 @@ from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.data.text_source import Digest, Source, Survey
 from collapse_sim.data.tokens import Tokenizer
 from collapse_sim.errors import MissingError, StoreError
+from collapse_sim.hashing import digest_of
 from collapse_sim.reading import fault
-from collapse_sim.store.files import digest_of, explained, file_hash, sync
+from collapse_sim.store.files import explained, file_hash, sync
 
 FORMAT = 2  # raised when the same texts begin to give other files
 BATCH_CHARACTERS = 1 << 20  # tokenised at a time

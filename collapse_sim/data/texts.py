@@ -20,7 +20,7 @@ from collapse_sim.data.text_tokens import Tokenised, Tokens, tokens_of
 from collapse_sim.data.tokenizers_made import Learned, TokenizerSetting, tokenizer_of
 from collapse_sim.data.tokens import Tokenizer
 from collapse_sim.errors import MissingError, RecipeError
-from collapse_sim.store.files import digest_of
+from collapse_sim.hashing import digest_of
 
 Count = Annotated[int, Field(gt=0)]
 Length = Annotated[int, Field(ge=2)]

@@ -19,8 +19,8 @@ from collapse_sim.data.long_texts import words
 from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.data.tokens import END_OF_TEXT, Tokenizer
 from collapse_sim.errors import MissingError, StoreError
+from collapse_sim.hashing import digest_of
 from collapse_sim.hub import Found, find, reason_of
-from collapse_sim.store.files import digest_of
 
 if TYPE_CHECKING:
     import tokenizers

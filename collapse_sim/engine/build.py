@@ -25,9 +25,10 @@ from collapse_sim.events import Kind
 from collapse_sim.memory_errors import first_line, out_of_memory
 from collapse_sim.plugins import blamed, name_of, told
 from collapse_sim.randomness import Draws
-from collapse_sim.specs import DataSpec, FitSpec, SampleSpec, ScoreSpec, Spec
+from collapse_sim.specs import DataSpec, FitSpec, SampleSpec, ScoreSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
+from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Build
 
 PIECE_BYTES = 2**22  # rows that are kept together when decoding is interrupted

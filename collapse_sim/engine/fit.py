@@ -6,7 +6,6 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,8 @@ from collapse_sim.engine.score import validation_loss
 from collapse_sim.engine.work import Work
 from collapse_sim.errors import DivergedError
 from collapse_sim.families.base import ClosedForm, Inputs, ModelFamily
-from collapse_sim.protocol import at_length, protocol_of, updates_per_epoch
+from collapse_sim.families.training import Length, Train, learning_rate
 from collapse_sim.randomness import Draws, derive
-from collapse_sim.recipe.schema import Train
 from collapse_sim.specs import FitSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.process import environment
@@ -71,36 +69,6 @@ def _check_solution(job: Job, model: nn.Module) -> None:
             f"{type(job.spec.family).__name__}; the chain ends there",  # type: ignore[attr-defined]
             bad,
         )
-
-
-@dataclass(frozen=True)
-class Length:
-    """How long a fit is, in optimiser updates."""
-
-    steps: int
-    steps_per_epoch: int
-    evaluate_every: int  # 0: never
-
-    @classmethod
-    def of(cls, train: Train, rows: int) -> Length:
-        """Of settings whose length may still be in epochs of these rows."""
-        per_epoch = updates_per_epoch(train, rows)
-        words = train.evaluate.split()
-        every = {"never": 0, "every epoch": per_epoch}.get(train.evaluate)
-        steps = at_length(train, protocol_of(train, None), rows, rows).steps
-        assert steps is not None
-        return cls(steps, per_epoch, int(words[1]) if every is None else every)
-
-
-def learning_rate(train: Train, step: int, steps: int) -> float:
-    """The rate of update `step` (from 0) of `steps`: linear warm-up from zero, then constant, half a cosine wave
-    to zero, or a line to zero (as transformers' get_linear_schedule_with_warmup)."""
-    warmup = train.warmup_steps or round(train.warmup_ratio * steps)
-    if step < warmup:
-        return train.learning_rate * step / warmup
-    progress = (step - warmup) / max(1, steps - warmup)
-    left = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * progress)), "linear": 1 - progress}
-    return train.learning_rate * left[train.schedule]
 
 
 def make_optimizer(train: Train, model: nn.Module) -> torch.optim.Optimizer:

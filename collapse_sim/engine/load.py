@@ -12,16 +12,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from collapse_sim.data.sources import REAL, Source
 from collapse_sim.engine import choice
 from collapse_sim.engine.device import Machine
 from collapse_sim.engine.rows import Part, Table
 from collapse_sim.families.base import ClosedForm
 from collapse_sim.randomness import Draws
-from collapse_sim.specs import DataSpec, FitSpec, SampleSpec, Spec
+from collapse_sim.specs import DataSpec, FitSpec, SampleSpec
 from collapse_sim.store.blocks import Block
 from collapse_sim.store.rowfile import RowFile
+from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Store
-from collapse_sim.strategies import REAL, Source
 
 Split = Literal["real", "validation", "held_out", "samples"]
 Conditioning = Literal["real", "held_out"]

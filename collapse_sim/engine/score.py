@@ -37,10 +37,11 @@ from collapse_sim.metrics.base import (
 )
 from collapse_sim.plugins import name_of
 from collapse_sim.randomness import Draws
-from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec, Spec
+from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec
 from collapse_sim.store.blocks import Block
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import INFLUENCE, VALUES_FILE, RowFile
+from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Store
 
 FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"

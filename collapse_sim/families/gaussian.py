@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Data, Info
+from collapse_sim.data.sources import REAL, Chain, Plan, Source
 from collapse_sim.families.base import Conditions, Inputs, Rows, matmul_per_seed
 from collapse_sim.families.moments import variance_curve
 from collapse_sim.randomness import Draws
-from collapse_sim.strategies import Accumulate, RowCounts
-
-if TYPE_CHECKING:
-    from collapse_sim.recipe.schema import Arm
 
 
 class GaussianModel(nn.Module):
@@ -117,18 +114,22 @@ class Gaussian(Component):
         noise = draws.normal(conditions.rows, model.mean.shape[-1])
         return {"x": model.mean.unsqueeze(-2) + matmul_per_seed(noise, root.transpose(-1, -2))}
 
-    def theory(
-        self, metric: str, arm: Arm, counts: RowCounts, data: Data, info: Info, generations: int
-    ) -> list[float] | None:
-        """E[variance ratio] at generations 0..`generations`: of every strategy, whatever the numbers of rows, with and
+    def theory(self, metric: str, chain: Chain, data: Data, info: Info) -> list[float] | None:
+        """E[variance ratio] of every generation: of every strategy, whatever the numbers of rows, with and
         without a teacher (moments.expected_variance); generation k is the (k+1)-th fit.
 
         With N rows in every generation that is (1 - 1/N)^(k+1) under replace (Shumailov et al. 2024), and under
         accumulate prod_{i <= k+1} (1 - 1/(N i^2)) (Kazdan et al. 2024), which has no end of generations.
         """
-        taught = arm.teacher is not None and arm.teacher.active
-        n = counts.real
         plain = metric == "variance_ratio" and data.seeded and hasattr(data, "true_covariance")
-        if plain and isinstance(arm.strategy, Accumulate) and counts.samples == n and not taught:
-            return list(accumulate((1 - 1 / (n * i * i) for i in range(1, generations + 2)), operator.mul))
-        return variance_curve(metric, arm, counts, data, generations, lambda rows, trace: (1.0, 0.0), mixes=True)
+        if plain and not any(chain.teachers) and _accumulates(chain.plans):
+            n = chain.plans[0].rows
+            return list(accumulate((1 - 1 / (n * i * i) for i in range(1, len(chain.plans) + 1)), operator.mul))
+        return variance_curve(metric, chain, data, lambda rows, trace: (1.0, 0.0), mixes=True)
+
+
+def _accumulates(plans: Sequence[Plan]) -> bool:
+    """Whether every generation is fitted to N real rows and N of each generation before."""
+    n = plans[0].rows
+    sources = tuple(Source(generation, n) for generation in range(REAL, len(plans) - 1))
+    return all(plan == Plan(sources[: k + 1]) for k, plan in enumerate(plans))

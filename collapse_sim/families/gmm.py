@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -13,14 +13,11 @@ from torch import Tensor, nn
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Data, Info
+from collapse_sim.data.sources import Chain
 from collapse_sim.errors import RecipeError
 from collapse_sim.families.base import Conditions, Inputs, Rows
 from collapse_sim.families.moments import variance_curve
 from collapse_sim.randomness import Draws
-from collapse_sim.strategies import RowCounts
-
-if TYPE_CHECKING:
-    from collapse_sim.recipe.schema import Arm
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 
@@ -152,17 +149,15 @@ class GMM(Component):
         d = model.means.shape[-1]
         return {"x": _rows_of(prediction, draws.uniform(conditions.rows), draws.normal(conditions.rows, d))}
 
-    def theory(
-        self, metric: str, arm: Arm, counts: RowCounts, data: Data, info: Info, generations: int
-    ) -> list[float] | None:
-        """E[variance ratio] at generations 0..`generations` without a teacher, for any plan of rows.
+    def theory(self, metric: str, chain: Chain, data: Data, info: Info) -> list[float] | None:
+        """E[variance ratio] of every generation without a teacher, for any plan of rows.
 
         EM's last step makes the mixture's mean that of its rows and its covariance theirs + reg I, wherever EM ends:
         sum_k w_k (C_k + m_k m_k^T) weighs each row's x x^T with responsibilities that sum to 1. So the variance of
         the whole mixture follows the curve of a single Gaussian (moments.expected_variance).
         """
         (d,) = info.shape("x")
-        return variance_curve(metric, arm, counts, data, generations, lambda n, trace: (1.0, self.reg * d / trace))
+        return variance_curve(metric, chain, data, lambda n, trace: (1.0, self.reg * d / trace))
 
 
 def log_density(model: Components, x: Tensor) -> Tensor:

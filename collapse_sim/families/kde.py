@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field
@@ -12,13 +12,10 @@ from torch import Tensor, nn
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Data, Info
+from collapse_sim.data.sources import Chain
 from collapse_sim.families.base import Conditions, Inputs, Rows
 from collapse_sim.families.moments import variance_curve
 from collapse_sim.randomness import Draws
-from collapse_sim.strategies import RowCounts
-
-if TYPE_CHECKING:
-    from collapse_sim.recipe.schema import Arm
 
 Width = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 PAIRS = 2**17  # distances held at a time: 1 MB stays in the cache, which is three times as fast as 16 MB
@@ -147,10 +144,8 @@ class KDE(Component):
             rows.append(points[which] + z @ (vectors * values.clamp(min=0).sqrt()).T)
         return {"x": torch.stack(rows)}
 
-    def theory(
-        self, metric: str, arm: Arm, counts: RowCounts, data: Data, info: Info, generations: int
-    ) -> list[float] | None:
-        """E[variance ratio] at generations 0..`generations`, for any plan of rows; generation k is fit t = k + 1.
+    def theory(self, metric: str, chain: Chain, data: Data, info: Info) -> list[float] | None:
+        """E[variance ratio] of every generation, for any plan of rows; generation k is fit t = k + 1.
 
         A row of the estimate is a row of the data plus independent noise, so its mean is that of the rows and its
         covariance C = S + H, with S their biased covariance and H the kernel's. Write s for E[tr S] and r for tr H in
@@ -186,7 +181,7 @@ class KDE(Component):
                 return 1.0 + self._share(n, d), 0.0
             return 1.0, self.bandwidth**2 * d / trace
 
-        return variance_curve(metric, arm, counts, data, generations, widen)
+        return variance_curve(metric, chain, data, widen)
 
 
 def log_density(points: Tensor, kernel: Tensor, x: Tensor) -> Tensor:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from collapse_sim.component import Component
 from collapse_sim.data.base import Data, Info
+from collapse_sim.data.sources import Chain
 from collapse_sim.families.base import Conditions, Inputs, Rows, matmul_per_seed
 from collapse_sim.randomness import Draws
-from collapse_sim.strategies import RowCounts, generation_zero
-
-if TYPE_CHECKING:
-    from collapse_sim.recipe.schema import Arm
 
 
 class LinearModel(nn.Module):
@@ -96,10 +93,8 @@ class LinearRegression(Component):
         noise = draws.normal(conditions.rows) * model.noise.unsqueeze(-1)
         return {"x": x, "y": _labels(x, model.weights) + noise}
 
-    def theory(
-        self, metric: str, arm: Arm, counts: RowCounts, data: Data, info: Info, generations: int
-    ) -> list[float] | None:
-        """E[excess test error] at generations 0..`generations` for x ~ N(0, I_d), T rows a generation, T > d + 1.
+    def theory(self, metric: str, chain: Chain, data: Data, info: Info) -> list[float] | None:
+        """E[excess test error] of every generation for x ~ N(0, I_d), T rows a generation, T > d + 1.
 
         Every error is a sum of independent terms u_j = pinv(X) noise_j of size s2 d / (T - d - 1): e_k = a mean over
         sources j of (e_j + u_j) + (1 - a) e_teacher, a = 1 / (1 + w). So the coefficients of the u_j obey a linear
@@ -107,27 +102,24 @@ class LinearRegression(Component):
         (arXiv 2404.01413), and the curves with a teacher. With a fresh design only a single source is so simple.
         """
         (d,) = info.shape("x")
-        rows = counts.real
-        if metric != "excess_test_error" or counts.samples != rows or rows <= d + 1:
+        plans, rows = chain.plans, chain.plans[0].rows
+        if metric != "excess_test_error" or rows <= d + 1:
             return None
-        plans = [generation_zero(counts), *(arm.strategy.plan(k, counts) for k in range(1, generations + 1))]
         for plan in plans:
             partial = any(source.rows != rows or source.first for source in plan.sources)
             if partial or plan.budget is not None or (len(plan.sources) > 1 and self.design == "fresh"):
                 return None
-        taught = arm.teacher is not None and arm.teacher.active
         errors: list[Tensor] = []  # coefficients over (u_real, u_0, u_1, ...)
-        for k, plan in enumerate(plans):
-            parts = torch.zeros(len(plan.sources), generations + 2, dtype=torch.float64)
+        for plan, taught in zip(plans, chain.teachers, strict=True):
+            parts = torch.zeros(len(plan.sources), len(plans) + 1, dtype=torch.float64)
             for part, source in zip(parts, plan.sources, strict=True):
                 if source.generation >= 0:
                     part += errors[source.generation]
                 part[source.generation + 1] += 1
             error = parts.mean(0)
-            if taught and k > 0:
-                assert arm.teacher is not None
-                a = 1 / (1 + arm.teacher.weights["output"])
-                error = a * error + (1 - a) * errors[arm.teacher.generation_for(k)]
+            if taught is not None:
+                a = 1 / (1 + taught.weights["output"])
+                error = a * error + (1 - a) * errors[taught.generation]
             errors.append(error)
         unit = info.constants["noise"] ** 2 * d / (rows - d - 1)
         return [unit * float(error.square().sum()) for error in errors]

@@ -5,16 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from collapse_sim.data.base import Data
-from collapse_sim.strategies import REAL, Plan, RowCounts, Source, generation_zero
-
-if TYPE_CHECKING:
-    from collapse_sim.recipe.schema import Arm
+from collapse_sim.data.sources import REAL, Chain, Plan, Source
 
 Block = tuple[int, int]  # the generation that rows are of, and the first of them
 Teaching = tuple[int, float]  # the generation that teaches, and the weight w of its cross entropy
@@ -23,32 +20,26 @@ LONGEST = 5e7  # sources of all generations x generations: seconds; 450 generati
 
 def variance_curve(
     metric: str,
-    arm: Arm,
-    counts: RowCounts,
+    chain: Chain,
     data: Data,
-    generations: int,
     widen: Callable[[int, float], tuple[float, float]],
     *,
     mixes: bool = False,
 ) -> list[float] | None:
-    """E[variance_ratio] of an arm at generations 0..`generations`; None for other metrics, or for data that is not
+    """E[variance_ratio] of every generation of a chain; None for other metrics, or for data that is not
     drawn from a known distribution.
 
     `widen(n, trace)` is that of `expected_variance` with the trace of the true covariance, which its unit is. `mixes`:
     a taught model is as `Teaching` says; None with a teacher where it is not.
     """
     tell = getattr(data, "true_covariance", None)
-    teacher = arm.teacher if arm.teacher is not None and arm.teacher.active else None
-    if metric != "variance_ratio" or (teacher and not mixes) or tell is None or not data.seeded:
+    plans, taught = chain.plans, any(chain.teachers)
+    if metric != "variance_ratio" or (taught and not mixes) or tell is None or not data.seeded:
         return None
-    plans = [generation_zero(counts), *(arm.strategy.plan(k, counts) for k in range(1, generations + 1))]
     if sum(len(plan.sources) for plan in plans) * len(plans) > LONGEST:
         return None
     trace = float(torch.as_tensor(tell()).trace())
-    teaching: list[Teaching | None] = [None] * len(plans)
-    if teacher is not None:
-        weight = sum(teacher.weights.values())
-        teaching[1:] = [(teacher.generation_for(k), weight) for k in range(1, len(plans))]
+    teaching = [None if by is None else (by.generation, sum(by.weights.values())) for by in chain.teachers]
     return expected_variance(plans, lambda n: widen(n, trace), teaching)
 
 

@@ -13,7 +13,7 @@ from collapse_sim.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.classifier import Classifier, ClassifierPrediction, scaled
-from collapse_sim.recipe.schema import Train
+from collapse_sim.families.training import Train
 
 BATCH_ROWS = 1000
 

@@ -10,9 +10,9 @@ from typing import Any
 from collapse_sim import registry
 from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.errors import StoreError
+from collapse_sim.hashing import digest_of
 from collapse_sim.recipe.schema import Recipe
 from collapse_sim.registry import Allowed
-from collapse_sim.store.files import digest_of
 from collapse_sim.store.rundir import RUN_FILE
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from collapse_sim.errors import CollapseSimError, DivergedError
 from collapse_sim.memory_errors import first_line
-from collapse_sim.specs import Spec
 from collapse_sim.store.jobs import Job, where
+from collapse_sim.store.spec import Spec
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from collapse_sim.specs import Spec
 from collapse_sim.store.blocks import block_name
+from collapse_sim.store.spec import Spec
 
 MAX_STACK = 1000  # seeds in one batched computation
 MAX_NAME = 120  # characters of a block's name

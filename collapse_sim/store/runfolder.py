@@ -16,16 +16,9 @@ from typing import Any
 import yaml
 
 from collapse_sim.errors import RecipeError, StoreError
+from collapse_sim.hashing import canonical_json, digest_of
 from collapse_sim.store import journal, recorded, sealed
-from collapse_sim.store.files import (
-    canonical_json,
-    check_place,
-    digest_of,
-    explained,
-    read_bytes,
-    sweep_scratch,
-    write_atomic,
-)
+from collapse_sim.store.files import check_place, explained, read_bytes, sweep_scratch, write_atomic
 from collapse_sim.store.lease import lease
 from collapse_sim.store.locks import locked
 from collapse_sim.store.process import environment

@@ -24,7 +24,6 @@ from filelock import Timeout
 
 from collapse_sim.errors import InterruptedRunError, StoreError
 from collapse_sim.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
-from collapse_sim.specs import Spec
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, Block, check_block, object_folder, parse_block, present
 from collapse_sim.store.failures import Failures, missing_of
@@ -33,6 +32,7 @@ from collapse_sim.store.jobs import Job, Want, merge, split
 from collapse_sim.store.lease import MARK, is_near, lease, living, owner_of, token
 from collapse_sim.store.locks import Lock, sweep
 from collapse_sim.store.process import environment
+from collapse_sim.store.spec import Spec
 
 REFERENCES_LOCK = "references.lock"  # held while runs say what they refer to, and while gc removes the rest
 

@@ -5,8 +5,10 @@ from typing import Any, ClassVar
 
 from collapse_sim.analysis.theory import curves
 from collapse_sim.component import Component
+from collapse_sim.data.sources import REAL, Chain, Plan, RowCounts, Source, Taught
 from collapse_sim.metrics.points import VarianceRatio
-from collapse_sim.strategies import RowCounts
+from collapse_sim.recipe.schema import Arm, Teacher
+from collapse_sim.strategies import Accumulate, Replace
 
 COUNTS = RowCounts(real=10, samples=10, pool=10)
 
@@ -20,13 +22,14 @@ class Knowing:
 
     asked: ClassVar[list[tuple[Any, ...]]] = []
 
-    def theory(self, metric: str, arm: Any, counts: Any, data: Any, info: Any, generations: int) -> list[float] | None:
-        self.asked.append((metric, arm.name, counts, data, info, generations))
-        return [1] * (generations + 1) if (metric, arm.name) == ("variance_ratio", "replace") else None
+    def theory(self, metric: str, chain: Chain, data: Any, info: Any) -> list[float] | None:
+        self.asked.append((metric, chain, data, info))
+        knows = metric == "variance_ratio" and len(chain.plans[-1].sources) == 1
+        return [1] * len(chain.plans) if knows else None
 
 
 def recipe(model: object) -> Any:
-    arms = (SimpleNamespace(name="replace"), SimpleNamespace(name="accumulate"))
+    arms = (Arm("replace", Replace()), Arm("accumulate", Accumulate(), Teacher(generation=0, weights={"output": 0.5})))
     metrics = {"shown as": VarianceRatio(), "own": OwnMetric()}
     return SimpleNamespace(model=model, arms=arms, metrics=metrics, data="data", generations=2)
 
@@ -34,7 +37,10 @@ def recipe(model: object) -> Any:
 def test_curves_stand_under_the_shown_name() -> None:
     info: Any = "info"
     assert curves(recipe(Knowing()), COUNTS, info) == {"replace": {"shown as": [1.0, 1.0, 1.0]}}
-    assert ("variance_ratio", "replace", COUNTS, "data", "info", 2) in Knowing.asked
+    plans = [Plan((Source(generation, COUNTS.real),)) for generation in (REAL, 0, 1)]
+    assert ("variance_ratio", Chain(tuple(plans), (None,) * 3), "data", "info") in Knowing.asked
+    taught = Taught(0, {"output": 0.5})
+    assert (None, taught, taught) in [chain.teachers for _, chain, *_ in Knowing.asked]
     assert {asked[0] for asked in Knowing.asked} == {"variance_ratio", f"{OwnMetric.__module__}:OwnMetric"}
 
 

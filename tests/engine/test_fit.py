@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from collapse_sim.engine.fit import Length, backward, learning_rate, make_optimizer, take_step
+from collapse_sim.engine.fit import backward, make_optimizer, take_step
+from collapse_sim.families.training import Length, Train, learning_rate
 from collapse_sim.families.vae import VAE
 from collapse_sim.randomness import Draws, derive, start
-from collapse_sim.recipe.schema import Train
 from collapse_sim.testing import CPU
 from tests.conftest import TINY
 

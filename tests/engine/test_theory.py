@@ -74,17 +74,19 @@ def distilled_by_hand(n, weight, generations):
 
 
 def test_fresh_design_and_mix_have_curves_only_where_they_are_known():
+    from collapse_sim.analysis.theory import chain_of
     from collapse_sim.data.base import Info
+    from collapse_sim.data.sources import RowCounts
     from collapse_sim.families.linear import LinearRegression
     from collapse_sim.recipe.schema import Arm
-    from collapse_sim.strategies import Accumulate, Mix, Replace, RowCounts
+    from collapse_sim.strategies import Accumulate, Mix, Replace
 
     info = Info("regression", {"x": ((10,), "float64"), "y": ((), "float64")}, 100, 100, 10, constants={"noise": 2.0})
     counts = RowCounts(100, 100, 100)
 
     def theory(strategy, design="fixed", counts=counts):
         family = LinearRegression(design=design)
-        return family.theory("excess_test_error", Arm("a", strategy), counts, None, info, 3)
+        return family.theory("excess_test_error", chain_of(Arm("a", strategy), counts, 3), None, info)
 
     unit = 4 * 10 / 89
     assert theory(Replace(), "fresh") == pytest.approx([unit, 2 * unit, 3 * unit, 4 * unit])

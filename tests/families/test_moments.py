@@ -7,22 +7,16 @@ import math
 import numpy as np
 import pytest
 
+from collapse_sim.analysis.theory import chain_of
 from collapse_sim.data.gaussian import GaussianPoints
 from collapse_sim.data.linear import LinearData
+from collapse_sim.data.sources import RowCounts, generation_zero
 from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.families.gmm import GMM
 from collapse_sim.families.kde import KDE
 from collapse_sim.families.moments import expected_variance
 from collapse_sim.recipe.schema import Arm, Teacher
-from collapse_sim.strategies import (
-    Accumulate,
-    AccumulateSubsample,
-    Fresh,
-    Mix,
-    Replace,
-    RowCounts,
-    generation_zero,
-)
+from collapse_sim.strategies import Accumulate, AccumulateSubsample, Fresh, Mix, Replace
 
 N = 12
 COUNTS = RowCounts(N, N, 3 * N)
@@ -112,7 +106,7 @@ def test_gaussian_theory_against_chains_of_gaussians(strategy, teacher, counts):
     taught = teacher is not None
     arm = Arm("a", strategy, Teacher(generation=teacher, weights={"output": w}) if taught else None)
     data = GaussianPoints(dimensions=d, scale=scale)
-    expected = Gaussian().theory("variance_ratio", arm, counts, data, data.inspect(None), GENERATIONS)
+    expected = Gaussian().theory("variance_ratio", chain_of(arm, counts, GENERATIONS), data, data.inspect(None))
     real = scale * rng.normal(size=(repeats, counts.pool, d))
     generated, models, found = [], [], []
     for k, plan in enumerate(plans(strategy, counts)):
@@ -148,7 +142,7 @@ def test_gaussian_theory_is_the_closed_forms_that_are_known():
     info, n = data.inspect(None), 10
 
     def theory(strategy, teacher=None, counts=counts):
-        return Gaussian().theory("variance_ratio", Arm("a", strategy, teacher), counts, data, info, 99)
+        return Gaussian().theory("variance_ratio", chain_of(Arm("a", strategy, teacher), counts, 99), data, info)
 
     assert theory(Replace()) == pytest.approx([0.9**t for t in range(1, 101)])
     product = [math.prod(1 - 1 / (10 * i * i) for i in range(1, t + 1)) for t in range(1, 101)]
@@ -164,7 +158,7 @@ def test_gaussian_theory_is_the_closed_forms_that_are_known():
     # samples of another number: (1 - 1/10) of generation 0, then a factor 1 - 1/20 a fit
     assert theory(Replace(), counts=RowCounts(10, 20, 10)) == pytest.approx([0.9 * 0.95**k for k in range(100)])
     assert theory(Mix(real=1.0, synthetic=0.0)) == pytest.approx([0.9] * 100)
-    assert Gaussian().theory("mean_error", Arm("a", Replace()), counts, data, info, 3) is None
+    assert Gaussian().theory("mean_error", chain_of(Arm("a", Replace()), counts, 3), data, info) is None
 
 
 def test_kde_with_a_fixed_bandwidth_by_hand():
@@ -174,7 +168,7 @@ def test_kde_with_a_fixed_bandwidth_by_hand():
 
     def theory(strategy):
         info = data.inspect(None)
-        return KDE(bandwidth=0.3).theory("variance_ratio", Arm("a", strategy), counts, data, info, 40)
+        return KDE(bandwidth=0.3).theory("variance_ratio", chain_of(Arm("a", strategy), counts, 40), data, info)
 
     replace = [1 - 1 / n + r]
     for _ in range(40):
@@ -191,7 +185,9 @@ def test_kde_with_a_fixed_bandwidth_by_hand():
 @pytest.mark.parametrize(("rule", "f"), [("scott", 100 ** (-1 / 5)), ("silverman", (100 * 3 / 4) ** (-1 / 5))])
 def test_kde_with_a_rule_grows_geometrically_when_it_replaces(rule, f):
     data, counts = GaussianPoints(dimensions=1), RowCounts(100, 100, 100)
-    curve = KDE(bandwidth=rule).theory("variance_ratio", Arm("a", Replace()), counts, data, data.inspect(None), 5)
+    curve = KDE(bandwidth=rule).theory(
+        "variance_ratio", chain_of(Arm("a", Replace()), counts, 5), data, data.inspect(None)
+    )
     # unbiased covariance x f^2 on top of the biased one, whose expectation is 0.99 v
     assert curve == pytest.approx([(0.99 + f * f) ** (k + 1) for k in range(6)])
 
@@ -199,9 +195,9 @@ def test_kde_with_a_rule_grows_geometrically_when_it_replaces(rule, f):
 def test_gmm_has_the_curve_of_a_gaussian_and_its_regularisation():
     data, counts = GaussianPoints(dimensions=2, scale=3.0), RowCounts(100, 100, 100)
     info = data.inspect(None)
-    curve = GMM(reg=1e-9).theory("variance_ratio", Arm("a", Replace()), counts, data, info, 5)
+    curve = GMM(reg=1e-9).theory("variance_ratio", chain_of(Arm("a", Replace()), counts, 5), data, info)
     assert curve == pytest.approx([0.99 ** (k + 1) for k in range(6)], abs=1e-8)
-    raised = GMM(reg=0.9).theory("variance_ratio", Arm("a", Replace()), counts, data, info, 1)
+    raised = GMM(reg=0.9).theory("variance_ratio", chain_of(Arm("a", Replace()), counts, 1), data, info)
     assert raised == pytest.approx([0.99 + 0.1, 0.99 * (0.99 + 0.1) + 0.1])
 
 
@@ -209,6 +205,7 @@ def test_no_curve_where_none_is_known():
     data, counts = GaussianPoints(), RowCounts(100, 100, 100)
     info, teacher = data.inspect(None), Teacher(generation=0, weights={"output": 1.0})
     arm = Arm("a", Replace())
-    assert GMM().theory("mean_error", arm, counts, data, info, 2) is None
-    assert GMM().theory("variance_ratio", Arm("a", Replace(), teacher), counts, data, info, 2) is None
-    assert KDE().theory("variance_ratio", arm, counts, LinearData(), info, 2) is None  # it tells no covariance
+    chain = chain_of(arm, counts, 2)
+    assert GMM().theory("mean_error", chain, data, info) is None
+    assert GMM().theory("variance_ratio", chain_of(Arm("a", Replace(), teacher), counts, 2), data, info) is None
+    assert KDE().theory("variance_ratio", chain, LinearData(), info) is None  # it tells no covariance

@@ -17,8 +17,8 @@ from collapse_sim.data.pcfg import Grammar
 from collapse_sim.data.tokens import NOTHING
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.gaussian import Gaussian
+from collapse_sim.metric_notes import facts_of
 from collapse_sim.metrics.base import Metric
-from collapse_sim.metrics.facts import facts_of
 from collapse_sim.metrics.grammar import (
     GrammarKL,
     GrammarNLL,

@@ -9,9 +9,9 @@ import pytest
 
 import collapse_sim
 from collapse_sim.errors import RecipeError
+from collapse_sim.families.training import Train
 from collapse_sim.recipe.layout import ArmLayout, Layout
 from collapse_sim.recipe.load import load
-from collapse_sim.recipe.schema import Train
 
 from .helpers import write
 

@@ -211,8 +211,8 @@ def test_the_plan_of_accumulated_generations_for_people(tmp_path: Path, last: in
 
 def test_the_key_of_many_sources_follows_each_of_them(tmp_path: Path) -> None:
     """Another number of rows of one source in the middle is another key, in whatever order the keys are asked for."""
+    from collapse_sim.data.sources import Source
     from collapse_sim.specs import SourcesKey
-    from collapse_sim.strategies import Source
 
     text = TOY.replace("{data: replace}", "{data: accumulate}").replace("generations: 2", "generations: 50")
     experiment = prepare(load(write(text)), tmp_path)

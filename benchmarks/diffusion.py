@@ -22,19 +22,19 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from collapse_sim.core.machine import DTYPES, Machine, open_machine
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.data.images.image_folder import ImageFolder
 from collapse_sim.data.sources import RowCounts, generation_zero
 from collapse_sim.engine.build import builder
-from collapse_sim.engine.device import DTYPES, Machine, open_machine
 from collapse_sim.engine.work import Work
-from collapse_sim.experiment import forward_operations
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.ddpm import DDPM, scheduler
 from collapse_sim.families.network import Network
 from collapse_sim.families.training import Train
-from collapse_sim.randomness import Draws
-from collapse_sim.specs import data_spec, fit_spec
+from collapse_sim.plan.experiment import forward_operations
+from collapse_sim.plan.specs import data_spec, fit_spec
 from collapse_sim.store.jobs import Want
 from collapse_sim.store.store import Store
 

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from collapse_sim.engine.device import Machine, open_machine
-from collapse_sim.experiment import prepare
-from collapse_sim.recipe.load import load
-from collapse_sim.session import Session
+from collapse_sim.core.machine import Machine, open_machine
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.recipe.loader import load
+from collapse_sim.run.session import Session
 
 RECIPE = """
 name: ensemble

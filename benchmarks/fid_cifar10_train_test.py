@@ -19,14 +19,14 @@ import numpy as np
 import torch
 import yaml
 
+from collapse_sim.core.machine import Machine, open_machine
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import RowSource
-from collapse_sim.data.cifar10 import CIFAR10
-from collapse_sim.engine.device import Machine, open_machine
+from collapse_sim.data.images.cifar10 import CIFAR10
 from collapse_sim.metrics.base import WeightedMap
 from collapse_sim.metrics.feature_choice import resolve
 from collapse_sim.metrics.features import FID, KID, Precision, Recall
 from collapse_sim.metrics.weights import WeightsFile
-from collapse_sim.randomness import Draws
 
 PIECE_ROWS = 500
 SIZES = (2_000, 5_000, 10_000)  # rows of either side, before all of them

@@ -19,14 +19,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.core.machine import Machine, open_machine
+from collapse_sim.data.images.image_folder import ImageFolder
 from collapse_sim.data.sources import RowCounts, generation_zero
 from collapse_sim.engine.build import builder
-from collapse_sim.engine.device import Machine, open_machine
 from collapse_sim.engine.work import Work
 from collapse_sim.families.training import Train
 from collapse_sim.families.vae import VAE
-from collapse_sim.specs import data_spec, fit_spec
+from collapse_sim.plan.specs import data_spec, fit_spec
 from collapse_sim.store.jobs import Want
 from collapse_sim.store.store import Store
 

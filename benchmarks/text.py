@@ -24,21 +24,21 @@ import torch
 import transformers
 from transformers import Trainer, TrainingArguments
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.machine import DTYPES, Machine, open_machine
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.files import ArrayRows
+from collapse_sim.data.data_files import ArrayRows
 from collapse_sim.data.sources import RowCounts, generation_zero
-from collapse_sim.data.tokens import Tokenizer
+from collapse_sim.data.text.tokens import Tokenizer
 from collapse_sim.engine.build import builder
-from collapse_sim.engine.device import DTYPES, Machine, open_machine
 from collapse_sim.engine.work import Work
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.language import TextFamily
 from collapse_sim.families.seq2seq import Seq2Seq
 from collapse_sim.families.training import Train
-from collapse_sim.randomness import Draws
-from collapse_sim.specs import data_spec, fit_spec
+from collapse_sim.plan.specs import data_spec, fit_spec
 from collapse_sim.store.jobs import Want
 from collapse_sim.store.store import Store
 

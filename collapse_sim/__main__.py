@@ -7,7 +7,7 @@ import sys
 
 def main() -> None:
     """Run the command line and end with its exit code."""
-    from collapse_sim.cli.streams import endure
+    from collapse_sim.ui.streams import endure
 
     endure()
     from collapse_sim.cli.app import run_app

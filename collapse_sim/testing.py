@@ -8,11 +8,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from collapse_sim.core.machine import Machine
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.engine.device import Machine
 from collapse_sim.engine.fit import backward
 from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily, RowLosses, row_counts_of
-from collapse_sim.randomness import Draws
 
 CPU = Machine(torch.device("cpu"), "fp32")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from collapse_sim import hub
+from collapse_sim.core import hub
 
 if TYPE_CHECKING:
     from collapse_sim.store.store import Store
@@ -72,10 +72,10 @@ class Sandbox:
         return path
 
     def run(self, recipe: str | Path, run: str = "run", checkpoint_s: float = 60.0, **options: object) -> dict:
-        from collapse_sim.engine.device import open_machine
-        from collapse_sim.experiment import prepare
-        from collapse_sim.recipe.load import load
-        from collapse_sim.session import Session
+        from collapse_sim.core.machine import open_machine
+        from collapse_sim.plan.experiment import prepare
+        from collapse_sim.recipe.loader import load
+        from collapse_sim.run.session import Session
 
         path = recipe if isinstance(recipe, Path) else self.recipe(recipe)
         loaded = load(path, **options)
@@ -87,12 +87,12 @@ class Sandbox:
 
     def loop(self, recipe: str) -> tuple[list[object], Store]:
         """The events that the generation loop alone tells, without a session around it, and its store."""
-        from collapse_sim.engine.device import open_machine
+        from collapse_sim.core.machine import open_machine
         from collapse_sim.engine.work import Stop, Work
-        from collapse_sim.experiment import prepare
-        from collapse_sim.loop import run_generations
-        from collapse_sim.recipe.load import load
-        from collapse_sim.store.runfolder import RunFolder
+        from collapse_sim.plan.experiment import prepare
+        from collapse_sim.recipe.loader import load
+        from collapse_sim.run.loop import run_generations
+        from collapse_sim.store.run_writer import RunFolder
         from collapse_sim.store.store import Store
 
         experiment = prepare(load(self.recipe(recipe)), self.root)

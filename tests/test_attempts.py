@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from collapse_sim.attempts import Attempts, attempts_of
-from collapse_sim.errors import InterruptedRunError, StoreError
-from collapse_sim.events import Note
+from collapse_sim.core.errors import InterruptedRunError, StoreError
+from collapse_sim.core.events import Note
+from collapse_sim.run.attempts import Attempts, attempts_of
 from tests.analysis.test_scatter import GAUSSIAN
 from tests.cli.conftest import SMALL
 from tests.words import TEXT
@@ -48,15 +48,15 @@ def test_images_that_cannot_be_drawn_end_no_run(sandbox, monkeypatch, error):
 
 def test_points_that_cannot_be_drawn_end_no_run(sandbox, monkeypatch):
     monkeypatch.setattr(Figure, "savefig", refusing(FULL))
-    monkeypatch.setattr("collapse_sim.pictures.SCATTER_EVERY_S", 0.0)
+    monkeypatch.setattr("collapse_sim.run.figures.SCATTER_EVERY_S", 0.0)
     first, last = run(sandbox, GAUSSIAN)
     assert "free some space" in first
     assert last == "could not be drawn: arms-by-generations (4 times); scores are not affected"
 
 
 def test_texts_that_cannot_be_drawn_end_no_run(sandbox, monkeypatch):
-    monkeypatch.setattr("collapse_sim.texts.write_atomic", refusing(FULL))
-    monkeypatch.setattr("collapse_sim.texts.texts_by_row", refusing(KeyError("a tokenizer of one's own")))
+    monkeypatch.setattr("collapse_sim.run.text_samples.write_atomic", refusing(FULL))
+    monkeypatch.setattr("collapse_sim.run.text_samples.texts_by_row", refusing(KeyError("a tokenizer of one's own")))
     monkeypatch.setattr(Figure, "savefig", refusing(FULL))
     notes = run(sandbox, TEXT)
     whats = [note.partition(" cannot be drawn")[0] for note in notes]

@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from collapse_sim import behaviour
+from collapse_sim.families import pretrained_checks
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.seq2seq import Seq2Seq
 
@@ -87,10 +87,12 @@ class Network(nn.Module):
 @pytest.mark.parametrize("reach", range(8))
 def test_a_look_ahead_of_any_length_is_found(reach: int, decoder: bool) -> None:
     ids = torch.randint(31, (2, 8), generator=torch.Generator().manual_seed(0))
-    found = behaviour._next_token(Network(reach, decoder=decoder), ids)
+    found = pretrained_checks._next_token(Network(reach, decoder=decoder), ids)
     assert ("look" in found) == (reach > 0)
     assert ("decoder looks" in found) == (reach > 0 and decoder)
 
 
 def test_logits_that_are_not_finite() -> None:
-    assert "not finite" in behaviour._next_token(Network(0, spoilt=float("nan")), torch.zeros(2, 8, dtype=torch.long))
+    assert "not finite" in pretrained_checks._next_token(
+        Network(0, spoilt=float("nan")), torch.zeros(2, 8, dtype=torch.long)
+    )

@@ -16,17 +16,17 @@ from typing import ClassVar
 
 import pytest
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.data.split import divided
-from collapse_sim.experiment import Experiment, counts_of, lay_out, plans_of
 from collapse_sim.metrics.base import WeightedMap
 from collapse_sim.metrics.weights import WeightsFile
+from collapse_sim.plan.experiment import Experiment, counts_of, lay_out, plans_of
+from collapse_sim.plan.recipe_training import at_precision
+from collapse_sim.plan.settings import Recipe
 from collapse_sim.recipe import shipped
-from collapse_sim.recipe.load import load
-from collapse_sim.recipe.schema import Recipe
+from collapse_sim.recipe.loader import load
 from collapse_sim.store.spec import Spec
-from collapse_sim.training import at_precision
 
 GOLDEN = Path(__file__).with_name("golden_keys.json")
 

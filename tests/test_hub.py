@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import torch
 
-from collapse_sim import hub
-from collapse_sim.data.tokenizers_made import Learned, tokenizer_of
-from collapse_sim.errors import MissingError
+from collapse_sim.core import hub
+from collapse_sim.core.errors import MissingError
+from collapse_sim.data.text.tokenizers_made import Learned, tokenizer_of
 from collapse_sim.families.causal_lm import CausalLM
 
 from .families.wording import TEXT, WORDS
@@ -196,7 +196,7 @@ def test_a_limit_of_positions_that_is_none(model: Path) -> None:
     """XLNet has -1 for any number."""
     from transformers import GPT2Config, XLNetConfig
 
-    from collapse_sim.pretrained import positions_of
+    from collapse_sim.families.pretrained import positions_of
 
     assert positions_of(XLNetConfig()) is None
     assert positions_of(GPT2Config(n_positions=40)) == 40

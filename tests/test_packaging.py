@@ -49,7 +49,7 @@ def test_wheel_has_the_console_script_and_no_strays(wheel):
 
 
 def test_the_readmes_recipe_loads(tmp_path):
-    from collapse_sim.recipe.load import load
+    from collapse_sim.recipe.loader import load
 
     (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
     path = tmp_path / "readme.yaml"

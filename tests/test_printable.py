@@ -13,9 +13,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from collapse_sim import printable
 from collapse_sim.analysis.terminal import rendered
-from collapse_sim.printable import escaped, json_text, line, message
+from collapse_sim.core import printable
+from collapse_sim.core.printable import escaped, json_text, line, message
 
 TURNS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI", "BN")  # bidirectional classes that steer
 KEPT = "\u200c\u200d"  # zero-width joiners

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from collapse_sim.errors import RecipeError
-from collapse_sim.experiment import prepare
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.families.training import Train, learning_rate
-from collapse_sim.plan import plan_document
-from collapse_sim.protocol import at_length, protocol_of
-from collapse_sim.recipe.load import load
-from collapse_sim.training import at_precision, training_of, warnings_of
+from collapse_sim.plan.dry_run import plan_document
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.plan.protocol import at_length, protocol_of
+from collapse_sim.plan.recipe_training import at_precision, training_of, warnings_of
+from collapse_sim.recipe.loader import load
 from tests.conftest import TINY
 
 BY_STEPS, BY_EPOCHS = Train(steps=250), Train(epochs=20, batch_size=100)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from collapse_sim.randomness import Draws, start, words_of
+from collapse_sim.core.randomness import Draws, start, words_of
 from collapse_sim.testing import CPU
 
 SEED = 12345678901234567

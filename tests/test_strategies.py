@@ -2,9 +2,9 @@
 
 import pytest
 
-from collapse_sim.contracts import check_plan
 from collapse_sim.data.sources import REAL, Plan, RowCounts, Source, StrategyError, generation_zero
-from collapse_sim.strategies import Accumulate, AccumulateSubsample, Fresh, Mix, Replace
+from collapse_sim.plan.contracts import check_plan
+from collapse_sim.plan.strategies import Accumulate, AccumulateSubsample, Fresh, Mix, Replace
 
 COUNTS = RowCounts(real=100, samples=80, pool=150)
 

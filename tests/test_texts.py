@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from collapse_sim.data.tokens import texts_of
+from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.core.events import Texts
+from collapse_sim.data.text.tokens import texts_of
 from collapse_sim.engine.work import Stop
-from collapse_sim.errors import InterruptedRunError
-from collapse_sim.events import Texts
-from collapse_sim.experiment import prepare
-from collapse_sim.recipe.load import load
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.recipe.loader import load
+from collapse_sim.run.text_samples import IN_A_LINE, _rests, file_name, tell_texts
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.store import Store
-from collapse_sim.texts import IN_A_LINE, _rests, file_name, tell_texts
 from tests.cli.conftest import changed
 from tests.words import LENGTH, PAIRS, TEXT, TOKENIZER, Bigram, WordPairs, Words
 
@@ -164,7 +164,7 @@ def test_a_resumed_run_does_not_forget_later_answers(sandbox, monkeypatch):
     def stopped(*_: object) -> None:
         raise InterruptedRunError("a wish to stop")
 
-    monkeypatch.setattr("collapse_sim.texts._histogram", stopped)
+    monkeypatch.setattr("collapse_sim.run.text_samples._histogram", stopped)
     with pytest.raises(InterruptedRunError):
         told(sandbox, TEXT)  # as far as generation 0
     assert path.read_bytes() == whole

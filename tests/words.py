@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Columns, Info, RowSource
-from collapse_sim.data.tokens import NOTHING, Tokenizer, row_of
+from collapse_sim.data.text.tokens import NOTHING, Tokenizer, row_of
 from collapse_sim.families.base import Inputs
 
 VOCABULARY = ["the", "king", "queen", "cat", "saw", "ran", "|", "<b>", "\x1b[31m", "*", "日本語"]

@@ -8,9 +8,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from collapse_sim.analysis.by_protocol import baselines
 from collapse_sim.analysis.deaths import deaths_document
 from collapse_sim.analysis.intervals import Interval
-from collapse_sim.analysis.protocols import baselines
 from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.row_intervals import of_difference, of_mean

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from collapse_sim.analysis.drawing import labels, short
 from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.results import Reference, Results
-from collapse_sim.ui import words
+from collapse_sim.ui import formatting
 from collapse_sim.ui.palette import color
 
 
@@ -38,7 +38,7 @@ def dots(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) -> 
             (line, *_) = axes.errorbar(
                 found.mean / size, row, xerr=bar, fmt="o", color=color(0), markersize=3.5, linewidth=1.0, capsize=2
             )
-            handles.setdefault(f"mean, 95 % interval, {words.plural(found.n, 'seed')}", line)
+            handles.setdefault(f"mean, 95 % interval, {formatting.plural(found.n, 'seed')}", line)
         apart = None if published is None else _published(published, arm, baseline, in_percent=shares)
         if apart is not None:
             (ring,) = axes.plot(apart, row, "D", markersize=4, markerfacecolor="none", color=color(3))
@@ -51,7 +51,7 @@ def dots(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) -> 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
     unit = results.units.get(metric, "")
     what = f"{'% ' if shares else ''}difference to {short(baseline)}"
-    measure = f", {words.plain(unit)}" if unit and not shares else ""
+    measure = f", {formatting.plain(unit)}" if unit and not shares else ""
     axes.set_xlabel(f"{what}\nat generation {generation}{measure}")
 
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from collapse_sim.analysis.fonts import cells, families
-from collapse_sim.store.files import explained
-from collapse_sim.ui import words
+from collapse_sim.core.files import explained
+from collapse_sim.ui import formatting
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,7 +78,7 @@ def labels(names: Iterable[str], longest: int = LONGEST) -> dict[str, str]:
 
 def short(text: str, longest: int = LONGEST) -> str:
     """One line, at most as wide as so many letters, cut in the middle."""
-    line = words.plain(text)
+    line = formatting.plain(text)
     if cells(line) <= longest:
         return line
     end = int(_END * (longest - 1))

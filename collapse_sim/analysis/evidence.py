@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from collapse_sim.analysis.claims import Expectation, Theory
 from collapse_sim.analysis.contrast import LEAST, Contrast
 from collapse_sim.analysis.numbers import figure
+from collapse_sim.analysis.operands import Compared, MissingFiguresError, compare
 from collapse_sim.analysis.reached import common, ended, generations_of
 from collapse_sim.analysis.results import Results
-from collapse_sim.analysis.sides import Compared, MissingFiguresError, compare
+from collapse_sim.recipe.claims import Expectation, Theory
 
 ALPHA = 0.05  # of two-sided p values
 

@@ -8,9 +8,9 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from collapse_sim.analysis.deaths import ENOUGH, Death, death, lives, mortal
-from collapse_sim.analysis.layout import Column, blocks
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.table import STAR, figures, seeds_over
+from collapse_sim.analysis.wrapped_tables import Column, blocks
 from collapse_sim.metrics.names import part_name
 
 

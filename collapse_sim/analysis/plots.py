@@ -22,15 +22,15 @@ from matplotlib.patches import Patch
 
 from collapse_sim import __version__
 from collapse_sim.analysis.axes import generations, linear, logarithmic, wide
+from collapse_sim.analysis.by_protocol import panels
 from collapse_sim.analysis.dots import dots
 from collapse_sim.analysis.drawing import labels, save, short, style
 from collapse_sim.analysis.fonts import cells
 from collapse_sim.analysis.looks import Look, looks
-from collapse_sim.analysis.protocols import panels
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.scale import UNBOUNDED
-from collapse_sim.errors import StoreError
-from collapse_sim.ui import words
+from collapse_sim.core.errors import StoreError
+from collapse_sim.ui import formatting
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 300
@@ -158,13 +158,13 @@ def _curves(axes: Axes, results: Results, metric: str, looked: dict[str, Look], 
         if not all(map(math.isnan, low)):
             ends = [max(value, 1e-300) if log else value for value in low]  # of a logarithm: far below the axis
             axes.fill_between(scored, ends, high, color=colour, alpha=0.2, linewidth=0)
-            over = words.plural(len(results.seeds), "seed")
+            over = formatting.plural(len(results.seeds), "seed")
             handles.setdefault(f"95 % interval, {over}", Patch(color="#808080", alpha=0.3, linewidth=0))
     if log:
         logarithmic(axes, heights + [value for value in theory if value > 0], lows, highs)
     else:
         linear(axes, bounds, heights)
-    unit = words.plain(results.units.get(metric, ""))
+    unit = formatting.plain(results.units.get(metric, ""))
     axes.set_ylabel("\n".join(textwrap.wrap(short(unit, 2 * _UP), _UP)) or short(metric, _UP))
     scored = results.scored(metric)
     generations(axes, min(scored, default=0), max(scored, default=0))
@@ -176,7 +176,7 @@ def _counted(results: Results) -> dict[str, str]:
     for arm, label in labels(results.arms).items():
         numbers = {len(by_seed) for ks in results.values.get(arm, {}).values() for by_seed in ks.values()}
         least, most = min(numbers, default=0), max(numbers, default=0)
-        count = words.plural(most, "seed") if least == most else f"{least} to {most} seeds"
+        count = formatting.plural(most, "seed") if least == most else f"{least} to {most} seeds"
         found[arm] = label if numbers <= {results.seeds_of(arm)} else f"{label} ({count})"
     return found
 
@@ -224,7 +224,7 @@ def _title(results: Results, metric: str, protocol: str | None) -> str:
     direction = "" if better is None else f" ({better} is better)"
     direction += f", {protocol}" if protocol else ""
     title = short(metric, _ACROSS - len(direction)) + direction
-    return "\n".join([title, *textwrap.wrap(words.plain(warning or ""), _ACROSS)])
+    return "\n".join([title, *textwrap.wrap(formatting.plain(warning or ""), _ACROSS)])
 
 
 def _legend(drawing: Figure, handles: dict[str, Any]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from collapse_sim.analysis.results import Results
-from collapse_sim.ui import words
+from collapse_sim.ui import formatting
 
 
 def generations_of(results: Results, metrics: Iterable[str], arm: str) -> set[int]:
@@ -34,7 +34,7 @@ def apart(results: Results, metrics: Sequence[str], generation: int) -> str:
     for last, arms in by_last(results, metrics).items():
         if last != generation:
             where = "without scores yet" if last < 0 else f"at {last}"
-            parts.append(f"{words.arms(arms, len(results.arms))} {where}")
+            parts.append(f"{formatting.arms(arms, len(results.arms))} {where}")
     return ", ".join(parts)
 
 
@@ -60,6 +60,6 @@ def ended(results: Results, arms: Iterable[str] | None = None) -> list[str]:
         for seed, k in results.diverged.get(arm, {}).items():
             by_generation.setdefault(k, []).append(seed)
         for k, seeds in sorted(by_generation.items()):
-            which = words.seeds(seeds, len(seeds) + 1)
+            which = formatting.seeds(seeds, len(seeds) + 1)
             found.append(f"{arm}: {which} diverged at generation {k}")
     return found

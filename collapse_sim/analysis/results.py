@@ -10,11 +10,11 @@ from typing import Any, Literal, TypeVar, get_args
 from collapse_sim.analysis.intervals import Interval, interval, paired
 from collapse_sim.analysis.row_values import RowValues, row_sources
 from collapse_sim.analysis.scale import UNBOUNDED, Bounds
-from collapse_sim.analysis.training import Training, trainings
-from collapse_sim.errors import StoreError
+from collapse_sim.analysis.training_columns import Training, trainings
+from collapse_sim.core.errors import StoreError
 from collapse_sim.metrics.names import part_name
 from collapse_sim.store import journal
-from collapse_sim.store.rundir import JOURNAL_FILE, REMAKE, RUN_FILE, read_journal, read_run
+from collapse_sim.store.run_directory import JOURNAL_FILE, REMAKE, RUN_FILE, read_journal, read_run
 
 T = TypeVar("T")
 Better = Literal["lower", "higher"] | None

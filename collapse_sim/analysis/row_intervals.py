@@ -14,11 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from collapse_sim.analysis.claims import ArmAt, Expectation, Number, Side
 from collapse_sim.analysis.intervals import Interval, quantile
 from collapse_sim.analysis.numbers import figure
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.scale import UNBOUNDED
+from collapse_sim.recipe.claims import ArmAt, Expectation, Number, Side
 
 CAVEAT = "decided over held-out rows of one seed: another seed may differ"
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from collapse_sim.hashing import canonical_json
+from collapse_sim.core.hashing import canonical_json
 from collapse_sim.store.blocks import block_name, check_block, object_folder
 from collapse_sim.store.rowfile import INFLUENCE, VALUES_FILE, RowFile
 

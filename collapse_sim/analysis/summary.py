@@ -8,10 +8,10 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from collapse_sim.analysis import row_columns
-from collapse_sim.analysis.layout import Column, blocks, folded
 from collapse_sim.analysis.reached import apart, common
 from collapse_sim.analysis.results import Better, Results
 from collapse_sim.analysis.table import STAR, beside, ends, figures, seeds_over
+from collapse_sim.analysis.wrapped_tables import Column, blocks, folded
 
 _ARROWS: dict[Better, str] = {"lower": " ↓", "higher": " ↑", None: ""}
 _WIDE = 16  # characters of a unit in a heading's line

@@ -13,11 +13,11 @@ from collapse_sim.analysis.contrast import Contrast
 from collapse_sim.analysis.evidence import ALPHA
 from collapse_sim.analysis.holm import adjusted
 from collapse_sim.analysis.intervals import Interval, share
-from collapse_sim.analysis.layout import Column, blocks
 from collapse_sim.analysis.numbers import aligned, figure, percent, with_interval
 from collapse_sim.analysis.reached import ended
 from collapse_sim.analysis.results import Better, Reference, Results
 from collapse_sim.analysis.row_intervals import of_difference, of_mean
+from collapse_sim.analysis.wrapped_tables import Column, blocks
 from collapse_sim.ui.palette import DONE, WARNING
 
 MANY = 8  # more generations than this are thinned out

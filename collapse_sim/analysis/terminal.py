@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from rich.console import Console, RenderableType
 from rich.table import Table
 
-from collapse_sim.printable import Clean
+from collapse_sim.core.printable import Clean
 from collapse_sim.ui.escapes import Cleaned, clean
 
 _UNBOUNDED = 10_000  # characters; layout.blocks has fitted the tables already

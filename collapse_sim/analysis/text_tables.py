@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from collapse_sim.ui import words
+from collapse_sim.ui import formatting
 
 LONGEST = 600  # characters of a text in a table; JSON files have them whole
 EMPTY = "*(empty)*"
@@ -32,7 +32,7 @@ class Answers(NamedTuple):
 
 def in_line(text: str, longest: int = LONGEST) -> str:
     """A text as one line of Markdown that shows it as it is: without control characters, cut with an ellipsis."""
-    plain = words.plain(text)
+    plain = formatting.plain(text)
     if len(plain) > longest:
         plain = plain[:longest].rstrip() + "…"
     return _FIRST.sub(r"\1\\", _SIGNS.sub(r"\\\1", plain)) or EMPTY
@@ -60,6 +60,6 @@ def same_prompt_page(title: str, note: str, prompts: Sequence[Prompt], answers: 
         lines += ["", f"## {i + 1}", "", f"> {in_line(prompt.text)}", ""]
         lines += ["| generation | arm | text |", "| ---: | --- | --- |", f"|  | real | {in_line(prompt.real)} |"]
         for first, *others in sharing.values():
-            arms = words.arms([in_line(arm) for arm in dict.fromkeys(a.arm for a in (first, *others))], every)
+            arms = formatting.arms([in_line(arm) for arm in dict.fromkeys(a.arm for a in (first, *others))], every)
             lines.append(f"| {first.generation} | {arms} | {in_line(first.texts[i])} |")
     return "\n".join(lines) + "\n"

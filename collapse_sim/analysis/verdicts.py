@@ -12,14 +12,14 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from collapse_sim.analysis.claims import ArmAt, Expectation, parse
+from collapse_sim.analysis.by_protocol import baselines
 from collapse_sim.analysis.evidence import ALPHA, Evidence, gather, interval_text
 from collapse_sim.analysis.holm import adjusted
 from collapse_sim.analysis.numbers import figure, probability
-from collapse_sim.analysis.protocols import baselines
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.row_intervals import CAVEAT, decided
-from collapse_sim.ui import words
+from collapse_sim.recipe.claims import ArmAt, Expectation, parse
+from collapse_sim.ui import formatting
 
 Status = Literal["holds", "fails", "undecided"]
 Kind = Literal["confirmatory", "exploratory"]
@@ -231,7 +231,7 @@ def _definition(draft: _Draft) -> str:
 
 def _over(seeds: Sequence[int], kind: Kind | None) -> str:
     """ "3 seeds", "seeds 3, 4, 5 (confirmatory)"."""
-    count = words.plural(len(seeds), "seed")
+    count = formatting.plural(len(seeds), "seed")
     if kind is None:
         return count
     named = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}" if len(seeds) <= _NAMED else count

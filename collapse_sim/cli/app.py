@@ -13,11 +13,22 @@ from typing import Annotated, cast
 import typer
 
 from collapse_sim import __version__
-from collapse_sim.cli import afterwards, cache, compare, doctor, listing, recipes, run, status, verify, watch
+from collapse_sim.cli import (
+    cache_command,
+    compare_command,
+    doctor_command,
+    list_command,
+    recipes_command,
+    run_command,
+    saved_run_commands,
+    status_command,
+    verify_command,
+    watch_command,
+)
 from collapse_sim.cli.examples import examples
-from collapse_sim.cli.output import exit_code, say, say_logs, say_warnings
-from collapse_sim.errors import CollapseSimError, InterruptedRunError, OutOfMemoryError
-from collapse_sim.memory_errors import first_line, out_of_memory
+from collapse_sim.core.errors import CollapseSimError, InterruptedRunError, OutOfMemoryError
+from collapse_sim.core.memory_errors import first_line, out_of_memory
+from collapse_sim.ui.console import exit_code, say, say_logs, say_warnings
 
 LESS_MEMORY = "lower train.batch_size, sampling.shard or data.rows, or allow this process more memory (ulimit -v)"
 
@@ -32,30 +43,30 @@ app = typer.Typer(
 for _name, _command, _examples in (
     (
         "run",
-        run.run,
+        run_command.run,
         ("run quickstart", "run mine.yaml --seed 0 --seed 1 --set train.epochs=5", "run mine.yaml --dry-run"),
     ),
-    ("status", status.status, ("status", "status quickstart", "status runs/mine --json")),
-    ("watch", watch.watch, ("watch quickstart",)),
-    ("compare", compare.compare, ("compare quickstart", "compare quickstart --metric fid --plot fid.png")),
-    ("verify", verify.verify, ("verify quickstart",)),
-    ("evaluate", afterwards.evaluate, ("evaluate quickstart --metric vendi",)),
+    ("status", status_command.status, ("status", "status quickstart", "status runs/mine --json")),
+    ("watch", watch_command.watch, ("watch quickstart",)),
+    ("compare", compare_command.compare, ("compare quickstart", "compare quickstart --metric fid --plot fid.png")),
+    ("verify", verify_command.verify, ("verify quickstart",)),
+    ("evaluate", saved_run_commands.evaluate, ("evaluate quickstart --metric vendi",)),
     (
         "sample",
-        afterwards.sample,
+        saved_run_commands.sample,
         ("sample quickstart --out samples.png", "sample quickstart --arm replace --out s.npz"),
     ),
     (
         "export",
-        afterwards.export,
+        saved_run_commands.export,
         ("export quickstart --to exported", "export quickstart --to exported --all --reference"),
     ),
-    ("doctor", doctor.doctor, ("doctor --data-dir ~/data",)),
+    ("doctor", doctor_command.doctor, ("doctor --data-dir ~/data",)),
 ):
     app.command(_name, epilog=examples(*_examples))(_command)
-app.add_typer(recipes.app, name="recipes")
-app.add_typer(listing.app, name="list")
-app.add_typer(cache.app, name="cache")
+app.add_typer(recipes_command.app, name="recipes")
+app.add_typer(list_command.app, name="list")
+app.add_typer(cache_command.app, name="cache")
 
 _USAGE = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])  # what a wrong command line raises
 

@@ -15,7 +15,7 @@ def completing(*rooms: str) -> Callable[[str], list[str]]:
     """Names of components."""
 
     def found(incomplete: str) -> list[str]:
-        from collapse_sim import registry
+        from collapse_sim.core import registry
 
         return [name for room in rooms for name in registry.names(room) if name.startswith(incomplete)]
 
@@ -31,6 +31,6 @@ def complete_recipe(incomplete: str) -> list[str]:
 
 def complete_run(incomplete: str) -> list[str]:
     """Runs below ./runs; folders, where the shell finds none of that name."""
-    from collapse_sim.store.rundir import runs_here
+    from collapse_sim.store.run_directory import runs_here
 
     return [folder.name for folder in runs_here() if folder.name.startswith(incomplete)]

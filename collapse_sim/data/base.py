@@ -13,8 +13,8 @@ import numpy as np
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from collapse_sim.data.tokens import Tokenizer
-    from collapse_sim.randomness import Draws
+    from collapse_sim.core.randomness import Draws
+    from collapse_sim.data.text.tokens import Tokenizer
 
 Columns = Mapping[str, np.ndarray]  # column name -> (rows, ...)
 
@@ -38,7 +38,7 @@ class Info:
     constants: Mapping[str, float] = field(default_factory=dict)  # known truths of simulated data, such as "noise"
     tells: tuple[str, ...] = ()  # methods by which simulated data tells its truth, such as "log_density"
     tokenizer: Tokenizer | None = None  # of texts
-    packed: bool = False  # text: rows are consecutive blocks of all texts joined (data/tokens.py)
+    packed: bool = False  # text: rows are consecutive blocks of all texts joined (data/text/tokens.py)
 
     def shape(self, column: str) -> tuple[int, ...]:
         return self.columns[column][0]

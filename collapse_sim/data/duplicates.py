@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
-from collapse_sim.data.files import release
+from collapse_sim.data.data_files import release
 
 READ_ROWS = 64
 

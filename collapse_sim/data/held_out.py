@@ -7,7 +7,7 @@ from typing import Annotated, Any, Protocol
 import numpy as np
 from pydantic import BeforeValidator
 
-from collapse_sim.errors import RecipeError
+from collapse_sim.core.errors import RecipeError
 
 
 class Wanted(Protocol):

@@ -14,13 +14,13 @@ from typing import Annotated, ClassVar
 import numpy as np
 from pydantic import Field
 
+from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Columns, Info, RowSource
+from collapse_sim.data.data_files import content_hash, open_npy, regular, release
 from collapse_sim.data.duplicates import groups_of, row_digests, say_shared
-from collapse_sim.data.files import content_hash, open_npy, regular, release
 from collapse_sim.data.held_out import ShareOrCount, check_rows, held_out_index, shuffled_split
 from collapse_sim.data.remember import Stamps, keep, recall
 from collapse_sim.data.split import Divided
-from collapse_sim.errors import MissingError
 
 KIND = "point_files"
 Count = Annotated[int, Field(gt=0)]

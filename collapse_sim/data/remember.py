@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.errors import StoreError
-from collapse_sim.hashing import digest_of
+from collapse_sim.core.errors import StoreError
+from collapse_sim.core.files import write_atomic
+from collapse_sim.core.hashing import digest_of
 from collapse_sim.store import sealed
-from collapse_sim.store.files import write_atomic
 
 FORMAT = 2  # raised when what is found out, or how it is written down, changes
 SETTLED_NS = 2 * 10**9  # a file changed more recently may change again without a new time: clocks of disks are coarse

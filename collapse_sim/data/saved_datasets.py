@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from collapse_sim.data.files import read_text
-from collapse_sim.errors import MissingError
+from collapse_sim.core.errors import MissingError
+from collapse_sim.data.data_files import read_text
 
 STATE, SPLITS = "state.json", "dataset_dict.json"  # in folders that Dataset.save_to_disk and DatasetDict's make
 

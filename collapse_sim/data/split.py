@@ -14,11 +14,11 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Columns, Data, Info, RowSource
 from collapse_sim.data.held_out import shuffled
-from collapse_sim.errors import RecipeError
-from collapse_sim.randomness import Draws
 
 Part = Literal["real", "validation", "held_out"]
 

@@ -12,20 +12,20 @@ from typing import Any, cast
 import numpy as np
 import torch
 
+from collapse_sim.core.errors import CollapseSimError, MissingError, OutOfMemoryError, PluginError
+from collapse_sim.core.events import Kind
+from collapse_sim.core.machine import Machine
+from collapse_sim.core.memory_errors import first_line, out_of_memory
+from collapse_sim.core.plugins import blamed, name_of, told
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Columns, FileData, Info, RowSource, SimulatedData
 from collapse_sim.data.split import Part, parts_of
-from collapse_sim.engine.device import Machine
 from collapse_sim.engine.fit import fit
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
 from collapse_sim.engine.work import Work
-from collapse_sim.errors import CollapseSimError, MissingError, OutOfMemoryError, PluginError
-from collapse_sim.events import Kind
-from collapse_sim.memory_errors import first_line, out_of_memory
-from collapse_sim.plugins import blamed, name_of, told
-from collapse_sim.randomness import Draws
-from collapse_sim.specs import DataSpec, FitSpec, SampleSpec, ScoreSpec
+from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec, ScoreSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.spec import Spec

@@ -12,9 +12,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from collapse_sim.events import Emit, Note
+from collapse_sim.core.events import Emit, Note
+from collapse_sim.core.files import explained, read_bytes, remove, write_atomic
 from collapse_sim.store import sealed
-from collapse_sim.store.files import explained, read_bytes, remove, write_atomic
 from collapse_sim.store.store import boundary
 
 KEPT = 2

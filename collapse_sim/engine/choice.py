@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import conditions_of
 from collapse_sim.data.sources import REAL, Source
 from collapse_sim.families.base import conditioning_of
-from collapse_sim.randomness import Draws
-from collapse_sim.specs import FitSpec
+from collapse_sim.plan.specs import FitSpec
 
 
 def conditions_at(real: int, first: int, last: int) -> np.ndarray:

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from torch.optim import swa_utils
 from torch.optim.swa_utils import AveragedModel
 
-from collapse_sim.engine import load
+from collapse_sim.core.errors import DivergedError
+from collapse_sim.core.machine import Machine
+from collapse_sim.core.randomness import Draws, derive
+from collapse_sim.engine import artefacts
 from collapse_sim.engine.checkpoint import Checkpoints
-from collapse_sim.engine.device import Machine
 from collapse_sim.engine.score import validation_loss
 from collapse_sim.engine.work import Work
-from collapse_sim.errors import DivergedError
 from collapse_sim.families.base import ClosedForm, Inputs, ModelFamily
 from collapse_sim.families.training import Length, Train, learning_rate
-from collapse_sim.randomness import Draws, derive
-from collapse_sim.specs import FitSpec
+from collapse_sim.plan.specs import FitSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.process import environment
 from collapse_sim.store.store import Store
@@ -47,13 +47,15 @@ def fit(job: Job, folder: Path, work: Work) -> None:
     else:
         model, history, updates = _optimise(job, spec, work)
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    (folder / load.MODEL_FILE).write_bytes(save(state))
+    (folder / artefacts.MODEL_FILE).write_bytes(save(state))
     (folder / HISTORY_FILE).write_text(json.dumps({"updates": updates, "evaluations": history}, indent=1))
 
 
 def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], work: Work) -> nn.Module:
-    rows = {name: work.machine.put(column) for name, column in load.training_stack(work.store, spec, seeds).items()}
-    teacher = load.model(work.store, spec.teacher, seeds, work.machine) if spec.teacher else None
+    rows = {
+        name: work.machine.put(column) for name, column in artefacts.training_stack(work.store, spec, seeds).items()
+    }
+    teacher = artefacts.model(work.store, spec.teacher, seeds, work.machine) if spec.teacher else None
     draws = Draws(seeds, "solve", spec.generation, device=work.machine.device, dtype=torch.float64, stacked=True)
     return family.solve(spec.data.info, rows, teacher, spec.weights, draws)
 
@@ -151,14 +153,14 @@ def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict
     assert train is not None
     seed = job.seeds[0] if job.seeds else 0
     machine = work.machine.at(train.precision, train.tf32)
-    table = load.training_table(work.store, spec, seed, machine)
+    table = artefacts.training_table(work.store, spec, seed, machine)
     length = Length.of(train, len(table))
 
     with machine.seeded(derive(seed, "init", k)):
         model = family.build(spec.data.info).to(machine.device)
         if spec.init:
-            model.load_state_dict(load.model(work.store, spec.init, job.seeds, machine).state_dict())
-        teacher = load.model(work.store, spec.teacher, job.seeds, machine) if spec.teacher else None
+            model.load_state_dict(artefacts.model(work.store, spec.init, job.seeds, machine).state_dict())
+        teacher = artefacts.model(work.store, spec.teacher, job.seeds, machine) if spec.teacher else None
         optimizer = make_optimizer(train, model)
         scaler = machine.scaler()
         average = AveragedModel(model, multi_avg_fn=_ema(train.ema)) if train.ema else None

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
+from collapse_sim.core.machine import Machine
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import conditions_of
-from collapse_sim.engine import load
-from collapse_sim.engine.device import Machine
-from collapse_sim.randomness import Draws
-from collapse_sim.specs import FitSpec, SampleSpec
+from collapse_sim.engine import artefacts
+from collapse_sim.plan.specs import FitSpec, SampleSpec
 from collapse_sim.store.store import Store
 
 Given = Callable[[int, int], dict[str, Tensor]]  # (first, last) -> columns (last - first, ...); stacked (S, ...)
@@ -23,8 +23,8 @@ def given_to(store: Store, spec: SampleSpec, seeds: Sequence[int]) -> Given:
     names = conditions_of(model.data.data, model.family)
     if of == "fitted" and names:
         return _fitted(store, model, names, seeds)
-    split: load.Conditioning = "held_out" if of == "held_out" else "real"
-    return lambda first, last: load.conditions(
+    split: artefacts.Conditioning = "held_out" if of == "held_out" else "real"
+    return lambda first, last: artefacts.conditions(
         store, model.data, names, seeds, first, last, of=split, stacked=spec.stacked
     )
 
@@ -33,12 +33,12 @@ def _fitted(store: Store, model: FitSpec, names: Sequence[str], seeds: Sequence[
     """Rows of the model's own fit in a drawn order: where they are more than the samples, those are drawn from all."""
     draws = Draws(seeds or (0,), "prompts", model.generation, stacked=model.stacked)
     if model.stacked:
-        columns = load.training_stack(store, model, seeds)
+        columns = artefacts.training_stack(store, model, seeds)
         orders = draws.permutation(next(iter(columns.values())).shape[1])
         each = torch.arange(len(seeds))[:, None]
         return lambda first, last: {name: columns[name][each, orders[:, first:last]] for name in names}
     (seed,) = seeds or (0,)
-    table = load.training_table(store, model, seed, Machine(torch.device("cpu"), "fp32"))
+    table = artefacts.training_table(store, model, seed, Machine(torch.device("cpu"), "fp32"))
     order = draws.permutation(len(table))
 
     def rows(first: int, last: int) -> dict[str, Tensor]:

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from collapse_sim.core.events import Note
+from collapse_sim.core.files import explained, write_atomic
 from collapse_sim.engine.work import Work
-from collapse_sim.events import Note
 from collapse_sim.store import sealed
-from collapse_sim.store.files import explained, write_atomic
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import RowFile, RowWriter
 from collapse_sim.store.store import boundary

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from collapse_sim.engine.device import Machine
+from collapse_sim.core.machine import Machine
 from collapse_sim.store.rowfile import RowFile
 
 # Reading a row also maps its neighbours (some 300 KB are seen here, by read-ahead); after so many rows the pages are

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from collapse_sim.engine import load
+from collapse_sim.core.errors import DivergedError, PluginError
+from collapse_sim.core.plugins import name_of
+from collapse_sim.core.randomness import Draws
+from collapse_sim.engine import artefacts
 from collapse_sim.engine.given import given_to
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.work import Work
-from collapse_sim.errors import DivergedError, PluginError
 from collapse_sim.families.base import Conditions
-from collapse_sim.plugins import name_of
-from collapse_sim.randomness import Draws
-from collapse_sim.specs import SampleSpec
+from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 
@@ -35,7 +35,7 @@ def sample(job: Job, folder: Path, work: Work) -> None:
     train = spec.model.train
     machine = work.machine.at(train.precision, train.tf32) if train else work.machine
     family = spec.model.family
-    model = load.model(work.store, spec.model, job.seeds, machine)
+    model = artefacts.model(work.store, spec.model, job.seeds, machine)
     given = given_to(work.store, spec, job.seeds)
     seeds = job.seeds or (0,)
     role = "outputs" if spec.conditions == "held_out" else "sample"

@@ -14,16 +14,18 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from collapse_sim.core.errors import PluginError
+from collapse_sim.core.events import Note
+from collapse_sim.core.machine import Machine
+from collapse_sim.core.plugins import name_of
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
-from collapse_sim.engine import load
-from collapse_sim.engine.device import Machine
-from collapse_sim.engine.evaluate import BATCH_ROWS, mean_loss, role_of_batch
+from collapse_sim.engine import artefacts
 from collapse_sim.engine.pieces import Pieces, in_pieces
 from collapse_sim.engine.sample import to_numpy
 from collapse_sim.engine.work import Work
-from collapse_sim.errors import PluginError
-from collapse_sim.events import Note
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.held_out_loss import BATCH_ROWS, mean_loss, role_of_batch
 from collapse_sim.metrics.base import (
     ClassifyingMap,
     Evaluation,
@@ -35,9 +37,7 @@ from collapse_sim.metrics.base import (
     WeightedMap,
     Which,
 )
-from collapse_sim.plugins import name_of
-from collapse_sim.randomness import Draws
-from collapse_sim.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec
+from collapse_sim.plan.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec
 from collapse_sim.store.blocks import Block
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import INFLUENCE, VALUES_FILE, RowFile
@@ -46,7 +46,7 @@ from collapse_sim.store.store import Store
 
 FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"
 PARTS_FILE = "parts.json"  # what a metric of parts has for each of them: {part: [one value a seed]}
-SPLITS: dict[Which, load.Split] = {
+SPLITS: dict[Which, artefacts.Split] = {
     "samples": "samples", "outputs": "samples", "real": "real", "held_out": "held_out",
 }  # fmt: skip
 PIECE_ROWS = 200  # features are kept by so many: Inception takes 20 s for them on two cores
@@ -70,11 +70,11 @@ class StoredEvaluation:
 
     def model(self) -> nn.Module:
         self._allow("model")
-        return load.model(self._work.store, self._spec.model, self.seeds, self.machine)
+        return artefacts.model(self._work.store, self._spec.model, self.seeds, self.machine)
 
     def origin(self) -> nn.Module:
         self._allow("origin")
-        return load.model(self._work.store, self._spec.origin, self.seeds, self.machine)
+        return artefacts.model(self._work.store, self._spec.origin, self.seeds, self.machine)
 
     def rows(self, which: Which) -> Mapping[str, Tensor]:
         self._allow(which)
@@ -115,12 +115,12 @@ def rows(store: Store, spec: ScoreSpec, seeds: tuple[int, ...], which: Which) ->
     """Columns of a set of rows on the CPU: (n, ...), in an ensemble (S, n, ...). `real`: those of generation 0."""
     source = _source(spec, which)
     if spec.stacked:
-        stacked, info = load.stacked_columns(store, source, seeds, SPLITS[which]), spec.data.info
+        stacked, info = artefacts.stacked_columns(store, source, seeds, SPLITS[which]), spec.data.info
         if which != "real" or info.rows == info.pool:
             return stacked
-        return load.ordered(stacked, spec.data, seeds, [slice(info.rows)] * len(seeds), real=True)
+        return artefacts.ordered(stacked, spec.data, seeds, [slice(info.rows)] * len(seeds), real=True)
     (seed,) = seeds
-    _, found = load.columns(store, source, seed, SPLITS[which])
+    _, found = artefacts.columns(store, source, seed, SPLITS[which])
     index = _part(source, which, seed)
     return {name: torch.from_numpy(column if index is None else column[index]) for name, column in found.items()}
 
@@ -135,7 +135,7 @@ def _source(spec: ScoreSpec, which: Which) -> SampleSpec | DataSpec:
 
 def _part(source: Spec, which: Which, seed: int) -> np.ndarray | None:
     """Which of the real rows generation 0 of a seed is fitted to; None: all (of what is no real data, too)."""
-    return load.part(source, seed) if which == "real" and isinstance(source, DataSpec) else None
+    return artefacts.part(source, seed) if which == "real" and isinstance(source, DataSpec) else None
 
 
 def score(job: Job, folder: Path, work: Work) -> None:
@@ -245,12 +245,12 @@ def features(job: Job, folder: Path, work: Work) -> None:
     spec = job.spec
     assert isinstance(spec, FeatureSpec)
     seed = job.seeds[0] if job.seeds else 0
-    file, found = load.columns(work.store, spec.rows, seed, SPLITS[spec.which])
+    file, found = artefacts.columns(work.store, spec.rows, seed, SPLITS[spec.which])
     index = _part(spec.rows, spec.which, seed)
     rows = len(found["image"]) if index is None else len(index)
     feature_map, machine = spec.feature_map, work.machine.at("fp32")
     if spec.network is not None:
-        model = load.model(work.store, spec.network, spec.network.seeds(job.seeds), machine)
+        model = artefacts.model(work.store, spec.network, spec.network.seeds(job.seeds), machine)
     else:
         assert isinstance(feature_map, WeightedMap)
         assert spec.weights is not None
@@ -289,7 +289,7 @@ def validation_loss(
 ) -> float:
     """The family's own loss a row on the validation rows, or without such on the held-out rows; the same draws whenever
     it is asked for, in eval mode."""
-    file, found = load.columns(store, data, seed, "validation" if data.info.validation else "held_out")
+    file, found = artefacts.columns(store, data, seed, "validation" if data.info.validation else "held_out")
     columns = {name: torch.from_numpy(np.asarray(found[name])) for name in family.columns if name in found}
     loss = mean_loss(
         family,

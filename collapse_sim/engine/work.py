@@ -12,9 +12,9 @@ from types import FrameType
 
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from collapse_sim.engine.device import Machine
-from collapse_sim.errors import InterruptedRunError
-from collapse_sim.events import Emit, JobProgress
+from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.core.events import Emit, JobProgress
+from collapse_sim.core.machine import Machine
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.store import Store
 

@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_c
 import torch
 from torch import Tensor, nn
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.randomness import Draws
 
 Rows = Mapping[str, Tensor]  # columns of one batch: name -> (n, ...); in an ensemble (S, n, ...)
 Prediction = Any
@@ -149,7 +149,7 @@ class ClosedForm(Protocol):
 
 
 def theory_of(family: object) -> Any:
-    """The family's `theory` method, or None: families with known curves offer one (see analysis/theory.py)."""
+    """The family's `theory` method, or None: families with known curves offer one (see plan/theory.py)."""
     return getattr(family, "theory", None)
 
 

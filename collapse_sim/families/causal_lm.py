@@ -9,8 +9,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.tokens import NOTHING
+from collapse_sim.data.text.tokens import NOTHING
 from collapse_sim.families.base import Conditioning, Conditions, Inputs, Rows
 from collapse_sim.families.language import (
     Count,
@@ -23,9 +24,8 @@ from collapse_sim.families.language import (
     sizes,
     trimmed,
 )
+from collapse_sim.families.pretrained import positions_of
 from collapse_sim.families.writing import Writer
-from collapse_sim.pretrained import positions_of
-from collapse_sim.randomness import Draws
 
 TEXT_ROWS = 16  # rows that a generated text may go over, unless `longest` says another number of tokens
 

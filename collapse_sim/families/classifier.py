@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import Conditions, Inputs, Rows
-from collapse_sim.randomness import Draws
 
 SMALLEST = 8  # pixels a side: one halving leaves the 4 x 4 map that the features are read from
 

@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.families.denoiser import Denoising, mean_square, per_row, rows_to_x, steps_of_frames
 from collapse_sim.families.unet import UNet
-from collapse_sim.randomness import Draws
 
 STEEPEST = 20  # a linear schedule of this many steps ends at a beta of 1
 

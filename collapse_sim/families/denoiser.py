@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import Conditions, Inputs, Rows, intensities
 from collapse_sim.families.network import Denoiser, Network
-from collapse_sim.randomness import Draws
 
 
 class Denoised(NamedTuple):

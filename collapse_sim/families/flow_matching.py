@@ -8,9 +8,9 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.families.denoiser import Denoising, per_row, rows_to_x, steps_of_frames
-from collapse_sim.randomness import Draws
 
 TIME = 1000.0  # times of 0 to 1 are shown to the network as 0 to this
 DEFAULT_STEPS, DEFAULT_TOLERANCE = 50, 1e-4

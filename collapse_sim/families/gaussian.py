@@ -11,12 +11,12 @@ from typing import ClassVar, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.data.sources import REAL, Chain, Plan, Source
 from collapse_sim.families.base import Conditions, Inputs, Rows, matmul_per_seed
 from collapse_sim.families.moments import variance_curve
-from collapse_sim.randomness import Draws
 
 
 class GaussianModel(nn.Module):

@@ -11,13 +11,13 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.data.sources import Chain
-from collapse_sim.errors import RecipeError
 from collapse_sim.families.base import Conditions, Inputs, Rows
 from collapse_sim.families.moments import variance_curve
-from collapse_sim.randomness import Draws
 
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 

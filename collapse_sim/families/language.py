@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from pydantic import Field, PrivateAttr, model_validator
 from torch import Tensor, nn
 
-from collapse_sim import hub
-from collapse_sim.behaviour import check_next_token
-from collapse_sim.component import Component
+from collapse_sim.core import hub
+from collapse_sim.core.component import Component
+from collapse_sim.core.errors import MissingError
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.tokens import NOTHING
-from collapse_sim.errors import MissingError
+from collapse_sim.data.text.tokens import NOTHING
 from collapse_sim.families.base import Inputs, Rows
-from collapse_sim.pretrained import config_of, network_of, positions_of, quiet
-from collapse_sim.randomness import Draws
+from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
+from collapse_sim.families.pretrained_checks import check_next_token
 
 AT_ONCE, AT_ONCE_ON_CPU = 2**29, 2**25  # numbers that an evaluation holds at a time: 2.1 GB of logits, or 134 MB
 SPARE_TOKENS = 1000  # ids by which a network's vocabulary may exceed its tokenizer's: it is padded to a round number

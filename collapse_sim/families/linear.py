@@ -8,11 +8,11 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.data.sources import Chain
 from collapse_sim.families.base import Conditions, Inputs, Rows, matmul_per_seed
-from collapse_sim.randomness import Draws
 
 
 class LinearModel(nn.Module):

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.tokens import NOTHING
+from collapse_sim.data.text.tokens import NOTHING
 from collapse_sim.families.base import Conditions, Inputs, Rows
 from collapse_sim.families.language import (
     LanguageModel,
@@ -21,7 +22,6 @@ from collapse_sim.families.language import (
     trimmed,
     until_end,
 )
-from collapse_sim.randomness import Draws
 
 Preset = Literal["tiny"]
 

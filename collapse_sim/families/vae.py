@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import Conditions, Inputs, Rows, intensities
-from collapse_sim.randomness import Draws
 
 
 class VAEModel(nn.Module):

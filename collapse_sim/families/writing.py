@@ -9,9 +9,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from collapse_sim.data.tokens import NOTHING
+from collapse_sim.core.randomness import Draws
+from collapse_sim.data.text.tokens import NOTHING
 from collapse_sim.families.language import lengths, padded, until_end
-from collapse_sim.randomness import Draws
 
 
 class Write(Protocol):
@@ -52,7 +52,7 @@ class Writer:
     def packed(self, rows: int, length: int, begin: int, longest: int, draws: Draws) -> Tensor:
         """Whole texts joined and cut: (rows, length), without NOTHING.
 
-        Joined as data.text_rows.Stream does: [begin] t1 ... tn [end], with a begin for every text if it is no end. The
+        Joined as text_rows.Stream does: [begin] t1 ... tn [end], with a begin for every text if it is no end. The
         texts are closed to a ring, which is cut open at any of its tokens, so that a first row may begin anywhere, as
         real rows do. A text of more than `longest` tokens is cut, and ended, there.
         """

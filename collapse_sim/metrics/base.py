@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtim
 
 from torch import Tensor, nn
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.randomness import Draws
 
 if TYPE_CHECKING:
-    from collapse_sim.engine.device import Machine
+    from collapse_sim.core.machine import Machine
     from collapse_sim.metrics.weights import WeightsFile
 
 Need = Literal["model", "samples", "outputs", "origin", "real", "held_out"]
@@ -189,7 +189,7 @@ class FeatureMap(Protocol):
         ...
 
     def network(self) -> tuple[ModelFamily, Any] | None:
-        """The family and its training settings (recipe.schema.Train) to fit to the labelled real rows, or None."""
+        """The family and its training settings (plan.settings.Train) to fit to the labelled real rows, or None."""
         ...
 
     def features(self, model: nn.Module | None, images: Tensor) -> Tensor:

@@ -8,12 +8,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import ClassifyingMap, Evaluation, Facts, FeatureSpace, Need, Which
-from collapse_sim.metrics.facts import biased, note
 from collapse_sim.metrics.feature_choice import FeatureChoice
+from collapse_sim.metrics.notes import biased, note
 
 TINY = 1e-300  # in place of a probability of 0, whose logarithm is none
 FAIR = 10  # a class counts as shown from a tenth of its real frequency on

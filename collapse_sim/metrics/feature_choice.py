@@ -10,10 +10,10 @@ from typing import Annotated, Any, cast
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationError, WithJsonSchema
 
-from collapse_sim.component import is_plugin, lacks
+from collapse_sim.core.component import is_plugin, lacks
+from collapse_sim.core.plugins import name_of, told
+from collapse_sim.core.registry import UnknownNameError, load
 from collapse_sim.metrics.base import FeatureMap
-from collapse_sim.plugins import name_of, told
-from collapse_sim.registry import UnknownNameError, load
 
 
 def resolve(value: object) -> FeatureMap:

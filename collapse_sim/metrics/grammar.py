@@ -13,17 +13,17 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Data, Info
-from collapse_sim.data.grammar import GrammarText
-from collapse_sim.data.pcfg import Grammar
-from collapse_sim.data.tokens import NOTHING
+from collapse_sim.data.text.grammar_stories import GrammarText
+from collapse_sim.data.text.pcfg import Grammar
+from collapse_sim.data.text.tokens import NOTHING
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
-from collapse_sim.metrics.facts import count_of, note
 from collapse_sim.metrics.influence import of_ratio
+from collapse_sim.metrics.notes import count_of, note
 from collapse_sim.metrics.perplexity import nats_of
-from collapse_sim.metrics.text import TextMetric, tokens_of
+from collapse_sim.metrics.text_base import TextMetric, tokens_of
 
 
 class GrammarMetric(TextMetric):

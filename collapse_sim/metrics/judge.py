@@ -13,11 +13,11 @@ from torch import Tensor
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace
-from collapse_sim.metrics.facts import note
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.language_model import ReadingMetric, reading
+from collapse_sim.metrics.notes import note
 from collapse_sim.metrics.perplexity import of_rows, of_tokens
-from collapse_sim.metrics.text import OF_HELD_OUT, Count, picked_rows, texts, tokens_of
+from collapse_sim.metrics.text_base import OF_HELD_OUT, Count, picked_rows, texts, tokens_of
 
 
 class JudgePerplexity(ReadingMetric):

@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from pydantic import PrivateAttr
 from torch import Tensor
 
-from collapse_sim import hub
-from collapse_sim.behaviour import check_next_token, check_states
-from collapse_sim.errors import MissingError
-from collapse_sim.metrics.text import TextMetric
-from collapse_sim.pretrained import config_of, network_of, positions_of, quiet
+from collapse_sim.core import hub
+from collapse_sim.core.errors import MissingError
+from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
+from collapse_sim.families.pretrained_checks import check_next_token, check_states
+from collapse_sim.metrics.text_base import TextMetric
 
 if TYPE_CHECKING:
-    from collapse_sim.engine.device import Machine
+    from collapse_sim.core.machine import Machine
 
 NUMBERS_AT_ONCE = 2**25  # of logits that a batch may have: 134 MB, 667 tokens of GPT-2
 IGNORED = -100

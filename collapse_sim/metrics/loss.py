@@ -7,14 +7,14 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.engine.evaluate import BATCH_ROWS, mean_loss, role_of_batch, row_losses
 from collapse_sim.families.base import ModelFamily, RowLosses
+from collapse_sim.families.held_out_loss import BATCH_ROWS, mean_loss, role_of_batch, row_losses
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
-from collapse_sim.metrics.facts import note
 from collapse_sim.metrics.influence import of_ratio
-from collapse_sim.randomness import Draws
+from collapse_sim.metrics.notes import note
 
 
 class TestLoss(Component):

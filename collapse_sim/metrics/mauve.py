@@ -17,9 +17,9 @@ from torch import Tensor
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
-from collapse_sim.metrics.facts import note
 from collapse_sim.metrics.language_model import ReadingMetric, reading
-from collapse_sim.metrics.text import picked, texts
+from collapse_sim.metrics.notes import note
+from collapse_sim.metrics.text_base import picked, texts
 
 Several = Annotated[int, Field(ge=2)]
 SEED = 25  # of the clustering: mauve-text's own default

@@ -13,11 +13,11 @@ from torch import Tensor
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
-from collapse_sim.metrics.facts import note
+from collapse_sim.metrics.content_cache import remembered
 from collapse_sim.metrics.feature_choice import FeatureChoice
 from collapse_sim.metrics.features import Count, FeatureMetric
-from collapse_sim.metrics.memo import remembered
 from collapse_sim.metrics.neighbours import squared_nearest, squared_radii
+from collapse_sim.metrics.notes import note
 
 
 class _Nearest(FeatureMetric):

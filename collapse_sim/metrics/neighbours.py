@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from collapse_sim.metrics.memo import remembered
+from collapse_sim.metrics.content_cache import remembered
 
 PIECE = 2**21  # distances at a time: 16 MB
 

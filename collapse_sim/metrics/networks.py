@@ -16,9 +16,10 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Info
-from collapse_sim.errors import MissingError
+from collapse_sim.families.pretrained import reason
 from collapse_sim.metrics.weights import (
     OTHERS,
     WeightsFile,
@@ -30,7 +31,6 @@ from collapse_sim.metrics.weights import (
     looked_in,
     places,
 )
-from collapse_sim.pretrained import reason
 
 BATCH_ROWS = 20  # through a network at once: 300 MB of activations in Inception, and no slower on a CPU than 64
 

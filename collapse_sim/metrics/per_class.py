@@ -14,9 +14,9 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
 from collapse_sim.metrics.classes import OwnClassMetric
-from collapse_sim.metrics.facts import count_of, note
 from collapse_sim.metrics.features import Recall, rows_picked
 from collapse_sim.metrics.neighbours import inside
+from collapse_sim.metrics.notes import count_of, note
 
 
 class _ByClass:

@@ -9,13 +9,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
-from collapse_sim.metrics.facts import note
 from collapse_sim.metrics.influence import of_ratio
-from collapse_sim.metrics.text import OF_HELD_OUT, TextMetric
+from collapse_sim.metrics.notes import note
+from collapse_sim.metrics.text_base import OF_HELD_OUT, TextMetric
 
 
 class Perplexity(Component):

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
-from collapse_sim.metrics.facts import note
 from collapse_sim.metrics.memorisation import share_nearer
+from collapse_sim.metrics.notes import note
 from collapse_sim.metrics.point_samples import Count, PointMetric, per_seed, points, some
 
 

@@ -13,13 +13,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
 from collapse_sim.metrics.closed_form import true
-from collapse_sim.metrics.facts import count_of, note
-from collapse_sim.metrics.memo import remembered
+from collapse_sim.metrics.content_cache import remembered
+from collapse_sim.metrics.notes import count_of, note
 
 Count = Annotated[int, Field(gt=0)]
 ITERATIONS = 10_000_000  # of the network simplex at most; 2,000 rows take some 100,000

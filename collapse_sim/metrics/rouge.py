@@ -9,13 +9,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
-from collapse_sim.metrics.facts import note
 from collapse_sim.metrics.influence import of_ratio
-from collapse_sim.metrics.text import texts, tokens_of
+from collapse_sim.metrics.notes import note
+from collapse_sim.metrics.text_base import texts, tokens_of
 
 
 class _Rouge(Component):

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace
-from collapse_sim.metrics.facts import note
-from collapse_sim.metrics.text import Count, TextMetric, picked, texts, words
+from collapse_sim.metrics.notes import note
+from collapse_sim.metrics.text_base import Count, TextMetric, picked, texts, words
 from collapse_sim.metrics.text_counts import ngrams
 
 EPSILON = 0.1  # in place of a count of 0

@@ -15,8 +15,8 @@ from torch import Tensor
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
-from collapse_sim.metrics.facts import note
 from collapse_sim.metrics.features import Count, FeatureMetric, covariance
+from collapse_sim.metrics.notes import note
 
 SPREAD: tuple[Which, ...] = ("samples", "held_out")
 ROUNDING = 1e-12  # of the greatest variance: what float32 features leave where there is none

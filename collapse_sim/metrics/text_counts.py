@@ -9,9 +9,9 @@ from typing import ClassVar, Literal, TypeVar
 
 from torch import Tensor
 
-from collapse_sim.data.tokens import NOTHING
+from collapse_sim.data.text.tokens import NOTHING
 from collapse_sim.metrics.base import Evaluation
-from collapse_sim.metrics.text import Count, TextMetric, parts, texts, tokens_of, words
+from collapse_sim.metrics.text_base import Count, TextMetric, parts, texts, tokens_of, words
 
 T = TypeVar("T")
 

@@ -15,10 +15,10 @@ from pydantic import Field
 from torch import Tensor
 
 from collapse_sim.data.base import Info
-from collapse_sim.data.tokens import Tokenizer
+from collapse_sim.data.text.tokens import Tokenizer
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
-from collapse_sim.metrics.memo import remembered
-from collapse_sim.metrics.text import Count, TextMetric, tokens_of, whole_words
+from collapse_sim.metrics.content_cache import remembered
+from collapse_sim.metrics.text_base import Count, TextMetric, tokens_of, whole_words
 
 RANKS = 5000  # of the least-squares fit, as Holtzman et al. take
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from collapse_sim.errors import MissingError
-from collapse_sim.store.files import file_hash
+from collapse_sim.core.errors import MissingError
+from collapse_sim.core.files import file_hash
 
 FOLDER = "weights"  # below the data folder
 TIMEOUT_S = 20.0  # without a byte from a server, before a download is given up

@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from collapse_sim.plan.settings import Claim, Recipe, Reference
 from collapse_sim.recipe.checks import Names
 from collapse_sim.recipe.components import value_name, written
-from collapse_sim.recipe.located import Block, mark_at, plain, split_path
+from collapse_sim.recipe.marked import Block, mark_at, plain, split_path
 from collapse_sim.recipe.protocols import claims_under, protocols_of, reference_under, under_name
 from collapse_sim.recipe.resolve import Parts
-from collapse_sim.recipe.schema import Claim, Recipe, Reference
 
 
 def assemble(tree: Block, parts: Parts) -> Recipe:
@@ -98,7 +98,7 @@ def _if_in(name: str | None, names: Any) -> str | None:
 
 def _claim_applies(claim: Claim, there: Names) -> bool:
     """Whether all that a claim names is still there."""
-    from collapse_sim.analysis.claims import parse
+    from collapse_sim.recipe.claims import parse
 
     expectation = parse(claim.expect)
     generations = [*expectation.generations, claim.generation]

@@ -10,9 +10,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from collapse_sim import registry
-from collapse_sim.component import is_plugin
-from collapse_sim.plugins import told
+from collapse_sim.core import registry
+from collapse_sim.core.component import is_plugin
+from collapse_sim.core.plugins import told
 
 
 @dataclass(frozen=True)

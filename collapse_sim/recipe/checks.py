@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from collapse_sim.core.registry import did_you_mean
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.metrics.names import part_of
+from collapse_sim.plan.settings import Arm, Claim, Reference
 from collapse_sim.recipe.components import Resolver, value_name
-from collapse_sim.recipe.located import Steps
+from collapse_sim.recipe.marked import Steps
 from collapse_sim.recipe.resolve import Parts
-from collapse_sim.recipe.schema import Arm, Claim, Reference
-from collapse_sim.registry import did_you_mean
 
 SHOWN = 10  # seeds that a message names
 
@@ -134,7 +134,7 @@ def check_names(resolver: Resolver, parts: Parts, known: Names) -> None:
 
 
 def _check_claim(resolver: Resolver, steps: Steps, claim: Claim, known: Names) -> None:
-    from collapse_sim.analysis.claims import parse
+    from collapse_sim.recipe.claims import parse
 
     _check_place(resolver, steps, claim, known)
     try:

@@ -7,16 +7,16 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from collapse_sim import registry
-from collapse_sim.component import Component, is_plugin, lacks
+from collapse_sim.core import registry
+from collapse_sim.core.component import Component, is_plugin, lacks
+from collapse_sim.core.hashing import canonical_json
+from collapse_sim.core.plugins import name_of, told
 from collapse_sim.data.base import Data
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.hashing import canonical_json
 from collapse_sim.metrics.base import FeatureMap, Metric, Need
-from collapse_sim.plugins import name_of, told
-from collapse_sim.recipe.located import Block, Steps, mark_at
+from collapse_sim.plan.strategies import Strategy
+from collapse_sim.recipe.marked import Block, Steps, mark_at
 from collapse_sim.recipe.problems import Problems, found, validate
-from collapse_sim.strategies import Strategy
 
 Says = tuple[Callable[[Any], bool], str]  # (whether a value is right, what is needed)
 _TEXTS: Says = (lambda value: _texts(value), "a tuple of texts")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from collapse_sim.errors import RecipeError
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.registry import did_you_mean
 from collapse_sim.recipe import limits, shipped
 from collapse_sim.recipe.figures import without_figures
-from collapse_sim.recipe.located import Block, Mark
+from collapse_sim.recipe.marked import Block, Mark
 from collapse_sim.recipe.merge import merge
 from collapse_sim.recipe.problems import Problems, found
 from collapse_sim.recipe.yaml_lines import read
-from collapse_sim.registry import did_you_mean
 
 
 class Layer(NamedTuple):

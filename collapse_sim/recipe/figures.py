@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from collapse_sim.recipe.located import Block, Items, plain
+from collapse_sim.recipe.marked import Block, Items, plain
 
 SIZE = ("data", "model", "train", "retrain", "protocol", "samples")  # what figures depend on, beside arms and metrics
 logger = logging.getLogger(__name__)

@@ -8,9 +8,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from collapse_sim.errors import RecipeError
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.recipe.limits import ARMS
-from collapse_sim.recipe.located import Block, Items, Mark, Steps, mark_at, split_path, whole
+from collapse_sim.recipe.marked import Block, Items, Mark, Steps, mark_at, split_path, whole
 from collapse_sim.recipe.merge import assign
 from collapse_sim.recipe.problems import Problems, found
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from collapse_sim import registry
+from collapse_sim.core import registry
 from collapse_sim.families.training import Train
+from collapse_sim.plan.settings import Claim, Reference, Sampling, Teacher
 from collapse_sim.recipe.catalogue import setting_comments
-from collapse_sim.recipe.layout import ArmLayout, Layout
-from collapse_sim.recipe.schema import Claim, Reference, Sampling, Teacher
+from collapse_sim.recipe.recipe_keys import ArmLayout, Layout
 
 ROOMS = ("data", "families", "strategies", "metrics", "features")
 OWN_CLASS = {"type": "string", "pattern": "^[A-Za-z_][\\w.]*:[A-Za-z_]\\w*$"}  # package.module:Class

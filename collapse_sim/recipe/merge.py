@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from collapse_sim.recipe.limits import DEPTH
-from collapse_sim.recipe.located import Block, Mark, Steps, dotted, split_path
+from collapse_sim.recipe.marked import Block, Mark, Steps, dotted, split_path
 from collapse_sim.recipe.problems import Problems
 
 

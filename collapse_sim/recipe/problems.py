@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from collapse_sim.errors import RecipeError
-from collapse_sim.recipe.located import Block, Mark, Steps, dotted, mark_at, plain, whole
-from collapse_sim.registry import did_you_mean, load
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.registry import did_you_mean, load
+from collapse_sim.recipe.marked import Block, Mark, Steps, dotted, mark_at, plain, whole
 
 
 class Problems:

@@ -9,9 +9,9 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from collapse_sim.recipe.located import Block, Items, Mark
+from collapse_sim.plan.settings import Claim, Reference
+from collapse_sim.recipe.marked import Block, Items, Mark
 from collapse_sim.recipe.problems import Problems
-from collapse_sim.recipe.schema import Claim, Reference
 
 _NAME = re.compile(r'"(?P<quoted>[^"]+)"|(?P<word>[\w.+-]+)')
 _WORDS = ("theory", "within", "min", "max")
@@ -55,7 +55,7 @@ def under_name(arm: str, protocol: str) -> str:
 
 def claims_under(claim: Claim, protocols: Collection[str], arms: Collection[str]) -> list[Claim]:
     """A claim for every protocol, arms being what they are called there; itself where it names those already."""
-    from collapse_sim.analysis.claims import parse
+    from collapse_sim.recipe.claims import parse
 
     named = parse(claim.expect).arms
     if len(protocols) < 2 or named <= set(arms):

@@ -10,13 +10,13 @@ from collapse_sim.data.base import Data
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.training import Train
 from collapse_sim.metrics.base import Metric
+from collapse_sim.plan.settings import Arm, Claim, Reference, Sampling, Teacher
 from collapse_sim.recipe.components import Resolver, value_name
-from collapse_sim.recipe.layout import ArmLayout, Layout
 from collapse_sim.recipe.limits import ARM_NAME, METRIC_NAME
-from collapse_sim.recipe.located import Block, Items, Steps, whole
+from collapse_sim.recipe.marked import Block, Items, Steps, whole
 from collapse_sim.recipe.merge import merge
 from collapse_sim.recipe.problems import found, validate
-from collapse_sim.recipe.schema import Arm, Claim, Reference, Sampling, Teacher
+from collapse_sim.recipe.recipe_keys import ArmLayout, Layout
 
 
 @dataclass

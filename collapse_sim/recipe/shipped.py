@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import collapse_sim
-from collapse_sim.errors import RecipeError
-from collapse_sim.registry import did_you_mean
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.registry import did_you_mean
 
 _FIELD = re.compile(r"#\s*([a-z]+):\s*(.*)")
 

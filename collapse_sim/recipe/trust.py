@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from collapse_sim import registry
+from collapse_sim.core import registry
+from collapse_sim.core.errors import StoreError
+from collapse_sim.core.hashing import digest_of
+from collapse_sim.core.registry import Allowed
 from collapse_sim.data.remember import cache_folder, seal, unsealed
-from collapse_sim.errors import StoreError
-from collapse_sim.hashing import digest_of
-from collapse_sim.recipe.schema import Recipe
-from collapse_sim.registry import Allowed
-from collapse_sim.store.rundir import RUN_FILE
+from collapse_sim.plan.settings import Recipe
+from collapse_sim.store.run_directory import RUN_FILE
 
 
 def allowed(files: Iterable[Path], plugins: bool | None, said: Collection[Any]) -> Allowed | None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from collapse_sim.errors import RecipeError
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.recipe import limits
-from collapse_sim.recipe.located import Block, Items, Mark
+from collapse_sim.recipe.marked import Block, Items, Mark
 from collapse_sim.recipe.problems import Problems, found
 
 _TAG = "tag:yaml.org,2002:"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from collapse_sim.core.files import children, file_hash
 from collapse_sim.store import sealed
-from collapse_sim.store.files import children, file_hash
 
 MANIFEST = "manifest.json"
 MOST_SEEDS = 10**6  # a longer name is no block's

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.errors import StoreError
+from collapse_sim.core.errors import StoreError
+from collapse_sim.core.files import children, explained, readable, remove
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, check_block, parse_block
-from collapse_sim.store.files import children, explained, readable, remove
 from collapse_sim.store.lease import living, token
 from collapse_sim.store.locks import locked, sweep
-from collapse_sim.store.rundir import RUN_FILE
+from collapse_sim.store.run_directory import RUN_FILE
 from collapse_sim.store.store import REFERENCES_LOCK, Store, parse_partial
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from collapse_sim.errors import CollapseSimError, DivergedError
-from collapse_sim.memory_errors import first_line
+from collapse_sim.core.errors import CollapseSimError, DivergedError
+from collapse_sim.core.memory_errors import first_line
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.spec import Spec
 

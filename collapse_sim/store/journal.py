@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.store.files import explained, read_bytes, readable, refuse_strange, write_atomic
+from collapse_sim.core.files import explained, read_bytes, readable, refuse_strange, write_atomic
 from collapse_sim.store.sealed import loads
 
 HEAD, DIGITS = b'{"hash":"', 16

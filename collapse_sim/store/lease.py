@@ -21,7 +21,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-from collapse_sim.store.files import children
+from collapse_sim.core.files import children
 from collapse_sim.store.locks import Lock
 from collapse_sim.store.process import host
 

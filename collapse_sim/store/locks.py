@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, SoftFileLock, Timeout
 
-from collapse_sim.errors import StoreError
-from collapse_sim.store.files import explained
+from collapse_sim.core.errors import StoreError
+from collapse_sim.core.files import explained
 
 REFUSED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 POLL_S = 0.05

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from collapse_sim.core.files import write_atomic
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import block_name, parse_block
-from collapse_sim.store.files import write_atomic
 from collapse_sim.store.journal import MOST
 
 RECORDED_FILE = "recorded.json"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from collapse_sim.store.files import refuse_strange, remove
+from collapse_sim.core.files import refuse_strange, remove
 from collapse_sim.store.sealed import loads
 
 VALUES_FILE = "rows.safetensors"  # beside a score: what its metric has for every row, where it has something

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.store.files import read_bytes
+from collapse_sim.core.files import read_bytes
 
 SEAL = "sha256"
 

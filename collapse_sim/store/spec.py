@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from collapse_sim.events import Kind
-from collapse_sim.hashing import digest_of
+from collapse_sim.core.events import Kind
+from collapse_sim.core.hashing import digest_of
 
 FORMAT = 1  # raised when the layout of stored artefacts changes
 

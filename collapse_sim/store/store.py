@@ -22,12 +22,12 @@ from typing import Any
 
 from filelock import Timeout
 
-from collapse_sim.errors import InterruptedRunError, StoreError
-from collapse_sim.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
+from collapse_sim.core.errors import InterruptedRunError, StoreError
+from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
+from collapse_sim.core.files import children, explained, file_hash, readable, remove, sync
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, Block, check_block, object_folder, parse_block, present
 from collapse_sim.store.failures import Failures, missing_of
-from collapse_sim.store.files import children, explained, file_hash, readable, remove, sync
 from collapse_sim.store.jobs import Job, Want, merge, split
 from collapse_sim.store.lease import MARK, is_near, lease, living, owner_of, token
 from collapse_sim.store.locks import Lock, sweep

@@ -6,7 +6,7 @@ import math
 
 from rich.text import Text
 
-from collapse_sim.ui import palette, words
+from collapse_sim.ui import formatting, palette
 from collapse_sim.ui.state import Curve, State
 from collapse_sim.ui.symbols import Symbols
 
@@ -24,7 +24,7 @@ def curve(state: State, width: int, height: int, symbols: Symbols) -> list[Text]
         return []
     low, high = min(loss for _, loss in points), max(loss for _, loss in points)
     log = low > 0 and high > 30 * low
-    labels = [words.value(high), words.value(low)]
+    labels = [formatting.value(high), formatting.value(low)]
     margin = max(map(len, labels))
     columns = _columns(points, min(width, WIDEST) - margin - 1, found.total)
     rows, levels = height - 1, len(symbols.spark)
@@ -43,9 +43,15 @@ def curve(state: State, width: int, height: int, symbols: Symbols) -> list[Text]
 
 
 def _heading(state: State, found: Curve, log: bool, symbols: Symbols) -> str:
-    parts = ["loss" + (" (log)" if log else ""), words.arms([words.plain(arm) for arm in found.arms], len(state.arms))]
+    parts = [
+        "loss" + (" (log)" if log else ""),
+        formatting.arms([formatting.plain(arm) for arm in found.arms], len(state.arms)),
+    ]
     parts += [f"generation {found.generation}" if found.generation >= 0 else "feature classifier"]
-    parts += [words.seeds(found.seeds, len(state.seeds)), f"over {words.count(found.total)} {words.plain(found.unit)}"]
+    parts += [
+        formatting.seeds(found.seeds, len(state.seeds)),
+        f"over {formatting.count(found.total)} {formatting.plain(found.unit)}",
+    ]
     return f" {symbols.dot} ".join(part for part in parts if part)
 
 

@@ -8,7 +8,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from collapse_sim import printable
+from collapse_sim.core import printable
 
 
 def clean(part: RenderableType) -> RenderableType:

@@ -13,12 +13,12 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.segment import Segment
 from rich.text import Text
 
-from collapse_sim.ui import palette, words
+from collapse_sim.ui import formatting, palette
 from collapse_sim.ui.curve import curve
 from collapse_sim.ui.escapes import clean_text
 from collapse_sim.ui.estimate import seconds_left, share_done
 from collapse_sim.ui.grid import grid, values
-from collapse_sim.ui.layout import Layout
+from collapse_sim.ui.grid_layout import Layout
 from collapse_sim.ui.samples import least, needed, samples
 from collapse_sim.ui.state import Job, State
 from collapse_sim.ui.symbols import ASCII, UNICODE, Symbols
@@ -55,7 +55,7 @@ def export_svg(state: State, path: Path, width: int = 100, height: int = 40, tit
     """Write the frame as an SVG picture that needs no font from elsewhere."""
     console = Console(record=True, width=width + 1, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(frame(state, width, height, now=state.updated))
-    svg = console.export_svg(title=title or f"collapse-sim run {words.plain(state.name)}")
+    svg = console.export_svg(title=title or f"collapse-sim run {formatting.plain(state.name)}")
     svg = re.sub(r"\s*@font-face\s*\{[^}]*\}", "", svg)
     svg = svg.replace("Fira Code, monospace", "Fira Code, Menlo, Consolas, DejaVu Sans Mono, monospace")
     path.write_text(svg, encoding="utf-8")
@@ -75,7 +75,7 @@ class Frame:
         for i, line in enumerate(lines):
             if i:
                 yield Segment.line()
-            line = clean_text(line)  # what a state from a file holds has not gone through words.plain
+            line = clean_text(line)  # what a state from a file holds has not gone through formatting.plain
             line.truncate(width)
             if options.ascii_only:
                 line.plain = line.plain.encode("ascii", "replace").decode()
@@ -140,17 +140,17 @@ def _whole(state: State, width: int, now: float, symbols: Symbols) -> Text:
     share, left = share_done(state, now), seconds_left(state, now)
     complete = sum(state.complete(cell) for cells in state.cells.values() for cell in cells)
     facts = [f"{int(100 * share):3d}% of the run", f"{complete}/{len(state.cells) * (state.generations + 1)} cells"]
-    facts += [f"about {words.about(left)} left"] if left is not None else []
+    facts += [f"about {formatting.about(left)} left"] if left is not None else []
     return _bar_line(share, "  ".join(facts), width, palette.DONE, symbols)
 
 
 def _hidden(state: State, layout: Layout, width: int, symbols: Symbols) -> list[Text]:
     """Which metrics have no column; [] when all have one."""
     shown = {state.show, *(metric for metric, _ in layout.others)}
-    names = [words.plain(metric) for metric in state.metrics if metric not in shown]
+    names = [formatting.plain(metric) for metric in state.metrics if metric not in shown]
     if not names:
         return []
-    text = f"+{words.plural(len(names), 'metric')}: {', '.join(names)}"
+    text = f"+{formatting.plural(len(names), 'metric')}: {', '.join(names)}"
     return [Text(symbols.fit(text, width).rstrip(), style="dim")]
 
 
@@ -167,18 +167,22 @@ def _head(state: State, width: int, remark: str, now: float, symbols: Symbols) -
     """Name and time, with the time left unless something else is said of it; where it runs and what it takes."""
     times = []
     if state.wall_s is not None:
-        times.append(words.duration(state.wall_s))
+        times.append(formatting.duration(state.wall_s))
     elif state.started is not None:
-        times.append(words.clock(now - state.started))
+        times.append(formatting.clock(now - state.started))
         left = seconds_left(state, now)
         if left is not None and not remark:
-            times.append(f"about {words.about(left)} left")
-    facts = [state.device, state.precision, f"memory {words.size(state.memory_bytes)}" if state.memory_bytes else ""]
-    facts += [f"GPU {words.size(state.gpu_bytes)}" if state.gpu_bytes else ""]
-    facts += [words.rate(state.rows_per_s, "rows") if state.rows_per_s and state.outcome is None else ""]
+            times.append(f"about {formatting.about(left)} left")
+    facts = [
+        state.device,
+        state.precision,
+        f"memory {formatting.size(state.memory_bytes)}" if state.memory_bytes else "",
+    ]
+    facts += [f"GPU {formatting.size(state.gpu_bytes)}" if state.gpu_bytes else ""]
+    facts += [formatting.rate(state.rows_per_s, "rows") if state.rows_per_s and state.outcome is None else ""]
     between = f" {symbols.dot} "
-    first = _ends(Text(words.plain(state.name), style="bold"), Text(between.join(times)), width, symbols)
-    place = words.plain(state.run_dir)
+    first = _ends(Text(formatting.plain(state.name), style="bold"), Text(between.join(times)), width, symbols)
+    place = formatting.plain(state.run_dir)
     second = _ends(Text(place, style="dim"), Text(between.join(f for f in facts if f), style="dim"), width, symbols)
     return [first, second]
 
@@ -203,9 +207,12 @@ def _body(state: State, width: int, remark: str, now: float, symbols: Symbols) -
             k = state.waiting["generation"]
             doing = Text(f"waiting for another process: {kind}" + (f", generation {k}" if k >= 0 else ""))
         return [_stages(state, symbols), doing, Text()]
-    parts = [words.arms([words.plain(arm) for arm in job.arms], len(state.arms))]
-    parts += [f"generation {job.generation}" if job.generation >= 0 else "", words.seeds(job.seeds, len(state.seeds))]
-    parts += [f"loss {words.value(job.loss)}" if job.loss is not None else ""]
+    parts = [formatting.arms([formatting.plain(arm) for arm in job.arms], len(state.arms))]
+    parts += [
+        f"generation {job.generation}" if job.generation >= 0 else "",
+        formatting.seeds(job.seeds, len(state.seeds)),
+    ]
+    parts += [f"loss {formatting.value(job.loss)}" if job.loss is not None else ""]
     what = Text.assemble((doing_words(job.kind, job.generation), f"bold {palette.RUNNING}"))
     what.append("".join(f" {symbols.dot} {part}" for part in parts if part))
     return [_stages(state, symbols), what, _bar(job, width, now, symbols)]
@@ -220,7 +227,9 @@ def _stages(state: State, symbols: Symbols) -> Text:
     line = Text(f"generation {k} of {state.generations}  ")
     for name, number in zip(("fits", "samples", "scores"), done, strict=True):
         line.append(f" {symbols.dot} " if name != "fits" else " ", style="dim")
-        line.append(f"{name} {words.count(number)}/{words.count(every)}", style="" if number < every else palette.DONE)
+        line.append(
+            f"{name} {formatting.count(number)}/{formatting.count(every)}", style="" if number < every else palette.DONE
+        )
     return line
 
 
@@ -228,12 +237,12 @@ def _bar(job: Job, width: int, now: float, symbols: Symbols) -> Text:
     """Progress, rate and time left of a job; only its age when it tells no progress."""
     if not job.total:
         age_s = now - job.started
-        return Text(f"for {words.clock(age_s)}" if age_s >= 1 else "", style="dim")
-    facts = [f"{job.fraction:4.0%}", f"{words.count(job.done)}/{words.count(job.total)} {job.unit}"]
+        return Text(f"for {formatting.clock(age_s)}" if age_s >= 1 else "", style="dim")
+    facts = [f"{job.fraction:4.0%}", f"{formatting.count(job.done)}/{formatting.count(job.total)} {job.unit}"]
     if job.per_s:
-        facts.append(words.rate(job.per_s, job.unit))
+        facts.append(formatting.rate(job.per_s, job.unit))
     if job.seconds_left is not None and job.done < job.total:
-        facts.append(f"{words.about(job.seconds_left)} left")
+        facts.append(f"{formatting.about(job.seconds_left)} left")
     text = "  ".join(facts)
     return _bar_line(job.fraction, text, width, palette.RUNNING, symbols)
 
@@ -249,7 +258,7 @@ def _bar_line(share: float, text: str, width: int, style: str, symbols: Symbols)
 def _ended(state: State, width: int, remark: str, symbols: Symbols) -> list[Text]:
     """How it ended: the remark, or the outcome."""
     finished = state.outcome == "finished"
-    made, found = words.count(words.counts(state.made)), words.count(words.counts(state.reused))
+    made, found = formatting.count(formatting.counts(state.made)), formatting.count(formatting.counts(state.reused))
     head, _, rest = (remark or f"{state.outcome}: {made} made, {found} found in the store").partition(":")
     lines = [Text(part) for part in wrapped(f"{head}:{rest}" if rest else head, width, 4, symbols)]
     lines[0].stylize(f"bold {palette.DONE if finished else palette.WARNING}", 0, len(head))
@@ -274,7 +283,7 @@ def _notes(state: State, width: int, room: int, symbols: Symbols) -> list[Text]:
 
 def wrapped(text: str, width: int, most: int, symbols: Symbols) -> list[str]:
     """A message in at most `most` lines of `width` columns, without control characters."""
-    lines = textwrap.wrap(words.plain(text), max(width, 1), break_on_hyphens=False)
+    lines = textwrap.wrap(formatting.plain(text), max(width, 1), break_on_hyphens=False)
     if len(lines) > most:
         lines[most - 1] = symbols.fit(" ".join(lines[most - 1 :]), width)
     return lines[:most]

@@ -6,8 +6,8 @@ import math
 
 from rich.text import Text
 
-from collapse_sim.ui import palette, words
-from collapse_sim.ui.layout import LEAST_VALUE, WIDEST_SLOT, Layout, Scale, latest, series, title
+from collapse_sim.ui import formatting, palette
+from collapse_sim.ui.grid_layout import LEAST_VALUE, WIDEST_SLOT, Layout, Scale, latest, series, title
 from collapse_sim.ui.state import State
 from collapse_sim.ui.symbols import Symbols
 
@@ -37,14 +37,16 @@ def grid(state: State, layout: Layout, height: int, symbols: Symbols) -> list[Te
 
 def values(state: State, layout: Layout, symbols: Symbols) -> list[Text]:
     """The shown metric by arm and generation, below the cells' columns; [] when they are too narrow for that."""
-    texts = {arm: ["" if x is None else words.value(x) for x in series(state, arm, state.show)] for arm in state.cells}
+    texts = {
+        arm: ["" if x is None else formatting.value(x) for x in series(state, arm, state.show)] for arm in state.cells
+    }
     widest = max([len(text) for row in texts.values() for text in row] + [LEAST_VALUE])
     if not state.show or layout.windowed or widest >= layout.slot:
         return []
     lines = [Text.assemble((symbols.fit(title(state, state.show, symbols), layout.name) + "  ", "dim"))]
     lines[0].append(_numbers(layout), style="dim")
     for i, (arm, row) in enumerate(texts.items()):
-        name = (symbols.fit(words.plain(arm), layout.name) + "  ", palette.color(i))
+        name = (symbols.fit(formatting.plain(arm), layout.name) + "  ", palette.color(i))
         line = Text.assemble(name)
         for k in range(state.generations + 1):
             text = row[k] if k < len(row) else ""
@@ -77,7 +79,7 @@ def _numbers(layout: Layout) -> str:
 
 def _row(state: State, arm: str, color: str, layout: Layout, scale: Scale, symbols: Symbols) -> Text:
     line = Text()
-    line.append(symbols.fit(words.plain(arm), layout.name) + "  ", style=color)
+    line.append(symbols.fit(formatting.plain(arm), layout.name) + "  ", style=color)
     if layout.windowed:
         line.append(symbols.more_left if layout.first > 0 else " ", style="dim")
     for k in range(layout.first, layout.last + 1):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collapse_sim.cli.output import say
-from collapse_sim.events import Event, GenerationFinished, JobFailed, JobFinished, Note, RunFinished, RunStarted, Texts
-from collapse_sim.ui import words
-from collapse_sim.ui.layout import series
+from collapse_sim.core.events import (
+    Event,
+    GenerationFinished,
+    JobFailed,
+    JobFinished,
+    Note,
+    RunFinished,
+    RunStarted,
+    Texts,
+)
+from collapse_sim.ui import formatting
+from collapse_sim.ui.console import say
+from collapse_sim.ui.grid_layout import series
 from collapse_sim.ui.state import State
 
 
@@ -33,7 +42,7 @@ class Lines:
         elif isinstance(event, GenerationFinished):
             say(generation_line(self._state, event.generation))
             for picture in event.pictures if self._verbose else ():
-                say(f"  picture: {words.plain(picture)}")
+                say(f"  picture: {formatting.plain(picture)}")
         elif isinstance(event, Texts):
             say(text_line(event))
         elif isinstance(event, RunFinished):
@@ -44,10 +53,10 @@ class Lines:
 
 def start_line(state: State) -> str:
     """ "quickstart: 4 arms, 2 seeds, generations 0 to 5, on cpu (fp32), into runs/quickstart"."""
-    arms, seeds = words.plural(len(state.arms), "arm"), words.plural(len(state.seeds), "seed")
+    arms, seeds = formatting.plural(len(state.arms), "arm"), formatting.plural(len(state.seeds), "seed")
     where = f"on {state.device} ({state.precision})" if state.precision else f"on {state.device}"
     text = f"{state.name}: {arms}, {seeds}, generations 0 to {state.generations}, {where}, into {state.run_dir}"
-    return words.plain(text)
+    return formatting.plain(text)
 
 
 def generation_line(state: State, k: int) -> str:
@@ -56,13 +65,16 @@ def generation_line(state: State, k: int) -> str:
     for arm in state.arms:
         means = series(state, arm, state.show)
         if k < len(means) and (mean := means[k]) is not None:
-            values.append(f"{arm} {words.value(mean)}")
+            values.append(f"{arm} {formatting.value(mean)}")
     facts = [f"{state.show} {', '.join(values)}"] if values else []
     summary = state.finished.get(k)
     if summary is not None:
-        made, found = words.counts(summary["made"]), words.counts(summary["reused"])
-        facts += [f"made {words.count(made)}, found {words.count(found)}", words.duration(summary["wall_s"])]
-    return words.plain(f"generation {k}/{state.generations}: {'; '.join(facts)}")
+        made, found = formatting.counts(summary["made"]), formatting.counts(summary["reused"])
+        facts += [
+            f"made {formatting.count(made)}, found {formatting.count(found)}",
+            formatting.duration(summary["wall_s"]),
+        ]
+    return formatting.plain(f"generation {k}/{state.generations}: {'; '.join(facts)}")
 
 
 def job_line(state: State, event: JobFinished) -> str:
@@ -72,22 +84,22 @@ def job_line(state: State, event: JobFinished) -> str:
         "feature classifier" if network else event.kind,
         f"generation {event.generation}" if event.generation >= 0 else "",
     ]
-    parts += [words.arms(event.arms, len(state.arms)), words.seeds(event.seeds, len(state.seeds))]
-    cost = "found" if event.reused else words.duration(event.wall_s)
-    return "  " + words.plain(f"{', '.join(part for part in parts if part)}: {cost}")
+    parts += [formatting.arms(event.arms, len(state.arms)), formatting.seeds(event.seeds, len(state.seeds))]
+    cost = "found" if event.reused else formatting.duration(event.wall_s)
+    return "  " + formatting.plain(f"{', '.join(part for part in parts if part)}: {cost}")
 
 
 def text_line(event: Texts) -> str:
     """ "  sample, generation 3, replace: the king had a"."""
-    return "  " + words.plain(f"sample, generation {event.generation}, {event.arm}: {' '.join(event.texts[:1])}")
+    return "  " + formatting.plain(f"sample, generation {event.generation}, {event.arm}: {' '.join(event.texts[:1])}")
 
 
 def note_line(message: str, level: str) -> str:
     """ "warning: ..." or "note: ..."."""
-    return f"{'warning' if level == 'warning' else 'note'}: {words.plain(message)}"
+    return f"{'warning' if level == 'warning' else 'note'}: {formatting.plain(message)}"
 
 
 def end_line(state: State) -> str:
     """ "finished after 2 min 05 s: runs/quickstart"."""
-    after = f" after {words.duration(state.wall_s)}" if state.wall_s is not None else ""
-    return words.plain(f"{state.outcome}{after}: {state.run_dir}")
+    after = f" after {formatting.duration(state.wall_s)}" if state.wall_s is not None else ""
+    return formatting.plain(f"{state.outcome}{after}: {state.run_dir}")

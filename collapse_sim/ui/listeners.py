@@ -8,11 +8,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
-from collapse_sim.cli import streams
-from collapse_sim.cli.output import is_terminal, say
-from collapse_sim.errors import InterruptedRunError
-from collapse_sim.events import Emit, Event, Note, RunFinished, RunStarted
-from collapse_sim.ui import process
+from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.core.events import Emit, Event, Note, RunFinished, RunStarted
+from collapse_sim.ui import live_process, streams
+from collapse_sim.ui.console import is_terminal, say
 from collapse_sim.ui.dashboard import Dashboard
 from collapse_sim.ui.lines import Lines, note_line
 from collapse_sim.ui.snapshot import Snapshot
@@ -81,7 +80,7 @@ class Listeners:
                 self._failed(failure)
 
     def _start(self) -> None:
-        process.sign(self.state)
+        live_process.sign(self.state)
         if not self._started:
             self._started = True
             self._snapshot.start()
@@ -94,7 +93,7 @@ class Listeners:
             self.state.updated = time.time()
             if time.monotonic() - self._measured > MEASURE_S:
                 self._measured = time.monotonic()
-                process.measure(self.state)
+                live_process.measure(self.state)
             return self.state.to_json()
 
     def _copy(self) -> State:

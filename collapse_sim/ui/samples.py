@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 from rich.text import Text
 
-from collapse_sim.ui import palette, words
-from collapse_sim.ui.layout import Layout
+from collapse_sim.ui import formatting, palette
+from collapse_sim.ui.grid_layout import Layout
 from collapse_sim.ui.state import State
 from collapse_sim.ui.symbols import Symbols
 
@@ -38,11 +38,11 @@ def samples(state: State, layout: Layout, width: int, room: int, symbols: Symbol
     name = max(layout.name, len(SHARED)) if shown[0].arm == SHARED else layout.name
     lines = [Text(f"samples of generation {shown[0].generation}" if same else "samples", style="dim")]
     for arm in shown:
-        label = symbols.fit(words.plain(arm.arm), name) + "  "
+        label = symbols.fit(formatting.plain(arm.arm), name) + "  "
         for text in arm.texts[:each] or [""]:
             line = Text(label, style=arm.style)
             line.append("" if same else f"generation {arm.generation}: ", style="dim")
-            plain = words.plain(text)
+            plain = formatting.plain(text)
             line.append(symbols.fit(plain or EMPTY, width - line.cell_len).rstrip(), style="none" if plain else "dim")
             lines.append(line)
             label = " " * (name + 2)

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.errors import StoreError
+from collapse_sim.core.errors import StoreError
+from collapse_sim.core.files import write_atomic
 from collapse_sim.store import sealed
-from collapse_sim.store.files import write_atomic
-from collapse_sim.store.rundir import LIVE_FILE
+from collapse_sim.store.run_directory import LIVE_FILE
 from collapse_sim.ui.ticker import Ticker
 
 PERIOD_S = 0.5

@@ -13,10 +13,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from collapse_sim.errors import CollapseSimError
-from collapse_sim.store.files import check_place, write_atomic
-from collapse_sim.store.rundir import STARTING_FILE
-from collapse_sim.ui import process
+from collapse_sim.core.errors import CollapseSimError
+from collapse_sim.core.files import check_place, write_atomic
+from collapse_sim.store.run_directory import STARTING_FILE
+from collapse_sim.ui import live_process
 from collapse_sim.ui.checked import amount, count, optional, read_json, record, text
 from collapse_sim.ui.checked import process as process_number
 from collapse_sim.ui.state import State
@@ -35,7 +35,7 @@ def starting(folder: Path | None, name: str) -> Iterator[None]:
     mine = False
     if folder is not None and path is not None and read_starting(folder) is None:
         state = State(name=name, started=time.time())
-        process.sign(state)
+        live_process.sign(state)
         content = {"schema": 1, "name": name, "started": state.started, "pid": state.pid, "host": state.host}
         with contextlib.suppress(OSError, CollapseSimError, ValueError):
             check_place(folder, "--out")
@@ -63,7 +63,7 @@ def read_starting(folder: Path) -> State | None:
     state = State(name=found["name"], run_dir=str(folder), started=found["started"], updated=found["started"])
     state.pid, state.host, state.process_started = found["pid"], found["host"], found["process_started"]
     state.updated = found["started"] + UNHEARD_S
-    if process.presence(state) != "here":
+    if live_process.presence(state) != "here":
         return None
     state.updated = None
     return state

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from collapse_sim.events import (
+from collapse_sim.core.events import (
     Event,
     GenerationFinished,
     JobFailed,
@@ -302,16 +302,16 @@ class State:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON: non-finite numbers as strings, bit sets as "all" or the seeds that are done."""
-        from collapse_sim.ui import saved
+        from collapse_sim.ui import saved_state
 
-        return saved.spelt(self)
+        return saved_state.spelt(self)
 
     @classmethod
     def from_json(cls, content: Any) -> State:
         """The state that `to_json` spelt. Raises ValueError when it is something else, or of a newer schema."""
-        from collapse_sim.ui import saved
+        from collapse_sim.ui import saved_state
 
-        return saved.state(content)
+        return saved_state.state(content)
 
 
 _HANDLERS: dict[type, Callable[[State, Any, float], None]] = {

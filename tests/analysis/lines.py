@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.families.base import Inputs
 
 RECIPE = """

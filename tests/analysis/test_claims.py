@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from collapse_sim.analysis.claims import ArmAt, Expectation, Number, Pick, Side, Theory, parse
+from collapse_sim.recipe.claims import ArmAt, Expectation, Number, Pick, Side, Theory, parse
 
 
 def arm(name: str, generation: int | None = None, factor: float = 1.0) -> Side:

@@ -12,8 +12,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from collapse_sim.cli.compare import compare
-from collapse_sim.errors import RecipeError, StoreError
+from collapse_sim.cli.compare_command import compare
+from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.store import journal
 
 from .conftest import WriteRun, scores_line
@@ -357,7 +357,7 @@ def test_figures_are_printed_before_a_plot_that_cannot_be_written(
 
 def test_ascii_only_output_has_no_other_sign(write_run: WriteRun) -> None:
     run = write_run(SCORES, seeds=[0, 1])
-    code = "import typer; from collapse_sim.cli.compare import compare; typer.run(compare)"
+    code = "import typer; from collapse_sim.cli.compare_command import compare; typer.run(compare)"
     environment = {"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)}
     done = subprocess.run([sys.executable, "-c", code, run], env=environment, capture_output=True, check=True)
     assert b"+/- 6.4" in done.stdout

@@ -13,9 +13,9 @@ from scipy.stats import binom
 from typer.testing import CliRunner, Result
 
 from collapse_sim.analysis.deaths import Death, Life, death, life
-from collapse_sim.analysis.merge import merge
+from collapse_sim.analysis.merged_runs import merge
 from collapse_sim.analysis.results import read_results
-from collapse_sim.cli.compare import compare
+from collapse_sim.cli.compare_command import compare
 
 from .conftest import WriteRun
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from collapse_sim.analysis import histograms
 from collapse_sim.analysis.histograms import SHOWN, generations_shown, value_histograms
-from collapse_sim.errors import StoreError
+from collapse_sim.core.errors import StoreError
 from collapse_sim.ui.palette import color
 
 RNG = np.random.default_rng(0)

@@ -11,11 +11,11 @@ import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from collapse_sim.analysis.merge import merge
+from collapse_sim.analysis.merged_runs import merge
 from collapse_sim.analysis.plots import figure, plot
 from collapse_sim.analysis.results import read_results
-from collapse_sim.cli.compare import compare
-from collapse_sim.cli.verify import verify
+from collapse_sim.cli.compare_command import compare
+from collapse_sim.cli.verify_command import verify
 from tests.analysis.conftest import WriteRun
 
 SCORES = {"replace": {"fid": [[1.0, 2.0], [3.0, 4.0]]}, "distill": {"fid": [[1.0, 2.0], [2.0, 2.5]]}}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from collapse_sim.analysis.pictures import arms_by_frames, arms_by_generations, sample_grid
-from collapse_sim.errors import StoreError
+from collapse_sim.analysis.image_grids import arms_by_frames, arms_by_generations, sample_grid
+from collapse_sim.core.errors import StoreError
 
 RNG = np.random.default_rng(0)
 
@@ -134,7 +134,7 @@ def test_processes_that_draw_the_same_picture_do_not_disturb_each_other(tmp_path
     """Two processes share a run directory: the name written to first is each process's own."""
     from PIL import Image
 
-    from collapse_sim.analysis.pictures import sample_grid
+    from collapse_sim.analysis.image_grids import sample_grid
 
     seen = []
     save = Image.Image.save

@@ -22,7 +22,7 @@ from collapse_sim.analysis.intervals import interval
 from collapse_sim.analysis.looks import looks, scale
 from collapse_sim.analysis.plots import figure, plot
 from collapse_sim.analysis.results import Results, read_results
-from collapse_sim.errors import StoreError
+from collapse_sim.core.errors import StoreError
 from collapse_sim.store import journal
 from collapse_sim.ui.palette import COLORS, color, linestyle, marker
 

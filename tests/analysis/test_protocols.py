@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from collapse_sim.analysis.plots import figure
 from collapse_sim.analysis.results import Claim, read_results
 from collapse_sim.analysis.verdicts import decide_all
-from collapse_sim.cli.compare import compare
+from collapse_sim.cli.compare_command import compare
 from collapse_sim.store import journal
 
 from .conftest import WriteRun, scores_line

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim.analysis.merge import merge
+from collapse_sim.analysis.merged_runs import merge
 from collapse_sim.analysis.results import Claim, Reference, read_results
-from collapse_sim.errors import RecipeError, StoreError
+from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.store import journal, sealed
-from collapse_sim.ui.standing import standing
+from collapse_sim.ui.run_status import standing
 
 from .conftest import WriteRun, scores_line
 

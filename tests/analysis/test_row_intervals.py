@@ -24,7 +24,7 @@ from collapse_sim.analysis.row_values import RowValues
 from collapse_sim.analysis.table import against_baseline, by_generation
 from collapse_sim.analysis.terminal import rendered
 from collapse_sim.analysis.verdicts import decide
-from collapse_sim.cli.compare import compare
+from collapse_sim.cli.compare_command import compare
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.store.blocks import block_name, object_folder
 

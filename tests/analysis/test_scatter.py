@@ -15,7 +15,7 @@ from PIL import Image
 
 from collapse_sim.analysis import scatter
 from collapse_sim.analysis.scatter import columns, points_by_frames, points_by_generations
-from collapse_sim.errors import StoreError
+from collapse_sim.core.errors import StoreError
 from collapse_sim.ui.palette import color
 
 RNG = np.random.default_rng(0)
@@ -165,7 +165,7 @@ def test_quick_generations_share_a_picture(sandbox, drawn):
 
 
 def test_slow_generations_are_drawn_as_they_come(sandbox, drawn, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("collapse_sim.pictures.SCATTER_EVERY_S", 0.0)
+    monkeypatch.setattr("collapse_sim.run.figures.SCATTER_EVERY_S", 0.0)
     sandbox.run(GAUSSIAN)
     assert [list(samples["replace"]) for samples, *_ in drawn] == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
 

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from collapse_sim.analysis.layout import folded
 from collapse_sim.analysis.results import Results, read_results
 from collapse_sim.analysis.table import against_baseline, best_of, by_generation, readable
+from collapse_sim.analysis.wrapped_tables import folded
 from collapse_sim.store import journal
 
 from .conftest import WriteRun, scores_line

@@ -3,12 +3,12 @@
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-from collapse_sim.analysis.theory import curves
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.data.sources import REAL, Chain, Plan, RowCounts, Source, Taught
 from collapse_sim.metrics.points import VarianceRatio
-from collapse_sim.recipe.schema import Arm, Teacher
-from collapse_sim.strategies import Accumulate, Replace
+from collapse_sim.plan.settings import Arm, Teacher
+from collapse_sim.plan.strategies import Accumulate, Replace
+from collapse_sim.plan.theory import curves
 
 COUNTS = RowCounts(real=10, samples=10, pool=10)
 

@@ -9,8 +9,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from collapse_sim.cli.verify import verify
-from collapse_sim.errors import ClaimsFailedError
+from collapse_sim.cli.verify_command import verify
+from collapse_sim.core.errors import ClaimsFailedError
 
 from .conftest import WriteRun
 

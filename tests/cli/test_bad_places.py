@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim.store import files
+from collapse_sim.core import files
 
 Usage = namedtuple("Usage", "total used free")
 

@@ -129,7 +129,7 @@ def silent() -> Iterator[tuple[str, list[float]]]:
 def test_a_hub_that_does_not_answer_is_asked_once(shell, recipe, silent, changes, monkeypatch):
     from huggingface_hub import constants
 
-    from collapse_sim import hub
+    from collapse_sim.core import hub
 
     address, asked = silent
     monkeypatch.setattr(hub, "TIMEOUT_S", 0.3)
@@ -150,7 +150,7 @@ def test_a_hub_that_does_not_answer_is_asked_once(shell, recipe, silent, changes
     ],
 )
 def test_what_a_hub_says_of_a_name_it_does_not_know(told, reason):
-    from collapse_sim.hub import reason_of
+    from collapse_sim.core.hub import reason_of
 
     assert reason_of(ValueError(told)).startswith(reason)
 

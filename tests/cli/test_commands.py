@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import typer.main
 
-from collapse_sim import __version__, registry
+from collapse_sim import __version__
 from collapse_sim.cli.app import app
+from collapse_sim.core import registry
 
 ROOT = Path(__file__).parents[2]
 

@@ -15,13 +15,13 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from collapse_sim import sample_files
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.data.held_out import shuffled
-from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.data.images.image_folder import ImageFolder
 from collapse_sim.families.vae import VAE
-from collapse_sim.randomness import Draws
-from collapse_sim.sample_files import StoredRows, write_dataset, write_png_folder
+from collapse_sim.run import sample_files
+from collapse_sim.run.sample_files import StoredRows, write_dataset, write_png_folder
 from collapse_sim.store.rowfile import RowFile, RowWriter
 from tests.cli.conftest import SMALL, changed
 from tests.data.making import rows_of

@@ -13,10 +13,10 @@ import tokenizers
 import torch
 from safetensors.torch import load_file
 
-from collapse_sim import sample_files
 from collapse_sim.data.base import Info
-from collapse_sim.data.tokens import NOTHING
-from collapse_sim.sample_files import StoredRows, texts_by_row, write_dataset, write_jsonl
+from collapse_sim.data.text.tokens import NOTHING
+from collapse_sim.run import sample_files
+from collapse_sim.run.sample_files import StoredRows, texts_by_row, write_dataset, write_jsonl
 from collapse_sim.store.rowfile import RowFile, RowWriter
 from tests.words import LENGTH, PAIRS, TEXT, TOKENIZER, VOCABULARY, Words, ids
 

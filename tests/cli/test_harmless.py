@@ -147,7 +147,7 @@ def test_a_bug_is_told_harmlessly(shell, monkeypatch):
     def broken(*_: object) -> None:
         raise RuntimeError(EVIL)
 
-    monkeypatch.setattr("collapse_sim.cli.doctor._report", broken)
+    monkeypatch.setattr("collapse_sim.cli.doctor_command._report", broken)
     done = shell("doctor", code=1)
     assert "this is a bug" in done.err
     assert unsafe(done.err) == []

@@ -71,7 +71,7 @@ def test_a_run_directory_is_trusted_where_it_was_made_and_nowhere_else(shell):
 
 def test_an_edited_class_finds_nothing_and_the_old_one_finds_all(shell):
     """What an arm's strategy plans is in keys by its rows, so the class here is the data's."""
-    data = "from collapse_sim.data.gaussian import GaussianPoints\nclass Own(GaussianPoints): pass\n"
+    data = "from collapse_sim.data.toys.gaussian_points import GaussianPoints\nclass Own(GaussianPoints): pass\n"
     Path("own_strategy.py").write_text(data)
     text = TOY.replace("use: gaussian", "use: 'own_strategy:Own'").replace('"own_strategy:Own"', "replace")
     Path("r.yaml").write_text(text)

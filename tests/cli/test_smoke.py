@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collapse_sim.recipe import shipped
-from collapse_sim.recipe.load import load
+from collapse_sim.recipe.loader import load
 
 
 @pytest.fixture(autouse=True)

@@ -14,6 +14,7 @@ from typing import ClassVar
 import pytest
 import torch
 
+from collapse_sim.cli import doctor_command
 from collapse_sim.engine import checkpoint, fit
 from collapse_sim.metrics.loss import TestLoss
 
@@ -32,7 +33,6 @@ def until(done, process: subprocess.Popen, seconds: float = 120.0):
 
 
 def test_ctrl_c_that_an_import_turns_into_another_error(shell, monkeypatch):
-    from collapse_sim.cli import doctor
 
     def import_numpy(*args: object) -> None:
         try:
@@ -41,7 +41,7 @@ def test_ctrl_c_that_an_import_turns_into_another_error(shell, monkeypatch):
         except KeyboardInterrupt as error:
             raise ImportError("cannot load module more than once per process") from error
 
-    monkeypatch.setattr(doctor, "_report", import_numpy)
+    monkeypatch.setattr(doctor_command, "_report", import_numpy)
     assert shell("doctor", code=130) == ("", "")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
@@ -141,7 +141,7 @@ def test_ctrl_c_twice(shell, recipe, monkeypatch):
 
 
 def test_ctrl_c_before_any_work(shell, recipe, monkeypatch):
-    from collapse_sim.data.digits import Digits
+    from collapse_sim.data.images.digits import Digits
 
     def interrupted(*_: object):
         raise KeyboardInterrupt
@@ -153,7 +153,7 @@ def test_ctrl_c_before_any_work(shell, recipe, monkeypatch):
 @pytest.mark.parametrize("first_word", ["bin/collapse-sim", "collapse-sim", "/usr/bin/python3 -c"])
 def test_the_line_that_resumes_can_be_pasted(tmp_path, monkeypatch, first_word):
     """A program that is not on the PATH is called as it was called."""
-    from collapse_sim.session import resume_command
+    from collapse_sim.run.session import resume_command
 
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "collapse-sim").write_text("")

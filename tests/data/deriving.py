@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
-from collapse_sim.data.pcfg import Grammar
+from collapse_sim.data.text.pcfg import Grammar
 
 Derivation = tuple[float, tuple[str, ...], Counter[int]]
 

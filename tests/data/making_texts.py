@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from collapse_sim.data.tokens import END_OF_TEXT, Tokenizer
+from collapse_sim.data.text.tokens import END_OF_TEXT, Tokenizer
 
 WORDS = ("a", "b", "c", "d", "e", "f")  # tokens 1 to 6 of the folder "words"
 END = 0  # and what begins and ends texts there

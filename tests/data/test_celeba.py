@@ -15,9 +15,9 @@ from pydantic import ValidationError
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from collapse_sim.data.celeba import CelebA
-from collapse_sim.data.image_folder import ImageFolder
-from collapse_sim.errors import MissingError, RecipeError
+from collapse_sim.core.errors import MissingError, RecipeError
+from collapse_sim.data.images.celeba import CelebA
+from collapse_sim.data.images.image_folder import ImageFolder
 
 from .making import HEIGHT, WIDTH, rows_of, write_celeba
 

@@ -13,16 +13,16 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.errors import InterruptedRunError, MissingError
+from collapse_sim.core.events import JobProgress
 from collapse_sim.data.base import Columns, Data, Info, RowSource
-from collapse_sim.data.digits import Digits
-from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.data.images.digits import Digits
+from collapse_sim.data.images.image_folder import ImageFolder
 from collapse_sim.engine import build
 from collapse_sim.engine import work as work_module
 from collapse_sim.engine.work import Work
-from collapse_sim.errors import InterruptedRunError, MissingError
-from collapse_sim.events import JobProgress
-from collapse_sim.specs import data_spec
+from collapse_sim.plan.specs import data_spec
 from collapse_sim.store.jobs import Want
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.store import Store
@@ -185,7 +185,7 @@ torch.set_num_threads(1)
 from collapse_sim.data.image_folder import ImageFolder
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.work import Work
-from collapse_sim.specs import data_spec
+from collapse_sim.plan.specs import data_spec
 from collapse_sim.store.jobs import Want
 from collapse_sim.store.store import Store
 from collapse_sim.testing import CPU

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from collapse_sim import registry
+from collapse_sim.core import registry
+from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Data
-from collapse_sim.errors import MissingError
 
 from .making import rows_of
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from collapse_sim.data import remember
-from collapse_sim.data.celeba import CelebA
 from collapse_sim.data.duplicates import groups_of, row_digests
-from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.data.images.celeba import CelebA
+from collapse_sim.data.images.image_folder import ImageFolder
 
 from .making import rows_of, tagged, write_celeba, write_pictures
 

@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from collapse_sim.data.cifar10 import CIFAR10
-from collapse_sim.data.digits import Digits
-from collapse_sim.data.image_folder import ImageFolder
-from collapse_sim.data.mnist import MNIST, FashionMNIST
-from collapse_sim.errors import MissingError, RecipeError
+from collapse_sim.core.errors import MissingError, RecipeError
+from collapse_sim.data.images.cifar10 import CIFAR10
+from collapse_sim.data.images.digits import Digits
+from collapse_sim.data.images.image_folder import ImageFolder
+from collapse_sim.data.images.mnist import MNIST, FashionMNIST
 
 from .making import (
     MNIST_FILES,

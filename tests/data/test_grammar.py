@@ -14,13 +14,13 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from collapse_sim.data import grammar_world
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, conditions_of
-from collapse_sim.data.grammar import GrammarStories, GrammarText
-from collapse_sim.data.grammar_pairs import GrammarPairs
-from collapse_sim.data.pcfg import Grammar, Production
-from collapse_sim.data.tokens import NOTHING, texts_of
-from collapse_sim.randomness import Draws
+from collapse_sim.data.text import grammar_world
+from collapse_sim.data.text.grammar_pairs import GrammarPairs
+from collapse_sim.data.text.grammar_stories import GrammarStories, GrammarText
+from collapse_sim.data.text.pcfg import Grammar, Production
+from collapse_sim.data.text.tokens import NOTHING, texts_of
 
 from .deriving import derivations, probability
 

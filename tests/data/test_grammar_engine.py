@@ -10,8 +10,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from collapse_sim.data.grammar_world import productions
-from collapse_sim.data.pcfg import Grammar, Production
+from collapse_sim.data.text.grammar_world import productions
+from collapse_sim.data.text.pcfg import Grammar, Production
 
 from .deriving import derivations
 

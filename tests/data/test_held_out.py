@@ -9,15 +9,15 @@ import pytest
 import torch
 from PIL import Image
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import FileData, Info
-from collapse_sim.data.celeba import CelebA
-from collapse_sim.data.cifar10 import CIFAR10
-from collapse_sim.data.digits import Digits
-from collapse_sim.data.gaussian import GaussianPoints
-from collapse_sim.data.image_folder import ImageFolder
-from collapse_sim.data.linear import LinearData
-from collapse_sim.data.mnist import MNIST, FashionMNIST
-from collapse_sim.randomness import Draws
+from collapse_sim.data.images.celeba import CelebA
+from collapse_sim.data.images.cifar10 import CIFAR10
+from collapse_sim.data.images.digits import Digits
+from collapse_sim.data.images.image_folder import ImageFolder
+from collapse_sim.data.images.mnist import MNIST, FashionMNIST
+from collapse_sim.data.toys.gaussian_points import GaussianPoints
+from collapse_sim.data.toys.linear_data import LinearData
 
 from .making import (
     labels_of,

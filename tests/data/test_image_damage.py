@@ -14,10 +14,10 @@ import pytest
 from PIL import Image, ImageFile, ImageOps
 from sklearn.datasets import load_sample_images
 
-from collapse_sim.data.image_bytes import UNREADABLE, check, pixels, reason
-from collapse_sim.data.image_folder import ImageFolder
-from collapse_sim.data.images import ImageSettings
-from collapse_sim.data.jpeg_zeros import zeroed
+from collapse_sim.data.images.image_bytes import UNREADABLE, check, pixels, reason
+from collapse_sim.data.images.image_folder import ImageFolder
+from collapse_sim.data.images.image_rows import ImageSettings
+from collapse_sim.data.images.jpeg_zeros import zeroed
 
 from .making import rows_of, tagged, write_pictures
 from .test_errors import message_of

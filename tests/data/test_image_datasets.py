@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from collapse_sim.data.base import Info
-from collapse_sim.data.image_folder import ImageFolder
-from collapse_sim.sample_files import StoredRows, write_dataset
+from collapse_sim.data.images.image_folder import ImageFolder
+from collapse_sim.run.sample_files import StoredRows, write_dataset
 from collapse_sim.store.rowfile import RowWriter
 
 from .making import rows_of, tagged

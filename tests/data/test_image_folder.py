@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.data.images.image_folder import ImageFolder
 
 from .making import row_bytes, rows_of, tagged, write_pictures
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from collapse_sim.data import image_files
-from collapse_sim.data.celeba import CelebA
-from collapse_sim.data.cifar10 import CIFAR10
-from collapse_sim.data.image_folder import ImageFolder
-from collapse_sim.data.mnist import MNIST
+from collapse_sim.core.errors import MissingError
+from collapse_sim.data.images import image_files
+from collapse_sim.data.images.celeba import CelebA
+from collapse_sim.data.images.cifar10 import CIFAR10
+from collapse_sim.data.images.image_folder import ImageFolder
+from collapse_sim.data.images.mnist import MNIST
 from collapse_sim.data.point_files import PointFiles
-from collapse_sim.errors import MissingError
 
 from .making import labels_of, rows_of, tagged, write_celeba, write_cifar_arrays, write_mnist, write_pictures
 from .test_errors import message_of

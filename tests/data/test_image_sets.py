@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from collapse_sim.core.registry import BUILT_IN
 from collapse_sim.data.base import Data
-from collapse_sim.data.cifar10 import CIFAR10
-from collapse_sim.data.digits import Digits
-from collapse_sim.data.mnist import MNIST, FashionMNIST
-from collapse_sim.registry import BUILT_IN
+from collapse_sim.data.images.cifar10 import CIFAR10
+from collapse_sim.data.images.digits import Digits
+from collapse_sim.data.images.mnist import MNIST, FashionMNIST
 
 from .making import MNIST_FILES, labels_of, rows_of, tagged, write_cifar_arrays, write_cifar_binary, write_mnist
 

@@ -11,10 +11,10 @@ import pytest
 from safetensors.numpy import load_file
 
 from collapse_sim.cli.app import run_app
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.held_out import shuffled
 from collapse_sim.data.point_files import PointFiles
-from collapse_sim.errors import RecipeError
-from collapse_sim.randomness import Draws
 
 from .making import rows_of
 from .test_errors import message_of

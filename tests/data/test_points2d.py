@@ -15,11 +15,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data
-from collapse_sim.data.curves import Circles, SwissRoll, TwoMoons
-from collapse_sim.data.mixtures import EightGaussians, GaussianMixture
-from collapse_sim.data.points import SimulatedPoints
-from collapse_sim.randomness import Draws
+from collapse_sim.data.toys.curves import Circles, SwissRoll, TwoMoons
+from collapse_sim.data.toys.mixtures import EightGaussians, GaussianMixture
+from collapse_sim.data.toys.points import SimulatedPoints
 
 MIXED = GaussianMixture(means=[[-1, 0.5], [2, 1], [0, 3]], scales=[0.3, 1.0, 0.5], weights=[1, 3, 4])
 PLANE = [EightGaussians(scale=0.3), MIXED, TwoMoons(), Circles(noise=0.08), SwissRoll()]

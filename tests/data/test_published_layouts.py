@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from collapse_sim.data.celeba import CelebA
-from collapse_sim.data.mnist import MNIST
+from collapse_sim.data.images.celeba import CelebA
+from collapse_sim.data.images.mnist import MNIST
 
 from .making import MNIST_FILES, rows_of, write_celeba, write_mnist
 from .test_errors import message_of

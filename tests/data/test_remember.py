@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from collapse_sim.cli.app import run_app
-from collapse_sim.data import files, image_survey, progress, remember
-from collapse_sim.data.image_folder import ImageFolder
-from collapse_sim.errors import MissingError
+from collapse_sim.core.errors import MissingError
+from collapse_sim.data import data_files, progress, remember
+from collapse_sim.data.images import image_survey
+from collapse_sim.data.images.image_folder import ImageFolder
 
 from .making import tagged, write_pictures
 
@@ -33,7 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by one whenever files are read for their hash."""
     made: list[str] = []
-    look, content_hash = image_survey._look, files.content_hash
+    look, content_hash = image_survey._look, data_files.content_hash
 
     def looking(listing):
         made.append("files")
@@ -44,7 +45,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return content_hash(**arrays)
 
     monkeypatch.setattr(image_survey, "_look", looking)
-    monkeypatch.setattr("collapse_sim.data.image_folder.content_hash", hashing)
+    monkeypatch.setattr("collapse_sim.data.images.image_folder.content_hash", hashing)
     return made
 
 

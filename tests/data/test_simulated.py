@@ -10,11 +10,11 @@ import scipy.stats
 import torch
 from pydantic import ValidationError
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, conditions_of
-from collapse_sim.data.gaussian import GaussianPoints
-from collapse_sim.data.linear import LinearData
+from collapse_sim.data.toys.gaussian_points import GaussianPoints
+from collapse_sim.data.toys.linear_data import LinearData
 from collapse_sim.families.linear import LinearRegression
-from collapse_sim.randomness import Draws
 
 TOYS = [GaussianPoints(), GaussianPoints(dimensions=3, mean=[1, 2, 3], scale=2), LinearData(), LinearData(dimensions=3)]
 

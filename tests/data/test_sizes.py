@@ -11,10 +11,10 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as F
 
-from collapse_sim.data.digits import Digits
-from collapse_sim.data.image_folder import ImageFolder
-from collapse_sim.data.images import ImageRows, ImageSettings
-from collapse_sim.data.mnist import MNIST
+from collapse_sim.data.images.digits import Digits
+from collapse_sim.data.images.image_folder import ImageFolder
+from collapse_sim.data.images.image_rows import ImageRows, ImageSettings
+from collapse_sim.data.images.mnist import MNIST
 
 from .making import rows_of, tagged, write_mnist
 

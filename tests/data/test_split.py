@@ -8,10 +8,10 @@ import json
 import numpy as np
 import pytest
 
-from collapse_sim.data.digits import Digits
-from collapse_sim.data.gaussian import GaussianPoints
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.data.images.digits import Digits
 from collapse_sim.data.split import Chosen, Joined, divided, parts_of
-from collapse_sim.errors import RecipeError
+from collapse_sim.data.toys.gaussian_points import GaussianPoints
 from tests.conftest import TINY
 
 

@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collapse_sim.data import remember, text_tokens
-from collapse_sim.data.pairs import Pairs
-from collapse_sim.data.text_files import TextFiles
-from collapse_sim.data.text_source import Source
-from collapse_sim.errors import MissingError, StoreError
+from collapse_sim.core.errors import MissingError, StoreError
+from collapse_sim.data import remember
+from collapse_sim.data.text import text_tokens
+from collapse_sim.data.text.pairs import Pairs
+from collapse_sim.data.text.text_files import TextFiles
+from collapse_sim.data.text.text_source import Source
 
 from .making import rows_of
 from .making_texts import random_texts, words_folder, write_records, write_txt

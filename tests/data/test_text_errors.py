@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from collapse_sim.data.pairs import Pairs
-from collapse_sim.data.text_files import TextFiles
-from collapse_sim.errors import MissingError, RecipeError
+from collapse_sim.core.errors import MissingError, RecipeError
+from collapse_sim.data.text.pairs import Pairs
+from collapse_sim.data.text.text_files import TextFiles
 from collapse_sim.recipe.problems import validate
 
 from .making_texts import words_folder, write_records, write_txt

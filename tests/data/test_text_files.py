@@ -1,4 +1,4 @@
-"""Rows of texts: what is in the files, in the format of data/tokens.py, in every format of files."""
+"""Rows of texts: what is in the files, in the format of data/text/tokens.py, in every format of files."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collapse_sim.data import text_places, text_plain
-from collapse_sim.data.text_files import TextFiles
-from collapse_sim.data.text_rows import PackedRows, Stream
-from collapse_sim.data.text_tokens import Tokens
-from collapse_sim.data.tokens import NOTHING, Tokenizer, texts_in, texts_of
+from collapse_sim.data.text import text_places, text_plain
+from collapse_sim.data.text.text_files import TextFiles
+from collapse_sim.data.text.text_rows import PackedRows, Stream
+from collapse_sim.data.text.text_tokens import Tokens
+from collapse_sim.data.text.tokens import NOTHING, Tokenizer, texts_in, texts_of
 
 from .making import rows_of
 from .making_texts import END, END_OF_TEXT, WORDS, random_texts, words_folder, write_records, write_txt

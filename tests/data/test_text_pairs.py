@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collapse_sim.data.pairs import Pairs
-from collapse_sim.data.tokens import NOTHING, texts_of
+from collapse_sim.data.text.pairs import Pairs
+from collapse_sim.data.text.tokens import NOTHING, texts_of
 
 from .making import rows_of
 from .making_texts import END, LINES, t5_like, words_folder, write_records

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from collapse_sim.data import text_hub
-from collapse_sim.data.text_plain import articles
-from collapse_sim.data.text_sets import CNNDailyMail, TinyStories, WikiText, XSum
-from collapse_sim.data.tokens import Tokenizer, texts_of
-from collapse_sim.errors import MissingError
+from collapse_sim.core.errors import MissingError
+from collapse_sim.data.text import text_hub
+from collapse_sim.data.text.text_plain import articles
+from collapse_sim.data.text.text_sets import CNNDailyMail, TinyStories, WikiText, XSum
+from collapse_sim.data.text.tokens import Tokenizer, texts_of
 
 from .making import rows_of
 from .making_texts import words_folder, write_records, write_txt

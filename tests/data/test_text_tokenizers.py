@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collapse_sim.data import long_texts
-from collapse_sim.data.text_files import TextFiles
-from collapse_sim.data.tokenizers_made import BPE, Learned, tokenizer_of
-from collapse_sim.data.tokens import END_OF_TEXT, Tokenizer
-from collapse_sim.errors import MissingError
+from collapse_sim.core.errors import MissingError
+from collapse_sim.data.text import long_texts
+from collapse_sim.data.text.text_files import TextFiles
+from collapse_sim.data.text.tokenizers_made import BPE, Learned, tokenizer_of
+from collapse_sim.data.text.tokens import END_OF_TEXT, Tokenizer
 
 from .making_texts import LINES, gpt2_like, llama_like, t5_like, words_folder, write_txt
 
@@ -169,7 +169,7 @@ def test_only_real_texts_are_learned_from(files: Path) -> None:
 def test_byte_pairs_are_the_same_in_every_process(files: Path) -> None:
     """Neither the order of hashes nor the number of threads matters."""
     program = (
-        "import sys; from pathlib import Path; from collapse_sim.data.text_files import TextFiles;"
+        "import sys; from pathlib import Path; from collapse_sim.data.text.text_files import TextFiles;"
         "print(TextFiles(train='t.txt', validation='v.txt', tokenizer={'bpe': 320}, length=8)"
         ".inspect(Path(sys.argv[1])).fingerprint)"
     )

@@ -15,15 +15,15 @@ import torch
 from filelock import Timeout
 from torch import nn
 
-from collapse_sim.afterwards import find, find_all, refuse_to_fit
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.errors import DivergedError, InterruptedRunError, OutOfMemoryError, PluginError
+from collapse_sim.core.memory_errors import out_of_memory, tight_limit
 from collapse_sim.engine import fit
 from collapse_sim.engine.work import Stop
-from collapse_sim.errors import DivergedError, InterruptedRunError, OutOfMemoryError, PluginError
-from collapse_sim.experiment import prepare
 from collapse_sim.families.gaussian import Gaussian
-from collapse_sim.memory_errors import out_of_memory, tight_limit
-from collapse_sim.recipe.load import load
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.recipe.loader import load
+from collapse_sim.run.saved_run import find, find_all, refuse_to_fit
 from collapse_sim.store.locks import Lock
 from tests.conftest import TINY, artefacts
 from tests.metrics.networks import save_script

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from collapse_sim import loop
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
-from collapse_sim.data.files import ArrayRows
-from collapse_sim.engine import choice, load
-from collapse_sim.experiment import prepare
-from collapse_sim.recipe.load import load as load_recipe
+from collapse_sim.data.data_files import ArrayRows
+from collapse_sim.engine import artefacts, choice
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.recipe.loader import load as load_recipe
+from collapse_sim.run import loop
 from collapse_sim.testing import CPU
 from tests.words import ROWS
 
@@ -84,7 +84,7 @@ def test_half_real_rows_and_half_samples_are_better_than_samples_alone(made):
     found = {}
     for line in experiment.lines:
         true = experiment.recipe.data.true_weights()
-        fitted = load.model(store, line.fits[5], experiment.recipe.seeds, CPU).weights
+        fitted = artefacts.model(store, line.fits[5], experiment.recipe.seeds, CPU).weights
         found[line.arm.name] = (fitted - true).square().sum(1).numpy()
     error = math.hypot(apart.std() / math.sqrt(1000), found["mix"].std() / math.sqrt(400))
     assert abs(found["mix"].mean() - apart.mean()) < 4 * error
@@ -110,10 +110,10 @@ def test_no_condition_is_taken_twice_while_there_are_others(made, samples):
     """.replace("\n    ", "\n")
     )
     expected = CONDITIONS | {"fresh": 24, "fresh redraw": 24, "accumulate": 24}
-    labels = load.stacked_columns(store, experiment.data, (0, 1), "real")["y"]
+    labels = artefacts.stacked_columns(store, experiment.data, (0, 1), "real")["y"]
     for line in experiment.lines:
         for k in (1, 2, 3):
-            rows = load.training_stack(store, line.fits[k], (0, 1))
+            rows = artefacts.training_stack(store, line.fits[k], (0, 1))
             assert rows["x"].shape[1] == line.plans[k].rows
             for x, y, own in zip(rows["x"].numpy(), rows["y"].numpy(), labels.numpy(), strict=True):
                 distinct = expected[line.arm.name]
@@ -134,10 +134,10 @@ def test_samples_are_labels_of_the_rows_that_are_not_taken(made):
     metrics: [test_loss]
     """)
     line = experiment.lines[0]
-    real = load.stacked_columns(store, experiment.data, (3,), "real")
-    samples = load.stacked_columns(store, line.samples[0], (3,), "samples")
+    real = artefacts.stacked_columns(store, experiment.data, (3,), "real")
+    samples = artefacts.stacked_columns(store, line.samples[0], (3,), "samples")
     np.testing.assert_array_equal(samples["x"][0], real["x"][0].flip(0))
-    rows = load.training_stack(store, line.fits[1], (3,))
+    rows = artefacts.training_stack(store, line.fits[1], (3,))
     np.testing.assert_array_equal(rows["x"][0], np.concatenate([real["x"][0, :4], real["x"][0, 4:].flip(0)]))
     np.testing.assert_array_equal(rows["y"][0], np.concatenate([real["y"][0, :4], samples["y"][0, :6]]))
 
@@ -156,9 +156,9 @@ def test_pairs_of_texts(made):
       subsample: {data: accumulate-subsample}
     metrics: [test_loss]
     """)
-    sources = load.columns(store, experiment.data, 3, "real")[1]["source"]
+    sources = artefacts.columns(store, experiment.data, 3, "real")[1]["source"]
     for line in experiment.lines:
-        table = load.training_table(store, line.fits[2], 3, CPU)
+        table = artefacts.training_table(store, line.fits[2], 3, CPU)
         assert len(table) == ROWS
         taken = table.gather(torch.arange(ROWS))["source"].numpy()
         assert sorted(map(bytes, taken)) == sorted(map(bytes, np.ascontiguousarray(sources))), line.arm.name

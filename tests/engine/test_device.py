@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from collapse_sim.engine.device import Machine, open_machine, set_float32_products
-from collapse_sim.errors import MissingError, RecipeError
+from collapse_sim.core.errors import MissingError, RecipeError
+from collapse_sim.core.machine import Machine, open_machine, set_float32_products
 
 CPU = torch.device("cpu")
 

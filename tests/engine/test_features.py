@@ -7,9 +7,9 @@ import json
 import pytest
 import torch
 
+from collapse_sim.core.errors import InterruptedRunError, MissingError, RecipeError
 from collapse_sim.engine import pieces, score
-from collapse_sim.engine.load import real_order
-from collapse_sim.errors import InterruptedRunError, MissingError, RecipeError
+from collapse_sim.engine.artefacts import real_order
 from collapse_sim.metrics.networks import TorchScript
 from tests.conftest import TINY
 from tests.metrics.networks import Small, save_script
@@ -88,7 +88,7 @@ def test_nothing_is_made_without_the_file(sandbox):
 
 def test_models_are_found_without_it(sandbox, network):
     """What draws from a model or exports it scores nothing."""
-    from collapse_sim.afterwards import find
+    from collapse_sim.run.saved_run import find
 
     sandbox.run(RECIPE)
     network.unlink()
@@ -143,9 +143,9 @@ def test_progress_is_reported_by_rows(sandbox, network, monkeypatch):
 
 def test_real_rows_are_those_of_generation_0(sandbox, network):
     """With `data.rows` below what there is, every seed has its own; the figure is that of these rows."""
-    from collapse_sim.experiment import prepare
     from collapse_sim.metrics.features import FID
-    from collapse_sim.recipe.load import load
+    from collapse_sim.plan.experiment import prepare
+    from collapse_sim.recipe.loader import load
     from collapse_sim.store.rowfile import RowFile
     from collapse_sim.store.store import Store
 

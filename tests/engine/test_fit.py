@@ -11,10 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from collapse_sim.core.randomness import Draws, derive, start
 from collapse_sim.engine.fit import backward, make_optimizer, take_step
 from collapse_sim.families.training import Length, Train, learning_rate
 from collapse_sim.families.vae import VAE
-from collapse_sim.randomness import Draws, derive, start
 from collapse_sim.testing import CPU
 from tests.conftest import TINY
 
@@ -116,7 +116,7 @@ def first_fit(sandbox, settings):
 def test_fit_equals_a_plain_training_loop(sandbox):
     """Twelve steps written out in plain PyTorch give the same weights to the last bit."""
     _, state, _ = first_fit(sandbox, "steps: 12, batch_size: 30, learning_rate: 1e-2, weight_decay: 0.1, decay: all")
-    from collapse_sim.data.digits import Digits
+    from collapse_sim.data.images.digits import Digits
 
     data = Digits(rows=100, held_out_rows=40)
     source, _ = data.open(sandbox.root)
@@ -146,7 +146,7 @@ def test_fit_equals_a_plain_training_loop(sandbox):
 
 def loss_on(sandbox, rows: np.ndarray, state: dict[str, torch.Tensor]) -> float:
     """Of the digits with these numbers, by the draws that any evaluation of the first fit has."""
-    from collapse_sim.data.digits import Digits
+    from collapse_sim.data.images.digits import Digits
 
     source, _ = Digits().open(sandbox.root)
     family = VAE(hidden=8, latent=2)

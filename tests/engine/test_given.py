@@ -8,14 +8,14 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.data.base import Info
-from collapse_sim.data.files import ArrayRows
-from collapse_sim.engine import load
+from collapse_sim.data.data_files import ArrayRows
+from collapse_sim.engine import artefacts
 from collapse_sim.engine.work import Stop
-from collapse_sim.errors import RecipeError
-from collapse_sim.experiment import prepare
-from collapse_sim.recipe.load import load as load_recipe
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.recipe.loader import load as load_recipe
 from collapse_sim.store.store import Store
 from tests.words import HELD_OUT, TOKENIZER
 
@@ -62,7 +62,9 @@ def made(sandbox):
         return (
             experiment,
             experiment.lines[0],
-            lambda spec, split="samples", seed=experiment.recipe.seeds[0]: load.columns(store, spec, seed, split)[1],
+            lambda spec, split="samples", seed=experiment.recipe.seeds[0]: artefacts.columns(store, spec, seed, split)[
+                1
+            ],
         )
 
     return make
@@ -71,7 +73,7 @@ def made(sandbox):
 def test_pairs_are_generated_for_real_sources_and_for_held_out_ones(made):
     """As many of the one as of the other: they are not taken for each other."""
     experiment, line, found = made(RECIPE)
-    order = load.real_order(experiment.data, 3)
+    order = artefacts.real_order(experiment.data, 3)
     assert order.tolist() != sorted(order)
     real, held_out = found(experiment.data, "real"), found(experiment.data, "held_out")
     for samples, outputs in zip(line.samples, line.outputs, strict=True):
@@ -88,7 +90,7 @@ def test_texts_continue_real_ones(made):
     )
     recipe = recipe.replace("seq2seq, ", "causal_lm, prompt: 5, keep_prompt: true, ")
     experiment, line, found = made(recipe)
-    starts = found(experiment.data, "real")["tokens"][load.real_order(experiment.data, 3)[::-1][:30], :5]
+    starts = found(experiment.data, "real")["tokens"][artefacts.real_order(experiment.data, 3)[::-1][:30], :5]
     whole = (starts[:, 1:] > TOKENIZER.end).all(1)  # the others are continued from before their end
     assert whole.sum() > 15
     for samples in line.samples:
@@ -123,7 +125,7 @@ def test_own_prompts_are_the_rows_that_a_model_was_fitted_to(made, strategy):
     for k in (1, 2):
         plan = line.plans[k]
         taken = [
-            real[load.real_order(experiment.data, 3)][s.first :][: s.rows]
+            real[artefacts.real_order(experiment.data, 3)][s.first :][: s.rows]
             if s.generation < 0
             else found(line.samples[s.generation])["tokens"][s.first :][: s.rows]
             for s in plan.sources
@@ -168,5 +170,5 @@ def test_every_seed_of_an_ensemble_generates_for_its_own_real_rows(made):
     metrics: [test_loss]
     """)
     for seed in (3, 4):
-        order = load.real_order(experiment.data, seed)
+        order = artefacts.real_order(experiment.data, seed)
         np.testing.assert_array_equal(found(line.samples[0], seed=seed)["x"], X[order[4::-1]])

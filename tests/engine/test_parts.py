@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 import pytest
 
 from collapse_sim.analysis.results import read_results
-from collapse_sim.component import Component
-from collapse_sim.errors import PluginError, RecipeError
+from collapse_sim.core.component import Component
+from collapse_sim.core.errors import PluginError, RecipeError
 from tests.conftest import TINY
 
 ONE_ARM = TINY.replace("  accumulate+distill: {data: accumulate, teacher: {generation: 0, weights:", "#")

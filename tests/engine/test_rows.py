@@ -12,7 +12,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from collapse_sim.engine import device, rows
+from collapse_sim.core import machine
+from collapse_sim.engine import rows
 from collapse_sim.engine.rows import Part, Table
 from collapse_sim.store.rowfile import RowFile, RowWriter
 from collapse_sim.testing import CPU
@@ -42,7 +43,7 @@ def test_row_files_are_safetensors(tmp_path):
 @pytest.mark.parametrize(("resident", "piece"), [(1 << 20, rows.PIECE_BYTES), (1 << 20, 40), (0, rows.PIECE_BYTES)])
 def test_gather(tmp_path, monkeypatch, resident, piece):
     """In memory at once, in memory after three rows of 12 bytes at a time, and not in memory."""
-    monkeypatch.setattr(device, "CPU_RESIDENT_BYTES", resident)
+    monkeypatch.setattr(machine, "CPU_RESIDENT_BYTES", resident)
     monkeypatch.setattr(rows, "PIECE_BYTES", piece)
     a, b = row_file(tmp_path / "a", 10, 0), row_file(tmp_path / "b", 20, 100)
     order = np.random.default_rng(0).permutation(20)
@@ -84,11 +85,11 @@ def test_memory_stays_flat_and_the_disk_holds_each_generation_once(tmp_path):
 import sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from collapse_sim import loop
-from collapse_sim.engine.device import open_machine
-from collapse_sim.experiment import prepare
-from collapse_sim.recipe.load import load
-from collapse_sim.session import Session
+from collapse_sim.run import loop
+from collapse_sim.core.machine import open_machine
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.recipe.loader import load
+from collapse_sim.run.session import Session
 def peak_reset(): Path("/proc/self/clear_refs").write_text("5")
 def peak_kb():
     lines = Path("/proc/self/status").read_text().splitlines()

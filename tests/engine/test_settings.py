@@ -10,20 +10,20 @@ import torch
 from pydantic import Field
 from torch import nn
 
+from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.core.machine import Machine, open_machine
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.engine import evaluate
-from collapse_sim.engine.device import Machine, open_machine
-from collapse_sim.engine.evaluate import mean_loss
-from collapse_sim.engine.load import model as load_model
+from collapse_sim.engine.artefacts import model as load_model
 from collapse_sim.engine.sample import sample
 from collapse_sim.engine.score import rows
 from collapse_sim.engine.work import Stop, Work
-from collapse_sim.errors import InterruptedRunError
-from collapse_sim.experiment import forward_operations, prepare
+from collapse_sim.families import held_out_loss
 from collapse_sim.families.base import Conditions
+from collapse_sim.families.held_out_loss import mean_loss
 from collapse_sim.families.vae import VAE
-from collapse_sim.randomness import Draws
-from collapse_sim.recipe.load import load
+from collapse_sim.plan.experiment import forward_operations, prepare
+from collapse_sim.recipe.loader import load
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.store import Store
 from tests.conftest import TINY
@@ -100,7 +100,7 @@ def test_the_mean_loss_does_not_depend_on_how_much_the_network_sees(monkeypatch,
         return mean_loss(family, model, rows, lambda i: Draws((0,), "x", 0, i), 100, machine)
 
     whole = loss()
-    monkeypatch.setattr(evaluate, "PIECE_VALUES", values)
+    monkeypatch.setattr(held_out_loss, "PIECE_VALUES", values)
     assert torch.isclose(loss(), whole, rtol=1e-6)
 
 

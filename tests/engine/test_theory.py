@@ -74,12 +74,12 @@ def distilled_by_hand(n, weight, generations):
 
 
 def test_fresh_design_and_mix_have_curves_only_where_they_are_known():
-    from collapse_sim.analysis.theory import chain_of
     from collapse_sim.data.base import Info
     from collapse_sim.data.sources import RowCounts
     from collapse_sim.families.linear import LinearRegression
-    from collapse_sim.recipe.schema import Arm
-    from collapse_sim.strategies import Accumulate, Mix, Replace
+    from collapse_sim.plan.settings import Arm
+    from collapse_sim.plan.strategies import Accumulate, Mix, Replace
+    from collapse_sim.plan.theory import chain_of
 
     info = Info("regression", {"x": ((10,), "float64"), "y": ((), "float64")}, 100, 100, 10, constants={"noise": 2.0})
     counts = RowCounts(100, 100, 100)

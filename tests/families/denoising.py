@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.network import Denoiser
-from collapse_sim.randomness import Draws
 
 IMAGES = Info("images", {"image": ((1, 8, 8), "uint8")}, 64, 64, 16)
 COLOUR = Info("images", {"image": ((3, 12, 8), "uint8")}, 64, 64, 16)

@@ -53,7 +53,7 @@ def test_vae_of_the_paper_has_887k_parameters():
 def test_vae_loss_is_the_negative_elbo_per_pixel():
     """Against torch.distributions on one batch."""
     family, info = VAE(hidden=16, latent=3), IMAGES
-    from collapse_sim.randomness import Draws
+    from collapse_sim.core.randomness import Draws
 
     rows = images(info)
     model = family.build(info)
@@ -90,8 +90,8 @@ def test_gaussian_loss_and_term_against_torch_distributions():
 
 
 def test_gaussian_samples_have_the_models_moments():
+    from collapse_sim.core.randomness import Draws
     from collapse_sim.families.base import Conditions
-    from collapse_sim.randomness import Draws
 
     covariance = torch.tensor([[[2.0, 0.6], [0.6, 0.5]]], dtype=torch.float64)
     model = GaussianModel(torch.tensor([[1.0, -2.0]], dtype=torch.float64), covariance)
@@ -131,7 +131,7 @@ def test_linear_is_minimum_norm_when_underdetermined():
 
 def test_classifier():
     family = Classifier()
-    from collapse_sim.randomness import Draws
+    from collapse_sim.core.randomness import Draws
 
     rows = images(IMAGES)
     inputs = family.corrupt(rows, Draws((0,), "corrupt", 0))

@@ -4,10 +4,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.conv_vae import ConvVAE
-from collapse_sim.randomness import Draws
 from collapse_sim.testing import check_family
 
 

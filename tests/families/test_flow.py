@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from collapse_sim.analysis.results import read_results
+from collapse_sim.core.machine import Machine
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.engine.device import Machine
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.flow import Flow
-from collapse_sim.randomness import Draws
 from collapse_sim.testing import check_family
 
 

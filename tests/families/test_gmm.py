@@ -9,12 +9,12 @@ import torch
 from sklearn.mixture import GaussianMixture
 
 from collapse_sim.analysis.results import read_results
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.errors import RecipeError
 from collapse_sim.families.base import ClosedForm, Conditions, ModelFamily
 from collapse_sim.families.gaussian import Gaussian, GaussianModel
 from collapse_sim.families.gmm import GMM, Components, GMMModel, log_density
-from collapse_sim.randomness import Draws
 from collapse_sim.testing import check_row_losses
 
 POINTS = Info("points", {"x": ((2,), "float64")}, 300, 300, 100)

@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from sklearn.neighbors import KernelDensity
 
 from collapse_sim.analysis.results import read_results
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.errors import RecipeError
 from collapse_sim.families import kde
 from collapse_sim.families.base import ClosedForm, Conditions, ModelFamily
 from collapse_sim.families.kde import KDE, KDEModel, log_density
-from collapse_sim.randomness import Draws
 from collapse_sim.testing import check_row_losses
 
 

@@ -14,16 +14,16 @@ import torch
 from safetensors.torch import load, save
 from torch.optim.swa_utils import AveragedModel
 
+from collapse_sim.core.errors import MissingError
+from collapse_sim.core.machine import open_machine
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.tokens import NOTHING, Tokenizer, texts_of
-from collapse_sim.engine.device import open_machine
-from collapse_sim.engine.evaluate import mean_loss
-from collapse_sim.errors import MissingError
+from collapse_sim.data.text.tokens import NOTHING, Tokenizer, texts_of
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import PRESETS, CausalLM
+from collapse_sim.families.held_out_loss import mean_loss
 from collapse_sim.families.language import Predicted, until_end
 from collapse_sim.families.seq2seq import Seq2Seq
-from collapse_sim.randomness import Draws
 from collapse_sim.testing import CPU, check_family
 
 from .wording import LENGTH, PACKED, PAIRS, TARGET, TEXT, WORDS, blocks, ids, pairs, texts

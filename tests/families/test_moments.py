@@ -7,16 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from collapse_sim.analysis.theory import chain_of
-from collapse_sim.data.gaussian import GaussianPoints
-from collapse_sim.data.linear import LinearData
 from collapse_sim.data.sources import RowCounts, generation_zero
+from collapse_sim.data.toys.gaussian_points import GaussianPoints
+from collapse_sim.data.toys.linear_data import LinearData
 from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.families.gmm import GMM
 from collapse_sim.families.kde import KDE
 from collapse_sim.families.moments import expected_variance
-from collapse_sim.recipe.schema import Arm, Teacher
-from collapse_sim.strategies import Accumulate, AccumulateSubsample, Fresh, Mix, Replace
+from collapse_sim.plan.settings import Arm, Teacher
+from collapse_sim.plan.strategies import Accumulate, AccumulateSubsample, Fresh, Mix, Replace
+from collapse_sim.plan.theory import chain_of
 
 N = 12
 COUNTS = RowCounts(N, N, 3 * N)

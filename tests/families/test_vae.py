@@ -10,17 +10,17 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.digits import Digits
+from collapse_sim.data.images.digits import Digits
 from collapse_sim.data.sources import REAL, Plan, Source
-from collapse_sim.errors import RecipeError
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.conv_vae import ConvVAE
 from collapse_sim.families.training import Train
 from collapse_sim.families.vae import VAE, VAEFamily, VAEModel
-from collapse_sim.randomness import Draws
-from collapse_sim.recipe.load import load
-from collapse_sim.specs import data_spec, fit_spec
+from collapse_sim.plan.specs import data_spec, fit_spec
+from collapse_sim.recipe.loader import load
 
 INFO = Info("images", {"image": ((1, 8, 8), "uint8")}, 64, 64, 16)
 PIXELS, LATENT, ROWS = 64, 3, 12

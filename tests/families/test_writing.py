@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.text_rows import PackedRows, Stream
-from collapse_sim.data.text_tokens import Tokens
-from collapse_sim.data.tokens import NOTHING, Tokenizer
+from collapse_sim.data.text.text_rows import PackedRows, Stream
+from collapse_sim.data.text.text_tokens import Tokens
+from collapse_sim.data.text.tokens import NOTHING, Tokenizer
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import TEXT_ROWS, CausalLM
 from collapse_sim.families.writing import Writer
-from collapse_sim.randomness import Draws
 from collapse_sim.testing import CPU
 
 LENGTH, SHORT, LONG = 6, (1, 2), (3, 4)  # a row's tokens; words of texts of few tokens, and of many

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from collapse_sim.data.base import Info
-from collapse_sim.data.tokens import Tokenizer, row_of
+from collapse_sim.data.text.tokens import Tokenizer, row_of
 
 WORDS = Tokenizer.of_words([f"w{i}" for i in range(30)])
 LENGTH, SOURCE, TARGET = 20, 30, 12

@@ -13,10 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from collapse_sim.engine.device import Machine, open_machine
-from collapse_sim.randomness import Draws
+from collapse_sim.core.machine import Machine, open_machine
+from collapse_sim.core.randomness import Draws
 from collapse_sim.recipe import shipped
-from collapse_sim.recipe.load import load
+from collapse_sim.recipe.loader import load
 from tests.conftest import TINY
 
 pytestmark = [
@@ -27,8 +27,8 @@ pytestmark = [
 
 def run_on(sandbox, device, run, recipe, metric="test_loss"):
     """{(arm, generation): the metric of every seed} of a run, which continues where an earlier one was stopped."""
-    from collapse_sim.experiment import prepare
-    from collapse_sim.session import Session
+    from collapse_sim.plan.experiment import prepare
+    from collapse_sim.run.session import Session
 
     loaded = load(sandbox.recipe(recipe))
     train = loaded.train
@@ -66,7 +66,7 @@ def test_language_models_on_cuda_are_near_the_cpu(sandbox, text, precision):
 
 def test_greedy_text_on_cuda_is_the_cpus():
     """In fp32, where rounding does not move a likeliest token of a trained model."""
-    from collapse_sim.engine.device import open_machine
+    from collapse_sim.core.machine import open_machine
     from tests.families.test_language import TINY, draws, trained
     from tests.families.wording import TEXT as INFO
     from tests.families.wording import texts
@@ -155,8 +155,8 @@ def test_draws_on_cuda_are_repeatable():
 
 def test_an_interrupted_fit_continues_on_cuda(sandbox, monkeypatch):
     """Checkpoints hold what CUDA needs too: an interrupted fp16 run ends where an uninterrupted one does."""
+    from collapse_sim.core.errors import InterruptedRunError
     from collapse_sim.engine import checkpoint, fit
-    from collapse_sim.errors import InterruptedRunError
 
     recipe = TINY.replace("evaluate:", "precision: fp16, ema: 0.9, evaluate:")
     whole = run_on(sandbox, "cuda", "whole", recipe)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.randomness import Draws
 
 DIGITS = Info(
     "images", {"image": ((1, 8, 8), "uint8"), "label": ((), "int64")}, 1437, 1437, 360, classes=10, fingerprint="abc"

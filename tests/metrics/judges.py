@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from collapse_sim.data.tokens import Tokenizer
+from collapse_sim.data.text.tokens import Tokenizer
 
 WORDS = Tokenizer.of_words(["the", "cat", "dog", "sat", "ran", "on", "mat", "a", "b", "c"])
 POSITIONS = 16

@@ -8,11 +8,11 @@ import math
 import pytest
 import torch
 
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.classifier import Classifier
 from collapse_sim.metrics.feature_maps import ClassifierFeatures
-from collapse_sim.randomness import Draws
 
 
 def draws() -> Draws:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from collapse_sim.core.registry import BUILT_IN, load
 from collapse_sim.metrics.base import Metric
-from collapse_sim.registry import BUILT_IN, load
 
 TEXT = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from collapse_sim.data.grammar import GrammarStories
-from collapse_sim.data.grammar_pairs import GrammarPairs
-from collapse_sim.data.grammar_world import productions
-from collapse_sim.data.pcfg import Grammar
-from collapse_sim.data.tokens import NOTHING
+from collapse_sim.core.randomness import Draws
+from collapse_sim.data.text.grammar_pairs import GrammarPairs
+from collapse_sim.data.text.grammar_stories import GrammarStories
+from collapse_sim.data.text.grammar_world import productions
+from collapse_sim.data.text.pcfg import Grammar
+from collapse_sim.data.text.tokens import NOTHING
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.gaussian import Gaussian
-from collapse_sim.metric_notes import facts_of
 from collapse_sim.metrics.base import Metric
 from collapse_sim.metrics.grammar import (
     GrammarKL,
@@ -28,7 +28,7 @@ from collapse_sim.metrics.grammar import (
     RareUse,
 )
 from collapse_sim.metrics.loss import TestLoss
-from collapse_sim.randomness import Draws
+from collapse_sim.plan.metric_notes import facts_of
 from tests.metrics import word_rows
 
 OF_TEXTS = [RareProductions(), RareUse(), ProductionKL(), Grammatical(), GrammarNLL()]

@@ -9,9 +9,9 @@ import math
 import pytest
 import torch
 
-from collapse_sim import behaviour
-from collapse_sim.engine.device import open_machine
-from collapse_sim.errors import MissingError
+from collapse_sim.core.errors import MissingError
+from collapse_sim.core.machine import open_machine
+from collapse_sim.families import pretrained_checks
 from collapse_sim.metrics import language_model
 from collapse_sim.metrics.judge import JudgePerplexity
 from tests.metrics import judges, word_rows
@@ -135,8 +135,8 @@ def test_pickled_code_is_not_run(seen, tmp_path):
 def test_a_judge_is_tried_once(there, monkeypatch, tmp_path):
     """Its weights are read for it, and what was found is kept."""
     monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(tmp_path))
-    read, network_of = [], behaviour.network_of
-    monkeypatch.setattr(behaviour, "network_of", lambda *given: read.append(1) or network_of(*given))
+    read, network_of = [], pretrained_checks.network_of
+    monkeypatch.setattr(pretrained_checks, "network_of", lambda *given: read.append(1) or network_of(*given))
     for _ in range(3):
         located(there).check(word_rows.info(words=judges.WORDS), None, 5)
     assert len(read) == 1

@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import nn
 
-from collapse_sim.engine.evaluate import BATCH_ROWS, mean_loss, role_of_batch
+from collapse_sim.core.randomness import Draws
 from collapse_sim.families.base import Inputs
 from collapse_sim.families.gaussian import Gaussian
+from collapse_sim.families.held_out_loss import BATCH_ROWS, mean_loss, role_of_batch
 from collapse_sim.families.linear import LinearRegression
 from collapse_sim.families.vae import VAE
 from collapse_sim.metrics.loss import TestLoss
-from collapse_sim.randomness import Draws
 
 
 class Distance:

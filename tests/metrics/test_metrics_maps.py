@@ -9,11 +9,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from collapse_sim.core.registry import BUILT_IN, load
 from collapse_sim.families.classifier import Classifier
 from collapse_sim.metrics.base import ClassifyingMap, FeatureMap, Metric, Need
 from collapse_sim.metrics.feature_maps import ClassifierFeatures, Pixels
 from collapse_sim.metrics.features import FID
-from collapse_sim.registry import BUILT_IN, load
 
 IMAGES = torch.randint(0, 256, (2300, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
 

@@ -11,7 +11,7 @@ import types
 import pytest
 import torch
 
-from collapse_sim.engine.device import open_machine
+from collapse_sim.core.machine import open_machine
 from collapse_sim.metrics import language_model
 from collapse_sim.metrics.mauve import Mauve
 from tests.metrics import judges, word_rows

@@ -15,8 +15,8 @@ import torch
 from PIL import Image
 from torch import nn
 
+from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Info
-from collapse_sim.errors import MissingError
 from collapse_sim.metrics import weights
 from collapse_sim.metrics.classes import ClassCoverage, ClassEntropy, InceptionScore
 from collapse_sim.metrics.feature_choice import resolve

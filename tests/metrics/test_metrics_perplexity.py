@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from collapse_sim.data.tokens import NOTHING
-from collapse_sim.engine.device import open_machine
+from collapse_sim.core.machine import open_machine
+from collapse_sim.data.text.tokens import NOTHING
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.seq2seq import Seq2Seq
 from collapse_sim.metrics.loss import TestLoss

@@ -8,7 +8,7 @@ import pytest
 import torch
 from rouge_score.rouge_scorer import RougeScorer
 
-from collapse_sim.data.tokens import Tokenizer
+from collapse_sim.data.text.tokens import Tokenizer
 from collapse_sim.metrics.rouge import Rouge1, Rouge2, RougeL, RougeLsum
 from tests.metrics import word_rows
 

@@ -67,7 +67,7 @@ def test_length(scored):
 
 
 def test_length_in_words_and_in_tokens_differ(evaluation):
-    from collapse_sim.data.tokens import Tokenizer
+    from collapse_sim.data.text.tokens import Tokenizer
 
     parts = Tokenizer.of_words(["well-known", "it's"])
     tokens = word_rows.rows(["well-known it's"], words=parts)

@@ -10,7 +10,7 @@ import pytest
 import scipy.optimize
 import torch
 
-from collapse_sim.data.tokens import Tokenizer
+from collapse_sim.data.text.tokens import Tokenizer
 from collapse_sim.metrics.text_words import RareWords, Vocabulary, Zipf
 from tests.metrics import word_rows
 

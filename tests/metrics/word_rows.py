@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from collapse_sim.data.base import Info
-from collapse_sim.data.tokens import NOTHING, Tokenizer, row_of
+from collapse_sim.data.text.tokens import NOTHING, Tokenizer, row_of
 
 LETTERS = Tokenizer.of_words([chr(ord("a") + i) for i in range(26)])
 END = LETTERS.end

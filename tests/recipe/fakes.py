@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 
 

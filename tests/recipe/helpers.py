@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim.errors import RecipeError
-from collapse_sim.recipe.load import load
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.recipe.loader import load
 
 from . import fakes
 

@@ -11,16 +11,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from collapse_sim import registry
-from collapse_sim.cli import listing, recipes
-from collapse_sim.errors import RecipeError
+from collapse_sim.cli import list_command, recipes_command
+from collapse_sim.core import registry
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.recipe import shipped
 
 from .helpers import GOOD, write
 
 app = typer.Typer()
-app.add_typer(recipes.app, name="recipes")
-app.add_typer(listing.app, name="list")
+app.add_typer(recipes_command.app, name="recipes")
+app.add_typer(list_command.app, name="list")
 
 
 def run(*words: str) -> str:
@@ -122,9 +122,9 @@ def test_light_commands_do_not_import_torch(words: list[str]) -> None:
     code = (
         "import sys, typer\n"
         "from collapse_sim.cli import recipes\n"
-        "app = typer.Typer(); app.add_typer(recipes.app, name='recipes')\n"
+        "app = typer.Typer(); app.add_typer(recipes_command.app, name='recipes')\n"
         f"app({words!r}, standalone_mode=False)\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"
     )
-    root = Path(recipes.__file__).parents[2]
+    root = Path(recipes_command.__file__).parents[2]
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, env={"PYTHONPATH": str(root)})

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import pytest
 
-from collapse_sim.recipe.load import load
+from collapse_sim.recipe.loader import load
 
 from .fakes import FakeData, FakeFamily, FakeMetric
 from .helpers import FAKE, GOOD, changed, problems, write

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 import collapse_sim
-from collapse_sim.errors import RecipeError
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.families.training import Train
-from collapse_sim.recipe.layout import ArmLayout, Layout
-from collapse_sim.recipe.load import load
+from collapse_sim.recipe.loader import load
+from collapse_sim.recipe.recipe_keys import ArmLayout, Layout
 
 from .helpers import write
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from collapse_sim.errors import RecipeError
-from collapse_sim.recipe.load import load
-from collapse_sim.recipe.schema import Recipe
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.plan.settings import Recipe
+from collapse_sim.recipe.loader import load
 
 from .helpers import FAKE, GOOD, write
 

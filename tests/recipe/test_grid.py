@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from collapse_sim.recipe.load import load
-from collapse_sim.recipe.schema import Recipe
+from collapse_sim.plan.settings import Recipe
+from collapse_sim.recipe.loader import load
 
 from .helpers import changed, problems, write
 

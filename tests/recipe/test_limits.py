@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from collapse_sim.errors import RecipeError
-from collapse_sim.experiment import prepare
-from collapse_sim.memory import available
-from collapse_sim.plan import plan_document, plan_text
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.plan.dry_run import plan_document, plan_text
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.plan.memory import available
+from collapse_sim.plan.specs import LISTED
 from collapse_sim.recipe import limits
-from collapse_sim.recipe.load import load
-from collapse_sim.recipe.located import plain
+from collapse_sim.recipe.loader import load
+from collapse_sim.recipe.marked import plain
 from collapse_sim.recipe.problems import Problems
 from collapse_sim.recipe.yaml_lines import read
-from collapse_sim.specs import LISTED
 from tests.torture import fuzz_recipes
 
 from .helpers import GOOD, changed, problems, write
@@ -168,7 +168,7 @@ def test_memory_is_the_machines_or_less() -> None:
 def test_a_limit_of_memory_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     group = tmp_path / "memory.max"
     group.write_text("1000000\n")
-    monkeypatch.setattr("collapse_sim.memory.CGROUPS", (str(group), str(tmp_path / "none")))
+    monkeypatch.setattr("collapse_sim.plan.memory.CGROUPS", (str(group), str(tmp_path / "none")))
     assert available() == 1_000_000
     group.write_text("max\n")
     assert available() > 1_000_000
@@ -212,7 +212,7 @@ def test_the_plan_of_accumulated_generations_for_people(tmp_path: Path, last: in
 def test_the_key_of_many_sources_follows_each_of_them(tmp_path: Path) -> None:
     """Another number of rows of one source in the middle is another key, in whatever order the keys are asked for."""
     from collapse_sim.data.sources import Source
-    from collapse_sim.specs import SourcesKey
+    from collapse_sim.plan.specs import SourcesKey
 
     text = TOY.replace("{data: replace}", "{data: accumulate}").replace("generations: 2", "generations: 50")
     experiment = prepare(load(write(text)), tmp_path)

@@ -7,8 +7,8 @@ import json
 import pytest
 import yaml
 
-from collapse_sim.recipe.load import load
-from collapse_sim.strategies import Mix, Replace
+from collapse_sim.plan.strategies import Mix, Replace
+from collapse_sim.recipe.loader import load
 
 from .helpers import FAKE, GOOD, changed, problems, write
 

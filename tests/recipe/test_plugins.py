@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim import registry
-from collapse_sim.component import Component
-from collapse_sim.errors import PluginError, RecipeError
-from collapse_sim.experiment import prepare
-from collapse_sim.plugins import described, source_of
+from collapse_sim.core import registry
+from collapse_sim.core.component import Component
+from collapse_sim.core.errors import PluginError, RecipeError
+from collapse_sim.core.plugins import described, source_of
+from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe import trust
 from collapse_sim.recipe.catalogue import entries
-from collapse_sim.recipe.load import load
+from collapse_sim.recipe.loader import load
 
 from .helpers import problems, write
 
@@ -33,7 +33,7 @@ arms: {replace: {data: replace}}
 metrics: [variance_ratio]
 """
 MINE = """\
-from collapse_sim.component import Component
+from collapse_sim.core.component import Component
 from collapse_sim.strategies import REAL, Plan, RowCounts, Source
 
 class Mine(Component):
@@ -74,12 +74,12 @@ EVERY_ROOM = {
         ("os:system", "is of Python's own library, where no components are; it is not imported"),
         ("antigravity:geohash", "is of Python's own library"),
         ("subprocess:Popen", "is of Python's own library"),
-        ("called_module:shell", "is no subclass of collapse_sim.component.Component"),
-        ("called_module:Popen", "is no subclass of collapse_sim.component.Component"),
+        ("called_module:shell", "is no subclass of collapse_sim.core.component.Component"),
+        ("called_module:Popen", "is no subclass of collapse_sim.core.component.Component"),
         ("called_module:NoContract", "it lacks "),
-        ("collapse_sim.errors:RecipeError", "is no subclass of collapse_sim.component.Component"),
-        ("collapse_sim.recipe.load:load", "is no subclass of collapse_sim.component.Component"),
-        ("torch:nn", "is no subclass of collapse_sim.component.Component"),
+        ("collapse_sim.core.errors:RecipeError", "is no subclass of collapse_sim.core.component.Component"),
+        ("collapse_sim.recipe.loader:load", "is no subclass of collapse_sim.core.component.Component"),
+        ("torch:nn", "is no subclass of collapse_sim.core.component.Component"),
         ("called_module:gone", "cannot import"),
         (":", "is no name of a class; allowed: package.module:Class"),
         ("a b:c", "is no name of a class"),
@@ -89,7 +89,7 @@ EVERY_ROOM = {
 def test_nothing_but_a_component_of_the_room_is_called(room: str, target: str, said: str) -> None:
     write(
         "import os\nfrom pathlib import Path\nfrom subprocess import Popen\n"
-        "from collapse_sim.component import Component\n"
+        "from collapse_sim.core.component import Component\n"
         "def shell(command='', **rest):\n    Path('called').touch()\n"
         "class NoContract(Component):\n    command: str\n"
         "    def model_post_init(self, context):\n        Path('called').touch()\n",
@@ -166,7 +166,7 @@ def test_answers_of_the_wrong_type(tmp_path: Path) -> None:
     write(family + "kinds = 'points'\n", "wrong_kinds.py")
     (line,) = problems(TOY.replace("model: gaussian", "model: 'wrong_kinds:Mine'"))
     assert "wrong_kinds:Mine: `kinds` is 'points'; needed: a tuple of texts" in line
-    data = "from collapse_sim.data.gaussian import GaussianPoints\nclass Mine(GaussianPoints):\n    "
+    data = "from collapse_sim.data.toys.gaussian_points import GaussianPoints\nclass Mine(GaussianPoints):\n    "
     write(data + "def inspect(self, folder): return 3\n", "wrong_info.py")
     recipe = load(write(TOY.replace("use: gaussian", "use: 'wrong_info:Mine'")))
     with pytest.raises(PluginError, match=r"wrong_info:Mine: `inspect` raised TypeError: it gives int; needed: "):
@@ -185,7 +185,7 @@ def test_no_plugins() -> None:
     (line,) = problems(of("mine_off:Mine"), plugins=False)
     assert "'mine_off:Mine' is not imported: --no-plugins allows what comes with this package only" in line
     assert load(write(TOY), plugins=False).arms
-    assert load(write(of("collapse_sim.strategies:Fresh")), plugins=False).arms  # this package's own, by its place
+    assert load(write(of("collapse_sim.plan.strategies:Fresh")), plugins=False).arms  # this package's own, by its place
 
 
 @pytest.fixture
@@ -275,7 +275,7 @@ def key(folder: Path, *changes: tuple[str, str]) -> str:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    code = "from pack.mine import Mine; from collapse_sim.plugins import source_of; print(source_of(Mine))"
+    code = "from pack.mine import Mine; from collapse_sim.core.plugins import source_of; print(source_of(Mine))"
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout
 
@@ -295,7 +295,7 @@ def test_the_key_follows_every_module_that_is_imported_and_no_other(tmp_path: Pa
 
 
 def test_an_edited_class_has_another_key_in_every_artefact_that_it_makes(tmp_path: Path) -> None:
-    data = "from collapse_sim.data.gaussian import GaussianPoints\nclass Mine(GaussianPoints):\n    pass\n"
+    data = "from collapse_sim.data.toys.gaussian_points import GaussianPoints\nclass Mine(GaussianPoints):\n    pass\n"
     text = TOY.replace("use: gaussian", "use: 'edited:Mine'")
     digests = []
     for comment in ("", "# edited\n"):

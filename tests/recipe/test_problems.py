@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from collapse_sim.errors import RecipeError
-from collapse_sim.recipe.load import load
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.recipe.loader import load
 
 from .helpers import FAKE, GOOD, changed, problems, write
 
@@ -119,7 +119,10 @@ ONE_PROBLEM = [
         (f"{FAKE}:FakeFamily", "no.such:Thing"),
         "r.yaml:4: model.use: cannot import 'no.such:Thing': No module named 'no'",
     ),
-    (("FakeFamily", "Bare"), f"r.yaml:4: model.use: '{FAKE}:Bare' is no subclass of collapse_sim.component.Component"),
+    (
+        ("FakeFamily", "Bare"),
+        f"r.yaml:4: model.use: '{FAKE}:Bare' is no subclass of collapse_sim.core.component.Component",
+    ),
     (
         ("FakeMetric, k: 3", "HalfAMetric"),
         f"r.yaml:20: metrics.0.use: '{FAKE}:HalfAMetric' is no Metric: it lacks better, ",

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from collapse_sim.errors import RecipeError
-from collapse_sim.recipe.load import load
-from collapse_sim.store.runfolder import merge_runs
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.recipe.loader import load
+from collapse_sim.store.run_writer import merge_runs
 
 TEXT = """\
 name: own

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import collapse_sim
-from collapse_sim.errors import RecipeError
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.families.base import ClosedForm
 from collapse_sim.recipe import shipped
-from collapse_sim.recipe.load import load
+from collapse_sim.recipe.loader import load
 
 from .helpers import write
 

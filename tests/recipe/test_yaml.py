@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim.errors import RecipeError
-from collapse_sim.recipe.located import Block, Mark, mark_at, plain, split_path
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.recipe.marked import Block, Mark, mark_at, plain, split_path
 from collapse_sim.recipe.problems import Problems
 from collapse_sim.recipe.yaml_lines import parse_value, read
 

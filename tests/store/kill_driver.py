@@ -23,11 +23,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from collapse_sim.analysis.documents import run_document  # noqa: E402
 from collapse_sim.analysis.results import read_results  # noqa: E402
+from collapse_sim.core.machine import open_machine  # noqa: E402
 from collapse_sim.engine import checkpoint, fit, pieces  # noqa: E402
-from collapse_sim.engine.device import open_machine  # noqa: E402
-from collapse_sim.experiment import prepare  # noqa: E402
-from collapse_sim.recipe.load import load  # noqa: E402
-from collapse_sim.session import Session  # noqa: E402
+from collapse_sim.plan.experiment import prepare  # noqa: E402
+from collapse_sim.recipe.loader import load  # noqa: E402
+from collapse_sim.run.session import Session  # noqa: E402
 from collapse_sim.store import store  # noqa: E402
 from tests.conftest import artefacts  # noqa: E402
 

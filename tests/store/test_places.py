@@ -17,16 +17,16 @@ import pytest
 from filelock import Timeout
 
 from collapse_sim.analysis.results import read_results
+from collapse_sim.core.errors import StoreError
+from collapse_sim.core.files import read_bytes, sync, write_atomic
 from collapse_sim.engine import checkpoint
-from collapse_sim.errors import StoreError
 from collapse_sim.store import lease as leases
 from collapse_sim.store import sealed, store
 from collapse_sim.store.cache import entries, open_store
-from collapse_sim.store.files import read_bytes, sync, write_atomic
 from collapse_sim.store.lease import lease, living, owner_of, token
 from collapse_sim.store.locks import Lock, sweep
 from collapse_sim.store.rowfile import RowFile, RowWriter
-from collapse_sim.store.runfolder import RunFolder
+from collapse_sim.store.run_writer import RunFolder
 from collapse_sim.store.store import Store
 from tests.conftest import TINY, Sandbox
 

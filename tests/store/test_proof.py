@@ -9,10 +9,10 @@ import random
 
 import pytest
 
-from collapse_sim.errors import StoreError
+from collapse_sim.core.errors import StoreError
 from collapse_sim.store import journal, recorded, sealed
 from collapse_sim.store.blocks import parse_block
-from collapse_sim.store.rundir import read_journal
+from collapse_sim.store.run_directory import read_journal
 
 VALUE = {"a": [1, 2.5, None, {"b": "ü\u202e"}], "n": math.inf, "1": True, "": {}}
 

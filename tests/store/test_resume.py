@@ -105,8 +105,8 @@ def test_two_processes_share_the_work(tmp_path):
 
 def test_ctrl_c_takes_a_checkpoint_and_the_same_command_continues(sandbox):
     """Through the engine's own stop flag, at a step in the middle of a fit."""
+    from collapse_sim.core.errors import InterruptedRunError
     from collapse_sim.engine import fit
-    from collapse_sim.errors import InterruptedRunError
 
     whole = sandbox.run(TINY, run="whole")
     reference = sandbox.artefacts()
@@ -142,7 +142,7 @@ def test_ctrl_c_takes_a_checkpoint_and_the_same_command_continues(sandbox):
 
 
 def test_sigterm_exits_143(sandbox, monkeypatch):
-    from collapse_sim.errors import InterruptedRunError
+    from collapse_sim.core.errors import InterruptedRunError
     from collapse_sim.store import store
 
     def boundary(name):

@@ -16,7 +16,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from collapse_sim import session
+from collapse_sim.run import session
 from tests.torture.bench import RUN, call, comparison, contents, finish, fresh, leftovers, main, start, warm
 
 ROOM = "256m"  # for the whole run

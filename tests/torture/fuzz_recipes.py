@@ -21,10 +21,10 @@ from typing import Any
 
 import yaml
 
-from collapse_sim.errors import CollapseSimError, MissingError, PluginError, RecipeError
-from collapse_sim.experiment import prepare
+from collapse_sim.core.errors import CollapseSimError, MissingError, PluginError, RecipeError
+from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe import shipped
-from collapse_sim.recipe.load import load
+from collapse_sim.recipe.loader import load
 
 LONGEST = 61 * 1200  # characters of a whole message: 50 lines of 1,200, and some
 TOYS = ("gaussian", "moons", "linear")
@@ -35,9 +35,9 @@ LEAVES: list[Any] = [
     "", " ", "x", "x" * 300, "x" * 100_000, "\x1b[2J\x07", "\u202eabc\u2069", "\x00", "\ud83d", "教師", "a\nb", "$x_$",
     "../../etc/passwd", "/dev/zero", "last", "previous", "theory", "null", "1e9", "0x10", "2024-01-01",
     "os:system", "os.path:join", "subprocess:run", "json:loads", "builtins:eval", "collapse_sim.cli.app:run_app",
-    "collapse_sim.component:Component", "collapse_sim.recipe.load:load", "numpy:zeros", "torch:load", ":", "a:b:c",
-    "replace", "accumulate", "fid", "gaussian", "gmm", "digits", "mmd", "test_loss", "kde", "flow", "ddpm", "vae",
-    [], {}, [[]], [{}], [None], {"": 1}, {"use": None}, {"use": []}, {"use": "os:system", "command": "true"},
+    "collapse_sim.core.component:Component", "collapse_sim.recipe.loader:load", "numpy:zeros", "torch:load", ":",
+    "a:b:c", "replace", "accumulate", "fid", "gaussian", "gmm", "digits", "mmd", "test_loss", "kde", "flow", "ddpm",
+    "vae", [], {}, [[]], [{}], [None], {"": 1}, {"use": None}, {"use": []}, {"use": "os:system", "command": "true"},
     {"use": "gaussian", "dimensions": 10**9}, {"use": "fid", "features": {"use": "os:system", "command": "true"}},
     {"torchscript": "/dev/zero"}, {"use": "accumulate"}, {"a": {"b": {"c": {"d": {}}}}}, list(range(2000)),
     {str(i): i for i in range(2000)}, {"data": "replace", "grid": {"teacher.generation": list(range(5000))}},

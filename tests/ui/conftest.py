@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from collapse_sim.events import (
+from collapse_sim.core.events import (
     Event,
     GenerationFinished,
     JobFinished,

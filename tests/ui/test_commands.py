@@ -16,13 +16,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from collapse_sim.cli.status import status
-from collapse_sim.cli.watch import watch
-from collapse_sim.errors import InterruptedRunError, RecipeError
-from collapse_sim.events import JobFinished, JobProgress, JobStarted, RunFinished, RunStarted, Scored, Texts
+from collapse_sim.cli.status_command import status
+from collapse_sim.cli.watch_command import watch
+from collapse_sim.core.errors import InterruptedRunError, RecipeError
+from collapse_sim.core.events import JobFinished, JobProgress, JobStarted, RunFinished, RunStarted, Scored, Texts
 from collapse_sim.store import journal, sealed
-from collapse_sim.store.rundir import find_run
-from collapse_sim.ui.process import presence
+from collapse_sim.store.run_directory import find_run
+from collapse_sim.ui.live_process import presence
 from collapse_sim.ui.starting import starting
 from collapse_sim.ui.state import State
 
@@ -181,7 +181,7 @@ def test_watch_once_prints_one_picture_on_stdout(run_folder):
 
 
 def test_watch_tells_generations_until_the_run_is_finished(run_folder, monkeypatch):
-    monkeypatch.setattr("collapse_sim.cli.watch.POLL_S", 0.05)
+    monkeypatch.setattr("collapse_sim.cli.watch_command.POLL_S", 0.05)
     folder = run_folder(done=1)
     write_live(folder, JobStarted("fit", "d", 2, ("replace",), (0,)))
     finished = run_folder(done=2, name="finished")
@@ -204,7 +204,7 @@ def test_watch_tells_generations_until_the_run_is_finished(run_folder, monkeypat
 
 @pytest.mark.parametrize("terminal", [True, False])
 def test_watch_says_how_to_continue_when_the_process_is_gone(run_folder, terminal, monkeypatch):
-    monkeypatch.setattr("collapse_sim.cli.watch.is_terminal", lambda: terminal)
+    monkeypatch.setattr("collapse_sim.cli.watch_command.is_terminal", lambda: terminal)
     folder = run_folder(done=1, command=["collapse-sim", "run", "demo"])
     write_live(folder, FIT, pid=gone_pid())
     with pytest.raises(InterruptedRunError, match=r"the run is stopped.*\n  collapse-sim run demo") as stop:
@@ -240,7 +240,7 @@ def test_another_machine_is_believed_while_it_is_heard_of():
 def test_status_is_quick_and_imports_no_torch(run_folder):
     folder = run_folder(done=1)
     script = (
-        "import sys, typer; from collapse_sim.cli.status import status; status(sys.argv[1]);"
+        "import sys, typer; from collapse_sim.cli.status_command import status; status(sys.argv[1]);"
         "heavy = {'torch', 'numpy', 'matplotlib', 'scipy', 'yaml'} & set(sys.modules); assert not heavy, heavy"
     )
     costs = []
@@ -377,7 +377,7 @@ def test_status_without_a_name_lists_the_runs(run_folder, tmp_path, monkeypatch)
 
 def test_watch_begins_while_the_run_is_starting(run_folder, monkeypatch):
     """starting.json, then live.json; and what a process that went before it began has left is no run."""
-    monkeypatch.setattr("collapse_sim.cli.watch.POLL_S", 0.05)
+    monkeypatch.setattr("collapse_sim.cli.watch_command.POLL_S", 0.05)
     finished = run_folder(done=2, name="finished")
     folder = finished.parent / "new"
     with starting(folder, "new"):

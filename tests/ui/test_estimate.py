@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collapse_sim.events import JobFinished, RunFinished, RunStarted, Scored
+from collapse_sim.core.events import JobFinished, RunFinished, RunStarted, Scored
 from collapse_sim.ui.estimate import seconds_left, share_done
 from collapse_sim.ui.state import State
 

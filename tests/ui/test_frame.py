@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.cells import cell_len
 
-from collapse_sim.events import JobFinished, JobProgress, JobStarted, Note, RunStarted, Scored, Texts, Waiting
+from collapse_sim.core.events import JobFinished, JobProgress, JobStarted, Note, RunStarted, Scored, Texts, Waiting
 from collapse_sim.ui.frame import export_svg
 from collapse_sim.ui.lines import job_line
 from collapse_sim.ui.state import State

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim.errors import InterruptedRunError
-from collapse_sim.events import Note
+from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.core.events import Note
 from collapse_sim.ui.dashboard import Dashboard
 from collapse_sim.ui.lines import Lines
 from collapse_sim.ui.listeners import listeners

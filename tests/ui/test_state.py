@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from collapse_sim.events import (
+from collapse_sim.core.events import (
     JobFailed,
     JobFinished,
     JobProgress,

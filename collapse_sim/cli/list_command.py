@@ -1,0 +1,122 @@
+"""`collapse-sim list ...`: what a recipe can `use:`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from collapse_sim.cli.columns import columns, terms, wrapped
+from collapse_sim.cli.examples import completing, examples
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.ui.console import data, document
+
+if TYPE_CHECKING:
+    from collapse_sim.recipe.catalogue import Entry
+
+app = typer.Typer(help="What a recipe can use; by name, with settings and defaults.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+_HELP = "Show the settings and defaults of these; without NAME, all names with a line each."
+
+
+@app.command(epilog=examples("list families", "list families vae ddpm"))
+def families(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help=_HELP, autocompletion=completing("families"))
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Model families (`model:`)."""
+    _print(["families"], names, as_json)
+
+
+@app.command(epilog=examples("list strategies mix"))
+def strategies(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help=_HELP, autocompletion=completing("strategies"))
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What a generation is made from (`arms: NAME: data:`)."""
+    _print(["strategies"], names, as_json)
+
+
+@app.command(epilog=examples("list metrics", "list metrics fid inception"))
+def metrics(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help=_HELP, autocompletion=completing("metrics", "features"))
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Metrics, and the feature maps that some of them compare in."""
+    _print(["metrics", "features"], names, as_json)
+
+
+@app.command("data", epilog=examples("list data image_folder"))
+def kinds_of_data(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help=_HELP, autocompletion=completing("data"))
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Kinds of data (`data:`)."""
+    _print(["data"], names, as_json)
+
+
+def _print(rooms: list[str], names: list[str] | None, as_json: bool) -> None:
+    import dataclasses
+
+    from collapse_sim.analysis.terminal import stdout_width
+    from collapse_sim.core import registry
+    from collapse_sim.recipe.catalogue import describe, entries
+
+    if names:
+        of = {room: [name for name in registry.names(room) if name in names] for room in rooms}
+        known = [name for room in rooms for name in registry.names(room)]
+        unknown = [name for name in dict.fromkeys(names) if name not in known]
+        if unknown:
+            hints = (f"no {name!r} in {rooms[0]}{registry.did_you_mean(name, known)}" for name in unknown)
+            raise RecipeError(*hints, f"there are: {', '.join(known)}")
+        found = {room: [describe(name, registry.load(room, name)) for name in of[room]] for room in rooms}
+    else:
+        found = {room: entries(room) for room in rooms}
+    if as_json:
+        document({room: [dataclasses.asdict(entry) for entry in group] for room, group in found.items()})
+        return
+    width = stdout_width()
+    if names:
+        data("\n\n".join(_details(entry, width) for group in found.values() for entry in group))
+        return
+    blocks = []
+    for room, group in found.items():
+        heading = f"{room} (a setting of metrics):\n" if room != rooms[0] else ""
+        blocks.append(heading + terms([(entry.name, entry.summary) for entry in group], width))
+    data("\n\n".join(blocks))
+
+
+def _details(entry: Entry, width: int | None) -> str:
+    """A component with its settings: as a table where it fits, otherwise below each other."""
+    import json
+
+    inner = None if width is None else width - 4
+    lines = [entry.name, *(f"    {line}" for line in wrapped(entry.summary, inner))]
+    rows = [
+        (
+            setting.name,
+            "required" if setting.required else json.dumps(setting.default, ensure_ascii=False),
+            setting.allowed,
+            setting.meaning,
+        )
+        for setting in entry.settings
+    ]
+    if not rows:
+        return "\n".join(lines)
+    table = [f"    {line}" for line in columns(rows).split("\n")]
+    if width is None or max(map(len, table)) <= width:
+        return "\n".join([*lines, *table])
+    for name, default, allowed, meaning in rows:
+        value = default if default == "required" else f"default {default}"
+        lines += [f"    {line}" for line in wrapped(f"{name}: {value}; {allowed}", inner)]
+        if meaning:
+            lines += [f"        {line}" for line in wrapped(meaning, width - 8)]
+    return "\n".join(lines)

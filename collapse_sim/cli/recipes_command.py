@@ -1,0 +1,142 @@
+"""`collapse-sim recipes ...`: look at, copy and check recipes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from collapse_sim.cli.columns import terms
+from collapse_sim.cli.examples import complete_recipe, examples
+from collapse_sim.cli.plugins_option import PluginsOption
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.ui.console import data, document, say, say_logs
+
+app = typer.Typer(help="Shipped recipes, and checking your own.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@app.command("list", epilog=examples("recipes list"))
+def list_recipes(as_json: AsJson = False) -> None:
+    """List the shipped recipes: name, what each needs, what it shows."""
+    from collapse_sim.analysis.terminal import stdout_width
+    from collapse_sim.recipe import shipped
+
+    found = [_summary(shipped.path(name)) for name in shipped.names()]
+    if as_json:
+        document(found)
+    else:
+        rows = [
+            (
+                entry["name"],
+                entry["description"] + (f" (needs: {entry['needs']})" if entry["needs"] != "nothing" else ""),
+            )
+            for entry in found
+        ]
+        data(terms(rows, stdout_width()))
+
+
+@app.command(epilog=examples("recipes show quickstart"))
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.", autocompletion=complete_recipe)],
+) -> None:
+    """Print a shipped recipe."""
+    from collapse_sim.recipe import shipped
+
+    data(shipped.path(name).read_text(encoding="utf-8"))
+
+
+@app.command(epilog=examples("recipes copy quickstart mine.yaml"))
+def copy(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.", autocompletion=complete_recipe)],
+    dest: Annotated[Path, typer.Argument(metavar="DEST", help="A file, or a folder to put NAME.yaml into.")] = Path(),
+) -> None:
+    """Copy a shipped recipe, to change it."""
+    from collapse_sim.recipe import shipped
+
+    source = shipped.path(name)
+    target = dest / source.name if dest.is_dir() else dest
+    try:
+        with target.open("x", encoding="utf-8") as file:
+            file.write(source.read_text(encoding="utf-8"))
+    except FileExistsError as error:
+        raise RecipeError(
+            f"{target}: is there already; name another file, as in `recipes copy {name} my.yaml`"
+        ) from error
+    except OSError as error:
+        raise RecipeError(f"{target}: cannot be written: {error.strerror}") from error
+    data(str(target))
+
+
+@app.command(epilog=examples("recipes validate mine.yaml"))
+def validate(
+    files: Annotated[list[str], typer.Argument(metavar="FILE", help="Recipe files, or names of shipped recipes.")],
+    plugins: PluginsOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check recipes.
+
+    As they are and at their smoke size; every problem is told with its file and line.
+    """
+    say_logs(quiet=True)  # what a smoke size leaves out is no news here
+    results = [_check(file, plugins) for file in files]
+    wrong = [problem for result in results for problem in result["problems"]]
+    if as_json:
+        document(results)
+    else:
+        for result in results:
+            if result["ok"]:
+                data(f"{result['file']}: ok: {result['size']}")
+        for problem in wrong:
+            say(problem)
+    if wrong:
+        raise typer.Exit(RecipeError.exit_code)
+
+
+@app.command()
+def schema() -> None:
+    """Print a JSON Schema of recipes, for editors."""
+    from collapse_sim.recipe.json_schema import recipe_schema
+
+    document(recipe_schema())
+
+
+def _summary(file: Path) -> dict[str, Any]:
+    from collapse_sim.recipe import shipped
+    from collapse_sim.recipe.extends import read_recipe
+    from collapse_sim.recipe.problems import Problems
+
+    description = str(read_recipe(file, Problems()).get("description", "")).strip().partition("\n")[0]
+    return {
+        "name": file.stem,
+        "description": description,
+        "needs": "nothing",
+        **shipped.header(file),
+        "file": str(file),
+    }
+
+
+def _check(file: str, plugins: bool | None) -> dict[str, Any]:
+    """{file, ok, size, problems} of one recipe."""
+    from collapse_sim.recipe import shipped
+    from collapse_sim.recipe.extends import read_recipe
+    from collapse_sim.recipe.loader import load
+    from collapse_sim.recipe.problems import Problems
+
+    problems: dict[str, None] = {}
+    size = ""
+    try:
+        sizes = (False, True) if "smoke" in read_recipe(shipped.find(file), Problems()) else (False,)
+    except RecipeError as error:
+        return {"file": file, "ok": False, "size": size, "problems": list(error.problems)}
+    for smoke in sizes:
+        try:
+            recipe = load(file, smoke=smoke, plugins=plugins)
+        except RecipeError as error:
+            problems |= dict.fromkeys(error.problems)
+        else:
+            if not smoke:
+                arms, seeds = len(recipe.arms), len(recipe.seeds)
+                size = f"{arms} arms x {seeds} seeds x {recipe.generations + 1} generations"
+    return {"file": file, "ok": not problems, "size": size, "problems": list(problems)}

@@ -1,0 +1,156 @@
+"""`status RUN`: where a run stands, once."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from collapse_sim.cli.columns import columns
+from collapse_sim.cli.examples import complete_run
+from collapse_sim.ui.console import data, document, say
+
+if TYPE_CHECKING:
+    from collapse_sim.ui.run_status import Standing
+    from collapse_sim.ui.state import State
+
+
+def status(
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="RUN",
+            help="A run directory, or the name of a run below ./runs; all if left out.",
+            autocompletion=complete_run,
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Print where a run stands; without RUN, all runs below ./runs.
+
+    What is done, the latest values, who is at it, and the command that continues it.
+    """
+    from collapse_sim.store.run_directory import find_run
+    from collapse_sim.ui.run_status import standing
+
+    if run is None:
+        print_runs(as_json=json)
+        return
+    found = standing(find_run(run, starting=True))
+    for problem in found.problems:
+        say(f"warning: {problem}")
+    if json:
+        document(as_json(found))
+    else:
+        print_frame(found)
+
+
+def print_runs(*, as_json: bool) -> None:
+    """Every run below ./runs: its name, where it stands, since when. One that is damaged does not hide the others."""
+    from collapse_sim.core.errors import CollapseSimError
+    from collapse_sim.store.run_directory import RUNS, runs_here
+    from collapse_sim.ui.run_status import last_change, standing
+
+    rows = []
+    for folder in runs_here():
+        row: dict[str, Any] = {"run": folder.name, "directory": str(folder), "changed": last_change(folder)}
+        try:
+            found = standing(folder)
+        except CollapseSimError as error:
+            if (folder / "run.json").exists():  # or else its process went before it began
+                rows.append(row | {"status": "damaged", "cells_done": None, "cells": None, "problem": str(error)})
+            continue
+        done, every = progress(found.state)
+        rows.append(row | {"status": found.word, "cells_done": done, "cells": every, "problem": ""})
+    if as_json:
+        document({"schema": 1, "runs": rows})
+    elif not rows:
+        say(f"there are no runs below ./{RUNS}")
+    else:
+        data(columns([["run", "stands at", "cells done", "last change"], *map(_run_row, rows)]))
+
+
+def _run_row(row: dict[str, Any]) -> list[str]:
+    import time
+
+    done = f"{row['cells_done']} of {row['cells']}" if row["cells"] else "-"
+    changed = time.strftime("%Y-%m-%d %H:%M", time.localtime(row["changed"])) if row["changed"] else "-"
+    return [row["run"], row["status"], done, changed]
+
+
+def progress(state: State) -> tuple[int, int]:
+    """Cells (arm x generation) that are done, and all."""
+    complete = sum(state.complete(cell) for cells in state.cells.values() for cell in cells)
+    return complete, len(state.cells) * (state.generations + 1)
+
+
+def print_frame(found: Standing) -> None:
+    """The dashboard's picture on stdout, as wide as the terminal and as high as it needs."""
+    import sys
+
+    from rich.console import Console
+
+    from collapse_sim.core.printable import Clean
+    from collapse_sim.ui.frame import frame
+
+    console = Console(file=sys.stdout, highlight=False)
+    with console.capture() as capture:
+        console.print(frame(found.state, console.width, 200, remark(found)))
+    data(Clean(capture.get()))
+    if found.word not in ("finished", "running", "starting"):
+        data(f" continue: {found.command}")  # whole, however long, so that it can be copied
+
+
+def remark(found: Standing) -> str:
+    """How the run stands, in a sentence; "" while it runs."""
+    state = found.state
+    complete, every = progress(state)
+    cells = f"{complete} of {every} cells (arm x generation) are done"
+    lost = sum(
+        state.complete(cell) and state.diverged(arm, k) > 0
+        for arm, own in state.cells.items()
+        for k, cell in enumerate(own)
+    )
+    cells += f", {lost} of them with chains that diverged" if lost else ""
+    gone = f"process {state.pid} on {state.host} is gone"
+    message = f": {state.message}" if state.message else ""
+    return {
+        "starting": f"starting: process {state.pid} on {state.host} reads the recipe and the data",
+        "running": "",
+        "finished": f"finished: {cells}",
+        "interrupted": f"interrupted: {cells}{message}",
+        "failed": f"failed: {cells}{message}",
+        "stopped": f"stopped: {gone}; {cells}",
+        "unfinished": f"unfinished: {cells}",
+        "not started": "nothing is done yet",
+    }[found.word]
+
+
+def as_json(found: Standing) -> dict[str, Any]:
+    """The same for programs; values are means over seeds."""
+    from collapse_sim.ui.grid_layout import series
+
+    state = found.state
+    spelt = state.to_json()
+    arms = {}
+    for arm, cells in state.cells.items():
+        latest = {}
+        for metric in state.metrics:
+            known = [(k, x) for k, x in enumerate(series(state, arm, metric)) if x is not None]
+            if known:
+                k = known[-1][0]
+                latest[metric] = {"generation": k, "mean": spelt["scores"][arm][metric][k]}
+        arms[arm] = {"generations_done": sum(state.complete(cell) for cell in cells), "latest": latest}
+    process = {"pid": state.pid, "host": state.host, "running": not found.ended} if state.pid else None
+    return {
+        "schema": 1,
+        "run": state.name,
+        "directory": state.run_dir,
+        "status": found.word,
+        "generations": state.generations + 1,
+        "seeds": state.seeds,
+        "arms": arms,
+        "process": process,
+        "job": spelt["job"],
+        "continue": None if found.word == "finished" else found.command or None,
+    }

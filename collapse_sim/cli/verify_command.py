@@ -1,0 +1,107 @@
+"""`collapse-sim verify`: what became of the recipe's claims."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from collapse_sim.cli.examples import complete_run
+from collapse_sim.core.errors import ClaimsFailedError
+from collapse_sim.ui.console import data, document, say
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from collapse_sim.analysis.results import Claim, Results
+    from collapse_sim.analysis.verdicts import Verdict
+
+SCHEMA = 1
+_STATUSES = ("holds", "fails", "undecided")
+
+
+def verify(
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN", help="A run directory, or the name of a run below ./runs.", autocompletion=complete_run
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Decide each claim of the run's recipe.
+
+    A claim holds, fails, or is undecided with the seeds at hand; exit code 6 if one fails.
+    """
+    from collapse_sim.analysis.results import read_results
+    from collapse_sim.analysis.row_intervals import lost
+    from collapse_sim.analysis.verdicts import decide_all
+    from collapse_sim.store.run_directory import find_run
+
+    results = read_results(find_run(run))
+    for problem in results.problems:
+        say(f"warning: {problem}")
+    decided = list(zip(results.claims, decide_all(results.claims, results), strict=True))
+    counts = {status: sum(verdict.status == status for _, verdict in decided) for status in _STATUSES}
+    if len(results.seeds) == 1 and (why := lost(results)):
+        say(why)
+    if as_json:
+        claims = [_entry(claim, verdict) for claim, verdict in decided]
+        problems = list(results.problems)
+        document({"schema": SCHEMA, "run": results.name, **counts, "claims": claims, "problems": problems})
+    elif not decided:
+        data(f"{results.name}: the recipe makes no claims")
+    else:
+        _print(results, decided, counts)
+    if counts["fails"]:
+        raise ClaimsFailedError(f"{counts['fails']} of {len(decided)} claims of {results.name} fail")
+
+
+def _print(results: Results, decided: list[tuple[Claim, Verdict]], counts: dict[str, int]) -> None:
+    from rich.padding import Padding
+
+    from collapse_sim.analysis.terminal import rendered, stdout_width
+
+    parts: list[Any] = []
+    for claim, verdict in decided:
+        parts.append(_headline(claim, verdict))
+        lines = [claim.expect, verdict.reason, verdict.definition, *(f"note: {caveat}" for caveat in verdict.caveats)]
+        parts += [Padding(line, (0, 0, 0, 4)) for line in lines]
+        parts.append("")
+    parts.append(f"{results.name}: " + ", ".join(f"{status} {count}" for status, count in counts.items()))
+    data(rendered(parts, stdout_width()))
+
+
+def _headline(claim: Claim, verdict: Verdict) -> Text:
+    from rich.text import Text
+
+    from collapse_sim.ui.palette import COLORS, DONE, WARNING
+
+    symbol, style = {"holds": ("✓", DONE), "fails": ("✗", WARNING), "undecided": ("?", COLORS[1])}[verdict.status]
+    under = f" ({', '.join(verdict.protocols)})" if verdict.protocols else ""
+    return Text.assemble((f"{symbol} {verdict.status:<9}", f"bold {style}"), "  ", (claim.that, "bold"), (under, "dim"))
+
+
+def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
+    import math
+
+    figures = ("left", "right", "difference", "low", "high", "margin", "p")
+    values = {name: getattr(verdict, name) for name in figures}
+    return {
+        "that": claim.that,
+        "metric": claim.metric,
+        "generation": claim.generation,
+        "expect": claim.expect,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "definition": verdict.definition,
+        "decided_at": verdict.generation,
+        "n": verdict.n,
+        "rows": verdict.rows or None,
+        **{name: value if value is not None and math.isfinite(value) else None for name, value in values.items()},
+        "accounts_for": list(verdict.corrections),
+        "protocols": list(verdict.protocols),
+        "seeds": list(verdict.seeds),
+        "kind": verdict.kind,
+        "caveats": list(verdict.caveats),
+    }

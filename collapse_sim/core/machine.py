@@ -1,0 +1,158 @@
+"""Everything that knows the machine: device, precision, scaler, memory. Nothing else asks torch for these."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from collapse_sim.core.errors import MissingError, RecipeError
+from collapse_sim.core.randomness import start
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+CPU_RESIDENT_BYTES = 32 * 2**20  # rows up to this size are copied into memory; larger ones stay memory-mapped
+SMALL_STEP_OPERATIONS = 2e8  # below it an optimiser update takes about a millisecond, and one thread is enough
+CUDA_RESIDENT_SHARE = 0.4  # of the free memory: rows up to this live on the device
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One device at one precision. Raises nothing: `open_machine` has checked it."""
+
+    device: torch.device
+    precision: Literal["fp32", "bf16", "fp16"]
+    tf32: bool = False
+    threads: int = field(default_factory=torch.get_num_threads)  # on the CPU, for large work
+
+    def at(self, precision: Precision, tf32: bool = False) -> Machine:
+        """The same device at another precision."""
+        return replace(self, precision=resolve_precision(self.device, precision), tf32=tf32)
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Forward passes run in this precision; float32 products on CUDA use TF32 only if asked for."""
+        dtype = DTYPES[self.precision]
+        self._set_products()
+        with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            yield
+
+    def _set_products(self) -> None:
+        if self.device.type == "cuda":
+            set_float32_products("tf32" if self.tf32 else "ieee")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales losses for fp16, so that small gradients survive; does nothing in the other precisions."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    @contextlib.contextmanager
+    def paced(self, operations_per_step: float) -> Iterator[None]:
+        """Within it small work on the CPU takes one thread, and large work all.
+
+        Two threads gain nothing there, and where processes share the cores, threads that wait for each other made small
+        fits up to a hundred times slower.
+        """
+        threads = torch.get_num_threads()
+        if self.device.type == "cpu":
+            torch.set_num_threads(1 if operations_per_step < SMALL_STEP_OPERATIONS else self.threads)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+
+    @contextlib.contextmanager
+    def seeded(self, value: int) -> Iterator[None]:
+        """Within it torch's global generators (initial weights, dropout) start from `value`, and are restored after.
+
+        Fits and scores begin so: what they compute outside of `autocast` has this machine's precision, too.
+        """
+        self._set_products()
+        devices = [self.device.index] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            self.reseed(value)
+            yield
+
+    def reseed(self, value: int) -> None:
+        """Start the global generators of this device anew."""
+        start(torch.default_generator, value)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index].manual_seed(value)
+
+    def total(self, count: int | Tensor) -> int | Tensor:
+        """The count over all processes of a fit: one process here, so the count itself."""
+        return count
+
+    def put(self, tensor: Tensor) -> Tensor:
+        """The tensor on this device."""
+        if self.device.type == "cuda" and tensor.device.type == "cpu":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)
+
+    def resident_bytes(self) -> int:
+        """Up to how many bytes of rows are held on the device."""
+        if self.device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(self.device)
+            return int(CUDA_RESIDENT_SHARE * free)
+        return CPU_RESIDENT_BYTES
+
+    def describe(self) -> str:
+        """For people: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""
+        if self.device.type == "cuda":
+            return f"{self.device} ({torch.cuda.get_device_name(self.device)})"
+        if self.device.type == "cpu":
+            threads = torch.get_num_threads()
+            return f"cpu ({threads} thread{'' if threads == 1 else 's'})"
+        return str(self.device)
+
+    def describe_precision(self) -> str:
+        """For people: "fp32", "bf16", and "fp32+tf32" where float32 products may use TF32."""
+        return self.precision + ("+tf32" if self.tf32 else "")
+
+    def loaded(self, model: nn.Module) -> nn.Module:
+        """A model for use, not for training: on the device, in eval mode, without gradients."""
+        return model.to(self.device).eval().requires_grad_(False)
+
+
+def set_float32_products(precision: Literal["ieee", "tf32"]) -> None:
+    """How CUDA computes float32 matrix products, convolutions and recurrent layers from now on.
+
+    Each is set by its own name: torch 2.11's one switch for all of cuDNN leaves convolutions in TF32, whose mantissa
+    has 10 bits, as float16's has.
+    """
+    cudnn: Any = torch.backends.cudnn  # its parts are made at run time, so they have no types
+    kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
+    for kind in kinds:
+        kind.fp32_precision = precision
+
+
+def open_machine(device: str = "auto", precision: Precision = "auto", tf32: bool = False) -> Machine:
+    """Check the device and resolve "auto". Raises MissingError when the device isn't there."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        found = torch.device(device)
+    except RuntimeError as error:
+        raise RecipeError(f"--device {device}: no such kind of device; allowed: auto, cpu, cuda, cuda:N") from error
+    if found.type not in ("cpu", "cuda"):
+        raise RecipeError(f"--device {device}: not supported; allowed: auto, cpu, cuda, cuda:N")
+    if found.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if (found.index or 0) >= count:
+            seen = f"{count} CUDA device{'' if count == 1 else 's'}"
+            raise MissingError(f"--device {device}: not there, found {seen}; use --device cpu, or a machine with one")
+        found = torch.device("cuda", found.index or 0)
+    return Machine(found, resolve_precision(found, precision), tf32)
+
+
+def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
+    """What "auto" means on a device. Raises RecipeError for fp16 off CUDA, where there is no scaler for it."""
+    if precision == "auto":
+        native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bf16" if native else "fp32"
+    if precision == "fp16" and device.type != "cuda":
+        raise RecipeError("train.precision: fp16 needs a CUDA device; allowed here: auto, fp32, bf16")
+    return precision

@@ -1,0 +1,213 @@
+"""Classes of the user's own: what they raise is told by their name, and their source is in keys of what they make."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from collapse_sim.core.component import Component, is_plugin
+from collapse_sim.core.errors import CollapseSimError, PluginError
+from collapse_sim.core.hashing import canonical_json
+
+INSTALLED = frozenset({"site-packages", "dist-packages"})  # folders of a path that pip installs into
+LONGEST = 300  # characters of another one's exception that are told
+
+
+def name_of(cls: type[Any]) -> str:
+    """As a recipe names it: "my_models:Mine"."""
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def told(error: BaseException) -> str:
+    """An exception of somebody else's code on one line: its type, and what it says."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:  # its own text may be wrong, too
+        text = ""
+    text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+@contextmanager
+def asking(component: object, method: str, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Within it whatever a user's own class raises becomes a PluginError that names it and the method.
+
+    Errors of this package's, those that are `expected`, Ctrl-C, and all that classes of this package raise pass as
+    they are.
+    """
+    own = is_plugin(type(component))
+    try:
+        with redirect_stdout(sys.stderr) if own else nullcontext():  # stdout is the command's data
+            yield
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        if isinstance(error, (CollapseSimError, *expected)) or not own:
+            raise
+        raise PluginError(f"{name_of(type(component))}: `{method}` raised {told(error)}") from error
+
+
+def blamed(error: BaseException, components: Iterable[object]) -> object | None:
+    """The component whose class is the user's own, and in whose module an exception was raised or passed through."""
+    names = set()
+    trace = error.__traceback__
+    while trace is not None:
+        names.add(trace.tb_frame.f_globals.get("__name__"))
+        trace = trace.tb_next
+    for component in components:
+        bases = [base for base in type(component).__mro__ if issubclass(base, Component) and is_plugin(base)]
+        if names & {base.__module__ for base in bases}:
+            return component
+    return None
+
+
+def described(component: Any) -> dict[str, Any]:
+    """What determines a component's numbers, for content keys: `describe()`, and the source of the user's own classes
+    in it (its own, and those of components among its settings).
+
+    Raises PluginError when `describe` of such a class fails, or gives anything but plain JSON.
+    """
+    with asking(component, "describe"):
+        said = component.describe()
+        if not isinstance(said, dict):
+            raise TypeError(f"it gives {type(said).__name__}; needed: a dict of plain JSON")
+        canonical_json(said)
+    sources = {name_of(cls): source_of(cls) for cls in _own_classes(component)}
+    return {**said, "source": sources} if sources else said
+
+
+def _own_classes(value: object) -> list[type[Any]]:
+    """The user's own classes of a component and of those among its settings, each once."""
+    found: dict[type[Any], None] = {}
+    if isinstance(value, Component):
+        found |= dict.fromkeys(cls for cls in [type(value)] if is_plugin(cls))
+        for name in type(value).model_fields:
+            found |= dict.fromkeys(_own_classes(getattr(value, name)))
+    elif isinstance(value, dict):
+        found |= dict.fromkeys(cls for part in value.values() for cls in _own_classes(part))
+    elif isinstance(value, list | tuple):
+        found |= dict.fromkeys(cls for part in value for cls in _own_classes(part))
+    return list(found)
+
+
+_known: WeakKeyDictionary[type[Any], str] = WeakKeyDictionary()
+
+
+def source_of(cls: type[Any]) -> str:
+    """sha256 over the sources of the modules that a user's own class is made of, by their names and contents.
+
+    They are the modules of the class and of its bases, and all of the user's own that those import, directly or not,
+    anywhere in their text: found by reading, nothing is imported. The user's own are those outside of the standard
+    library, of this package, and of folders of installed packages; for a class of an installed package, all of that
+    package. It is computed once for a class: when it is imported, not when a file has been changed since.
+
+    Raises PluginError when the class's module has no file.
+    """
+    if cls not in _known:
+        _known[cls] = hashlib.sha256(canonical_json(_sources(cls)).encode()).hexdigest()
+    return _known[cls]
+
+
+def _sources(cls: type[Any]) -> dict[str, str]:
+    """{module: sha256 of its source}."""
+    modules = [base.__module__ for base in cls.__mro__ if is_plugin(base) and _top(base.__module__) not in _STANDARD]
+    home = _top(cls.__module__)
+    sources: dict[str, str] = {}
+    waiting = list(dict.fromkeys(modules))
+    while waiting:
+        name = waiting.pop()
+        if name in sources:
+            continue
+        file = _own_file(name, home)
+        if file is None:
+            if name == cls.__module__:
+                raise PluginError(
+                    f"{name_of(cls)}: its module has no file, so that its results cannot be told from those of another "
+                    "version; put the class into a .py file"
+                )
+            continue
+        content = b"" if file.is_dir() else file.read_bytes()
+        sources[name] = hashlib.sha256(content).hexdigest()
+        package = name if file.is_dir() or file.name.startswith("__init__.") else name.rpartition(".")[0]
+        waiting += [*_above(name), *_imported(content, package)]
+    return sources
+
+
+_STANDARD = frozenset({"collapse_sim", *sys.stdlib_module_names})
+
+
+def _top(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def _above(module: str) -> list[str]:
+    """The packages that a module is in: their __init__ runs, too."""
+    parts = module.split(".")
+    return [".".join(parts[:length]) for length in range(1, len(parts))]
+
+
+def _imported(content: bytes, package: str) -> Iterator[str]:
+    """Names of modules that a source imports, or may: in `from a import b`, b may be one or not."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # no Python, or none of this version
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = package.split(".")
+                parts = parts[: len(parts) - node.level + 1]
+                base = ".".join([*parts, *([base] if base else [])])
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def _own_file(module: str, home: str) -> Path | None:
+    """The file of a user's own module (the folder of a package without __init__), or None for what is not theirs."""
+    if not module or _top(module) in _STANDARD:
+        return None
+    spec = _spec(module)
+    if spec is None:
+        return None
+    if spec.origin is not None and spec.has_location:
+        path = Path(spec.origin)
+    elif spec.submodule_search_locations:
+        path = Path(next(iter(spec.submodule_search_locations)))
+    else:
+        return None
+    if not path.exists() or (_top(module) != home and INSTALLED & set(path.parts)):
+        return None
+    return path
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where a module is, found without importing the packages it is in."""
+    top, *rest = module.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+        for length in range(len(rest)):
+            if spec is None or spec.submodule_search_locations is None:
+                return None
+            spec = _find(".".join([top, *rest[: length + 1]]), spec.submodule_search_locations)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    return spec
+
+
+def _find(name: str, where: Any) -> ModuleSpec | None:
+    for finder in sys.meta_path:
+        found = finder.find_spec(name, where) if hasattr(finder, "find_spec") else None
+        if found is not None:
+            return found
+    return None

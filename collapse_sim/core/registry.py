@@ -1,0 +1,269 @@
+"""Names that recipes use, and the classes behind them; nothing is imported before it is asked for.
+
+A name of this package's own is built in. A short name that an installed package offers (an entry point) and a
+"package.module:Class" of the user's own are plug-ins: to import one is to run its code, and `only` says which may be.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import importlib
+import importlib.metadata
+import re
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collapse_sim.core.component import Component
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "families": {
+        "gaussian": "collapse_sim.families.gaussian:Gaussian",
+        "gmm": "collapse_sim.families.gmm:GMM",
+        "kde": "collapse_sim.families.kde:KDE",
+        "flow": "collapse_sim.families.flow:Flow",
+        "linear": "collapse_sim.families.linear:LinearRegression",
+        "vae": "collapse_sim.families.vae:VAE",
+        "conv_vae": "collapse_sim.families.conv_vae:ConvVAE",
+        "classifier": "collapse_sim.families.classifier:Classifier",
+        "ddpm": "collapse_sim.families.ddpm:DDPM",
+        "flow_matching": "collapse_sim.families.flow_matching:FlowMatching",
+        "seq2seq": "collapse_sim.families.seq2seq:Seq2Seq",
+        "causal_lm": "collapse_sim.families.causal_lm:CausalLM",
+    },
+    "data": {
+        "digits": "collapse_sim.data.images.digits:Digits",
+        "mnist": "collapse_sim.data.images.mnist:MNIST",
+        "fashion_mnist": "collapse_sim.data.images.mnist:FashionMNIST",
+        "cifar10": "collapse_sim.data.images.cifar10:CIFAR10",
+        "celeba": "collapse_sim.data.images.celeba:CelebA",
+        "image_folder": "collapse_sim.data.images.image_folder:ImageFolder",
+        "text_files": "collapse_sim.data.text.text_files:TextFiles",
+        "pairs": "collapse_sim.data.text.pairs:Pairs",
+        "cnn_dailymail": "collapse_sim.data.text.text_sets:CNNDailyMail",
+        "xsum": "collapse_sim.data.text.text_sets:XSum",
+        "tinystories": "collapse_sim.data.text.text_sets:TinyStories",
+        "wikitext": "collapse_sim.data.text.text_sets:WikiText",
+        "point_files": "collapse_sim.data.point_files:PointFiles",
+        "gaussian": "collapse_sim.data.toys.gaussian_points:GaussianPoints",
+        "linear": "collapse_sim.data.toys.linear_data:LinearData",
+        "eight_gaussians": "collapse_sim.data.toys.mixtures:EightGaussians",
+        "gaussian_mixture": "collapse_sim.data.toys.mixtures:GaussianMixture",
+        "two_moons": "collapse_sim.data.toys.curves:TwoMoons",
+        "circles": "collapse_sim.data.toys.curves:Circles",
+        "swiss_roll": "collapse_sim.data.toys.curves:SwissRoll",
+        "grammar": "collapse_sim.data.text.grammar_stories:GrammarStories",
+        "grammar_pairs": "collapse_sim.data.text.grammar_pairs:GrammarPairs",
+    },
+    "strategies": {
+        "replace": "collapse_sim.plan.strategies:Replace",
+        "accumulate": "collapse_sim.plan.strategies:Accumulate",
+        "accumulate-subsample": "collapse_sim.plan.strategies:AccumulateSubsample",
+        "mix": "collapse_sim.plan.strategies:Mix",
+        "fresh": "collapse_sim.plan.strategies:Fresh",
+    },
+    "metrics": {
+        "test_loss": "collapse_sim.metrics.loss:TestLoss",
+        "fid": "collapse_sim.metrics.features:FID",
+        "kid": "collapse_sim.metrics.features:KID",
+        "precision": "collapse_sim.metrics.features:Precision",
+        "recall": "collapse_sim.metrics.features:Recall",
+        "density": "collapse_sim.metrics.features:Density",
+        "coverage": "collapse_sim.metrics.features:Coverage",
+        "vendi": "collapse_sim.metrics.features:Vendi",
+        "effective_rank": "collapse_sim.metrics.spectrum:EffectiveRank",
+        "participation_ratio": "collapse_sim.metrics.spectrum:ParticipationRatio",
+        "tail_variance": "collapse_sim.metrics.spectrum:TailVariance",
+        "memorisation": "collapse_sim.metrics.memorisation:Memorisation",
+        "authenticity": "collapse_sim.metrics.memorisation:Authenticity",
+        "nearest_distance": "collapse_sim.metrics.memorisation:NearestDistance",
+        "class_shares": "collapse_sim.metrics.per_class:ClassShares",
+        "class_recall": "collapse_sim.metrics.per_class:ClassRecall",
+        "class_coverage": "collapse_sim.metrics.classes:ClassCoverage",
+        "class_entropy": "collapse_sim.metrics.classes:ClassEntropy",
+        "inception_score": "collapse_sim.metrics.classes:InceptionScore",
+        "latent_std": "collapse_sim.metrics.latents:LatentStd",
+        "variance_ratio": "collapse_sim.metrics.points:VarianceRatio",
+        "mean_error": "collapse_sim.metrics.points:MeanError",
+        "w2": "collapse_sim.metrics.points:W2",
+        "sample_w2": "collapse_sim.metrics.point_samples:SampleW2",
+        "sliced_w2": "collapse_sim.metrics.point_samples:SlicedW2",
+        "mmd": "collapse_sim.metrics.point_samples:MMD",
+        "sample_variance_ratio": "collapse_sim.metrics.point_samples:SampleVarianceRatio",
+        "sample_memorisation": "collapse_sim.metrics.point_memorisation:SampleMemorisation",
+        "sample_nll": "collapse_sim.metrics.point_truth:SampleNLL",
+        "mode_coverage": "collapse_sim.metrics.point_truth:ModeCoverage",
+        "high_quality": "collapse_sim.metrics.point_truth:HighQuality",
+        "rare_productions": "collapse_sim.metrics.grammar:RareProductions",
+        "rare_use": "collapse_sim.metrics.grammar:RareUse",
+        "production_kl": "collapse_sim.metrics.grammar:ProductionKL",
+        "grammatical": "collapse_sim.metrics.grammar:Grammatical",
+        "grammar_kl": "collapse_sim.metrics.grammar:GrammarKL",
+        "grammar_nll": "collapse_sim.metrics.grammar:GrammarNLL",
+        "excess_test_error": "collapse_sim.metrics.regression:ExcessTestError",
+        "perplexity": "collapse_sim.metrics.perplexity:Perplexity",
+        "sample_perplexity": "collapse_sim.metrics.perplexity:SamplePerplexity",
+        "judge_perplexity": "collapse_sim.metrics.judge:JudgePerplexity",
+        "rouge1": "collapse_sim.metrics.rouge:Rouge1",
+        "rouge2": "collapse_sim.metrics.rouge:Rouge2",
+        "rougeL": "collapse_sim.metrics.rouge:RougeL",
+        "rougeLsum": "collapse_sim.metrics.rouge:RougeLsum",
+        "rare_words": "collapse_sim.metrics.text_words:RareWords",
+        "vocabulary": "collapse_sim.metrics.text_words:Vocabulary",
+        "zipf": "collapse_sim.metrics.text_words:Zipf",
+        "distinct_n": "collapse_sim.metrics.text_counts:DistinctN",
+        "repetition": "collapse_sim.metrics.text_counts:Repetition",
+        "length": "collapse_sim.metrics.text_counts:Length",
+        "self_bleu": "collapse_sim.metrics.self_bleu:SelfBLEU",
+        "mauve": "collapse_sim.metrics.mauve:Mauve",
+    },
+    "features": {
+        "pixels": "collapse_sim.metrics.feature_maps:Pixels",
+        "classifier": "collapse_sim.metrics.feature_maps:ClassifierFeatures",
+        "inception": "collapse_sim.metrics.networks:Inception",
+        "torchscript": "collapse_sim.metrics.networks:TorchScript",
+        "dinov2": "collapse_sim.metrics.networks:DINOv2",
+    },
+}
+
+
+OWN_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # package.module:Class
+ROOT = "collapse_sim."
+
+
+class UnknownNameError(LookupError):
+    """No component of that name, or none that may be used; the message says why, and what there is."""
+
+
+class Allowed(NamedTuple):
+    """Which plug-ins may be imported."""
+
+    names: Collection[str]
+    why: str  # for the message about another one: why it is not imported, and what would allow it
+
+
+_allowed: ContextVar[Allowed | None] = ContextVar("_allowed", default=None)  # None: all
+
+
+@contextmanager
+def only(allowed: Allowed | None) -> Iterator[None]:
+    """Within it no plug-in but these is imported; None: all may be."""
+    token = _allowed.set(allowed)
+    try:
+        yield
+    finally:
+        _allowed.reset(token)
+
+
+def names(room: str) -> list[str]:
+    """Short names in `room` ("families", "data", "strategies", "metrics", "features"), entry points included."""
+    return sorted({*BUILT_IN[room], *(point.name for point in _entry_points(room))})
+
+
+def load(room: str, name: str) -> type[Component]:
+    """The class behind a short name or a "package.module:Class" of the user's own; a subclass of Component, not called.
+
+    Raises UnknownNameError: there is none (with a suggestion), it cannot be imported, may not be, or is something else.
+    """
+    if name in BUILT_IN[room]:
+        return _component(name, _attribute(BUILT_IN[room][name]))  # what fails here is a bug
+    if ":" not in name:
+        for point in _entry_points(room):
+            if point.name == name:
+                return _plugin(name, point.load)
+        raise UnknownNameError(f"unknown {name!r}{did_you_mean(name, names(room))}; allowed: {', '.join(names(room))}")
+    if not OWN_CLASS.fullmatch(name):
+        raise UnknownNameError(f"{name!r} is no name of a class; allowed: package.module:Class")
+    if name.partition(".")[0] in sys.stdlib_module_names or name.partition(":")[0] in sys.stdlib_module_names:
+        raise UnknownNameError(f"{name!r} is of Python's own library, where no components are; it is not imported")
+    if name.startswith(ROOT):
+        return _imported(name, lambda: _attribute(name))
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.append(here)  # a module in this folder works at once, however the program was started
+    return _plugin(name, lambda: _attribute(name))
+
+
+def is_plugin_name(name: str) -> bool:
+    """Whether a text is the name of a plug-in: "package.module:Class" outside of this package, or an entry point."""
+    own = bool(OWN_CLASS.fullmatch(name)) and not name.startswith(ROOT)
+    return own or any(
+        name == point.name and name not in BUILT_IN[room] for room in BUILT_IN for point in _entry_points(room)
+    )
+
+
+@functools.cache
+def _short_names() -> dict[str, str]:
+    """{"module:Class": short name} of this package's own."""
+    return {target: name for room in BUILT_IN.values() for name, target in room.items()}
+
+
+def identity(cls: type[object]) -> str:
+    """How content keys name a class: by its short name; one of the user's own by "module:Class"; settings that are in
+    no registry, such as Train, by the class's name."""
+    target = f"{cls.__module__}:{cls.__qualname__}"
+    built_in = target.startswith(ROOT)
+    return _short_names().get(target, cls.__qualname__ if built_in else target)
+
+
+def did_you_mean(word: str, allowed: list[str]) -> str:
+    """', did you mean X?' for the nearest allowed word, or nothing."""
+    near = difflib.get_close_matches(word[:100], allowed[:200], n=1, cutoff=0.6)  # quickly, whatever they are
+    return f", did you mean {near[0]!r}?" if near else ""
+
+
+@functools.cache
+def _entry_points(room: str) -> list[importlib.metadata.EntryPoint]:
+    """Of all installed packages, whose files are read once a process."""
+    return list(importlib.metadata.entry_points(group=f"collapse_sim.{room}"))
+
+
+def _attribute(target: str) -> object:
+    module, _, attribute = target.partition(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _plugin(name: str, get: Callable[[], object]) -> type[Component]:
+    """A plug-in, if it may be imported; its source is read at the same time."""
+    from collapse_sim.core.component import is_plugin
+    from collapse_sim.core.errors import PluginError
+    from collapse_sim.core.plugins import source_of
+
+    allowed = _allowed.get()
+    if allowed is not None and name not in allowed.names:
+        raise UnknownNameError(f"{name!r} is not imported: {allowed.why}")
+    cls = _imported(name, get)
+    try:
+        if is_plugin(cls):
+            source_of(cls)
+    except (PluginError, OSError) as error:
+        raise UnknownNameError(f"cannot read {name!r}: {error}") from error
+    return cls
+
+
+def _imported(name: str, get: Callable[[], object]) -> type[Component]:
+    from collapse_sim.core.plugins import told
+
+    try:
+        with redirect_stdout(sys.stderr):  # stdout is data, and a module may print what it likes
+            found = get()
+    except KeyboardInterrupt:
+        raise
+    except (ImportError, AttributeError) as error:
+        raise UnknownNameError(f"cannot import {name!r}: {told(error).partition(': ')[2]}") from error
+    except BaseException as error:  # whatever a user's own module does while it is imported, sys.exit too
+        raise UnknownNameError(f"cannot import {name!r}: {told(error)}") from error
+    return _component(name, found)
+
+
+def _component(name: str, found: object) -> type[Component]:
+    from collapse_sim.core.component import Component
+
+    if isinstance(found, type) and issubclass(found, Component):
+        return found
+    raise UnknownNameError(f"{name!r} is no subclass of collapse_sim.core.component.Component")

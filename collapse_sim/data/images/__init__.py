@@ -1,0 +1,1 @@
+"""Images: one file a kind of data, and how image files are found, checked and decoded."""

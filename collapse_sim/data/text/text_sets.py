@@ -1,0 +1,199 @@
+"""Published sets of texts: CNN/DailyMail and XSum for summaries, TinyStories and WikiText for language models.
+
+Files below the data folder come first, then the cache of the datasets library, then a hub.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from collapse_sim.core.errors import MissingError
+from collapse_sim.core.readable import fault
+from collapse_sim.data.data_files import names_in
+from collapse_sim.data.saved_datasets import STATE
+from collapse_sim.data.text import text_fields
+from collapse_sim.data.text.text_files import Name
+from collapse_sim.data.text.text_hub import fetched
+from collapse_sim.data.text.text_places import folder_files
+from collapse_sim.data.text.text_source import SUFFIXES, Source, TextFile
+from collapse_sim.data.text.texts import PairedTexts, Parts, Texts, TextSettings
+from collapse_sim.data.text.tokens import END_OF_TEXT
+
+Layout = tuple[str, str]  # patterns of the training and of the validation files; a name without an ending is a folder
+LAYOUTS: tuple[Layout, ...] = (
+    ("train.parquet", "validation.parquet"),
+    ("train.jsonl", "validation.jsonl"),
+    ("train.csv", "validation.csv"),
+    ("train", "validation"),
+    ("train-*.parquet", "validation-*.parquet"),
+    ("data/train-*.parquet", "data/validation-*.parquet"),
+)
+STORIES: tuple[Layout, ...] = (
+    ("train.txt", "validation.txt"),
+    ("TinyStories-train.txt", "TinyStories-valid.txt"),
+    ("TinyStoriesV2-GPT4-train.txt", "TinyStoriesV2-GPT4-valid.txt"),
+)
+WIKI: tuple[Layout, ...] = (("wiki.train.raw", "wiki.valid.raw"), ("wiki.train.tokens", "wiki.valid.tokens"))
+SHARD = re.compile(r"-(\d{5})-of-(\d{5})$")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A data set on a hub."""
+
+    hub: str
+    subset: str | None
+    fields: tuple[str, ...]
+    layouts: tuple[Layout, ...] = LAYOUTS
+    separator: str | None = None
+    articles: bool = False
+
+
+def find_parts(settings: TextSettings, published: Published, places: Sequence[Path]) -> Parts:
+    """The official training and validation part, from the first of the folders that has them, or from a hub.
+
+    Raises MissingError: the folders looked in, what would do, why nothing could be fetched.
+    """
+    places = tuple(dict.fromkeys(places))  # a subset may be called like its archive's folder
+    for place in places:
+        for layout in published.layouts:
+            train, validation = (_matches(settings, place, pattern) for pattern in layout)
+            if train and validation:
+                return _parts(settings, published, train, validation)
+            if train or validation:
+                lacking = layout[1] if train else layout[0]
+                raise MissingError(f"{settings.name}: {place} lacks {lacking}\n{_advice(published, places)}")
+    try:
+        found = fetched(published.hub, published.subset)
+        train, validation = ([TextFile(path, "arrow") for path in found[part]] for part in ("train", "validation"))
+    except (MissingError, KeyError) as error:
+        why = error if isinstance(error, MissingError) else f"it has no part {error}"
+        raise MissingError(
+            f"{settings.name}: no data in {' or '.join(map(str, places))}, and {published.hub} could not be fetched "
+            f"from a hub ({why})\n{_advice(published, places)}"
+        ) from None
+    return _parts(settings, published, train, validation)
+
+
+def _parts(settings: TextSettings, published: Published, *files: Sequence[TextFile]) -> Parts:
+    fields = tuple(text_fields.Field(name) for name in published.fields)
+    train, validation = (
+        Source(settings.name, tuple(part), fields, published.separator, published.articles) for part in files
+    )
+    return Parts(train, validation)
+
+
+def _matches(settings: TextSettings, place: Path, pattern: str) -> list[TextFile]:
+    """The files of one part."""
+    if not Path(pattern).suffix:
+        return folder_files(settings.name, place / pattern) if (place / pattern / STATE).is_file() else []
+    below, _, name = pattern.rpartition("/")
+    folder = place / below
+    found = [path for path in map(folder.joinpath, names_in(folder)) if path.match(name) and not path.is_dir()]
+    for path in found:
+        if wrong := fault(path):
+            raise MissingError(f"{settings.name}: {path}: {wrong}: get it again")
+    _check_shards(settings, found)
+    return [TextFile(path, SUFFIXES[path.suffix]) for path in found]
+
+
+def _check_shards(settings: TextSettings, paths: Sequence[Path]) -> None:
+    """Raises MissingError when files that say how many they are, as shards of a hub do, are fewer."""
+    numbers = [(int(match[1]), int(match[2])) for path in paths if (match := SHARD.search(path.stem))]
+    if not numbers or len(numbers) < len(paths):
+        return
+    absent = sorted(set(range(max(many for _, many in numbers))) - {number for number, _ in numbers})
+    if absent:
+        raise MissingError(
+            f"{settings.name}: {paths[0].parent} lacks {len(absent)} of the {len(absent) + len(numbers)} shards that "
+            f"{paths[0].name} is of, the first of them number {absent[0]:05}: get it"
+        )
+
+
+def _advice(published: Published, places: Sequence[Path]) -> str:
+    layouts = "; ".join(" and ".join(layout) for layout in published.layouts)
+    subset = f", {published.subset!r}" if published.subset else ""
+    return (
+        f"  looked for: {layouts} (without an ending: folders of Dataset.save_to_disk),\n"
+        f"  with the fields {', '.join(published.fields)} where files have fields\n"
+        "  put them there, name their folder with `data.path`, --data-dir or COLLAPSE_SIM_DATA, or where a hub can be\n"
+        "  reached make it once with:\n"
+        f'  python -c "from datasets import load_dataset; '
+        f'load_dataset({published.hub!r}{subset}).save_to_disk({str(places[0])!r})"'
+    )
+
+
+def _place(folder: Path, path: str) -> Path:
+    return (folder / Path(path).expanduser()).absolute()
+
+
+class CNNDailyMail(PairedTexts):
+    """287,113 news articles and their highlights, 13,368 held out (Hermann et al. 2015; See et al. 2017, not masked).
+
+    The official training and validation parts of version 3.0.0. Lengths as in the self-distillation paper.
+    """
+
+    path: Name = "cnn_dailymail"  # a folder below the data folder, or absolute
+    source_length: Annotated[int, Field(ge=2)] = 1024
+    target_length: Annotated[int, Field(ge=2)] = 128
+
+    name: ClassVar[str] = "cnn_dailymail"
+    not_in_key: ClassVar[tuple[str, ...]] = ("path",)
+
+    def parts(self, folder: Path) -> Parts:
+        published = Published("abisee/cnn_dailymail", "3.0.0", ("article", "highlights"))
+        place = _place(folder, self.path)
+        return find_parts(self, published, (place, place / "3.0.0"))
+
+
+class XSum(PairedTexts):
+    """204,045 BBC articles and the one sentence that sums each up, 11,332 held out (Narayan et al. 2018)."""
+
+    path: Name = "xsum"  # a folder below the data folder, or absolute
+
+    name: ClassVar[str] = "xsum"
+    not_in_key: ClassVar[tuple[str, ...]] = ("path",)
+
+    def parts(self, folder: Path) -> Parts:
+        published = Published("EdinburghNLP/xsum", None, ("document", "summary"))
+        return find_parts(self, published, (_place(folder, self.path),))
+
+
+class TinyStories(Texts):
+    """2.1 million short stories in the words of small children, made by GPT-3.5 and GPT-4 (Eldan and Li 2023)."""
+
+    path: Name = "tinystories"  # a folder below the data folder, or absolute
+
+    name: ClassVar[str] = "tinystories"
+    not_in_key: ClassVar[tuple[str, ...]] = ("path",)
+
+    def parts(self, folder: Path) -> Parts:
+        published = Published(
+            "roneneldan/TinyStories", None, ("text",), layouts=(*LAYOUTS, *STORIES), separator=END_OF_TEXT
+        )
+        return find_parts(self, published, (_place(folder, self.path),))
+
+
+class WikiText(Texts):
+    """Good and featured articles of Wikipedia: WikiText-2 has 2 million words, 103 has 100 (Merity et al. 2017).
+
+    A text is an article, its lines divided by line breaks; the published files and the hub's have single lines.
+    """
+
+    path: Name = "wikitext"  # a folder below the data folder, or absolute
+    subset: Name = "wikitext-2-raw-v1"  # or wikitext-103-raw-v1; without raw: with <unk> for rare words
+
+    name: ClassVar[str] = "wikitext"
+    not_in_key: ClassVar[tuple[str, ...]] = ("path", "subset")
+
+    def parts(self, folder: Path) -> Parts:
+        published = Published("Salesforce/wikitext", self.subset, ("text",), layouts=(*LAYOUTS, *WIKI), articles=True)
+        unpacked = self.subset.removesuffix("-v1")  # the folder in the published archive
+        place = _place(folder, self.path)
+        return find_parts(self, published, (place / self.subset, place / unpacked, folder.absolute() / unpacked, place))

@@ -1,0 +1,207 @@
+"""From specs to tensors: what the engine and the metrics read out of the store."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from collapse_sim.core.machine import Machine
+from collapse_sim.core.randomness import Draws
+from collapse_sim.data.sources import REAL, Source
+from collapse_sim.engine import choice
+from collapse_sim.engine.rows import Part, Table
+from collapse_sim.families.base import ClosedForm
+from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec
+from collapse_sim.store.blocks import Block
+from collapse_sim.store.rowfile import RowFile
+from collapse_sim.store.spec import Spec
+from collapse_sim.store.store import Store
+
+Split = Literal["real", "validation", "held_out", "samples"]
+Conditioning = Literal["real", "held_out"]
+MODEL_FILE = "model.safetensors"
+
+
+def columns(
+    store: Store, spec: DataSpec | SampleSpec, seed: int, split: Split
+) -> tuple[RowFile, dict[str, np.ndarray]]:
+    """One seed's memory-mapped columns, (n, ...) each."""
+    block = store.block(spec, seed)
+    file = RowFile(block.file(f"{split}.safetensors"))
+    if not block.stacked:
+        return file, file.columns
+    slot = block.seeds.index(seed)
+    return file, {name: column[slot] for name, column in file.columns.items()}
+
+
+def stacked_columns(store: Store, spec: DataSpec | SampleSpec, seeds: Sequence[int], split: Split) -> dict[str, Tensor]:
+    """All seeds' columns, (S, n, ...) each."""
+    pieces = []
+    for block, part in runs(store, spec, seeds):
+        found = RowFile(block.file(f"{split}.safetensors")).columns
+        pieces.append({name: column[part] if block.stacked else column[None] for name, column in found.items()})
+    if len(pieces) == 1:
+        return {name: torch.from_numpy(column) for name, column in pieces[0].items()}
+    return {name: torch.from_numpy(np.concatenate([piece[name] for piece in pieces])) for name in pieces[0]}
+
+
+def runs(store: Store, spec: Spec, seeds: Sequence[int]) -> Iterator[tuple[Block, slice]]:
+    """The blocks that hold `seeds`, in their order, with the slice of each block's ensemble axis."""
+    position = 0
+    while position < len(seeds):
+        block = store.block(spec, seeds[position])
+        start = block.seeds.index(seeds[position]) if block.stacked else 0
+        pairs = zip(block.seeds[start:], seeds[position:], strict=False) if block.stacked else ()
+        length = sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs)) or 1
+        yield block, slice(start, start + length)
+        position += length
+
+
+def model(store: Store, spec: FitSpec, seeds: Sequence[int], machine: Machine) -> nn.Module:
+    """A fitted model for use: eval mode, no gradients, on the device. Stacked specs: leading axis S."""
+    family, info = spec.family, spec.data.info
+    if not isinstance(family, ClosedForm):
+        (seed,) = seeds or (0,)
+        state = load_file(store.block(spec, seed).file(MODEL_FILE))
+        with torch.random.fork_rng(devices=[]):
+            built = family.build(info)
+        built.load_state_dict(state)
+        return machine.loaded(built)
+    states = [
+        {name: tensor[part] for name, tensor in load_file(block.file(MODEL_FILE)).items()}
+        for block, part in runs(store, spec, seeds)
+    ]
+    built = family.build_ensemble(info, len(seeds))
+    built.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
+    return machine.loaded(built)
+
+
+def real_order(spec: DataSpec, seed: int) -> np.ndarray | None:
+    """The order in which a seed sees the real rows; its first rows are what `rows`, `mix` and `fresh` take.
+
+    Simulated rows have no order to change.
+    """
+    return None if spec.data.seeded else _order(spec.info.pool, seed)
+
+
+def part(spec: DataSpec, seed: int) -> np.ndarray | None:
+    """Which of the real rows generation 0 of a seed is fitted to; None: all."""
+    if spec.info.rows == spec.info.pool:
+        return None
+    order = real_order(spec, seed)
+    return np.arange(spec.info.rows) if order is None else order[: spec.info.rows]
+
+
+@functools.lru_cache(maxsize=4)
+def _order(rows: int, seed: int) -> np.ndarray:
+    """Never modify it: every shard of a sampling asks for it again."""
+    return Draws((seed,), "real order", 0).permutation(rows).numpy()
+
+
+def training_table(store: Store, spec: FitSpec, seed: int, machine: Machine) -> Table:
+    """All rows that a fit is made from, as one table of the family's columns."""
+    parts = []
+    for source, rows_spec, drawn in zip(spec.plan.sources, spec.sources, choice.drawn(spec, seed), strict=True):
+        real = source.generation == REAL
+        assert isinstance(rows_spec, (DataSpec, SampleSpec))
+        file, found = columns(store, rows_spec, seed, "real" if real else "samples")
+        wanted = {name: found[name] for name in spec.family.columns if name in found}
+        whole = source.first == 0 and source.rows == spec.data.info.pool
+        plain = whole and spec.plan.budget is None  # all of them: then the order makes no difference
+        order = real_order(spec.data, seed) if real and not plain else None
+        if drawn is None:
+            parts.append(Part(file, wanted, source.rows, source.first, order))
+        else:
+            parts.append(Part(file, wanted, source.rows, 0, drawn if order is None else order[drawn]))
+    return Table(parts, machine, choice.subsample(spec, seed))
+
+
+def training_stack(store: Store, spec: FitSpec, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """The same for all seeds at once: columns (S, n, ...)."""
+    drawn = zip(*(choice.drawn(spec, seed) for seed in seeds), strict=True)
+    blocks = [
+        _rows_of(store, part, spec, source, seeds, rows)
+        for source, part, rows in zip(spec.plan.sources, spec.sources, drawn, strict=True)
+    ]
+    rows = {name: torch.cat([block[name] for block in blocks], dim=1) for name in spec.family.columns}
+    if spec.plan.budget is None:
+        return rows
+    return _picked(rows, [choice.subsample(spec, seed) for seed in seeds])
+
+
+def _rows_of(
+    store: Store,
+    part: Spec,
+    spec: FitSpec,
+    source: Source,
+    seeds: Sequence[int],
+    drawn: Sequence[np.ndarray | None],
+) -> dict[str, Tensor]:
+    """One source's rows, (S, n, ...) each; `drawn` has those of each seed where they are not a stretch."""
+    assert isinstance(part, (DataSpec, SampleSpec))
+    real = source.generation == REAL
+    found = stacked_columns(store, part, seeds, "real" if real else "samples")
+    wanted = {name: found[name] for name in spec.family.columns}
+    stretch = slice(source.first, source.first + source.rows)
+    return ordered(wanted, spec.data, seeds, [stretch if rows is None else rows for rows in drawn], real=real)
+
+
+def ordered(
+    columns: dict[str, Tensor],
+    data: DataSpec,
+    seeds: Sequence[int],
+    chosen: Sequence[slice | np.ndarray],
+    *,
+    real: bool,
+) -> dict[str, Tensor]:
+    """Each seed's `chosen` rows of columns (S, n, ...), real ones in the seed's own order."""
+    first = chosen[0]
+    if isinstance(first, slice) and not (real and not data.data.seeded):
+        return {name: column[:, first] for name, column in columns.items()}
+    orders = [real_order(data, seed) if real else None for seed in seeds]
+    n = next(iter(columns.values())).shape[1]
+    return _picked(columns, [(np.arange(n) if o is None else o)[c] for o, c in zip(orders, chosen, strict=True)])
+
+
+def _picked(columns: dict[str, Tensor], rows: Sequence[np.ndarray | None]) -> dict[str, Tensor]:
+    """Rows `rows[s]` of seed s of columns (S, n, ...)."""
+    index = torch.from_numpy(np.stack([found for found in rows if found is not None]))
+    return {name: column[torch.arange(len(index))[:, None], index] for name, column in columns.items()}
+
+
+def conditions(
+    store: Store,
+    spec: DataSpec,
+    names: Sequence[str],
+    seeds: Sequence[int],
+    first: int,
+    last: int,
+    *,
+    of: Conditioning = "real",
+    stacked: bool = False,
+) -> dict[str, Tensor]:
+    """Columns of the rows whose conditions generated rows first, ..., last - 1 are made for.
+
+    Samples are made for real rows (choice.conditions_at says which of the seed's order), outputs for held-out rows,
+    from the first on. (n, ...) each; for an ensemble (S, n, ...).
+    """
+    if not names:
+        return {}
+    places = choice.conditions_at(spec.info.rows, first, last) if of == "real" else np.arange(first, last)
+    if stacked:
+        found = stacked_columns(store, spec, seeds, of)
+        return ordered({name: found[name] for name in names}, spec, seeds, [places] * len(seeds), real=of == "real")
+    (seed,) = seeds or (0,)
+    file, single = columns(store, spec, seed, of)
+    order = real_order(spec, seed) if of == "real" else None
+    index = places if order is None else order[places]
+    given = {name: torch.from_numpy(single[name][index]) for name in names}
+    file.release()
+    return given

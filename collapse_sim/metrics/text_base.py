@@ -1,0 +1,112 @@
+"""What metrics of text have in common: which texts they look at, and what a word is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from collapse_sim.core.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.data.text.tokens import NOTHING, Tokenizer, texts_in
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.notes import count_of, note
+
+Of = Literal["samples", "outputs", "held_out"]
+OF_HELD_OUT: tuple[Of, ...] = ("outputs", "held_out")  # one text, or one row of texts, for every held-out row
+Count = Annotated[int, Field(gt=0)]
+WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # letters and digits, apostrophes within; any other sign by itself
+
+
+class TextMetric(Component):
+    """Who can be scored: the texts of `tokens`, and of pairs those of `target`."""
+
+    of: Of = (
+        "samples"  # or outputs: what is generated for held-out rows; or held_out: those themselves, to compare with
+    )
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("text", "pairs")
+    better: ClassVar[Literal["lower", "higher"] | None] = None
+    least: ClassVar[int] = 1  # rows
+
+    @property
+    def needs(self) -> tuple[Need, ...]:
+        """The texts it looks at."""
+        return (self.of,)
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        info.text()
+        for which, rows in self._counts(info, samples).items():
+            if rows < self.least:
+                what = which.replace("_", "-") + (" rows" if which in ("held_out", "real") else "")
+                raise ValueError(f"too few {what}: {rows}, and {type(self).__name__} needs at least {self.least}")
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """How many rows, against how many."""
+        return Facts(note(self._counts(info, samples), space))
+
+    def _counts(self, info: Info, samples: int) -> dict[Which, int]:
+        sides: tuple[Which, ...] = ("samples", "outputs", "held_out", "real")
+        return {which: count_of(which, info, samples) for which in sides if which in self.needs}
+
+
+def tokens_of(evaluation: Evaluation, which: Which) -> Tensor:
+    """(n, L) ids of the texts that metrics look at."""
+    return evaluation.rows(which)["target" if evaluation.info.kind == "pairs" else "tokens"]
+
+
+def picked(evaluation: Evaluation, which: Which, rows: int) -> Tensor:
+    """At most `rows` of them, in their order: the same ones for every arm and generation."""
+    tokens = tokens_of(evaluation, which)
+    return tokens[picked_rows(evaluation, which, rows)] if len(tokens) > rows else tokens
+
+
+def picked_rows(evaluation: Evaluation, which: Which, rows: int) -> Tensor:
+    """Which of all rows `picked` takes: their numbers, ascending."""
+    n = len(tokens_of(evaluation, which))
+    if n <= rows:
+        return torch.arange(n)
+    order = evaluation.draws(f"metric_rows/{which}").permutation(n).cpu()
+    return order[:rows].sort().values
+
+
+def texts(tokens: Tensor, info: Info) -> Iterator[str]:
+    """The text of every row, which may be empty; of packed rows every text, at least one a row."""
+    tokenizer = info.text()
+    for row in tokens.numpy():
+        for ids in parts(row, tokenizer, info.packed):
+            yield tokenizer.decode(ids)
+
+
+def parts(row: np.ndarray, tokenizer: Tokenizer, packed: bool) -> list[np.ndarray]:
+    """(L,) ids -> the ids of its texts, without begin, end and NOTHING; a row that is not packed has one."""
+    if packed:
+        return texts_in(row, tokenizer)
+    return [row[~np.isin(row, (NOTHING, tokenizer.begin, tokenizer.end))]]
+
+
+def words(text: str) -> list[str]:
+    """The words of a text: in small letters; runs of letters and digits, which may have apostrophes within, and every
+    other sign that is no space by itself. "It's 3.5!" is it's 3 . 5 !"""
+    return WORD.findall(text.lower())
+
+
+def whole_words(row: np.ndarray, tokenizer: Tokenizer, packed: bool, begun: bool) -> list[str]:
+    """The words of all texts in a row, without those at a place where a text is cut: they may be parts of words.
+
+    `begun`: whole texts have the token `begin` or `end` before them (rows of `tokens`; targets of pairs have not).
+    """
+    ids = row[row != NOTHING]
+    found = [words(tokenizer.decode(part)) for part in parts(row, tokenizer, packed)]
+    if len(ids) and begun and ids[0] not in (tokenizer.begin, tokenizer.end):
+        found[0] = found[0][1:]
+    if len(ids) and ids[-1] != tokenizer.end:
+        found[-1] = found[-1][:-1]
+    return [word for text in found for word in text]

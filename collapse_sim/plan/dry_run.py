@@ -1,0 +1,111 @@
+"""`run --dry-run`: what a run would do, generation by generation, and how much of it is there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from collapse_sim.data.sources import REAL, Source
+from collapse_sim.plan.experiment import Experiment, bytes_to_come
+from collapse_sim.plan.recipe_training import training_of, warnings_of
+from collapse_sim.plan.specs import LISTED
+from collapse_sim.store.blocks import present
+from collapse_sim.store.spec import Spec
+
+
+def missing(experiment: Experiment, store: Path, spec: Spec) -> int:
+    """How many of a spec's artefacts (one a seed) a store does not have, by name alone; the store need not exist."""
+    there = present(store, spec.digest)
+    return sum(seed not in there for seed in (experiment.recipe.seeds if spec.seeded else (-1,)))
+
+
+def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
+    """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to come."""
+    recipe = experiment.recipe
+    specs = list(experiment.specs())
+    found = {spec.digest: missing(experiment, store, spec) for spec in specs}
+
+    def to_come(spec: Spec) -> int:
+        return found[spec.digest]
+
+    to_make = sum(map(to_come, specs))
+    all_of = sum(len(recipe.seeds) if spec.seeded else 1 for spec in specs)
+    arms: dict[str, list[dict[str, Any]]] = {}
+    for line in experiment.lines:
+        training = training_of(line)
+        arms[line.arm.name] = [
+            {
+                "generation": k,
+                "rows": line.plans[k].rows,
+                "steps": training["updates"][k] if training else None,
+                "epochs": training["epochs"][k] if training else None,
+                "sources": _told(line.plans[k].sources),
+                "teacher": teacher.generation if (teacher := line.fits[k].teacher) else None,
+                "fits_to_make": to_come(line.fits[k]),
+            }
+            for k in range(recipe.generations + 1)
+        ]
+    return {
+        "schema": 1,
+        "name": recipe.name,
+        "seeds": list(recipe.seeds),
+        "samples": experiment.counts.samples,
+        "artefacts": {"to_make": to_make, "reused": all_of - to_make},
+        "bytes_to_come": bytes_to_come(experiment, to_come),
+        "protocols": {line.arm.name: line.protocol for line in experiment.lines},
+        "warnings": warnings_of(experiment),
+        "arms": arms,
+    }
+
+
+def _told(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
+    """Sources as JSON; of a long list the first ones, the number and the rows of those between, and the last."""
+    if len(sources) > LISTED:
+        between = sources[2:-1]
+        more = {"more": len(between), "rows": sum(source.rows for source in between)}
+        return [*_told(sources[:2]), more, *_told(sources[-1:])]
+    return [
+        {"from": "real" if s.generation == REAL else s.generation, "rows": s.rows}
+        | ({} if s.among is None else {"drawn_among": s.among})
+        for s in sources
+    ]
+
+
+def plan_text(plan: dict[str, Any]) -> str:
+    """The same for people."""
+    artefacts, seeds = plan["artefacts"], plan["seeds"]
+    shown = ", ".join(map(str, seeds)) if len(seeds) <= 10 else f"{seeds[0]}..{seeds[-1]} ({len(seeds)})"
+    lines = [
+        f"{plan['name']}: seeds {shown}; {plan['samples']} samples a generation",
+        f"artefacts: {artefacts['to_make']} to make, {artefacts['reused']} there already; "
+        f"about {plan['bytes_to_come'] / 1e6:.1f} MB to write",
+    ]
+    lines += [f"warning: {warning}" for warning in plan["warnings"]]
+    for arm, generations in plan["arms"].items():
+        protocol = plan["protocols"][arm]
+        lines.append(f"\n{arm}" + (f" (protocol: {protocol})" if protocol else ""))
+        counts = f"{'generation':>10} {'rows':>9} {'updates':>9} {'epochs':>7}"
+        lines.append(f"  {counts}  {'teacher':>7}  {'to fit':>6}  made from")
+        for entry in generations:
+            made_from = _sources(entry["sources"])
+            most = "<= " if protocol == "converged" else ""
+            steps = "solved" if entry["steps"] is None else f"{most}{entry['steps']}"
+            epochs = "-" if entry["epochs"] is None else f"{most}{entry['epochs']:.4g}"
+            teacher = "-" if entry["teacher"] is None else entry["teacher"]
+            lines.append(
+                f"  {entry['generation']:>10} {entry['rows']:>9} {steps:>9} {epochs:>7}  {teacher!s:>7}  "
+                f"{entry['fits_to_make']:>6}  {made_from}"
+            )
+    return "\n".join(lines)
+
+
+def _sources(sources: list[dict[str, Any]]) -> str:
+    words = [_source(source) for source in sources]
+    return " + ".join(words if len(words) <= 4 else [*words[:2], "...", words[-1]])
+
+
+def _source(source: dict[str, Any]) -> str:
+    if "more" in source:
+        return "..."
+    rows = f"{source['rows']} drawn among {source['drawn_among']}" if "drawn_among" in source else source["rows"]
+    return f"{rows} real" if source["from"] == "real" else f"{rows} of {source['from']}"

@@ -1,0 +1,74 @@
+"""What run.json says of a metric: its unit, bounds and parts, and the note that stands beside its figures."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from collapse_sim.core.errors import PluginError
+from collapse_sim.core.plugins import asking
+from collapse_sim.metrics.base import Facts, FeatureSpace, PartsMetric
+
+if TYPE_CHECKING:
+    from collapse_sim.plan.specs import ScoreSpec
+
+
+def shown_as(score: ScoreSpec) -> dict[str, Any]:
+    """How tables, plots and verdicts take a score's metric, as far as it says: {"unit": "share of real rows",
+    "bounds": [0.0, 1.0], "resolution": 0.001}.
+
+    Raises PluginError for bounds that are none.
+    """
+    metric = score.metric
+    with asking(metric, "unit"):
+        asked = getattr(metric, "unit_of", None)
+        unit = str(asked(score.model.family) if asked else getattr(metric, "unit", ""))
+    with asking(metric, "bounds"):
+        bounds = getattr(metric, "bounds", (None, None))
+    try:
+        least, greatest = (None if bound is None else float(bound) for bound in bounds)
+    except (TypeError, ValueError):
+        raise PluginError(
+            f"{type(metric).__module__}:{type(metric).__qualname__}: `bounds` is {bounds!r}; allowed: the least and "
+            "the greatest value there can be, each a number or None"
+        ) from None
+    with asking(metric, "resolution"):
+        resolve = getattr(metric, "resolution", None)
+        resolution = float(resolve(score.data.info, score.samples.rows)) if resolve else 0.0
+    return {"unit": unit, "bounds": [least, greatest], **({"resolution": resolution} if resolution else {})}
+
+
+def parts_of(score: ScoreSpec) -> dict[str, Any] | None:
+    """What run.json says of a metric's parts: their names, better direction and where they die; None if it has none."""
+    metric = score.metric
+    if not isinstance(metric, PartsMetric):
+        return None
+    with asking(metric, "parts"):
+        names = list(metric.parts(score.data.info))
+    better = getattr(metric, "better_of_parts", metric.better)
+    return {"names": names, "better": better, "dead_below": getattr(metric, "dead_below", None)}
+
+
+def facts_of(score: ScoreSpec) -> Facts | None:
+    """What stands beside the figures of a score's metric; None when it says nothing."""
+    info, samples = score.data.info, score.samples.rows
+    of_truth, say = getattr(score.metric, "facts_of_truth", None), getattr(score.metric, "facts", None)
+    if of_truth is None and say is None:
+        return None
+    space = space_of(score)
+    with asking(score.metric, "facts"):
+        found: Facts = of_truth(info, score.data.data, samples) if of_truth else say(info, samples, space)  # type: ignore[misc]
+    return found
+
+
+def space_of(score: ScoreSpec) -> FeatureSpace | None:
+    """The features that a score is computed from: the network's name, and the hash of its file or of its fit."""
+    feature_map = getattr(score.metric, "feature_map", None)
+    if feature_map is None:
+        return None
+    if score.weights:
+        remark = f" ({score.weights.remark})" if score.weights.remark else ""
+        return FeatureSpace(f"{score.weights.label} {score.weights.sha256[:8]}{remark}", score.weights.dimensions)
+    name = getattr(feature_map, "label", type(feature_map).__name__)
+    label = f"{name} {score.network.digest[:8]}" if score.network else name
+    dimensions = getattr(feature_map, "dimensions", None)
+    return FeatureSpace(label, dimensions(score.data.info) if dimensions else None)

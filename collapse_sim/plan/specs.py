@@ -1,0 +1,335 @@
+"""What there is to make: one spec an artefact, for any seed. A spec's digest is the content key.
+
+digest = sha256 of the canonical JSON of everything that determines the bytes: settings, versions, parents' digests. The
+seed is the other half of an artefact's address, so that one digest serves all seeds. An arm's name, the device, the
+number of workers and the log cadence are not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from collapse_sim.core.hashing import canonical_json
+from collapse_sim.core.plugins import described
+from collapse_sim.data.base import Data, Info, conditions_of
+from collapse_sim.data.sources import REAL, Plan, Source
+from collapse_sim.data.split import resampled
+from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily, conditioning_of
+from collapse_sim.families.training import Train
+from collapse_sim.metrics.base import FeatureMap, Metric, Which
+from collapse_sim.store.spec import Spec
+
+if TYPE_CHECKING:
+    from collapse_sim.metrics.weights import WeightsFile
+
+LISTED = 16  # sources of a fit that stand in its key one by one
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DataSpec(Spec):
+    """All real rows, the validation rows and the held-out rows, decoded: a file each."""
+
+    data: Data
+    info: Info
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FitSpec(Spec):
+    """A model."""
+
+    family: ModelFamily
+    train: Train | None
+    plan: Plan
+    data: DataSpec
+    past: Mapping[int, SampleSpec]  # the samples of the generations before, by their number
+    teacher: FitSpec | None
+    weights: Mapping[str, float]
+    init: FitSpec | None
+
+    @property
+    def sources(self) -> tuple[DataSpec | SampleSpec, ...]:
+        """The specs of the plan's sources, in its order."""
+        return tuple(_source(source, self.data, self.past) for source in self.plan.sources)
+
+    @property
+    def parents(self) -> tuple[Spec, ...]:
+        return (self.data, *self.sources, *(spec for spec in (self.teacher, self.init) if spec))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SampleSpec(Spec):
+    """A generation's generated rows: its samples, for conditions of real rows or of those that its model was fitted to;
+    or its outputs, for held-out ones.
+
+    Where the model is given conditions of real rows, sample i is made for that of the last but i of the real rows in
+    the seed's order; output i is made for that of held-out row i.
+    """
+
+    model: FitSpec
+    rows: int
+    shard: int
+    conditions: Conditioning = "real"
+
+    @property
+    def parents(self) -> tuple[Spec, ...]:
+        return (self.model, self.model.data, *(self.model.sources if self.conditions == "fitted" else ()))
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FeatureSpec(Spec):
+    """Features of one set of rows: tensors "features" (n, F) and, from a classifier, "probabilities" (n, classes)."""
+
+    feature_map: FeatureMap
+    network: FitSpec | None
+    weights: WeightsFile | None
+    rows: SampleSpec | DataSpec
+    which: Which
+
+    @property
+    def parents(self) -> tuple[Spec, ...]:
+        return (self.rows, self.network) if self.network else (self.rows,)
+
+    @property
+    def count(self) -> int:
+        """How many rows."""
+        if isinstance(self.rows, SampleSpec):
+            return self.rows.rows
+        return self.rows.info.held_out if self.which == "held_out" else self.rows.info.rows
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class ScoreSpec(Spec):
+    """One metric's value, for each seed."""
+
+    metric: Metric
+    model: FitSpec
+    samples: SampleSpec
+    outputs: SampleSpec | None
+    origin: FitSpec
+    data: DataSpec
+    network: FitSpec | None
+    weights: WeightsFile | None
+    features: Mapping[Which, FeatureSpec]  # that are kept in the store, by the rows they are of
+
+    @property
+    def parents(self) -> tuple[Spec, ...]:
+        needed = _needed(self.metric, self.model, self.samples, self.outputs, self.origin)
+        return (self.data, *needed.values(), *self.features.values(), *([self.network] if self.network else []))
+
+
+def data_spec(data: Data, info: Info) -> DataSpec:
+    """The real rows. The content of files is in the key, not their place."""
+    description = {"data": described(data), "fingerprint": info.fingerprint}
+    seeded = data.seeded or resampled(data)
+    return DataSpec("data", REAL, description, seeded, data.seeded, data=data, info=info)
+
+
+def _source(source: Source, data: DataSpec, past: Mapping[int, SampleSpec]) -> DataSpec | SampleSpec:
+    return data if source.generation == REAL else past[source.generation]
+
+
+def _needed(
+    metric: Metric, model: FitSpec, samples: SampleSpec, outputs: SampleSpec | None, origin: FitSpec
+) -> dict[str, Spec]:
+    """Which of these a metric declares that it needs."""
+    roles = {"model": model, "samples": samples, "outputs": outputs, "origin": origin}
+    return {role: spec for role, spec in roles.items() if spec is not None and role in metric.needs}
+
+
+class SourcesKey:
+    """What the fits of one arm, one after the other, are made from, as it stands in their keys.
+
+    A list of a few sources stands there as it is. A longer one stands there as its length and a hash that runs over it
+    entry by entry: under `accumulate` it is the generation's before and one more, so that 3,000 generations cost 3,000
+    entries and not the square of it.
+    """
+
+    def __init__(self, data: DataSpec, past: Mapping[int, SampleSpec]) -> None:
+        self._data, self._past = data, past
+        self._hashed: tuple[Source, ...] = ()
+        self._hash = hashlib.sha256()
+
+    def of(self, sources: tuple[Source, ...]) -> Any:
+        """Plain JSON."""
+        if len(sources) <= LISTED:
+            return [self._entry(source) for source in sources]
+        if sources[: len(self._hashed)] != self._hashed:
+            self._hashed, self._hash = (), hashlib.sha256()
+        for source in sources[len(self._hashed) :]:
+            self._hash.update(canonical_json(self._entry(source)).encode())
+        self._hashed = sources
+        return {"entries": len(sources), "sha256": self._hash.hexdigest()}
+
+    def _entry(self, source: Source) -> list[Any]:
+        return [_source(source, self._data, self._past).digest, *source]
+
+
+def fit_spec(
+    generation: int,
+    family: ModelFamily,
+    train: Train | None,
+    plan: Plan,
+    data: DataSpec,
+    samples: Mapping[int, SampleSpec],
+    teacher: FitSpec | None = None,
+    weights: Mapping[str, float] | None = None,
+    init: FitSpec | None = None,
+    *,
+    seeded: bool = True,
+    key: SourcesKey | None = None,
+) -> FitSpec:
+    """Generation `generation` of a family, fitted to the plan's sources. All weights 0 is the same as no teacher.
+
+    `key` is the one of the generations before of the same arm, if there is one: it saves time, and changes nothing.
+    """
+    weights = dict(weights or {})
+    if not any(weights.values()):
+        teacher, weights = None, {}
+    description = {
+        "family": {name: value for name, value in described(family).items() if name not in _sampling_fields(family)},
+        "train": train.describe() if train else None,
+        "generation": generation,
+        "data": data.digest,
+        "sources": (key or SourcesKey(data, samples)).of(plan.sources),
+        "budget": plan.budget,
+        "rows": data.info.rows,
+        "teacher": [teacher.digest, weights] if teacher else None,
+        "init": init.digest if init else None,
+    }
+    stacked = isinstance(family, ClosedForm)
+    return FitSpec(
+        "fit", generation, description, seeded, stacked,
+        family=family, train=train, plan=plan, data=data, past=samples, teacher=teacher, weights=weights, init=init,
+    )  # fmt: skip
+
+
+def _sampling_fields(family: ModelFamily) -> tuple[str, ...]:
+    """Settings of a family that only its samples depend on: another sampler costs no fit."""
+    fields: tuple[str, ...] = getattr(family, "sampling", ())
+    return fields
+
+
+def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Conditioning | None = None) -> SampleSpec:
+    """`rows` rows from a model, for `conditions` (None: those that its family says). A closed-form model draws them in
+    one piece. The rows that a model was fitted to are in its own key."""
+    conditions = conditions or conditioning_of(model.family)
+    shard = rows if model.stacked else min(shard, rows)
+    fields = _sampling_fields(model.family)
+    description: dict[str, Any] = {"model": model.digest, "rows": rows, "shard": shard, "generation": model.generation}
+    if conditions != "real":
+        description["conditions"] = conditions
+    elif conditions_of(model.data.data, model.family):
+        description["conditions"] = "real rows, from the last one backwards"
+    if fields:
+        settings = described(model.family)
+        description["sampler"] = {name: settings[name] for name in fields}
+    return SampleSpec(
+        "samples",
+        model.generation,
+        description,
+        model.seeded,
+        model.stacked,
+        model=model,
+        rows=rows,
+        shard=shard,
+        conditions=conditions,
+    )
+
+
+def network_spec(feature_map: FeatureMap, data: DataSpec) -> FitSpec | None:
+    """The network behind a feature map, fitted once to the labelled real rows; for all seeds, if these are."""
+    needed = feature_map.network()
+    if needed is None:
+        return None
+    family, train = needed
+    plan = Plan((Source(REAL, data.info.pool),))
+    return fit_spec(REAL, family, train, plan, data, {}, seeded=data.seeded)
+
+
+def feature_spec(
+    feature_map: FeatureMap,
+    network: FitSpec | None,
+    weights: WeightsFile | None,
+    rows: SampleSpec | DataSpec,
+    which: Which,
+) -> FeatureSpec:
+    """Features of a generation's samples, of the real rows that generation 0 is fitted to, or of the held-out rows.
+
+    Where generation 0 is fitted to a part of the real rows, that part is another one for every seed.
+    """
+    part = _part_key(rows) if which == "real" and isinstance(rows, DataSpec) else {}
+    description = {
+        "map": described(feature_map),
+        "network": network.digest if network else None,
+        "rows": rows.digest,
+        "which": which,
+        **_weights_key(weights),
+        **part,
+    }
+    return FeatureSpec(
+        "features", rows.generation, description, rows.seeded or bool(part), False,
+        feature_map=feature_map, network=network, weights=weights, rows=rows, which=which,
+    )  # fmt: skip
+
+
+def _part_key(data: DataSpec) -> dict[str, int]:
+    """Where generation 0 is fitted to a part of the real rows."""
+    return {"part": data.info.rows} if data.info.rows < data.info.pool else {}
+
+
+def _weights_key(weights: WeightsFile | None) -> dict[str, list[str]]:
+    return {"weights": [weights.label, weights.sha256]} if weights else {}
+
+
+def score_spec(
+    metric: Metric,
+    samples: SampleSpec,
+    origin: FitSpec,
+    weights: WeightsFile | None = None,
+    outputs: SampleSpec | None = None,
+) -> ScoreSpec:
+    """A metric of one generation. Only what the metric declares that it needs is in the key."""
+    model, data = samples.model, samples.model.data
+    feature_map: FeatureMap | None = getattr(metric, "feature_map", None)
+    network = network_spec(feature_map, data) if feature_map else None
+    assert outputs is not None or "outputs" not in metric.needs
+    looked_at: dict[str, Spec] = {"data": data, **_needed(metric, model, samples, outputs, origin)}
+    if network:
+        looked_at["network"] = network
+    features = _features(metric, feature_map, network, weights, samples, data) if feature_map else {}
+    description = {
+        "metric": described(metric),
+        "rows": data.info.rows,
+        "generation": model.generation,
+        **_weights_key(weights),
+        **(_part_key(data) if "real" in metric.needs else {}),
+        **{role: spec.digest for role, spec in looked_at.items()},
+    }
+    return ScoreSpec(
+        "scores", model.generation, description, model.seeded, model.stacked,
+        metric=metric, model=model, samples=samples, outputs=outputs, origin=origin,
+        data=data, network=network, weights=weights, features=features,
+    )  # fmt: skip
+
+
+def _features(
+    metric: Metric,
+    feature_map: FeatureMap,
+    network: FitSpec | None,
+    weights: WeightsFile | None,
+    samples: SampleSpec,
+    data: DataSpec,
+) -> dict[Which, FeatureSpec]:
+    """The features that a metric reads. Those of a map without a network are cheaper to compute than to keep."""
+    if network is None and weights is None:
+        return {}
+    wanted = getattr(metric, "features_of", metric.needs)
+    rows: dict[Which, SampleSpec | DataSpec] = {"real": data, "held_out": data, "samples": samples}
+    return {
+        which: feature_spec(feature_map, network, weights, source, which)
+        for which, source in rows.items()
+        if which in wanted
+    }

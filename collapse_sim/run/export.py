@@ -1,0 +1,174 @@
+"""A stored model and its samples as files of their own, in formats that other programs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from safetensors.torch import load_file, save
+
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.files import check_place
+from collapse_sim.core.machine import open_machine
+from collapse_sim.data.base import Info
+from collapse_sim.engine import artefacts
+from collapse_sim.engine.sample import ROWS_FILE
+from collapse_sim.families.base import exporter_of
+from collapse_sim.run.sample_files import StoredRows, write_dataset, write_jsonl, write_npz, write_png_folder
+from collapse_sim.run.saved_run import Stored
+from collapse_sim.run.text_samples import file_name
+
+SampleFormat = Literal["npz", "png", "jsonl", "dataset", "none"]
+_TEXT: tuple[SampleFormat, ...] = ("jsonl", "dataset", "npz", "none")
+_NUMBERS: tuple[SampleFormat, ...] = ("npz", "dataset", "none")
+FORMATS: Mapping[str, tuple[SampleFormat, ...]] = {  # by kind of data, of other kinds those of _NUMBERS; default first
+    "images": ("npz", "png", "dataset", "none"),
+    "text": _TEXT,
+    "pairs": _TEXT,
+}
+
+
+TOKENIZER = "tokenizer"  # a folder
+LONGEST_NAME = 150  # bytes of an arm's name in a folder's
+
+
+def check_folder(folder: Path) -> None:
+    """Raise RecipeError when `folder` is there and not empty, StoreError when it cannot be made or written to."""
+    check_place(folder, "--to")
+    if folder.exists() and any(folder.iterdir()):
+        raise RecipeError(f"--to {folder}: not empty; name a new folder")
+
+
+def check_format(samples: SampleFormat | None, info: Info) -> SampleFormat:
+    """The format to write, this data's own where none is said. Raises RecipeError when its rows have no such format."""
+    allowed = FORMATS.get(info.kind, _NUMBERS)
+    if samples is None or samples in allowed:
+        return samples or allowed[0]
+    what = "rows of text" if info.kind == "text" else info.kind
+    wrong = "make no pictures" if samples == "png" else "are no texts"
+    raise RecipeError(f"--samples {samples}: {what} {wrong}; allowed: {', '.join(allowed)}")
+
+
+def export(stored: Stored, folder: Path, samples: SampleFormat | None = None) -> Sequence[Path]:
+    """Write a model, its configuration and its samples into `folder`, and return what was written.
+
+    weights.safetensors and config.json always, with tokenizer/ for texts; samples.npz, samples/ (PNG files),
+    samples.jsonl or dataset/ as `samples` says (None: jsonl for texts, npz for all else); and what the family's own
+    `export` writes. Raises RecipeError and StoreError before anything is written.
+    """
+    info = stored.experiment.info
+    check_folder(folder)
+    samples = check_format(samples, info)
+    rows = None if samples == "none" else _sample_rows(stored)
+    spec = stored.line.fits[stored.generation]
+    block = stored.store.block(spec, stored.seed)
+    state = load_file(block.file(artefacts.MODEL_FILE))
+    if block.stacked:
+        slot = block.seeds.index(stored.seed)
+        state = {name: tensor[slot].clone() for name, tensor in state.items()}
+
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / "weights.safetensors", folder / "config.json"]
+    paths[0].write_bytes(save(state))
+    paths[1].write_text(json.dumps(_config(stored), indent=1))
+    if info.tokenizer is not None:
+        (folder / TOKENIZER).mkdir()
+        paths += info.tokenizer.save(folder / TOKENIZER)
+    write_own = exporter_of(spec.family)
+    if write_own is not None:
+        paths += write_own(
+            artefacts.model(stored.store, spec, (stored.seed,), open_machine("cpu", "fp32")), info, folder
+        )
+    if rows is not None:
+        paths.append(_write_rows(samples, folder, "dataset" if samples == "dataset" else "samples", rows, info))
+    return paths
+
+
+def export_all(models: Sequence[Stored], folder: Path, samples: SampleFormat | None = None) -> Iterator[Path]:
+    """Write each model as `export` does, into FOLDER/NUMBER-ARM/generation-K/seed-S; yields what was written.
+
+    Raises RecipeError and StoreError before anything is written.
+    """
+    check_folder(folder)
+    experiment = models[0].experiment
+    check_format(samples, experiment.info)
+    arms = [line.arm.name for line in experiment.lines]
+    for stored in models:
+        number, k = arms.index(stored.line.arm.name), stored.generation
+        name = file_name(stored.line.arm.name).encode()[:LONGEST_NAME].decode(errors="ignore")
+        yield from export(
+            stored, folder / f"{number:02d}-{name}" / f"generation-{k:03d}" / f"seed-{stored.seed}", samples
+        )
+
+
+def export_reference(models: Sequence[Stored], folder: Path, samples: SampleFormat | None = None) -> Iterator[Path]:
+    """Write the rows that samples are compared with, in the format of the samples, into FOLDER/reference.
+
+    `real` are those that generation 0 was fitted to, `held_out` those that nothing is fitted to. Where seeds have rows
+    of their own, each has a folder reference/seed-S.
+    """
+    stored, info = models[0], models[0].experiment.info
+    samples = check_format(None if samples == "none" else samples, info)
+    data = stored.experiment.data
+    apart = data.seeded or info.rows < info.pool
+    seeds = dict.fromkeys(model.seed for model in models)
+    for seed in seeds if apart else (stored.seed,):
+        place = folder / "reference" / (f"seed-{seed}" if apart and len(seeds) > 1 else "")
+        place.mkdir(parents=True)
+        block = stored.store.block(data, seed)
+        slot = block.seeds.index(seed) if block.stacked else None
+        real = StoredRows(block.file("real.safetensors"), slot, artefacts.part(data, seed))
+        yield _write_rows(samples, place, "real", real, info)
+        yield _write_rows(samples, place, "held_out", StoredRows(block.file("held_out.safetensors"), slot), info)
+
+
+def _write_rows(samples: SampleFormat, folder: Path, name: str, rows: StoredRows, info: Info) -> Path:
+    """In one file or folder, named after the rows."""
+    path = folder / (name if samples in ("png", "dataset") else f"{name}.{samples}")
+    if samples == "png":
+        write_png_folder(path, rows, info)
+    elif samples == "dataset":
+        write_dataset(path, rows, info)
+    elif samples == "jsonl":
+        write_jsonl(path, (columns for _, columns in rows.chunks()), info)
+    else:
+        columns = rows.open()[1]
+        write_npz(path, columns if rows.order is None else {n: c[rows.order] for n, c in columns.items()})
+    return path
+
+
+def _sample_rows(stored: Stored) -> StoredRows:
+    block = stored.store.block(stored.line.samples[stored.generation], stored.seed)
+    return StoredRows(block.file(ROWS_FILE), block.seeds.index(stored.seed) if block.stacked else None)
+
+
+def _config(stored: Stored) -> dict[str, Any]:
+    """All that is needed to build the model again, and where it comes from."""
+    spec, info = stored.line.fits[stored.generation], stored.experiment.info
+    return {
+        "schema": 1,
+        "run": stored.experiment.recipe.name,
+        "arm": stored.line.arm.name,
+        "generation": stored.generation,
+        "seed": stored.seed,
+        "digest": spec.digest,
+        "family": spec.family.describe(),
+        "train": spec.train.describe() if spec.train else None,
+        "data": {
+            "kind": info.kind,
+            "columns": {name: [list(shape), dtype] for name, (shape, dtype) in info.columns.items()},
+            "classes": info.classes,
+            **_text_config(info),
+        },
+    }
+
+
+def _text_config(info: Info) -> dict[str, Any]:
+    """What there is to know of texts: the tokenizer's file, its tokens with a meaning, and whether rows are packed."""
+    if info.tokenizer is None:
+        return {}
+    tokenizer = info.tokenizer
+    special = {"begin": tokenizer.begin, "end": tokenizer.end, "pad": tokenizer.pad}
+    return {"tokenizer": {"file": f"{TOKENIZER}/tokenizer.json", **special}, "packed": info.packed}

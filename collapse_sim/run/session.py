@@ -1,0 +1,220 @@
+"""One sitting at a run: claim its directory, show it, run the loop, leave things so that the next sitting continues."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreError
+from collapse_sim.core.events import Note, RunFinished, RunStarted
+from collapse_sim.core.files import check_place
+from collapse_sim.core.hashing import digest_of
+from collapse_sim.core.machine import Machine
+from collapse_sim.engine.build import made_on
+from collapse_sim.engine.work import Stop, Work
+from collapse_sim.plan.dry_run import missing
+from collapse_sim.plan.experiment import Experiment, bytes_to_come, operations_per_step
+from collapse_sim.plan.metric_notes import facts_of, parts_of, shown_as, space_of
+from collapse_sim.plan.recipe_training import training_of, warnings_of
+from collapse_sim.plan.settings import Recipe
+from collapse_sim.plan.specs import ScoreSpec
+from collapse_sim.plan.theory import curves
+from collapse_sim.run.attempts import attempts_of
+from collapse_sim.run.loop import run_generations
+from collapse_sim.store.failures import Failure
+from collapse_sim.store.run_writer import RunFolder, registered
+from collapse_sim.store.store import Store
+from collapse_sim.ui import formatting
+from collapse_sim.ui.console import program, say
+from collapse_sim.ui.listeners import listeners
+
+SHOWN = 20  # chains that diverged, in the last message
+SPARE_BYTES = 64 * 2**20  # room left for journals, pictures and checkpoints
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything a run needs beside its recipe."""
+
+    experiment: Experiment
+    machine: Machine
+    folder: Path
+    store_dir: Path
+    data_dir: Path
+    checkpoint_s: float = 60.0
+
+    def run(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> dict[str, Any]:
+        """Run to the end. Returns {"schema", "run", "name", "made", "reused", "diverged", "wall_s"}.
+
+        "diverged": [{"arms", "generation", "seeds", "message"}, ...], chains that ended with nan; `check_diverged`
+        raises for them. Raises InterruptedRunError after a checkpoint, StoreError for a folder that is not writable,
+        full, damaged or another recipe's (RecipeError). What else a job raises (out of memory, a plug-in, a bug) is
+        raised at the end, when all that does not depend on it is finished. What was finished is kept in every case.
+        """
+        recipe, stop = self.experiment.recipe, Stop()
+        started = time.perf_counter()
+        self.check()
+        self.experiment.try_networks()
+        store = Store(self.store_dir, stop.check)
+        store.made_on = partial(made_on, self.machine)
+        run = RunFolder(self.folder)
+        run.claim(describe_run(self.experiment), self.store_dir)
+        references = {spec.digest: spec.seeds(recipe.seeds) for spec in self.experiment.specs()}
+        arms = self.experiment.arms()
+        with (
+            registered(self.store_dir, self.folder, references, arms),
+            listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json) as emit,
+            stop.on_signals(say),
+            self.machine.paced(operations_per_step(self.experiment)),
+        ):
+            run.record_session(sys.argv, self.machine.describe(), self.machine.describe_precision())
+            emit(self._started())
+            for warning in warnings_of(self.experiment):
+                emit(Note(warning))
+            outcome: Literal["finished", "interrupted", "failed"] = "failed"
+            message = ""
+            try:
+                work = Work(store, self.machine, emit, self.data_dir, stop, self.checkpoint_s)
+                total = run_generations(self.experiment, run, work)
+                for failure in store.failures.others():
+                    raise failure.error
+                outcome = "finished"
+            except InterruptedRunError as interrupt:
+                outcome = "interrupted"
+                message = f"interrupted; everything finished is kept; to continue: {resume_command()}"
+                raise InterruptedRunError(message, interrupt.code - 128) from None
+            except KeyboardInterrupt:
+                outcome = "interrupted"
+                message = f"stopped at once, without a checkpoint; to continue: {resume_command()}"
+                raise InterruptedRunError(message) from None
+            except Exception as error:
+                message = str(error)
+                raise
+            finally:
+                if attempts_of(store).summary:
+                    emit(Note(attempts_of(store).summary))
+                emit(RunFinished(recipe.name, str(self.folder), time.perf_counter() - started, outcome, message))
+        return {
+            "schema": 1,
+            "run": str(self.folder),
+            "name": recipe.name,
+            "made": total["made"],
+            "reused": total["reused"],
+            "diverged": [_diverged(failure) for failure in store.failures.diverged()],
+            "wall_s": round(time.perf_counter() - started, 3),
+        }
+
+    def check(self) -> None:
+        """Look at the run directory, the store and the disk before any work; nothing is made or changed.
+
+        Raises RecipeError when the directory holds another experiment's run, StoreError when it is damaged or of a
+        newer schema, when one of the two cannot be written to, or when the disk cannot hold what is still to be made.
+        """
+        RunFolder(self.folder).check(describe_run(self.experiment))
+        check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"))
+
+    def _started(self) -> RunStarted:
+        recipe = self.experiment.recipe
+        return RunStarted(
+            name=recipe.name,
+            arms=tuple(arm.name for arm in recipe.arms),
+            seeds=recipe.seeds,
+            generations=recipe.generations,
+            metrics=tuple(recipe.metrics),
+            lower_is_better={n: None if m.better is None else m.better == "lower" for n, m in recipe.metrics.items()},
+            device=self.machine.describe(),
+            precision=self.machine.describe_precision(),
+            run_dir=str(self.folder),
+            show=recipe.show,
+        )
+
+
+def _diverged(failure: Failure) -> dict[str, Any]:
+    arms, seeds = list(failure.job.arms), list(failure.seeds)
+    return {"arms": arms, "generation": failure.generation, "seeds": seeds, "message": failure.message}
+
+
+def check_diverged(result: Mapping[str, Any]) -> None:
+    """Raise DivergedError when a run's result has chains that diverged: the first in full, where the others did."""
+    if not result["diverged"]:
+        return
+    first, *others = result["diverged"]
+    places = [f"{' / '.join(found['arms'])}, generation {found['generation']}, {_seeds(found)}" for found in others]
+    places[SHOWN:] = [f"and {len(places) - SHOWN} more"] if len(places) > SHOWN else []
+    raise DivergedError("\n".join([str(first["message"]), *(f"diverged, too: {place}" for place in places)]))
+
+
+def _seeds(found: Mapping[str, Any]) -> str:
+    return formatting.seeds(found["seeds"], 2) or "all seeds"
+
+
+def describe_run(experiment: Experiment) -> dict[str, Any]:
+    """run.json of an experiment (store/run_directory.py has the layout)."""
+    recipe = experiment.recipe
+    return {
+        "name": recipe.name,
+        "recipe": digest_of(recipe.document),
+        "generations": recipe.generations,
+        "seeds": list(recipe.seeds),
+        "arms": [arm.name for arm in recipe.arms],
+        "baseline": recipe.baseline,
+        "show": recipe.show,
+        "metrics": {name: _described(score) for name, score in experiment.lines[0].scores[0].items()},
+        "tuned_on": None if recipe.tuned_on is None else list(recipe.tuned_on),
+        "claims": [claim.model_dump(mode="json", exclude_none=True) for claim in recipe.claims],
+        "reference": _references(recipe),
+        "training": {line.arm.name: found for line in experiment.lines if (found := training_of(line))},
+        "theory": curves(recipe, experiment.counts, experiment.info),
+        "settings": dict(recipe.document),
+        "samples": experiment.counts.samples,
+        "fingerprint": experiment.info.fingerprint,
+    }
+
+
+def _references(recipe: Recipe) -> list[dict[str, Any]]:
+    """Published figures are of a generation of their own: an arm that goes further does not move them."""
+    return [said.model_dump(mode="json") | {"generation": said.at(recipe.generations)} for said in recipe.references]
+
+
+def _described(score: ScoreSpec) -> dict[str, Any]:
+    """A metric as run.json has it; all arms and generations share what stands beside its figures."""
+    facts, space, parts = facts_of(score), space_of(score), parts_of(score)
+    return {
+        "better": score.metric.better,
+        **shown_as(score),
+        "settings": score.metric.describe(),
+        **({"features": space.label} if space else {}),
+        **({"note": facts.note, "warning": facts.warning} if facts else {}),
+        **({"parts": parts} if parts else {}),
+    }
+
+
+def check_space(experiment: Experiment, store: Path, place: Path) -> None:
+    """Raise StoreError when the disk of `place`, where the store is or will be, cannot hold what is to be made yet."""
+    needed = bytes_to_come(experiment, partial(missing, experiment, store)) + SPARE_BYTES
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise StoreError(
+            f"{store}: the disk is too full: this run still writes up to {_size(needed)}, {_size(free)} are free; "
+            "free some space (`collapse-sim cache gc` lists what no run refers to) or choose another disk with --store"
+        )
+
+
+def resume_command() -> str:
+    """The command line that continues this run."""
+    return shlex.join([*program(sys.argv[0]), *sys.argv[1:]])
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

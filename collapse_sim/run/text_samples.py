@@ -1,0 +1,283 @@
+"""What a generation's texts look like: samples for the dashboard, Markdown pages and histograms, out of the store."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+
+from collapse_sim.analysis.text_tables import Answers, Prompt, in_line, same_prompt_page, samples_page
+from collapse_sim.core.events import Event, Note, Texts
+from collapse_sim.core.files import write_atomic
+from collapse_sim.core.printable import json_text
+from collapse_sim.core.randomness import Draws
+from collapse_sim.data.text.tokens import NOTHING, Tokenizer, texts_of
+from collapse_sim.engine import artefacts
+from collapse_sim.engine.work import Work
+from collapse_sim.metrics.base import DrawnRows
+from collapse_sim.plan.experiment import Experiment, Line
+from collapse_sim.plan.specs import SampleSpec
+from collapse_sim.run.attempts import attempts_of
+from collapse_sim.run.sample_files import texts_by_row
+from collapse_sim.store.rowfile import VALUES_FILE
+from collapse_sim.store.store import Store
+
+SCHEMA = 1  # of same-prompt.json
+SHOWN = 3  # texts an arm
+LONGEST = 240  # characters of a text that is told
+EMPTY = "(empty)"  # in the place of a target without a word
+SOURCE = 60  # characters of a source that is told beside its target
+PROMPTS = 4  # for which all generations' answers are kept
+PROMPT_TOKENS = 8  # of a held-out text, which a language model continues
+SEARCHED = 1000  # held-out rows that are looked through for prompts
+DRAWN_EVERY_S = 60.0  # histograms take a second: generations that are quicker than this share one
+
+
+def tell_texts(experiment: Experiment, k: int, store: Store) -> Iterator[Texts | Note]:
+    """The first samples of every arm's generation k, of the first seed; nothing for data without texts.
+
+    What cannot be read is told as a Note and left out. Raises InterruptedRunError only.
+    """
+    say = IN_A_LINE.get(experiment.info.kind)
+    if say is None:
+        return
+    found: list[Event] = []
+    for line in experiment.lines:
+
+        def told(line: Line = line) -> list[Texts]:
+            if not store.has(line.samples[k], experiment.recipe.seeds[0]):
+                return []
+            return [Texts(k, line.arm.name, tuple(map(say, _samples(experiment, line.samples[k], store))))]
+
+        found += attempts_of(store).make(found.append, "texts of samples", told)
+    yield from (event for event in found if isinstance(event, (Texts, Note)))
+
+
+def _told(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else text[:longest] + "..."
+
+
+IN_A_LINE: dict[str, Callable[[Mapping[str, str]], str]] = {
+    "text": lambda row: _told(row["text"]),
+    "pairs": lambda row: f"{_told(row['target']).strip() or EMPTY} (of: {_told(row['source'], SOURCE)})",
+}
+
+
+def draw_texts(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+    """Pages and histograms of the first seed: generation k's samples, and what changed from generation 0 on.
+
+    What cannot be made is told as a Note and left out. Raises InterruptedRunError only.
+    """
+    make = partial(attempts_of(work.store).make, work.emit)
+    paths = [
+        *make("the page of texts", lambda: _samples_page(experiment, k, work.store, folder)),
+        *make("answers to the same prompts", lambda: _same_prompt(experiment, k, work, folder)),
+    ]
+    for name, metric in experiment.recipe.metrics.items():
+        if isinstance(metric, DrawnRows):
+            draw = partial(_histogram, experiment, name, metric, k, work.store, folder)
+            paths += make(f"the histogram of {name}", draw)
+    return paths
+
+
+def _samples_page(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
+    path = folder / "texts.md"
+    show = IN_A_PAGE[experiment.info.kind]
+    pages = {"real": map(show, texts_by_row(_real_rows(experiment, store, SHOWN), experiment.info))}
+    for line in experiment.lines:
+        if not store.has(line.samples[k], experiment.recipe.seeds[0]):
+            continue
+        pages[line.arm.name] = map(show, _samples(experiment, line.samples[k], store))
+    seed = experiment.recipe.seeds[0]
+    note = f"Seed {seed}: {SHOWN} real rows, and the first {SHOWN} samples of every arm."
+    write_atomic(path, samples_page(f"{experiment.recipe.name}, generation {k}", note, pages), durable=False)
+    return [path]
+
+
+IN_A_PAGE: dict[str, Callable[[Mapping[str, str]], str]] = {
+    "text": lambda row: in_line(row["text"]),
+    "pairs": lambda row: f"{in_line(row['target'])} (of: {in_line(row['source'], LONGEST)})",
+}
+
+
+# The same prompts over generations
+
+
+class Asking(NamedTuple):
+    """Prompts, and how a generation answers them."""
+
+    prompts: list[Prompt]
+    ask: Callable[[SampleSpec], list[str]]
+
+
+def _same_prompt(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+    """Answers of all arms to the same prompts, generations 0..k, as same-prompt.json and same-prompt.md.
+
+    What the JSON file has of the same models is taken from it, and everything else is asked again, so that it costs one
+    answer a model, whenever and in how many sittings it is run.
+    """
+    asking = ASKING[experiment.info.kind](experiment, work)
+    if asking is None:
+        return []
+    path = folder / "same-prompt.json"
+    seed, prompts = experiment.recipe.seeds[0], asking.prompts
+    head: dict[str, Any] = {
+        "schema": SCHEMA,
+        "run": experiment.recipe.name,
+        "kind": experiment.info.kind,
+        "seed": seed,
+        "prompts": [prompt._asdict() for prompt in prompts],
+    }
+    known = _answered(path, head)
+    answers = []
+    for line in experiment.lines:
+        for j, spec in enumerate(line.samples):
+            if j <= k and spec.digest not in known and work.store.has(spec, seed):
+                work.stop.check()
+                known[spec.digest] = tuple(asking.ask(spec))
+            if spec.digest in known:
+                answers.append(Answers(line.arm.name, j, spec.digest, known[spec.digest]))
+    document = head | {"answers": [{**answer._asdict(), "texts": list(answer.texts)} for answer in answers]}
+    write_atomic(path, json_text(document, indent=1) + "\n", durable=False)
+    page = path.with_suffix(".md")
+    note = f"{NOTES[experiment.info.kind]} Seed {seed}. Whole texts are in {path.name}."
+    title = f"{experiment.recipe.name}: the same prompts over generations"
+    write_atomic(page, same_prompt_page(title, note, prompts, answers), durable=False)
+    return [page, path]
+
+
+def _answered(path: Path, head: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Answers by model that a file has to the same prompts; {} when there are none, or it is not whole."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        answers = {entry["model"]: tuple(map(str, entry["texts"])) for entry in found["answers"]}
+        same = all(found[name] == value for name, value in head.items())
+        return answers if same and all(len(texts) == len(head["prompts"]) for texts in answers.values()) else {}
+    return {}
+
+
+def _continued(experiment: Experiment, work: Work) -> Asking | None:
+    """The first tokens of held-out texts, which models continue; None where there are none, or the family cannot."""
+    info, seed = experiment.info, experiment.recipe.seeds[0]
+    length = min(PROMPT_TOKENS, info.shape("tokens")[0] // 2)
+    if not hasattr(experiment.recipe.model, "continuations") or not info.held_out or length < 1:
+        return None
+    rows = _prompt_rows(experiment, work.store, length)
+    if not len(rows):
+        return None
+    tokenizer = info.text()
+    starts, rests = texts_of(rows[:, :length], tokenizer), _rests(rows[:, length:], tokenizer)
+
+    def ask(spec: SampleSpec) -> list[str]:
+        train = spec.model.train
+        machine = work.machine.at(train.precision, train.tf32) if train else work.machine
+        model = artefacts.model(work.store, spec.model, (seed,), machine)
+        draws = Draws((seed,), "continuations", 0, device=machine.device)
+        family: Any = spec.model.family
+        with torch.no_grad(), machine.autocast(), work.heard():
+            found = family.continuations(model, machine.put(torch.from_numpy(rows[:, :length])), draws)
+        return _rests(found.cpu().numpy()[:, length:], tokenizer)
+
+    return Asking([Prompt(*pair) for pair in zip(starts, rests, strict=True)], ask)
+
+
+def _rests(rows: np.ndarray, tokenizer: Tokenizer) -> list[str]:
+    """Texts up to their end, from the middle of rows on; packed rows have other texts behind it."""
+    over = ((rows == tokenizer.end) | (rows == NOTHING)).cumsum(1) > 0
+    return [tokenizer.decode(row[~there]) for row, there in zip(rows, over, strict=True)]
+
+
+def _prompt_rows(experiment: Experiment, store: Store, length: int) -> np.ndarray:
+    """(at most PROMPTS, L): the first held-out rows with different beginnings of `length` tokens, which go on."""
+    tokenizer = experiment.info.text()
+    file, found = artefacts.columns(store, experiment.data, experiment.recipe.seeds[0], "held_out")
+    rows = np.array(found["tokens"][:SEARCHED])
+    file.release()
+    behind = rows[:, 1 : length + 1]
+    rows = rows[((behind != NOTHING) & (behind != tokenizer.end)).all(1)]
+    _, first = np.unique(rows[:, :length], axis=0, return_index=True)
+    chosen: np.ndarray = rows[np.sort(first)[:PROMPTS]]
+    return chosen
+
+
+def _summed_up(experiment: Experiment, work: Work) -> Asking:
+    """The sources of the first samples, which are the same for all arms and generations, and their targets."""
+    real = texts_by_row(_real_rows(experiment, work.store, min(PROMPTS, experiment.counts.samples)), experiment.info)
+
+    def ask(spec: SampleSpec) -> list[str]:
+        return [row["target"] for row in _samples(experiment, spec, work.store, len(real))]
+
+    return Asking([Prompt(row["source"], row["target"]) for row in real], ask)
+
+
+ASKING: dict[str, Callable[[Experiment, Work], Asking | None]] = {"text": _continued, "pairs": _summed_up}
+NOTES = {
+    "text": "Each generation continues the beginnings of the same held-out texts.",
+    "pairs": "Each generation's targets for the same sources, of real rows.",
+}
+
+
+# Values of texts
+
+
+def _histogram(experiment: Experiment, name: str, metric: DrawnRows, k: int, store: Store, folder: Path) -> list[Path]:
+    """The picture of a metric that keeps values of rows, of all generations so far; the last one is always drawn."""
+    from collapse_sim.analysis.histograms import value_histograms
+
+    path, seed = folder / f"perplexities-{file_name(name)}.png", experiment.recipe.seeds[0]
+    unfinished = k < experiment.recipe.generations
+    if unfinished and path.exists() and time.time() - path.stat().st_mtime < DRAWN_EVERY_S:
+        return [path]
+    label = name
+    values: dict[str, dict[int, np.ndarray]] = {}
+    for line in experiment.lines:
+        values[line.arm.name] = {}
+        for j in range(k + 1):
+            if not store.has(line.scores[j][name], seed):
+                continue
+            label, numbers = metric.histogram(load_file(store.block(line.scores[j][name], seed).file(VALUES_FILE)))
+            values[line.arm.name][j] = numbers.double().numpy()
+    counts = [len(numbers) for by_generation in values.values() for numbers in by_generation.values()]
+    if not counts:
+        return []
+    note = f"Seed {seed}, {max(counts):,} texts a generation. Every histogram has its own height"
+    value_histograms(values, name, label, path, note)
+    return [path]
+
+
+# Rows of the first seed
+
+
+def _samples(experiment: Experiment, spec: SampleSpec, store: Store, rows: int = SHOWN) -> list[dict[str, str]]:
+    _, found = artefacts.columns(store, spec, experiment.recipe.seeds[0], "samples")
+    return texts_by_row({name: np.array(column[:rows]) for name, column in found.items()}, experiment.info)
+
+
+def _real_rows(experiment: Experiment, store: Store, rows: int) -> dict[str, np.ndarray]:
+    """The real rows that the first samples are made for, where they are made for conditions."""
+    seed, names = experiment.recipe.seeds[0], tuple(experiment.info.columns)
+    rows = min(rows, experiment.info.rows)
+    found = artefacts.conditions(store, experiment.data, names, (seed,), 0, rows)
+    return {name: column.numpy() for name, column in found.items()}
+
+
+def file_name(name: str, longest: int = 100) -> str:
+    """A name as a part of a file's name: at most so many bytes, always the same, and no two names alike.
+
+    Signs that files have trouble with become "-". Where that changes a name, or where it is cut, a part of its hash
+    stands behind it.
+    """
+    plain = "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in name)
+    if plain == name and len(name.encode()) <= longest:
+        return name
+    mark = "-" + hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
+    return plain.encode(errors="replace")[: longest - len(mark)].decode(errors="ignore") + mark

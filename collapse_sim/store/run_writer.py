@@ -1,0 +1,352 @@
+"""Writing a run directory: claim it for a recipe, refuse another recipe's, and keep the journal."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from collapse_sim.core.errors import RecipeError, StoreError
+from collapse_sim.core.files import check_place, explained, read_bytes, sweep_scratch, write_atomic
+from collapse_sim.core.hashing import canonical_json, digest_of
+from collapse_sim.store import journal, recorded, sealed
+from collapse_sim.store.lease import lease
+from collapse_sim.store.locks import locked
+from collapse_sim.store.process import environment
+from collapse_sim.store.run_directory import (
+    JOURNAL_FILE,
+    LOCK_FILE,
+    PICTURES,
+    RECIPE_FILE,
+    RUN_FILE,
+    SCHEMA,
+    damaged,
+    ever_recorded,
+    problems_of,
+    read_run,
+    recipe_of,
+    recipe_text,
+)
+from collapse_sim.store.store import REFERENCES_LOCK
+
+logger = logging.getLogger(__name__)
+
+# What may grow or change when a run is continued; everything else makes it a different experiment.
+GROWS = (
+    "name",
+    "description",
+    "generations",
+    "seeds",
+    "arms",
+    "metrics",
+    "baseline",
+    "show",
+    "tuned_on",
+    "claims",
+    "reference",
+)
+
+
+class RunFolder:
+    """One run directory, open for writing. Several processes may write to it at once: what they write is merged."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.journal = folder / JOURNAL_FILE
+        self.pictures = folder / PICTURES
+        self._known: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+    def check(self, content: Mapping[str, Any]) -> dict[str, Any]:
+        """run.json as claiming the folder would write it; nothing is made or changed.
+
+        Raises RecipeError when the folder holds a different experiment (it says what differs), StoreError when it is of
+        a newer schema, damaged or unwritable.
+        """
+        check_place(self.folder, "--out")
+        journal.check(self.journal)
+        path = self.folder / RUN_FILE
+        if not os.path.lexists(path):
+            return dict(content)
+        old = read_run(self.folder)
+        try:
+            return merge_runs(old, content, self.folder)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise damaged(path, f"{type(error).__name__}: {error}") from error
+
+    def claim(self, content: Mapping[str, Any], store: Path) -> None:
+        """Write run.json and recipe.yaml, or extend what is there by new arms, seeds, generations and metrics.
+
+        What is damaged of the journal is said and taken out; the run records it again from the store. Raises what
+        `check` does.
+        """
+        self.check(content)
+        with explained(self.folder, "--out"):
+            self.pictures.mkdir(parents=True, exist_ok=True)
+        with self._locked():
+            merged = self.check(content)  # another process may have written meanwhile
+            merged["schema"] = SCHEMA
+            merged["store"] = os.path.relpath(store.resolve(), self.folder.resolve())
+            merged["store_at"] = str(store.resolve())
+            self._mend()
+            sweep_scratch(self.folder)
+            text, recipe = sealed.text(merged, indent=1), _recipe_text(merged)
+            for name, new in ((RECIPE_FILE, recipe), (RUN_FILE, text.encode())):
+                if self._content(name) != new:
+                    write_atomic(self.folder / name, new)
+
+    def _content(self, name: str) -> bytes | None:
+        with suppress(OSError):
+            return read_bytes(self.folder / name)
+        return None
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        with locked(self.folder / LOCK_FILE, "--out"):
+            yield
+
+    def _mend(self) -> None:
+        """Take damaged lines out of the journal, and see to it that recorded.json is whole."""
+        ever, found = ever_recorded(self.folder), journal.load(self.journal)
+        if os.path.lexists(self.folder / RUN_FILE):  # or else it is a new run's folder
+            for problem in problems_of(self.folder, found, ever):
+                logger.warning(problem)
+        if isinstance(ever, str):
+            scores: recorded.Scores = {}
+            recorded.add(scores, found.lines)
+            recorded.write(self.folder, scores)
+        if found.damaged or found.torn:
+            journal.rewrite(self.journal, found.lines)
+        self._known = {_place(line): line for line in found.lines if line["event"] in ("scores", "diverged")}
+
+    def _append(self, line: Mapping[str, Any]) -> None:
+        with self._locked():
+            journal.append(self.journal, [line])
+            if line["event"] != "scores":
+                return
+            try:
+                scores = recorded.read(self.folder)
+            except (OSError, ValueError):  # damaged while the run was under way
+                scores = {}
+                recorded.add(scores, journal.read(self.journal))
+            recorded.add(scores, [line])
+            recorded.write(self.folder, scores)
+
+    def record_session(self, command: Sequence[str], device: str, precision: str) -> None:
+        """Note who continues the run, with what."""
+        session = {
+            "event": "session",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "command": list(command),
+            "device": device,
+            "precision": precision,
+            "environment": environment(),
+        }
+        self._append(session)
+
+    def record_scores(
+        self,
+        k: int,
+        arm: str,
+        seeds: Sequence[int],
+        values: Mapping[str, Sequence[float]],
+        fit: str,
+        samples: str,
+        rows: Mapping[str, str],
+        updates: Sequence[int | None] | None = None,
+    ) -> None:
+        """One line for an arm's scores of a generation, unless the journal has just that already.
+
+        `rows`: the digests of scores that may keep values of held-out rows, by metric. `updates`: of every seed's fit,
+        where a fit ends when it has converged; None for a chain that diverged.
+        """
+        line = {
+            "event": "scores",
+            "generation": k,
+            "arm": arm,
+            "seeds": list(seeds),
+            "metrics": {name: list(v) for name, v in values.items()},
+            "fit": fit,
+            "samples": samples,
+            "rows": dict(rows),
+            **({} if updates is None else {"updates": list(updates)}),
+        }
+        self._record(line)
+
+    def record_diverged(self, arm: str, k: int, seed: int, message: str) -> None:
+        """One line for a chain that ended at generation k: its scores are nan from there on."""
+        self._record({"event": "diverged", "generation": k, "arm": arm, "seed": seed, "message": message})
+
+    def _record(self, line: dict[str, Any]) -> None:
+        known = self._known.get(_place(line))
+        if known is None or json.dumps(known) != json.dumps(line):
+            self._append(line)
+            self._known[_place(line)] = line
+
+    def record_generation(self, k: int, made: Mapping[str, int], reused: Mapping[str, int], wall_s: float) -> None:
+        """How much of generation k was made now, and how much was there."""
+        line = {
+            "event": "generation",
+            "generation": k,
+            "made": dict(made),
+            "reused": dict(reused),
+            "wall_s": round(wall_s, 3),
+        }
+        self._append(line)
+
+
+def _recipe_text(run: Mapping[str, Any]) -> bytes:
+    return recipe_text(yaml.safe_dump(dict(run["settings"]), sort_keys=False))
+
+
+def own_recipe(path: Path) -> None:
+    """See to it that a recipe to be run, where it is the one that a run directory keeps, is what the run wrote there.
+
+    One that is gone is written anew, from run.json. Raises StoreError when it was edited or damaged.
+    """
+    folder = path.parent
+    if path.name != RECIPE_FILE or not os.path.lexists(folder / RUN_FILE):
+        return
+    if not os.path.lexists(path):
+        run = read_run(folder)
+        if not isinstance(run.get("settings"), dict):
+            raise damaged(folder / RUN_FILE, "it lacks settings")
+        write_atomic(path, _recipe_text(run))
+        logger.warning("%s was gone; it is written anew from %s", path, RUN_FILE)
+    recipe_of(folder)
+
+
+def _place(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a line is of: a later one of the same replaces it."""
+    seeds = tuple(line["seeds"]) if line["event"] == "scores" else line["seed"]
+    return line["event"], line["arm"], line["generation"], seeds
+
+
+def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """run.json of the union of both. Raises RecipeError when they are different experiments."""
+    before, now = old["settings"], new["settings"]
+    differences = list(_differences(before, now))
+    for name in before["arms"]:
+        if name in now["arms"]:
+            differences += _pairs(before["arms"][name], now["arms"][name], f"arms.{name}")
+    for name, metric in old["metrics"].items():
+        if name in new["metrics"] and new["metrics"][name]["settings"] != metric["settings"]:
+            others = _pairs(metric["settings"], new["metrics"][name]["settings"], f"metrics.{name}")
+            differences += [f"{difference}; or give it another name with `as:`" for difference in others]
+        elif name in new["metrics"] and "features" in metric:
+            differences += _pairs(metric["features"], new["metrics"][name].get("features"), f"metrics.{name}.features")
+    if old.get("fingerprint", new["fingerprint"]) != new["fingerprint"]:
+        differences.append("data: the files had another content there than they have here")
+    if differences:
+        raise RecipeError(
+            f"{folder}: holds a run of a different recipe; choose another folder with --out, or undo:",
+            *(f"  {line}" for line in differences),
+        )
+    merged = dict(new)
+    merged["generations"] = max(old["generations"], new["generations"])
+    for key in ("seeds", "arms"):
+        if set(old[key]) - set(new[key]):  # a part of the run is continued, or something beside it: its own order stays
+            merged[key] = list(dict.fromkeys((*old[key], *new[key])))
+    merged["metrics"] = {**new["metrics"], **{n: m for n, m in old["metrics"].items() if n not in new["metrics"]}}
+    longer = new["generations"] >= old["generations"]
+    for key in ("theory", "training"):
+        merged[key] = {**old.get(key, {}), **new.get(key, {})} if longer else {**new.get(key, {}), **old.get(key, {})}
+    if set(old["arms"]) - set(new["arms"]) or old["generations"] > new["generations"]:
+        merged["claims"], merged["reference"], merged["baseline"] = old["claims"], old["reference"], old["baseline"]
+    elif set(old["seeds"]) - set(new["seeds"]):
+        merged["claims"] = _claims(old["claims"], new["claims"])
+    settings = dict(now)
+    settings["arms"] = {name: {**before["arms"], **now["arms"]}[name] for name in merged["arms"]}
+    settings["seeds"], settings["generations"] = merged["seeds"], merged["generations"]
+    written = dict(zip(old["metrics"], before["metrics"], strict=True))
+    written |= zip(new["metrics"], now["metrics"], strict=True)
+    settings["metrics"] = [written[name] for name in merged["metrics"]]
+    for key in ("claims", "reference", "baseline"):
+        if merged.get(key):
+            settings[key] = merged[key]
+    merged["settings"] = settings
+    merged["recipe"] = digest_of(settings)
+    return merged
+
+
+def _claims(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The new claims, with the seeds of their own that a part of the run lacks, and old ones of such seeds only."""
+    named = [{key: value for key, value in claim.items() if key != "seeds"} for claim in new]
+    found = [dict(claim) for claim in new]
+    for claim in old:
+        rest = {key: value for key, value in claim.items() if key != "seeds"}
+        if not claim.get("seeds"):
+            continue
+        if rest not in named:
+            found.append(dict(claim))
+        elif (own := found[named.index(rest)]).get("seeds"):
+            own["seeds"] = list(dict.fromkeys((*claim["seeds"], *own["seeds"])))
+    return found
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+    for key in dict.fromkeys((*before, *now)):
+        if key not in GROWS:
+            yield from _pairs(before.get(key), now.get(key), key)
+
+
+def _pairs(before: Any, now: Any, path: str) -> Iterator[str]:
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            yield from _pairs(before.get(key), now.get(key), f"{path}.{key}")
+    elif canonical_json(before) != canonical_json(now):
+        yield f"{path}: {_short(before)} there, {_short(now)} here"
+
+
+def _short(value: Any) -> str:
+    return "nothing" if value is None else json.dumps(value)
+
+
+@contextmanager
+def registered(
+    store: Path, folder: Path, references: Mapping[str, Sequence[int]], arms: Mapping[str, Sequence[str]] | None = None
+) -> Iterator[None]:
+    """Tell the store what a run refers to (digest -> seeds, [] for seedless), and that a process is at work on it.
+
+    `arms` (digest -> names) is what `cache list` shows.
+    """
+    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    path = store / "runs" / f"{name}.json"
+    with contextlib.ExitStack() as until_the_end:
+        with explained(store, "--store"), locked(store / "locks" / REFERENCES_LOCK):
+            sweep_scratch(path.parent)
+            known, names = _registered_before(path, folder)
+            for digest, seeds in references.items():
+                known[digest] = sorted({*known.get(digest, []), *seeds})
+            for digest, of in (arms or {}).items():
+                names[digest] = list(dict.fromkeys((*names.get(digest, []), *of)))
+            write_atomic(path, sealed.text({"run": str(folder.resolve()), "references": known, "arms": names}))
+            until_the_end.enter_context(lease(store))
+        yield
+
+
+def _registered_before(path: Path, folder: Path) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
+    """What a run was registered with. Where that is damaged: the models and samples that its journal names."""
+    try:
+        content = sealed.read(path)
+        return dict(content["references"]), dict(content["arms"])
+    except FileNotFoundError:
+        return {}, {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s: damaged (%s); it is written anew", path, error)
+    known: dict[str, list[int]] = {}
+    names: dict[str, list[str]] = {}
+    with suppress(StoreError):
+        for line in journal.read(folder / JOURNAL_FILE):
+            for digest in (line[key] for key in ("fit", "samples") if key in line):
+                known[digest] = sorted({*known.get(digest, []), *line["seeds"]})
+                names.setdefault(digest, []).append(line["arm"])
+    return known, {digest: list(dict.fromkeys(of)) for digest, of in names.items()}

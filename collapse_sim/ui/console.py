@@ -1,0 +1,123 @@
+"""stdout is data, stderr is for people. All that this program writes on either goes through here, and is harmless."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import warnings
+from typing import Any, TextIO
+
+from collapse_sim.core import printable
+from collapse_sim.core.errors import StoreError
+from collapse_sim.ui import streams
+
+_ASCII = str.maketrans({"±": "+/-", "─": "-", "✓": "+", "✗": "x", "↓": "v", "↑": "^", "…": "..."})
+_needed: set[str] = set()  # streams that were to get what a command is for
+
+
+def data(text: str, *, needed: bool = True) -> None:
+    """One line or block of output that another program may read. `needed`: it is what the command is for."""
+    if needed:
+        _needed.add("stdout")
+    text = printable.escaped(text)
+    _write("stdout", text if text.endswith("\n") else text + "\n")
+
+
+def document(value: Any, *, needed: bool = True) -> None:
+    """One JSON document on stdout (`--json`)."""
+    text = printable.json_text(value, indent=2)
+    data(printable.Clean(text if _encodable(text, sys.stdout) else json.dumps(value, indent=2)), needed=needed)
+
+
+def say(text: str) -> None:
+    """A line for a person, on stderr."""
+    _write("stderr", printable.message(text) + "\n")
+
+
+def exit_code(code: int) -> int:
+    """The last word of a command that would end with `code`: what could not be written is told, if it can be.
+
+    A reader that went away, as `head` does, has what it wants. Otherwise a command is not fine (5) when what it is for
+    could not be written; what a run makes lies in files, so it is.
+    """
+    loss, needed = streams.lost.get("stdout"), "stdout" in _needed
+    streams.lost.clear()
+    _needed.clear()
+    if loss is None or (loss.unread and needed):
+        return code
+    say(f"{'error' if needed else 'note'}: standard output could not be written to: {loss.reason}")
+    return code or (StoreError.exit_code if needed else 0)
+
+
+def say_warnings() -> None:
+    """Let warnings of Python and of libraries be said like everything else."""
+
+    def told(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        say(f"{filename}:{lineno}: {category.__name__}: {message}")
+
+    warnings.showwarning = told
+
+
+def _write(name: streams.Name, text: str) -> None:
+    stream: TextIO | None = getattr(sys, name)
+    if stream is None:
+        streams.lost.setdefault(name, streams.Loss("it is closed"))
+        return
+    if not _encodable(text, stream):
+        encoding = stream.encoding
+        text = text.translate(_ASCII).encode(encoding, "backslashreplace").decode(encoding)
+    try:
+        stream.write(text)
+        stream.flush()
+    except (OSError, ValueError) as error:
+        streams.note_loss(name, error)
+
+
+def _encodable(text: str, stream: TextIO | None) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class _Saying(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+def say_logs(*, quiet: bool = False) -> None:
+    """Say what the package logs, which is how far it has come before a run begins; `quiet`: warnings only."""
+    logger = logging.getLogger("collapse_sim")
+    logger.handlers = [_Saying()]
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def program(started_as: str) -> list[str]:
+    """How to call this program again, from the first word of the command line that called it (sys.argv[0])."""
+    import shutil
+    from pathlib import Path
+
+    path = Path(started_as)
+    if path.parts[-2:] == ("collapse_sim", "__main__.py"):
+        return ["python", "-m", "collapse_sim"]
+    outside_path = path.name == "collapse-sim" and path.is_file() and not shutil.which("collapse-sim")
+    return [started_as if outside_path else "collapse-sim"]
+
+
+def is_terminal() -> bool:
+    """Whether stderr is a terminal that can be drawn on (a dumb one can't)."""
+    import os
+
+    try:
+        return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
+    except ValueError:  # a closed one
+        return False

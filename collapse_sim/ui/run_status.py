@@ -1,0 +1,185 @@
+"""Where a run stands, from its directory: run.json and the journal say what is done, live.json who is at it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from collapse_sim.store import journal, sealed
+from collapse_sim.store.run_directory import (
+    JOURNAL_FILE,
+    LIVE_FILE,
+    RECIPE_FILE,
+    RUN_FILE,
+    STARTING_FILE,
+    damaged,
+    read_journal,
+    read_run,
+)
+from collapse_sim.ui.checked import LARGEST_FILE
+from collapse_sim.ui.console import program
+from collapse_sim.ui.live_process import presence
+from collapse_sim.ui.starting import read_starting
+from collapse_sim.ui.state import STAGES, Cell, State
+
+Word = Literal["starting", "running", "finished", "interrupted", "failed", "stopped", "unfinished", "not started"]
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A run as its directory tells it. "stopped": its process vanished; "unfinished": it ended with cells to do."""
+
+    word: Word
+    state: State
+    command: str  # the command that continues it
+    problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will change any more unless someone runs it again."""
+        return self.word not in ("starting", "running")
+
+
+def standing(folder: Path) -> Standing:
+    """Read a run directory. Raises RecipeError when it is none, StoreError when it is damaged or of a newer schema."""
+    begins = read_starting(folder)
+    if begins is not None and not (folder / RUN_FILE).is_file():
+        return Standing("starting", begins, "")
+    run = read_run(folder)
+    lines, problems = read_journal(folder)
+    try:
+        state = recorded(folder, run, lines)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(folder / JOURNAL_FILE, f"{type(error).__name__}: {error}") from error
+    live = read_live(folder)
+    complete = all(state.complete(cell) for cells in state.cells.values() for cell in cells)
+    word: Word = "finished" if complete else "unfinished" if lines else "not started"
+    if live is not None:
+        at_it = presence(live)
+        absorb(state, live)
+        if at_it == "here":
+            word = "running"
+        elif not complete:
+            state.job = state.waiting = None
+            word = "stopped" if at_it == "gone" else _word(live.outcome)
+    if begins is not None and word != "running":
+        state.pid, state.host = begins.pid, begins.host
+        word = "starting"
+    went_through = live is not None and live.outcome == "finished"
+    return Standing(word, state, continuing(folder, [] if went_through else lines), tuple(problems))
+
+
+def glance(folder: Path) -> Standing:
+    """The same for a quick look, twice a second: while a process is at it, its own word is enough."""
+    live = read_live(folder)
+    if live is not None and presence(live) == "here":
+        return Standing("running", live, "")
+    return standing(folder)
+
+
+def _word(outcome: str | None) -> Word:
+    return "interrupted" if outcome == "interrupted" else "failed" if outcome == "failed" else "unfinished"
+
+
+def read_live(folder: Path) -> State | None:
+    """The state that the run's process wrote last; None when there is none that can be read, whatever is there."""
+    try:
+        if (folder / LIVE_FILE).stat().st_size > LARGEST_FILE:
+            return None
+        return State.from_json(sealed.read(folder / LIVE_FILE))
+    except (OSError, ValueError):
+        return None
+
+
+def recorded(folder: Path, run: dict[str, Any], lines: Sequence[dict[str, Any]]) -> State:
+    """What run.json and the journal say. A later line of the same arm, generation, seed and metric counts."""
+    metrics, last = list(run["metrics"]), int(run["generations"])
+    state = State(
+        name=run["name"],
+        run_dir=str(folder),
+        arms=list(run["arms"]),
+        seeds=list(run["seeds"]),
+        generations=last,
+        metrics=metrics,
+        lower_is_better={name: _LOWER.get(facts.get("better")) for name, facts in run["metrics"].items()},
+        show=run.get("show") or (metrics[0] if metrics else None),
+        cells={arm: [Cell() for _ in range(last + 1)] for arm in run["arms"]},
+    )
+    state.ended = {arm: ends for arm, ends in journal.diverged(lines).items() if arm in state.cells}
+    values: dict[tuple[str, int, str | None], dict[int, float | None]] = {}  # None: scored at all
+    for line in lines:
+        if line.get("event") == "generation":
+            state.finished[int(line["generation"])] = {name: line[name] for name in ("made", "reused", "wall_s")}
+        if line.get("event") != "scores" or line["arm"] not in state.cells or not 0 <= line["generation"] <= last:
+            continue
+        for metric, scores in [*line["metrics"].items(), (None, [None] * len(line["seeds"]))]:
+            known = values.setdefault((line["arm"], line["generation"], metric), {})
+            known.update(zip(line["seeds"], scores, strict=False))
+    for (arm, k, metric), by_seed in values.items():
+        if metric is None:
+            continue
+        series = state.scores.setdefault(arm, {}).setdefault(metric, [None] * (last + 1))
+        own = [by_seed[seed] for seed in state.seeds if seed in by_seed]
+        series[k] = sum(math.nan if x is None else float(x) for x in own) / len(own) if own else None
+    for arm, cells in state.cells.items():
+        for k, cell in enumerate(cells):
+            scored = set(state.seeds).intersection(*(values.get((arm, k, metric), {}) for metric in (None, *metrics)))
+            done = scored and state.bits_of([seed for seed in state.seeds if seed in scored])
+            cell.fit = cell.samples = cell.scores = done or 0
+    return state
+
+
+_LOWER = {"lower": True, "higher": False}
+
+
+def last_change(folder: Path) -> float | None:
+    """When something in a run's directory was last written, in seconds since 1970."""
+    times = []
+    for name in (RUN_FILE, JOURNAL_FILE, LIVE_FILE, STARTING_FILE):
+        with contextlib.suppress(OSError):
+            times.append((folder / name).stat().st_mtime)
+    return max(times, default=None)
+
+
+def absorb(state: State, live: State) -> None:
+    """Add to a recorded state what only the process knows: the job under way, cells in part, times, notes."""
+    for name in ("device", "precision", "started", "updated", "outcome", "message", "wall_s", "pid", "host", "mark"):
+        setattr(state, name, getattr(live, name))
+    for name in (
+        "memory_bytes",
+        "gpu_bytes",
+        "rows_per_s",
+        "job",
+        "waiting",
+        "made",
+        "reused",
+        "notes",
+        "texts",
+        "curve",
+    ):
+        setattr(state, name, getattr(live, name))
+    all_metrics = set(state.metrics) <= set(live.metrics)  # or else what it has scored is not all there is to score
+    for arm, cells in live.cells.items():
+        for ours, theirs in zip(state.cells.get(arm, []), cells, strict=False):
+            for stage in STAGES if all_metrics and not state.complete(ours) else STAGES[:2]:
+                done = [seed for i, seed in enumerate(live.seeds) if getattr(theirs, stage) >> i & 1]
+                setattr(ours, stage, getattr(ours, stage) | (state.bits_of(done) if done else 0))
+            ours.score_parts, ours.made, ours.reused = theirs.score_parts, theirs.made, theirs.reused
+            ours.work_s = theirs.work_s
+
+
+def continuing(folder: Path, lines: Iterable[dict[str, Any]]) -> str:
+    """The command that continues a run: the one that was given last, or without any, one for the recipe that it keeps.
+
+    The latter is for all that was ever asked for in the run: the last command may have been for a part of it.
+    """
+    commands = [line["command"] for line in lines if line.get("event") == "session" and line.get("command")]
+    if not commands:
+        return f"collapse-sim run {shlex.quote(str(folder / RECIPE_FILE))} --out {shlex.quote(str(folder))}"
+    first, *rest = map(str, commands[-1])
+    return shlex.join([*program(first), *rest])

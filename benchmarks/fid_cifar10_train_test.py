@@ -24,7 +24,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import RowSource
 from collapse_sim.data.images.cifar10 import CIFAR10
 from collapse_sim.metrics.base import WeightedMap
-from collapse_sim.metrics.feature_choice import resolve
+from collapse_sim.metrics.feature_maps import resolve
 from collapse_sim.metrics.features import FID, KID, Precision, Recall
 from collapse_sim.metrics.weights import WeightsFile
 

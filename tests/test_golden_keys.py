@@ -22,7 +22,7 @@ from collapse_sim.data.split import divided
 from collapse_sim.metrics.base import WeightedMap
 from collapse_sim.metrics.weights import WeightsFile
 from collapse_sim.plan.experiment import Experiment, counts_of, lay_out, plans_of
-from collapse_sim.plan.recipe_training import at_precision
+from collapse_sim.plan.protocol import at_precision
 from collapse_sim.plan.settings import Recipe
 from collapse_sim.recipe import shipped
 from collapse_sim.recipe.loader import load

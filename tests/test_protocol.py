@@ -8,8 +8,7 @@ from collapse_sim.core.errors import RecipeError
 from collapse_sim.families.training import Train, learning_rate
 from collapse_sim.plan.dry_run import plan_document
 from collapse_sim.plan.experiment import prepare
-from collapse_sim.plan.protocol import at_length, protocol_of
-from collapse_sim.plan.recipe_training import at_precision, training_of, warnings_of
+from collapse_sim.plan.protocol import at_length, at_precision, protocol_of, training_of, warnings_of
 from collapse_sim.recipe.loader import load
 from tests.conftest import TINY
 

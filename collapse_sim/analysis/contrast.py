@@ -8,6 +8,7 @@ scatter of both sides, and what is common to a seed cancels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -149,3 +150,17 @@ def _step(left: Numbers, right: Numbers, resolution: float) -> NDArray[np.float6
     """The least difference that counts."""
     largest = np.maximum(np.abs(np.atleast_1d(left)).max(-1), np.abs(np.atleast_1d(right)).max(-1))
     return np.asarray(np.maximum(resolution * (1 + ROUNDING), ROUNDING * largest))
+
+
+def adjusted(p_values: Sequence[float]) -> list[float]:
+    """Each p value as large as Holm's step-down procedure makes it, in the given order; at most 1.
+
+    The least of m is multiplied by m, the next by m - 1 ..., and none becomes less than one before it.
+    """
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    found = [1.0] * len(p_values)
+    reached = 0.0
+    for rank, i in enumerate(order):
+        reached = max(reached, min(1.0, (len(order) - rank) * p_values[i]))
+        found[i] = reached
+    return found

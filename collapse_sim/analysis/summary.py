@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from collapse_sim.analysis import row_columns
+from collapse_sim.analysis import row_intervals
 from collapse_sim.analysis.reached import apart, common
 from collapse_sim.analysis.results import Better, Results
 from collapse_sim.analysis.table import STAR, beside, ends, figures, seeds_over
@@ -37,8 +37,8 @@ def summary(results: Results, metrics: Sequence[str], generation: int, width: in
         f" at generation {generation}: mean over {seeds}",
         "; " * bool(arrows) + ", ".join([*arrows, STAR] if arrows else []),
     )
-    by_rows = [row_columns.instead(results, metric, generation, means[metric]) for metric in shown]
-    notes = row_columns.note([one for found in by_rows for one in found.values()])
+    by_rows = [row_intervals.instead(results, metric, generation, means[metric]) for metric in shown]
+    notes = row_intervals.note([one for found in by_rows for one in found.values()])
     return [title, *tables, *notes, *_elsewhere(results, metrics, generation), *ends(results), *_beside(results, shown)]
 
 

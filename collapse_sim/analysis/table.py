@@ -8,10 +8,9 @@ import numpy as np
 from rich.console import RenderableType
 from rich.text import Text
 
-from collapse_sim.analysis import row_columns
-from collapse_sim.analysis.contrast import Contrast
+from collapse_sim.analysis import row_intervals
+from collapse_sim.analysis.contrast import Contrast, adjusted
 from collapse_sim.analysis.evidence import ALPHA
-from collapse_sim.analysis.holm import adjusted
 from collapse_sim.analysis.intervals import Interval, share
 from collapse_sim.analysis.numbers import aligned, figure, percent, with_interval
 from collapse_sim.analysis.reached import ended
@@ -36,14 +35,14 @@ def by_generation(results: Results, metric: str, generations: Sequence[int], wid
     over_rows: list[Interval] = []
     for k in generations:
         means = results.means(metric, k)
-        by_rows = row_columns.instead(results, metric, k, means)
+        by_rows = row_intervals.instead(results, metric, k, means)
         over_rows += by_rows.values()
         shown = by_rows or means
         texts = [_theory(results, arm, metric, k) if is_theory else _mean(shown.get(arm)) for arm, is_theory in rows]
         best = best_of(results, metric, k)
         styles = [_FAINT if is_theory else _BEST if arm in best else "" for arm, is_theory in rows]
         counts = ["" if is_theory else _count(results, arm, means.get(arm)) for arm, is_theory in rows]
-        header = f"{k}{row_columns.MARK * bool(by_rows)}"
+        header = f"{k}{row_intervals.MARK * bool(by_rows)}"
         columns.append(_column(header, texts, styles, counts, starred=bool(best)))
         published = results.reference_at(metric, k)
         if published is not None:
@@ -51,7 +50,7 @@ def by_generation(results: Results, metric: str, generations: Sequence[int], wid
             columns.append(_column(f"published\nat {k}", texts))
     names = [Text("  theory", _FAINT) if is_theory else Text(arm) for arm, is_theory in rows]
     tables = blocks(Column("arm \\ generation", names), columns, width)
-    notes = [*ends(results), *beside(results, metric), *row_columns.note(over_rows)]
+    notes = [*ends(results), *beside(results, metric), *row_intervals.note(over_rows)]
     notes += _sources(results, metric, generations)
     return [_title(results, metric, generations), *tables, *notes]
 
@@ -73,9 +72,9 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
         columns.append(_column("seeds", [str(means[arm].n) for arm in arms]))
     across = [of_mean(results, arm, metric, generation) for arm in arms]
     apart = [of_difference(results, arm, baseline, metric, generation) if arm != baseline else None for arm in arms]
-    columns += [_column(row_columns.HEADER, row_columns.halves(across))] if any(across) else []
+    columns += [_column(row_intervals.HEADER, row_intervals.halves(across))] if any(across) else []
     columns.append(_column(f"minus\n{baseline}", [_mean(differences.get(arm), signed=True) for arm in arms]))
-    columns += [_column(row_columns.HEADER, row_columns.halves(apart))] if any(apart) else []
+    columns += [_column(row_intervals.HEADER, row_intervals.halves(apart))] if any(apart) else []
     columns += [
         _column("relative", [None if part is None else percent(part) for part in shares]),
         Column(
@@ -97,7 +96,7 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     several = sum(found is not None and found.se is not None for found in differences.values())
     together = [Text(f"reads: at 5 % over the {several} arms together (Holm)", _FAINT)] if several > 1 else []
     tables = blocks(Column("arm", [Text(arm) for arm in arms]), columns, width)
-    said = [*beside(results, metric), *row_columns.note([*across, *apart])]
+    said = [*beside(results, metric), *row_intervals.note([*across, *apart])]
     return [title, *tables, *together, *ends(results), *said, *_sources(results, metric, [generation])]
 
 
@@ -162,8 +161,8 @@ def figures(results: Results, metric: str, generation: int, header: str) -> Colu
     """One metric's means of all arms at a generation, the best marked, numbers of seeds where they are fewer."""
     means = results.means(metric, generation)
     best = best_of(results, metric, generation)
-    by_rows = row_columns.instead(results, metric, generation, means)
-    header += row_columns.MARK * bool(by_rows)
+    by_rows = row_intervals.instead(results, metric, generation, means)
+    header += row_intervals.MARK * bool(by_rows)
     texts = [_mean((by_rows or means).get(arm)) for arm in results.arms]
     counts = [_count(results, arm, means.get(arm)) for arm in results.arms]
     return _column(header, texts, [_BEST * (arm in best) for arm in results.arms], counts, starred=bool(best))

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from collapse_sim.analysis.by_protocol import baselines
+from collapse_sim.analysis.contrast import adjusted
 from collapse_sim.analysis.evidence import ALPHA, Evidence, gather, interval_text
-from collapse_sim.analysis.holm import adjusted
 from collapse_sim.analysis.numbers import figure, probability
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.row_intervals import CAVEAT, decided

@@ -97,7 +97,7 @@ def validate(
 @app.command()
 def schema() -> None:
     """Print a JSON Schema of recipes, for editors."""
-    from collapse_sim.recipe.json_schema import recipe_schema
+    from collapse_sim.recipe.catalogue import recipe_schema
 
     document(recipe_schema())
 

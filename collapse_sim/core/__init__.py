@@ -1,1 +1,1 @@
-"""The ground: components, the registry, errors, events, randomness, the machine, hashes. It knows nothing of the rest."""
+"""What everything else stands on: components, registry, errors, events, randomness, the machine, hashes, files."""

@@ -1,13 +1,16 @@
-"""What the metrics of toys share: fitted parameters and the true ones, in float64."""
+"""Metrics of models that are solved in closed form: their parameters against the truth."""
 
 from __future__ import annotations
+
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ClosedForm, ModelFamily
-from collapse_sim.metrics.base import Evaluation
+from collapse_sim.metrics.base import Evaluation, Need
 
 
 def needs_buffers(metric: str, info: Info, family: ModelFamily, *names: str) -> None:
@@ -37,3 +40,110 @@ def true(evaluation: Evaluation, name: str) -> Tensor:
     if tell is None:
         raise ValueError(f"{type(evaluation.data).__name__} does not tell its true {name} (a method true_{name}())")
     return torch.as_tensor(tell()).double().cpu()
+
+
+class VarianceRatio(Component):
+    """tr(covariance of the model) / tr(true covariance). 1 is right, 0 is collapsed; no unit.
+
+    Shumailov et al. 2024; under replace its mean is (1 - 1/N)^t after t fits to N rows.
+    """
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("points",)
+    needs: ClassVar[tuple[Need, ...]] = ("model",)
+    better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
+    unit: ClassVar[str] = "ratio"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        needs_buffers("variance_ratio", info, family, "covariance")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        (covariance,) = buffers(evaluation, "covariance")
+        return _trace(covariance) / _trace(true(evaluation, "covariance"))
+
+
+class MeanError(Component):
+    """Euclidean distance of the model's mean to the true mean, in the data's unit, from 0."""
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("points",)
+    needs: ClassVar[tuple[Need, ...]] = ("model",)
+    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "the data's unit"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        needs_buffers("mean_error", info, family, "mean")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        (mean,) = buffers(evaluation, "mean")
+        distance: Tensor = torch.linalg.vector_norm(mean - true(evaluation, "mean"), dim=1)
+        return distance
+
+
+class W2(Component):
+    """2-Wasserstein distance between Gaussians with the model's and the true mean and covariance, in the data's unit.
+
+    The exact distance for `gaussian`; for a mixture or a kernel density only that of their first two moments, from 0.
+
+    W2^2 = ||m - m*||^2 + tr(A + B - 2 (B^1/2 A B^1/2)^1/2)  (Dowson & Landau 1982; the Bures metric). The distance
+    itself is given, not its square. Below about 1e-7 of the data's scale it is rounding.
+    """
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("points",)
+    needs: ClassVar[tuple[Need, ...]] = ("model",)
+    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "the data's unit"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        needs_buffers("w2", info, family, "mean", "covariance")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        mean, covariance = buffers(evaluation, "mean", "covariance")
+        return gaussian_w2(mean, covariance, true(evaluation, "mean"), true(evaluation, "covariance"))
+
+
+def gaussian_w2(mean: Tensor, covariance: Tensor, true_mean: Tensor, true_covariance: Tensor) -> Tensor:
+    """2-Wasserstein distance of each N(mean[s], covariance[s]) to one N(true_mean, true_covariance).
+
+    (S, d), (S, d, d), (d,), (d, d), float64 -> (S,). Covariances may be singular.
+    """
+    # tr (B^1/2 A B^1/2)^1/2 is the sum of the singular values of A^1/2 B^1/2: no root of a rounding error is taken.
+    cross = torch.linalg.svdvals(_root(covariance).mT @ _root(true_covariance)).sum(-1)
+    squared: Tensor = (mean - true_mean).square().sum(1) + _trace(covariance) + _trace(true_covariance) - 2 * cross
+    return squared.clamp(min=0).sqrt()
+
+
+def _trace(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def _root(covariance: Tensor) -> Tensor:
+    """R with R R^T = covariance."""
+    values, vectors = torch.linalg.eigh(covariance)
+    root: Tensor = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
+    return root
+
+
+class ExcessTestError(Component):
+    """||w - w*||^2, which is E[(x w - x w*)^2] for x ~ N(0, I): the test error above that of the true weights w*.
+
+    arXiv 2404.01413, with the closed forms of its growth. In squared units of y, from 0.
+    """
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = ("regression",)
+    needs: ClassVar[tuple[Need, ...]] = ("model",)
+    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "squared unit of y"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        needs_buffers("excess_test_error", info, family, "weights")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        (weights,) = buffers(evaluation, "weights")
+        return (weights - true(evaluation, "weights")).square().sum(1)

@@ -18,7 +18,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureMap, FeatureSpace, Need, Which
 from collapse_sim.metrics.content_cache import remembered
-from collapse_sim.metrics.feature_choice import FeatureChoice
+from collapse_sim.metrics.feature_maps import FeatureChoice
 from collapse_sim.metrics.neighbours import PIECE, share_inside, squared_distances, squared_radii
 from collapse_sim.metrics.notes import biased, count_of, note
 

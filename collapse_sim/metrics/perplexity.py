@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -14,8 +15,9 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
 from collapse_sim.metrics.influence import of_ratio
+from collapse_sim.metrics.language_model import ReadingMetric, reading
 from collapse_sim.metrics.notes import note
-from collapse_sim.metrics.text_base import OF_HELD_OUT, TextMetric
+from collapse_sim.metrics.text_base import OF_HELD_OUT, Count, TextMetric, picked_rows, texts, tokens_of
 
 
 class Perplexity(Component):
@@ -126,3 +128,69 @@ def of_rows(columns: Mapping[str, Tensor]) -> Tensor:
     there = columns["tokens"] > 0
     found: Tensor = (columns["nats"][there] / columns["tokens"][there]).exp()
     return found
+
+
+class JudgePerplexity(ReadingMetric):
+    """Perplexity of the texts, per token, under a named language model that no generation was fitted with.
+
+    The KD paper's "mean perplexity" (its table 3, with `of: outputs`): of every text exp(nats / tokens), then the mean.
+    Texts are decoded, encoded by the judge's own tokenizer, begun with its BOS (or EOS) and cut to its positions; the
+    end is not predicted. Texts of no token have no perplexity and are left out; nan when all are. The paper reads
+    higher as less narrowed; text that makes no sense is higher still: compare with `of: held_out`.
+    """
+
+    judge: str = "gpt2"  # a causal language model, by name or folder
+    mean: Literal["texts", "tokens"] = "texts"  # of texts' perplexities; tokens: exp of the mean nats of all tokens
+    rows: Count = 1000  # drawn without replacement if there are more, the same ones for every arm
+
+    version: ClassVar[int] = 2  # rows and influences are kept
+    reads: ClassVar[str] = "judge"
+    unit: ClassVar[str] = "per token"
+    bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        super().check(info, family, samples)
+        self._found.check(predicts=True)
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """How many rows of how many, and the judge."""
+        return Facts(f"{note(self._counts(info, samples), space, self.rows)}; {self._found.label}")
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        return self.sum_up(self.score_rows(evaluation))
+
+    def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
+        """nats (n,) float64 and tokens (n,) int64 of every text, and the number of its row, int64."""
+        picked = picked_rows(evaluation, self.of, self.rows)
+        each = [list(texts(row[None], evaluation.info)) for row in tokens_of(evaluation, self.of)[picked]]
+        with reading(evaluation.machine) as machine:
+            nats, tokens = self._found.nats([text for row in each for text in row], machine)
+        return {"nats": nats, "tokens": tokens, "row": picked.repeat_interleave(torch.tensor(list(map(len, each))))}
+
+    def sum_up(self, columns: Mapping[str, Tensor]) -> float:
+        """nan when no text has a token."""
+        if self.mean == "tokens":
+            return of_tokens(columns)
+        each = of_rows(columns)
+        return float(each.mean()) if len(each) else math.nan
+
+    def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
+        """Where the texts are those of held-out rows: of a mean of texts, or of exp of a ratio, for rows as a whole.
+
+        Of rows that are not picked it is 0: what was picked is a part of the held-out rows, and so is its weight.
+        """
+        if self.of not in OF_HELD_OUT:
+            return None
+        tokens = columns["tokens"]
+        if self.mean == "tokens":
+            each = of_ratio(columns["nats"], tokens, of_tokens(columns))
+        else:
+            there = tokens > 0
+            values = torch.zeros(len(tokens), dtype=torch.float64).masked_scatter(there, of_rows(columns))
+            each = of_ratio(values, there)
+        rows = evaluation.info.held_out
+        return torch.zeros(rows, dtype=torch.float64).index_add(0, columns["row"], each * (rows / len(each)))
+
+    def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
+        """Perplexities of texts that have a token."""
+        return f"perplexity under {Path(self.judge).name}, a token", of_rows(columns)

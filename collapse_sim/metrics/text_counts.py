@@ -1,17 +1,22 @@
-"""How varied texts are, and how long: shares of different n-grams of words, over all texts and within one."""
+"""Metrics that count the words of texts: variety, repetition, length, likeness among texts."""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import ClassVar, Literal, TypeVar
+from typing import Annotated, ClassVar, Literal, TypeVar
 
+from pydantic import Field
 from torch import Tensor
 
+from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import NOTHING
-from collapse_sim.metrics.base import Evaluation
-from collapse_sim.metrics.text_base import Count, TextMetric, parts, texts, tokens_of, words
+from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace
+from collapse_sim.metrics.notes import note
+from collapse_sim.metrics.text_base import Count, TextMetric, parts, picked, texts, tokens_of, words
 
 T = TypeVar("T")
 
@@ -91,3 +96,70 @@ class Length(TextMetric):
         if tokenizer.begin == tokenizer.end:
             ends -= int((tokens[:, 0] == tokenizer.begin).sum())  # what stands first ends nothing in its row
         return total / ends if ends else math.nan
+
+
+EPSILON = 0.1  # in place of a count of 0
+
+
+class SelfBLEU(TextMetric):
+    """Mean BLEU of each text against all others as references, from 0 to 1; higher is less diverse (Zhu et al. 2018).
+
+    Sentence BLEU with equal weights for 1 to n words; n-grams that no other text has count 0.1 (method 1 of Chen &
+    Cherry 2014, as the paper's code). Over at most `rows` rows, the same ones for every arm: it rises with their
+    number. Texts without words are left out; nan when fewer than two are left.
+    """
+
+    rows: Annotated[int, Field(ge=2)] = 200  # drawn without replacement if there are more
+    n: Count = 4  # words of the longest n-grams
+
+    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    unit: ClassVar[str] = "BLEU"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+    least: ClassVar[int] = 2
+
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+        """Of how many rows, and how many are used."""
+        return Facts(note(self._counts(info, samples), space, self.rows))
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        found = texts(picked(evaluation, self.of, self.rows), evaluation.info)
+        return self_bleu([text for text in map(words, found) if text], self.n)
+
+
+def self_bleu(sentences: Sequence[Sequence[str]], n: int) -> float:
+    """Sentences of at least one word -> the mean BLEU-n of each against the others; nan for fewer than two."""
+    if len(sentences) < 2:
+        return math.nan
+    logs = [0.0] * len(sentences)
+    for size in range(1, n + 1):
+        counts = [Counter(ngrams(sentence, size)) for sentence in sentences]
+        most = _two_highest(counts)
+        for i, own in enumerate(counts):
+            shared = 0
+            for gram, times in own.items():
+                highest, holder, second = most[gram]
+                shared += min(times, second if holder == i else highest)
+            if size == 1 and not shared:
+                logs[i] = -math.inf  # not a word in common
+            logs[i] += math.log((shared or EPSILON) / max(1, own.total())) / n
+    lengths = sorted(map(len, sentences))
+    scores = [math.exp(log) * _brevity(len(sentence), lengths) for log, sentence in zip(logs, sentences, strict=True)]
+    return math.fsum(scores) / len(scores)
+
+
+def _two_highest(counts: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, ...], tuple[int, int, int]]:
+    """n-gram -> (its highest count in a sentence, that sentence, its highest count in another one)."""
+    most: dict[tuple[str, ...], tuple[int, int, int]] = {}
+    for i, own in enumerate(counts):
+        for gram, times in own.items():
+            highest, holder, second = most.get(gram, (0, -1, 0))
+            most[gram] = (times, i, highest) if times > highest else (highest, holder, max(second, times))
+    return most
+
+
+def _brevity(length: int, lengths: Sequence[int]) -> float:
+    """BLEU's penalty against the nearest length among the others, the shorter of two equally near ones."""
+    place = bisect_left(lengths, length)
+    others = [*lengths[max(0, place - 1) : place], *lengths[place + 1 : place + 2]]
+    nearest = min(others, key=lambda other: (abs(other - length), other))
+    return 1.0 if length > nearest else math.exp(1 - nearest / length)

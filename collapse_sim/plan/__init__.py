@@ -1,1 +1,1 @@
-"""What an experiment is, and all that there is to make of it. Nothing is computed here but keys, sizes and closed forms."""
+"""What an experiment is, and all that there is to make of it: keys, sizes and closed forms, no models."""

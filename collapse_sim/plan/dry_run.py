@@ -7,7 +7,7 @@ from typing import Any
 
 from collapse_sim.data.sources import REAL, Source
 from collapse_sim.plan.experiment import Experiment, bytes_to_come
-from collapse_sim.plan.recipe_training import training_of, warnings_of
+from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.specs import LISTED
 from collapse_sim.store.blocks import present
 from collapse_sim.store.spec import Spec

@@ -20,8 +20,7 @@ from collapse_sim.metrics.base import Metric, PartsMetric, UntriedMap, WeightedM
 from collapse_sim.metrics.names import part_of
 from collapse_sim.plan.contracts import check_info, check_plan
 from collapse_sim.plan.memory import check_rows, check_weights
-from collapse_sim.plan.protocol import at_length, protocol_of
-from collapse_sim.plan.recipe_training import at_precision, without_validation
+from collapse_sim.plan.protocol import at_length, at_precision, protocol_of, without_validation
 from collapse_sim.plan.settings import Arm, Protocol, Recipe
 from collapse_sim.plan.specs import (
     DataSpec,

@@ -1,11 +1,10 @@
-"""Plain recipe values (mappings, lists, scalars) that remember where each of them was written."""
+"""What a recipe file says, with the line that says it; limits of what is read, and numbers as people write them."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
-
-from collapse_sim.recipe.limits import WHOLE
 
 
 class Mark(NamedTuple):
@@ -113,3 +112,69 @@ def split_path(root: Any, path: str) -> list[str | int]:
 def dotted(steps: Iterable[str | int]) -> str:
     """("metrics", 1, "use") -> "metrics.1.use"."""
     return ".".join(str(step) for step in steps)
+
+
+FILE_BYTES = 1_000_000  # of one recipe file
+EXTENDS = 16  # recipes over each other
+VALUES = 100_000  # of one recipe, every alias counted as what it stands for
+DEPTH = 40  # of mappings and lists within each other, and of a path's steps
+WHOLE = 2**63  # whole numbers are smaller
+ARMS = 1_000  # grids expanded
+GENERATIONS = 5_000
+METRICS = 200
+CLAIMS = 1_000
+FITS = 50_000  # arms x generations
+CELLS = 10_000_000  # arms x generations x seeds
+RECIPE_NAME = 100  # characters
+ARM_NAME = 300
+METRIC_NAME = 100
+
+
+SIZE = ("data", "model", "train", "retrain", "protocol", "samples")  # what figures depend on, beside arms and metrics
+logger = logging.getLogger(__name__)
+
+
+def without_figures(below: Block, over: Block, merged: Block) -> Block:
+    """`merged`, which is `over` laid over `below`, without a `reference` that `over` has changed the size under.
+
+    `over` keeps it by writing the `reference` (or a part of it) itself. Another number of generations takes figures of
+    the last one away, and leaves those of a generation that has a number.
+    """
+    reference = below.get("reference")
+    if not isinstance(reference, Block | Items) or any(key.partition(".")[0] == "reference" for key in over):
+        return merged
+    kept = _numbered(reference)
+    changed = [key for key in SIZE if _other(below, merged, key)]
+    if changed:
+        kept = None
+    elif kept is not reference and _other(below, merged, "generations"):
+        changed = ["generations"]
+    if not changed or "reference" not in merged:
+        return merged
+    result = merged.copy()
+    if kept is None:
+        result.remove("reference")
+    else:
+        result.put("reference", kept, merged.marks["reference"])
+    where = next((over.marks[key] for key in over if key.partition(".")[0] == changed[0]), over.mark)
+    logger.info("%s: changes `%s`, so the published figures (`reference`) are left out", where, changed[0])
+    return result
+
+
+def _numbered(reference: Block | Items) -> Block | Items | None:
+    """The figures that aren't of the last generation: `reference` itself if none is, None if all are."""
+    if isinstance(reference, Block):
+        return None if _of_last(reference) else reference
+    kept = Items(reference.mark)
+    for entry, mark in zip(reference, reference.marks, strict=True):
+        if not _of_last(entry):
+            kept.add(entry, mark)
+    return reference if len(kept) == len(reference) else kept or None
+
+
+def _of_last(entry: object) -> bool:
+    return isinstance(entry, Block) and entry.get("generation", "last") == "last"
+
+
+def _other(below: Block, merged: Block, key: str) -> bool:
+    return bool(plain(below.get(key)) != plain(merged.get(key)))

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from collapse_sim.core.errors import RecipeError
-from collapse_sim.recipe import limits
+from collapse_sim.recipe import marked
 from collapse_sim.recipe.marked import Block, Items, Mark
 from collapse_sim.recipe.problems import Problems, found
 
@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         """Composing is recursive, so its depth is limited here."""
         self.depth += 1
-        if self.depth > limits.DEPTH:
+        if self.depth > marked.DEPTH:
             raise yaml.MarkedYAMLError(problem=_TOO_DEEP, problem_mark=self.peek_event().start_mark)  # type: ignore[no-untyped-call]
         node: yaml.Node | None = super().compose_node(parent, index)
         self.depth -= 1
@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _DIGITS = 100  # of a whole number that is looked at: Python has a limit of its own
-_TOO_DEEP = f"more than {limits.DEPTH} mappings and lists within each other"
+_TOO_DEEP = f"more than {marked.DEPTH} mappings and lists within each other"
 
 
 for _name, (_pattern, _first) in _PATTERNS.items():
@@ -69,9 +69,9 @@ def read(path: Path, label: str, problems: Problems) -> Block:
     """
     try:
         with path.open("rb") as file:
-            content = file.read(limits.FILE_BYTES + 1)
-        if len(content) > limits.FILE_BYTES:
-            raise RecipeError(f"{label}: larger than {limits.FILE_BYTES / 1e6:g} MB, which no recipe is")
+            content = file.read(marked.FILE_BYTES + 1)
+        if len(content) > marked.FILE_BYTES:
+            raise RecipeError(f"{label}: larger than {marked.FILE_BYTES / 1e6:g} MB, which no recipe is")
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{label}: not UTF-8 text (byte {error.start}); save the recipe as UTF-8") from error
@@ -125,9 +125,9 @@ class _Builder:
         """The value of a node that stands at `mark`."""
         kind = node.tag.removeprefix(_TAG)
         self._built += 1
-        if self._built > limits.VALUES:
-            raise _TooLargeError(mark, f"more than {limits.VALUES:,} values, aliases counted as what they stand for")
-        if len(self._open) > limits.DEPTH:
+        if self._built > marked.VALUES:
+            raise _TooLargeError(mark, f"more than {marked.VALUES:,} values, aliases counted as what they stand for")
+        if len(self._open) > marked.DEPTH:
             raise _TooLargeError(mark, _TOO_DEEP)
         if id(node) in self._open:
             self.problems.unreadable(mark, path, "this alias contains itself")
@@ -197,7 +197,7 @@ class _Builder:
             said = f"{found(str(node.value))}, which is no {kind}"
             self.problems.unreadable(mark, path, f"found {said}")
             return None
-        if isinstance(value, int) and abs(value) >= limits.WHOLE:
+        if isinstance(value, int) and abs(value) >= marked.WHOLE:
             self.problems.unreadable(mark, path, f"found {found(str(node.value))}; allowed: whole numbers below 2^63")
             return None
         if isinstance(value, str) and not _sound(value):

@@ -22,7 +22,7 @@ from collapse_sim.engine.work import Stop, Work
 from collapse_sim.plan.dry_run import missing
 from collapse_sim.plan.experiment import Experiment, bytes_to_come, operations_per_step
 from collapse_sim.plan.metric_notes import facts_of, parts_of, shown_as, space_of
-from collapse_sim.plan.recipe_training import training_of, warnings_of
+from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.settings import Recipe
 from collapse_sim.plan.specs import ScoreSpec
 from collapse_sim.plan.theory import curves

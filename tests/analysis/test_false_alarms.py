@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from collapse_sim.analysis.contrast import p_values
+from collapse_sim.analysis.contrast import adjusted, p_values
 from collapse_sim.analysis.evidence import ALPHA
-from collapse_sim.analysis.holm import adjusted
 from collapse_sim.analysis.results import Claim, Results
 from collapse_sim.analysis.scale import Scale
 from collapse_sim.analysis.verdicts import decide_all

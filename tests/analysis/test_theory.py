@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from collapse_sim.core.component import Component
 from collapse_sim.data.sources import REAL, Chain, Plan, RowCounts, Source, Taught
-from collapse_sim.metrics.points import VarianceRatio
+from collapse_sim.metrics.closed_form import VarianceRatio
 from collapse_sim.plan.settings import Arm, Teacher
 from collapse_sim.plan.strategies import Accumulate, Replace
 from collapse_sim.plan.theory import curves

@@ -12,8 +12,13 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
 from collapse_sim.metrics.base import Facts
-from collapse_sim.metrics.memorisation import Authenticity, Memorisation, NearestDistance, share_nearer
-from collapse_sim.metrics.point_memorisation import SampleMemorisation
+from collapse_sim.metrics.memorisation import (
+    Authenticity,
+    Memorisation,
+    NearestDistance,
+    SampleMemorisation,
+    share_nearer,
+)
 from tests.metrics.test_metrics_features import normal
 
 ALL = (Memorisation, Authenticity, NearestDistance)

@@ -19,7 +19,7 @@ from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Info
 from collapse_sim.metrics import weights
 from collapse_sim.metrics.classes import ClassCoverage, ClassEntropy, InceptionScore
-from collapse_sim.metrics.feature_choice import resolve
+from collapse_sim.metrics.feature_maps import resolve
 from collapse_sim.metrics.features import FID, KID, Precision, Recall
 from collapse_sim.metrics.networks import DINOv2, Inception, TorchScript
 from tests.metrics.networks import Maps, Picky, Small, random_inception, save_script

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from collapse_sim.metrics.base import PartsMetric, RowMetric
+from collapse_sim.metrics.classes import ClassRecall, ClassShares
 from collapse_sim.metrics.features import Recall
-from collapse_sim.metrics.per_class import ClassRecall, ClassShares
 from tests.metrics.test_metrics_features import brute_force, normal
 
 CENTRES = torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])

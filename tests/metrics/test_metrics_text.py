@@ -10,9 +10,8 @@ import torch
 from collapse_sim.core.registry import load
 from collapse_sim.data.text.tokens import NOTHING, Tokenizer
 from collapse_sim.metrics.base import DrawnRows, HeldOutRows, Metric
-from collapse_sim.metrics.self_bleu import SelfBLEU
 from collapse_sim.metrics.text_base import parts, picked, texts, tokens_of, whole_words, words
-from collapse_sim.metrics.text_counts import DistinctN, Length, Repetition
+from collapse_sim.metrics.text_counts import DistinctN, Length, Repetition, SelfBLEU
 from collapse_sim.metrics.text_words import RareWords, Vocabulary, Zipf
 from tests.metrics import word_rows
 

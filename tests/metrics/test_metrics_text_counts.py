@@ -8,8 +8,7 @@ import warnings
 
 import pytest
 
-from collapse_sim.metrics.self_bleu import SelfBLEU, self_bleu
-from collapse_sim.metrics.text_counts import DistinctN, Length, Repetition, ngrams
+from collapse_sim.metrics.text_counts import DistinctN, Length, Repetition, SelfBLEU, ngrams, self_bleu
 from tests.metrics import word_rows
 
 

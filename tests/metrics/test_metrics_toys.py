@@ -15,8 +15,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.gaussian import Gaussian, GaussianModel
 from collapse_sim.families.linear import LinearModel, LinearRegression
 from collapse_sim.families.vae import VAE
-from collapse_sim.metrics.points import W2, MeanError, VarianceRatio, gaussian_w2
-from collapse_sim.metrics.regression import ExcessTestError
+from collapse_sim.metrics.closed_form import W2, ExcessTestError, MeanError, VarianceRatio, gaussian_w2
 
 POINTS = Info("points", {"x": ((3,), "float64")}, 10, 10, 10)
 REGRESSION = Info("regression", {"x": ((3,), "float64"), "y": ((), "float64")}, 10, 10, 10)

@@ -21,8 +21,15 @@ from collapse_sim.data.toys.gaussian_points import GaussianPoints
 from collapse_sim.data.toys.mixtures import EightGaussians, GaussianMixture
 from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.metrics.base import Metric
-from collapse_sim.metrics.point_samples import MMD, SampleVarianceRatio, SampleW2, SlicedW2
-from collapse_sim.metrics.point_truth import HighQuality, ModeCoverage, SampleNLL
+from collapse_sim.metrics.point_samples import (
+    MMD,
+    HighQuality,
+    ModeCoverage,
+    SampleNLL,
+    SampleVarianceRatio,
+    SampleW2,
+    SlicedW2,
+)
 
 POINTS = Info("points", {"x": ((2,), "float64")}, 100, 100, 100)
 COMPARISONS = [SampleW2(), SlicedW2(), MMD(), SampleVarianceRatio(against="held_out")]

@@ -11,7 +11,7 @@ import collapse_sim
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.families.training import Train
 from collapse_sim.recipe.loader import load
-from collapse_sim.recipe.recipe_keys import ArmLayout, Layout
+from collapse_sim.recipe.resolve import ArmLayout, Layout
 
 from .helpers import write
 

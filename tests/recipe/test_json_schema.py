@@ -11,7 +11,7 @@ import pytest
 from collapse_sim.core import registry
 from collapse_sim.families.training import Train
 from collapse_sim.recipe import shipped
-from collapse_sim.recipe.json_schema import ROOMS, recipe_schema
+from collapse_sim.recipe.catalogue import ROOMS, recipe_schema
 from collapse_sim.recipe.marked import plain
 from collapse_sim.recipe.problems import Problems
 from collapse_sim.recipe.yaml_lines import read

@@ -14,7 +14,7 @@ from collapse_sim.plan.dry_run import plan_document, plan_text
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.plan.memory import available
 from collapse_sim.plan.specs import LISTED
-from collapse_sim.recipe import limits
+from collapse_sim.recipe import marked
 from collapse_sim.recipe.loader import load
 from collapse_sim.recipe.marked import plain
 from collapse_sim.recipe.problems import Problems
@@ -106,9 +106,9 @@ def test_a_long_path() -> None:
 
 
 def test_the_largest_that_is_allowed() -> None:
-    arms = str({"a" * limits.ARM_NAME: {"data": "accumulate"}})
+    arms = str({"a" * marked.ARM_NAME: {"data": "accumulate"}})
     text = TOY.replace("{replace: {data: replace}}", arms).replace(
-        "generations: 2", f"generations: {limits.GENERATIONS}"
+        "generations: 2", f"generations: {marked.GENERATIONS}"
     )
     recipe = load(write(text))
     assert (recipe.generations, len(recipe.arms[0].name)) == (5000, 300)

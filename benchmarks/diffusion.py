@@ -28,14 +28,14 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.images.image_folder import ImageFolder
 from collapse_sim.data.sources import RowCounts, generation_zero
 from collapse_sim.engine.build import builder
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.ddpm import DDPM, scheduler
 from collapse_sim.families.network import Network
 from collapse_sim.families.training import Train
 from collapse_sim.plan.experiment import forward_operations
 from collapse_sim.plan.specs import data_spec, fit_spec
-from collapse_sim.store.jobs import Want
+from collapse_sim.store.jobs import Request
 from collapse_sim.store.store import Store
 
 
@@ -85,11 +85,11 @@ def engine(
     )
     plan = generation_zero(RowCounts(info.rows, info.rows, info.pool))
     fit = fit_spec(0, family, train, plan, spec, {})
-    work = Work(store, machine, lambda event: None, folder)
+    work = JobContext(store, machine, lambda event: None, folder)
     build = builder(work)
-    store.make_all([Want(spec, (0,), ("a",))], build, work.emit)
+    store.make_all([Request(spec, (0,), ("a",))], build, work.emit)
     started = synchronised(machine)
-    store.make_all([Want(fit, (0,), ("a",))], build, work.emit)
+    store.make_all([Request(fit, (0,), ("a",))], build, work.emit)
     return synchronised(machine) - started
 
 
@@ -147,7 +147,7 @@ def sampling(family: DDPM, options: argparse.Namespace, machine: Machine) -> dic
     """Ancestral sampling of one shard."""
     info = Info("images", {"image": ((3, options.size, options.size), "uint8")}, 1, 1, 1)
     with machine.seeded(0):
-        model = machine.loaded(family.build(info))
+        model = machine.for_inference(family.build(info))
     draws = Draws((0,), "sample", 0, device=machine.device)
     started = synchronised(machine)
     with torch.no_grad(), machine.autocast():

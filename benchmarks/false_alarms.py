@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from collapse_sim.analysis.contrast import p_values
 from collapse_sim.analysis.evidence import ALPHA
-from collapse_sim.analysis.results import Claim, Results
+from collapse_sim.analysis.results import RecordedClaim, Results
 from collapse_sim.analysis.scale import Scale
 from collapse_sim.analysis.verdicts import decide_all
 
@@ -59,7 +59,7 @@ def rate(form: Form, n: int, experiments: int) -> float:
     for _ in range(experiments):
         common = rng.standard_normal(n)
         arms = {"abcde"[i]: mean + common + 0.5 * rng.standard_normal(n) for i, mean in enumerate(form.means)}
-        verdicts = decide_all([Claim("", "m", "last", expect) for expect in form.expects], results(arms))
+        verdicts = decide_all([RecordedClaim("", "m", "last", expect) for expect in form.expects], results(arms))
         wrong += any(verdict.status == form.wrong for verdict in verdicts)
     return wrong / experiments
 

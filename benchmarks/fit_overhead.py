@@ -23,11 +23,11 @@ from collapse_sim.core.machine import Machine, open_machine
 from collapse_sim.data.images.image_folder import ImageFolder
 from collapse_sim.data.sources import RowCounts, generation_zero
 from collapse_sim.engine.build import builder
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.families.training import Train
 from collapse_sim.families.vae import VAE
 from collapse_sim.plan.specs import data_spec, fit_spec
-from collapse_sim.store.jobs import Want
+from collapse_sim.store.jobs import Request
 from collapse_sim.store.store import Store
 
 
@@ -74,11 +74,11 @@ def engine(folder: Path, store: Store, steps: int, batch: int, machine: Machine,
     fit = fit_spec(
         0, VAE(hidden=420, latent=20), train, generation_zero(RowCounts(info.rows, info.rows, info.pool)), spec, {}
     )
-    work = Work(store, machine, lambda event: None, folder)
+    work = JobContext(store, machine, lambda event: None, folder)
     build = builder(work)
-    store.make_all([Want(spec, (0,), ("a",))], build, work.emit)
+    store.make_all([Request(spec, (0,), ("a",))], build, work.emit)
     started = time.perf_counter()
-    store.make_all([Want(fit, (0,), ("a",))], build, work.emit)
+    store.make_all([Request(fit, (0,), ("a",))], build, work.emit)
     return time.perf_counter() - started
 
 

@@ -32,14 +32,14 @@ from collapse_sim.data.data_files import ArrayRows
 from collapse_sim.data.sources import RowCounts, generation_zero
 from collapse_sim.data.text.tokens import Tokenizer
 from collapse_sim.engine.build import builder
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.language import TextFamily
 from collapse_sim.families.seq2seq import Seq2Seq
 from collapse_sim.families.training import Train
 from collapse_sim.plan.specs import data_spec, fit_spec
-from collapse_sim.store.jobs import Want
+from collapse_sim.store.jobs import Request
 from collapse_sim.store.store import Store
 
 SHAPES: dict[str, tuple[TextFamily, dict[str, int], int]] = {
@@ -142,11 +142,11 @@ def engine(
         precision=machine.precision,
     )
     fit = fit_spec(0, family, train, generation_zero(RowCounts(info.rows, info.rows, info.pool)), spec, {})
-    work = Work(store, machine, lambda event: None, Path())
+    work = JobContext(store, machine, lambda event: None, Path())
     build = builder(work)
-    store.make_all([Want(spec, (0,), ("a",))], build, work.emit)
+    store.make_all([Request(spec, (0,), ("a",))], build, work.emit)
     started = synchronised(machine)
-    store.make_all([Want(fit, (0,), ("a",))], build, work.emit)
+    store.make_all([Request(fit, (0,), ("a",))], build, work.emit)
     return synchronised(machine) - started
 
 
@@ -170,7 +170,7 @@ def sampling(family: TextFamily, data: RandomTokens, options: argparse.Namespace
     """Tokens/s of generated tokens, all rows to the full length."""
     info, arrays = data.inspect(Path()), data.arrays()
     with machine.seeded(0):
-        model = machine.loaded(family.build(info))
+        model = machine.for_inference(family.build(info))
     room = data.lengths.get("target", data.lengths.get("tokens", 0))
     given = {n: torch.from_numpy(a[: options.shard]).to(machine.device) for n, a in arrays.items()}
     inputs = given["source"].long() if "source" in given else torch.zeros(options.shard, 1, dtype=torch.int64)

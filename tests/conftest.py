@@ -88,18 +88,18 @@ class Sandbox:
     def loop(self, recipe: str) -> tuple[list[object], Store]:
         """The events that the generation loop alone tells, without a session around it, and its store."""
         from collapse_sim.core.machine import open_machine
-        from collapse_sim.engine.work import Stop, Work
+        from collapse_sim.engine.work import JobContext, Stop
         from collapse_sim.plan.experiment import prepare
         from collapse_sim.recipe.loader import load
         from collapse_sim.run.loop import run_generations
-        from collapse_sim.store.run_writer import RunFolder
+        from collapse_sim.store.run_writer import RunWriter
         from collapse_sim.store.store import Store
 
         experiment = prepare(load(self.recipe(recipe)), self.root)
         events: list[object] = []
         store = Store(self.root / ".store", Stop().check)
-        work = Work(store, open_machine("cpu", "fp32"), events.append, self.root)
-        run_generations(experiment, RunFolder(self.root / "run"), work)
+        work = JobContext(store, open_machine("cpu", "fp32"), events.append, self.root)
+        run_generations(experiment, RunWriter(self.root / "run"), work)
         return events, store
 
     def journal(self, run: str = "run", event: str | None = None) -> list[dict]:

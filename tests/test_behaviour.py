@@ -23,7 +23,7 @@ WIDE = {"intermediate_size": 32, "max_position_embeddings": 64}
 def save(folder, config, auto="AutoModelForCausalLM"):
     torch.manual_seed(0)
     getattr(transformers, auto).from_config(config).save_pretrained(folder / "model")
-    return CausalLM(pretrained="model").located(folder)
+    return CausalLM(pretrained="model").resolve_files(folder)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_an_encoder_decoder_is_taken(tmp_path) -> None:
     )  # fmt: skip
     torch.manual_seed(0)
     transformers.BartForConditionalGeneration(config).save_pretrained(tmp_path / "model")
-    Seq2Seq(pretrained="model").located(tmp_path).check(PAIRS)
+    Seq2Seq(pretrained="model").resolve_files(tmp_path).check(PAIRS)
 
 
 class Network(nn.Module):

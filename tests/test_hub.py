@@ -35,7 +35,7 @@ def model(tmp_path: Path) -> Path:
 
 
 def family(model: Path) -> CausalLM:
-    return CausalLM(pretrained=model.name).located(model.parent)
+    return CausalLM(pretrained=model.name).resolve_files(model.parent)
 
 
 def logits(model: Path) -> torch.Tensor:

@@ -11,23 +11,23 @@ import pytest
 from PIL import Image
 
 from collapse_sim.core.errors import InterruptedRunError
-from collapse_sim.core.events import Texts
+from collapse_sim.core.events import TextSamples
 from collapse_sim.data.text.tokens import texts_of
 from collapse_sim.engine.work import Stop
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
-from collapse_sim.run.text_samples import IN_A_LINE, _rests, file_name, tell_texts
+from collapse_sim.run.text_samples import IN_A_LINE, _rests, file_name, text_samples
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.store import Store
 from tests.cli.conftest import changed
 from tests.words import LENGTH, PAIRS, TEXT, TOKENIZER, Bigram, WordPairs, Words
 
 
-def told(sandbox, recipe: str) -> list[Texts]:
+def told(sandbox, recipe: str) -> list[TextSamples]:
     """The texts that the loop tells, and the run's files in `sandbox.root / "run"`."""
     (sandbox.root / "run" / "pictures").mkdir(parents=True, exist_ok=True)
     events, _ = sandbox.loop(recipe)
-    return [event for event in events if isinstance(event, Texts)]
+    return [event for event in events if isinstance(event, TextSamples)]
 
 
 def stored(sandbox, generation: int) -> list[dict[str, np.ndarray]]:
@@ -72,7 +72,7 @@ def test_data_without_texts_tells_none(sandbox):
     from tests.conftest import TINY
 
     experiment = prepare(load(sandbox.recipe(TINY)), sandbox.root)
-    assert list(tell_texts(experiment, 0, Store(sandbox.root / ".store", Stop().check))) == []
+    assert list(text_samples(experiment, 0, Store(sandbox.root / ".store", Stop().check))) == []
 
 
 def test_the_page_of_samples_is_the_latest_generations(sandbox):

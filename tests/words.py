@@ -11,7 +11,7 @@ from torch import nn
 
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Columns, Info, RowSource
-from collapse_sim.data.text.tokens import NOTHING, Tokenizer, row_of
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, row_of
 from collapse_sim.families.base import Inputs
 
 VOCABULARY = ["the", "king", "queen", "cat", "saw", "ran", "|", "<b>", "\x1b[31m", "*", "日本語"]
@@ -99,7 +99,7 @@ class Bigram(Component):
 
     def corrupt(self, rows: Any, draws: Any) -> Inputs:
         tokens = rows["tokens"].long()
-        return Inputs({"tokens": tokens}, (tokens[:, 1:] != NOTHING).sum().clamp(min=1))
+        return Inputs({"tokens": tokens}, (tokens[:, 1:] != PAD_TOKEN_ID).sum().clamp(min=1))
 
     def predict(self, model: Any, inputs: Inputs) -> torch.Tensor:
         logits: torch.Tensor = model.table(inputs["tokens"][:, :-1].clamp(min=0))
@@ -107,7 +107,7 @@ class Bigram(Component):
 
     def loss(self, prediction: torch.Tensor, inputs: Inputs) -> torch.Tensor:
         return nn.functional.cross_entropy(
-            prediction.transpose(1, 2), inputs["tokens"][:, 1:], ignore_index=NOTHING, reduction="sum"
+            prediction.transpose(1, 2), inputs["tokens"][:, 1:], ignore_index=PAD_TOKEN_ID, reduction="sum"
         )
 
     def distillation(self, student: Any, teacher: Any, inputs: Inputs) -> dict[str, torch.Tensor]:
@@ -122,7 +122,7 @@ class Bigram(Component):
         while rows.shape[1] < length:
             odds = model.table(rows[:, -1].clamp(min=0)).softmax(-1).cumsum(-1)
             word = (odds < draws.uniform(len(rows), 1)).sum(-1).clamp(max=TOKENIZER.size - 1)
-            word[ended] = NOTHING
+            word[ended] = PAD_TOKEN_ID
             ended |= word == TOKENIZER.end
             rows = torch.cat([rows, word[:, None]], 1)
         return rows.to(getattr(torch, TOKENIZER.dtype))

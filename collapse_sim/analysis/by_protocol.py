@@ -10,7 +10,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from collapse_sim.analysis.results import Results
-from collapse_sim.analysis.wrapped_tables import Column, blocks
+from collapse_sim.analysis.wrapped_tables import TableColumn, blocks
 
 T = TypeVar("T")
 
@@ -90,8 +90,8 @@ def training_table(results: Results, generations: Sequence[int], width: int | No
             found = results.training[arm]
             known = k < len(found.updates)
             cells.append(Text(f"{found.updates[k]:,.0f} ({found.epochs[k]:.3g})" if known else "-"))
-        columns.append(Column(str(k), cells))
-    names = Column("arm \\ generation", [Text(arm) for arm in trained])
+        columns.append(TableColumn(str(k), cells))
+    names = TableColumn("arm \\ generation", [Text(arm) for arm in trained])
     said = ", ".join(dict.fromkeys(results.training[arm].protocol for arm in trained))
     title = Text.assemble(("training", "bold"), f" (protocol: {said}): updates of a fit, and (epochs of its own rows)")
     return [title, *blocks(names, columns, width)]

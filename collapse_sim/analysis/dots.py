@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator
 
 from collapse_sim.analysis.drawing import labels, short
 from collapse_sim.analysis.reached import common
-from collapse_sim.analysis.results import Reference, Results
+from collapse_sim.analysis.results import RecordedReference, Results
 from collapse_sim.ui import formatting
 from collapse_sim.ui.palette import color
 
@@ -55,7 +55,7 @@ def dots(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) -> 
     axes.set_xlabel(f"{what}\nat generation {generation}{measure}")
 
 
-def _published(published: Reference, arm: str, baseline: str, *, in_percent: bool) -> float | None:
+def _published(published: RecordedReference, arm: str, baseline: str, *, in_percent: bool) -> float | None:
     value, base = published.values.get(arm), published.values.get(baseline)
     if value is None or base is None or (in_percent and not base):
         return None

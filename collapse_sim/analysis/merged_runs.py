@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TypeVar
 
-from collapse_sim.analysis.results import Better, Reference, Results
+from collapse_sim.analysis.results import Better, RecordedReference, Results
 from collapse_sim.analysis.scale import Bounds
 
 T = TypeVar("T")
@@ -71,11 +71,11 @@ def _texts(runs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
     return merged
 
 
-def _references(runs: Mapping[str, Results]) -> tuple[Reference, ...]:
+def _references(runs: Mapping[str, Results]) -> tuple[RecordedReference, ...]:
     """References to the same figures become one, over the arms of all runs."""
     merged: dict[tuple[str, str, int], dict[str, float]] = {}
     for label, run in runs.items():
         for r in run.references:
             values = merged.setdefault((r.source, r.metric, r.generation), {})
             values.update({f"{label}/{arm}": value for arm, value in r.values.items()})
-    return tuple(Reference(*key, values) for key, values in merged.items())
+    return tuple(RecordedReference(*key, values) for key, values in merged.items())

@@ -78,7 +78,7 @@ def compare(expected: Expectation, metric: str, generation: int, results: Result
     """The figures of a claim at one generation, one of so many `looks`. Raises MissingFiguresError."""
     if metric not in results.metrics:
         raise MissingFiguresError(f"the run has no metric {metric!r}")
-    asked = _Asked(metric, generation, results)
+    asked = _Operands(metric, generation, results)
     lefts, rights = asked.side(expected.left, expected.right), asked.side(expected.right, expected.left)
     for side, found in ((expected.left, lefts), (expected.right, rights)):
         if isinstance(side.term, Pick) and not asked.shared(found):
@@ -104,7 +104,7 @@ def _over(values: _Values, seeds: Sequence[int]) -> NDArray[np.float64] | float:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Operands:
     metric: str
     generation: int
     results: Results

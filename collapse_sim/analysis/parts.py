@@ -10,7 +10,7 @@ from rich.text import Text
 from collapse_sim.analysis.deaths import ENOUGH, Death, death, lives, mortal
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.table import STAR, figures, seeds_over
-from collapse_sim.analysis.wrapped_tables import Column, blocks
+from collapse_sim.analysis.wrapped_tables import TableColumn, blocks
 from collapse_sim.metrics.names import part_name
 
 
@@ -51,7 +51,7 @@ def _deaths(results: Results, metric: str, width: int | None) -> list[Renderable
     columns = []
     for name in lost:
         told = [death(found[arm, name]) if found[arm, name] else None for arm in results.arms]
-        columns.append(Column(name, [Text("-" if one is None else _told(one, last)) for one in told]))
+        columns.append(TableColumn(name, [Text("-" if one is None else _told(one, last)) for one in told]))
     seeds = max(len(each) for each in found.values())
     over = f"median over {seeds} seed{'s' * (seeds != 1)}{' [95 % interval]' * (seeds >= ENOUGH)}"
     title = Text.assemble((metric, "bold"), f": generation at which a part dies ({rule}): {over}")
@@ -75,5 +75,5 @@ def _generation(k: float, last: int) -> str:
     return f"> {last}" if math.isinf(k) else f"{k:.0f}"
 
 
-def _arms(results: Results) -> Column:
-    return Column("arm", [Text(arm) for arm in results.arms])
+def _arms(results: Results) -> TableColumn:
+    return TableColumn("arm", [Text(arm) for arm in results.arms])

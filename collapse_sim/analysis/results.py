@@ -24,7 +24,7 @@ Diverged = Mapping[str, Mapping[int, int]]  # [arm][seed] -> the generation whos
 
 
 @dataclass(frozen=True)
-class Claim:
+class RecordedClaim:
     """One claim of the recipe, as run.json keeps it."""
 
     that: str
@@ -35,7 +35,7 @@ class Claim:
 
 
 @dataclass(frozen=True)
-class Reference:
+class RecordedReference:
     """Published figures, one an arm."""
 
     source: str
@@ -45,7 +45,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class Parts:
+class MetricParts:
     """What a metric's score sums up, such as a value a class. Each is scored as a metric of its own, `METRIC[PART]`."""
 
     names: tuple[str, ...]  # "3"
@@ -69,8 +69,8 @@ class Results:
     baseline: str  # the arm that differences are taken to
     values: Scores
     theory: Curves = field(default_factory=dict)
-    references: tuple[Reference, ...] = ()
-    claims: tuple[Claim, ...] = ()
+    references: tuple[RecordedReference, ...] = ()
+    claims: tuple[RecordedClaim, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)  # metric -> what stands beside its figures, where known
     warnings: Mapping[str, str] = field(
         default_factory=dict
@@ -79,7 +79,7 @@ class Results:
     bounds: Mapping[str, Bounds] = field(
         default_factory=dict
     )  # metric -> the least and the greatest value there can be
-    parts: Mapping[str, Parts] = field(default_factory=dict)  # metric -> its parts, where it has some
+    parts: Mapping[str, MetricParts] = field(default_factory=dict)  # metric -> its parts, where it has some
     resolutions: Mapping[str, float] = field(default_factory=dict)  # metric -> the least step it can make, where known
     tuned_on: tuple[int, ...] | None = None  # seeds that settings were chosen on; None: the recipe does not say
     diverged: Diverged = field(default_factory=dict)
@@ -158,7 +158,7 @@ class Results:
         curve = self.theory.get(arm, {}).get(metric, ())
         return curve[generation] if generation < len(curve) else None
 
-    def reference_at(self, metric: str, generation: int) -> Reference | None:
+    def reference_at(self, metric: str, generation: int) -> RecordedReference | None:
         """The published figures of this metric and generation, where there are some."""
         return next((r for r in self.references if (r.metric, r.generation) == (metric, generation)), None)
 
@@ -238,9 +238,9 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
     )
 
 
-def _parts(said: Mapping[str, Any]) -> Parts:
+def _parts(said: Mapping[str, Any]) -> MetricParts:
     below = said["dead_below"]
-    return Parts(tuple(map(str, said["names"])), _better(said["better"]), None if below is None else float(below))
+    return MetricParts(tuple(map(str, said["names"])), _better(said["better"]), None if below is None else float(below))
 
 
 def _and_parts(said: Mapping[str, T], of: Mapping[str, str]) -> dict[str, T]:
@@ -248,9 +248,9 @@ def _and_parts(said: Mapping[str, T], of: Mapping[str, str]) -> dict[str, T]:
     return {**{name: said[metric] for name, metric in of.items() if metric in said}, **said}
 
 
-def _claim(said: Mapping[str, Any]) -> Claim:
+def _claim(said: Mapping[str, Any]) -> RecordedClaim:
     seeds = said.get("seeds")
-    return Claim(
+    return RecordedClaim(
         said["that"], said["metric"], said["generation"], said["expect"], None if seeds is None else tuple(seeds)
     )
 
@@ -292,5 +292,5 @@ def _better(word: str | None) -> Better:
     return word  # type: ignore[return-value]  # checked above
 
 
-def _reference(said: Mapping[str, Any]) -> Reference:
-    return Reference(said["source"], said["metric"], int(said["generation"]), said["values"])
+def _reference(said: Mapping[str, Any]) -> RecordedReference:
+    return RecordedReference(said["source"], said["metric"], int(said["generation"]), said["values"])

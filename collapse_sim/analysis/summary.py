@@ -11,7 +11,7 @@ from collapse_sim.analysis import row_intervals
 from collapse_sim.analysis.reached import apart, common
 from collapse_sim.analysis.results import Better, Results
 from collapse_sim.analysis.table import STAR, beside, ends, figures, seeds_over
-from collapse_sim.analysis.wrapped_tables import Column, blocks, folded
+from collapse_sim.analysis.wrapped_tables import TableColumn, blocks, folded
 
 _ARROWS: dict[Better, str] = {"lower": " ↓", "higher": " ↑", None: ""}
 _WIDE = 16  # characters of a unit in a heading's line
@@ -28,7 +28,7 @@ def summary(results: Results, metrics: Sequence[str], generation: int, width: in
         figures(results, metric, generation, f"{metric}{_ARROWS[results.metrics[metric]]}{_unit(results, metric)}")
         for metric in shown
     ]
-    tables = blocks(Column("arm", [Text(arm) for arm in results.arms]), columns, width)
+    tables = blocks(TableColumn("arm", [Text(arm) for arm in results.arms]), columns, width)
     seeds = seeds_over([mean for metric in shown for mean in means[metric].values()])
     known = {results.metrics[metric] for metric in shown}
     arrows = [words for better, words in (("lower", "↓ lower is better"), ("higher", "↑ higher")) if better in known]

@@ -14,9 +14,9 @@ from collapse_sim.analysis.evidence import ALPHA
 from collapse_sim.analysis.intervals import Interval, share
 from collapse_sim.analysis.numbers import aligned, figure, percent, with_interval
 from collapse_sim.analysis.reached import ended
-from collapse_sim.analysis.results import Better, Reference, Results
+from collapse_sim.analysis.results import Better, RecordedReference, Results
 from collapse_sim.analysis.row_intervals import of_difference, of_mean
-from collapse_sim.analysis.wrapped_tables import Column, blocks
+from collapse_sim.analysis.wrapped_tables import TableColumn, blocks
 from collapse_sim.ui.palette import DONE, WARNING
 
 MANY = 8  # more generations than this are thinned out
@@ -31,7 +31,7 @@ def by_generation(results: Results, metric: str, generations: Sequence[int], wid
     for arm in results.arms:
         known = any(results.theory_at(arm, metric, k) is not None for k in generations)
         rows += [(arm, False), (arm, True)] if known else [(arm, False)]
-    columns: list[Column] = []
+    columns: list[TableColumn] = []
     over_rows: list[Interval] = []
     for k in generations:
         means = results.means(metric, k)
@@ -49,7 +49,7 @@ def by_generation(results: Results, metric: str, generations: Sequence[int], wid
             texts = ["" if is_theory else _published(published, arm) for arm, is_theory in rows]
             columns.append(_column(f"published\nat {k}", texts))
     names = [Text("  theory", _FAINT) if is_theory else Text(arm) for arm, is_theory in rows]
-    tables = blocks(Column("arm \\ generation", names), columns, width)
+    tables = blocks(TableColumn("arm \\ generation", names), columns, width)
     notes = [*ends(results), *beside(results, metric), *row_intervals.note(over_rows)]
     notes += _sources(results, metric, generations)
     return [_title(results, metric, generations), *tables, *notes]
@@ -77,7 +77,7 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     columns += [_column(row_intervals.HEADER, row_intervals.halves(apart))] if any(apart) else []
     columns += [
         _column("relative", [None if part is None else percent(part) for part in shares]),
-        Column(
+        TableColumn(
             "reads",
             [
                 _reading(arm == baseline, differences.get(arm), better, sure=arm in surely, over_rows=rows)
@@ -95,7 +95,7 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     )
     several = sum(found is not None and found.se is not None for found in differences.values())
     together = [Text(f"reads: at 5 % over the {several} arms together (Holm)", _FAINT)] if several > 1 else []
-    tables = blocks(Column("arm", [Text(arm) for arm in arms]), columns, width)
+    tables = blocks(TableColumn("arm", [Text(arm) for arm in arms]), columns, width)
     said = [*beside(results, metric), *row_intervals.note([*across, *apart])]
     return [title, *tables, *together, *ends(results), *said, *_sources(results, metric, [generation])]
 
@@ -157,7 +157,7 @@ def seeds_over(found: Sequence[Interval]) -> str:
     return over if least == most else f"{least} to {over}"
 
 
-def figures(results: Results, metric: str, generation: int, header: str) -> Column:
+def figures(results: Results, metric: str, generation: int, header: str) -> TableColumn:
     """One metric's means of all arms at a generation, the best marked, numbers of seeds where they are fewer."""
     means = results.means(metric, generation)
     best = best_of(results, metric, generation)
@@ -193,7 +193,7 @@ def _column(
     counts: Sequence[str] | None = None,
     *,
     starred: bool = False,
-) -> Column:
+) -> TableColumn:
     """Figures aligned below each other, a dash where there is none; `starred`: those in the best's style get a star.
 
     `counts` stand behind the figures.
@@ -206,7 +206,7 @@ def _column(
         shown = _ABSENT if text is None else next(figures) + f" {count:<{wide}}" * bool(wide)
         star = "" if not starred else " *" if style == _BEST else "  "
         cells.append(Text(shown + star, style or (_FAINT if text is None else "")))
-    return Column(header, cells)
+    return TableColumn(header, cells)
 
 
 def _mean(found: Interval | None, *, signed: bool = False) -> str | None:
@@ -223,11 +223,11 @@ def _theory(results: Results, arm: str, metric: str, generation: int) -> str | N
     return None if value is None else figure(value)
 
 
-def _published(reference: Reference, arm: str) -> str | None:
+def _published(reference: RecordedReference, arm: str) -> str | None:
     return figure(reference.values[arm]) if arm in reference.values else None
 
 
-def _published_relative(reference: Reference, arm: str, baseline: str) -> str | None:
+def _published_relative(reference: RecordedReference, arm: str, baseline: str) -> str | None:
     value, base = reference.values.get(arm), reference.values.get(baseline)
     return (
         None
@@ -236,7 +236,7 @@ def _published_relative(reference: Reference, arm: str, baseline: str) -> str | 
     )
 
 
-def _theory_columns(results: Results, metric: str, generation: int, means: Mapping[str, Interval]) -> list[Column]:
+def _theory_columns(results: Results, metric: str, generation: int, means: Mapping[str, Interval]) -> list[TableColumn]:
     """Theory's values and how many standard errors the means are away from them; nothing where theory is silent."""
     if all(results.theory_at(arm, metric, generation) is None for arm in means):
         return []

@@ -17,7 +17,7 @@ _FOLDS = re.compile(r"[^ ,;/+]*[ ,;/+]*")  # a name is folded after one of these
 
 
 @dataclass(frozen=True)
-class Column:
+class TableColumn:
     """A header and a cell a row, right-justified. A header may have several lines."""
 
     header: str
@@ -28,13 +28,13 @@ class Column:
         return max(text.cell_len for text in (*map(Text, self.header.split("\n")), *self.cells))
 
 
-def blocks(names: Column, columns: Sequence[Column], width: int | None) -> list[RenderableType]:
+def blocks(names: TableColumn, columns: Sequence[TableColumn], width: int | None) -> list[RenderableType]:
     """Tables of at most `width` characters (None: any) with empty lines between, each with the names of the rows.
 
     Names longer than two fifths of the width are folded. Only a column that is wider than the rest is let run over it.
     """
     names_width = names.width if width is None else min(names.width, max(_NARROWEST, width * 2 // 5))
-    groups: list[list[Column]] = []
+    groups: list[list[TableColumn]] = []
     used = 0
     for column in columns:
         used += _GAP + column.width
@@ -60,7 +60,7 @@ def folded(text: str, width: int) -> list[str]:
     return lines
 
 
-def _table(names: Column, names_width: int, columns: Sequence[Column]) -> Table:
+def _table(names: TableColumn, names_width: int, columns: Sequence[TableColumn]) -> Table:
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0), header_style="bold")
     table.add_column("\n".join(folded(names.header, names_width)), min_width=names_width, vertical="bottom")
     for column in columns:

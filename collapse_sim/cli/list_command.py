@@ -12,7 +12,7 @@ from collapse_sim.core.errors import RecipeError
 from collapse_sim.ui.console import data, document
 
 if TYPE_CHECKING:
-    from collapse_sim.recipe.catalogue import Entry
+    from collapse_sim.recipe.catalogue import ComponentEntry
 
 app = typer.Typer(help="What a recipe can use; by name, with settings and defaults.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -94,7 +94,7 @@ def _print(rooms: list[str], names: list[str] | None, as_json: bool) -> None:
     data("\n\n".join(blocks))
 
 
-def _details(entry: Entry, width: int | None) -> str:
+def _details(entry: ComponentEntry, width: int | None) -> str:
     """A component with its settings: as a table where it fits, otherwise below each other."""
     import json
 

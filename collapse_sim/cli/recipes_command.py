@@ -9,7 +9,7 @@ import typer
 
 from collapse_sim.cli.columns import terms
 from collapse_sim.cli.examples import complete_recipe, examples
-from collapse_sim.cli.plugins_option import PluginsOption
+from collapse_sim.cli.options import PluginsOption
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.ui.console import data, document, say, say_logs
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from collapse_sim.cli.examples import complete_recipe
-from collapse_sim.cli.plugins_option import PluginsOption
+from collapse_sim.cli.options import PluginsOption
 from collapse_sim.core.errors import CollapseSimError
 from collapse_sim.core.memory_errors import tight_limit
 from collapse_sim.ui.console import data, document, say, say_logs
@@ -76,7 +76,7 @@ def run(
     early = None if dry_run else out or _usual_folder(recipe, settings or (), smoke=smoke)
     with starting(early, early.name if early else ""):
         from collapse_sim.core.machine import open_machine
-        from collapse_sim.plan.experiment import located, prepare
+        from collapse_sim.plan.experiment import prepare, with_recipe_lines
         from collapse_sim.recipe.loader import load
         from collapse_sim.recipe.trust import remember
         from collapse_sim.run.session import Session, check_diverged
@@ -94,7 +94,7 @@ def run(
             plugins=plugins,
         )
         train = loaded.train
-        with located(loaded):
+        with with_recipe_lines(loaded):
             machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
         experiment = prepare(loaded, data_dir, machine)
         folder = out or RUNS / (f"{loaded.name}-smoke" if smoke else loaded.name)

@@ -11,7 +11,7 @@ from collapse_sim.cli.examples import complete_run
 from collapse_sim.ui.console import data, document, say
 
 if TYPE_CHECKING:
-    from collapse_sim.ui.run_status import Standing
+    from collapse_sim.ui.run_status import RunStatus
     from collapse_sim.ui.state import State
 
 
@@ -31,12 +31,12 @@ def status(
     What is done, the latest values, who is at it, and the command that continues it.
     """
     from collapse_sim.store.run_directory import find_run
-    from collapse_sim.ui.run_status import standing
+    from collapse_sim.ui.run_status import run_status
 
     if run is None:
         print_runs(as_json=json)
         return
-    found = standing(find_run(run, starting=True))
+    found = run_status(find_run(run, starting=True))
     for problem in found.problems:
         say(f"warning: {problem}")
     if json:
@@ -49,13 +49,13 @@ def print_runs(*, as_json: bool) -> None:
     """Every run below ./runs: its name, where it stands, since when. One that is damaged does not hide the others."""
     from collapse_sim.core.errors import CollapseSimError
     from collapse_sim.store.run_directory import RUNS, runs_here
-    from collapse_sim.ui.run_status import last_change, standing
+    from collapse_sim.ui.run_status import last_change, run_status
 
     rows = []
     for folder in runs_here():
         row: dict[str, Any] = {"run": folder.name, "directory": str(folder), "changed": last_change(folder)}
         try:
-            found = standing(folder)
+            found = run_status(folder)
         except CollapseSimError as error:
             if (folder / "run.json").exists():  # or else its process went before it began
                 rows.append(row | {"status": "damaged", "cells_done": None, "cells": None, "problem": str(error)})
@@ -84,7 +84,7 @@ def progress(state: State) -> tuple[int, int]:
     return complete, len(state.cells) * (state.generations + 1)
 
 
-def print_frame(found: Standing) -> None:
+def print_frame(found: RunStatus) -> None:
     """The dashboard's picture on stdout, as wide as the terminal and as high as it needs."""
     import sys
 
@@ -101,7 +101,7 @@ def print_frame(found: Standing) -> None:
         data(f" continue: {found.command}")  # whole, however long, so that it can be copied
 
 
-def remark(found: Standing) -> str:
+def remark(found: RunStatus) -> str:
     """How the run stands, in a sentence; "" while it runs."""
     state = found.state
     complete, every = progress(state)
@@ -126,7 +126,7 @@ def remark(found: Standing) -> str:
     }[found.word]
 
 
-def as_json(found: Standing) -> dict[str, Any]:
+def as_json(found: RunStatus) -> dict[str, Any]:
     """The same for programs; values are means over seeds."""
     from collapse_sim.ui.grid_layout import series
 

@@ -13,7 +13,7 @@ from collapse_sim.ui.console import data, document, say
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from collapse_sim.analysis.results import Claim, Results
+    from collapse_sim.analysis.results import RecordedClaim, Results
     from collapse_sim.analysis.verdicts import Verdict
 
 SCHEMA = 1
@@ -57,7 +57,7 @@ def verify(
         raise ClaimsFailedError(f"{counts['fails']} of {len(decided)} claims of {results.name} fail")
 
 
-def _print(results: Results, decided: list[tuple[Claim, Verdict]], counts: dict[str, int]) -> None:
+def _print(results: Results, decided: list[tuple[RecordedClaim, Verdict]], counts: dict[str, int]) -> None:
     from rich.padding import Padding
 
     from collapse_sim.analysis.terminal import rendered, stdout_width
@@ -72,7 +72,7 @@ def _print(results: Results, decided: list[tuple[Claim, Verdict]], counts: dict[
     data(rendered(parts, stdout_width()))
 
 
-def _headline(claim: Claim, verdict: Verdict) -> Text:
+def _headline(claim: RecordedClaim, verdict: Verdict) -> Text:
     from rich.text import Text
 
     from collapse_sim.ui.palette import COLORS, DONE, WARNING
@@ -82,7 +82,7 @@ def _headline(claim: Claim, verdict: Verdict) -> Text:
     return Text.assemble((f"{symbol} {verdict.status:<9}", f"bold {style}"), "  ", (claim.that, "bold"), (under, "dim"))
 
 
-def _entry(claim: Claim, verdict: Verdict) -> dict[str, Any]:
+def _entry(claim: RecordedClaim, verdict: Verdict) -> dict[str, Any]:
     import math
 
     figures = ("left", "right", "difference", "low", "high", "margin", "p")

@@ -13,7 +13,7 @@ from collapse_sim.ui.console import is_terminal, say
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from collapse_sim.ui.run_status import Standing
+    from collapse_sim.ui.run_status import RunStatus
 
 POLL_S = 0.5
 
@@ -34,13 +34,13 @@ def watch(
     """
     from collapse_sim.cli.status_command import print_frame
     from collapse_sim.store.run_directory import find_run
-    from collapse_sim.ui.run_status import standing
+    from collapse_sim.ui.run_status import run_status
 
     folder = find_run(run, starting=True)
-    for problem in standing(folder).problems:
+    for problem in run_status(folder).problems:
         say(f"warning: {problem}")
     if once:
-        print_frame(standing(folder))
+        print_frame(run_status(folder))
         return
     try:
         found = _draw(folder) if is_terminal() else _tell(folder)
@@ -50,22 +50,22 @@ def watch(
         raise InterruptedRunError(f"the run is {found.word}; the same command continues it:\n  {found.command}")
 
 
-def _draw(folder: Path) -> Standing:
+def _draw(folder: Path) -> RunStatus:
     """Redraw until the run ends; returns how it stands then."""
     import time
 
     from collapse_sim.cli.status_command import remark
     from collapse_sim.ui.dashboard import Dashboard
-    from collapse_sim.ui.run_status import glance
+    from collapse_sim.ui.run_status import live_status
 
-    found = glance(folder)
+    found = live_status(folder)
     dashboard = Dashboard(lambda: found.state, lambda error: say(f"warning: drawing failed: {error!r}"))
     dashboard.remark = remark(found)
     dashboard.start()
     try:
         while not found.ended:
             time.sleep(POLL_S)
-            found = glance(folder)
+            found = live_status(folder)
             dashboard.remark = remark(found)
             dashboard.stale = True
     finally:
@@ -73,16 +73,16 @@ def _draw(folder: Path) -> Standing:
     return found
 
 
-def _tell(folder: Path) -> Standing:
+def _tell(folder: Path) -> RunStatus:
     """Off a terminal: one line a generation until the run ends; returns how it stands then."""
     import time
 
     from collapse_sim.ui.lines import generation_line
-    from collapse_sim.ui.run_status import glance
+    from collapse_sim.ui.run_status import live_status
 
     told = -1
     while True:
-        found = glance(folder)
+        found = live_status(folder)
         for k in sorted(found.state.finished):
             if k > told:
                 say(generation_line(found.state, k))

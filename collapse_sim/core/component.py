@@ -43,7 +43,7 @@ class Component(BaseModel):
                     del settings[name]
         return {"use": identity(cls), "version": cls.version, **settings}
 
-    def located(self, data_dir: Path) -> Self:
+    def resolve_files(self, data_dir: Path) -> Self:
         """This component with what it reads of files found, and by content in what `describe` says; most read none.
 
         Asked once, before anything is fitted. Raises MissingError: which file, where it was looked for, how to get it.

@@ -100,7 +100,7 @@ class Scored:
 
 
 @dataclass(frozen=True)
-class Texts:
+class TextSamples:
     """The first few texts that one arm's model of a generation wrote, for the first seed, cut to be looked at."""
 
     generation: int
@@ -144,7 +144,7 @@ Event = (
     | JobFailed
     | Waiting
     | Scored
-    | Texts
+    | TextSamples
     | GenerationFinished
     | Note
     | RunFinished

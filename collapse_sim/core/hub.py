@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Found:
+class PretrainedFiles:
     """A folder that holds a model's or a tokenizer's files. The hash goes into keys, the place does not."""
 
     name: str  # as the recipe has it
@@ -57,7 +57,7 @@ class Found:
     sha256: str
 
 
-def find(name: str, data_dir: Path, part: Part) -> Found:
+def find(name: str, data_dir: Path, part: Part) -> PretrainedFiles:
     """A folder by its path, or by its name below the data folder; else a Hugging Face hub's cache, or the hub itself.
 
     Raises MissingError: which folders were looked at, why nothing could be fetched, and which files would do; or which
@@ -78,7 +78,7 @@ def find(name: str, data_dir: Path, part: Part) -> Found:
             check_pointer(path)
         if part == "model":
             _check_weights(folder)
-        return Found(name, folder, _hash_of(folder, part))
+        return PretrainedFiles(name, folder, _hash_of(folder, part))
     except (OSError, ValueError) as error:
         said = (error.strerror if isinstance(error, OSError) else "") or str(error)
         raise MissingError(f"{name}: no {part} can be read: {said}") from None

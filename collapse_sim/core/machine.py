@@ -29,7 +29,7 @@ class Machine:
     tf32: bool = False
     threads: int = field(default_factory=torch.get_num_threads)  # on the CPU, for large work
 
-    def at(self, precision: Precision, tf32: bool = False) -> Machine:
+    def with_precision(self, precision: Precision, tf32: bool = False) -> Machine:
         """The same device at another precision."""
         return replace(self, precision=resolve_precision(self.device, precision), tf32=tf32)
 
@@ -50,7 +50,7 @@ class Machine:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     @contextlib.contextmanager
-    def paced(self, operations_per_step: float) -> Iterator[None]:
+    def limit_threads(self, operations_per_step: float) -> Iterator[None]:
         """Within it small work on the CPU takes one thread, and large work all.
 
         Two threads gain nothing there, and where processes share the cores, threads that wait for each other made small
@@ -112,7 +112,7 @@ class Machine:
         """For people: "fp32", "bf16", and "fp32+tf32" where float32 products may use TF32."""
         return self.precision + ("+tf32" if self.tf32 else "")
 
-    def loaded(self, model: nn.Module) -> nn.Module:
+    def for_inference(self, model: nn.Module) -> nn.Module:
         """A model for use, not for training: on the device, in eval mode, without gradients."""
         return model.to(self.device).eval().requires_grad_(False)
 

@@ -118,7 +118,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "zipf": "collapse_sim.metrics.text_words:Zipf",
         "distinct_n": "collapse_sim.metrics.text_counts:DistinctN",
         "repetition": "collapse_sim.metrics.text_counts:Repetition",
-        "length": "collapse_sim.metrics.text_counts:Length",
+        "length": "collapse_sim.metrics.text_counts:TextLength",
         "self_bleu": "collapse_sim.metrics.text_counts:SelfBLEU",
         "mauve": "collapse_sim.metrics.mauve:Mauve",
     },

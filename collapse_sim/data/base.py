@@ -36,7 +36,7 @@ class Info:
     classes: int = 0  # of the column "label"; 0: no labels
     fingerprint: str = ""  # sha256 of the content of the files read; "" for simulated data
     constants: Mapping[str, float] = field(default_factory=dict)  # known truths of simulated data, such as "noise"
-    tells: tuple[str, ...] = ()  # methods by which simulated data tells its truth, such as "log_density"
+    known_truths: tuple[str, ...] = ()  # methods by which simulated data tells its truth, such as "log_density"
     tokenizer: Tokenizer | None = None  # of texts
     packed: bool = False  # text: rows are consecutive blocks of all texts joined (data/text/tokens.py)
 

@@ -19,7 +19,7 @@ from collapse_sim.data.base import Columns, Info, RowSource
 from collapse_sim.data.data_files import content_hash, open_npy, regular, release
 from collapse_sim.data.duplicates import groups_of, row_digests, say_shared
 from collapse_sim.data.held_out import ShareOrCount, check_rows, held_out_index, shuffled_split
-from collapse_sim.data.remember import Stamps, keep, recall
+from collapse_sim.data.remember import FileStats, load, store
 from collapse_sim.data.split import Divided
 
 KIND = "point_files"
@@ -93,15 +93,15 @@ def _split(place: Path, held_out: float | int, rows: int) -> tuple[np.ndarray, n
 
 def _look(place: Path) -> tuple[int, int, str, list[list[int]]]:
     """How many points and dimensions, the content's hash, which is the same in every format, and equal rows."""
-    stamps = Stamps.of([(place.name, regular(place))], time.time_ns())
-    found = recall("points", place, stamps)
+    stamps = FileStats.of([(place.name, regular(place))], time.time_ns())
+    found = load("points", place, stamps)
     if found is None:
         points = _open(place)
         x = points.astype(np.float64)
         rows, dimensions = x.shape
         found = {"rows": rows, "dimensions": dimensions}
         found |= {"fingerprint": content_hash(x=x), "same": groups_of(row_digests(x))}
-        keep("points", place, stamps, found)
+        store("points", place, stamps, found)
     return found["rows"], found["dimensions"], str(found["fingerprint"]), found["same"]
 
 

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Stamps:
+class FileStats:
     """By what a changed file is noticed without reading it: names, sizes, times of change."""
 
     digest: str
@@ -36,7 +36,7 @@ class Stamps:
     taken_ns: int  # the clock before the files were looked at
 
     @classmethod
-    def of(cls, files: Iterable[tuple[str, os.stat_result]], taken_ns: int) -> Stamps:
+    def of(cls, files: Iterable[tuple[str, os.stat_result]], taken_ns: int) -> FileStats:
         """Of files by name. The time of change that no program can set (ctime) counts beside that of the content."""
         newest, total = 0, hashlib.sha256()
         for name, found in files:
@@ -45,7 +45,7 @@ class Stamps:
         return cls(total.hexdigest(), newest, taken_ns)
 
 
-def recall(what: str, place: Path, stamps: Stamps) -> dict[str, Any] | None:
+def load(what: str, place: Path, stamps: FileStats) -> dict[str, Any] | None:
     """What was kept of `place`, if no file has changed since and the note is whole; else None."""
     try:
         kept = unsealed(_file(what, place))
@@ -54,7 +54,7 @@ def recall(what: str, place: Path, stamps: Stamps) -> dict[str, Any] | None:
     return kept["found"] if kept is not None and kept["stamps"] == stamps.digest else None
 
 
-def keep(what: str, place: Path, stamps: Stamps, found: dict[str, Any]) -> None:
+def store(what: str, place: Path, stamps: FileStats, found: dict[str, Any]) -> None:
     """Keep what was found out about `place` for later starts, if its files have not changed just now."""
     if stamps.taken_ns - stamps.newest_ns < SETTLED_NS:
         return

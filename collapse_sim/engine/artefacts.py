@@ -16,7 +16,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.sources import REAL, Source
 from collapse_sim.engine import choice
-from collapse_sim.engine.rows import Part, Table
+from collapse_sim.engine.rows import Table, TablePart
 from collapse_sim.families.base import ClosedForm
 from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec
 from collapse_sim.store.blocks import Block
@@ -73,14 +73,14 @@ def model(store: Store, spec: FitSpec, seeds: Sequence[int], machine: Machine) -
         with torch.random.fork_rng(devices=[]):
             built = family.build(info)
         built.load_state_dict(state)
-        return machine.loaded(built)
+        return machine.for_inference(built)
     states = [
         {name: tensor[part] for name, tensor in load_file(block.file(MODEL_FILE)).items()}
         for block, part in runs(store, spec, seeds)
     ]
     built = family.build_ensemble(info, len(seeds))
     built.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
-    return machine.loaded(built)
+    return machine.for_inference(built)
 
 
 def real_order(spec: DataSpec, seed: int) -> np.ndarray | None:
@@ -117,9 +117,9 @@ def training_table(store: Store, spec: FitSpec, seed: int, machine: Machine) -> 
         plain = whole and spec.plan.budget is None  # all of them: then the order makes no difference
         order = real_order(spec.data, seed) if real and not plain else None
         if drawn is None:
-            parts.append(Part(file, wanted, source.rows, source.first, order))
+            parts.append(TablePart(file, wanted, source.rows, source.first, order))
         else:
-            parts.append(Part(file, wanted, source.rows, 0, drawn if order is None else order[drawn]))
+            parts.append(TablePart(file, wanted, source.rows, 0, drawn if order is None else order[drawn]))
     return Table(parts, machine, choice.subsample(spec, seed))
 
 

@@ -24,7 +24,7 @@ from collapse_sim.engine.fit import fit
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec, ScoreSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
@@ -35,7 +35,7 @@ PIECE_BYTES = 2**22  # rows that are kept together when decoding is interrupted
 READ_ROWS = 64  # rows decoded between two looks at whether to stop: photographs may take a tenth of a second each
 
 
-def decode(job: Job, folder: Path, work: Work) -> None:
+def decode(job: Job, folder: Path, work: JobContext) -> None:
     """Read or simulate the real, validation and held-out rows into a file each: real.safetensors and so on.
 
     Rows of files are never in memory together; resuming repeats at most PIECE_BYTES of them.
@@ -64,7 +64,7 @@ def decode(job: Job, folder: Path, work: Work) -> None:
         writer.close()
 
 
-def _read(source: RowSource, info: Info, work: Work, piece: int, first: int, last: int) -> Columns:
+def _read(source: RowSource, info: Info, work: JobContext, piece: int, first: int, last: int) -> Columns:
     """One piece, a few rows at a time."""
     parts: list[Columns] = []
     for start in range(first, last, READ_ROWS):
@@ -85,13 +85,15 @@ def made_on(machine: Machine, spec: Spec) -> dict[str, Any]:
     found: dict[str, Any] = {"device": machine.describe(), "threads": torch.get_num_threads()}
     if isinstance(fit, FitSpec):
         train = fit.train
-        found["precision"] = machine.at(train.precision, train.tf32).describe_precision() if train else "fp64"
+        found["precision"] = (
+            machine.with_precision(train.precision, train.tf32).describe_precision() if train else "fp64"
+        )
     elif spec.kind == "features":
         found["precision"] = "fp32"
     return found
 
 
-BUILDERS: dict[Kind, Callable[[Job, Path, Work], None]] = {
+BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
     "data": decode,
     "fit": fit,
     "samples": sample,
@@ -100,7 +102,7 @@ BUILDERS: dict[Kind, Callable[[Job, Path, Work], None]] = {
 }
 
 
-def builder(work: Work) -> Build:
+def builder(work: JobContext) -> Build:
     """The build function that the store calls, with its surroundings bound."""
 
     def build(job: Job, folder: Path) -> None:

@@ -21,9 +21,9 @@ from collapse_sim.core.randomness import Draws, derive
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.checkpoint import Checkpoints
 from collapse_sim.engine.score import validation_loss
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ClosedForm, Inputs, ModelFamily
-from collapse_sim.families.training import Length, Train, learning_rate
+from collapse_sim.families.training import FitLength, Train, learning_rate
 from collapse_sim.plan.specs import FitSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.process import environment
@@ -32,7 +32,7 @@ from collapse_sim.store.store import Store
 HISTORY_FILE = "history.json"
 
 
-def fit(job: Job, folder: Path, work: Work) -> None:
+def fit(job: Job, folder: Path, work: JobContext) -> None:
     """Fit a model and write model.safetensors and history.json: solved where the family can, optimised otherwise.
 
     Raises DivergedError when a loss, or what would be stored, is not finite.
@@ -51,7 +51,7 @@ def fit(job: Job, folder: Path, work: Work) -> None:
     (folder / HISTORY_FILE).write_text(json.dumps({"updates": updates, "evaluations": history}, indent=1))
 
 
-def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], work: Work) -> nn.Module:
+def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], work: JobContext) -> nn.Module:
     rows = {
         name: work.machine.put(column) for name, column in artefacts.training_stack(work.store, spec, seeds).items()
     }
@@ -147,14 +147,14 @@ def updates_of(store: Store, spec: FitSpec, seed: int) -> int | None:
     return int(json.loads(store.block(spec, seed).file(HISTORY_FILE).read_text())["updates"])
 
 
-def _optimise(job: Job, spec: FitSpec, work: Work) -> tuple[nn.Module, list[dict[str, Any]], int]:
+def _optimise(job: Job, spec: FitSpec, work: JobContext) -> tuple[nn.Module, list[dict[str, Any]], int]:
     """The model, the evaluations, and how many updates it took."""
     family, train, k = spec.family, spec.train, spec.generation
     assert train is not None
     seed = job.seeds[0] if job.seeds else 0
-    machine = work.machine.at(train.precision, train.tf32)
+    machine = work.machine.with_precision(train.precision, train.tf32)
     table = artefacts.training_table(work.store, spec, seed, machine)
-    length = Length.of(train, len(table))
+    length = FitLength.of(train, len(table))
 
     with machine.seeded(derive(seed, "init", k)):
         model = family.build(spec.data.info).to(machine.device)

@@ -13,7 +13,7 @@ import numpy as np
 
 from collapse_sim.core.events import Note
 from collapse_sim.core.files import explained, write_atomic
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.store import sealed
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import RowFile, RowWriter
@@ -35,7 +35,7 @@ class Pieces(NamedTuple):
         return [(first, min(first + self.size, self.rows)) for first in range(0, self.rows, self.size)]
 
 
-def in_pieces(job: Job, folder: Path, work: Work, *files: Pieces) -> None:
+def in_pieces(job: Job, folder: Path, work: JobContext, *files: Pieces) -> None:
     """Make row files piece by piece, one file after the other, into `folder`. Resuming repeats at most one piece.
 
     They lie among the job's checkpoints until all are whole. A wish to stop is heard between pieces.

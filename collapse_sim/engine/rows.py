@@ -21,7 +21,7 @@ PIECE_BYTES = (
 
 
 @dataclass(frozen=True)
-class Part:
+class TablePart:
     """Rows of one file: `order[i]` is the file's row of this part's row i (None: first + i)."""
 
     file: RowFile
@@ -38,7 +38,7 @@ class Part:
 class Table:
     """All parts as one table of `len(table)` rows; `pick` (budgeted strategies) selects and orders some of them."""
 
-    def __init__(self, parts: Sequence[Part], machine: Machine, pick: np.ndarray | None = None) -> None:
+    def __init__(self, parts: Sequence[TablePart], machine: Machine, pick: np.ndarray | None = None) -> None:
         self._parts = parts
         self._machine = machine
         self._ends = np.cumsum([part.rows for part in parts])

@@ -16,7 +16,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.given import given_to
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import Conditions
 from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.store.jobs import Job, where
@@ -25,7 +25,7 @@ from collapse_sim.store.rowfile import RowWriter
 ROWS_FILE = "samples.safetensors"
 
 
-def sample(job: Job, folder: Path, work: Work) -> None:
+def sample(job: Job, folder: Path, work: JobContext) -> None:
     """Draw a generation's rows into samples.safetensors. Resuming repeats at most one shard.
 
     Raises DivergedError when the model generates what is not finite.
@@ -33,7 +33,7 @@ def sample(job: Job, folder: Path, work: Work) -> None:
     spec = job.spec
     assert isinstance(spec, SampleSpec)
     train = spec.model.train
-    machine = work.machine.at(train.precision, train.tf32) if train else work.machine
+    machine = work.machine.with_precision(train.precision, train.tf32) if train else work.machine
     family = spec.model.family
     model = artefacts.model(work.store, spec.model, job.seeds, machine)
     given = given_to(work.store, spec, job.seeds)
@@ -45,7 +45,7 @@ def sample(job: Job, folder: Path, work: Work) -> None:
         conditions = Conditions(last - first, columns)
         dtype = torch.float64 if spec.stacked else torch.float32
         draws = Draws(seeds, role, spec.generation, shard, device=machine.device, dtype=dtype, stacked=spec.stacked)
-        with torch.no_grad(), machine.autocast(), work.heard(), not_finite(f"{where(job, job.seeds)}: "):
+        with torch.no_grad(), machine.autocast(), work.interruptible(), not_finite(f"{where(job, job.seeds)}: "):
             generated = family.sample(model, conditions, draws)
         check_columns(spec, generated, ((len(seeds),) if spec.stacked else ()) + (last - first,))
         rows = {name: to_numpy(column) for name, column in generated.items()}

@@ -23,7 +23,7 @@ from collapse_sim.data.base import Data, Info
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.pieces import Pieces, in_pieces
 from collapse_sim.engine.sample import to_numpy
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.held_out_loss import BATCH_ROWS, mean_loss, role_of_batch
 from collapse_sim.metrics.base import (
@@ -55,13 +55,13 @@ PIECE_ROWS = 200  # features are kept by so many: Inception takes 20 s for them 
 class StoredEvaluation:
     """metrics.base.Evaluation over the store."""
 
-    def __init__(self, spec: ScoreSpec, seeds: tuple[int, ...], work: Work) -> None:
+    def __init__(self, spec: ScoreSpec, seeds: tuple[int, ...], work: JobContext) -> None:
         train = spec.model.train
         self.info: Info = spec.data.info
         self.data: Data = spec.data.data
         self.family: ModelFamily = spec.model.family
         self.generation, self.seeds, self.stacked = spec.generation, seeds, spec.stacked
-        self.machine: Machine = work.machine.at(train.precision, train.tf32) if train else work.machine
+        self.machine: Machine = work.machine.with_precision(train.precision, train.tf32) if train else work.machine
         self._spec, self._work = spec, work
 
     def _allow(self, need: Need) -> None:
@@ -138,7 +138,7 @@ def _part(source: Spec, which: Which, seed: int) -> np.ndarray | None:
     return artefacts.part(source, seed) if which == "real" and isinstance(source, DataSpec) else None
 
 
-def score(job: Job, folder: Path, work: Work) -> None:
+def score(job: Job, folder: Path, work: JobContext) -> None:
     """Compute one metric and write scores.json: one value a seed. A value that is not finite is kept as text.
 
     The score of features that are not finite is nan.
@@ -147,7 +147,7 @@ def score(job: Job, folder: Path, work: Work) -> None:
     assert isinstance(spec, ScoreSpec)
     evaluation, metric, many = StoredEvaluation(spec, job.seeds, work), spec.metric, len(job.seeds)
     value: float | Tensor | list[float]
-    with work.machine.seeded(0), work.heard():
+    with work.machine.seeded(0), work.interruptible():
         try:
             columns = metric.score_rows(evaluation) if isinstance(metric, RowMetric) else None
             if isinstance(metric, RowMetric) and columns is not None:
@@ -240,7 +240,7 @@ def read_parts(store: Store, spec: ScoreSpec, seeds: Sequence[int]) -> dict[str,
     return {name: [by_seed[seed][name] if seed in by_seed else math.nan for seed in seeds] for name in names}
 
 
-def features(job: Job, folder: Path, work: Work) -> None:
+def features(job: Job, folder: Path, work: JobContext) -> None:
     """Compute features of one set of rows and write features.safetensors. Resuming repeats at most one piece."""
     spec = job.spec
     assert isinstance(spec, FeatureSpec)
@@ -248,7 +248,7 @@ def features(job: Job, folder: Path, work: Work) -> None:
     file, found = artefacts.columns(work.store, spec.rows, seed, SPLITS[spec.which])
     index = _part(spec.rows, spec.which, seed)
     rows = len(found["image"]) if index is None else len(index)
-    feature_map, machine = spec.feature_map, work.machine.at("fp32")
+    feature_map, machine = spec.feature_map, work.machine.with_precision("fp32")
     if spec.network is not None:
         model = artefacts.model(work.store, spec.network, spec.network.seeds(job.seeds), machine)
     else:
@@ -272,7 +272,7 @@ def features(job: Job, folder: Path, work: Work) -> None:
         return columns
 
     # A network from a file is large work, however small the models of this run are.
-    with machine.paced(math.inf) if spec.weights else contextlib.nullcontext():
+    with machine.limit_threads(math.inf) if spec.weights else contextlib.nullcontext():
         in_pieces(job, folder, work, Pieces(FEATURES_FILE, rows, PIECE_ROWS, make))
     if bad:
         network = spec.weights.label if spec.weights else getattr(feature_map, "label", type(feature_map).__name__)

@@ -61,7 +61,7 @@ class Stop:
 
 
 @dataclass
-class Work:
+class JobContext:
     """The surroundings of one job. `rows_seen` counts rows since the last report, for the rate."""
 
     store: Store
@@ -73,7 +73,7 @@ class Work:
     _last_report: float = field(default_factory=time.perf_counter)
 
     @contextmanager
-    def heard(self) -> Iterator[None]:
+    def interruptible(self) -> Iterator[None]:
         """Within it a wish to stop is heard before every call of a network: samplers and judges may call one for
         minutes between two points at which work can be continued."""
         hook = register_module_forward_pre_hook(lambda *_: self.stop.check())

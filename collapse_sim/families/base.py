@@ -62,7 +62,7 @@ class ModelFamily(Protocol):
 
     def describe(self) -> dict[str, Any]: ...
 
-    def located(self, data_dir: Path) -> Self:
+    def resolve_files(self, data_dir: Path) -> Self:
         """Itself with what it reads of files found (component.Component has it). Raises MissingError."""
         ...
 

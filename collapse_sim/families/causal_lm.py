@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.text.tokens import NOTHING
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Conditioning, Conditions, Inputs, Rows
 from collapse_sim.families.language import (
     Count,
@@ -137,7 +137,7 @@ class CausalLM(TextFamily):
         tokens = inputs["tokens"]
         tokens = tokens if model.packed else trimmed(tokens, self.bucket)
         seen = tokens[:, :-1] if tokens.shape[1] > 1 else tokens
-        predicted: Predicted = model(input_ids=seen.masked_fill(seen == NOTHING, model.pad))
+        predicted: Predicted = model(input_ids=seen.masked_fill(seen == PAD_TOKEN_ID, model.pad))
         return predicted
 
     def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
@@ -173,7 +173,7 @@ class CausalLM(TextFamily):
             prompts = torch.cat([prompts[:, :1], _without(prompts[:, 1:], model.end)], 1)
         many, room = lengths(prompts), model.shapes["tokens"]
         writer = self._writer(model, draws, greedy=greedy)
-        rows = torch.full((len(prompts), room), NOTHING, device=prompts.device)
+        rows = torch.full((len(prompts), room), PAD_TOKEN_ID, device=prompts.device)
         for length in sorted(set(many.tolist())):
             chosen = (many == length).nonzero().squeeze(1)
             start = prompts[chosen, :length]
@@ -195,5 +195,5 @@ class CausalLM(TextFamily):
 
 
 def _without(rows: Tensor, end: int) -> Tensor:
-    """Rows with NOTHING from the first `end` on."""
-    return rows.masked_fill((rows == end).cumsum(1) > 0, NOTHING)
+    """Rows with PAD_TOKEN_ID from the first `end` on."""
+    return rows.masked_fill((rows == end).cumsum(1) > 0, PAD_TOKEN_ID)

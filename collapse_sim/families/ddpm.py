@@ -95,12 +95,12 @@ class DDPM(Denoising):
     def loss_unit(self) -> str:
         return super().loss_unit if self.criterion == "mse" else "smooth L1 error a value"
 
-    def _apart(self, output: Tensor, target: Tensor) -> Tensor:
+    def _criterion(self, output: Tensor, target: Tensor) -> Tensor:
         if self.criterion == "mse":
             return mean_square(output, target)
         return F.smooth_l1_loss(output, target, reduction="none").flatten(1).mean(1)
 
-    def _states(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
+    def _integrate(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
         x = noise
         scheduler = self._scheduler(self.sampler, clip=x.dim() == 4)
         scheduler.set_timesteps(self.sampling_steps or self.timesteps)

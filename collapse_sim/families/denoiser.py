@@ -81,19 +81,19 @@ class Denoising(Component):
 
     def row_losses(self, prediction: Denoised, inputs: Inputs) -> Tensor:
         """Of every row, the mean over its values: (n,)."""
-        return self._apart(prediction.output, inputs["target"])
+        return self._criterion(prediction.output, inputs["target"])
 
     def distillation(self, student: Denoised, teacher: Denoised, inputs: Inputs) -> dict[str, Tensor]:
         """KD paper: `output` is the loss against the teacher's output (equation 2), `encoder` the squared error between
         the encoders' outputs. Both are means over a row's values."""
         return {
-            "output": self._apart(student.output, teacher.output).sum(),
+            "output": self._criterion(student.output, teacher.output).sum(),
             "encoder": mean_square(student.encoder, teacher.encoder).sum(),
         }
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         assert isinstance(model, Denoiser)
-        (x,) = self._states(model, draws.normal(conditions.rows, *model.shape), draws, 1)
+        (x,) = self._integrate(model, draws.normal(conditions.rows, *model.shape), draws, 1)
         return x_to_rows(x, self.scale)
 
     def trajectory(self, model: nn.Module, rows: int, frames: int, draws: Draws) -> Tensor:
@@ -102,14 +102,14 @@ class Denoising(Component):
         The last frame is what `sample` gives for the same draws.
         """
         assert isinstance(model, Denoiser)
-        states = self._states(model, draws.normal(rows, *model.shape), draws, frames)
+        states = self._integrate(model, draws.normal(rows, *model.shape), draws, frames)
         return torch.stack([next(iter(x_to_rows(x, self.scale).values())) for x in states])
 
     @abstractmethod
-    def _states(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
+    def _integrate(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
         """`frames` states on the way from noise to rows, equally spaced in time; the last one is the sample."""
 
-    def _apart(self, output: Tensor, target: Tensor) -> Tensor:
+    def _criterion(self, output: Tensor, target: Tensor) -> Tensor:
         """How far each row is from its target: (n,)."""
         return mean_square(output, target)
 

@@ -48,7 +48,7 @@ class FlowMatching(Denoising):
         x_t = (1 - noise_kept * share) * noise + share * x
         return Inputs({"x": x_t, "t": TIME * t, "target": x - noise_kept * noise}, count=len(x))
 
-    def _states(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
+    def _integrate(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
         def velocity(t: float | Tensor, x: Tensor) -> Tensor:
             times = x.new_full((len(x),), TIME * t) if isinstance(t, float) else (TIME * t).float().expand(len(x))
             output: Tensor = model(x, times)[0]

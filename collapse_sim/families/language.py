@@ -17,7 +17,7 @@ from collapse_sim.core.component import Component
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.text.tokens import NOTHING
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.families.pretrained_checks import check_next_token
@@ -123,7 +123,7 @@ class TextFamily(Component):
     encoder_decoder: ClassVar[bool] = False
     limits: ClassVar[str]  # the settings that say how many tokens there are at once
 
-    _found: hub.Found | None = PrivateAttr(default=None)
+    _found: hub.PretrainedFiles | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
@@ -140,7 +140,7 @@ class TextFamily(Component):
                 raise ValueError(f"{', '.join(said)}: for `decoding: sample` only, found {self.decoding}; remove")
         return self
 
-    def located(self, data_dir: Path) -> Self:
+    def resolve_files(self, data_dir: Path) -> Self:
         """Itself with the pretrained model's folder. Raises MissingError when there is none."""
         if self.pretrained is None:
             return self
@@ -236,7 +236,7 @@ class TextFamily(Component):
 
     @abstractmethod
     def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
-        """(n, L) int64: the token that each of the predictions is of; NOTHING where it is of none."""
+        """(n, L) int64: the token that each of the predictions is of; PAD_TOKEN_ID where it is of none."""
 
     @abstractmethod
     def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
@@ -262,17 +262,20 @@ class TextFamily(Component):
         """(n, L) float32, 0 where there is no token."""
         targets = self._targets(inputs, prediction)
         logits = prediction.logits.flatten(0, 1).float()  # (n L, V): three times as quick on a CPU as (n, V, L)
-        return F.cross_entropy(logits, targets.flatten(), ignore_index=NOTHING, reduction="none").view_as(targets)
+        return F.cross_entropy(logits, targets.flatten(), ignore_index=PAD_TOKEN_ID, reduction="none").view_as(targets)
 
     def distillation(self, student: Predicted, teacher: Predicted, inputs: Inputs) -> dict[str, Tensor]:
         """Sums over tokens, without padding. `hidden`: cosine distance of the last layer's outputs (KD paper, KD-T5).
         `logits`: T^2 KL(teacher || student) at the temperature T = kd_temperature (Hinton et al. 2015)."""
-        there = self._targets(inputs, student) != NOTHING
-        heat = self.kd_temperature
-        mine = (student.logits[there].float() / heat).log_softmax(-1)
-        theirs = (teacher.logits[there].float() / heat).log_softmax(-1)
+        there = self._targets(inputs, student) != PAD_TOKEN_ID
+        temperature = self.kd_temperature
+        mine = (student.logits[there].float() / temperature).log_softmax(-1)
+        theirs = (teacher.logits[there].float() / temperature).log_softmax(-1)
         apart = 1 - F.cosine_similarity(student.hidden[there].float(), teacher.hidden[there].float(), dim=-1)
-        return {"logits": heat**2 * F.kl_div(mine, theirs, reduction="sum", log_target=True), "hidden": apart.sum()}
+        return {
+            "logits": temperature**2 * F.kl_div(mine, theirs, reduction="sum", log_target=True),
+            "hidden": apart.sum(),
+        }
 
     def rows_at_once(self, model: nn.Module, rows: Rows) -> int:
         """How many rows an evaluation shows the network at a time."""
@@ -361,7 +364,7 @@ class TextFamily(Component):
 
 def lengths(rows: Tensor) -> Tensor:
     """(n, L) ids -> (n,) int64: how many tokens are in each."""
-    return (rows != NOTHING).sum(1)
+    return (rows != PAD_TOKEN_ID).sum(1)
 
 
 def by_length(rows: Rows, column: str) -> dict[str, Tensor]:
@@ -371,21 +374,21 @@ def by_length(rows: Rows, column: str) -> dict[str, Tensor]:
 
 
 def trimmed(rows: Tensor, bucket: int) -> Tensor:
-    """Columns that are NOTHING in all rows left out, up to a multiple of `bucket`."""
+    """Columns that are PAD_TOKEN_ID in all rows left out, up to a multiple of `bucket`."""
     longest = max(1, int(lengths(rows).max())) if len(rows) else 1
     return rows[:, : -(-longest // bucket) * bucket]
 
 
 def until_end(rows: Tensor, end: int) -> Tensor:
-    """(n, L) ids with NOTHING behind the first `end` of each row."""
+    """(n, L) ids with PAD_TOKEN_ID behind the first `end` of each row."""
     ended = (rows == end).cumsum(1)
     behind = (ended > 0) & ~((rows == end) & (ended == 1))
-    return rows.masked_fill(behind, NOTHING)
+    return rows.masked_fill(behind, PAD_TOKEN_ID)
 
 
 def padded(rows: Tensor, length: int) -> Tensor:
-    """(n, m) -> (n, length): cut, or filled with NOTHING."""
-    return F.pad(rows[:, :length], (0, max(0, length - rows.shape[1])), value=NOTHING)
+    """(n, m) -> (n, length): cut, or filled with PAD_TOKEN_ID."""
+    return F.pad(rows[:, :length], (0, max(0, length - rows.shape[1])), value=PAD_TOKEN_ID)
 
 
 def sizes(preset: Mapping[str, Any], family: TextFamily) -> dict[str, int]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from collapse_sim.core.errors import StoreError
 from collapse_sim.core.hashing import digest_of
-from collapse_sim.core.hub import Found
+from collapse_sim.core.hub import PretrainedFiles
 from collapse_sim.core.memory_errors import out_of_memory
 from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.families.pretrained import config_of, network_of, quiet, reason
@@ -27,7 +27,7 @@ TOKENS = 8  # of a row; of them every one but the first is changed once
 APART = 1e-5  # of the largest logit: what is below is rounding
 
 
-def check_next_token(found: Found, auto: Auto) -> None:
+def check_next_token(found: PretrainedFiles, auto: Auto) -> None:
     """Raises ValueError when a model's predictions depend on tokens behind those that they are of.
 
     Of an encoder-decoder (AutoModelForSeq2SeqLM) its decoder is asked. Raises MissingError for weights that cannot be
@@ -36,12 +36,12 @@ def check_next_token(found: Found, auto: Auto) -> None:
     _tried(found, auto, "next token", _next_token)
 
 
-def check_states(found: Found) -> None:
+def check_states(found: PretrainedFiles) -> None:
     """Raises ValueError when a model (AutoModel) has no last hidden state for every token. MissingError, likewise."""
     _tried(found, "AutoModel", "states", _states)
 
 
-def _tried(found: Found, auto: Auto, what: str, ask: Callable[[Any, Tensor], str]) -> None:
+def _tried(found: PretrainedFiles, auto: Auto, what: str, ask: Callable[[Any, Tensor], str]) -> None:
     import transformers
 
     path = None
@@ -67,7 +67,7 @@ def _tried(found: Found, auto: Auto, what: str, ask: Callable[[Any, Tensor], str
     return _raise(found, wrong)
 
 
-def _raise(found: Found, wrong: str) -> None:
+def _raise(found: PretrainedFiles, wrong: str) -> None:
     if wrong:
         raise ValueError(f"{found.folder}: {wrong}")
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.text.tokens import NOTHING
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Conditions, Inputs, Rows
 from collapse_sim.families.language import (
     LanguageModel,
@@ -81,7 +81,7 @@ class Seq2Seq(TextFamily):
         before = torch.cat([torch.full_like(target[:, :1], model.start), target[:, :-1]], 1)
         predicted: Predicted = model(
             **_encoded(inputs["source"], self.bucket, model.pad),
-            decoder_input_ids=before.masked_fill(before == NOTHING, model.pad),
+            decoder_input_ids=before.masked_fill(before == PAD_TOKEN_ID, model.pad),
         )
         return predicted
 
@@ -100,5 +100,5 @@ class Seq2Seq(TextFamily):
 
 def _encoded(source: Tensor, bucket: int, pad: int) -> dict[str, Tensor]:
     source = trimmed(source, bucket)
-    there = source != NOTHING
+    there = source != PAD_TOKEN_ID
     return {"input_ids": source.masked_fill(~there, pad), "attention_mask": there.long()}

@@ -69,7 +69,7 @@ def updates_per_epoch(train: Train, rows: int) -> int:
 
 
 @dataclass(frozen=True)
-class Length:
+class FitLength:
     """How long a fit is, in optimiser updates."""
 
     steps: int
@@ -77,7 +77,7 @@ class Length:
     evaluate_every: int  # 0: never
 
     @classmethod
-    def of(cls, train: Train, rows: int) -> Length:
+    def of(cls, train: Train, rows: int) -> FitLength:
         """Of settings whose length may still be in epochs of these rows."""
         per_epoch = updates_per_epoch(train, rows)
         words = train.evaluate.split()

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from collapse_sim.core.randomness import Draws
-from collapse_sim.data.text.tokens import NOTHING
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.language import lengths, padded, until_end
 
 
@@ -36,8 +36,8 @@ class Writer:
     context: int
 
     def continued(self, given: Tensor, new: int, *, stop: bool) -> Tensor:
-        """(n, c) tokens -> up to `new` tokens behind each: (n, new), with NOTHING behind the token `end` if `stop`."""
-        rows = torch.full((len(given), new), NOTHING, device=given.device)
+        """(n, c) tokens -> up to `new` tokens behind each: (n, new), padded after the token `end` if `stop`."""
+        rows = torch.full((len(given), new), PAD_TOKEN_ID, device=given.device)
         going, made = torch.arange(len(given), device=given.device), 0
         while made < new and len(going):
             given = self._recent(given)
@@ -50,7 +50,7 @@ class Writer:
         return rows
 
     def packed(self, rows: int, length: int, begin: int, longest: int, draws: Draws) -> Tensor:
-        """Whole texts joined and cut: (rows, length), without NOTHING.
+        """Whole texts joined and cut: (rows, length), without PAD_TOKEN_ID.
 
         Joined as text_rows.Stream does: [begin] t1 ... tn [end], with a begin for every text if it is no end. The
         texts are closed to a ring, which is cut open at any of its tokens, so that a first row may begin anywhere, as
@@ -61,7 +61,7 @@ class Writer:
             each = len(ring) / texts if texts else 1.0
             many = min(rows, math.ceil(1.1 * (need - len(ring)) / each) + 1)
             made = self._texts(many, need - len(ring), length, begin, longest, draws.device)
-            ring, texts = torch.cat([ring, made[made != NOTHING]]), texts + len(made)
+            ring, texts = torch.cat([ring, made[made != PAD_TOKEN_ID]]), texts + len(made)
         return ring.roll(-int(draws.integers(len(ring), 1)))[:need].view(rows, length)
 
     def _texts(self, many: int, need: int, length: int, begin: int, longest: int, device: torch.device) -> Tensor:
@@ -82,7 +82,7 @@ class Writer:
             enough = int((lengths(texts[:, head:]).cumsum(0) < need).sum()) + 1
             texts, going = texts[:enough], going[going < enough]
         cut = (texts[:, 1:] != self.end).all(1, keepdim=True)
-        ends = torch.full_like(cut, NOTHING, dtype=texts.dtype).masked_fill(cut, self.end)
+        ends = torch.full_like(cut, PAD_TOKEN_ID, dtype=texts.dtype).masked_fill(cut, self.end)
         return torch.cat([texts[:, head:], ends], 1)
 
     def _recent(self, given: Tensor) -> Tensor:
@@ -90,7 +90,7 @@ class Writer:
         return given if given.shape[1] < self.context else given[:, -max(1, self.context // 2) :]
 
     def _piece(self, given: Tensor, new: int, *, stop: bool) -> Tensor:
-        """(n, new): with NOTHING behind an end, if `stop`."""
+        """(n, new): with PAD_TOKEN_ID behind an end, if `stop`."""
         made = self.write(given, new, stop=stop)
         return padded(until_end(made, self.end) if stop else made, new)
 
@@ -98,4 +98,4 @@ class Writer:
 def _alive(part: Tensor, end: int) -> Tensor:
     """(n, m) -> (n,) bool: whether a text goes on behind this part of it."""
     last = part[:, -1]
-    return (last != NOTHING) & (last != end)
+    return (last != PAD_TOKEN_ID) & (last != end)

@@ -30,7 +30,7 @@ class FeatureSpace:
 
 
 @dataclass(frozen=True)
-class Facts:
+class MetricNote:
     """What stands beside a metric's figures."""
 
     note: str  # "5,000 samples against 10,000 held-out rows; inception 6726825d"
@@ -82,8 +82,9 @@ class Metric(Protocol):
     """A frozen config object (component.Component) that gives one number, for each seed.
 
     Optional: `feature_map`, the FeatureMap it looks through; `features_of`, the rows it wants features of (those of
-    `needs` if left out); `facts(info, samples, space) -> Facts`, what stands beside its figures, where `space` is the
-    FeatureSpace of its map or None, or instead `facts_of_truth(info, data, samples)`, where the data tells its truth;
+    `needs` if left out); `facts(info, samples, space) -> MetricNote`, what stands beside its figures, where `space` is
+    the FeatureSpace of its map or None, or instead `facts_of_truth(info, data, samples)`, where the data knows its
+    truth;
     `unit`, a few words, and `bounds`, the (least, greatest) value there can be, each None where there is no such value:
     class variables that tables and plots go by and no key depends on (a setting `unit` will do, and `unit_of(family)`
     takes its place where the unit is the model's); `resolution(info, samples)`, the least step that the figure can
@@ -103,7 +104,7 @@ class Metric(Protocol):
 
     def describe(self) -> dict[str, Any]: ...
 
-    def located(self, data_dir: Path) -> Self:
+    def resolve_files(self, data_dir: Path) -> Self:
         """Itself with what it reads of files found (component.Component has it). Raises MissingError."""
         ...
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import ClassifyingMap, Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.base import ClassifyingMap, Evaluation, FeatureSpace, MetricNote, Need, Which
 from collapse_sim.metrics.feature_maps import FeatureChoice
 from collapse_sim.metrics.features import Recall, rows_picked
 from collapse_sim.metrics.neighbours import inside
@@ -50,9 +50,9 @@ class _ClassMetric(Component):
         if own and samples < info.classes:
             raise ValueError(f"too few samples for {info.classes} classes: {samples}")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """How many samples, and the classifier."""
-        return Facts(note({"samples": samples}, space))
+        return MetricNote(note({"samples": samples}, space))
 
 
 class OwnClassMetric(_ClassMetric):
@@ -128,9 +128,9 @@ class InceptionScore(_ClassMetric):
         if samples < 2 * self.splits:
             raise ValueError(f"too few samples: {samples}, and {self.splits} parts (`splits`) need two each")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also the bias of few samples."""
-        return Facts(note({"samples": samples}, space), biased({"samples": samples}))
+        return MetricNote(note({"samples": samples}, space), biased({"samples": samples}))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, isc_features_to_metric
@@ -182,10 +182,10 @@ class ClassShares(_ByClass, OwnClassMetric):
         """Where a class dies."""
         return self.alive_from
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """How many rows, the classifier, and what the score is of."""
         counts: dict[Which, int] = {"samples": samples, "real": info.rows}
-        return Facts(f"{note(counts, space)}; the least of {info.classes} classes")
+        return MetricNote(f"{note(counts, space)}; the least of {info.classes} classes")
 
     def resolution(self, info: Info, samples: int) -> float:
         """One sample more or less in a class of mean size."""
@@ -214,11 +214,11 @@ class ClassRecall(_ByClass, Recall):
             raise ValueError("this metric is of classes, but this data has no labels: use recall")
         super().check(info, family, samples)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also how few rows a class has on average."""
         rows = min(self.rows, count_of(self.against, info, samples))
         each = f"the least of {info.classes} classes of about {rows / info.classes:,.0f} rows"
-        return Facts(f"{super().facts(info, samples, space).note}; {each}")
+        return MetricNote(f"{super().facts(info, samples, space).note}; {each}")
 
     def resolution(self, info: Info, samples: int) -> float:
         """One row's share of a class of mean size."""

@@ -16,7 +16,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def remembered(function: Callable[P, R]) -> Callable[P, R]:
+def content_cache(function: Callable[P, R]) -> Callable[P, R]:
     """Keeps the last few results of a pure function of CPU tensors and plain values. Never modify a result."""
     results: OrderedDict[tuple[Any, ...], R] = OrderedDict()
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureMap, FeatureSpace, Need, Which
-from collapse_sim.metrics.content_cache import remembered
+from collapse_sim.metrics.base import Evaluation, FeatureMap, FeatureSpace, MetricNote, Need, Which
+from collapse_sim.metrics.content_cache import content_cache
 from collapse_sim.metrics.feature_maps import FeatureChoice
 from collapse_sim.metrics.neighbours import PIECE, share_inside, squared_distances, squared_radii
 from collapse_sim.metrics.notes import biased, count_of, note
@@ -53,9 +53,9 @@ class FeatureMetric(Component):
         for which, rows in self._counts(info, samples).items():
             self._check_rows("samples" if which == "samples" else f"{which} rows", rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Numbers of rows, and the network."""
-        return Facts(note(self._counts(info, samples), space))
+        return MetricNote(note(self._counts(info, samples), space))
 
     def _counts(self, info: Info, samples: int) -> dict[Which, int]:
         return {which: count_of(which, info, samples) for which in SIDES if which in self.needs}
@@ -85,7 +85,7 @@ def rows_picked(evaluation: Evaluation, which: Which, rows: int, most: int | Non
     return picked
 
 
-class _Comparison(FeatureMetric):
+class _FeatureComparison(FeatureMetric):
     """Samples against real rows.
 
     `against: held_out` (default): rows that no generation was fitted to, so that a model gains nothing by repeating its
@@ -99,7 +99,7 @@ class _Comparison(FeatureMetric):
         return ("samples", self.against)
 
 
-class FID(_Comparison):
+class FID(_FeatureComparison):
     """Frechet distance between Gaussians fitted to the features of samples and of real rows (Heusel et al. 2017).
 
     ||m - m'||^2 + tr(C + C' - 2 (C C')^1/2), by torch-fidelity, in float64. In squared feature units, from 0. Biased
@@ -118,13 +118,13 @@ class FID(_Comparison):
         if self.rows is not None:
             self._check_rows("rows to compare (`rows`)", self.rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also the bias of few rows, and whether they are too few for a covariance of full rank."""
         text = note(self._counts(info, samples), space, self.rows)
         counts: dict[Which, int] = {w: min(n, self.rows or n) for w, n in self._counts(info, samples).items()}
         if space and space.dimensions and min(counts.values()) <= space.dimensions:
             text += f"; too few rows for the covariance of its {space.dimensions:,} features"
-        return Facts(text, biased(counts))
+        return MetricNote(text, biased(counts))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
@@ -134,7 +134,7 @@ class FID(_Comparison):
         return float(fid_statistics_to_metric(samples, real, verbose=False)[KEY_METRIC_FID])
 
 
-@remembered
+@content_cache
 def _fid_statistics(features: Tensor) -> Any:
     """Mean and covariance in float64, in pieces: torch-fidelity's own take five times the memory of the features."""
     pieces = torch.split(features, STATISTICS_ROWS)
@@ -152,14 +152,14 @@ def covariance(features: Tensor) -> Tensor:
     return found
 
 
-class _Capped(_Comparison):
+class _Capped(_FeatureComparison):
     """A comparison of all pairs of rows: at most `rows` of either side are used, the same ones for every arm."""
 
     rows: Count = 10_000  # drawn without replacement if there are more: time grows with the square
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Numbers of rows, how many of them are used, and the network."""
-        return Facts(note(self._counts(info, samples), space, self.rows))
+        return MetricNote(note(self._counts(info, samples), space, self.rows))
 
     def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
         return self._picked(evaluation, which, self.rows)
@@ -207,7 +207,7 @@ class KID(_Capped):
         return float(blocks[KEY_METRIC_KID_MEAN])
 
 
-@remembered
+@content_cache
 def _mean_of_pairs(rows: Tensor) -> float:
     own = float(_kernel(rows.double().square().sum(1), rows.shape[1]).sum())
     return (_kernel_sum(rows, rows) - own) / (len(rows) * (len(rows) - 1))

@@ -17,9 +17,9 @@ from collapse_sim.core.component import Component
 from collapse_sim.data.base import Data, Info
 from collapse_sim.data.text.grammar_stories import GrammarText
 from collapse_sim.data.text.pcfg import Grammar
-from collapse_sim.data.text.tokens import NOTHING
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.notes import count_of, note
 from collapse_sim.metrics.perplexity import nats_of
@@ -38,11 +38,11 @@ class GrammarMetric(TextMetric):
                 "the model's `keep_prompt: true`, or no `prompt`"
             )
 
-    def facts_of_truth(self, info: Info, data: Data, samples: int) -> Facts:
+    def facts_of_truth(self, info: Info, data: Data, samples: int) -> MetricNote:
         """How many rows, and what is known of them."""
         rows = count_of(self.of, info, samples)
         known = self._known(_truth(data), rows)
-        return Facts(note(self._counts(info, samples), None) + (f"; {known}" if known else ""))
+        return MetricNote(note(self._counts(info, samples), None) + (f"; {known}" if known else ""))
 
     def _known(self, data: GrammarText, rows: int) -> str:
         return ""
@@ -193,9 +193,9 @@ class GrammarKL(Component):
                 "has no method `nats`): use causal_lm or seq2seq"
             )
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Over how many rows."""
-        return Facts(note({"held_out": info.held_out}, None))
+        return MetricNote(note({"held_out": info.held_out}, None))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return self.sum_up(self.score_rows(evaluation))
@@ -216,7 +216,7 @@ class GrammarKL(Component):
 
 
 def _check_truth(metric: Component, info: Info) -> None:
-    if "true_grammar" not in info.tells:
+    if "true_grammar" not in info.known_truths:
         raise ValueError(
             f"{type(metric).__name__} needs text whose grammar is known: the data `grammar` or `grammar_pairs`"
         )
@@ -246,4 +246,4 @@ def _drawn(grammar: Grammar) -> Tensor:
 
 def _tokens(info: Info, rows: Tensor) -> Tensor:
     """(n, L) -> (n,): how many tokens are predicted: all but a story's begin."""
-    return (rows[:, int(info.kind == "text") :] != NOTHING).sum(1)
+    return (rows[:, int(info.kind == "text") :] != PAD_TOKEN_ID).sum(1)

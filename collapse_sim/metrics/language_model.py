@@ -31,8 +31,8 @@ IGNORED = -100
 class Reader:
     """A model and its own tokenizer, found and not yet loaded."""
 
-    model: hub.Found
-    tokenizer: hub.Found
+    model: hub.PretrainedFiles
+    tokenizer: hub.PretrainedFiles
 
     @classmethod
     def find(cls, setting: str, name: str, data_dir: Path) -> Reader:
@@ -150,7 +150,7 @@ class Reader:
     def _load(self, auto: Literal["AutoModelForCausalLM", "AutoModel"], machine: Machine) -> Any:
         import transformers
 
-        return machine.loaded(network_of(self.model.folder, getattr(transformers, auto), self._config()))
+        return machine.for_inference(network_of(self.model.folder, getattr(transformers, auto), self._config()))
 
 
 class ReadingMetric(TextMetric):
@@ -160,7 +160,7 @@ class ReadingMetric(TextMetric):
 
     _reader: Reader | None = PrivateAttr(default=None)
 
-    def located(self, data_dir: Path) -> Self:
+    def resolve_files(self, data_dir: Path) -> Self:
         """Itself with the model's folders. Raises MissingError when there are none."""
         copy = self.model_copy()
         copy._reader = Reader.find(self.reads, getattr(self, self.reads), data_dir)
@@ -181,8 +181,8 @@ class ReadingMetric(TextMetric):
 def reading(machine: Machine) -> Iterator[Machine]:
     """The same device in full precision, with all its threads: a model from a file is large work, however small the
     models of this run are."""
-    with machine.paced(math.inf):
-        yield machine.at("fp32")
+    with machine.limit_threads(math.inf):
+        yield machine.with_precision("fp32")
 
 
 def _begin(tokenizer: Any) -> int | None:

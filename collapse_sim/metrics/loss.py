@@ -12,7 +12,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily, RowLosses
 from collapse_sim.families.held_out_loss import BATCH_ROWS, mean_loss, role_of_batch, row_losses
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.notes import note
 
@@ -37,9 +37,9 @@ class TestLoss(Component):
         if info.held_out < 1:
             raise ValueError("test_loss needs held-out rows, but this data has none")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Over how many rows."""
-        return Facts(note({"held_out": info.held_out}, None))
+        return MetricNote(note({"held_out": info.held_out}, None))
 
     def unit_of(self, family: ModelFamily) -> str:
         """The unit of the family's loss, where it says one."""

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
 from collapse_sim.metrics.language_model import ReadingMetric, reading
 from collapse_sim.metrics.notes import note
 from collapse_sim.metrics.text_base import picked, texts
@@ -59,12 +59,12 @@ class Mauve(ReadingMetric):
             raise ValueError("the package mauve-text is not installed: pip install 'collapse-sim[mauve]'")
         self._found.check(predicts=False)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """How many rows of how many, the model, and whether they are enough."""
         counts = self._counts(info, samples)
         few = min(self.rows, *counts.values()) < ENOUGH
         warning = f"unsure: fewer than {ENOUGH:,} texts on a side" if few else ""
-        return Facts(f"{note(counts, space, self.rows)}; {self._found.label}", warning)
+        return MetricNote(f"{note(counts, space, self.rows)}; {self._found.label}", warning)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         there, real = self._features(evaluation, self.of), self._features(evaluation, self.against)

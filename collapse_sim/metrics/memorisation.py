@@ -12,8 +12,8 @@ from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
-from collapse_sim.metrics.content_cache import remembered
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
+from collapse_sim.metrics.content_cache import content_cache
 from collapse_sim.metrics.feature_maps import FeatureChoice
 from collapse_sim.metrics.features import Count, FeatureMetric
 from collapse_sim.metrics.neighbours import squared_nearest, squared_radii
@@ -36,9 +36,9 @@ class _Nearest(FeatureMetric):
         super().check(info, family, samples)
         self._check_rows("rows to compare (`rows`)", self.rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Numbers of rows, how many of them are used, and the network; whether it knows the real rows."""
-        return Facts(note(self._counts(info, samples), space, self.rows), self._known())
+        return MetricNote(note(self._counts(info, samples), space, self.rows), self._known())
 
     def _known(self) -> str:
         fitted = self.feature_map.network() is not None
@@ -61,13 +61,13 @@ class Memorisation(_Nearest):
     unit: ClassVar[str] = "share of samples"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Of real rows as many are used as of held-out ones."""
         counts = self._counts(info, samples)
         sides = note({"samples": samples}, None, self.rows)
         equal = self._equal(counts["real"], counts["held_out"])
         text = f"{sides}; nearest of {note({w: counts[w] for w in ('real', 'held_out')}, space, equal)}"
-        return Facts(text, self._known())
+        return MetricNote(text, self._known())
 
     def resolution(self, info: Info, samples: int) -> float:
         """Half a sample's share: a tie counts half."""
@@ -135,7 +135,7 @@ class NearestDistance(_Nearest):
         return own / fresh if fresh else math.nan
 
 
-@remembered
+@content_cache
 def _median_nearest(rows: Tensor, others: Tensor) -> float:
     return float(squared_nearest(rows, others)[0].sqrt().quantile(0.5))
 
@@ -158,12 +158,12 @@ class SampleMemorisation(PointMetric):
     def needs(self) -> tuple[Need, ...]:
         return ("samples", "real", "held_out")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Of real rows as many are used as of held-out ones."""
         counts = self._counts(info, samples)
         equal = self._equal(counts["real"], counts["held_out"])
         real: dict[Which, int] = {which: counts[which] for which in ("real", "held_out")}
-        return Facts(f"{note({'samples': samples}, None, self.rows)}; nearest of {note(real, None, equal)}")
+        return MetricNote(f"{note({'samples': samples}, None, self.rows)}; nearest of {note(real, None, equal)}")
 
     def resolution(self, info: Info, samples: int) -> float:
         """Half a sample's share: a tie counts half."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from collapse_sim.metrics.content_cache import remembered
+from collapse_sim.metrics.content_cache import content_cache
 
 PIECE = 2**21  # distances at a time: 16 MB
 
@@ -28,7 +28,7 @@ def squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
         yield first, squares.masked_fill_(squares < 1e-13 * scale, 0.0)
 
 
-@remembered
+@content_cache
 def squared_radii(rows: Tensor, k: int) -> Tensor:
     """Squared distance of every row (n, F) to its k-th nearest among the others: (n,). Needs n > k."""
     radii = []

@@ -27,9 +27,9 @@ from collapse_sim.metrics.weights import (
     first_file,
     hash_of,
     hub_file,
-    impatient,
     looked_in,
     places,
+    socket_timeout,
 )
 
 BATCH_ROWS = 20  # through a network at once: 300 MB of activations in Inception, and no slower on a CPU than 64
@@ -249,7 +249,7 @@ class DINOv2(_Network):
         """Download what is missing. Nothing of it is run: torch hub would do so at once."""
         if not code.is_dir():
             fetch: Any = torch.hub._get_cache_or_reload  # torch.hub.load without the loading
-            with impatient(), contextlib.redirect_stdout(sys.stderr):
+            with socket_timeout(), contextlib.redirect_stdout(sys.stderr):
                 fetch("facebookresearch/dinov2", False, True, verbose=False)
         if not path.is_file():
             short = self.model.replace("-", "")

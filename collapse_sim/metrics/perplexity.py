@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.language_model import ReadingMetric, reading
 from collapse_sim.metrics.notes import note
@@ -39,9 +39,9 @@ class Perplexity(Component):
         if info.held_out < 1:
             raise ValueError("perplexity needs held-out rows, but this data has none")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Over how many rows."""
-        return Facts(note({"held_out": info.held_out}, space))
+        return MetricNote(note({"held_out": info.held_out}, space))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return self.sum_up(self.score_rows(evaluation))
@@ -152,9 +152,9 @@ class JudgePerplexity(ReadingMetric):
         super().check(info, family, samples)
         self._found.check(predicts=True)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """How many rows of how many, and the judge."""
-        return Facts(f"{note(self._counts(info, samples), space, self.rows)}; {self._found.label}")
+        return MetricNote(f"{note(self._counts(info, samples), space, self.rows)}; {self._found.label}")
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return self.sum_up(self.score_rows(evaluation))

@@ -16,9 +16,9 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
 from collapse_sim.metrics.closed_form import true
-from collapse_sim.metrics.content_cache import remembered
+from collapse_sim.metrics.content_cache import content_cache
 from collapse_sim.metrics.notes import count_of, note
 
 Count = Annotated[int, Field(gt=0)]
@@ -43,9 +43,9 @@ class PointMetric(Component):
         for which, rows in self._counts(info, samples).items():
             self._check_rows("samples" if which == "samples" else f"{which} rows", rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Numbers of rows."""
-        return Facts(note(self._counts(info, samples), None))
+        return MetricNote(note(self._counts(info, samples), None))
 
     def _counts(self, info: Info, samples: int) -> dict[Which, int]:
         sides: tuple[Which, ...] = ("samples", "real", "held_out")
@@ -56,7 +56,7 @@ class PointMetric(Component):
             raise ValueError(f"too few {what}: {rows}, and {type(self).__name__} needs at least {self.least}")
 
 
-class _Comparison(PointMetric):
+class _PointComparison(PointMetric):
     """Samples against real rows, at most `rows` of either side, the same ones for every arm.
 
     `against: held_out` (default): rows that no generation was fitted to. `real`: the rows generation 0 was fitted to.
@@ -75,9 +75,9 @@ class _Comparison(PointMetric):
         super().check(info, family, samples)
         self._check_rows("rows to compare (`rows`)", self.rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Numbers of rows, and how many of them are used."""
-        return Facts(note(self._counts(info, samples), None, self.rows))
+        return MetricNote(note(self._counts(info, samples), None, self.rows))
 
     def _picks(self, evaluation: Evaluation) -> tuple[Tensor, Tensor]:
         return self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
@@ -86,7 +86,7 @@ class _Comparison(PointMetric):
         return some(evaluation, which, points(evaluation, which), self.rows)
 
 
-class SampleW2(_Comparison):
+class SampleW2(_PointComparison):
     """Exact 2-Wasserstein distance between the samples and real rows as sets, in the data's unit, from 0.
 
     The square root of the least mean squared distance over all ways to move one set onto the other, by POT's network
@@ -109,7 +109,7 @@ def _w2(samples: Tensor, real: Tensor) -> float:
     return math.sqrt(ot.emd2([], [], costs, numItermax=ITERATIONS))
 
 
-class SlicedW2(_Comparison):
+class SlicedW2(_PointComparison):
     """Sliced 2-Wasserstein distance between the samples and real rows, in the data's unit, from 0.
 
     The root of the mean, over random directions, of the squared 1-D distance between the projections, each exact
@@ -136,7 +136,7 @@ def _sliced_w2(samples: Tensor, real: Tensor, directions: Tensor) -> float:
     return float(ot.sliced_wasserstein_distance(samples.numpy(), real.numpy(), projections=directions.T.numpy(), p=2))
 
 
-class MMD(_Comparison):
+class MMD(_PointComparison):
     """Squared maximum mean discrepancy under the kernel exp(-|x - y|^2 / (2 bandwidth^2)) (Gretton et al. 2012).
 
     The unbiased estimate, over all pairs: about 0 for a perfect model, and it can be slightly negative. No unit.
@@ -157,12 +157,12 @@ class MMD(_Comparison):
         return _mean_of_pairs(samples, width) + _mean_of_pairs(real, width) - 2 * between
 
 
-@remembered
+@content_cache
 def _median_distance(rows: Tensor) -> float:
     return float(torch.pdist(rows).median())
 
 
-@remembered
+@content_cache
 def _mean_of_pairs(rows: Tensor, width: float) -> float:
     return float(_kernel(torch.pdist(rows), width).mean())
 
@@ -194,7 +194,7 @@ class SampleVarianceRatio(PointMetric):
         super().check(info, family, samples)
         if self.against != "truth":
             self._check_rows(f"{self.against} rows", info.rows if self.against == "real" else info.held_out)
-        elif "true_covariance" not in info.tells:
+        elif "true_covariance" not in info.known_truths:
             raise ValueError("this data does not tell its true covariance: compare with rows (`against: held_out`)")
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
@@ -252,7 +252,7 @@ class SampleNLL(PointMetric):
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
-        if "log_density" not in info.tells:
+        if "log_density" not in info.known_truths:
             raise ValueError("sample_nll needs data that tells its density, simulated points with a log_density(x)")
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
@@ -272,7 +272,7 @@ class _Modes(PointMetric):
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
-        if "true_modes" not in info.tells:
+        if "true_modes" not in info.known_truths:
             raise ValueError(
                 f"{type(self).__name__} needs data that tells its modes, such as eight_gaussians or gaussian_mixture"
             )

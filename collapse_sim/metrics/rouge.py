@@ -12,7 +12,7 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.notes import note
 from collapse_sim.metrics.text_base import texts, tokens_of
@@ -36,10 +36,10 @@ class _Rouge(Component):
         if info.held_out < 1:
             raise ValueError(f"{self.measure} compares with held-out targets, and this data has no held-out rows")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """How many pairs, and whether words are stemmed."""
         stemmed = "stemmed" if self.stemming else "not stemmed"
-        return Facts(f"{note({'outputs': info.held_out}, space)}; words {stemmed}")
+        return MetricNote(f"{note({'outputs': info.held_out}, space)}; words {stemmed}")
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return self.sum_up(self.score_rows(evaluation))

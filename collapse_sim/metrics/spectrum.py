@@ -14,7 +14,7 @@ from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
 from collapse_sim.metrics.features import Count, FeatureMetric, covariance
 from collapse_sim.metrics.notes import note
 
@@ -51,7 +51,7 @@ class _Rank(FeatureMetric):
         if self.rows is not None:
             self._check_rows("rows to use (`rows`)", self.rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also that few rows make it smaller."""
         counts = self._counts(info, samples)
         used = self._used(counts)
@@ -59,7 +59,7 @@ class _Rank(FeatureMetric):
         if space and space.dimensions and used < 10 * space.dimensions:
             what = "less so in the ratio" if self.relative else "compare equal numbers of rows"
             text += f"; few rows for {space.dimensions:,} dimensions make it smaller: {what}"
-        return Facts(text)
+        return MetricNote(text)
 
     def _used(self, counts: dict[Which, int]) -> int:
         """As many rows of either side."""

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
-from collapse_sim.data.text.tokens import NOTHING, Tokenizer, texts_in
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, texts_in
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need, Which
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
 from collapse_sim.metrics.notes import count_of, note
 
 Of = Literal["samples", "outputs", "held_out"]
@@ -48,9 +48,9 @@ class TextMetric(Component):
                 what = which.replace("_", "-") + (" rows" if which in ("held_out", "real") else "")
                 raise ValueError(f"too few {what}: {rows}, and {type(self).__name__} needs at least {self.least}")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """How many rows, against how many."""
-        return Facts(note(self._counts(info, samples), space))
+        return MetricNote(note(self._counts(info, samples), space))
 
     def _counts(self, info: Info, samples: int) -> dict[Which, int]:
         sides: tuple[Which, ...] = ("samples", "outputs", "held_out", "real")
@@ -86,10 +86,10 @@ def texts(tokens: Tensor, info: Info) -> Iterator[str]:
 
 
 def parts(row: np.ndarray, tokenizer: Tokenizer, packed: bool) -> list[np.ndarray]:
-    """(L,) ids -> the ids of its texts, without begin, end and NOTHING; a row that is not packed has one."""
+    """(L,) ids -> the ids of its texts, without begin, end and PAD_TOKEN_ID; a row that is not packed has one."""
     if packed:
         return texts_in(row, tokenizer)
-    return [row[~np.isin(row, (NOTHING, tokenizer.begin, tokenizer.end))]]
+    return [row[~np.isin(row, (PAD_TOKEN_ID, tokenizer.begin, tokenizer.end))]]
 
 
 def words(text: str) -> list[str]:
@@ -103,7 +103,7 @@ def whole_words(row: np.ndarray, tokenizer: Tokenizer, packed: bool, begun: bool
 
     `begun`: whole texts have the token `begin` or `end` before them (rows of `tokens`; targets of pairs have not).
     """
-    ids = row[row != NOTHING]
+    ids = row[row != PAD_TOKEN_ID]
     found = [words(tokenizer.decode(part)) for part in parts(row, tokenizer, packed)]
     if len(ids) and begun and ids[0] not in (tokenizer.begin, tokenizer.end):
         found[0] = found[0][1:]

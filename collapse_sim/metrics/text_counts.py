@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from collapse_sim.data.base import Info
-from collapse_sim.data.text.tokens import NOTHING
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote
 from collapse_sim.metrics.notes import note
 from collapse_sim.metrics.text_base import Count, TextMetric, parts, picked, texts, tokens_of, words
 
@@ -72,7 +72,7 @@ class Repetition(TextMetric):
         return math.fsum(shares) / len(shares) if shares else math.nan
 
 
-class Length(TextMetric):
+class TextLength(TextMetric):
     """Mean length of a text, in words or in the data's own tokens; empty texts count as 0.
 
     Of packed rows, in which texts are cut: all words over the texts that end in them; nan when none does. Texts that
@@ -92,7 +92,7 @@ class Length(TextMetric):
             total = sum(len(ids) for row in tokens.numpy() for ids in parts(row, tokenizer, info.packed))
         if not info.packed:
             return total / len(tokens)
-        ends = int((tokens[tokens != NOTHING] == tokenizer.end).sum())
+        ends = int((tokens[tokens != PAD_TOKEN_ID] == tokenizer.end).sum())
         if tokenizer.begin == tokenizer.end:
             ends -= int((tokens[:, 0] == tokenizer.begin).sum())  # what stands first ends nothing in its row
         return total / ends if ends else math.nan
@@ -117,9 +117,9 @@ class SelfBLEU(TextMetric):
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     least: ClassVar[int] = 2
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Of how many rows, and how many are used."""
-        return Facts(note(self._counts(info, samples), space, self.rows))
+        return MetricNote(note(self._counts(info, samples), space, self.rows))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         found = texts(picked(evaluation, self.of, self.rows), evaluation.info)

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import Tokenizer
-from collapse_sim.metrics.base import Evaluation, Facts, FeatureSpace, Need
-from collapse_sim.metrics.content_cache import remembered
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need
+from collapse_sim.metrics.content_cache import content_cache
 from collapse_sim.metrics.text_base import Count, TextMetric, tokens_of, whole_words
 
 RANKS = 5000  # of the least-squares fit, as Holtzman et al. take
@@ -113,7 +113,7 @@ class RareWords(Vocabulary):
 
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)  # `relative` may be somewhat above 1
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> Facts:
+    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also which words are rare, and what real rows drawn again would have of those that occur once."""
         facts = super().facts(info, samples, space)
         drawn = self._counts(info, samples)[self.of]
@@ -121,7 +121,7 @@ class RareWords(Vocabulary):
         rare = f"the rarest {100 * self.share:.3g} % of the real words"
         rare = rare if self.at_most is None else f"at most {self.at_most} times"
         over = ", relative to real rows drawn again" if self.relative else ""
-        return Facts(
+        return MetricNote(
             f"{facts.note}; rare: {rare}{over}; {drawn:,} real rows drawn again have {once:.0f} % of those seen once"
         )
 
@@ -155,7 +155,7 @@ def _counted(tokens: Tensor, info: Info) -> Words:
     return _count(tokens, info.text(), info.packed, info.kind == "text")
 
 
-@remembered
+@content_cache
 def _count(tokens: Tensor, tokenizer: Tokenizer, packed: bool, begun: bool) -> Words:
     times: Counter[str] = Counter()
     rows: Counter[str] = Counter()

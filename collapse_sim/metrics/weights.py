@@ -69,12 +69,12 @@ def hub_file(name: str) -> Path:
 def download(url: str, path: Path, hash_prefix: str) -> None:
     """Fetch `url` into `path`, whole or not at all; raises OSError or RuntimeError (another content)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with impatient():
+    with socket_timeout():
         torch.hub.download_url_to_file(url, str(path), hash_prefix)
 
 
 @contextlib.contextmanager
-def impatient() -> Iterator[None]:
+def socket_timeout() -> Iterator[None]:
     """Within it a server that does not answer is an error after TIMEOUT_S, where torch would wait for minutes."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_S)

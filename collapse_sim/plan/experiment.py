@@ -47,7 +47,7 @@ Found = TypeVar("Found", ModelFamily, Metric)
 
 
 @dataclass(frozen=True)
-class Line:
+class ArmPlan:
     """One arm, all generations (every seed is addressed by the same specs)."""
 
     arm: Arm
@@ -81,7 +81,7 @@ class Experiment:
     counts: RowCounts
     data: DataSpec
     shared: tuple[Spec, ...]  # the real rows, feature networks and real features: the same for all arms
-    lines: tuple[Line, ...]
+    lines: tuple[ArmPlan, ...]
     weights_bytes: int  # of one model
 
     def try_networks(self) -> None:
@@ -123,7 +123,7 @@ def prepare(recipe: Recipe, data_dir: Path, machine: Machine | None = None) -> E
 
     Raises MissingError when data or weights are not there, RecipeError with every other problem.
     """
-    with located(recipe), asking(recipe.data, "inspect"):
+    with with_recipe_lines(recipe), asking(recipe.data, "inspect"):
         info = recipe.data.inspect(data_dir)
         check_info(info, recipe.data)
         info = divided(recipe.data, info)
@@ -191,7 +191,7 @@ def plans_of(arm: Arm, generations: int, counts: RowCounts) -> tuple[Plan, ...]:
 
 
 @contextmanager
-def located(recipe: Recipe) -> Iterator[None]:
+def with_recipe_lines(recipe: Recipe) -> Iterator[None]:
     """Problems raised within it that begin with a setting's path, as in "data.rows: ...", get its file and line."""
 
     def mark(problem: str) -> str:
@@ -212,8 +212,8 @@ def _found(recipe: Recipe, data_dir: Path) -> Recipe:
 
     def find(path: str, component: Found) -> Found:
         try:
-            with asking(component, "located"):
-                return component.located(data_dir)
+            with asking(component, "resolve_files"):
+                return component.resolve_files(data_dir)
         except MissingError as error:
             absent.append(f"{recipe.where(path)}: {path}: {error}")
             return component
@@ -241,7 +241,7 @@ def _line(
     counts: RowCounts,
     data: DataSpec,
     files: Mapping[str, WeightsFile | None],
-) -> Line:
+) -> ArmPlan:
     fits: list[FitSpec] = []
     samples: dict[int, SampleSpec] = {}
     outputs: list[SampleSpec] = []
@@ -270,7 +270,7 @@ def _line(
         features.append(tuple(_features(scores[k])))
     later = recipe.train_of(1, arm)
     protocol = protocol_of(later, arm.protocol) if later else None
-    return Line(
+    return ArmPlan(
         arm, protocol, plans, tuple(fits), tuple(samples.values()), tuple(outputs), tuple(features), tuple(scores)
     )
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from collapse_sim.core.errors import PluginError
 from collapse_sim.core.plugins import asking
-from collapse_sim.metrics.base import Facts, FeatureSpace, PartsMetric
+from collapse_sim.metrics.base import FeatureSpace, MetricNote, PartsMetric
 
 if TYPE_CHECKING:
     from collapse_sim.plan.specs import ScoreSpec
@@ -48,7 +48,7 @@ def parts_of(score: ScoreSpec) -> dict[str, Any] | None:
     return {"names": names, "better": better, "dead_below": getattr(metric, "dead_below", None)}
 
 
-def facts_of(score: ScoreSpec) -> Facts | None:
+def facts_of(score: ScoreSpec) -> MetricNote | None:
     """What stands beside the figures of a score's metric; None when it says nothing."""
     info, samples = score.data.info, score.samples.rows
     of_truth, say = getattr(score.metric, "facts_of_truth", None), getattr(score.metric, "facts", None)
@@ -56,7 +56,7 @@ def facts_of(score: ScoreSpec) -> Facts | None:
         return None
     space = space_of(score)
     with asking(score.metric, "facts"):
-        found: Facts = of_truth(info, score.data.data, samples) if of_truth else say(info, samples, space)  # type: ignore[misc]
+        found: MetricNote = of_truth(info, score.data.data, samples) if of_truth else say(info, samples, space)  # type: ignore[misc]
     return found
 
 

@@ -23,7 +23,7 @@ from collapse_sim.plan.settings import Arm, Protocol, Recipe
 
 if TYPE_CHECKING:
     from collapse_sim.core.machine import Machine
-    from collapse_sim.plan.experiment import Experiment, Line
+    from collapse_sim.plan.experiment import ArmPlan, Experiment
 
 
 PATIENCE = 5  # evaluations, if a recipe does not say
@@ -58,7 +58,7 @@ def at_precision(recipe: Recipe, machine: Machine | None = None) -> Recipe:
     """The recipe with what `precision: auto` means on a machine (None: a CPU) written out."""
     from collapse_sim.core.machine import open_machine
 
-    auto = (machine or open_machine("cpu")).at("auto").precision
+    auto = (machine or open_machine("cpu")).with_precision("auto").precision
 
     def resolve(train: Train | None) -> Train | None:
         return train.model_copy(update={"precision": auto}) if train and train.precision == "auto" else train
@@ -118,7 +118,7 @@ def warnings_of(experiment: Experiment) -> list[str]:
     ]
 
 
-def training_of(line: Line) -> dict[str, Any] | None:
+def training_of(line: ArmPlan) -> dict[str, Any] | None:
     """How long the fits of an arm are; None for closed forms: {"protocol": ..., "rows": [...], "updates": [...],
     "epochs": [...]}, one entry a generation. Under `converged` these are the lengths that a fit ends at the latest."""
     trains = [fit.train for fit in line.fits if fit.train is not None]

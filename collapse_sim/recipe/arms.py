@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.plan.settings import Claim, Reference
 from collapse_sim.recipe.extends import assign
-from collapse_sim.recipe.marked import ARMS, Block, Items, Mark, Steps, mark_at, split_path, whole
+from collapse_sim.recipe.marked import ARMS, Items, Mark, MarkedMapping, Steps, mark_at, split_path, whole
 from collapse_sim.recipe.problems import Problems, found
 
 
@@ -26,13 +26,13 @@ class Value(NamedTuple):
 Point = dict[str, Value]  # grid key ("teacher.weights.output") -> its value
 
 
-def expand(arms: Block, problems: Problems) -> tuple[Block, dict[str, str]]:
+def expand(arms: MarkedMapping, problems: Problems) -> tuple[MarkedMapping, dict[str, str]]:
     """(all arms, grids expanded, in order; the name in the file of each). Raises RecipeError when they are too many.
 
     A point is named "distill output=0.25 mean=1.0": the arm, then every key that varies in any part of the grid, by the
     end of its path, with the point's value or else the arm's own.
     """
-    result, origin = Block(arms.mark), dict[str, str]()
+    result, origin = MarkedMapping(arms.mark), dict[str, str]()
     many = sum(_points_of(arm) for arm in arms.values())
     if many > ARMS:
         raise RecipeError(
@@ -41,7 +41,7 @@ def expand(arms: Block, problems: Problems) -> tuple[Block, dict[str, str]]:
     for name, arm in arms.items():
         mark = arms.marks[name]
         points = {name: arm}
-        if isinstance(arm, Block) and "grid" in arm:
+        if isinstance(arm, MarkedMapping) and "grid" in arm:
             points = _expand_arm(name, arm, problems)
         for point_name, point in points.items():
             if point_name in result:
@@ -57,14 +57,14 @@ def expand(arms: Block, problems: Problems) -> tuple[Block, dict[str, str]]:
 
 def _points_of(arm: Any) -> int:
     """How many arms an arm becomes, at most, before any is made."""
-    if not isinstance(arm, Block) or "grid" not in arm:
+    if not isinstance(arm, MarkedMapping) or "grid" not in arm:
         return 1
     parts = arm["grid"] if isinstance(arm["grid"], Items) else [arm["grid"]]
-    blocks = [part.values() for part in parts if isinstance(part, Block)]
+    blocks = [part.values() for part in parts if isinstance(part, MarkedMapping)]
     return sum(math.prod(len(values) for values in block if isinstance(values, Items)) for block in blocks)
 
 
-def _expand_arm(name: str, arm: Block, problems: Problems) -> dict[str, Block]:
+def _expand_arm(name: str, arm: MarkedMapping, problems: Problems) -> dict[str, MarkedMapping]:
     base = arm.copy()
     base.remove("grid")
     parts = arm["grid"] if isinstance(arm["grid"], Items) else [arm["grid"]]
@@ -74,7 +74,7 @@ def _expand_arm(name: str, arm: Block, problems: Problems) -> dict[str, Block]:
         points += _product(part, steps, name, arm, problems)
     keys = list(dict.fromkeys(key for point in points for key in point))
     labels = dict(zip(keys, _labels(keys), strict=True))
-    result: dict[str, Block] = {}
+    result: dict[str, MarkedMapping] = {}
     seen: set[str] = set()
     for point in points:
         values = {key: point[key].value if key in point else _own(base, key) for key in keys}
@@ -94,11 +94,11 @@ def _expand_arm(name: str, arm: Block, problems: Problems) -> dict[str, Block]:
     return result
 
 
-def _product(part: Any, steps: Steps, name: str, arm: Block, problems: Problems) -> list[Point]:
+def _product(part: Any, steps: Steps, name: str, arm: MarkedMapping, problems: Problems) -> list[Point]:
     """All combinations of one mapping of a grid."""
     path = ".".join(["arms", name, *map(str, steps)])
     mark = mark_at(arm, steps)
-    if not isinstance(part, Block) or not part:
+    if not isinstance(part, MarkedMapping) or not part:
         allowed = (
             "a mapping of paths to lists of values, as in {teacher.weights.output: [0.25, 0.5]}, or a list of such"
         )
@@ -118,10 +118,10 @@ def _product(part: Any, steps: Steps, name: str, arm: Block, problems: Problems)
 _NONE = object()  # the arm has no value of its own
 
 
-def _own(arm: Block, key: str) -> Any:
+def _own(arm: MarkedMapping, key: str) -> Any:
     here: Any = arm
     for step in split_path(arm, key):
-        if not isinstance(here, Block) or step not in here:
+        if not isinstance(here, MarkedMapping) or step not in here:
             return _NONE
         here = here[str(step)]
     return here
@@ -138,7 +138,7 @@ def _labels(keys: Sequence[str]) -> list[str]:
 
 
 def _show(value: Any) -> str:
-    if isinstance(value, Block) and "use" in value:
+    if isinstance(value, MarkedMapping) and "use" in value:
         return str(value["use"])
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
@@ -147,7 +147,7 @@ _NAME = re.compile(r'"(?P<quoted>[^"]+)"|(?P<word>[\w.+-]+)')
 _WORDS = ("theory", "within", "min", "max")
 
 
-def protocols_of(tree: Block) -> list[str]:
+def protocols_of(tree: MarkedMapping) -> list[str]:
     """The protocols of a recipe's tree, as far as they are right; [] for none."""
     said = tree.get("protocol")
     listed = said if isinstance(said, Items) else [said]
@@ -155,17 +155,17 @@ def protocols_of(tree: Block) -> list[str]:
 
 
 def spread(
-    arms: Block, protocols: Collection[str], problems: Problems, mark: Mark | None = None
-) -> tuple[Block, dict[str, str]]:
+    arms: MarkedMapping, protocols: Collection[str], problems: Problems, mark: Mark | None = None
+) -> tuple[MarkedMapping, dict[str, str]]:
     """(all arms under every protocol; {new name: the arm's name as it was}). An arm that says its own is one arm.
 
     With one protocol arms keep their names. `mark`: where the protocols are written.
     """
-    result, origin = Block(arms.mark), dict[str, str]()
+    result, origin = MarkedMapping(arms.mark), dict[str, str]()
     for protocol in protocols or (None,):
         for name, arm in arms.items():
             new, under = name, arm
-            if protocol is not None and isinstance(arm, Block) and arm.get("protocol") is None:
+            if protocol is not None and isinstance(arm, MarkedMapping) and arm.get("protocol") is None:
                 new = under_name(name, protocol) if len(protocols) > 1 else name
                 under = arm.copy()
                 under.put("protocol", protocol, mark or arms.marks[name])

@@ -16,7 +16,7 @@ from collapse_sim.core.component import is_plugin
 from collapse_sim.core.plugins import told
 from collapse_sim.families.training import Train
 from collapse_sim.plan.settings import Claim, Reference, Sampling, Teacher
-from collapse_sim.recipe.resolve import ArmLayout, Layout
+from collapse_sim.recipe.resolve import ArmLayout, RecipeKeys
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ComponentEntry:
     """One component."""
 
     name: str
@@ -39,26 +39,26 @@ class Entry:
     settings: tuple[Setting, ...]
 
 
-def entries(room: str) -> list[Entry]:
+def entries(room: str) -> list[ComponentEntry]:
     """All components of a room of the registry ("families", "data", "strategies", "metrics", "features")."""
     return [_entry(room, name) for name in registry.names(room)]
 
 
-def _entry(room: str, name: str) -> Entry:
+def _entry(room: str, name: str) -> ComponentEntry:
     """A plug-in that cannot be used is listed with the reason: one of an installed package's does not hide the rest."""
     try:
         cls = registry.load(room, name)
     except registry.UnknownNameError as error:
-        return Entry(name, f"cannot be used: {error}", ())
+        return ComponentEntry(name, f"cannot be used: {error}", ())
     try:
         return describe(name, cls)
     except Exception as error:
         if not is_plugin(cls):
             raise
-        return Entry(name, f"cannot be described: {told(error)}", ())
+        return ComponentEntry(name, f"cannot be described: {told(error)}", ())
 
 
-def describe(name: str, cls: type[BaseModel]) -> Entry:
+def describe(name: str, cls: type[BaseModel]) -> ComponentEntry:
     """One component, from its docstring, its fields and the comments beside them."""
     schema = cls.model_json_schema()
     properties, required = schema.get("properties", {}), schema.get("required", ())
@@ -74,7 +74,7 @@ def describe(name: str, cls: type[BaseModel]) -> Entry:
         for field in properties
     ]
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-    return Entry(name, summary, tuple(settings))
+    return ComponentEntry(name, summary, tuple(settings))
 
 
 def setting_comments(cls: type[BaseModel]) -> dict[str, str]:
@@ -131,7 +131,7 @@ def recipe_schema() -> dict[str, Any]:
     # A recipe that extends another may give parts of these only; `load` sees whether they come to something whole.
     for part in ("Train", "Sampling", "Teacher", "Reference", "Arm"):
         definitions[part].pop("required", None)
-    recipe = _object(Layout, definitions)
+    recipe = _object(RecipeKeys, definitions)
     recipe.pop("required")
     keys = recipe["properties"]
     for key, target in (("data", "data"), ("model", "families"), ("sampling", "Sampling")):

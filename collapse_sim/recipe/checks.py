@@ -11,7 +11,7 @@ from collapse_sim.metrics.names import part_of
 from collapse_sim.plan.settings import Arm, Claim, Reference
 from collapse_sim.recipe.components import Resolver, value_name
 from collapse_sim.recipe.marked import Steps
-from collapse_sim.recipe.resolve import Parts
+from collapse_sim.recipe.resolve import ResolvedParts
 
 SHOWN = 10  # seeds that a message names
 
@@ -31,7 +31,7 @@ class Names:
         return name in self.metrics or (part is not None and part[0] in self.metrics)
 
 
-def check_components(resolver: Resolver, parts: Parts) -> None:
+def check_components(resolver: Resolver, parts: ResolvedParts) -> None:
     """Model and metrics fit the data; `train` is there exactly when it is used; teachers exist."""
     kind = None if parts.data is None else parts.data.kind
     data = value_name(resolver.root["data"]) if kind is not None else ""
@@ -91,7 +91,7 @@ def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, cl
         resolver.problem((*steps, "teacher", "weights"), f"found no weights; allowed: {offered}")
 
 
-def _check_protocol(resolver: Resolver, parts: Parts, arm: Arm, model: str, closed: bool) -> None:
+def _check_protocol(resolver: Resolver, parts: ResolvedParts, arm: Arm, model: str, closed: bool) -> None:
     """A protocol, and training of an arm's own, are for what is trained; `converged` ends when it ends."""
     steps: Steps = ("arms", arm.name)
     for key, value in (("protocol", arm.protocol), ("retrain", arm.retrain)):
@@ -114,7 +114,7 @@ def _kinds(kinds: Collection[str]) -> str:
     return f"data of {' or '.join(kinds)}"
 
 
-def check_names(resolver: Resolver, parts: Parts, known: Names) -> None:
+def check_names(resolver: Resolver, parts: ResolvedParts, known: Names) -> None:
     """Baseline, show, claims and reference name what there is."""
     for key, names, what in (("baseline", known.arms, "arm"), ("show", known.metrics, "metric")):
         if key in parts.plain and parts.plain[key] not in names:

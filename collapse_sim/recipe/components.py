@@ -15,7 +15,7 @@ from collapse_sim.data.base import Data
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import FeatureMap, Metric, Need
 from collapse_sim.plan.strategies import Strategy
-from collapse_sim.recipe.marked import Block, Steps, mark_at
+from collapse_sim.recipe.marked import MarkedMapping, Steps, mark_at
 from collapse_sim.recipe.problems import Problems, found, validate
 
 Says = tuple[Callable[[Any], bool], str]  # (whether a value is right, what is needed)
@@ -49,7 +49,7 @@ CONTRACTS: dict[str, type[Any]] = {
 class Resolver:
     """Turns parts of one recipe into components; what is wrong goes to `problems`."""
 
-    def __init__(self, root: Block, origin: dict[str, str], problems: Problems) -> None:
+    def __init__(self, root: MarkedMapping, origin: dict[str, str], problems: Problems) -> None:
         self.root = root
         self.problems = problems
         self._origin = origin  # expanded arm -> the arm it is written as
@@ -63,7 +63,7 @@ class Resolver:
 
     def model(self, cls: type[BaseModel], value: Any, steps: Steps) -> Any:
         """`value` as an instance of `cls`, or None when it is wrong."""
-        if not isinstance(value, Block):
+        if not isinstance(value, MarkedMapping):
             self.problem(steps, f"found {found(value)}; allowed: a mapping of {', '.join(sorted(cls.model_fields))}")
             return None
         instance, complaints = validate(cls, value)
@@ -76,9 +76,9 @@ class Resolver:
         names = ", ".join(registry.names(room))
         settings = value
         if isinstance(value, str):
-            settings = Block(mark_at(self.root, steps))
+            settings = MarkedMapping(mark_at(self.root, steps))
             settings.put("use", value, settings.mark)
-        if not isinstance(settings, Block):
+        if not isinstance(settings, MarkedMapping):
             self.problem(steps, f"found {found(value)}; allowed: a name, or {{use: name, ...}}, of: {names}")
             return None
         if not isinstance(settings.get("use"), str):
@@ -94,7 +94,7 @@ class Resolver:
                 settings.remove(key)
         return self._made(room, cls, settings, steps)
 
-    def _made(self, room: str, cls: type[Component], settings: Block, steps: Steps) -> Any:
+    def _made(self, room: str, cls: type[Component], settings: MarkedMapping, steps: Steps) -> Any:
         """A component of a class, or None. Whatever a user's own class does while it is made is a problem."""
         try:
             instance = self.model(cls, settings, steps)
@@ -146,7 +146,7 @@ def _texts(value: object) -> bool:
 
 def value_name(value: Any) -> str:
     """What a component as it is written uses."""
-    return str(value["use"] if isinstance(value, Block) else value)
+    return str(value["use"] if isinstance(value, MarkedMapping) else value)
 
 
 def written(value: Any, instance: object) -> dict[str, Any]:
@@ -159,7 +159,7 @@ def written(value: Any, instance: object) -> dict[str, Any]:
     for name in type(instance).model_fields:
         if not _holds_component(getattr(instance, name)):
             document[name] = instance.model_dump(mode="json", include={name})[name]
-        elif isinstance(value, Block) and name in value:
+        elif isinstance(value, MarkedMapping) and name in value:
             document[name] = value[name]
     return document
 

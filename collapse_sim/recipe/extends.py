@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.registry import did_you_mean
 from collapse_sim.recipe import marked, shipped
-from collapse_sim.recipe.marked import DEPTH, Block, Mark, Steps, dotted, split_path, without_figures
+from collapse_sim.recipe.marked import DEPTH, Mark, MarkedMapping, Steps, dotted, split_path, without_figures
 from collapse_sim.recipe.problems import Problems, found
 from collapse_sim.recipe.yaml_lines import read
 
 
-def merge(base: Block, over: Block, path: Steps = ()) -> Block:
+def merge(base: MarkedMapping, over: MarkedMapping, path: Steps = ()) -> MarkedMapping:
     """`over` laid over `base`, neither changed.
 
     Mappings merge, key by key; anything else replaces. A mapping with `use:` replaces too, because the settings of one
@@ -25,14 +25,14 @@ def merge(base: Block, over: Block, path: Steps = ()) -> Block:
         before = _as_mapping(base, key, inner)
         if value is None and key in base:
             result.remove(key)
-        elif isinstance(value, Block) and isinstance(before, Block) and "use" not in value:
+        elif isinstance(value, MarkedMapping) and isinstance(before, MarkedMapping) and "use" not in value:
             result.put(key, merge(before, value, inner), base.marks[key])
         else:
             result.put(key, value, mark)
     return result
 
 
-def assign(root: Block, path: str, value: Any, mark: Mark, problems: Problems) -> Block:
+def assign(root: MarkedMapping, path: str, value: Any, mark: Mark, problems: Problems) -> MarkedMapping:
     """`root` with `value` laid over what is at the dotted `path`."""
     steps = split_path(root, path)
     if not steps or "" in steps:
@@ -46,32 +46,32 @@ def assign(root: Block, path: str, value: Any, mark: Mark, problems: Problems) -
         here = _as_mapping(here, step, tuple(steps[:depth]))
         if here is None:
             break
-        if not isinstance(here, Block):
+        if not isinstance(here, MarkedMapping):
             problems.add(
                 mark, path, f"{dotted(steps[:depth])} is no mapping, so it has no {steps[depth]!r}; replace it whole"
             )
             return root
     for step in reversed(steps):
-        block = Block(mark)
+        block = MarkedMapping(mark)
         block.put(str(step), value, mark)
         value = block
     return merge(root, value)
 
 
-def assign_all(root: Block, over: Block, problems: Problems) -> Block:
+def assign_all(root: MarkedMapping, over: MarkedMapping, problems: Problems) -> MarkedMapping:
     """`root` with every entry of `over`, whose keys may be dotted paths, laid over it in order (a `smoke:` block)."""
     for key, value in over.items():
         root = assign(root, key, value, over.marks[key], problems)
     return root
 
 
-def _as_mapping(parent: Block, key: str | int, path: Steps) -> Any:
+def _as_mapping(parent: MarkedMapping, key: str | int, path: Steps) -> Any:
     """The value of `key`; a component that is only named ("vae") as {use: vae}, so that settings go over it."""
     value = parent.get(str(key))
     named = path in (("data",), ("model",)) or (len(path) == 3 and path[0] == "arms" and path[2] == "data")
     if not (named and isinstance(value, str)):
         return value
-    block = Block(parent.marks[str(key)])
+    block = MarkedMapping(parent.marks[str(key)])
     block.put("use", value, block.mark)
     return block
 
@@ -80,10 +80,10 @@ class Layer(NamedTuple):
     """One file of a recipe, and the recipe as it is with this file laid over those that it extends."""
 
     file: Path
-    tree: Block
+    tree: MarkedMapping
 
 
-def read_recipe(file: Path, problems: Problems) -> Block:
+def read_recipe(file: Path, problems: Problems) -> MarkedMapping:
     """The file's mapping laid over what it extends. A recipe without a name has its file's name.
 
     Raises RecipeError when one of the files cannot be read at all.

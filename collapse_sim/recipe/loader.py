@@ -30,9 +30,9 @@ from collapse_sim.recipe.extends import assign, assign_all, read_layers
 from collapse_sim.recipe.marked import (
     CELLS,
     FITS,
-    Block,
     Items,
     Mark,
+    MarkedMapping,
     mark_at,
     plain,
     split_path,
@@ -40,11 +40,11 @@ from collapse_sim.recipe.marked import (
     without_figures,
 )
 from collapse_sim.recipe.problems import Problems, found, shortened
-from collapse_sim.recipe.resolve import Parts, metric_names, resolve, shown_name
+from collapse_sim.recipe.resolve import ResolvedParts, metric_names, resolve, shown_name
 from collapse_sim.recipe.yaml_lines import parse_value
 
 
-def assemble(tree: Block, parts: Parts) -> Recipe:
+def assemble(tree: MarkedMapping, parts: ResolvedParts) -> Recipe:
     """The Recipe of parts without problems. Claims and references that name what is no longer there are left out."""
     assert parts.data is not None
     assert parts.model is not None
@@ -77,11 +77,11 @@ def assemble(tree: Block, parts: Parts) -> Recipe:
     return replace(recipe, document=_document(tree, parts, recipe))
 
 
-def _where(tree: Block, path: str) -> str:
+def _where(tree: MarkedMapping, path: str) -> str:
     return str(mark_at(tree, split_path(tree, path)))
 
 
-def _document(tree: Block, parts: Parts, recipe: Recipe) -> dict[str, Any]:
+def _document(tree: MarkedMapping, parts: ResolvedParts, recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain JSON, every default written out, grids expanded."""
     document: dict[str, Any] = {"name": recipe.name, "description": recipe.description}
     document["data"] = written(tree["data"], parts.data)
@@ -183,7 +183,7 @@ def load(
 
 
 def _load(
-    layers: Sequence[Block],
+    layers: Sequence[MarkedMapping],
     problems: Problems,
     overrides: Sequence[str],
     smoke: bool,
@@ -196,7 +196,7 @@ def _load(
     tree = _narrow(tree, seeds, generations, metrics, problems)
     origin: dict[str, str] = {}
     points: dict[str, str] = {}
-    if isinstance(tree.get("arms"), Block):
+    if isinstance(tree.get("arms"), MarkedMapping):
         expanded, written = expand(tree["arms"], problems)
         expanded, points = spread(expanded, protocols_of(tree), problems, tree.marks.get("protocol"))
         origin = {name: written[point] for name, point in points.items()}
@@ -220,19 +220,19 @@ def _load(
     return assemble(tree, parts)
 
 
-def _override(tree: Block, overrides: Sequence[str], smoke: bool, problems: Problems) -> Block:
+def _override(tree: MarkedMapping, overrides: Sequence[str], smoke: bool, problems: Problems) -> MarkedMapping:
     """The tree with `smoke:` (if asked for) and `--set` laid over it."""
     tree = tree.copy()
     block, mark = tree.get("smoke"), tree.marks.get("smoke", tree.mark)
     if "smoke" in tree:
         tree.remove("smoke")
-        if not isinstance(block, Block):
+        if not isinstance(block, MarkedMapping):
             problems.add(mark, "smoke", f"found {found(block)}; allowed: a mapping of what a smoke run changes")
     elif smoke:
         problems.add(mark, "", "this recipe has no `smoke:` block, so it cannot be run with --smoke")
-    if smoke and isinstance(block, Block):
+    if smoke and isinstance(block, MarkedMapping):
         tree = without_figures(tree, block, assign_all(tree, block, problems))
-    changes, before = Block(tree.mark), tree
+    changes, before = MarkedMapping(tree.mark), tree
     for text in overrides:
         mark = Mark(f"--set {shortened(text, 80)}")
         path, equals, value = text.partition("=")
@@ -248,8 +248,8 @@ def _override(tree: Block, overrides: Sequence[str], smoke: bool, problems: Prob
 
 
 def _narrow(
-    tree: Block, seeds: Sequence[int], generations: int | None, metrics: Sequence[str], problems: Problems
-) -> Block:
+    tree: MarkedMapping, seeds: Sequence[int], generations: int | None, metrics: Sequence[str], problems: Problems
+) -> MarkedMapping:
     """The tree with what the command line names in the place of the recipe's own."""
     before, tree = tree, tree.copy()
     if seeds:
@@ -264,7 +264,7 @@ def _narrow(
             mark = Mark(f"--metric {shortened(text, 80)}")
             items.add(by_name[text] if text in by_name else parse_value(text, mark, problems), mark)
         tree.put("metrics", items, items.mark)
-    said = Block(tree.mark)
+    said = MarkedMapping(tree.mark)
     said.put("generations", generations, Mark("--generations"))
     return without_figures(before, said, tree)
 
@@ -285,12 +285,12 @@ def _items(values: Sequence[Any], mark: Mark) -> Items:
     return items
 
 
-def _names(tree: Block) -> Names:
+def _names(tree: MarkedMapping) -> Names:
     """What claims may name in a tree that is not validated yet; generation 0 where it does not say."""
     arms = tree.get("arms")
     names = (
         known_names(spread(expand(arms, Problems())[0], protocols_of(tree), Problems())[1])
-        if isinstance(arms, Block)
+        if isinstance(arms, MarkedMapping)
         else []
     )
     last = whole(tree.get("generations"))
@@ -301,14 +301,14 @@ def _names(tree: Block) -> Names:
     return Names(names, metric_names(tree), last if right else 0, there)
 
 
-def _check_seeds(resolver: Resolver, parts: Parts) -> None:
+def _check_seeds(resolver: Resolver, parts: ResolvedParts) -> None:
     seeds = parts.plain.get("seeds")
     if isinstance(seeds, list) and len(set(seeds)) < len(seeds):
         twice = sorted(seed for seed, count in Counter(seeds).items() if count > 1)
         resolver.problem(("seeds",), f"each seed once; found more than once: {', '.join(map(str, twice))}")
 
 
-def _check_size(resolver: Resolver, parts: Parts, arms: int) -> None:
+def _check_size(resolver: Resolver, parts: ResolvedParts, arms: int) -> None:
     """The whole table is not larger than what can be planned."""
     generations, seeds = parts.plain.get("generations"), parts.plain.get("seeds", 1)
     if not isinstance(generations, int):
@@ -324,7 +324,7 @@ def _check_size(resolver: Resolver, parts: Parts, arms: int) -> None:
 
 
 def _choose_arms(
-    parts: Parts, wanted: Sequence[str], origin: dict[str, str], points: dict[str, str], problems: Problems
+    parts: ResolvedParts, wanted: Sequence[str], origin: dict[str, str], points: dict[str, str], problems: Problems
 ) -> list[str]:
     """The arms to run, in the recipe's order; a name stands for all that became of it (`grid`, `protocol`)."""
     for name in wanted:

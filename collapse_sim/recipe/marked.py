@@ -17,7 +17,7 @@ class Mark(NamedTuple):
         return self.source if self.line is None else f"{self.source}:{self.line}"
 
 
-class Block(dict[str, Any]):
+class MarkedMapping(dict[str, Any]):
     """A mapping; `marks` says where each key was written. Values are Blocks, Items and scalars."""
 
     def __init__(self, mark: Mark) -> None:
@@ -34,9 +34,9 @@ class Block(dict[str, Any]):
         del self[key]
         del self.marks[key]
 
-    def copy(self) -> Block:
+    def copy(self) -> MarkedMapping:
         """A shallow copy: its keys can be changed without changing this one's."""
-        twin = Block(self.mark)
+        twin = MarkedMapping(self.mark)
         twin.update(self)
         twin.marks.update(self.marks)
         return twin
@@ -79,11 +79,11 @@ def whole(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE else value
 
 
-def mark_at(root: Block, steps: Iterable[str | int]) -> Mark:
+def mark_at(root: MarkedMapping, steps: Iterable[str | int]) -> Mark:
     """Where the value at `steps` was written, or the nearest enclosing one that is there."""
     mark, here = root.mark, root
     for step in steps:
-        if isinstance(here, Block) and step in here.marks:
+        if isinstance(here, MarkedMapping) and step in here.marks:
             mark, here = here.marks[str(step)], here[str(step)]
         elif isinstance(here, Items) and isinstance(step, int) and step < len(here):
             mark, here = here.marks[step], here[step]
@@ -134,14 +134,14 @@ SIZE = ("data", "model", "train", "retrain", "protocol", "samples")  # what figu
 logger = logging.getLogger(__name__)
 
 
-def without_figures(below: Block, over: Block, merged: Block) -> Block:
+def without_figures(below: MarkedMapping, over: MarkedMapping, merged: MarkedMapping) -> MarkedMapping:
     """`merged`, which is `over` laid over `below`, without a `reference` that `over` has changed the size under.
 
     `over` keeps it by writing the `reference` (or a part of it) itself. Another number of generations takes figures of
     the last one away, and leaves those of a generation that has a number.
     """
     reference = below.get("reference")
-    if not isinstance(reference, Block | Items) or any(key.partition(".")[0] == "reference" for key in over):
+    if not isinstance(reference, MarkedMapping | Items) or any(key.partition(".")[0] == "reference" for key in over):
         return merged
     kept = _numbered(reference)
     changed = [key for key in SIZE if _other(below, merged, key)]
@@ -161,9 +161,9 @@ def without_figures(below: Block, over: Block, merged: Block) -> Block:
     return result
 
 
-def _numbered(reference: Block | Items) -> Block | Items | None:
+def _numbered(reference: MarkedMapping | Items) -> MarkedMapping | Items | None:
     """The figures that aren't of the last generation: `reference` itself if none is, None if all are."""
-    if isinstance(reference, Block):
+    if isinstance(reference, MarkedMapping):
         return None if _of_last(reference) else reference
     kept = Items(reference.mark)
     for entry, mark in zip(reference, reference.marks, strict=True):
@@ -173,8 +173,8 @@ def _numbered(reference: Block | Items) -> Block | Items | None:
 
 
 def _of_last(entry: object) -> bool:
-    return isinstance(entry, Block) and entry.get("generation", "last") == "last"
+    return isinstance(entry, MarkedMapping) and entry.get("generation", "last") == "last"
 
 
-def _other(below: Block, merged: Block, key: str) -> bool:
+def _other(below: MarkedMapping, merged: MarkedMapping, key: str) -> bool:
     return bool(plain(below.get(key)) != plain(merged.get(key)))

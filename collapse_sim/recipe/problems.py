@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.registry import did_you_mean, load
-from collapse_sim.recipe.marked import Block, Mark, Steps, dotted, mark_at, plain, whole
+from collapse_sim.recipe.marked import Mark, MarkedMapping, Steps, dotted, mark_at, plain, whole
 
 
 class Problems:
@@ -34,7 +34,7 @@ class Problems:
         self.add(mark, path, message)
         self._unreadable.add((mark, path))
 
-    def at(self, root: Block, steps: Steps, message: str) -> None:
+    def at(self, root: MarkedMapping, steps: Steps, message: str) -> None:
         """One problem of the value at `steps` of the recipe `root`."""
         self.add(mark_at(root, steps), dotted(steps), message)
 

@@ -22,8 +22,8 @@ from collapse_sim.recipe.marked import (
     METRIC_NAME,
     METRICS,
     RECIPE_NAME,
-    Block,
     Items,
+    MarkedMapping,
     Steps,
     whole,
 )
@@ -33,7 +33,7 @@ Whole = Annotated[int, Field(ge=1, le=10**9)]
 SeedCount = Annotated[int, Field(ge=1, le=10**6)]
 
 
-class Layout(BaseModel):
+class RecipeKeys(BaseModel):
     """A whole recipe. The docstrings of the fields are the descriptions that editors show."""
 
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
@@ -100,7 +100,7 @@ class ArmLayout(BaseModel):
 
 
 @dataclass
-class Parts:
+class ResolvedParts:
     """What could be made of a recipe; a part that is wrong is None or missing, and has its line among the problems."""
 
     plain: Mapping[str, Any]  # the top-level scalars that are right, and `seeds`
@@ -118,7 +118,7 @@ class Parts:
     references: list[tuple[Steps, Reference]] = field(default_factory=list)
 
 
-def resolve(resolver: Resolver, *, narrowed: bool = False) -> Parts:
+def resolve(resolver: Resolver, *, narrowed: bool = False) -> ResolvedParts:
     """Validate every part by itself. `narrowed`: the command line says which metrics, and there are no others."""
     tree = resolver.root
     data = resolver.component("data", tree["data"], ("data",)) if "data" in tree else None
@@ -127,13 +127,13 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> Parts:
     written = len(tree["metrics"]) if isinstance(tree.get("metrics"), Items) else 0
     if not narrowed:
         _add_defaults(tree, defaults)
-    _, complaints = validate(Layout, tree)
+    _, complaints = validate(RecipeKeys, tree)
     for steps, message in complaints:
         resolver.problem(steps, message)
     wrong = {steps[0] for steps, _ in complaints if steps}
     good = {key: value for key, value in tree.items() if key not in wrong and value is not None}
     scalars = ("name", "description", "generations", "samples", "seeds", "tuned_on", "baseline", "show")
-    parts = Parts({key: _whole(good[key]) for key in scalars if key in good}, data, model, written=written)
+    parts = ResolvedParts({key: _whole(good[key]) for key in scalars if key in good}, data, model, written=written)
     parts.defaults = tuple(name.rpartition(":")[2] for name in defaults)
     if "train" in good:
         parts.train = resolver.model(Train, good["train"], ("train",))
@@ -163,13 +163,13 @@ def metrics_of(model: object, data: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*getattr(model, "metrics", ()), *getattr(data, "metrics", ()))))
 
 
-def _add_defaults(tree: Block, defaults: Sequence[str]) -> None:
+def _add_defaults(tree: MarkedMapping, defaults: Sequence[str]) -> None:
     """Put metrics behind the recipe's own, but none of a kind or of a name that is there."""
     own = tree.get("metrics")
     if own is not None and not isinstance(own, Items):
         return
     items = Items(tree.mark) if own is None else own.copy()
-    uses = [value.get("use") if isinstance(value, Block) else value for value in items]
+    uses = [value.get("use") if isinstance(value, MarkedMapping) else value for value in items]
     used = metric_names(tree) | {use for use in uses if isinstance(use, str)}
     for name in defaults:
         if name not in used:
@@ -180,7 +180,7 @@ def _add_defaults(tree: Block, defaults: Sequence[str]) -> None:
 
 def _over(train: Any, value: Any) -> Any:
     """`retrain:` laid over `train:`. A length in one unit takes the place of a length in the other."""
-    if not isinstance(value, Block) or not isinstance(train, Block):
+    if not isinstance(value, MarkedMapping) or not isinstance(train, MarkedMapping):
         return train if value is None else value
     base = train.copy()
     for unit, other in (("steps", "epochs"), ("epochs", "steps")):
@@ -212,14 +212,14 @@ def _arm(resolver: Resolver, name: str, value: Any, train: Any) -> Arm | None:
     _check_length(resolver, name, ARM_NAME, steps)
     settings = resolver.model(ArmLayout, value, steps)
     strategy = teacher = None
-    if isinstance(value, Block) and "data" in value:
+    if isinstance(value, MarkedMapping) and "data" in value:
         strategy = resolver.component("strategies", value["data"], (*steps, "data"))
-    if isinstance(value, Block) and value.get("teacher") is not None:
+    if isinstance(value, MarkedMapping) and value.get("teacher") is not None:
         teacher = resolver.model(Teacher, value["teacher"], (*steps, "teacher"))
         if teacher is None:
             return None
     retrain = None
-    if isinstance(value, Block) and value.get("retrain") is not None:
+    if isinstance(value, MarkedMapping) and value.get("retrain") is not None:
         retrain = resolver.model(Train, _over(train, value["retrain"]), (*steps, "retrain"))
         if retrain is None:
             return None
@@ -233,13 +233,13 @@ def _check_length(resolver: Resolver, name: str, longest: int, steps: Steps) -> 
         resolver.problem(steps, f"{found(name)} has {len(name)} characters; allowed: at most {longest}")
 
 
-def _add_metric(resolver: Resolver, parts: Parts, value: Any, steps: Steps) -> None:
+def _add_metric(resolver: Resolver, parts: ResolvedParts, value: Any, steps: Steps) -> None:
     name = shown_name(value)
     metric = resolver.component("metrics", value, steps)
-    if isinstance(value, Block) and not isinstance(value.get("as", ""), str):
+    if isinstance(value, MarkedMapping) and not isinstance(value.get("as", ""), str):
         resolver.problem((*steps, "as"), f"found {found(value['as'])}; allowed: text")
         return
-    if name is not None and isinstance(value, Block) and "as" in value:
+    if name is not None and isinstance(value, MarkedMapping) and "as" in value:
         if not name.strip():
             resolver.problem((*steps, "as"), f"found {found(name)}; allowed: text that is not empty")
         _check_length(resolver, name, METRIC_NAME, steps)
@@ -253,14 +253,14 @@ def _add_metric(resolver: Resolver, parts: Parts, value: Any, steps: Steps) -> N
 
 def shown_name(value: Any) -> str | None:
     """The name a metric is shown under: `as`, or what it uses; of a package.module:Class the class's name."""
-    if isinstance(value, Block) and isinstance(value.get("as"), str):
+    if isinstance(value, MarkedMapping) and isinstance(value.get("as"), str):
         return str(value["as"])
-    if isinstance(value, str) or (isinstance(value, Block) and isinstance(value.get("use"), str)):
+    if isinstance(value, str) or (isinstance(value, MarkedMapping) and isinstance(value.get("use"), str)):
         return value_name(value).rpartition(":")[2]
     return None
 
 
-def metric_names(tree: Block) -> set[str]:
+def metric_names(tree: MarkedMapping) -> set[str]:
     """The names of all metrics of a recipe, right or wrong."""
     metrics = tree.get("metrics")
     return {name for name in map(shown_name, metrics if isinstance(metrics, Items) else ()) if name is not None}

@@ -15,7 +15,7 @@ import yaml
 
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.recipe import marked
-from collapse_sim.recipe.marked import Block, Items, Mark
+from collapse_sim.recipe.marked import Items, Mark, MarkedMapping
 from collapse_sim.recipe.problems import Problems, found
 
 _TAG = "tag:yaml.org,2002:"
@@ -62,7 +62,7 @@ for _name, (_pattern, _first) in _PATTERNS.items():
 _Loader.add_implicit_resolver(_TAG + "merge", re.compile("^<<$"), ["<"])
 
 
-def read(path: Path, label: str, problems: Problems) -> Block:
+def read(path: Path, label: str, problems: Problems) -> MarkedMapping:
     """The mapping in a YAML file; `label` is how messages name the file.
 
     Duplicate keys and the like go to `problems`. Raises RecipeError when there is no mapping to go on with.
@@ -78,7 +78,7 @@ def read(path: Path, label: str, problems: Problems) -> Block:
     except OSError as error:
         raise RecipeError(f"{label}: cannot be read: {error.strerror}") from error
     value = _parse(text, label, problems)
-    if isinstance(value, Block):
+    if isinstance(value, MarkedMapping):
         return value
     kind = "empty" if value is None else "a list" if isinstance(value, Items) else "text"
     raise RecipeError(f"{label}:1: a recipe is a mapping of keys (name, data, model, ...), but this file is {kind}")
@@ -149,8 +149,8 @@ class _Builder:
         self._open.discard(id(node))
         return value
 
-    def _mapping(self, node: yaml.MappingNode, path: str, mark: Mark) -> Block:
-        block, merged = Block(mark), Block(mark)
+    def _mapping(self, node: yaml.MappingNode, path: str, mark: Mark) -> MarkedMapping:
+        block, merged = MarkedMapping(mark), MarkedMapping(mark)
         for key_node, value_node in node.value:
             mark = self._mark(key_node)
             if key_node.tag == _TAG + "merge":
@@ -175,12 +175,12 @@ class _Builder:
                 block.put(key, merged[key], merged.marks[key])
         return block
 
-    def _merge(self, merged: Block, node: yaml.Node, path: str, mark: Mark) -> None:
+    def _merge(self, merged: MarkedMapping, node: yaml.Node, path: str, mark: Mark) -> None:
         """Add what a merge key stands for: a mapping, or several, of which the first that has a key gives it."""
         value = self.build(node, path, mark)
         parts = value if isinstance(value, Items) else [value]
         for part in parts:
-            if not isinstance(part, Block):
+            if not isinstance(part, MarkedMapping):
                 self.problems.add(mark, path, f"found {found(part)}; allowed: a mapping to merge, or a list of them")
                 continue
             for key in part:

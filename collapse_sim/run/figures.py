@@ -12,8 +12,8 @@ import torch
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.engine import artefacts
-from collapse_sim.engine.work import Work
-from collapse_sim.plan.experiment import Experiment, Line
+from collapse_sim.engine.work import JobContext
+from collapse_sim.plan.experiment import ArmPlan, Experiment
 from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.text_samples import draw_texts, file_name
@@ -26,7 +26,7 @@ FRAMES = 9  # moments in the picture of one sample's denoising
 SCATTER_EVERY_S = 60.0  # a scatter takes a second: generations that are quicker than this share one
 
 
-def draw_pictures(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+def draw_pictures(experiment: Experiment, k: int, work: JobContext, folder: Path) -> list[Path]:
     """Pictures of generation k and of all generations so far, for the first seed; [] for data without pictures.
 
     What cannot be drawn is told as a Note and left out. Raises InterruptedRunError only.
@@ -40,21 +40,21 @@ def draw_pictures(experiment: Experiment, k: int, work: Work, folder: Path) -> l
     return draw(experiment, k, work, folder)
 
 
-def _say_boxes(names: list[str], work: Work) -> tuple[()]:
+def _say_boxes(names: list[str], work: JobContext) -> tuple[()]:
     from collapse_sim.analysis.fonts import advice
 
     attempts_of(work.store).tell(work.emit, advice(names))
     return ()
 
 
-def _images(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+def _images(experiment: Experiment, k: int, work: JobContext, folder: Path) -> list[Path]:
     from collapse_sim.analysis.image_grids import sample_grid
 
     attempts, paths = attempts_of(work.store), []
     for number, line in enumerate(experiment.lines):
         path = folder / f"{number:02d}-{file_name(line.arm.name)}-generation-{k:03d}.png"
 
-        def grid(line: Line = line, path: Path = path) -> list[Path]:
+        def grid(line: ArmPlan = line, path: Path = path) -> list[Path]:
             images = _first_images(experiment, line, [k], work.store)
             if images and not path.exists():
                 sample_grid(images[k], path, columns=8)
@@ -79,7 +79,7 @@ def _images_overview(experiment: Experiment, k: int, store: Store, folder: Path)
 
 
 def _first_images(
-    experiment: Experiment, line: Line, generations: Iterable[int], store: Store
+    experiment: Experiment, line: ArmPlan, generations: Iterable[int], store: Store
 ) -> dict[int, np.ndarray]:
     """The first seed's, by generation, of those generations that it has."""
     seed = experiment.recipe.seeds[0]
@@ -87,7 +87,7 @@ def _first_images(
     return {j: _first_rows(store, line.samples[j], seed) for j in there}
 
 
-def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+def draw_denoising(experiment: Experiment, k: int, work: JobContext, folder: Path) -> list[Path]:
     """How samples of every arm's generation k come out of noise, the same noise for all arms and generations.
 
     Of images one sample, as dear as one sampled row an arm; of points many, and of the first and last generations only,
@@ -97,7 +97,7 @@ def draw_denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> 
     return attempts_of(work.store).make(work.emit, "denoising", lambda: _denoising(experiment, k, work, folder))
 
 
-def _denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+def _denoising(experiment: Experiment, k: int, work: JobContext, folder: Path) -> list[Path]:
     recipe, kind = experiment.recipe, experiment.info.kind
     path = folder / f"denoising-generation-{k:03d}.png"
     if not hasattr(recipe.model, "trajectory") or (kind == "points" and 0 < k < recipe.generations):
@@ -123,14 +123,14 @@ def _denoising(experiment: Experiment, k: int, work: Work, folder: Path) -> list
     return [path]
 
 
-def _trajectories(experiment: Experiment, k: int, work: Work, rows: int) -> dict[str, np.ndarray]:
+def _trajectories(experiment: Experiment, k: int, work: JobContext, rows: int) -> dict[str, np.ndarray]:
     """By arm: (frames, rows, ...), of arms that have come to generation k."""
     seed = experiment.recipe.seeds[0]
     found: dict[str, np.ndarray] = {}
     lines = [line for line in experiment.lines if work.store.has(line.fits[k], seed)]
     for spec in (line.fits[k] for line in lines):
         if spec.digest not in found:
-            machine = work.machine.at(spec.train.precision, spec.train.tf32) if spec.train else work.machine
+            machine = work.machine.with_precision(spec.train.precision, spec.train.tf32) if spec.train else work.machine
             model = artefacts.model(work.store, spec, (seed,), machine)
             draws = Draws((seed,), "denoising", 0, device=machine.device)
             trajectory: Callable[..., torch.Tensor] = spec.family.trajectory  # type: ignore[attr-defined]
@@ -139,12 +139,12 @@ def _trajectories(experiment: Experiment, k: int, work: Work, rows: int) -> dict
     return {line.arm.name: found[line.fits[k].digest] for line in lines}
 
 
-def _points(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+def _points(experiment: Experiment, k: int, work: JobContext, folder: Path) -> list[Path]:
     draw = partial(_points_overview, experiment, k, work, folder)
     return attempts_of(work.store).make(work.emit, OVERVIEW, draw)
 
 
-def _points_overview(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+def _points_overview(experiment: Experiment, k: int, work: JobContext, folder: Path) -> list[Path]:
     """One scatter (in one dimension histograms) of all generations so far; that of the last one is always drawn."""
     path = folder / f"{OVERVIEW}.png"
     unfinished = k < experiment.recipe.generations
@@ -188,7 +188,7 @@ def _first_rows(store: Store, spec: SampleSpec, seed: int) -> np.ndarray:
     return np.array(found["image"][:SHOWN])
 
 
-DRAWERS: dict[str, Callable[[Experiment, int, Work, Path], list[Path]]] = {
+DRAWERS: dict[str, Callable[[Experiment, int, JobContext, Path], list[Path]]] = {
     "images": _images,
     "points": _points,
     "text": draw_texts,

@@ -10,18 +10,18 @@ from collapse_sim.core.events import GenerationFinished, Scored
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.fit import updates_of
 from collapse_sim.engine.score import read_parts, read_scores
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.metrics.base import HeldOutRows
 from collapse_sim.metrics.names import part_name
-from collapse_sim.plan.experiment import Experiment, Line
+from collapse_sim.plan.experiment import ArmPlan, Experiment
 from collapse_sim.run.figures import draw_denoising, draw_pictures
-from collapse_sim.run.text_samples import tell_texts
-from collapse_sim.store.jobs import Want
-from collapse_sim.store.run_writer import RunFolder
+from collapse_sim.run.text_samples import text_samples
+from collapse_sim.store.jobs import Request
+from collapse_sim.store.run_writer import RunWriter
 from collapse_sim.store.spec import Spec
 
 
-def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Counter[str]:
+def run_generations(experiment: Experiment, run: RunWriter, work: JobContext) -> Counter[str]:
     """Make what is missing of the experiment, in the order that shares most. Returns artefacts made and reused.
 
     What cannot be made is in `work.store.failures` afterwards, and all else is there.
@@ -31,12 +31,12 @@ def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Count
     build = builder(work)
     total: Counter[str] = Counter()
 
-    def make(specs: Callable[[Line], Iterable[Spec]]) -> Counter[str]:
-        wants = [Want(spec, seeds, (line.arm.name,)) for line in lines for spec in specs(line)]
+    def make(specs: Callable[[ArmPlan], Iterable[Spec]]) -> Counter[str]:
+        wants = [Request(spec, seeds, (line.arm.name,)) for line in lines for spec in specs(line)]
         return work.store.make_all(wants, build, work.emit)
 
     for spec in experiment.shared:
-        total += work.store.make_all([Want(spec, seeds, names)], build, work.emit)
+        total += work.store.make_all([Request(spec, seeds, names)], build, work.emit)
     for k in range(recipe.generations + 1):
         started = time.perf_counter()
         counts = {
@@ -47,7 +47,7 @@ def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Count
         }
         for line in lines:
             _record(line, k, seeds, run, work)
-        for told in tell_texts(experiment, k, work.store):
+        for told in text_samples(experiment, k, work.store):
             work.emit(told)
         pictures = draw_pictures(experiment, k, work, run.pictures)
         pictures += draw_denoising(experiment, k, work, run.pictures)
@@ -63,7 +63,7 @@ def run_generations(experiment: Experiment, run: RunFolder, work: Work) -> Count
     return total
 
 
-def _record(line: Line, k: int, seeds: tuple[int, ...], run: RunFolder, work: Work) -> None:
+def _record(line: ArmPlan, k: int, seeds: tuple[int, ...], run: RunWriter, work: JobContext) -> None:
     """Into the journal: where chains ended, and the scores of generation k, with nan for what has diverged.
 
     A metric that could not be computed for some seeds has a line of its own.
@@ -91,7 +91,7 @@ def _record(line: Line, k: int, seeds: tuple[int, ...], run: RunFolder, work: Wo
             work.emit(Scored(k, line.arm.name, those, scores, complete=len(scores) == len(line.scores[k])))
 
 
-def _stopped(line: Line, k: int, seed: int, work: Work) -> bool:
+def _stopped(line: ArmPlan, k: int, seed: int, work: JobContext) -> bool:
     """Whether a chain goes no further, and is not worth a line a generation: it failed, and did not diverge."""
     cause = work.store.failures.cause(line.samples[k], seed)
     return cause is not None and not cause.diverged

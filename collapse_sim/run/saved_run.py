@@ -17,7 +17,7 @@ from collapse_sim.engine import artefacts
 from collapse_sim.engine.given import given_to
 from collapse_sim.engine.sample import check_columns, to_numpy
 from collapse_sim.families.base import ClosedForm, Conditions
-from collapse_sim.plan.experiment import Experiment, Line, prepare
+from collapse_sim.plan.experiment import ArmPlan, Experiment, prepare
 from collapse_sim.recipe.loader import load as load_recipe
 from collapse_sim.store import journal
 from collapse_sim.store.blocks import present
@@ -70,7 +70,7 @@ class Stored:
 
     experiment: Experiment
     store: Store
-    line: Line
+    line: ArmPlan
     generation: int
     seed: int
 

@@ -18,7 +18,7 @@ from collapse_sim.core.files import check_place
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.machine import Machine
 from collapse_sim.engine.build import made_on
-from collapse_sim.engine.work import Stop, Work
+from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.dry_run import missing
 from collapse_sim.plan.experiment import Experiment, bytes_to_come, operations_per_step
 from collapse_sim.plan.metric_notes import facts_of, parts_of, shown_as, space_of
@@ -29,7 +29,7 @@ from collapse_sim.plan.theory import curves
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.loop import run_generations
 from collapse_sim.store.failures import Failure
-from collapse_sim.store.run_writer import RunFolder, registered
+from collapse_sim.store.run_writer import RunWriter, registered
 from collapse_sim.store.store import Store
 from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program, say
@@ -64,7 +64,7 @@ class Session:
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
         store.made_on = partial(made_on, self.machine)
-        run = RunFolder(self.folder)
+        run = RunWriter(self.folder)
         run.claim(describe_run(self.experiment), self.store_dir)
         references = {spec.digest: spec.seeds(recipe.seeds) for spec in self.experiment.specs()}
         arms = self.experiment.arms()
@@ -72,7 +72,7 @@ class Session:
             registered(self.store_dir, self.folder, references, arms),
             listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json) as emit,
             stop.on_signals(say),
-            self.machine.paced(operations_per_step(self.experiment)),
+            self.machine.limit_threads(operations_per_step(self.experiment)),
         ):
             run.record_session(sys.argv, self.machine.describe(), self.machine.describe_precision())
             emit(self._started())
@@ -81,7 +81,7 @@ class Session:
             outcome: Literal["finished", "interrupted", "failed"] = "failed"
             message = ""
             try:
-                work = Work(store, self.machine, emit, self.data_dir, stop, self.checkpoint_s)
+                work = JobContext(store, self.machine, emit, self.data_dir, stop, self.checkpoint_s)
                 total = run_generations(self.experiment, run, work)
                 for failure in store.failures.others():
                     raise failure.error
@@ -117,7 +117,7 @@ class Session:
         Raises RecipeError when the directory holds another experiment's run, StoreError when it is damaged or of a
         newer schema, when one of the two cannot be written to, or when the disk cannot hold what is still to be made.
         """
-        RunFolder(self.folder).check(describe_run(self.experiment))
+        RunWriter(self.folder).check(describe_run(self.experiment))
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"))
 
     def _started(self) -> RunStarted:

@@ -16,15 +16,15 @@ import torch
 from safetensors.torch import load_file
 
 from collapse_sim.analysis.text_tables import Answers, Prompt, in_line, same_prompt_page, samples_page
-from collapse_sim.core.events import Event, Note, Texts
+from collapse_sim.core.events import Event, Note, TextSamples
 from collapse_sim.core.files import write_atomic
 from collapse_sim.core.printable import json_text
 from collapse_sim.core.randomness import Draws
-from collapse_sim.data.text.tokens import NOTHING, Tokenizer, texts_of
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, texts_of
 from collapse_sim.engine import artefacts
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.metrics.base import DrawnRows
-from collapse_sim.plan.experiment import Experiment, Line
+from collapse_sim.plan.experiment import ArmPlan, Experiment
 from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.sample_files import texts_by_row
@@ -42,7 +42,7 @@ SEARCHED = 1000  # held-out rows that are looked through for prompts
 DRAWN_EVERY_S = 60.0  # histograms take a second: generations that are quicker than this share one
 
 
-def tell_texts(experiment: Experiment, k: int, store: Store) -> Iterator[Texts | Note]:
+def text_samples(experiment: Experiment, k: int, store: Store) -> Iterator[TextSamples | Note]:
     """The first samples of every arm's generation k, of the first seed; nothing for data without texts.
 
     What cannot be read is told as a Note and left out. Raises InterruptedRunError only.
@@ -53,13 +53,13 @@ def tell_texts(experiment: Experiment, k: int, store: Store) -> Iterator[Texts |
     found: list[Event] = []
     for line in experiment.lines:
 
-        def told(line: Line = line) -> list[Texts]:
+        def told(line: ArmPlan = line) -> list[TextSamples]:
             if not store.has(line.samples[k], experiment.recipe.seeds[0]):
                 return []
-            return [Texts(k, line.arm.name, tuple(map(say, _samples(experiment, line.samples[k], store))))]
+            return [TextSamples(k, line.arm.name, tuple(map(say, _samples(experiment, line.samples[k], store))))]
 
         found += attempts_of(store).make(found.append, "texts of samples", told)
-    yield from (event for event in found if isinstance(event, (Texts, Note)))
+    yield from (event for event in found if isinstance(event, (TextSamples, Note)))
 
 
 def _told(text: str, longest: int = LONGEST) -> str:
@@ -72,7 +72,7 @@ IN_A_LINE: dict[str, Callable[[Mapping[str, str]], str]] = {
 }
 
 
-def draw_texts(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+def draw_texts(experiment: Experiment, k: int, work: JobContext, folder: Path) -> list[Path]:
     """Pages and histograms of the first seed: generation k's samples, and what changed from generation 0 on.
 
     What cannot be made is told as a Note and left out. Raises InterruptedRunError only.
@@ -112,14 +112,14 @@ IN_A_PAGE: dict[str, Callable[[Mapping[str, str]], str]] = {
 # The same prompts over generations
 
 
-class Asking(NamedTuple):
+class PromptSet(NamedTuple):
     """Prompts, and how a generation answers them."""
 
     prompts: list[Prompt]
     ask: Callable[[SampleSpec], list[str]]
 
 
-def _same_prompt(experiment: Experiment, k: int, work: Work, folder: Path) -> list[Path]:
+def _same_prompt(experiment: Experiment, k: int, work: JobContext, folder: Path) -> list[Path]:
     """Answers of all arms to the same prompts, generations 0..k, as same-prompt.json and same-prompt.md.
 
     What the JSON file has of the same models is taken from it, and everything else is asked again, so that it costs one
@@ -165,7 +165,7 @@ def _answered(path: Path, head: Mapping[str, Any]) -> dict[str, tuple[str, ...]]
     return {}
 
 
-def _continued(experiment: Experiment, work: Work) -> Asking | None:
+def _continued(experiment: Experiment, work: JobContext) -> PromptSet | None:
     """The first tokens of held-out texts, which models continue; None where there are none, or the family cannot."""
     info, seed = experiment.info, experiment.recipe.seeds[0]
     length = min(PROMPT_TOKENS, info.shape("tokens")[0] // 2)
@@ -179,20 +179,20 @@ def _continued(experiment: Experiment, work: Work) -> Asking | None:
 
     def ask(spec: SampleSpec) -> list[str]:
         train = spec.model.train
-        machine = work.machine.at(train.precision, train.tf32) if train else work.machine
+        machine = work.machine.with_precision(train.precision, train.tf32) if train else work.machine
         model = artefacts.model(work.store, spec.model, (seed,), machine)
         draws = Draws((seed,), "continuations", 0, device=machine.device)
         family: Any = spec.model.family
-        with torch.no_grad(), machine.autocast(), work.heard():
+        with torch.no_grad(), machine.autocast(), work.interruptible():
             found = family.continuations(model, machine.put(torch.from_numpy(rows[:, :length])), draws)
         return _rests(found.cpu().numpy()[:, length:], tokenizer)
 
-    return Asking([Prompt(*pair) for pair in zip(starts, rests, strict=True)], ask)
+    return PromptSet([Prompt(*pair) for pair in zip(starts, rests, strict=True)], ask)
 
 
 def _rests(rows: np.ndarray, tokenizer: Tokenizer) -> list[str]:
     """Texts up to their end, from the middle of rows on; packed rows have other texts behind it."""
-    over = ((rows == tokenizer.end) | (rows == NOTHING)).cumsum(1) > 0
+    over = ((rows == tokenizer.end) | (rows == PAD_TOKEN_ID)).cumsum(1) > 0
     return [tokenizer.decode(row[~there]) for row, there in zip(rows, over, strict=True)]
 
 
@@ -203,23 +203,23 @@ def _prompt_rows(experiment: Experiment, store: Store, length: int) -> np.ndarra
     rows = np.array(found["tokens"][:SEARCHED])
     file.release()
     behind = rows[:, 1 : length + 1]
-    rows = rows[((behind != NOTHING) & (behind != tokenizer.end)).all(1)]
+    rows = rows[((behind != PAD_TOKEN_ID) & (behind != tokenizer.end)).all(1)]
     _, first = np.unique(rows[:, :length], axis=0, return_index=True)
     chosen: np.ndarray = rows[np.sort(first)[:PROMPTS]]
     return chosen
 
 
-def _summed_up(experiment: Experiment, work: Work) -> Asking:
+def _summed_up(experiment: Experiment, work: JobContext) -> PromptSet:
     """The sources of the first samples, which are the same for all arms and generations, and their targets."""
     real = texts_by_row(_real_rows(experiment, work.store, min(PROMPTS, experiment.counts.samples)), experiment.info)
 
     def ask(spec: SampleSpec) -> list[str]:
         return [row["target"] for row in _samples(experiment, spec, work.store, len(real))]
 
-    return Asking([Prompt(row["source"], row["target"]) for row in real], ask)
+    return PromptSet([Prompt(row["source"], row["target"]) for row in real], ask)
 
 
-ASKING: dict[str, Callable[[Experiment, Work], Asking | None]] = {"text": _continued, "pairs": _summed_up}
+ASKING: dict[str, Callable[[Experiment, JobContext], PromptSet | None]] = {"text": _continued, "pairs": _summed_up}
 NOTES = {
     "text": "Each generation continues the beginnings of the same held-out texts.",
     "pairs": "Each generation's targets for the same sources, of real rows.",

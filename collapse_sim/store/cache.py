@@ -21,7 +21,7 @@ from collapse_sim.store.store import REFERENCES_LOCK, Store, parse_partial
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredArtefact:
     """One committed artefact."""
 
     folder: Path
@@ -57,7 +57,7 @@ def open_store(root: Path) -> Store:
     return Store(root, writable=False)
 
 
-def entries(store: Store) -> Iterator[Entry]:
+def entries(store: Store) -> Iterator[StoredArtefact]:
     """All committed artefacts."""
     users, _ = references(store)
     objects = store.root / "objects"
@@ -73,7 +73,7 @@ def entries(store: Store) -> Iterator[Entry]:
             user for user in users if digest in user.seeds and (seeds == (-1,) or set(seeds) & set(user.seeds[digest]))
         ]
         runs, arms = tuple(user.run for user in using), [arm for user in using for arm in user.arms.get(digest, ())]
-        yield Entry(
+        yield StoredArtefact(
             folder,
             digest=digest,
             seeds=seeds,
@@ -128,7 +128,7 @@ def missing_runs(store: Store) -> list[str]:
     return [user.run for user in references(store)[0] if not os.path.lexists(Path(user.run) / RUN_FILE)]
 
 
-def sizes(found: Iterable[Entry]) -> dict[str, dict[str, int]]:
+def sizes(found: Iterable[StoredArtefact]) -> dict[str, dict[str, int]]:
     """{run directory ("" for what no run refers to): its artefacts, and bytes that it alone and also others need}."""
     by_run: dict[str, dict[str, int]] = {}
     for entry in found:
@@ -153,7 +153,7 @@ def refuse_if_active(store: Store) -> None:
         raise StoreError(f"{store.root}: in use by a run ({words}); try again when it has ended")
 
 
-def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tuple[list[Entry], list[Path]]:
+def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tuple[list[StoredArtefact], list[Path]]:
     """Artefacts and unfinished work that no run refers to, the runs `without` not counted; removed when asked.
 
     Raises StoreError while a run is active; one that starts meanwhile waits.
@@ -172,7 +172,7 @@ def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tup
     return loose, unfinished
 
 
-def _loose(store: Store, without: Collection[str]) -> list[Entry]:
+def _loose(store: Store, without: Collection[str]) -> list[StoredArtefact]:
     """Artefacts that no run refers to."""
     if references(store)[1]:
         return []
@@ -202,7 +202,7 @@ def _remove(store: Store, folders: Iterable[Path]) -> None:
             sweep(path)
 
 
-def damaged(store: Store) -> Iterator[tuple[Entry, str]]:
+def damaged(store: Store) -> Iterator[tuple[StoredArtefact, str]]:
     """Artefacts that are not what their manifest says, with what is wrong."""
     for entry in entries(store):
         problem, _ = check_block(entry.folder)

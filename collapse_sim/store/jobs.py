@@ -13,7 +13,7 @@ MAX_NAME = 120  # characters of a block's name
 
 
 @dataclass(frozen=True)
-class Want:
+class Request:
     """A spec that some arms need for some seeds."""
 
     spec: Spec
@@ -40,19 +40,19 @@ def where(job: Job, seeds: tuple[int, ...]) -> str:
     return f"{' / '.join(job.arms)}, generation {job.spec.generation}" + (f", {few}" if seeds else "")
 
 
-def merge(wants: Iterable[Want]) -> list[Want]:
+def merge(wants: Iterable[Request]) -> list[Request]:
     """Equal digests become one want, with the union of the seeds and arms, in order of first appearance."""
-    merged: dict[str, Want] = {}
+    merged: dict[str, Request] = {}
     for want in wants:
         if want.spec.digest in merged:
             old = merged[want.spec.digest]
             seeds, arms = dict.fromkeys((*old.seeds, *want.seeds)), dict.fromkeys((*old.arms, *want.arms))
-            want = Want(old.spec, tuple(seeds), tuple(arms))
+            want = Request(old.spec, tuple(seeds), tuple(arms))
         merged[want.spec.digest] = want
     return list(merged.values())
 
 
-def split(want: Want, missing: tuple[int, ...]) -> Iterator[Job]:
+def split(want: Request, missing: tuple[int, ...]) -> Iterator[Job]:
     """Jobs for the missing seeds: one a seed, or many at once for stacked specs."""
     if not missing:
         return

@@ -56,7 +56,7 @@ GROWS = (
 )
 
 
-class RunFolder:
+class RunWriter:
     """One run directory, open for writing. Several processes may write to it at once: what they write is merged."""
 
     def __init__(self, folder: Path) -> None:

@@ -28,7 +28,7 @@ from collapse_sim.core.files import children, explained, file_hash, readable, re
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, Block, check_block, object_folder, parse_block, present
 from collapse_sim.store.failures import Failures, missing_of
-from collapse_sim.store.jobs import Job, Want, merge, split
+from collapse_sim.store.jobs import Job, Request, merge, split
 from collapse_sim.store.lease import MARK, is_near, lease, living, owner_of, token
 from collapse_sim.store.locks import Lock, sweep
 from collapse_sim.store.process import environment
@@ -129,7 +129,7 @@ class Store:
 
     # -- making ---------------------------------------------------------------------------------------------------
 
-    def make_all(self, wants: Sequence[Want], build: Build, emit: Emit) -> Counter[str]:
+    def make_all(self, wants: Sequence[Request], build: Build, emit: Emit) -> Counter[str]:
         """Make what is missing; equal wants are made once. What another process is making is waited for, last.
 
         What a job raises ends that job, and is kept in `failures`; only InterruptedRunError and StoreError end all.
@@ -138,7 +138,7 @@ class Store:
         with lease(self.root):
             return self._make_all(wants, build, emit)
 
-    def _make_all(self, wants: Sequence[Want], build: Build, emit: Emit) -> Counter[str]:
+    def _make_all(self, wants: Sequence[Request], build: Build, emit: Emit) -> Counter[str]:
         counts: Counter[str] = Counter()
         jobs = []
         for want in merge(wants):

@@ -18,9 +18,9 @@ from collapse_sim.ui.curve import curve
 from collapse_sim.ui.escapes import clean_text
 from collapse_sim.ui.estimate import seconds_left, share_done
 from collapse_sim.ui.grid import grid, values
-from collapse_sim.ui.grid_layout import Layout
+from collapse_sim.ui.grid_layout import GridLayout
 from collapse_sim.ui.samples import least, needed, samples
-from collapse_sim.ui.state import Job, State
+from collapse_sim.ui.state import JobUnderWay, State
 from collapse_sim.ui.symbols import ASCII, UNICODE, Symbols
 
 KIND_WORDS = {
@@ -97,7 +97,7 @@ def compose(state: State, width: int, height: int, remark: str, now: float, symb
         head = _head(state, width, remark, now, symbols)
         notes = _notes(state, width, 12, symbols)
         return [*head, Text(), *body, *([Text(), *notes] if notes else [])][:height]
-    layout = Layout.of(state, width, symbols)
+    layout = GridLayout.of(state, width, symbols)
     news, table = _notes(state, width, 12, symbols), values(state, layout, symbols)
     spare = height - 2 - len(body) - len(state.cells) - 1
 
@@ -144,7 +144,7 @@ def _whole(state: State, width: int, now: float, symbols: Symbols) -> Text:
     return _bar_line(share, "  ".join(facts), width, palette.DONE, symbols)
 
 
-def _hidden(state: State, layout: Layout, width: int, symbols: Symbols) -> list[Text]:
+def _hidden(state: State, layout: GridLayout, width: int, symbols: Symbols) -> list[Text]:
     """Which metrics have no column; [] when all have one."""
     shown = {state.show, *(metric for metric, _ in layout.others)}
     names = [formatting.plain(metric) for metric in state.metrics if metric not in shown]
@@ -233,7 +233,7 @@ def _stages(state: State, symbols: Symbols) -> Text:
     return line
 
 
-def _bar(job: Job, width: int, now: float, symbols: Symbols) -> Text:
+def _bar(job: JobUnderWay, width: int, now: float, symbols: Symbols) -> Text:
     """Progress, rate and time left of a job; only its age when it tells no progress."""
     if not job.total:
         age_s = now - job.started

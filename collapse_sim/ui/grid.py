@@ -7,16 +7,16 @@ import math
 from rich.text import Text
 
 from collapse_sim.ui import formatting, palette
-from collapse_sim.ui.grid_layout import LEAST_VALUE, WIDEST_SLOT, Layout, Scale, latest, series, title
+from collapse_sim.ui.grid_layout import LEAST_VALUE, WIDEST_SLOT, GridLayout, SparklineScale, latest, series, title
 from collapse_sim.ui.state import State
 from collapse_sim.ui.symbols import Symbols
 
 VERBS = ("fit", "draw", "score")
 
 
-def grid(state: State, layout: Layout, height: int, symbols: Symbols) -> list[Text]:
+def grid(state: State, layout: GridLayout, height: int, symbols: Symbols) -> list[Text]:
     """A header and one line an arm, at most `height` lines; arms under way stay in sight."""
-    arms, scale = list(state.cells), Scale.of(state)
+    arms, scale = list(state.cells), SparklineScale.of(state)
     room = max(height - 1, 1)
     if len(arms) > room:
         room = max(room - 1, 1)  # one line says that there are more
@@ -35,7 +35,7 @@ def grid(state: State, layout: Layout, height: int, symbols: Symbols) -> list[Te
     return lines[:height]
 
 
-def values(state: State, layout: Layout, symbols: Symbols) -> list[Text]:
+def values(state: State, layout: GridLayout, symbols: Symbols) -> list[Text]:
     """The shown metric by arm and generation, below the cells' columns; [] when they are too narrow for that."""
     texts = {
         arm: ["" if x is None else formatting.value(x) for x in series(state, arm, state.show)] for arm in state.cells
@@ -55,7 +55,7 @@ def values(state: State, layout: Layout, symbols: Symbols) -> list[Text]:
     return lines
 
 
-def _header(state: State, layout: Layout, symbols: Symbols) -> Text:
+def _header(state: State, layout: GridLayout, symbols: Symbols) -> Text:
     """Numbers of the generations, names of the metrics."""
     line = Text(" " * (layout.name + 2), style="dim")
     line.append(_numbers(layout) + "  ")
@@ -66,7 +66,7 @@ def _header(state: State, layout: Layout, symbols: Symbols) -> Text:
     return line
 
 
-def _numbers(layout: Layout) -> str:
+def _numbers(layout: GridLayout) -> str:
     """The generations' numbers above their cells, as many as there is room for."""
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 10**9) if s * layout.slot > len(str(layout.last)))
     numbers = " " if layout.windowed else ""
@@ -77,7 +77,7 @@ def _numbers(layout: Layout) -> str:
     return numbers.ljust(layout.cells)
 
 
-def _row(state: State, arm: str, color: str, layout: Layout, scale: Scale, symbols: Symbols) -> Text:
+def _row(state: State, arm: str, color: str, layout: GridLayout, scale: SparklineScale, symbols: Symbols) -> Text:
     line = Text()
     line.append(symbols.fit(formatting.plain(arm), layout.name) + "  ", style=color)
     if layout.windowed:
@@ -120,7 +120,7 @@ def _cell(state: State, arm: str, k: int, slot: int, symbols: Symbols) -> tuple[
     return symbol, style
 
 
-def _sparkline(values: list[float | None], width: int, scale: Scale, symbols: Symbols) -> str:
+def _sparkline(values: list[float | None], width: int, scale: SparklineScale, symbols: Symbols) -> str:
     """One column a generation, or the last value of every stretch when there are more generations than columns."""
     columns = []
     for i in range(width):

@@ -31,12 +31,12 @@ def title(state: State, metric: str, symbols: Symbols) -> str:
     """A metric's name with the direction that is better."""
     lower = state.lower_is_better.get(metric)
     direction = "" if lower is None else f" {symbols.lower if lower else symbols.higher}"
-    log = " log" if metric == state.show and Scale.of(state).log else ""  # of its sparkline
+    log = " log" if metric == state.show and SparklineScale.of(state).log else ""  # of its sparkline
     return formatting.plain(metric) + direction + log
 
 
 @dataclass(frozen=True)
-class Layout:
+class GridLayout:
     """Name of the arm, cells of `slot` columns, sparkline and latest value of the shown metric, values of others."""
 
     name: int
@@ -54,7 +54,7 @@ class Layout:
         return (self.last - self.first + 1) * self.slot + 2 * self.windowed
 
     @classmethod
-    def of(cls, state: State, width: int, symbols: Symbols) -> Layout:
+    def of(cls, state: State, width: int, symbols: Symbols) -> GridLayout:
         """The best use of `width` columns: legible cells first, then more metrics, then words in the cells."""
         columns = state.generations + 1
         name = max((cell_len(formatting.plain(arm)) for arm in state.cells), default=3)
@@ -92,7 +92,7 @@ def _shown(state: State, spark: int, symbols: Symbols, width: int) -> int:
 
 
 @dataclass(frozen=True)
-class Scale:
+class SparklineScale:
     """One scale for all sparklines, so that arms can be compared; logarithmic when values differ by much."""
 
     low: float
@@ -100,7 +100,7 @@ class Scale:
     log: bool
 
     @classmethod
-    def of(cls, state: State) -> Scale:
+    def of(cls, state: State) -> SparklineScale:
         """From all arms' finite values of the shown metric."""
         values = [
             x for arm in state.cells for x in series(state, arm, state.show) if x is not None and math.isfinite(x)

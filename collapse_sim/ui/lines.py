@@ -10,7 +10,7 @@ from collapse_sim.core.events import (
     Note,
     RunFinished,
     RunStarted,
-    Texts,
+    TextSamples,
 )
 from collapse_sim.ui import formatting
 from collapse_sim.ui.console import say
@@ -28,7 +28,7 @@ class Lines:
     def __call__(self, event: Event) -> None:
         """Say one event, or nothing."""
         kind = type(event)
-        if kind in (JobFinished, Texts) and not self._verbose:
+        if kind in (JobFinished, TextSamples) and not self._verbose:
             return  # the bulk
         if isinstance(event, Note):
             if event.level == "warning" or not self._quiet:
@@ -43,7 +43,7 @@ class Lines:
             say(generation_line(self._state, event.generation))
             for picture in event.pictures if self._verbose else ():
                 say(f"  picture: {formatting.plain(picture)}")
-        elif isinstance(event, Texts):
+        elif isinstance(event, TextSamples):
             say(text_line(event))
         elif isinstance(event, RunFinished):
             say(end_line(self._state))
@@ -89,7 +89,7 @@ def job_line(state: State, event: JobFinished) -> str:
     return "  " + formatting.plain(f"{', '.join(part for part in parts if part)}: {cost}")
 
 
-def text_line(event: Texts) -> str:
+def text_line(event: TextSamples) -> str:
     """ "  sample, generation 3, replace: the king had a"."""
     return "  " + formatting.plain(f"sample, generation {event.generation}, {event.arm}: {' '.join(event.texts[:1])}")
 

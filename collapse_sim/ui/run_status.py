@@ -31,7 +31,7 @@ Word = Literal["starting", "running", "finished", "interrupted", "failed", "stop
 
 
 @dataclass(frozen=True)
-class Standing:
+class RunStatus:
     """A run as its directory tells it. "stopped": its process vanished; "unfinished": it ended with cells to do."""
 
     word: Word
@@ -45,11 +45,11 @@ class Standing:
         return self.word not in ("starting", "running")
 
 
-def standing(folder: Path) -> Standing:
+def run_status(folder: Path) -> RunStatus:
     """Read a run directory. Raises RecipeError when it is none, StoreError when it is damaged or of a newer schema."""
     begins = read_starting(folder)
     if begins is not None and not (folder / RUN_FILE).is_file():
-        return Standing("starting", begins, "")
+        return RunStatus("starting", begins, "")
     run = read_run(folder)
     lines, problems = read_journal(folder)
     try:
@@ -61,7 +61,7 @@ def standing(folder: Path) -> Standing:
     word: Word = "finished" if complete else "unfinished" if lines else "not started"
     if live is not None:
         at_it = presence(live)
-        absorb(state, live)
+        merge_live(state, live)
         if at_it == "here":
             word = "running"
         elif not complete:
@@ -71,15 +71,15 @@ def standing(folder: Path) -> Standing:
         state.pid, state.host = begins.pid, begins.host
         word = "starting"
     went_through = live is not None and live.outcome == "finished"
-    return Standing(word, state, continuing(folder, [] if went_through else lines), tuple(problems))
+    return RunStatus(word, state, continuing(folder, [] if went_through else lines), tuple(problems))
 
 
-def glance(folder: Path) -> Standing:
+def live_status(folder: Path) -> RunStatus:
     """The same for a quick look, twice a second: while a process is at it, its own word is enough."""
     live = read_live(folder)
     if live is not None and presence(live) == "here":
-        return Standing("running", live, "")
-    return standing(folder)
+        return RunStatus("running", live, "")
+    return run_status(folder)
 
 
 def _word(outcome: str | None) -> Word:
@@ -146,7 +146,7 @@ def last_change(folder: Path) -> float | None:
     return max(times, default=None)
 
 
-def absorb(state: State, live: State) -> None:
+def merge_live(state: State, live: State) -> None:
     """Add to a recorded state what only the process knows: the job under way, cells in part, times, notes."""
     for name in ("device", "precision", "started", "updated", "outcome", "message", "wall_s", "pid", "host", "mark"):
         setattr(state, name, getattr(live, name))

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.text import Text
 
 from collapse_sim.ui import formatting, palette
-from collapse_sim.ui.grid_layout import Layout
+from collapse_sim.ui.grid_layout import GridLayout
 from collapse_sim.ui.state import State
 from collapse_sim.ui.symbols import Symbols
 
@@ -15,7 +15,7 @@ EMPTY = "(empty)"
 SHARED = "all arms"
 
 
-class Told(NamedTuple):
+class ArmTexts(NamedTuple):
     """Texts of one arm, or of all."""
 
     arm: str
@@ -24,7 +24,7 @@ class Told(NamedTuple):
     texts: list[str]
 
 
-def samples(state: State, layout: Layout, width: int, room: int, symbols: Symbols) -> list[Text]:
+def samples(state: State, layout: GridLayout, width: int, room: int, symbols: Symbols) -> list[Text]:
     """A heading and one line a text, at most `room` lines of `width` columns, as many of every arm.
 
     When not all arms fit, a last line says how many don't. [] when there are no texts, or no room for one arm's.
@@ -62,13 +62,13 @@ def least(state: State) -> int:
     return min(needed(state), 3)
 
 
-def _told(state: State) -> list[Told]:
+def _told(state: State) -> list[ArmTexts]:
     """Every arm's texts; once, where all have the same, as of generation 0, which they share."""
     found = [
-        Told(arm, palette.color(i), state.texts[arm]["generation"], state.texts[arm]["texts"])
+        ArmTexts(arm, palette.color(i), state.texts[arm]["generation"], state.texts[arm]["texts"])
         for i, arm in enumerate(state.cells)
         if arm in state.texts
     ]
     if len(found) > 1 and all(told[2:] == found[0][2:] for told in found):
-        return [Told(SHARED, "none", *found[0][2:])]
+        return [ArmTexts(SHARED, "none", *found[0][2:])]
     return found

@@ -9,7 +9,7 @@ from typing import Any
 
 from collapse_sim.ui import checked
 from collapse_sim.ui.checked import amount, count, flag, listed, mapping, number, optional, record, score, text, whole
-from collapse_sim.ui.state import KEPT_LOSSES, KEPT_NOTES, STAGES, Cell, Curve, Job, State
+from collapse_sim.ui.state import KEPT_LOSSES, KEPT_NOTES, STAGES, Cell, Curve, JobUnderWay, State
 
 SCHEMA = 1
 
@@ -35,7 +35,7 @@ def state(content: Any) -> State:
         raise ValueError(f"schema {content['schema']} is newer than {SCHEMA}: update collapse-sim")
     try:
         found = State(**{name: check(content[name]) for name, check in _FIELDS.items()})
-        found.job = Job(**_JOB(content["job"])) if content["job"] is not None else None
+        found.job = JobUnderWay(**_JOB(content["job"])) if content["job"] is not None else None
         found.curve = Curve(**_CURVE(content["curve"])) if content["curve"] is not None else None
         found.made, found.reused = Counter(found.made), Counter(found.reused)
         found.finished = {int(k): summary for k, summary in mapping(_SUMMARY)(content["finished"]).items()}

@@ -19,7 +19,7 @@ from collapse_sim.core.events import (
     RunFinished,
     RunStarted,
     Scored,
-    Texts,
+    TextSamples,
     Waiting,
 )
 
@@ -42,7 +42,7 @@ class Cell:
 
 
 @dataclass(slots=True)
-class Job:
+class JobUnderWay:
     """An artefact being made."""
 
     kind: str
@@ -120,7 +120,7 @@ class State:
     memory_bytes: int | None = None
     gpu_bytes: int | None = None
     rows_per_s: float | None = None
-    job: Job | None = None
+    job: JobUnderWay | None = None
     waiting: dict[str, Any] | None = None  # {"kind", "digest", "generation"} that another process is making
     made: dict[str, int] = field(default_factory=Counter)  # artefacts by kind, one a seed
     reused: dict[str, int] = field(default_factory=Counter)
@@ -166,14 +166,14 @@ class State:
         vars(self).update(vars(fresh))
 
     def _job_started(self, event: JobStarted, now: float) -> None:
-        self.job = Job(event.kind, event.digest, event.generation, list(event.arms), list(event.seeds), now)
+        self.job = JobUnderWay(event.kind, event.digest, event.generation, list(event.arms), list(event.seeds), now)
         self.waiting = None
 
     def _job_progress(self, event: JobProgress, now: float) -> None:
         job = self.job
         if job is None or job.digest != event.digest or job.seeds != list(event.seeds):
             arms, seeds = list(event.arms), list(event.seeds)
-            self.job = job = Job(event.kind, event.digest, event.generation, arms, seeds, now)
+            self.job = job = JobUnderWay(event.kind, event.digest, event.generation, arms, seeds, now)
         if job.last_time == 0.0 or event.done < job.done:
             job.first_done, job.first_time = event.done, now
         job.done, job.total, job.unit, job.loss, job.last_time = event.done, event.total, event.unit, event.loss, now
@@ -240,7 +240,7 @@ class State:
             series = self.scores.setdefault(event.arm, {}).setdefault(metric, [None] * (self.generations + 1))
             series[event.generation] = sum(values) / len(values) if values else None
 
-    def _texts(self, event: Texts, now: float) -> None:
+    def _texts(self, event: TextSamples, now: float) -> None:
         if event.arm in self.cells:
             self.texts[event.arm] = {"generation": event.generation, "texts": list(event.texts)}
 
@@ -322,7 +322,7 @@ _HANDLERS: dict[type, Callable[[State, Any, float], None]] = {
     JobFailed: State._job_failed,
     Waiting: State._waiting,
     Scored: State._scored,
-    Texts: State._texts,
+    TextSamples: State._texts,
     GenerationFinished: State._generation_finished,
     Note: State._note,
     RunFinished: State._run_finished,

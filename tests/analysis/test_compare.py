@@ -370,8 +370,8 @@ def test_torch_is_never_imported(write_run: WriteRun, tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from collapse_sim.cli.compare import compare
-from collapse_sim.cli.verify import verify
+from collapse_sim.cli.compare_command import compare
+from collapse_sim.cli.verify_command import verify
 assert not {{"rich", "numpy", "yaml", "pydantic", "matplotlib"}} & set(sys.modules)
 compare([{str(run)!r}], plot=Path({str(tmp_path / "x.png")!r}))
 compare([{str(run)!r}], as_json=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from collapse_sim.analysis.contrast import adjusted, p_values
 from collapse_sim.analysis.evidence import ALPHA
-from collapse_sim.analysis.results import Claim, Results
+from collapse_sim.analysis.results import RecordedClaim, Results
 from collapse_sim.analysis.scale import Scale
 from collapse_sim.analysis.verdicts import decide_all
 
@@ -105,7 +105,10 @@ def test_these_are_the_p_values_that_claims_are_decided_by() -> None:
     values |= {name: {"n": {2: dict(enumerate(row))}} for name, row in zip("bcdef", arms.tolist(), strict=True)}
     fixed: dict[str, Any] = {"theory": {"a": {"m": theory}}, "bounds": {"m": (0.0, None)}}
     run = Results("toy", tuple("abcdef"), tuple(range(40)), {"m": None, "n": None}, 2, "f", values, **fixed)
-    claims = [Claim("", "m", "every", "a = theory within 9 %"), Claim("", "n", 2, "min(b, c, d, e) < f")]
+    claims = [
+        RecordedClaim("", "m", "every", "a = theory within 9 %"),
+        RecordedClaim("", "n", 2, "min(b, c, d, e) < f"),
+    ]
     every, least = decide_all(claims, run)
     each = [near(row, value, 0.09, 3) for row, value in zip(ratios, theory, strict=True)]
     likely = min(2 * max(float(p[0]) for p in each), 3 * 2 * min(float(p[1]) for p in each))

@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from collapse_sim.analysis.plots import figure
-from collapse_sim.analysis.results import Claim, read_results
+from collapse_sim.analysis.results import RecordedClaim, read_results
 from collapse_sim.analysis.verdicts import decide_all
 from collapse_sim.cli.compare_command import compare
 from collapse_sim.store import journal
@@ -71,7 +71,7 @@ def test_fits_that_end_when_they_have_converged_are_shown_with_what_they_took(wr
     assert found.training["b.epochs"].updates == (800, 400)  # the mean over seeds
     assert found.training["b.epochs"].epochs == (80.0, 160.0 * 400 / 1600)
     assert found.protocol_of("b.epochs") == "converged"
-    (verdict,) = decide_all([Claim("x", "loss", 1, '"b.epochs" < "a.epochs"')], found)
+    (verdict,) = decide_all([RecordedClaim("x", "loss", 1, '"b.epochs" < "a.epochs"')], found)
     assert verdict.protocols == ("epochs", "converged")
     assert verdict.definition.endswith("; protocol: epochs, converged")
 
@@ -118,7 +118,7 @@ def test_claims_are_corrected_within_a_protocol(write_run: WriteRun) -> None:
     results = read_results(write_run({**BOTH, **more}, seeds=(0, 1), training=training))
     for protocol in ("updates", "epochs"):
         expects = [f"a.{protocol} > b.{protocol}", f"c.{protocol} < a.{protocol}", f"a.{protocol} > d.{protocol}"]
-        verdicts = decide_all([Claim("x", "loss", 1, expect) for expect in expects], results)
+        verdicts = decide_all([RecordedClaim("x", "loss", 1, expect) for expect in expects], results)
         assert {verdict.corrections for verdict in verdicts} == {(f"3 claims against a.{protocol} (Holm)",)}
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from collapse_sim.analysis.merged_runs import merge
-from collapse_sim.analysis.results import Claim, Reference, read_results
+from collapse_sim.analysis.results import RecordedClaim, RecordedReference, read_results
 from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.store import journal, sealed
-from collapse_sim.ui.run_status import standing
+from collapse_sim.ui.run_status import run_status
 
 from .conftest import WriteRun, scores_line
 
@@ -32,8 +32,8 @@ def test_everything_in_the_recipes_order(write_run: WriteRun) -> None:
     assert list(found.scores("b", "loss", 1).items()) == [(7, 3.0), (3, 4.0)]
     assert (found.scores("a", "loss", 1), found.scores("a", "fid", 0)) == ({}, {})
     assert (found.scored("loss"), found.scored("loss", ["a"]), found.scored("nothing")) == ([0, 1], [0], [])
-    assert found.claims == (Claim("x", "loss", "last", "a < b"),)
-    assert found.reference_at("loss", 1) == Reference("S", "loss", 1, {"a": 0.5})
+    assert found.claims == (RecordedClaim("x", "loss", "last", "a < b"),)
+    assert found.reference_at("loss", 1) == RecordedReference("S", "loss", 1, {"a": 0.5})
     assert found.reference_at("loss", 0) is None
     assert (found.theory_at("a", "loss", 1), found.theory_at("a", "loss", 2), found.theory_at("b", "loss", 0)) == (
         0.2,
@@ -134,7 +134,7 @@ def test_merge_names_arms_by_run(write_run: WriteRun) -> None:
     assert dict(found.metrics) == {"loss": None, "fid": "lower"}
     assert found.scores("two/a", "loss", 2) == {4: 3.0}
     assert found.theory_at("one/a", "loss", 0) == 0.1
-    assert found.references == (Reference("S", "loss", 0, {"one/a": 0.5, "two/a": 0.5}),)
+    assert found.references == (RecordedReference("S", "loss", 0, {"one/a": 0.5, "two/a": 0.5}),)
 
 
 def diverged(arm: str, generation: int, seed: int) -> dict[str, object]:
@@ -184,10 +184,10 @@ def test_a_finite_score_of_a_chain_whose_samples_diverged_takes_nothing_back(wri
     assert read_results(run).diverged == {"b": {3: 1}}
     journal.append(path, [scores_line("b", 1, [3], {"fid": [None]}), scores_line("b", 1, [3], {"loss": [2.5]})])
     assert read_results(run).diverged == {"b": {3: 1}}
-    assert standing(run).state.ended == {"b": {3: 1}}
+    assert run_status(run).state.ended == {"b": {3: 1}}
     journal.append(path, [scores_line("b", 1, [3], {"fid": [9.0]})])
     assert read_results(run).diverged == {}
-    assert standing(run).state.ended == {}
+    assert run_status(run).state.ended == {}
 
 
 def test_units_and_bounds(write_run: WriteRun) -> None:

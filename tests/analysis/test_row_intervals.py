@@ -18,7 +18,7 @@ import typer
 from typer.testing import CliRunner
 
 from collapse_sim.analysis.documents import csv_text, differences_document, run_document
-from collapse_sim.analysis.results import Claim, Results, read_results
+from collapse_sim.analysis.results import RecordedClaim, Results, read_results
 from collapse_sim.analysis.row_intervals import CAVEAT, lost, of_difference, of_mean, over_rows
 from collapse_sim.analysis.row_values import RowValues
 from collapse_sim.analysis.table import against_baseline, by_generation
@@ -172,8 +172,8 @@ def test_within_bounds(dice: np.random.Generator) -> None:
     assert found.low == 0
 
 
-def claim(expect: str) -> Claim:
-    return Claim("", "loss", 1, expect)
+def claim(expect: str) -> RecordedClaim:
+    return RecordedClaim("", "loss", 1, expect)
 
 
 def test_a_claim_of_one_seed_is_decided_by_its_rows(dice: np.random.Generator) -> None:

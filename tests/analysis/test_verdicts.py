@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from collapse_sim.analysis.results import Better, Claim, Results
+from collapse_sim.analysis.results import Better, RecordedClaim, Results
 from collapse_sim.analysis.verdicts import Verdict, decide, decide_all
 
 # 95 % of Student's t with 2 degrees of freedom is 4.30: differences -1.1, -1.0, -0.9 give -1 +- 0.248
@@ -28,7 +28,7 @@ def results(scores: Mapping[str, Sequence[Sequence[float]]], **extra: Any) -> Re
 
 
 def verdict(expect: str, found: Results, generation: Any = "last", metric: str = "loss") -> Verdict:
-    return decide(Claim("it is so", metric, generation, expect), found)
+    return decide(RecordedClaim("it is so", metric, generation, expect), found)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_claims_against_one_arm_are_corrected_together() -> None:
     arms["z"] = [[0.3, -0.4, 0.1, -0.2, 0.25, -0.1]]
     found = results(arms)
     claims = [
-        Claim("", "loss", "last", expect)
+        RecordedClaim("", "loss", "last", expect)
         for expect in ("x > base", "base < y", "z > base", "x > z", "x = y within 9 %")
     ]
     alone = [decide(claim, found) for claim in claims]
@@ -301,7 +301,7 @@ def test_seeds_that_a_recipe_was_tuned_on_do_not_confirm_it() -> None:
     assert only.caveats == ("exploratory: on seeds that the recipe was tuned on; other seeds can confirm it",)
     silent = verdict("a < b", results(scores))
     assert (silent.seeds, silent.kind) == ((0, 1, 2, 3, 4, 5), None)
-    own = decide(Claim("", "loss", "last", "a < b", (1, 2, 9)), results(scores, tuned_on=(0, 1, 2)))
+    own = decide(RecordedClaim("", "loss", "last", "a < b", (1, 2, 9)), results(scores, tuned_on=(0, 1, 2)))
     assert (own.seeds, own.kind) == ((1, 2), "exploratory")
 
 

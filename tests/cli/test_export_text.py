@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from collapse_sim.data.base import Info
-from collapse_sim.data.text.tokens import NOTHING
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.run import sample_files
 from collapse_sim.run.sample_files import StoredRows, texts_by_row, write_dataset, write_jsonl
 from collapse_sim.store.rowfile import RowFile, RowWriter
@@ -78,7 +78,7 @@ def test_texts_come_back_from_every_format(finished, tmp_path, monkeypatch):
     for column, rows in columns.items():
         np.testing.assert_array_equal(arrays[column], rows)
         assert arrays[column].dtype == np.int16
-        assert (rows == NOTHING).any()
+        assert (rows == PAD_TOKEN_ID).any()
     finished("export", name, "--to", "d", "--samples", "none")
     assert not list((tmp_path / "d").glob("samples*"))
 

@@ -20,7 +20,7 @@ metrics: [variance_ratio]
 """
 OWN = """\
 from pathlib import Path
-from collapse_sim.strategies import Replace
+from collapse_sim.plan.strategies import Replace
 Path("imported").touch()
 class Own(Replace): pass
 """

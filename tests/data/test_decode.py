@@ -21,9 +21,9 @@ from collapse_sim.data.images.digits import Digits
 from collapse_sim.data.images.image_folder import ImageFolder
 from collapse_sim.engine import build
 from collapse_sim.engine import work as work_module
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.plan.specs import data_spec
-from collapse_sim.store.jobs import Want
+from collapse_sim.store.jobs import Request
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.store import Store
 from collapse_sim.testing import CPU
@@ -71,14 +71,14 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     reads.clear()
 
 
-def prepared(data: Data, data_dir: Path, root: Path, emit=lambda event: None, work: list[Work] | None = None):
+def prepared(data: Data, data_dir: Path, root: Path, emit=lambda event: None, work: list[JobContext] | None = None):
     """Real and held-out columns after they went through the store."""
     store = Store(root / ".store")
-    surroundings = Work(store, CPU, emit, data_dir)
+    surroundings = JobContext(store, CPU, emit, data_dir)
     if work is not None:
         work.append(surroundings)
     spec = data_spec(data, data.inspect(data_dir))
-    store.make_all([Want(spec, (0,), ("arm",))], build.builder(surroundings), emit)
+    store.make_all([Request(spec, (0,), ("arm",))], build.builder(surroundings), emit)
     return [RowFile(store.block(spec, 0).file(f"{split}.safetensors")).columns for split in ("real", "held_out")]
 
 
@@ -137,7 +137,7 @@ def test_an_interrupted_preparation_goes_on(number: int, tmp_path: Path, monkeyp
 
 
 def test_ctrl_c_is_heard_before_the_next_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    work: list[Work] = []
+    work: list[JobContext] = []
 
     def interrupt(first: int) -> None:
         if len(reads) == 6:
@@ -168,8 +168,8 @@ def test_data_that_changed_after_it_was_checked_is_refused(tmp_path: Path) -> No
     write_pictures(tmp_path / "pictures", tagged(20, 5, 7))
     store = Store(tmp_path / ".store")
     store.make_all(
-        [Want(data_spec(data, info), (0,), ("arm",))],
-        build.builder(Work(store, CPU, lambda event: None, tmp_path)),
+        [Request(data_spec(data, info), (0,), ("arm",))],
+        build.builder(JobContext(store, CPU, lambda event: None, tmp_path)),
         lambda event: None,
     )
     (failure,) = store.failures.others()
@@ -182,11 +182,11 @@ import json, sys
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
-from collapse_sim.data.image_folder import ImageFolder
+from collapse_sim.data.images.image_folder import ImageFolder
 from collapse_sim.engine.build import builder
-from collapse_sim.engine.work import Work
+from collapse_sim.engine.work import JobContext
 from collapse_sim.plan.specs import data_spec
-from collapse_sim.store.jobs import Want
+from collapse_sim.store.jobs import Request
 from collapse_sim.store.store import Store
 from collapse_sim.testing import CPU
 
@@ -197,7 +197,7 @@ def peak():
 def prepare(path):
     data, store = ImageFolder(path=path), Store(root / ".store")
     spec = data_spec(data, data.inspect(root))
-    store.make_all([Want(spec, (0,), ("arm",))], builder(Work(store, CPU, silent, root)), silent)
+    store.make_all([Request(spec, (0,), ("arm",))], builder(JobContext(store, CPU, silent, root)), silent)
 
 def silent(event): pass
 root = Path(sys.argv[1])

@@ -20,7 +20,7 @@ from collapse_sim.data.text import grammar_world
 from collapse_sim.data.text.grammar_pairs import GrammarPairs
 from collapse_sim.data.text.grammar_stories import GrammarStories, GrammarText
 from collapse_sim.data.text.pcfg import Grammar, Production
-from collapse_sim.data.text.tokens import NOTHING, texts_of
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, texts_of
 
 from .deriving import derivations, probability
 
@@ -40,7 +40,7 @@ def row_of(data: GrammarText, text: str, column: str = "tokens") -> Tensor:
     """(1, L)"""
     tokenizer = data.inspect(Path()).text()
     ids = [tokenizer.begin] * (column == "tokens") + tokenizer.encode([text])[0].tolist() + [tokenizer.end]
-    return torch.tensor([ids + [NOTHING] * (data.columns()[column] - len(ids))], dtype=torch.int16)
+    return torch.tensor([ids + [PAD_TOKEN_ID] * (data.columns()[column] - len(ids))], dtype=torch.int16)
 
 
 @pytest.mark.parametrize("data", KINDS, ids=named)
@@ -74,12 +74,12 @@ def test_columns_are_what_inspect_promises(data) -> None:
     for name, (shape, dtype) in info.columns.items():
         assert rows[name].shape == (info.pool, *shape)
         assert str(rows[name].dtype) == f"torch.{dtype}" == "torch.int16"
-    assert all(callable(getattr(data, name)) for name in info.tells)
+    assert all(callable(getattr(data, name)) for name in info.known_truths)
 
 
 @pytest.mark.parametrize("data", KINDS, ids=named)
 def test_rows_are_as_tokens_has_them(data) -> None:
-    """Begin (of stories), words, end, NOTHING; and the text gives the same words again."""
+    """Begin (of stories), words, end, PAD_TOKEN_ID; and the text gives the same words again."""
     tokenizer = data.inspect(Path()).text()
     assert tokenizer.begin == tokenizer.end == 0
     for name, column in data.simulate(200, draws(0)).items():
@@ -87,7 +87,7 @@ def test_rows_are_as_tokens_has_them(data) -> None:
         for row, text in zip(column.tolist(), texts, strict=True):
             words = tokenizer.encode([text])[0].tolist()
             begun = [0, *words, 0] if name == "tokens" else [*words, 0]
-            assert row == begun + [NOTHING] * (len(row) - len(begun))
+            assert row == begun + [PAD_TOKEN_ID] * (len(row) - len(begun))
             assert text.endswith(" .")
 
 
@@ -129,7 +129,7 @@ def test_rows_follow_what_is_told(data) -> None:
     assert found.isfinite().all()
     assert abs(float(found.mean()) + data.entropy()) < 4 * float(found.std()) / 5000**0.5
     target = rows["tokens"][:, 1:] if data.kind == "text" else rows["target"]
-    lengths = (target != NOTHING).sum(1).double()
+    lengths = (target != PAD_TOKEN_ID).sum(1).double()
     assert abs(float(lengths.mean()) - 1 - grammar.mean_words) < 4 * float(lengths.std()) / 5000**0.5
     assert data.entropy_per_token() == pytest.approx(data.entropy() / (grammar.mean_words + 1))
     counts = torch.zeros(5000, len(grammar.productions), dtype=torch.float64)
@@ -189,10 +189,10 @@ def test_a_corrupted_row_is_none_of_the_grammar(number: int) -> None:
     corrupted = [
         [5, *row[1:]],  # no begin
         [*row[:end], 3, *row[end + 1 :]],  # no end
-        [*row[:end], *row[end + 1 :], NOTHING],
+        [*row[:end], *row[end + 1 :], PAD_TOKEN_ID],
         [*row[: end + 1], 3, *row[end + 2 :]],  # something behind the end
         [*row[:4], 266, *row[5:]],  # no word
-        [*row[:4], NOTHING, *row[4:-1]],
+        [*row[:4], PAD_TOKEN_ID, *row[4:-1]],
     ][number]
     found = data.log_probability({"tokens": torch.tensor([corrupted, row])})
     assert found.isinf().tolist() == [True, False]
@@ -203,7 +203,7 @@ def test_swapped_words_are_none_of_the_grammar() -> None:
     data, numbers = GrammarStories(), random.Random(1)
     tokens = data.simulate(300, draws(0))["tokens"]
     for row in tokens:
-        place = numbers.randrange(1, int((row != NOTHING).sum()) - 2)
+        place = numbers.randrange(1, int((row != PAD_TOKEN_ID).sum()) - 2)
         row[[place, place + 1]] = row[[place + 1, place]]  # neighbours are never the same word
     assert data.log_probability({"tokens": tokens}).isinf().all()
 

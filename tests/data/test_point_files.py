@@ -43,7 +43,7 @@ def test_the_same_rows_and_key_in_every_format(name: str, header: str, tmp_path:
     info = data.inspect(tmp_path)
     assert info == PointFiles(path="expected.npy", held_out=5).inspect(tmp_path)
     assert (info.kind, info.columns) == ("points", {"x": ((3,), "float64")})
-    assert (info.rows, info.pool, info.held_out, info.tells) == (15, 15, 5, ())
+    assert (info.rows, info.pool, info.held_out, info.known_truths) == (15, 15, 5, ())
     real, held_out = rows_of(data, tmp_path)
     order = shuffled(20)
     assert np.array_equal(held_out["x"], POINTS[order[:5]])

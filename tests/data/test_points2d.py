@@ -67,8 +67,8 @@ def test_columns_are_what_inspect_promises(data) -> None:
     assert set(rows) == {"x"}
     assert rows["x"].shape == (80, *info.shape("x"))
     assert rows["x"].dtype == torch.float64
-    assert all(callable(getattr(data, name)) for name in info.tells)
-    assert {"log_density", "true_covariance"} <= set(info.tells)
+    assert all(callable(getattr(data, name)) for name in info.known_truths)
+    assert {"log_density", "true_covariance"} <= set(info.known_truths)
 
 
 @pytest.mark.parametrize("data", PLANE, ids=name_of)

@@ -19,7 +19,7 @@ from collapse_sim.data import remember
 from collapse_sim.data.text import text_tokens
 from collapse_sim.data.text.pairs import Pairs
 from collapse_sim.data.text.text_files import TextFiles
-from collapse_sim.data.text.text_source import Source
+from collapse_sim.data.text.text_source import TextSource
 
 from .making import rows_of
 from .making_texts import random_texts, words_folder, write_records, write_txt
@@ -46,13 +46,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by one whenever a file is read from the beginning."""
     made: list[str] = []
-    records = Source.records
+    records = TextSource.records
 
-    def reading(self: Source, doing: str):
+    def reading(self: TextSource, doing: str):
         made.append(doing)
         return records(self, doing)
 
-    monkeypatch.setattr(Source, "records", reading)
+    monkeypatch.setattr(TextSource, "records", reading)
     return made
 
 
@@ -233,13 +233,13 @@ def test_two_at_once_tokenise_once(folder: Path, passes: list[str], monkeypatch:
 
 def test_texts_that_change_while_they_are_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept under a hash has that hash."""
-    records = Source.records
+    records = TextSource.records
 
-    def changing(self: Source, doing: str):
+    def changing(self: TextSource, doing: str):
         for texts in records(self, doing):
             yield tuple(text + " a" for text in texts) if doing == "tokenising" else texts
 
-    monkeypatch.setattr(Source, "records", changing)
+    monkeypatch.setattr(TextSource, "records", changing)
     with pytest.raises(MissingError, match=r"t\.txt: changed while it was read: run the command again"):
         DATA.inspect(folder)
     assert not [path for path in (folder / "cache" / "tokens").iterdir() if path.suffix != ".lock"]

@@ -15,14 +15,14 @@ from collapse_sim.data.text import text_places, text_plain
 from collapse_sim.data.text.text_files import TextFiles
 from collapse_sim.data.text.text_rows import PackedRows, Stream
 from collapse_sim.data.text.text_tokens import Tokens
-from collapse_sim.data.text.tokens import NOTHING, Tokenizer, texts_in, texts_of
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, texts_in, texts_of
 
 from .making import rows_of
 from .making_texts import END, END_OF_TEXT, WORDS, random_texts, words_folder, write_records, write_txt
 
 TEXTS = ["a b c", "", "d", "e e e e e", "f", "b a"]
 TRAIN, HELD_OUT = TEXTS[:4], TEXTS[4:]
-NO = NOTHING
+NO = PAD_TOKEN_ID
 
 
 @pytest.fixture

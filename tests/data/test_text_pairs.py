@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from collapse_sim.data.text.pairs import Pairs
-from collapse_sim.data.text.tokens import NOTHING, texts_of
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, texts_of
 
 from .making import rows_of
 from .making_texts import END, LINES, t5_like, words_folder, write_records
 
-NO = NOTHING
+NO = PAD_TOKEN_ID
 
 
 def pairs(**settings) -> Pairs:
@@ -66,7 +66,7 @@ def test_what_is_cut_is_counted(folder: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_rows_are_what_transformers_makes(tmp_path: Path) -> None:
-    """With T5's way of encoding: its own cut, its own end, padded where ours have NOTHING."""
+    """With T5's way of encoding: its own cut, its own end, padded where ours have PAD_TOKEN_ID."""
     from transformers import AutoTokenizer
 
     place = t5_like(tmp_path / "t5")
@@ -81,7 +81,7 @@ def test_rows_are_what_transformers_makes(tmp_path: Path) -> None:
         ("target", LINES[::-1], 6),
     ):
         expected = theirs(texts, max_length=length, truncation=True, padding="max_length")
-        rows = np.where(np.array(expected["attention_mask"]) == 1, np.array(expected["input_ids"]), NOTHING)
+        rows = np.where(np.array(expected["attention_mask"]) == 1, np.array(expected["input_ids"]), PAD_TOKEN_ID)
         real, held_out = (part[column] for part in rows_of(data, tmp_path))
         assert np.array_equal(real, np.delete(rows, held, axis=0))
         assert np.array_equal(held_out, rows[[held]])

@@ -76,13 +76,13 @@ def test_small_work_takes_one_thread_and_large_work_all():
     torch.set_num_threads(2)
     machine = Machine(CPU, "fp32")
     try:
-        with machine.paced(1e6):
+        with machine.limit_threads(1e6):
             assert torch.get_num_threads() == 1
-            with machine.paced(math.inf):
+            with machine.limit_threads(math.inf):
                 assert torch.get_num_threads() == 2
             assert torch.get_num_threads() == 1
         assert torch.get_num_threads() == 2
-        with machine.paced(1e9):
+        with machine.limit_threads(1e9):
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)

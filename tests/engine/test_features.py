@@ -129,14 +129,14 @@ def test_progress_is_reported_by_rows(sandbox, network, monkeypatch):
     monkeypatch.setattr(score, "PIECE_ROWS", 20)
     monkeypatch.setattr(work, "PROGRESS_S", 0.0)
     reports = []
-    inner = work.Work.report
+    inner = work.JobContext.report
 
     def report(self, job, done, total, unit, rows, loss=None):
         if job.spec.kind == "features":
             reports.append((done, total, unit, rows))
         inner(self, job, done, total, unit, rows, loss)
 
-    monkeypatch.setattr(work.Work, "report", report)
+    monkeypatch.setattr(work.JobContext, "report", report)
     sandbox.run(RECIPE)
     assert reports[:3] == [(20, 50, "rows", 20), (40, 50, "rows", 20), (50, 50, "rows", 10)]
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from collapse_sim.core.randomness import Draws, derive, start
 from collapse_sim.engine.fit import backward, make_optimizer, take_step
-from collapse_sim.families.training import Length, Train, learning_rate
+from collapse_sim.families.training import FitLength, Train, learning_rate
 from collapse_sim.families.vae import VAE
 from collapse_sim.testing import CPU
 from tests.conftest import TINY
@@ -34,7 +34,7 @@ def train(**settings):
     ],
 )
 def test_length(settings, rows, steps, per_epoch, every):
-    assert Length.of(Train(**settings), rows) == Length(steps, per_epoch, every)
+    assert FitLength.of(Train(**settings), rows) == FitLength(steps, per_epoch, every)
 
 
 def test_learning_rate_warms_up_from_zero_and_falls_along_half_a_cosine():

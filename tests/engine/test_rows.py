@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from collapse_sim.core import machine
 from collapse_sim.engine import rows
-from collapse_sim.engine.rows import Part, Table
+from collapse_sim.engine.rows import Table, TablePart
 from collapse_sim.store.rowfile import RowFile, RowWriter
 from collapse_sim.testing import CPU
 
@@ -47,18 +47,18 @@ def test_gather(tmp_path, monkeypatch, resident, piece):
     monkeypatch.setattr(rows, "PIECE_BYTES", piece)
     a, b = row_file(tmp_path / "a", 10, 0), row_file(tmp_path / "b", 20, 100)
     order = np.random.default_rng(0).permutation(20)
-    table = Table([Part(a, a.columns, 10), Part(b, b.columns, 6, first=3, order=order)], CPU)
+    table = Table([TablePart(a, a.columns, 10), TablePart(b, b.columns, 6, first=3, order=order)], CPU)
     expected = np.concatenate([np.arange(10), 100 + order[3:9]])
     assert len(table) == 16
     index = torch.tensor([15, 0, 7, 7, 10])
     np.testing.assert_array_equal(table.gather(index)["image"][:, 0, 0, 0], expected[index])
-    picked = Table([Part(a, a.columns, 10), Part(b, b.columns, 6)], CPU, pick=np.array([12, 3]))
+    picked = Table([TablePart(a, a.columns, 10), TablePart(b, b.columns, 6)], CPU, pick=np.array([12, 3]))
     assert picked.gather(torch.tensor([0, 1]))["image"][:, 0, 0, 0].tolist() == [102, 3]
 
 
 def test_only_shared_columns_are_gathered(tmp_path):
     a = row_file(tmp_path / "a", 4, 0)
-    table = Table([Part(a, a.columns, 4), Part(a, {"image": a.columns["image"]}, 4)], CPU)
+    table = Table([TablePart(a, a.columns, 4), TablePart(a, {"image": a.columns["image"]}, 4)], CPU)
     assert table.columns == ("image",)
 
 

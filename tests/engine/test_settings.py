@@ -17,7 +17,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.engine.artefacts import model as load_model
 from collapse_sim.engine.sample import sample
 from collapse_sim.engine.score import rows
-from collapse_sim.engine.work import Stop, Work
+from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.families import held_out_loss
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.held_out_loss import mean_loss
@@ -126,7 +126,7 @@ def test_a_wish_to_stop_is_heard_within_a_shard(sandbox):
     spec = prepare(load(sandbox.recipe(TINY)), sandbox.root).lines[0].samples[0]
     object.__setattr__(spec.model, "family", Iterative(hidden=16, latent=2))
     store = Store(sandbox.root / ".store", stop.check)
-    work = Work(store, Machine(torch.device("cpu"), "fp32"), lambda event: None, sandbox.root, stop)
+    work = JobContext(store, Machine(torch.device("cpu"), "fp32"), lambda event: None, sandbox.root, stop)
     with pytest.raises(InterruptedRunError):
         sample(Job(spec, (0,), ("replace",)), sandbox.root, work)
     assert calls == [0, 1]

@@ -18,7 +18,7 @@ from collapse_sim.core.errors import MissingError
 from collapse_sim.core.machine import open_machine
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.data.text.tokens import NOTHING, Tokenizer, texts_of
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, texts_of
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import PRESETS, CausalLM
 from collapse_sim.families.held_out_loss import mean_loss
@@ -81,7 +81,7 @@ def test_the_loss_is_transformers_own(architecture, bucket):
     inputs = family.corrupt(rows, draws())
     nats, count = 0.0, 0
     for row in rows["tokens"].long():
-        labels = row[row != NOTHING][None]
+        labels = row[row != PAD_TOKEN_ID][None]
         predicted = labels.shape[1] - 1
         nats += number(model.network(input_ids=labels, labels=labels).loss) * predicted
         count += predicted
@@ -98,9 +98,9 @@ def test_an_encoder_decoders_loss_is_transformers_own(bucket):
     inputs = family.corrupt(rows, draws())
     nats, count = [], []
     for source, target in zip(rows["source"].long(), rows["target"].long(), strict=True):
-        labels = target[target != NOTHING][None]
+        labels = target[target != PAD_TOKEN_ID][None]
         nats.append(
-            number(model.network(input_ids=source[source != NOTHING][None], labels=labels).loss) * labels.numel()
+            number(model.network(input_ids=source[source != PAD_TOKEN_ID][None], labels=labels).loss) * labels.numel()
         )
         count.append(labels.numel())
     assert int(inputs.count) == sum(count)
@@ -124,13 +124,13 @@ def test_a_decoder_begins_as_it_was_trained_to(tmp_path):
         for weights in theirs.parameters():
             torch.nn.init.normal_(weights, std=0.5)
     theirs.save_pretrained(tmp_path / "bart")
-    family, info = Seq2Seq(pretrained="bart").located(tmp_path), dataclasses.replace(PAIRS, tokenizer=tokenizer)
+    family, info = Seq2Seq(pretrained="bart").resolve_files(tmp_path), dataclasses.replace(PAIRS, tokenizer=tokenizer)
     model, source, target = built(family, info), torch.tensor([[5, 6, 7, 8, 2]]), torch.tensor([[9, 10, 2]])
     found, tokens = family.nats(model, {"source": source, "target": target})
     assert number(found / tokens) == pytest.approx(number(theirs(input_ids=source, labels=target).loss), rel=1e-5)
     written = family.sample(model, Conditions(1, {"source": source}), draws())["target"].long()
     wanted = theirs.generate(source, max_new_tokens=TARGET, do_sample=False, num_beams=1, forced_eos_token_id=None)
-    assert torch.equal(written[written != NOTHING], until_end(wanted[:, 1:], 2)[0])
+    assert torch.equal(written[written != PAD_TOKEN_ID], until_end(wanted[:, 1:], 2)[0])
     family.export(model, info, tmp_path)
     again = BartForConditionalGeneration.from_pretrained(tmp_path / "transformers")
     assert again.config.decoder_start_token_id == again.generation_config.decoder_start_token_id == 2
@@ -187,7 +187,7 @@ def test_terms_of_distillation_are_what_they_are_called():
     student, teacher = (family.predict(built(family, TEXT, seed), inputs) for seed in (0, 1))
     hidden = divergence = 0.0
     for i, row in enumerate(inputs["tokens"]):
-        for j in range(int((row != NOTHING).sum()) - 1):
+        for j in range(int((row != PAD_TOKEN_ID).sum()) - 1):
             s, t = student.hidden[i, j], teacher.hidden[i, j]
             hidden += 1 - number(s @ t / (s.norm() * t.norm()))
             p, q = (logits[i, j].div(3).softmax(-1) for logits in (teacher.logits, student.logits))
@@ -200,7 +200,7 @@ def test_terms_of_distillation_are_what_they_are_called():
 def test_padding_counts_in_no_term():
     inputs = TINY.corrupt({"tokens": ids([3, 12], LENGTH, begin=True)}, draws())
     student, teacher = (TINY.predict(built(TINY, TEXT, seed), inputs) for seed in (0, 1))
-    behind = inputs["tokens"][:, 1 : student.logits.shape[1] + 1] == NOTHING
+    behind = inputs["tokens"][:, 1 : student.logits.shape[1] + 1] == PAD_TOKEN_ID
     spoilt = Predicted(*(tensor.masked_fill(behind[..., None], 1e3) for tensor in teacher))
     before, after = (TINY.distillation(student, other, inputs) for other in (teacher, spoilt))
     assert behind.any()
@@ -261,7 +261,7 @@ def test_greedy_texts_are_the_likeliest_next_tokens(preset, special):
     assert torch.equal(rows[:, :4], prompts[:, :4])
     written = rows[:, 4:]
     likeliest = TINY.predict(model, TINY._inputs({"tokens": rows})).logits.argmax(-1)[:, 3:]
-    assert ((likeliest == written) | (written == NOTHING)).all()
+    assert ((likeliest == written) | (written == PAD_TOKEN_ID)).all()
     assert (written == tokenizer.end).any()
     assert len(written.unique()) > 10
 
@@ -273,9 +273,9 @@ def test_greedy_summaries_are_the_likeliest_next_tokens():
     rows = T5.sample(model, Conditions(24, {"source": given["source"]}), draws())
     assert torch.equal(rows["source"], given["source"])
     likeliest = T5.predict(model, T5._inputs(rows)).logits.argmax(-1)
-    assert ((likeliest == rows["target"]) | (rows["target"] == NOTHING)).all()
-    assert (rows["target"] == NOTHING).any()
-    assert (rows["target"][:, 0] != NOTHING).all()
+    assert ((likeliest == rows["target"]) | (rows["target"] == PAD_TOKEN_ID)).all()
+    assert (rows["target"] == PAD_TOKEN_ID).any()
+    assert (rows["target"][:, 0] != PAD_TOKEN_ID).all()
 
 
 def unlike(model):
@@ -313,17 +313,17 @@ def test_nothing_of_how_to_sample_comes_from_elsewhere(tmp_path):
     tokenizer = Tokenizer.of_words([f"t{i}" for i in range(299)])
     info = Info("text", {"tokens": ((3,), "int16")}, 1, 1, 1, tokenizer=tokenizer)
     TINY.export(built(TINY, info), info, tmp_path)
-    family = CausalLM(pretrained="transformers", stop="length").located(tmp_path)
+    family = CausalLM(pretrained="transformers", stop="length").resolve_files(tmp_path)
     rows = family.sample(built(family, info), Conditions(4000, {}), draws())["tokens"]
     assert len(rows[:, 1].unique()) > 290
-    assert (rows != NOTHING).all()
+    assert (rows != PAD_TOKEN_ID).all()
     advice = {"top_k": 2, "top_p": 0.5, "repetition_penalty": 4.0, "no_repeat_ngram_size": 1, "num_beams": 3}
     advice |= {"temperature": 0.1, "min_length": 9, "max_length": 2, "do_sample": True, "suppress_tokens": [4]}
     advice |= {"forced_bos_token_id": 5, "forced_eos_token_id": 6, "eos_token_id": 7, "bad_words_ids": [[8]]}
     for name in ("config.json", "generation_config.json"):
         path = tmp_path / "transformers" / name
         path.write_text(json.dumps(json.loads(path.read_text()) | advice))
-    advised = CausalLM(pretrained="transformers", stop="length").located(tmp_path)
+    advised = CausalLM(pretrained="transformers", stop="length").resolve_files(tmp_path)
     assert torch.equal(advised.sample(built(advised, info), Conditions(4000, {}), draws())["tokens"], rows)
 
 
@@ -334,14 +334,14 @@ def test_rows_end_with_their_texts():
     for row in rows:
         ends = (row[1:] == WORDS.end).nonzero().flatten() + 1
         last = int(ends[0]) if len(ends) else LENGTH - 1
-        assert (row[last + 1 :] == NOTHING).all()
-        assert (row[: last + 1] != NOTHING).all()
+        assert (row[last + 1 :] == PAD_TOKEN_ID).all()
+        assert (row[: last + 1] != PAD_TOKEN_ID).all()
 
 
 def test_samples_of_packed_data_are_full_rows_and_run_over_ends():
     model = trained(TINY, PACKED, blocks(), steps=10)
     rows = TINY.sample(model, Conditions(100, {}), draws())["tokens"]
-    assert (rows != NOTHING).all()
+    assert (rows != PAD_TOKEN_ID).all()
     assert (rows[:, 1:-1] == WORDS.end).any()
     family = CausalLM(preset="tiny", prompt=8)
     given = blocks(4)
@@ -382,7 +382,7 @@ def test_the_token_that_begins_texts_is_learnt(name, tmp_path):
     family = CausalLM(preset=name, width=24, layers=1, heads=2)
     fresh = built(family, TEXT)
     family.export(fresh, TEXT, tmp_path)
-    for model in fresh, built(CausalLM(pretrained="transformers").located(tmp_path), TEXT):
+    for model in fresh, built(CausalLM(pretrained="transformers").resolve_files(tmp_path), TEXT):
         embedding = model.network.get_input_embeddings()
         vector = embedding(torch.tensor([WORDS.begin]))
         vector.sum().backward()
@@ -436,11 +436,11 @@ def test_an_exported_model_is_what_transformers_and_we_load(folder):
     theirs = AutoModelForCausalLM.from_pretrained(folder / "writer").eval()
     tokenizer = AutoTokenizer.from_pretrained(folder / "writer")
     row = rows["tokens"][9].long()
-    row = row[row != NOTHING][None]
+    row = row[row != PAD_TOKEN_ID][None]
     torch.testing.assert_close(theirs(row).logits, model(input_ids=row).logits)
     assert tokenizer.decode(row[0], skip_special_tokens=True) == WORDS.decode(row[0])
     assert (tokenizer.eos_token_id, tokenizer.bos_token_id) == (WORDS.end, WORDS.begin)
-    family = CausalLM(pretrained="writer").located(folder)
+    family = CausalLM(pretrained="writer").resolve_files(folder)
     family.check(TEXT)
     ours = built(family, TEXT, seed=5)
     assert torch.equal(model(input_ids=row).logits, ours(input_ids=row).logits)
@@ -449,26 +449,26 @@ def test_an_exported_model_is_what_transformers_and_we_load(folder):
 def test_a_pretrained_encoder_decoder(folder):
     from transformers import AutoModelForSeq2SeqLM
 
-    family = Seq2Seq(pretrained="summarizer").located(folder)
+    family = Seq2Seq(pretrained="summarizer").resolve_files(folder)
     family.check(PAIRS)
     ours, theirs = built(family, PAIRS, seed=5), AutoModelForSeq2SeqLM.from_pretrained(folder / "summarizer").eval()
     source = pairs()["source"][9].long()
-    source = source[source != NOTHING][None]
+    source = source[source != PAD_TOKEN_ID][None]
     found = T5.sample(ours, Conditions(1, {"source": source.to(torch.int16)}), draws())["target"].long()
     wanted = theirs.generate(source, max_new_tokens=TARGET, do_sample=False)[:, 1:]
-    assert torch.equal(found[found != NOTHING], until_end(wanted, WORDS.end)[0])
+    assert torch.equal(found[found != PAD_TOKEN_ID], until_end(wanted, WORDS.end)[0])
 
 
 def test_a_pretrained_model_is_known_by_its_content(folder, tmp_path):
     shutil.copytree(folder / "writer", tmp_path / "elsewhere")
-    here = CausalLM(pretrained="writer").located(folder).describe()
-    there = CausalLM(pretrained=str(tmp_path / "elsewhere")).located(folder).describe()
+    here = CausalLM(pretrained="writer").resolve_files(folder).describe()
+    there = CausalLM(pretrained=str(tmp_path / "elsewhere")).resolve_files(folder).describe()
     assert here == there
     assert "writer" not in str(here)
     weights = tmp_path / "elsewhere" / "model.safetensors"
     state = load(weights.read_bytes())
     weights.write_bytes(save({name: tensor + 1 for name, tensor in state.items()}, metadata={"format": "pt"}))
-    assert CausalLM(pretrained=str(tmp_path / "elsewhere")).located(folder).describe() != here
+    assert CausalLM(pretrained=str(tmp_path / "elsewhere")).resolve_files(folder).describe() != here
 
 
 def test_a_model_that_is_nowhere(tmp_path, monkeypatch):
@@ -482,14 +482,14 @@ def test_a_model_that_is_nowhere(tmp_path, monkeypatch):
     with pytest.raises(
         MissingError, match=r"t5-tiniest: no such model: there is no folder .* a folder there that has"
     ) as error:
-        Seq2Seq(pretrained="t5-tiniest").located(tmp_path)
+        Seq2Seq(pretrained="t5-tiniest").resolve_files(tmp_path)
     assert "config.json and model.safetensors" in str(error.value)
     with pytest.raises(MissingError, match="no such model: there is no folder"):
-        CausalLM(pretrained="/nowhere/at/all").located(tmp_path)
+        CausalLM(pretrained="/nowhere/at/all").resolve_files(tmp_path)
     (tmp_path / "half").mkdir()
     (tmp_path / "half" / "config.json").write_text("{}")
     with pytest.raises(MissingError, match=r"half: no model.safetensors in it; needed for a model: config.json and"):
-        CausalLM(pretrained="half").located(tmp_path)
+        CausalLM(pretrained="half").resolve_files(tmp_path)
 
 
 def test_a_folders_own_code_is_not_run(folder, tmp_path, monkeypatch):
@@ -501,7 +501,7 @@ def test_a_folders_own_code_is_not_run(folder, tmp_path, monkeypatch):
     (place / "own.py").write_text("import pytest\npytest.fail('it was run')\n")
     monkeypatch.setattr("builtins.input", lambda *_: "y")
     with pytest.raises(ValueError, match=r"pretrained: .*own: "):
-        CausalLM(pretrained="own").located(tmp_path).check(TEXT)
+        CausalLM(pretrained="own").resolve_files(tmp_path).check(TEXT)
 
 
 def test_weights_that_end_early(folder, tmp_path):
@@ -509,22 +509,22 @@ def test_weights_that_end_early(folder, tmp_path):
     weights = place / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     with pytest.raises(MissingError, match=r"writer: its weights cannot be read: model\.safetensors: "):
-        CausalLM(pretrained="writer").located(tmp_path)
+        CausalLM(pretrained="writer").resolve_files(tmp_path)
 
 
 def test_what_does_not_fit(folder):
     many = Tokenizer.of_words([f"t{i}" for i in range(50)])
     few = Tokenizer.of_words(["a"])
-    writer = CausalLM(pretrained="writer").located(folder)
+    writer = CausalLM(pretrained="writer").resolve_files(folder)
     with pytest.raises(ValueError, match="writer has a vocabulary of 31 tokens, and the data's tokenizer has 51: set"):
         writer.check(Info("text", TEXT.columns, 9, 9, 9, tokenizer=many))
     writer.check(Info("text", TEXT.columns, 9, 9, 9, tokenizer=few))  # padded vocabularies are common
     with pytest.raises(ValueError, match=r"writer takes 20 tokens, and 64 are needed: lower the data.s `length`"):
         writer.check(Info("text", {"tokens": ((64,), "int16")}, 9, 9, 9, tokenizer=WORDS))
     with pytest.raises(ValueError, match=r"writer is a decoder alone \(gpt2\); use: causal_lm"):
-        Seq2Seq(pretrained="writer").located(folder).check(PAIRS)
+        Seq2Seq(pretrained="writer").resolve_files(folder).check(PAIRS)
     with pytest.raises(ValueError, match=r"summarizer is an encoder-decoder \(t5\); use: seq2seq"):
-        CausalLM(pretrained="summarizer").located(folder).check(TEXT)
+        CausalLM(pretrained="summarizer").resolve_files(folder).check(TEXT)
     with pytest.raises(ValueError, match=r"prompt: 20 tokens of rows of 20, of which something is to be .* at most 19"):
         CausalLM(preset="tiny", prompt=20, keep_prompt=True).check(TEXT)
     with pytest.raises(ValueError, match="prompt: 21 tokens of rows of 20; use at most 20"):
@@ -552,8 +552,8 @@ def test_settings_that_contradict_each_other(settings, message):
 
 
 def test_a_pretrained_models_dropout_is_its_own_unless_said(folder):
-    own = CausalLM(pretrained="writer").located(folder).build(TEXT)
-    said = CausalLM(pretrained="writer", dropout=0.3).located(folder).build(TEXT)
+    own = CausalLM(pretrained="writer").resolve_files(folder).build(TEXT)
+    said = CausalLM(pretrained="writer", dropout=0.3).resolve_files(folder).build(TEXT)
     rates = [{m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)} for model in (own, said)]
     assert rates == [{0.0}, {0.3}]
 

@@ -12,7 +12,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.text_rows import PackedRows, Stream
 from collapse_sim.data.text.text_tokens import Tokens
-from collapse_sim.data.text.tokens import NOTHING, Tokenizer
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import TEXT_ROWS, CausalLM
 from collapse_sim.families.writing import Writer
@@ -140,8 +140,8 @@ def test_a_full_context_goes_on_behind_its_last_half():
     assert calls == [(3, 5), (4, 4), (4, 4), (4, 3)]  # never more than 8 together
     writer, calls = stub(end=12, context=8)
     stopped = writer.continued(torch.tensor([[0, 1, 2], [5, 6, 7]]), 16, stop=True)
-    assert stopped[0].tolist() == [*range(3, 13), *[NOTHING] * 6]
-    assert stopped[1].tolist() == [*range(8, 13), *[NOTHING] * 11]
+    assert stopped[0].tolist() == [*range(3, 13), *[PAD_TOKEN_ID] * 6]
+    assert stopped[1].tolist() == [*range(8, 13), *[PAD_TOKEN_ID] * 11]
     assert len(calls) == 3  # no piece for texts that have ended
 
 
@@ -207,5 +207,5 @@ def test_a_fresh_network_is_never_asked_behind_more_than_a_row(preset):
     prompts = torch.randint(1, 5, (3, LENGTH), dtype=torch.int16)
     rows = family.sample(model, Conditions(3, {"tokens": prompts}), Draws((0,), "sample", 0))["tokens"]
     assert rows.shape == (3, LENGTH)
-    assert (rows != NOTHING).all()
+    assert (rows != PAD_TOKEN_ID).all()
     assert max(seen) <= LENGTH - 2  # the last token of a row is only ever predicted

@@ -75,7 +75,7 @@ def test_greedy_text_on_cuda_is_the_cpus():
     on_cpu = TINY.continuations(model, prompts, draws())
     machine = open_machine("cuda", "fp32")
     with torch.no_grad(), machine.autocast():
-        on_cuda = TINY.continuations(machine.loaded(model), machine.put(prompts), draws())
+        on_cuda = TINY.continuations(machine.for_inference(model), machine.put(prompts), draws())
     assert torch.equal(on_cpu, on_cuda.cpu())
 
 

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from collapse_sim.metrics.base import Facts, FeatureSpace
+from collapse_sim.metrics.base import FeatureSpace, MetricNote
 from collapse_sim.metrics.classes import ClassEntropy, InceptionScore
 from collapse_sim.metrics.feature_maps import ClassifierFeatures, Pixels
 from collapse_sim.metrics.features import FID, KID, Precision, Vendi
@@ -22,7 +22,7 @@ def many(digits_info):
 
 
 def test_counts_and_network(digits_info, many):
-    assert FID().facts(many, 10_000, INCEPTION) == Facts(
+    assert FID().facts(many, 10_000, INCEPTION) == MetricNote(
         "10,000 samples against 10,000 held-out rows; inception 6726825d", ""
     )
     assert FID(against="real").facts(many, 10_000, FeatureSpace("pixels")).note == (
@@ -32,7 +32,7 @@ def test_counts_and_network(digits_info, many):
     assert ClassEntropy().facts(many, 500, FeatureSpace("classifier 1234abcd")).note == (
         "500 samples; classifier 1234abcd"
     )
-    assert TestLoss().facts(digits_info, 500, None) == Facts("360 held-out rows")
+    assert TestLoss().facts(digits_info, 500, None) == MetricNote("360 held-out rows")
 
 
 def test_how_many_of_them_are_used(many):

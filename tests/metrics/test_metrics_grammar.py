@@ -15,7 +15,7 @@ from collapse_sim.data.text.grammar_pairs import GrammarPairs
 from collapse_sim.data.text.grammar_stories import GrammarStories
 from collapse_sim.data.text.grammar_world import productions
 from collapse_sim.data.text.pcfg import Grammar
-from collapse_sim.data.text.tokens import NOTHING
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.metrics.base import Metric
@@ -45,7 +45,7 @@ def rows_of(*texts: str) -> Tensor:
     """Texts of the words . a b c d; one that ends with ! is cut there."""
     ids = [[0, *(".abcd".index(word) + 1 for word in text if word in ".abcd"), 0] for text in texts]
     ids = [row[:-1] if text.endswith("!") else row for row, text in zip(ids, texts, strict=True)]
-    return torch.tensor([row + [NOTHING] * (6 - len(row)) for row in ids])
+    return torch.tensor([row + [PAD_TOKEN_ID] * (6 - len(row)) for row in ids])
 
 
 def simulated(data, rows: int, seed: int = 0) -> dict[str, Tensor]:
@@ -156,7 +156,7 @@ class Known:
     def nats(self, model, rows):
         assert model == "model"
         target = rows["tokens"][:, 1:] if "tokens" in rows else rows["target"]
-        tokens = (target != NOTHING).sum(1)
+        tokens = (target != PAD_TOKEN_ID).sum(1)
         return self.apart * tokens - self.data.log_probability(rows), tokens
 
 
@@ -175,7 +175,7 @@ def test_grammar_kl_is_the_test_loss_less_that_of_the_truth(evaluation) -> None:
     torch.manual_seed(0)
     given = {"model": family.build(info).eval(), "held_out rows": rows}
     seen = evaluation(given, data=data, info=info, family=family)
-    tokens = int((rows["tokens"][:, 1:] != NOTHING).sum())
+    tokens = int((rows["tokens"][:, 1:] != PAD_TOKEN_ID).sum())
     true = -float(data.log_probability(rows).sum()) / tokens
     assert GrammarKL().score(seen) == pytest.approx(TestLoss().score(seen) - true, rel=1e-5)
     assert GrammarKL().score(seen) > 4  # of log 266 = 5.6

@@ -44,7 +44,7 @@ def loss_of(network, text):
 
 
 def located(there, **settings):
-    return JudgePerplexity(judge="judge", **settings).located(there[0])
+    return JudgePerplexity(judge="judge", **settings).resolve_files(there[0])
 
 
 def test_is_transformers_loss_of_single_texts(there, seen):
@@ -94,9 +94,9 @@ def test_the_key_has_the_content_and_not_the_place(there, tmp_path):
     judges.save(tmp_path / "changed" / "judge", seed=1)
     here = located(there).describe()
     assert "judge" not in str(here["judge"])
-    assert JudgePerplexity(judge="judge").located(tmp_path / "other").describe() == here
-    assert JudgePerplexity(judge=str(tmp_path / "other" / "judge")).located(there[0]).describe() == here
-    assert JudgePerplexity(judge="judge").located(tmp_path / "changed").describe() != here
+    assert JudgePerplexity(judge="judge").resolve_files(tmp_path / "other").describe() == here
+    assert JudgePerplexity(judge=str(tmp_path / "other" / "judge")).resolve_files(there[0]).describe() == here
+    assert JudgePerplexity(judge="judge").resolve_files(tmp_path / "changed").describe() != here
 
 
 def test_facts_name_the_judge(there):
@@ -111,7 +111,7 @@ def test_weights_in_torchs_format(there, seen, tmp_path):
     judges.save(folder)
     (folder / "model.safetensors").unlink()
     torch.save(there[1].state_dict(), folder / "pytorch_model.bin")
-    found = JudgePerplexity(judge="judge").located(tmp_path).score(seen())
+    found = JudgePerplexity(judge="judge").resolve_files(tmp_path).score(seen())
     assert found == pytest.approx(located(there).score(seen()), rel=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_pickled_code_is_not_run(seen, tmp_path):
     judges.save(folder)
     (folder / "model.safetensors").unlink()
     torch.save({"transformer.wte.weight": Boom()}, folder / "pytorch_model.bin")
-    metric = JudgePerplexity(judge="judge").located(tmp_path)
+    metric = JudgePerplexity(judge="judge").resolve_files(tmp_path)
     with pytest.raises(MissingError, match=r"its weights cannot be read: it would run \S+: only files of") as told:
         metric.score(seen())
     assert "weights_only" not in str(told.value)  # torch's advice to switch it off
@@ -144,12 +144,12 @@ def test_a_judge_is_tried_once(there, monkeypatch, tmp_path):
 
 def test_no_such_judge(tmp_path):
     with pytest.raises(MissingError, match=r"\./nowhere: no such model"):
-        JudgePerplexity(judge="./nowhere").located(tmp_path)
+        JudgePerplexity(judge="./nowhere").resolve_files(tmp_path)
     judges.save(tmp_path / "bare")
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (tmp_path / "bare" / file).unlink()
     with pytest.raises(MissingError, match=r"no tokenizer\.json in it; needed for a tokenizer"):
-        JudgePerplexity(judge="bare").located(tmp_path)
+        JudgePerplexity(judge="bare").resolve_files(tmp_path)
 
 
 def changed(folder, **entries):
@@ -210,7 +210,7 @@ def unmarked(folder):
 def test_judges_that_will_not_do(tmp_path, spoil, message):
     judges.save(tmp_path / "judge")
     spoil(tmp_path / "judge")
-    metric = JudgePerplexity(judge="judge").located(tmp_path)
+    metric = JudgePerplexity(judge="judge").resolve_files(tmp_path)
     with pytest.raises(ValueError, match=message):
         metric.check(word_rows.info(words=judges.WORDS), None, 5)
 
@@ -223,7 +223,7 @@ def test_weights_that_are_incomplete(tmp_path, seen):
     weights = load_file(path)
     save_file({name: w for name, w in weights.items() if "h.1." not in name}, path, metadata={"format": "pt"})
     with pytest.raises(MissingError, match="its weights lack 12 of the network's"):
-        JudgePerplexity(judge="judge").located(tmp_path).score(seen())
+        JudgePerplexity(judge="judge").resolve_files(tmp_path).score(seen())
 
 
 def test_weights_that_end_early(tmp_path):
@@ -231,7 +231,7 @@ def test_weights_that_end_early(tmp_path):
     path = tmp_path / "judge" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(MissingError, match=r"judge: its weights cannot be read: model\.safetensors: "):
-        JudgePerplexity(judge="judge").located(tmp_path)
+        JudgePerplexity(judge="judge").resolve_files(tmp_path)
 
 
 def test_influence_of_held_out_rows(evaluation):

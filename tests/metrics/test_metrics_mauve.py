@@ -53,7 +53,7 @@ def seen(evaluation):
 
 
 def located(there, **settings):
-    return Mauve(model="features", **settings).located(there[0])
+    return Mauve(model="features", **settings).resolve_files(there[0])
 
 
 def last_state(network, text):

@@ -11,7 +11,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch import Tensor
 
-from collapse_sim.metrics.base import Facts
+from collapse_sim.metrics.base import MetricNote
 from collapse_sim.metrics.memorisation import (
     Authenticity,
     Memorisation,
@@ -154,7 +154,7 @@ def test_checks_and_facts(digits_info):
         with pytest.raises(ValueError, match="too few samples: 1"):
             metric().check(digits_info, None, 1)
     said = "500 samples; nearest of 360 of 1,437 real rows against 360 held-out rows"
-    assert Memorisation().facts(digits_info, 500, None) == Facts(said, "")
+    assert Memorisation().facts(digits_info, 500, None) == MetricNote(said, "")
     assert "fitted to the real rows" in Memorisation(features="classifier").facts(digits_info, 500, None).warning
     points = dataclasses.replace(digits_info, kind="points", columns={"x": ((2,), "float64")})
     assert SampleMemorisation().facts(points, 500, None).note == said

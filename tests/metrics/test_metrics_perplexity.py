@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from collapse_sim.core.machine import open_machine
-from collapse_sim.data.text.tokens import NOTHING
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.seq2seq import Seq2Seq
 from collapse_sim.metrics.loss import TestLoss
@@ -24,7 +24,7 @@ class Uniform:
 
     def nats(self, model, rows):
         assert not torch.is_grad_enabled()
-        tokens = (rows["tokens"][:, 1:] != NOTHING).sum(1)
+        tokens = (rows["tokens"][:, 1:] != PAD_TOKEN_ID).sum(1)
         return tokens.double() * math.log(model), tokens
 
 
@@ -81,7 +81,7 @@ def test_is_transformers_loss(evaluation, decoder):
     rows = word_rows.rows(TEXTS, 14)
     total, count, each = 0.0, 0, []
     for row in rows.long():
-        ids = row[row != NOTHING].unsqueeze(0)
+        ids = row[row != PAD_TOKEN_ID].unsqueeze(0)
         with torch.no_grad():
             loss = float(model.network(input_ids=ids, labels=ids).loss)
         each.append(math.exp(loss))
@@ -101,7 +101,7 @@ def test_batches_and_padding_change_nothing(evaluation, decoder, monkeypatch, at
     rows = word_rows.rows(TEXTS * 3, 14)
     expected = Perplexity().score(seen_by(evaluation, family, model, {"tokens": rows}, info=info, machine=machine))
     monkeypatch.setattr(CausalLM, "rows_at_once", lambda *args: at_once)
-    wide = torch.nn.functional.pad(rows, (0, padding), value=NOTHING)
+    wide = torch.nn.functional.pad(rows, (0, padding), value=PAD_TOKEN_ID)
     other = family.model_copy(update={"bucket": 1 if at_once == 5 else 32})
     seen = seen_by(evaluation, other, model, {"tokens": wide}, info=info, machine=machine)
     assert Perplexity().score(seen) == pytest.approx(expected, rel=1e-5)

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from collapse_sim.core.registry import load
-from collapse_sim.data.text.tokens import NOTHING, Tokenizer
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer
 from collapse_sim.metrics.base import DrawnRows, HeldOutRows, Metric
 from collapse_sim.metrics.text_base import parts, picked, texts, tokens_of, whole_words, words
-from collapse_sim.metrics.text_counts import DistinctN, Length, Repetition, SelfBLEU
+from collapse_sim.metrics.text_counts import DistinctN, Repetition, SelfBLEU, TextLength
 from collapse_sim.metrics.text_words import RareWords, Vocabulary, Zipf
 from tests.metrics import word_rows
 
-COUNTING = [DistinctN(), Repetition(), Length(), Zipf(), Vocabulary(), RareWords(), SelfBLEU()]
+COUNTING = [DistinctN(), Repetition(), TextLength(), Zipf(), Vocabulary(), RareWords(), SelfBLEU()]
 NAMES = [
     "perplexity", "sample_perplexity", "judge_perplexity", "rare_words", "vocabulary", "zipf", "distinct_n",
     "repetition", "length", "self_bleu", "rouge1", "rouge2", "rougeL", "rougeLsum", "mauve",
@@ -50,7 +50,7 @@ def test_a_begin_within_a_row_does_not_divide_it():
     """A model may generate any token; a row of one text stays one, so that outputs and targets stay side by side."""
     of_words = Tokenizer.of_words(["<s>", "a", "b"])
     tokenizer = Tokenizer(of_words.definition, begin=1, end=0, pad=0)
-    row = torch.tensor([[1, 2, 1, 3, 0, NOTHING]]).numpy()[0]
+    row = torch.tensor([[1, 2, 1, 3, 0, PAD_TOKEN_ID]]).numpy()[0]
     assert [part.tolist() for part in parts(row, tokenizer, packed=False)] == [[2, 3]]
     assert [part.tolist() for part in parts(row, tokenizer, packed=True)] == [[2], [3]]
 
@@ -71,7 +71,7 @@ def test_a_begin_within_a_row_does_not_divide_it():
 )
 def test_words_at_a_cut_are_left_out(row, begun, packed, expected):
     ids = word_rows.packed(row, len(row.split()))[0]
-    ids = torch.cat([ids, torch.full((3,), NOTHING)]) if not packed else ids
+    ids = torch.cat([ids, torch.full((3,), PAD_TOKEN_ID)]) if not packed else ids
     assert whole_words(ids.numpy(), word_rows.LETTERS, packed, begun) == expected.split()
 
 
@@ -129,7 +129,7 @@ def test_nothing_generated_is_no_crash(evaluation, metric):
     """Empty generations: a length and a share that is kept of 0; what has nothing to count is nan."""
     given = {"samples rows": {"tokens": word_rows.rows(["", "", ""])}, "real rows": {"tokens": word_rows.rows(["a b"])}}
     value = metric.score(evaluation(given, info=word_rows.info()))
-    assert value == 0 if isinstance(metric, Length | Vocabulary) else value != value
+    assert value == 0 if isinstance(metric, TextLength | Vocabulary) else value != value
 
 
 @pytest.mark.parametrize("metric", COUNTING, ids=named)

@@ -8,7 +8,7 @@ import warnings
 
 import pytest
 
-from collapse_sim.metrics.text_counts import DistinctN, Length, Repetition, SelfBLEU, ngrams, self_bleu
+from collapse_sim.metrics.text_counts import DistinctN, Repetition, SelfBLEU, TextLength, ngrams, self_bleu
 from tests.metrics import word_rows
 
 
@@ -61,8 +61,8 @@ def test_repetition_is_within_a_text(scored):
 
 
 def test_length(scored):
-    assert scored(Length(), ["a b c", "a", ""]) == 4 / 3
-    assert scored(Length(unit="tokens"), ["a b c", "a", ""]) == 4 / 3
+    assert scored(TextLength(), ["a b c", "a", ""]) == 4 / 3
+    assert scored(TextLength(unit="tokens"), ["a b c", "a", ""]) == 4 / 3
 
 
 def test_length_in_words_and_in_tokens_differ(evaluation):
@@ -71,14 +71,14 @@ def test_length_in_words_and_in_tokens_differ(evaluation):
     parts = Tokenizer.of_words(["well-known", "it's"])
     tokens = word_rows.rows(["well-known it's"], words=parts)
     seen = evaluation({"samples rows": {"tokens": tokens}}, info=word_rows.info(words=parts))
-    assert Length().score(seen) == 4  # well - known it's
-    assert Length(unit="tokens").score(seen) == 2
+    assert TextLength().score(seen) == 4  # well - known it's
+    assert TextLength(unit="tokens").score(seen) == 2
 
 
 def test_length_of_packed_texts_is_words_over_texts(scored):
     """Six words and two ends in the rows | a b c | d and e | f: of the stream "a b c", "d e", "f ..."."""
-    assert scored(Length(), "| a b c | d e | f", packed=True, length=3) == 6 / 2
-    assert math.isnan(scored(Length(), "| a b c", packed=True, length=4))  # no text ends
+    assert scored(TextLength(), "| a b c | d e | f", packed=True, length=3) == 6 / 2
+    assert math.isnan(scored(TextLength(), "| a b c", packed=True, length=4))  # no text ends
 
 
 def test_length_of_many_packed_texts(scored):
@@ -87,7 +87,7 @@ def test_length_of_many_packed_texts(scored):
     many = [generator.choices("abcdefgh", k=generator.randint(1, 40)) for _ in range(2000)]
     stream = " | ".join(" ".join(text) for text in many)
     mean = sum(map(len, many)) / len(many)
-    assert scored(Length(), f"| {stream} |", packed=True, length=64) == pytest.approx(mean, rel=0.03)
+    assert scored(TextLength(), f"| {stream} |", packed=True, length=64) == pytest.approx(mean, rel=0.03)
 
 
 def nltk_bleu(sentences, n):

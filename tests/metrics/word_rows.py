@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from collapse_sim.data.base import Info
-from collapse_sim.data.text.tokens import NOTHING, Tokenizer, row_of
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, row_of
 
 LETTERS = Tokenizer.of_words([chr(ord("a") + i) for i in range(26)])
 END = LETTERS.end
@@ -37,4 +37,4 @@ def packed(text: str, length: int) -> Tensor:
     return torch.tensor(ids[: many * length], dtype=torch.int32).reshape(many, length)
 
 
-__all__ = ["END", "LETTERS", "NOTHING", "info", "packed", "rows"]
+__all__ = ["END", "LETTERS", "PAD_TOKEN_ID", "info", "packed", "rows"]

@@ -121,7 +121,7 @@ def test_list_shows_settings_with_defaults_and_meanings() -> None:
 def test_light_commands_do_not_import_torch(words: list[str]) -> None:
     code = (
         "import sys, typer\n"
-        "from collapse_sim.cli import recipes\n"
+        "from collapse_sim.cli import recipes_command\n"
         "app = typer.Typer(); app.add_typer(recipes_command.app, name='recipes')\n"
         f"app({words!r}, standalone_mode=False)\n"
         "assert 'torch' not in sys.modules and 'numpy' not in sys.modules\n"

@@ -11,7 +11,7 @@ import collapse_sim
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.families.training import Train
 from collapse_sim.recipe.loader import load
-from collapse_sim.recipe.resolve import ArmLayout, Layout
+from collapse_sim.recipe.resolve import ArmLayout, RecipeKeys
 
 from .helpers import write
 
@@ -79,5 +79,5 @@ def test_the_messages_are_the_real_ones() -> None:
 
 
 def test_every_key_is_documented() -> None:
-    for key in (*Layout.model_fields, *ArmLayout.model_fields, *Train.model_fields):
+    for key in (*RecipeKeys.model_fields, *ArmLayout.model_fields, *Train.model_fields):
         assert f"`{key}`" in TEXT, key

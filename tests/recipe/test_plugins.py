@@ -34,7 +34,7 @@ metrics: [variance_ratio]
 """
 MINE = """\
 from collapse_sim.core.component import Component
-from collapse_sim.strategies import REAL, Plan, RowCounts, Source
+from collapse_sim.data.sources import REAL, Plan, RowCounts, Source
 
 class Mine(Component):
     def plan(self, k, counts):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from collapse_sim.core.errors import RecipeError
-from collapse_sim.recipe.marked import Block, Mark, mark_at, plain, split_path
+from collapse_sim.recipe.marked import Mark, MarkedMapping, mark_at, plain, split_path
 from collapse_sim.recipe.problems import Problems
 from collapse_sim.recipe.yaml_lines import parse_value, read
 
@@ -69,7 +69,7 @@ def test_numbers_are_finite(text: str) -> None:
         parsed(text)
 
 
-def load(text: str) -> tuple[Block, list[str]]:
+def load(text: str) -> tuple[MarkedMapping, list[str]]:
     path = Path("r.yaml")
     path.write_text(text, encoding="utf-8")
     problems = Problems()

@@ -26,7 +26,7 @@ from collapse_sim.store.cache import entries, open_store
 from collapse_sim.store.lease import lease, living, owner_of, token
 from collapse_sim.store.locks import Lock, sweep
 from collapse_sim.store.rowfile import RowFile, RowWriter
-from collapse_sim.store.run_writer import RunFolder
+from collapse_sim.store.run_writer import RunWriter
 from collapse_sim.store.store import Store
 from tests.conftest import TINY, Sandbox
 
@@ -338,7 +338,7 @@ def test_run_json_takes_what_every_process_adds(tmp_path):
     gate = FORK.Barrier(8)
 
     def claim(name: str) -> None:
-        folder = RunFolder(tmp_path / "run")
+        folder = RunWriter(tmp_path / "run")
         settings = {"arms": {name: {}}, "seeds": [0], "generations": 1, "metrics": ["m"]}
         content = {
             "name": "x", "generations": 1, "seeds": [0], "arms": [name], "metrics": {"m": {"settings": {}}},

@@ -20,7 +20,7 @@ from collapse_sim.core.events import (
     RunFinished,
     RunStarted,
     Scored,
-    Texts,
+    TextSamples,
 )
 from collapse_sim.store import journal, recorded, sealed
 from collapse_sim.ui.frame import frame
@@ -68,7 +68,7 @@ def story(
             values = {metric: tuple(1 + i * k + 0.5 * seed for seed in seeds) for metric in metrics}
             yield now, Scored(k, arm, seeds, values)
             if texts:
-                yield now, Texts(k, arm, tuple(f"{arm} {k}: {text}" if text else "" for text in texts))
+                yield now, TextSamples(k, arm, tuple(f"{arm} {k}: {text}" if text else "" for text in texts))
         if k == 1:
             yield now, Note("a setting has no effect: \x1b[31mred\x1b[0m\nsecond line")
         yield now, GenerationFinished(k, made, {"fit": 0, "samples": 0, "scores": 0}, now - began)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from collapse_sim.cli.status_command import status
 from collapse_sim.cli.watch_command import watch
 from collapse_sim.core.errors import InterruptedRunError, RecipeError
-from collapse_sim.core.events import JobFinished, JobProgress, JobStarted, RunFinished, RunStarted, Scored, Texts
+from collapse_sim.core.events import JobFinished, JobProgress, JobStarted, RunFinished, RunStarted, Scored, TextSamples
 from collapse_sim.store import journal, sealed
 from collapse_sim.store.run_directory import find_run
 from collapse_sim.ui.live_process import presence
@@ -257,7 +257,7 @@ def test_status_is_quick_and_imports_no_torch(run_folder):
 
 def test_texts_are_shown_while_it_runs_and_after(run_folder):
     folder = run_folder(done=1)
-    texts = [Texts(1, arm, (f"written by {arm}",)) for arm in ("replace", "accumulate")]
+    texts = [TextSamples(1, arm, (f"written by {arm}",)) for arm in ("replace", "accumulate")]
     write_live(folder, *texts, FIT)
     for argv in (["status", folder], ["watch", folder, "--once"]):
         assert "accumulate  written by accumulate" in call(*argv).stdout

@@ -8,7 +8,16 @@ from xml.etree import ElementTree
 import pytest
 from rich.cells import cell_len
 
-from collapse_sim.core.events import JobFinished, JobProgress, JobStarted, Note, RunStarted, Scored, Texts, Waiting
+from collapse_sim.core.events import (
+    JobFinished,
+    JobProgress,
+    JobStarted,
+    Note,
+    RunStarted,
+    Scored,
+    TextSamples,
+    Waiting,
+)
 from collapse_sim.ui.frame import export_svg
 from collapse_sim.ui.lines import job_line
 from collapse_sim.ui.state import State
@@ -224,7 +233,7 @@ def test_the_shortest_terminal_has_a_text_of_every_one_of_four_arms(tell, reduce
 
 def test_arms_that_are_at_different_generations_say_which(tell, reduce, draw):
     state = reduce(tell(arms=("a", "b"), texts=("x",))[:-1])
-    state.apply(Texts(1, "b", ("y",)), state.updated)
+    state.apply(TextSamples(1, "b", ("y",)), state.updated)
     lines = panel(draw(state, 100, 40))
     assert lines == ["samples", "a  generation 3: a 3: x", "b  generation 1: y"]
 
@@ -236,7 +245,7 @@ def test_texts_in_ascii_where_there_is_no_more(tell, reduce, draw):
 def test_texts_that_all_arms_share_are_shown_once(tell, reduce, draw):
     state = reduce(tell(arms=("a", "b"), texts=("x",))[:-1])
     for arm in ("a", "b"):
-        state.apply(Texts(0, arm, ("one", "two")), state.updated)
+        state.apply(TextSamples(0, arm, ("one", "two")), state.updated)
     assert panel(draw(state, 100, 40)) == ["samples of generation 0", "all arms  one", "two"]
 
 

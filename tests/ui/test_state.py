@@ -16,7 +16,7 @@ from collapse_sim.core.events import (
     RunFinished,
     RunStarted,
     Scored,
-    Texts,
+    TextSamples,
     Waiting,
 )
 from collapse_sim.ui.state import State
@@ -181,10 +181,10 @@ def test_a_hundred_and_fifty_thousand_events_leave_a_state_of_the_size_of_the_gr
 
 def test_the_latest_texts_of_every_arm_are_kept():
     told = [
-        Texts(0, "a", ("x", "")),
-        Texts(0, "b", ("y",)),
-        Texts(1, "a", ("z\n",)),
-        Texts(1, "of another run", ("?",)),
+        TextSamples(0, "a", ("x", "")),
+        TextSamples(0, "b", ("y",)),
+        TextSamples(1, "a", ("z\n",)),
+        TextSamples(1, "of another run", ("?",)),
     ]
     state = after(started(), *told)
     assert state.texts == {

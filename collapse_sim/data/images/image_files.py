@@ -16,7 +16,7 @@ import numpy as np
 
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.files import kind_of
-from collapse_sim.data.remember import Stamps
+from collapse_sim.data.remember import FileStats
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 # What lies beside images and nobody takes for one; whatever else is left out is worth a warning.
@@ -34,7 +34,7 @@ class Listing:
     place: Path
     names: tuple[str, ...]
     classes: tuple[str, ...]  # subfolders that are classes; () for none
-    stamps: Stamps
+    stamps: FileStats
     left_out: str = ""  # a sentence
     level: int = logging.INFO  # of that sentence
 
@@ -101,7 +101,7 @@ def list_images(kind: str, place: Path) -> Listing:
     tops = {name.split("/")[0] if "/" in name else "" for name, _ in files}
     classes = tuple(sorted(tops)) if len(tops) > 1 and "" not in tops else ()
     names = tuple(name for name, _ in files)
-    return Listing(kind, place, names, classes, Stamps.of(files, taken_ns), left_out, level)
+    return Listing(kind, place, names, classes, FileStats.of(files, taken_ns), left_out, level)
 
 
 def _scan(kind: str, place: Path) -> _Found:

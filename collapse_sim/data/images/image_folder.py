@@ -18,7 +18,7 @@ from collapse_sim.data.images.image_files import list_images
 from collapse_sim.data.images.image_rows import ImageRows, ImageSettings, image_info
 from collapse_sim.data.images.image_sets import find_dataset, open_dataset
 from collapse_sim.data.images.image_survey import PictureRows, Pictures, survey
-from collapse_sim.data.remember import Stamps, keep, recall
+from collapse_sim.data.remember import FileStats, load, store
 
 KIND = "image_folder"
 
@@ -120,9 +120,9 @@ def _open_images(path: Path) -> np.ndarray:
 
 def _look(path: Path, images: np.ndarray) -> tuple[str, list[list[int]]]:
     """The content's hash, and the numbers of equal rows: computed once."""
-    stamps = Stamps.of([(path.name, regular(path))], time.time_ns())
-    found = recall("array", path, stamps)
+    stamps = FileStats.of([(path.name, regular(path))], time.time_ns())
+    found = load("array", path, stamps)
     if found is None:
         found = {"fingerprint": content_hash(images=images), "same": groups_of(row_digests(images))}
-        keep("array", path, stamps, found)
+        store("array", path, stamps, found)
     return str(found["fingerprint"]), found["same"]

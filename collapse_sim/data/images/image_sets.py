@@ -18,7 +18,7 @@ import numpy as np
 
 from collapse_sim.core.errors import MissingError
 from collapse_sim.data.data_files import is_folder, names_in, regular
-from collapse_sim.data.remember import Stamps
+from collapse_sim.data.remember import FileStats
 from collapse_sim.data.saved_datasets import SPLITS, STATE, saved_names, without_progress
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Saved:
 
     kind: str  # of data, in messages
     place: Path
-    stamps: Stamps
+    stamps: FileStats
     column: str  # of images
     images: datasets.Dataset  # that column, encoded
     classes: tuple[str, ...]
@@ -95,7 +95,7 @@ def open_dataset(kind: str, place: Path, files: Sequence[Path]) -> Saved:
     no classes.
     """
     taken_ns = time.time_ns()
-    stamps = Stamps.of([(path.name, regular(path)) for path in files], taken_ns)
+    stamps = FileStats.of([(path.name, regular(path)) for path in files], taken_ns)
     import datasets
 
     try:

@@ -23,7 +23,7 @@ from collapse_sim.data.images.image_bytes import CHANNELS, UNREADABLE, check, pi
 from collapse_sim.data.images.image_files import some
 from collapse_sim.data.images.image_rows import ImageSettings, Shape
 from collapse_sim.data.progress import Progress
-from collapse_sim.data.remember import Stamps, keep, recall
+from collapse_sim.data.remember import FileStats, load, store
 
 THREADS = 8  # that decode at the same time, at most: Pillow lets go of the interpreter meanwhile
 
@@ -42,7 +42,7 @@ class Pictures(Protocol):
     def place(self) -> Path: ...
 
     @property
-    def stamps(self) -> Stamps: ...
+    def stamps(self) -> FileStats: ...
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ class Pictures(Protocol):
         ...
 
 
-class Survey(NamedTuple):
+class ContentSummary(NamedTuple):
     """What the headers of all images say, and a hash of their contents. JSON when taken as a dict."""
 
     fingerprint: str  # sha256 over all names and contents
@@ -87,7 +87,7 @@ class Survey(NamedTuple):
     unreadable: list[str]  # name and reason
 
 
-def survey(pictures: Pictures, settings: ImageSettings, channels: int | None) -> tuple[Shape, Survey]:
+def survey(pictures: Pictures, settings: ImageSettings, channels: int | None) -> tuple[Shape, ContentSummary]:
     """The common (C, H, W) before `crop` and `size` are applied, and what was found.
 
     Every image is read when the place is seen for the first time, or has changed since; else only the list is. What is
@@ -97,10 +97,10 @@ def survey(pictures: Pictures, settings: ImageSettings, channels: int | None) ->
     place, what = pictures.place, f"images, Pillow {PIL.__version__}"
     if pictures.left_out:
         logger.log(pictures.level, "%s: in %s %s", pictures.kind, place, pictures.left_out)
-    kept = recall(what, place, pictures.stamps)
-    found = Survey(**kept) if kept is not None else _look(pictures)
+    kept = load(what, place, pictures.stamps)
+    found = ContentSummary(**kept) if kept is not None else _look(pictures)
     if kept is None and not found.unreadable:
-        keep(what, place, pictures.stamps, found._asdict())
+        store(what, place, pictures.stamps, found._asdict())
     if found.frames:
         logger.warning(
             "%s: only the first frame or page is taken of %s in %s", pictures.kind, ", ".join(found.frames), place
@@ -112,7 +112,7 @@ def survey(pictures: Pictures, settings: ImageSettings, channels: int | None) ->
     return (channels or CHANNELS[found.modes[0][0]], *largest), found
 
 
-def _look(pictures: Pictures) -> Survey:
+def _look(pictures: Pictures) -> ContentSummary:
     """Read all images."""
     digest = hashlib.sha256()
     contents: list[bytes] = []
@@ -139,7 +139,7 @@ def _look(pictures: Pictures) -> Survey:
                 frames.append(pictures.name(number))
             sizes.setdefault((header.height, header.width), [0, pictures.name(number)])[0] += 1
             modes.setdefault(header.mode, [0, pictures.name(number)])[0] += 1
-    return Survey(
+    return ContentSummary(
         digest.hexdigest(),
         [(height, width, count, name) for (height, width), (count, name) in sizes.items()],
         [(mode, count, name) for mode, (count, name) in sorted(modes.items())],
@@ -149,7 +149,9 @@ def _look(pictures: Pictures) -> Survey:
     )
 
 
-def _problems(pictures: Pictures, found: Survey, settings: ImageSettings, channels: int | None) -> Iterator[str]:
+def _problems(
+    pictures: Pictures, found: ContentSummary, settings: ImageSettings, channels: int | None
+) -> Iterator[str]:
     where = f"{pictures.kind}: {pictures.place}"
     if found.unreadable:
         yield _unreadable(pictures, found.unreadable)

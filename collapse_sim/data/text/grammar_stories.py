@@ -17,7 +17,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.split import Validated
 from collapse_sim.data.text import grammar_world
 from collapse_sim.data.text.pcfg import END, Grammar, Parsed
-from collapse_sim.data.text.tokens import NOTHING, Tokenizer
+from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer
 from collapse_sim.data.toys.simulated import in_blocks
 
 UNKNOWN = Parsed([], False)
@@ -68,7 +68,7 @@ class GrammarText(Validated):
             rows=self.rows,
             pool=self.rows + self.fresh_rows,
             held_out=self.held_out_rows,
-            tells=TRUTHS,
+            known_truths=TRUTHS,
             tokenizer=tokenizer,
         )
 
@@ -146,19 +146,19 @@ class GrammarStories(GrammarText):
 
 
 def parse(grammar: Grammar, rows: Tensor, facts: Iterable[Collection[str]] = itertools.repeat(())) -> list[Parsed]:
-    """Parse (n, L) rows of words, END and NOTHING, each with the facts that it has to say."""
+    """Parse (n, L) rows of words, END and PAD_TOKEN_ID, each with the facts that it has to say."""
     found = []
     for row, said in zip(rows.tolist(), facts, strict=False):
-        words = row[: row.index(END)] if END in row else [token for token in row if token != NOTHING]
+        words = row[: row.index(END)] if END in row else [token for token in row if token != PAD_TOKEN_ID]
         productions, whole = grammar.parse(words, said)
-        ended = END in row and set(row[len(words) + 1 :]) <= {NOTHING}
+        ended = END in row and set(row[len(words) + 1 :]) <= {PAD_TOKEN_ID}
         found.append(Parsed(productions, whole and ended))
     return found
 
 
 def filled(row: list[int], length: int) -> list[int]:
-    """A row with NOTHING behind it."""
-    return row + [NOTHING] * (length - len(row))
+    """A row with PAD_TOKEN_ID behind it."""
+    return row + [PAD_TOKEN_ID] * (length - len(row))
 
 
 @lru_cache(maxsize=8)

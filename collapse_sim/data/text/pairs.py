@@ -8,7 +8,7 @@ from typing import ClassVar
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.data.text.text_fields import Field
 from collapse_sim.data.text.text_files import Name, OwnFiles
-from collapse_sim.data.text.texts import PairedTexts, Parts
+from collapse_sim.data.text.texts import PairedTexts, TextSources
 
 
 class Pairs(PairedTexts, OwnFiles):
@@ -20,7 +20,7 @@ class Pairs(PairedTexts, OwnFiles):
     name: ClassVar[str] = "pairs"
     not_in_key: ClassVar[tuple[str, ...]] = ("train", "validation", "format", "source", "target")
 
-    def parts(self, folder: Path) -> Parts:
+    def parts(self, folder: Path) -> TextSources:
         parts = self.of_files(folder, (Field(self.source, "data.source"), Field(self.target, "data.target")), None)
         for setting, part in (("train", parts.train), ("validation", parts.validation)):
             for file in part.files if part else ():

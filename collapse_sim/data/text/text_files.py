@@ -11,8 +11,8 @@ from collapse_sim.core.errors import RecipeError
 from collapse_sim.data.held_out import ShareOrCount
 from collapse_sim.data.text import text_fields
 from collapse_sim.data.text.text_places import find_files, same_files
-from collapse_sim.data.text.text_source import Source
-from collapse_sim.data.text.texts import HELD_OUT, Parts, Texts, TextSettings
+from collapse_sim.data.text.text_source import TextSource
+from collapse_sim.data.text.texts import HELD_OUT, PlainTexts, TextSettings, TextSources
 from collapse_sim.data.text.tokens import END_OF_TEXT
 
 Name = Annotated[str, Field(min_length=1)]
@@ -34,13 +34,13 @@ class OwnFiles(TextSettings):
             raise ValueError("`held_out` takes texts from `train`, and `validation` names those to hold out: set one")
         return self
 
-    def of_files(self, folder: Path, fields: tuple[text_fields.Field, ...], separator: str | None) -> Parts:
+    def of_files(self, folder: Path, fields: tuple[text_fields.Field, ...], separator: str | None) -> TextSources:
         """The parts that `train` and `validation` name. Raises MissingError, RecipeError."""
         forced = None if self.format == "auto" else self.format
 
-        def source(setting: str, names: str | tuple[str, ...]) -> Source:
+        def source(setting: str, names: str | tuple[str, ...]) -> TextSource:
             files = find_files(f"data.{setting}", names, folder, forced)
-            return Source(self.name, files, fields, separator)
+            return TextSource(self.name, files, fields, separator)
 
         train = source("train", self.train)
         validation = None if self.validation is None else source("validation", self.validation)
@@ -50,10 +50,10 @@ class OwnFiles(TextSettings):
                 f"data.validation: {held} is among the files of `train`, too{linked}: what is trained on cannot be "
                 "held out: name other files, or leave `validation` out"
             )
-        return Parts(train, validation, self.held_out or HELD_OUT)
+        return TextSources(train, validation, self.held_out or HELD_OUT)
 
 
-class TextFiles(Texts, OwnFiles):
+class TextFiles(PlainTexts, OwnFiles):
     """Texts of your own, one after the other in txt files or one a row of JSONL, CSV, TSV, Parquet or Arrow."""
 
     separator: Name | None = END_OF_TEXT  # of texts in a txt file; null: the whole file is one text
@@ -62,5 +62,5 @@ class TextFiles(Texts, OwnFiles):
     name: ClassVar[str] = "text_files"
     not_in_key: ClassVar[tuple[str, ...]] = ("train", "validation", "format", "separator", "field")
 
-    def parts(self, folder: Path) -> Parts:
+    def parts(self, folder: Path) -> TextSources:
         return self.of_files(folder, (text_fields.Field(self.field, "data.field"),), self.separator)

@@ -15,7 +15,7 @@ from collapse_sim.data.text.tokens import Tokenizer, row_of
 
 
 @dataclass(frozen=True, eq=False)
-class Column:
+class TokenColumn:
     """One column of unpacked rows."""
 
     tokens: Tokens
@@ -32,7 +32,7 @@ class Column:
 class TextRows:
     """data.base.RowSource: one text a row, (rows, length) ids of the tokenizer's dtype in every column."""
 
-    columns: Mapping[str, Column]
+    columns: Mapping[str, TokenColumn]
     texts: np.ndarray  # (rows,) int64, their numbers
     tokenizer: Tokenizer
 
@@ -47,7 +47,7 @@ class TextRows:
         """Only these rows."""
         return replace(self, texts=self.texts[rows])
 
-    def _read(self, column: Column, texts: np.ndarray) -> np.ndarray:
+    def _read(self, column: TokenColumn, texts: np.ndarray) -> np.ndarray:
         rows = np.empty((len(texts), column.length), self.tokenizer.dtype)
         for row, text in zip(rows, texts, strict=True):
             ids = column.tokens.text(int(text))[: column.length]

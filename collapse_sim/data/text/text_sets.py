@@ -21,8 +21,8 @@ from collapse_sim.data.text import text_fields
 from collapse_sim.data.text.text_files import Name
 from collapse_sim.data.text.text_hub import fetched
 from collapse_sim.data.text.text_places import folder_files
-from collapse_sim.data.text.text_source import SUFFIXES, Source, TextFile
-from collapse_sim.data.text.texts import PairedTexts, Parts, Texts, TextSettings
+from collapse_sim.data.text.text_source import SUFFIXES, TextFile, TextSource
+from collapse_sim.data.text.texts import PairedTexts, PlainTexts, TextSettings, TextSources
 from collapse_sim.data.text.tokens import END_OF_TEXT
 
 Layout = tuple[str, str]  # patterns of the training and of the validation files; a name without an ending is a folder
@@ -55,7 +55,7 @@ class Published:
     articles: bool = False
 
 
-def find_parts(settings: TextSettings, published: Published, places: Sequence[Path]) -> Parts:
+def find_parts(settings: TextSettings, published: Published, places: Sequence[Path]) -> TextSources:
     """The official training and validation part, from the first of the folders that has them, or from a hub.
 
     Raises MissingError: the folders looked in, what would do, why nothing could be fetched.
@@ -81,12 +81,12 @@ def find_parts(settings: TextSettings, published: Published, places: Sequence[Pa
     return _parts(settings, published, train, validation)
 
 
-def _parts(settings: TextSettings, published: Published, *files: Sequence[TextFile]) -> Parts:
+def _parts(settings: TextSettings, published: Published, *files: Sequence[TextFile]) -> TextSources:
     fields = tuple(text_fields.Field(name) for name in published.fields)
     train, validation = (
-        Source(settings.name, tuple(part), fields, published.separator, published.articles) for part in files
+        TextSource(settings.name, tuple(part), fields, published.separator, published.articles) for part in files
     )
-    return Parts(train, validation)
+    return TextSources(train, validation)
 
 
 def _matches(settings: TextSettings, place: Path, pattern: str) -> list[TextFile]:
@@ -146,7 +146,7 @@ class CNNDailyMail(PairedTexts):
     name: ClassVar[str] = "cnn_dailymail"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
-    def parts(self, folder: Path) -> Parts:
+    def parts(self, folder: Path) -> TextSources:
         published = Published("abisee/cnn_dailymail", "3.0.0", ("article", "highlights"))
         place = _place(folder, self.path)
         return find_parts(self, published, (place, place / "3.0.0"))
@@ -160,12 +160,12 @@ class XSum(PairedTexts):
     name: ClassVar[str] = "xsum"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
-    def parts(self, folder: Path) -> Parts:
+    def parts(self, folder: Path) -> TextSources:
         published = Published("EdinburghNLP/xsum", None, ("document", "summary"))
         return find_parts(self, published, (_place(folder, self.path),))
 
 
-class TinyStories(Texts):
+class TinyStories(PlainTexts):
     """2.1 million short stories in the words of small children, made by GPT-3.5 and GPT-4 (Eldan and Li 2023)."""
 
     path: Name = "tinystories"  # a folder below the data folder, or absolute
@@ -173,14 +173,14 @@ class TinyStories(Texts):
     name: ClassVar[str] = "tinystories"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
-    def parts(self, folder: Path) -> Parts:
+    def parts(self, folder: Path) -> TextSources:
         published = Published(
             "roneneldan/TinyStories", None, ("text",), layouts=(*LAYOUTS, *STORIES), separator=END_OF_TEXT
         )
         return find_parts(self, published, (_place(folder, self.path),))
 
 
-class WikiText(Texts):
+class WikiText(PlainTexts):
     """Good and featured articles of Wikipedia: WikiText-2 has 2 million words, 103 has 100 (Merity et al. 2017).
 
     A text is an article, its lines divided by line breaks; the published files and the hub's have single lines.
@@ -192,7 +192,7 @@ class WikiText(Texts):
     name: ClassVar[str] = "wikitext"
     not_in_key: ClassVar[tuple[str, ...]] = ("path", "subset")
 
-    def parts(self, folder: Path) -> Parts:
+    def parts(self, folder: Path) -> TextSources:
         published = Published("Salesforce/wikitext", self.subset, ("text",), layouts=(*LAYOUTS, *WIKI), articles=True)
         unpacked = self.subset.removesuffix("-v1")  # the folder in the published archive
         place = _place(folder, self.path)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.data.progress import Progress
-from collapse_sim.data.remember import Stamps, keep, recall
+from collapse_sim.data.remember import FileStats, load, store
 from collapse_sim.data.text.text_columns import arrow, parquet, parquet_rows
 from collapse_sim.data.text.text_fields import At, Field
 from collapse_sim.data.text.text_plain import articles, plain
@@ -39,7 +39,7 @@ class TextFile:
 
 
 @dataclass(frozen=True)
-class Source:
+class TextSource:
     """Files whose texts follow each other: the training texts, or the held-out ones."""
 
     kind: str  # of data, in messages
@@ -74,12 +74,12 @@ class Source:
         except OSError as error:
             raise MissingError(f"{file.path}: cannot be read: {error.strerror or error}") from None
 
-    def stamps(self) -> Stamps:
+    def stamps(self) -> FileStats:
         taken_ns = time.time_ns()
-        return Stamps.of([(str(file.path), file.path.stat()) for file in self.files], taken_ns)
+        return FileStats.of([(str(file.path), file.path.stat()) for file in self.files], taken_ns)
 
 
-class Survey(NamedTuple):
+class TextSummary(NamedTuple):
     """What all texts of a source are known by. JSON when taken as a dict."""
 
     texts: int
@@ -87,7 +87,7 @@ class Survey(NamedTuple):
     sha256: str  # over the texts, whatever files they are in
 
 
-def survey(source: Source) -> Survey:
+def survey(source: TextSource) -> TextSummary:
     """Read and check all texts, when the files are seen for the first time or have changed; else nothing is read.
 
     Raises MissingError for what cannot be read, and when there is no text.
@@ -95,9 +95,9 @@ def survey(source: Source) -> Survey:
     files, fields = [[str(file.path), file.format] for file in source.files], [field.name for field in source.fields]
     what = f"texts {digest_of([files, fields, source.separator, source.articles])}"
     place, stamps = source.files[0].path, source.stamps()
-    kept = recall(what, place, stamps)
+    kept = load(what, place, stamps)
     if kept is not None:
-        return Survey(**kept)
+        return TextSummary(**kept)
     digest, empty, number = Digest(), [0] * len(source.fields), 0
     for texts in source.records("checking"):
         digest.add(texts)
@@ -106,8 +106,8 @@ def survey(source: Source) -> Survey:
             empty[i] += not text.strip()
     if not number:
         raise MissingError(f"{', '.join(str(file.path) for file in source.files)}: no text in it: it is empty")
-    found = Survey(number, empty, digest.hexdigest())
-    keep(what, place, stamps, found._asdict())
+    found = TextSummary(number, empty, digest.hexdigest())
+    store(what, place, stamps, found._asdict())
     return found
 
 

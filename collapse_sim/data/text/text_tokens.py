@@ -30,7 +30,7 @@ from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.readable import fault
 from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.data.text.long_texts import encode
-from collapse_sim.data.text.text_source import Digest, Source, Survey
+from collapse_sim.data.text.text_source import Digest, TextSource, TextSummary
 from collapse_sim.data.text.tokens import Tokenizer
 
 FORMAT = 2  # raised when the same texts begin to give other files
@@ -71,7 +71,7 @@ class Tokenised:
     hashes: np.ndarray  # (texts,) uint64: equal for equal texts, of all fields together; 0 where all are empty
 
 
-def tokens_of(source: Source, found: Survey, tokenizer: Tokenizer, prefixes: Sequence[str]) -> Tokenised:
+def tokens_of(source: TextSource, found: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]) -> Tokenised:
     """The tokens of every field of a source, each text behind its field's prefix; made when there are none yet.
 
     `found` is what `survey` says of the source. Raises MissingError when its files have changed since.
@@ -151,7 +151,7 @@ def _mapped(path: Path, dtype: str) -> np.ndarray:
     return np.memmap(path, dtype, "r")
 
 
-def _make(digest: str, source: Source, found: Survey, tokenizer: Tokenizer, prefixes: Sequence[str]) -> Path:
+def _make(digest: str, source: TextSource, found: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]) -> Path:
     """In the cache, or in a folder that is removed when the process ends, if nothing can be written there."""
     target = _cached(digest)
     lock = _locked(target, source) if target else None
@@ -170,7 +170,7 @@ def _make(digest: str, source: Source, found: Survey, tokenizer: Tokenizer, pref
     return target
 
 
-def _locked(target: Path, source: Source) -> AbstractContextManager[object] | None:
+def _locked(target: Path, source: TextSource) -> AbstractContextManager[object] | None:
     """What only one process at a time gets for these texts; None where nothing can be written.
 
     Without locks several may tokenise the same texts, and the first to end is taken.
@@ -196,7 +196,7 @@ def _temporary() -> Path:
     return folder
 
 
-def _build(target: Path, source: Source, found: Survey, tokenizer: Tokenizer, prefixes: Sequence[str]) -> None:
+def _build(target: Path, source: TextSource, found: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]) -> None:
     """Write beside the target, then move into place."""
     scratch = target.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
     scratch.mkdir()
@@ -222,7 +222,7 @@ def _build(target: Path, source: Source, found: Survey, tokenizer: Tokenizer, pr
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _write(folder: Path, source: Source, found: Survey, tokenizer: Tokenizer, prefixes: Sequence[str]) -> None:
+def _write(folder: Path, source: TextSource, found: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]) -> None:
     digest = Digest()
     with ExitStack() as stack:
         columns = [_Column(stack, folder, number, tokenizer, prefix) for number, prefix in enumerate(prefixes)]

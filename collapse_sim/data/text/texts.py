@@ -16,8 +16,8 @@ from collapse_sim.core.hashing import digest_of
 from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.held_out import check_rows, held_out_index, shuffled_split
 from collapse_sim.data.split import Divided
-from collapse_sim.data.text.text_rows import Column, PackedRows, Stream, TextRows
-from collapse_sim.data.text.text_source import Source, Survey, survey
+from collapse_sim.data.text.text_rows import PackedRows, Stream, TextRows, TokenColumn
+from collapse_sim.data.text.text_source import TextSource, TextSummary, survey
 from collapse_sim.data.text.text_tokens import Tokenised, Tokens, tokens_of
 from collapse_sim.data.text.tokenizers_made import Learned, TokenizerSetting, tokenizer_of
 from collapse_sim.data.text.tokens import Tokenizer
@@ -32,16 +32,16 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Parts:
+class TextSources:
     """Where the texts are."""
 
-    train: Source
-    validation: Source | None  # None: some of the training texts are held out
+    train: TextSource
+    validation: TextSource | None  # None: some of the training texts are held out
     held_out: float | int = HELD_OUT  # then: a share or a number of texts
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class TokenizedPart:
     """The real or the held-out texts, tokenised."""
 
     tokens: tuple[Tokens, ...]  # of every field
@@ -53,8 +53,8 @@ class Prepared:
     """Tokenised texts."""
 
     tokenizer: Tokenizer
-    real: Part
-    held_out: Part
+    real: TokenizedPart
+    held_out: TokenizedPart
     seen: int  # held-out texts that are also among the real ones
     empty: tuple[int, ...]  # texts of every field that are, of all
     fingerprint: str  # sha256 of texts and tokenizer
@@ -73,12 +73,12 @@ class TextSettings(Divided):
     metrics: ClassVar[tuple[str, ...]] = ("rare_words",)  # measured unless a recipe has them itself
     not_in_key: ClassVar[tuple[str, ...]] = ("tokenizer",)  # what is known by its content (Info.fingerprint)
 
-    def parts(self, folder: Path) -> Parts:
+    def parts(self, folder: Path) -> TextSources:
         """The files. Raises MissingError: where they were looked for, and what would do."""
         raise NotImplementedError
 
 
-class Texts(TextSettings):
+class PlainTexts(TextSettings):
     """Texts for language models: column "tokens" (length,)."""
 
     length: Length = 128  # tokens of a row, begin and end included
@@ -113,11 +113,11 @@ class Texts(TextSettings):
         prepared = prepare(self, folder, ("",))
         return prepared, self._rows(prepared, prepared.real), self._rows(prepared, prepared.held_out)
 
-    def _rows(self, prepared: Prepared, part: Part) -> TextRows | PackedRows:
+    def _rows(self, prepared: Prepared, part: TokenizedPart) -> TextRows | PackedRows:
         (tokens,) = part.tokens
         if self.pack:
             return PackedRows(Stream(tokens, part.texts, prepared.tokenizer), self.length)
-        columns = {"tokens": Column(tokens, self.length, begin=True, cut_ends=False)}
+        columns = {"tokens": TokenColumn(tokens, self.length, begin=True, cut_ends=False)}
         return TextRows(columns, part.texts, prepared.tokenizer)
 
 
@@ -145,10 +145,10 @@ class PairedTexts(TextSettings):
         held_out = self._rows(prepared, prepared.held_out)
         return self._rows(prepared, prepared.real), held_out.some(held_out_index(self, len(held_out)))
 
-    def _rows(self, prepared: Prepared, part: Part) -> TextRows:
+    def _rows(self, prepared: Prepared, part: TokenizedPart) -> TextRows:
         lengths = {"source": self.source_length, "target": self.target_length}
         columns = {
-            name: Column(tokens, lengths[name], begin=False, cut_ends=True)
+            name: TokenColumn(tokens, lengths[name], begin=False, cut_ends=True)
             for name, tokens in zip(lengths, part.tokens, strict=True)
         }
         return TextRows(columns, part.texts, prepared.tokenizer)
@@ -178,15 +178,15 @@ def prepare(settings: TextSettings, folder: Path, prefixes: tuple[str, ...]) -> 
     seen = _seen_in_training(settings, parts, trained, real, held, held_out)
     return Prepared(
         tokenizer,
-        Part(trained.columns, real),
-        Part(held.columns, held_out),
+        TokenizedPart(trained.columns, real),
+        TokenizedPart(held.columns, held_out),
         seen,
         tuple(map(sum, zip(*(found.empty for found in surveys.values()), strict=True))),
         digest_of([[found.sha256 for found in surveys.values()], tokenizer.sha256]),
     )
 
 
-def _split(parts: Parts, found: Survey) -> tuple[np.ndarray, np.ndarray]:
+def _split(parts: TextSources, found: TextSummary) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the real and of the held-out texts: a fixed random choice, each in the order of the files."""
     texts = found.texts
     where = ", ".join(str(file.path) for file in parts.train.files)
@@ -206,7 +206,12 @@ def _setting(settings: TextSettings) -> str:
 
 
 def _seen_in_training(
-    settings: TextSettings, parts: Parts, trained: Tokenised, real: np.ndarray, held: Tokenised, held_out: np.ndarray
+    settings: TextSettings,
+    parts: TextSources,
+    trained: Tokenised,
+    real: np.ndarray,
+    held: Tokenised,
+    held_out: np.ndarray,
 ) -> int:
     """How many held-out texts, or pairs, are also among the real ones, word by word; empty ones do not count.
 
@@ -223,7 +228,7 @@ def _seen_in_training(
     return seen
 
 
-def _texts(source: Source, chosen: np.ndarray) -> Iterator[str]:
+def _texts(source: TextSource, chosen: np.ndarray) -> Iterator[str]:
     """All fields of the chosen texts."""
     wanted = np.zeros(chosen[-1] + 1, bool)
     wanted[chosen] = True

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from collapse_sim.core.errors import MissingError, StoreError
 from collapse_sim.core.hashing import digest_of
-from collapse_sim.core.hub import Found, find, reason_of
+from collapse_sim.core.hub import PretrainedFiles, find, reason_of
 from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.data.text.long_texts import words
 from collapse_sim.data.text.tokens import END_OF_TEXT, Tokenizer
@@ -122,7 +122,7 @@ def _train(made: tokenizers.Tokenizer, trainer: tokenizers.trainers.BpeTrainer, 
             raise
 
 
-def _read(found: Found) -> Tokenizer:
+def _read(found: PretrainedFiles) -> Tokenizer:
     """A folder's tokenizer as transformers reads it; nothing of it is run but tokenizers' own code."""
     from transformers import AutoTokenizer
 

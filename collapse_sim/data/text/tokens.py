@@ -1,8 +1,8 @@
 """Texts as rows of token ids: the tokenizer that data brings along, and the way from texts to rows and back.
 
-A row is [begin, t1, ..., tn, end] and NOTHING behind it; one that is cut has no end. Packed rows are consecutive blocks
-of all texts joined, [begin] t1 ... tn [end] t1 ... tm [end] ..., and have no NOTHING; where begin is another token than
-end, every text has its own: [begin] t1 ... tn [end] [begin] t1 ... tm [end] ...
+A row is [begin, t1, ..., tn, end], padded with PAD_TOKEN_ID; a row that is cut has no end. Packed rows are consecutive
+blocks of all texts joined, [begin] t1 ... tn [end] t1 ... tm [end] ..., without padding; where begin and end are
+different tokens, every text has its own begin: [begin] t1 ... tn [end] [begin] t1 ... tm [end] ...
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 if TYPE_CHECKING:
     import tokenizers
 
-NOTHING = -1  # in a row of token ids: the text has ended before
+PAD_TOKEN_ID = -1  # in a row of token ids: the text has ended before
 END_OF_TEXT = "<|endoftext|>"  # begins and ends texts in the vocabularies that are made here
 
 
@@ -77,8 +77,8 @@ class Tokenizer:
         return [np.array(text.ids, np.int32) for text in found]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
-        """The text of tokens; begin, end and NOTHING are left out."""
-        left_out = {self.begin, self.end, self.pad, NOTHING}
+        """The text of tokens; begin, end and padding are left out."""
+        left_out = {self.begin, self.end, self.pad, PAD_TOKEN_ID}
         kept = [token for token in np.asarray(ids).tolist() if token not in left_out]
         return self._made.decode(kept, skip_special_tokens=True)
 
@@ -107,11 +107,11 @@ def texts_of(rows: np.ndarray, tokenizer: Tokenizer) -> list[str]:
 
 
 def texts_in(row: np.ndarray, tokenizer: Tokenizer) -> list[np.ndarray]:
-    """(L,) ids -> the ids of every text in a row, without begin, end and NOTHING; at least one, which may be empty.
+    """(L,) ids -> the ids of every text in a row, without begin, end and padding; at least one, which may be empty.
 
     The first and the last text of a packed row may be parts of texts.
     """
-    ids = row[row != NOTHING]
+    ids = row[row != PAD_TOKEN_ID]
     marks = np.flatnonzero((ids == tokenizer.end) | (ids == tokenizer.begin))
     parts = np.split(ids, marks)
     if tokenizer.begin != tokenizer.end:  # the end of a text and the begin of the next divide them once
@@ -133,7 +133,7 @@ def row_of(ids: np.ndarray, length: int, tokenizer: Tokenizer, *, begin: bool, c
     `begin`: it starts with the token `begin` (rows of a language model; those of pairs don't). `cut_ends`: a text that
     is cut ends with `end` all the same, as inputs of encoder-decoders do.
     """
-    row = np.full(length, NOTHING, np.int32)
+    row = np.full(length, PAD_TOKEN_ID, np.int32)
     first = int(begin)
     if begin:
         row[0] = tokenizer.begin

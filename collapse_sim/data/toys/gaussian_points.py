@@ -48,7 +48,7 @@ class GaussianPoints(Validated):
             rows=self.rows,
             pool=self.rows + self.fresh_rows,
             held_out=self.held_out_rows,
-            tells=("true_mean", "true_covariance", "log_density"),
+            known_truths=("true_mean", "true_covariance", "log_density"),
         )
 
     def simulate(self, rows: int, draws: Draws) -> dict[str, Tensor]:

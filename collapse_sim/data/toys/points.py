@@ -78,7 +78,7 @@ class SimulatedPoints(Validated):
             rows=self.rows,
             pool=self.rows + self.fresh_rows,
             held_out=self.held_out_rows,
-            tells=tuple(name for name in TRUTHS if hasattr(self, name)),
+            known_truths=tuple(name for name in TRUTHS if hasattr(self, name)),
         )
 
     def simulate(self, rows: int, draws: Draws) -> dict[str, Tensor]:

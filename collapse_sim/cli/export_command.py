@@ -1,0 +1,73 @@
+"""`collapse-sim export`: a model, its configuration and its samples as files for other programs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from collapse_sim.cli.options import (
+    ArmOption,
+    DataOption,
+    GenerationOption,
+    PluginsOption,
+    RunArgument,
+    SeedOption,
+    StoreOption,
+)
+from collapse_sim.ui.console import data, say
+
+
+def export(
+    run: RunArgument,
+    to: Annotated[Path, typer.Option("--to", help="A new folder.")],
+    samples: Annotated[
+        Literal["npz", "png", "jsonl", "dataset", "none"] | None,
+        typer.Option(
+            "--samples",
+            help="One .npz, a folder of PNG files, a JSONL file, a Hugging Face dataset, or none. "
+            "[default: jsonl for texts, npz for all else]",
+        ),
+    ] = None,
+    arm: ArmOption = None,
+    generation: GenerationOption = None,
+    seed: SeedOption = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="All of them, each in a folder of its own; of --arm, --generation, --seed if given."
+        ),
+    ] = False,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="Also real and held-out rows, in the samples' format, for other tools.")
+    ] = False,
+    store: StoreOption = None,
+    data_dir: DataOption = Path("data"),
+    plugins: PluginsOption = None,
+) -> None:
+    """Write a model, its configuration and its samples into a folder.
+
+    As safetensors and JSON; a ddpm as a diffusers pipeline too, a language model as a transformers folder. With --all,
+    every arm, generation and seed that the other options leave.
+    """
+    from collapse_sim.core.files import explained
+    from collapse_sim.run.export import check_folder, export_all, export_reference
+    from collapse_sim.run.export import export as write
+    from collapse_sim.run.saved_run import find, find_all
+    from collapse_sim.store.run_directory import find_run
+
+    check_folder(to)
+    folder = find_run(run)
+    absent: list[str] = []
+    if every:
+        models, absent = find_all(folder, data_dir, arm, generation, seed, store, plugins, samples=samples != "none")
+    else:
+        models = [find(folder, data_dir, arm, generation, seed, store, plugins)]
+    with explained(to, "--to"):
+        for path in export_all(models, to, samples) if every else write(models[0], to, samples):
+            data(str(path), needed=False)
+        for path in export_reference(models, to, samples) if reference else ():
+            data(str(path), needed=False)
+    if absent:
+        say(f"left out, as they are not in the store: {len(absent)} models: {'; '.join(absent)}")

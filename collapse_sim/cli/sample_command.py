@@ -1,0 +1,58 @@
+"""`collapse-sim sample`: draw new rows from a model of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from collapse_sim.cli.options import (
+    ArmOption,
+    DataOption,
+    DeviceOption,
+    GenerationOption,
+    PluginsOption,
+    RunArgument,
+    SeedOption,
+    StoreOption,
+)
+from collapse_sim.ui.console import data
+
+
+def sample(
+    run: RunArgument,
+    out: Annotated[
+        Path, typer.Option("--out", help="Where to: FILE.npz; FILE.png of images; FILE.jsonl or .txt of texts.")
+    ],
+    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows.")] = 64,
+    arm: ArmOption = None,
+    generation: GenerationOption = None,
+    seed: SeedOption = None,
+    draw_seed: Annotated[int, typer.Option("--draw-seed", min=0, help="Another number gives other rows.")] = 0,
+    store: StoreOption = None,
+    data_dir: DataOption = Path("data"),
+    device: DeviceOption = "auto",
+    plugins: PluginsOption = None,
+) -> None:
+    """Draw new rows from a fitted model of a run.
+
+    They are other rows than the ones that the run was continued with; only greedy texts and beams are the same.
+    """
+    from collapse_sim.core.errors import RecipeError
+    from collapse_sim.core.files import explained
+    from collapse_sim.run.sample_files import SUFFIXES, suffixes, write_rows
+    from collapse_sim.run.saved_run import draw, find
+    from collapse_sim.store.run_directory import find_run
+
+    if out.suffix not in SUFFIXES:
+        raise RecipeError(f"--out {out}: the suffix says the format; allowed: {', '.join(SUFFIXES)}")
+    stored = find(find_run(run), data_dir, arm, generation, seed, store, plugins)
+    info = stored.experiment.info
+    if out.suffix not in suffixes(info):
+        raise RecipeError(f"--out {out}: not for data of kind {info.kind}; allowed: {', '.join(suffixes(info))}")
+    columns = draw(stored, rows, draw_seed, device)
+    with explained(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_rows(out, columns, info)
+    data(str(out), needed=False)

@@ -12,13 +12,16 @@ from pydantic import BaseModel, ConfigDict
 class Component(BaseModel):
     """Base of everything that a recipe names with `use:`.
 
-    Subclasses declare their settings as fields. `version` is raised whenever the same settings begin to give other
+    Subclasses declare their settings as fields; the docstring below a field is its help in `collapse-sim list` and in
+    editors. `version` is raised whenever the same settings begin to give other
     numbers, so that stored artefacts of the old code are not taken for new ones. A setting that is added later goes
     into `added` with the value that means what the code did before: it is left out of keys while it has that value, so
     that stored artefacts keep theirs. Both hold for subclasses, too.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", ser_json_inf_nan="strings", validate_default=True, use_attribute_docstrings=True
+    )
 
     version: ClassVar[int] = 1
     sampling: ClassVar[tuple[str, ...]] = ()  # fields that matter to what a fitted model generates, not to its fit

@@ -36,10 +36,14 @@ class PointFiles(Divided):
     Held-out rows are the first ones of a fixed permutation; the real rows are the others, in that order.
     """
 
-    path: Annotated[str, Field(min_length=1)]  # the .npy, .csv or .tsv; relative to the data folder, or absolute
-    rows: Count | None = None  # real rows that generation 0 is fitted to; default: all; the rest is the reserve
-    held_out: ShareOrCount = 0.2  # share (0.2) or number (500) of rows
-    held_out_rows: Count | None = None  # at most so many held-out rows, a fixed random choice; default: all
+    path: Annotated[str, Field(min_length=1)]
+    """The .npy, .csv or .tsv; relative to the data folder, or absolute."""
+    rows: Count | None = None
+    """Real rows that generation 0 is fitted to; default: all; the rest is the reserve."""
+    held_out: ShareOrCount = 0.2
+    """Share (0.2) or number (500) of rows."""
+    held_out_rows: Count | None = None
+    """At most so many held-out rows, a fixed random choice; default: all."""
 
     kind: ClassVar[str] = "points"
     seeded: ClassVar[bool] = False

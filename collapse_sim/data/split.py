@@ -26,7 +26,8 @@ Part = Literal["real", "validation", "held_out"]
 class Validated(Component):
     """The setting that every kind of data has."""
 
-    validation_rows: Annotated[int, Field(gt=0)] | None = None  # set apart to choose weights by; default: none
+    validation_rows: Annotated[int, Field(gt=0)] | None = None
+    """Set apart to choose weights by; default: none."""
 
 
 class Divided(Validated):
@@ -35,7 +36,8 @@ class Divided(Validated):
     What a kind of data learns of its real rows (a vocabulary) or says of them (duplicates) is of the fixed split.
     """
 
-    split: Literal["fixed", "seed"] = "fixed"  # seed: every seed holds out other rows, of all there are
+    split: Literal["fixed", "seed"] = "fixed"
+    """seed: every seed holds out other rows, of all there are."""
 
 
 def resampled(data: Data) -> bool:

@@ -45,12 +45,18 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 class CausalLM(TextFamily):
     """A language model (GPT-2, Llama and others): all tokens of a row but its first are predicted from those before."""
 
-    preset: Preset | None = None  # or a fresh one by size; `width`, `layers` and `heads` change it
-    prompt: Annotated[int, Field(ge=0)] = 0  # tokens of a row that samples continue; 0: from the begin of a text
-    prompts: Literal["real", "own"] = "real"  # whose: real rows', or of the rows that the writing model was fitted to
-    keep_prompt: bool = False  # whether a sample's row has the prompt in it, or what was generated only
-    stop: Literal["auto", "end", "length"] = "auto"  # end of text or full rows; auto: as the data's rows are
-    longest: Count | None = None  # packed, no prompt: where a text is cut that has not ended; default: 16 rows' tokens
+    preset: Preset | None = None
+    """Or a fresh one by size; `width`, `layers` and `heads` change it."""
+    prompt: Annotated[int, Field(ge=0)] = 0
+    """Tokens of a row that samples continue; 0: from the begin of a text."""
+    prompts: Literal["real", "own"] = "real"
+    """whose: real rows', or of the rows that the writing model was fitted to."""
+    keep_prompt: bool = False
+    """Whether a sample's row has the prompt in it, or what was generated only."""
+    stop: Literal["auto", "end", "length"] = "auto"
+    """End of text or full rows; auto: as the data's rows are."""
+    longest: Count | None = None
+    """Packed, no prompt: where a text is cut that has not ended; default: 16 rows' tokens."""
 
     version: ClassVar[int] = 3
     kinds: ClassVar[tuple[str, ...]] = ("text",)

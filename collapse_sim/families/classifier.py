@@ -59,10 +59,10 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Module:
 class Classifier(Component):
     """A convolutional network for labelled images of any number of channels, 8 x 8 pixels or larger."""
 
-    width: Annotated[int, Field(gt=0, multiple_of=4)] = (
-        16  # channels of the first layer; later ones have up to 4 times as many
-    )
-    features: Annotated[int, Field(ge=2)] = 64  # units of the last hidden layer
+    width: Annotated[int, Field(gt=0, multiple_of=4)] = 16
+    """Channels of the first layer; later ones have up to 4 times as many."""
+    features: Annotated[int, Field(ge=2)] = 64
+    """Units of the last hidden layer."""
 
     kinds: ClassVar[tuple[str, ...]] = ("images",)
     columns: ClassVar[tuple[str, ...]] = ("image", "label")

@@ -22,9 +22,12 @@ class ConvVAE(VAEFamily):
     other, so that micro-batches add up.
     """
 
-    width: Annotated[int, Field(gt=0, multiple_of=GROUP)] = 32  # channels of the first level, a multiple of 8
-    depth: Annotated[int, Field(gt=0, le=16)] = 4  # levels; images are halved at each
-    latent: Annotated[int, Field(gt=0)] = 128  # dimensions
+    width: Annotated[int, Field(gt=0, multiple_of=GROUP)] = 32
+    """Channels of the first level, a multiple of 8."""
+    depth: Annotated[int, Field(gt=0, le=16)] = 4
+    """Levels; images are halved at each."""
+    latent: Annotated[int, Field(gt=0)] = 128
+    """Dimensions."""
 
     def check(self, info: Info) -> None:
         """Raise ValueError for images that are not square, that `depth` does not divide, or of other channels."""

@@ -23,14 +23,22 @@ STEEPEST = 20  # a linear schedule of this many steps ends at a beta of 1
 class DDPM(Denoising):
     """Diffusion model (Ho et al. 2020). Losses are means over a row's values, summed over rows."""
 
-    timesteps: Annotated[int, Field(gt=1)] = 1000  # T
-    schedule: Literal["linear", "cosine"] = "linear"  # betas 1e-4 to 0.02, times 1000 / T; or Nichol & Dhariwal (2021)
-    zero_terminal_snr: bool = False  # rescale the betas so that x_T is pure noise (Lin et al. 2024)
-    target: Literal["epsilon", "v"] = "epsilon"  # what the network says: the noise, or Salimans & Ho's (2022) velocity
-    criterion: Literal["mse", "smooth_l1"] = "mse"  # between the network's output and the target
-    sampler: Literal["ddpm", "ddim"] = "ddpm"  # ancestral, or Song et al. (2021)
-    sampling_steps: Annotated[int, Field(gt=0)] | None = None  # a divisor of `timesteps`; by default all of them
-    eta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0  # ddim: how much noise a step adds; 0 is deterministic
+    timesteps: Annotated[int, Field(gt=1)] = 1000
+    """T."""
+    schedule: Literal["linear", "cosine"] = "linear"
+    """Betas 1e-4 to 0.02, times 1000 / T; or Nichol & Dhariwal (2021)."""
+    zero_terminal_snr: bool = False
+    """Rescale the betas so that x_T is pure noise (Lin et al. 2024)."""
+    target: Literal["epsilon", "v"] = "epsilon"
+    """What the network says: the noise, or Salimans & Ho's (2022) velocity."""
+    criterion: Literal["mse", "smooth_l1"] = "mse"
+    """Between the network's output and the target."""
+    sampler: Literal["ddpm", "ddim"] = "ddpm"
+    """Ancestral, or Song et al. (2021)."""
+    sampling_steps: Annotated[int, Field(gt=0)] | None = None
+    """A divisor of `timesteps`; by default all of them."""
+    eta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
+    """ddim: how much noise a step adds; 0 is deterministic."""
 
     sampling: ClassVar[tuple[str, ...]] = ("sampler", "sampling_steps", "eta")
 

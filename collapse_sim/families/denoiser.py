@@ -49,9 +49,12 @@ def steps_of_frames(frames: int, steps: int) -> list[int]:
 class Denoising(Component):
     """Base of the families that turn noise into rows with a network that sees a noisy row and its time."""
 
-    network: Network = Network()  # mapping: widths, layers, attention, dropout, or a preset
-    flip: bool = False  # images: mirror every second one left to right, at random, in training
-    scale: Annotated[float, Field(gt=0.0)] = 1.0  # points: divide by it, so that the network sees about unit variance
+    network: Network = Network()
+    """mapping: widths, layers, attention, dropout, or a preset."""
+    flip: bool = False
+    """images: mirror every second one left to right, at random, in training."""
+    scale: Annotated[float, Field(gt=0.0)] = 1.0
+    """points: divide by it, so that the network sees about unit variance."""
 
     kinds: ClassVar[tuple[str, ...]] = ("images", "points")
     columns: ClassVar[tuple[str, ...]] = ("image", "x")

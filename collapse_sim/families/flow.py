@@ -42,11 +42,17 @@ class Flow(Component):
     """
 
     transform: Literal["nsf", "maf"] = "nsf"
+    """Autoregressive transforms: nsf (rational-quadratic splines) or maf (affine)."""
     transforms: Annotated[int, Field(gt=0, le=1000)] = 3
-    hidden: Annotated[int, Field(gt=0)] = 64  # width of the layers of each transform's network
-    layers: Annotated[int, Field(gt=0, le=1000)] = 2  # hidden ones, of each transform's network
-    bins: Annotated[int, Field(gt=1)] = 8  # of nsf's splines
-    scale: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0  # rows are divided by it, in the data's unit
+    """How many are applied, one after the other."""
+    hidden: Annotated[int, Field(gt=0)] = 64
+    """Width of the layers of each transform's network."""
+    layers: Annotated[int, Field(gt=0, le=1000)] = 2
+    """Hidden ones, of each transform's network."""
+    bins: Annotated[int, Field(gt=1)] = 8
+    """Of nsf's splines."""
+    scale: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    """Rows are divided by it, in the data's unit."""
 
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)

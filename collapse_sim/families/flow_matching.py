@@ -19,11 +19,16 @@ DEFAULT_STEPS, DEFAULT_TOLERANCE = 50, 1e-4
 class FlowMatching(Denoising):
     """Flow matching (Lipman et al. 2023; Tong et al. 2024). Losses are means over a row's values, summed over rows."""
 
-    coupling: Literal["independent", "optimal_transport"] = "independent"  # of noise and rows within a batch
-    sigma_min: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # spread that is left around a row at time 1
-    solver: Literal["euler", "midpoint", "dopri5"] = "midpoint"  # fixed steps, or adaptive (torchdiffeq's)
-    sampling_steps: Annotated[int, Field(gt=0)] | None = None  # euler: one call of the network each, midpoint: two; 50
-    tolerance: Annotated[float, Field(gt=0.0)] | None = None  # dopri5, relative and absolute; 1e-4 by default
+    coupling: Literal["independent", "optimal_transport"] = "independent"
+    """Of noise and rows within a batch."""
+    sigma_min: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Spread that is left around a row at time 1."""
+    solver: Literal["euler", "midpoint", "dopri5"] = "midpoint"
+    """Fixed steps, or adaptive (torchdiffeq's)."""
+    sampling_steps: Annotated[int, Field(gt=0)] | None = None
+    """euler: one call of the network each, midpoint: two; 50."""
+    tolerance: Annotated[float, Field(gt=0.0)] | None = None
+    """Dopri5, relative and absolute; 1e-4 by default."""
 
     sampling: ClassVar[tuple[str, ...]] = ("solver", "sampling_steps", "tolerance")
 

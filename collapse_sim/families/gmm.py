@@ -64,10 +64,15 @@ class GMM(Component):
     """
 
     components: Annotated[int, Field(gt=0)] = 2
-    n_init: Annotated[int, Field(gt=0)] = 1  # starts; the most likely end is kept
-    tol: Positive = 1e-6  # EM ends when the log-likelihood per row rises by less, in nats
+    """Gaussians in the mixture."""
+    n_init: Annotated[int, Field(gt=0)] = 1
+    """Starts; the most likely end is kept."""
+    tol: Positive = 1e-6
+    """EM ends when the log-likelihood per row rises by less, in nats."""
     max_iter: Annotated[int, Field(gt=0)] = 1000
-    reg: Positive = 1e-6  # added to the diagonal of every covariance, the data's unit squared
+    """Steps of EM at most, of each start."""
+    reg: Positive = 1e-6
+    """Added to the diagonal of every covariance, the data's unit squared."""
 
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)

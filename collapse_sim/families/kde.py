@@ -67,7 +67,8 @@ class KDE(Component):
     term could be added to, and it offers none.
     """
 
-    bandwidth: Width | Literal["scott", "silverman"] = "silverman"  # the kernel's standard deviation, or a rule for it
+    bandwidth: Width | Literal["scott", "silverman"] = "silverman"
+    """The kernel's standard deviation, or a rule for it."""
 
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)

@@ -102,19 +102,32 @@ def _spread(module: nn.Module, state: dict[str, Any], prefix: str, *rest: object
 class TextFamily(Component):
     """Base of the families of text."""
 
-    pretrained: str | None = None  # a model to begin with, by name or folder; its files are part of the key by content
-    preset: str | None = None  # or a fresh one by size; `width`, `layers` and `heads` change it
-    width: Count | None = None  # units of a layer's output
-    layers: Annotated[int, Field(gt=0, le=1000)] | None = None  # of the network; an encoder-decoder's, on either side
-    heads: Count | None = None  # of attention
-    dropout: Drop | None = None  # default: none for a preset; as its configuration says for a pretrained model
-    bucket: Count = 32  # batches are padded to a multiple of so many tokens
-    kd_temperature: Annotated[float, Field(gt=0.0)] = 1.0  # divides the logits in the distillation term `logits`
-    decoding: Literal["sample", "greedy", "beam"] = "sample"  # how texts are written
-    temperature: Annotated[float, Field(gt=0.0)] = 1.0  # sample: divides the logits
-    top_k: Count | None = None  # sample: of so many likeliest tokens only
-    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None  # sample: of the likeliest with this probability only
-    beams: Annotated[int, Field(ge=2)] = 5  # beam: how many are followed
+    pretrained: str | None = None
+    """A model to begin with, by name or folder; its files are part of the key by content."""
+    preset: str | None = None
+    """Or a fresh one by size; `width`, `layers` and `heads` change it."""
+    width: Count | None = None
+    """Units of a layer's output."""
+    layers: Annotated[int, Field(gt=0, le=1000)] | None = None
+    """Of the network; an encoder-decoder's, on either side."""
+    heads: Count | None = None
+    """Of attention."""
+    dropout: Drop | None = None
+    """default: none for a preset; as its configuration says for a pretrained model."""
+    bucket: Count = 32
+    """Batches are padded to a multiple of so many tokens."""
+    kd_temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    """Divides the logits in the distillation term `logits`."""
+    decoding: Literal["sample", "greedy", "beam"] = "sample"
+    """How texts are written."""
+    temperature: Annotated[float, Field(gt=0.0)] = 1.0
+    """sample: divides the logits."""
+    top_k: Count | None = None
+    """sample: of so many likeliest tokens only."""
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """sample: of the likeliest with this probability only."""
+    beams: Annotated[int, Field(ge=2)] = 5
+    """beam: how many are followed."""
 
     terms: ClassVar[tuple[str, ...]] = ("logits", "hidden")
     loss_unit: ClassVar[str] = "nats a token"

@@ -35,7 +35,8 @@ def _labels(x: Tensor, weights: Tensor) -> Tensor:
 class LinearRegression(Component):
     """Ridgeless least squares, the minimum-norm solution when underdetermined; labels y = x w + noise, float64."""
 
-    design: Literal["fixed", "fresh"] = "fixed"  # x of generated rows: the real rows' x re-used, or drawn anew
+    design: Literal["fixed", "fresh"] = "fixed"
+    """X of generated rows: the real rows' x re-used, or drawn anew."""
 
     kinds: ClassVar[tuple[str, ...]] = ("regression",)
     columns: ClassVar[tuple[str, ...]] = ("x", "y")

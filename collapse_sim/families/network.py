@@ -63,13 +63,18 @@ class Denoiser(nn.Module):
 class Network(BaseModel):
     """Settings of the network: a UNet for images, a small MLP for points. What is not said is the preset's."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    preset: Preset | None = None  # digits for images and points for points, if nothing is said
-    widths: Annotated[tuple[Width, ...], Field(min_length=1)] | None = None  # channels a level; MLP: hidden layers
-    layers: Annotated[int, Field(gt=0, le=1000)] | None = None  # residual blocks a level; images only
-    attention: Literal["middle", "none"] | tuple[Level, ...] | None = None  # levels (0: finest) have the middle's too
+    preset: Preset | None = None
+    """Digits for images and points for points, if nothing is said."""
+    widths: Annotated[tuple[Width, ...], Field(min_length=1)] | None = None
+    """Channels a level; MLP: hidden layers."""
+    layers: Annotated[int, Field(gt=0, le=1000)] | None = None
+    """Residual blocks a level; images only."""
+    attention: Literal["middle", "none"] | tuple[Level, ...] | None = None
+    """Levels (0: finest) have the middle's too."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of units that are dropped in training."""
 
     @model_validator(mode="after")
     def _attention_has_a_level(self) -> Network:

@@ -32,8 +32,10 @@ PRESETS: dict[Preset, dict[str, Any]] = {"tiny": {"width": 64, "layers": 2, "hea
 class Seq2Seq(TextFamily):
     """An encoder-decoder (T5 and others) of a target given its source. Generation k's rows: real source, own target."""
 
-    preset: Preset | None = None  # or a fresh one: T5's architecture at 64 units, two layers on either side
-    decoding: Literal["sample", "greedy", "beam"] = "greedy"  # how targets are written; greedy: the KD paper's
+    preset: Preset | None = None
+    """Or a fresh one: T5's architecture at 64 units, two layers on either side."""
+    decoding: Literal["sample", "greedy", "beam"] = "greedy"
+    """How targets are written; greedy: the KD paper's."""
 
     kinds: ClassVar[tuple[str, ...]] = ("pairs",)
     columns: ClassVar[tuple[str, ...]] = ("source", "target")

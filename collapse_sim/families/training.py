@@ -21,26 +21,46 @@ class Train(Component):
     What becomes of that length in generations with more rows is the arm's `protocol`.
     """
 
-    epochs: Positive | None = None  # passes over the rows
-    steps: Annotated[int, Field(gt=0)] | None = None  # optimiser updates
-    batch_size: Annotated[int, Field(gt=0)] = 128  # rows an update
-    accumulate: Annotated[int, Field(gt=0)] = 1  # micro-batches a batch is split into, to save memory
+    epochs: Positive | None = None
+    """Length: passes over the rows. Either this or `steps`."""
+    steps: Annotated[int, Field(gt=0)] | None = None
+    """Length: optimiser updates."""
+    batch_size: Annotated[int, Field(gt=0)] = 128
+    """Rows per update."""
+    accumulate: Annotated[int, Field(gt=0)] = 1
+    """Micro-batches that a batch is split into, to save memory."""
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
+    """torch.optim's AdamW, Adam or SGD."""
     learning_rate: Positive = 1e-3
+    """After the warm-up, where the schedule begins."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    decay: Literal["all", "weights"] = "weights"  # what decays: all parameters, or none of norms, biases and embeddings
-    betas: tuple[Decay, Decay] = (0.9, 0.999)  # adam, adamw
-    momentum: Decay = 0.9  # sgd
-    schedule: Literal["constant", "cosine", "linear"] = "constant"  # cosine: half a wave; both to zero at the last step
-    warmup_steps: Annotated[int, Field(ge=0)] = 0  # linear, from zero
-    warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # or as a share of the fit's updates, rounded
-    clip_norm: Positive | None = None  # of the whole gradient
-    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None  # decay; the averaged weights are the model
-    evaluate: str = "every epoch"  # "every epoch", "every N steps" or "never": validation loss during the fit
-    keep: Literal["last", "best"] = "last"  # best: the weights of the evaluation with the least validation loss
-    patience: Annotated[int, Field(gt=0)] | None = None  # end after so many evaluations without a lower validation loss
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"  # auto: bf16 on CUDA where it is native, else fp32
-    tf32: bool = False  # let float32 matrix products on CUDA use TF32
+    """adamw: decoupled; adam, sgd: added to the gradient."""
+    decay: Literal["all", "weights"] = "weights"
+    """What decays: all parameters, or `weights`: none of norms, biases and embeddings."""
+    betas: tuple[Decay, Decay] = (0.9, 0.999)
+    """Decay of the running means of gradients and of their squares: adam, adamw."""
+    momentum: Decay = 0.9
+    """Of sgd."""
+    schedule: Literal["constant", "cosine", "linear"] = "constant"
+    """Of the learning rate after the warm-up; cosine (half a wave) and linear fall to zero at the last update."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    """Updates in which the learning rate rises linearly from zero."""
+    warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """The warm-up as a share of the fit's updates, rounded. Either this or `warmup_steps`."""
+    clip_norm: Positive | None = None
+    """Greatest norm of the whole gradient; larger ones are scaled down. null: no clipping."""
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Decay of an exponential moving average of the weights, which then is the model. null: no average."""
+    evaluate: str = "every epoch"
+    """"every epoch", "every N steps" or "never": validation loss during the fit."""
+    keep: Literal["last", "best"] = "last"
+    """best: the weights of the evaluation with the least validation loss."""
+    patience: Annotated[int, Field(gt=0)] | None = None
+    """The fit ends after so many evaluations without a lower validation loss. null: it does not end early."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of forward passes; auto: bf16 on CUDA where the GPU computes in it, else fp32."""
+    tf32: bool = False
+    """Whether float32 matrix products on CUDA may use TF32."""
 
     @field_validator("evaluate")
     @classmethod

@@ -44,21 +44,29 @@ class Standardization(BaseModel):
     """Of pixel values: (intensity - mean) / std, of all channels alike. MNIST's training images of 28x28 pixels: .1307
     and .3081."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
-    mean: float  # of intensities in [0, 1]
+    mean: float
+    """Of intensities in [0, 1]."""
     std: Annotated[float, Field(gt=0.0)]
+    """Of intensities in [0, 1]; what is left after the mean is divided by it."""
 
 
 class VAEFamily(Component):
     """What all VAEs share: all but the two networks. Losses are per pixel (divided by C H W), summed over rows."""
 
-    latent: Annotated[int, Field(gt=0)] = 20  # dimensions
-    reconstruction: Literal["bce", "mse"] = "bce"  # nats, or squared error; bce of grey pixels: at least their entropy
-    output_activation: Literal["sigmoid", "linear"] = "sigmoid"  # of the decoder; linear: only with mse
-    standardize: Standardization | None = None  # {mean: 0.1307, std: 0.3081}: pixel values so scaled, with linear
-    kl_weight: Annotated[float, Field(ge=0.0)] = 1.0  # 1 with bce: the negative ELBO; mse: 2 sigma^2 of a Gaussian ELBO
-    kd_kl: bool = False  # the distillation term `output` contains kl_weight x KL, too, as the KD paper's equation reads
+    latent: Annotated[int, Field(gt=0)] = 20
+    """Dimensions."""
+    reconstruction: Literal["bce", "mse"] = "bce"
+    """Nats, or squared error; bce of grey pixels: at least their entropy."""
+    output_activation: Literal["sigmoid", "linear"] = "sigmoid"
+    """Of the decoder; linear: only with mse."""
+    standardize: Standardization | None = None
+    """{mean: 0.1307, std: 0.3081}: pixel values so scaled, with linear."""
+    kl_weight: Annotated[float, Field(ge=0.0)] = 1.0
+    """1 with bce: the negative ELBO; mse: 2 sigma^2 of a Gaussian ELBO."""
+    kd_kl: bool = False
+    """The distillation term `output` contains kl_weight x KL, too, as the KD paper's equation reads."""
 
     version: ClassVar[int] = 2
     kinds: ClassVar[tuple[str, ...]] = ("images",)
@@ -162,7 +170,8 @@ class VAEFamily(Component):
 class VAE(VAEFamily):
     """Fully connected VAE on images of any size; about 2 C H W x hidden parameters. Losses are per pixel."""
 
-    hidden: Annotated[int, Field(gt=0)] = 420  # width of both hidden layers
+    hidden: Annotated[int, Field(gt=0)] = 420
+    """Width of both hidden layers."""
 
     def check(self, info: Info) -> None:
         """Any images fit."""

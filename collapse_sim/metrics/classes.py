@@ -26,7 +26,8 @@ FAIR = 10  # a class counts as shown from a tenth of its real frequency on
 class _ClassMetric(Component):
     """What both have in common: the feature map whose `probabilities` they read, and who can be scored."""
 
-    features: FeatureChoice = "classifier"  # a map that classifies
+    features: FeatureChoice = "classifier"
+    """A map that classifies."""
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...] | None] = ("images",)
@@ -116,8 +117,10 @@ class InceptionScore(_ClassMetric):
     torch-fidelity with its order of rows; fewer samples make it smaller.
     """
 
-    features: FeatureChoice = "inception"  # a map that classifies
-    splits: Annotated[int, Field(gt=0)] = 10  # parts
+    features: FeatureChoice = "inception"
+    """A map that classifies."""
+    splits: Annotated[int, Field(gt=0)] = 10
+    """Parts."""
 
     needs: ClassVar[tuple[Need, ...]] = ("samples",)
     unit: ClassVar[str] = "classes"
@@ -168,7 +171,8 @@ class ClassShares(_ByClass, OwnClassMetric):
     and a tenth of 100 expected samples is nine standard deviations below them.
     """
 
-    alive_from: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1  # of its real share; what has less is dead
+    alive_from: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Of its real share; what has less is dead."""
 
     needs: ClassVar[tuple[Need, ...]] = ("samples", "real")
     features_of: ClassVar[tuple[Which, ...]] = ("samples",)  # of the real rows it reads labels only

@@ -98,6 +98,7 @@ class ClassifierFeatures(Component):
     """
 
     classifier: Classifier = Classifier()
+    """The network."""
     train: Train = Train(
         steps=900,
         batch_size=64,
@@ -108,6 +109,7 @@ class ClassifierFeatures(Component):
         evaluate="never",  # held-out rows take no part in it
         precision="fp32",  # the measure should not depend on the machine
     )
+    """How it is fitted."""
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "classifier"

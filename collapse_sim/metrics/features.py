@@ -30,7 +30,8 @@ SIDES: tuple[Which, ...] = ("samples", "real", "held_out")
 class FeatureMetric(Component):
     """The feature map, and who can be scored."""
 
-    features: FeatureChoice = "classifier"  # where images become vectors; pixels needs no labels, but sees no likeness
+    features: FeatureChoice = "classifier"
+    """Where images become vectors; pixels needs no labels, but sees no likeness."""
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...] | None] = ("images",)
@@ -92,7 +93,8 @@ class _FeatureComparison(FeatureMetric):
     training rows. `real`: the rows generation 0 was fitted to, as much of the literature does; there are more of them.
     """
 
-    against: Literal["held_out", "real"] = "held_out"  # rows that nothing is fitted to, or those of generation 0
+    against: Literal["held_out", "real"] = "held_out"
+    """Rows that nothing is fitted to, or those of generation 0."""
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -107,7 +109,8 @@ class FID(_FeatureComparison):
     but is no figure to quote. Papers differ in how many samples they take: `rows` takes as many.
     """
 
-    rows: Count | None = None  # at most so many of either side are used; none: all
+    rows: Count | None = None
+    """At most so many of either side are used; none: all."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
     unit: ClassVar[str] = "squared feature units"
@@ -155,7 +158,8 @@ def covariance(features: Tensor) -> Tensor:
 class _Capped(_FeatureComparison):
     """A comparison of all pairs of rows: at most `rows` of either side are used, the same ones for every arm."""
 
-    rows: Count = 10_000  # drawn without replacement if there are more: time grows with the square
+    rows: Count = 10_000
+    """Drawn without replacement if there are more: time grows with the square."""
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Numbers of rows, how many of them are used, and the network."""
@@ -173,8 +177,10 @@ class KID(_Capped):
     rows, so it can fall slightly below 0 for a perfect model. No unit.
     """
 
-    subsets: Count | None = None  # blocks, each of random rows; none: all pairs of rows at once
-    subset_size: Annotated[int, Field(ge=2)] | None = None  # rows of a block, from either side
+    subsets: Count | None = None
+    """Blocks, each of random rows; none: all pairs of rows at once."""
+    subset_size: Annotated[int, Field(ge=2)] | None = None
+    """Rows of a block, from either side."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
 
@@ -227,7 +233,8 @@ def _kernel(products: Tensor, dimensions: int) -> Tensor:
 class _Neighbours(_Capped):
     """A comparison of manifolds: balls around rows that reach their k-th nearest neighbour in the same set."""
 
-    k: Count = 3  # balls reach to the k-th nearest neighbour
+    k: Count = 3
+    """Balls reach to the k-th nearest neighbour."""
 
     def _least_rows(self) -> int:
         return self.k + 1
@@ -286,7 +293,8 @@ class Density(_Neighbours):
     equal, and more when samples crowd where real rows are dense.
     """
 
-    k: Count = 5  # balls reach to the k-th nearest neighbour
+    k: Count = 5
+    """Balls reach to the k-th nearest neighbour."""
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "real balls a sample, over k"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
@@ -305,7 +313,8 @@ class Coverage(_ShareInside):
     more samples than real rows it is higher, so compare equal numbers.
     """
 
-    k: Count = 5  # balls reach to the k-th nearest neighbour
+    k: Count = 5
+    """Balls reach to the k-th nearest neighbour."""
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "share of real rows"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)

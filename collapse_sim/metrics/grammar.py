@@ -51,7 +51,8 @@ class GrammarMetric(TextMetric):
 class _Rare(GrammarMetric):
     """The tail: productions that a real text uses less than `below` times, in expectation."""
 
-    below: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.02  # uses a text; .02: in at most one of 50
+    below: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.02
+    """Uses a text; .02: in at most one of 50."""
 
     def _rare(self, grammar: Grammar) -> Tensor:
         """bool (P,)"""

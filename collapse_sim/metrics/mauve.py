@@ -35,10 +35,14 @@ class Mauve(ReadingMetric):
     clusters: compare within one setting only.
     """
 
-    model: str = "gpt2-large"  # the model whose features are clustered, by name or folder
-    against: Literal["held_out", "real"] = "held_out"  # rows that nothing is fitted to, or those of generation 0
-    rows: Several = 5000  # of either side, drawn without replacement if there are more
-    buckets: Literal["auto"] | Several = "auto"  # clusters; auto: a tenth of the texts of the smaller side
+    model: str = "gpt2-large"
+    """The model whose features are clustered, by name or folder."""
+    against: Literal["held_out", "real"] = "held_out"
+    """Rows that nothing is fitted to, or those of generation 0."""
+    rows: Several = 5000
+    """Of either side, drawn without replacement if there are more."""
+    buckets: Literal["auto"] | Several = "auto"
+    """Clusters; auto: a tenth of the texts of the smaller side."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "area under the curve"

@@ -25,8 +25,10 @@ class _Nearest(FeatureMetric):
     """Nearest neighbours among real rows, at most `rows` of each kind, the same ones for every arm."""
 
     # Not a network fitted to the same rows: they lie closer together in its features than fresh ones do.
-    features: FeatureChoice = "pixels"  # where images become vectors
-    rows: Count = 10_000  # drawn without replacement if there are more: time grows with the square
+    features: FeatureChoice = "pixels"
+    """Where images become vectors."""
+    rows: Count = 10_000
+    """Drawn without replacement if there are more: time grows with the square."""
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -148,7 +150,8 @@ class SampleMemorisation(PointMetric):
     equal numbers, the same for every arm.
     """
 
-    rows: Count = 1000  # at most so many of each kind: time grows with the square
+    rows: Count = 1000
+    """At most so many of each kind: time grows with the square."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # .5 is right
     unit: ClassVar[str] = "share of samples"

@@ -58,7 +58,8 @@ class Inception(_Network):
     when it is nowhere. 10 to 20 images a second on two CPU cores.
     """
 
-    file: str | None = None  # other weights of this network: below the data folder, or absolute; none: the published
+    file: str | None = None
+    """Other weights of this network: below the data folder, or absolute; none: the published."""
 
     name: ClassVar[str] = "weights-inception-2015-12-05-6726825d.pth"
     published: ClassVar[str] = "6726825d"  # how the hash of the published file begins
@@ -134,10 +135,14 @@ class TorchScript(_Network):
     (TensorFlow 1's bilinear, by torch-fidelity), then (x - shift) / scale. The defaults are Inception's.
     """
 
-    file: str  # below the data folder, or absolute
-    size: Annotated[int, Field(gt=0)] = 299  # pixels a side
-    shift: float = 128.0  # subtracted from intensities of 0 to 255
-    scale: Annotated[float, Field(gt=0)] = 128.0  # what is left is divided by it
+    file: str
+    """Below the data folder, or absolute."""
+    size: Annotated[int, Field(gt=0)] = 299
+    """Pixels a side."""
+    shift: float = 128.0
+    """Subtracted from intensities of 0 to 255."""
+    scale: Annotated[float, Field(gt=0)] = 128.0
+    """What is left is divided by it."""
 
     def describe(self) -> dict[str, Any]:
         """The file is in the keys by its content, not its place."""
@@ -214,7 +219,8 @@ class DINOv2(_Network):
     The code is run when features are made, and by no check before.
     """
 
-    model: Literal["vit-s-14", "vit-b-14", "vit-l-14", "vit-g-14"] = "vit-l-14"  # the published figures' is vit-l-14
+    model: Literal["vit-s-14", "vit-b-14", "vit-l-14", "vit-g-14"] = "vit-l-14"
+    """The published figures' is vit-l-14."""
 
     repository: ClassVar[str] = "facebookresearch_dinov2_main"  # the folder in torch hub's cache
     widths: ClassVar[dict[str, int]] = {"vit-s-14": 384, "vit-b-14": 768, "vit-l-14": 1024, "vit-g-14": 1536}

@@ -139,9 +139,12 @@ class JudgePerplexity(ReadingMetric):
     higher as less narrowed; text that makes no sense is higher still: compare with `of: held_out`.
     """
 
-    judge: str = "gpt2"  # a causal language model, by name or folder
-    mean: Literal["texts", "tokens"] = "texts"  # of texts' perplexities; tokens: exp of the mean nats of all tokens
-    rows: Count = 1000  # drawn without replacement if there are more, the same ones for every arm
+    judge: str = "gpt2"
+    """A causal language model, by name or folder."""
+    mean: Literal["texts", "tokens"] = "texts"
+    """Of texts' perplexities; tokens: exp of the mean nats of all tokens."""
+    rows: Count = 1000
+    """Drawn without replacement if there are more, the same ones for every arm."""
 
     version: ClassVar[int] = 2  # rows and influences are kept
     reads: ClassVar[str] = "judge"

@@ -62,8 +62,10 @@ class _PointComparison(PointMetric):
     `against: held_out` (default): rows that no generation was fitted to. `real`: the rows generation 0 was fitted to.
     """
 
-    against: Literal["held_out", "real"] = "held_out"  # rows that nothing is fitted to, or those of generation 0
-    rows: Count = 1000  # drawn without replacement if there are more: time grows with the square or faster
+    against: Literal["held_out", "real"] = "held_out"
+    """Rows that nothing is fitted to, or those of generation 0."""
+    rows: Count = 1000
+    """Drawn without replacement if there are more: time grows with the square or faster."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
 
@@ -117,8 +119,10 @@ class SlicedW2(_PointComparison):
     is about |v| / sqrt(d). Quick with many rows and dimensions, where `sample_w2` is slow and biased.
     """
 
-    projections: Count = 100  # random directions
-    rows: Count = 10_000  # drawn without replacement if there are more
+    projections: Count = 100
+    """Random directions."""
+    rows: Count = 10_000
+    """Drawn without replacement if there are more."""
 
     unit: ClassVar[str] = "the data's unit"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
@@ -144,7 +148,8 @@ class MMD(_PointComparison):
     sees little of what happens within one.
     """
 
-    bandwidth: Literal["median"] | Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = "median"  # or a number
+    bandwidth: Literal["median"] | Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = "median"
+    """Or a number."""
 
     least: ClassVar[int] = 2
 
@@ -179,7 +184,8 @@ class SampleVarianceRatio(PointMetric):
     instead of the true one, for data that does not tell it.
     """
 
-    against: Literal["truth", "held_out", "real"] = "truth"  # the true covariance, or that of real rows
+    against: Literal["truth", "held_out", "real"] = "truth"
+    """The true covariance, or that of real rows."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
     unit: ClassVar[str] = "ratio"
@@ -266,7 +272,8 @@ class SampleNLL(PointMetric):
 class _Modes(PointMetric):
     """Balls around the modes of a mixture."""
 
-    within: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 3.0  # a ball's radius, in the mode's std
+    within: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 3.0
+    """A ball's radius, in the mode's std."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
 

@@ -21,7 +21,8 @@ from collapse_sim.metrics.text_base import texts, tokens_of
 class _Rouge(Component):
     """Who can be scored. The settings are those of the figures that are published for CNN/DailyMail."""
 
-    stemming: bool = True  # by Porter's stemmer, as ROUGE-1.5.5 with -m and the summarization scripts of transformers
+    stemming: bool = True
+    """By Porter's stemmer, as ROUGE-1.5.5 with -m and the summarization scripts of transformers."""
 
     version: ClassVar[int] = 2  # rows are kept
     kinds: ClassVar[tuple[str, ...] | None] = ("pairs",)

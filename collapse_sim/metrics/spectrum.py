@@ -25,9 +25,12 @@ ROUNDING = 1e-12  # of the greatest variance: what float32 features leave where 
 class _Rank(FeatureMetric):
     """An effective number of dimensions, from the eigenvalues of the covariance."""
 
-    relative: bool = False  # over that of as many real rows: 1 is right
-    against: Literal["held_out", "real"] = "held_out"  # with `relative`: rows nothing is fitted to, or generation 0's
-    rows: Count | None = None  # at most so many of either side are used; none: all
+    relative: bool = False
+    """Over that of as many real rows: 1 is right."""
+    against: Literal["held_out", "real"] = "held_out"
+    """With `relative`: rows nothing is fitted to, or generation 0's."""
+    rows: Count | None = None
+    """At most so many of either side are used; none: all."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
@@ -114,7 +117,8 @@ class TailVariance(FeatureMetric):
     definition; a ratio of traces as `variance_ratio`.
     """
 
-    share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1  # of the real rows' variance
+    share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Of the real rows' variance."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
     unit: ClassVar[str] = "ratio"

@@ -27,9 +27,8 @@ WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # letters and digits, apostroph
 class TextMetric(Component):
     """Who can be scored: the texts of `tokens`, and of pairs those of `target`."""
 
-    of: Of = (
-        "samples"  # or outputs: what is generated for held-out rows; or held_out: those themselves, to compare with
-    )
+    of: Of = "samples"
+    """samples; outputs: what is generated for held-out rows; held_out: the held-out rows themselves, for comparison."""
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...] | None] = ("text", "pairs")

@@ -33,7 +33,8 @@ class DistinctN(TextMetric):
     nan when no text has n words.
     """
 
-    n: Count = 2  # words of an n-gram
+    n: Count = 2
+    """Words of an n-gram."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "share of n-grams"
@@ -57,7 +58,8 @@ class Repetition(TextMetric):
     are. Long texts repeat more, real ones too (`of: held_out`).
     """
 
-    n: Count = 4  # words of an n-gram
+    n: Count = 4
+    """Words of an n-gram."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
     unit: ClassVar[str] = "share of n-grams"
@@ -79,7 +81,8 @@ class TextLength(TextMetric):
     are cut at the rows' length count as long as they are there.
     """
 
-    unit: Literal["words", "tokens"] = "words"  # what is counted
+    unit: Literal["words", "tokens"] = "words"
+    """What is counted."""
 
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
@@ -109,8 +112,10 @@ class SelfBLEU(TextMetric):
     number. Texts without words are left out; nan when fewer than two are left.
     """
 
-    rows: Annotated[int, Field(ge=2)] = 200  # drawn without replacement if there are more
-    n: Count = 4  # words of the longest n-grams
+    rows: Annotated[int, Field(ge=2)] = 200
+    """Drawn without replacement if there are more."""
+    n: Count = 4
+    """Words of the longest n-grams."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
     unit: ClassVar[str] = "BLEU"

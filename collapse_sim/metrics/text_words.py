@@ -39,7 +39,8 @@ class Zipf(TextMetric):
     when rare words are cut off altogether: read it beside `rare_words`. nan for fewer than two different words.
     """
 
-    fit: Literal["likelihood", "least_squares"] = "likelihood"  # how the exponent is estimated
+    fit: Literal["likelihood", "least_squares"] = "likelihood"
+    """How the exponent is estimated."""
 
     unit: ClassVar[str] = "exponent"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
@@ -107,9 +108,12 @@ class RareWords(Vocabulary):
     what is so expected, and is then from 0 to about 1, comparable between numbers of samples.
     """
 
-    share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05  # of all words of the real rows, the least frequent ones
-    at_most: Count | None = None  # occurrences in the real rows; takes the place of `share`
-    relative: bool = False  # over the share that as many real rows would have, drawn with replacement
+    share: Annotated[float, Field(gt=0.0, le=1.0)] = 0.05
+    """Of all words of the real rows, the least frequent ones."""
+    at_most: Count | None = None
+    """Occurrences in the real rows; takes the place of `share`."""
+    relative: bool = False
+    """Over the share that as many real rows would have, drawn with replacement."""
 
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)  # `relative` may be somewhat above 1
 

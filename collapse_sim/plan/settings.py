@@ -21,7 +21,8 @@ Protocol = Literal["updates", "epochs", "converged"]
 class Sampling(Component):
     """How a generation's samples are drawn: in shards, each with a seed of its own, so that a killed run resumes."""
 
-    shard: Annotated[int, Field(gt=0)] = 1000  # rows drawn at a time
+    shard: Annotated[int, Field(gt=0)] = 1000
+    """Rows drawn at a time."""
 
 
 class Teacher(Component):
@@ -31,7 +32,9 @@ class Teacher(Component):
     """
 
     generation: Literal["previous"] | int = 0
+    """The generation that teaches: 0, or previous."""
     weights: dict[str, Annotated[float, Field(ge=0.0)]]
+    """The weight of each distillation term of the family; a term that is not named has weight 0."""
 
     @property
     def active(self) -> bool:
@@ -46,24 +49,33 @@ class Teacher(Component):
 class Claim(BaseModel):
     """One statement that `verify` decides; the grammar of `expect` is in recipe/claims.py."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    that: str  # the statement in words, as a paper would put it
+    that: str
+    """The statement in words, as a paper would put it."""
     metric: str
+    """The metric that it is about, by its shown name."""
     generation: int | Literal["last", "every"] = "last"
+    """The generation that it is about."""
     expect: str
-    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | None = None  # that decide it; None: all but `tuned_on`
+    """What decides it, such as `accumulate < replace`."""
+    seeds: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
+    """Seeds that decide it; null: all but `tuned_on`."""
 
 
 class Reference(BaseModel):
     """Published figures of one metric at one generation, which `compare` shows beside ours."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: str
+    """The publication."""
     metric: str
+    """The metric, by its shown name."""
     generation: int | Literal["last"] = "last"
-    values: dict[str, float]  # arm -> figure
+    """The generation that the figures are of."""
+    values: dict[str, float]
+    """{arm: figure}."""
 
     def at(self, last: int) -> int:
         """The number of the generation, in a recipe whose last one is `last`."""

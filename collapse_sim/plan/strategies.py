@@ -56,9 +56,8 @@ class AccumulateSubsample(Component):
     are chosen so that no condition is taken twice while there are others.
     """
 
-    budget: (
-        Annotated[int, Field(gt=0, description="rows drawn each generation; default: as many as real rows")] | None
-    ) = None
+    budget: Annotated[int, Field(gt=0)] | None = None
+    """Rows drawn for each generation; default: as many as real rows."""
 
     def plan(self, k: int, counts: RowCounts) -> Plan:
         return Plan(Accumulate().plan(k, counts).sources, budget=self.budget or counts.real)
@@ -73,8 +72,11 @@ class Mix(Component):
     """
 
     real: Share = 1.0
+    """Share of the real rows that is taken."""
     synthetic: Annotated[float, Field(ge=0.0)] = 1.0
-    redraw: bool = False  # draw other real rows, and samples for other conditions, for each generation
+    """Samples of the previous generation, relative to the number of real rows."""
+    redraw: bool = False
+    """Draw other real rows, and samples for other conditions, for each generation."""
 
     def plan(self, k: int, counts: RowCounts) -> Plan:
         real, synthetic = round(self.real * counts.real), round(self.synthetic * counts.real)
@@ -99,7 +101,9 @@ class Fresh(Component):
     """
 
     share: Share = 0.1
-    redraw: bool = False  # draw the fresh rows from the whole reserve, and samples for other conditions
+    """The fresh part of each generation's rows."""
+    redraw: bool = False
+    """Draw the fresh rows from the whole reserve, and samples for other conditions."""
 
     def plan(self, k: int, counts: RowCounts) -> Plan:
         fresh = round(self.share * counts.real)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ast
 import inspect
-import textwrap
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +25,7 @@ class Setting:
     default: Any  # plain JSON; None also when it is required
     required: bool
     allowed: str  # "whole number > 0", "bce | mse"
-    meaning: str  # the comment beside it in the code
+    meaning: str  # the docstring below it in the code
 
 
 @dataclass(frozen=True)
@@ -59,40 +57,21 @@ def _entry(room: str, name: str) -> ComponentEntry:
 
 
 def describe(name: str, cls: type[BaseModel]) -> ComponentEntry:
-    """One component, from its docstring, its fields and the comments beside them."""
+    """One component, from its docstring, its fields and their docstrings."""
     schema = cls.model_json_schema()
     properties, required = schema.get("properties", {}), schema.get("required", ())
-    comments = setting_comments(cls)
     settings = [
         Setting(
             field,
             properties[field].get("default"),
             field in required,
             _allowed(properties[field], schema.get("$defs", {})),
-            comments.get(field) or properties[field].get("description", ""),
+            properties[field].get("description", ""),
         )
         for field in properties
     ]
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
     return ComponentEntry(name, summary, tuple(settings))
-
-
-def setting_comments(cls: type[BaseModel]) -> dict[str, str]:
-    """{field: the comment at the end of its line} for the fields of a class and of its bases."""
-    comments: dict[str, str] = {}
-    for base in reversed(cls.__mro__):
-        if not issubclass(base, BaseModel) or not base.__annotations__:
-            continue
-        try:
-            lines = textwrap.dedent(inspect.getsource(base)).splitlines()
-        except OSError:  # no source at hand: no comments
-            continue
-        for node in ast.walk(ast.parse("\n".join(lines))):
-            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.end_lineno is not None:
-                line = lines[node.end_lineno - 1].encode()[node.end_col_offset or 0 :].decode()
-                if line.strip().startswith("#"):
-                    comments[node.target.id] = line.strip().lstrip("# ")
-    return comments
 
 
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}
@@ -200,14 +179,11 @@ def _component(room: str, definitions: dict[str, Any]) -> dict[str, Any]:
 
 
 def _object(cls: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
-    """One model's schema; models within it go to `definitions`, and comments beside fields become descriptions."""
+    """One model's schema; models within it go to `definitions`, and docstrings below fields become descriptions."""
     schema = cls.model_json_schema(ref_template="#/$defs/{model}")
     for name, inner in schema.pop("$defs", {}).items():
         definitions.setdefault(name, inner)
-    comments = setting_comments(cls)
-    for name, setting in schema.setdefault("properties", {}).items():
+    for setting in schema.setdefault("properties", {}).values():
         setting.pop("title", None)
-        if name in comments:
-            setting.setdefault("description", comments[name])
     schema.pop("title", None)
     return schema

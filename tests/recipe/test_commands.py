@@ -107,7 +107,7 @@ def test_list_shows_settings_with_defaults_and_meanings() -> None:
         "default": 420,
         "required": False,
         "allowed": "whole number > 0",
-        "meaning": "width of both hidden layers",
+        "meaning": "Width of both hidden layers.",
     }
     entries = {entry["name"]: entry for entry in json.loads(run("list", "data", "--json"))["data"]}
     by_name = {setting["name"]: setting for setting in entries["image_folder"]["settings"]}

@@ -101,7 +101,7 @@ def test_every_component_is_there_with_every_setting(room: str) -> None:
 
 
 def test_descriptions_come_along() -> None:
-    assert SCHEMA["$defs"]["Train"]["properties"]["batch_size"]["description"] == "rows an update"
+    assert SCHEMA["$defs"]["Train"]["properties"]["batch_size"]["description"] == "Rows per update."
     assert set(SCHEMA["$defs"]["Train"]["properties"]) == set(Train.model_fields)
 
 
@@ -148,3 +148,19 @@ def test_own_classes_and_names_fit(value: Any) -> None:
 def test_what_is_missing_is_fine_only_in_a_recipe_that_extends() -> None:
     assert not fits({"seeds": 3}, SCHEMA)
     assert fits({"extends": "quickstart", "seeds": 3, "model": {"hidden": 5}, "arms": {"distill": None}}, SCHEMA)
+
+
+def test_every_setting_says_what_it_means() -> None:
+    """Of every component and of every key of a recipe: a docstring below the field in the code."""
+    objects = {name: entry for name, entry in SCHEMA["$defs"].items() if "properties" in entry}
+    for room in ROOMS:
+        for name in registry.names(room):
+            objects[f"{room}.{name}"] = registry.load(room, name).model_json_schema()
+    silent = [
+        f"{where}.{key}"
+        for where, entry in {**objects, "recipe": SCHEMA}.items()
+        for key, setting in entry["properties"].items()
+        if not setting.get("description") and "const" not in setting and key not in ("use", "as")
+    ]
+    assert silent == []
+    assert len(objects) > 60

@@ -42,14 +42,18 @@ class CelebA(ImageSettings):
     Liu et al. 2015, aligned and cropped; no person is in two parts. Score models cut out 140 too (arXiv 2011.13456).
     """
 
-    path: Annotated[str, Field(min_length=1)] = "celeba"  # relative to the data folder, or absolute
+    path: Annotated[str, Field(min_length=1)] = "celeba"
+    """Relative to the data folder, or absolute."""
     crop: Count | None = 140
+    """Pixels of the central square that is cut out first; null: nothing is cut."""
     size: Count | None = 64
-    channels: Literal[1, 3] | None = 3  # convert to grey (1) or RGB (3); null: as they are
-    # "test", "valid" or "valid+test" of the official split; or a share (0.2) or number (500) of all images
+    """Pixels of the square that images are brought to; null: as they are."""
+    channels: Literal[1, 3] | None = 3
+    """Convert to grey (1) or RGB (3); null: as they are."""
     held_out: Annotated[Literal["test", "valid", "valid+test"] | int | float, BeforeValidator(_part_share_or_count)] = (
         "test"
     )
+    """"test", "valid" or "valid+test" of the official split; or a share (0.2) or number (500) of all images."""
 
     kind: ClassVar[str] = "images"
     seeded: ClassVar[bool] = False

@@ -39,9 +39,12 @@ class ImageFolder(ImageSettings):
     more subfolders, these are the classes, in the order of their names; else there are no labels.
     """
 
-    path: Annotated[str, Field(min_length=1)]  # the folder or .npy; relative to the data folder, or absolute
-    channels: Literal[1, 3] | None = None  # convert to grey (1) or RGB (3); default: as they are
-    held_out: ShareOrCount = 0.2  # share (0.2) or number (500) of rows
+    path: Annotated[str, Field(min_length=1)]
+    """The folder or .npy; relative to the data folder, or absolute."""
+    channels: Literal[1, 3] | None = None
+    """Convert to grey (1) or RGB (3); default: as they are."""
+    held_out: ShareOrCount = 0.2
+    """Share (0.2) or number (500) of rows."""
 
     kind: ClassVar[str] = "images"
     seeded: ClassVar[bool] = False

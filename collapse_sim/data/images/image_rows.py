@@ -29,11 +29,16 @@ MODES: Mapping[int, str] = {1: "L", 3: "RGB"}  # channels -> Pillow's mode
 class ImageSettings(Divided):
     """Settings that every kind of image data has."""
 
-    rows: Count | None = None  # real rows that generation 0 is fitted to; default: all; the rest is the reserve
-    held_out_rows: Count | None = None  # at most so many held-out rows, a fixed random choice; default: all
-    crop: Count | None = None  # pixels of the central square that is cut out first; default: nothing is cut
-    size: Count | None = None  # pixels of the square that images are brought to; default: as they are
-    fit: Literal["resize", "pad"] = "resize"  # resize: antialiased bilinear; pad: centred, zeros around
+    rows: Count | None = None
+    """Real rows that generation 0 is fitted to; default: all; the rest is the reserve."""
+    held_out_rows: Count | None = None
+    """At most so many held-out rows, a fixed random choice; default: all."""
+    crop: Count | None = None
+    """Pixels of the central square that is cut out first; default: nothing is cut."""
+    size: Count | None = None
+    """Pixels of the square that images are brought to; default: as they are."""
+    fit: Literal["resize", "pad"] = "resize"
+    """resize: antialiased bilinear; pad: centred, zeros around."""
 
     @model_validator(mode="after")
     def _pad_needs_size(self) -> ImageSettings:

@@ -31,10 +31,14 @@ class GrammarText(Validated):
     asked about may be of any length; a row that has no end, or anything behind it, is none of the grammar's.
     """
 
-    rows: Annotated[int, Field(gt=0)] = 2000  # rows that generation 0 is fitted to
-    fresh_rows: Annotated[int, Field(ge=0)] = 0  # real rows beyond these, for the strategy `fresh`
-    held_out_rows: Annotated[int, Field(gt=0)] = 1000  # rows that are never trained on
-    tail: Annotated[float, Field(ge=0.0, le=4.0)] = 1.2  # exponent of Zipf's law of choices: 0 has no rare ones
+    rows: Annotated[int, Field(gt=0)] = 2000
+    """Rows that generation 0 is fitted to."""
+    fresh_rows: Annotated[int, Field(ge=0)] = 0
+    """Real rows beyond these, for the strategy `fresh`."""
+    held_out_rows: Annotated[int, Field(gt=0)] = 1000
+    """Rows that are never trained on."""
+    tail: Annotated[float, Field(ge=0.0, le=4.0)] = 1.2
+    """Exponent of Zipf's law of choices: 0 has no rare ones."""
 
     kind: ClassVar[str]
     seeded: ClassVar[bool] = True
@@ -114,7 +118,8 @@ class GrammarStories(GrammarText):
     Who it is decides where it goes, what it eats, its name, which comes back, and how it ends.
     """
 
-    length: Annotated[int, Field(gt=0)] | None = None  # tokens of a row; the longest story has 48 with begin and end
+    length: Annotated[int, Field(gt=0)] | None = None
+    """Tokens of a row; the longest story has 48 with begin and end."""
 
     kind: ClassVar[str] = "text"
 

@@ -14,8 +14,10 @@ from collapse_sim.data.text.texts import PairedTexts, TextSources
 class Pairs(PairedTexts, OwnFiles):
     """Pairs of texts of your own: a model is given the source and generates the target."""
 
-    source: Name = "source"  # the field of what is given
-    target: Name = "target"  # the field of what is to be generated
+    source: Name = "source"
+    """The field of what is given."""
+    target: Name = "target"
+    """The field of what is to be generated."""
 
     name: ClassVar[str] = "pairs"
     not_in_key: ClassVar[tuple[str, ...]] = ("train", "validation", "format", "source", "target")

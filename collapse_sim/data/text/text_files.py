@@ -23,10 +23,14 @@ Format = Literal["auto", "txt", "jsonl", "csv", "tsv", "parquet", "arrow"]
 class OwnFiles(TextSettings):
     """Settings of texts in files of any name."""
 
-    train: Names  # a file, a pattern such as books/*.txt, or a list of them; below the data folder, or absolute
-    validation: Names | None = None  # likewise: what is held out; default: some of the texts of `train`
-    held_out: ShareOrCount | None = None  # then: a share (0.05) or number (500) of its texts; default: 0.05
-    format: Format = "auto"  # auto: by the ending of the name
+    train: Names
+    """A file, a pattern such as books/*.txt, or a list of them; below the data folder, or absolute."""
+    validation: Names | None = None
+    """likewise: what is held out; default: some of the texts of `train`."""
+    held_out: ShareOrCount | None = None
+    """then: a share (0.05) or number (500) of its texts; default: 0.05."""
+    format: Format = "auto"
+    """auto: by the ending of the name."""
 
     @model_validator(mode="after")
     def _held_out_once(self) -> OwnFiles:
@@ -56,8 +60,10 @@ class OwnFiles(TextSettings):
 class TextFiles(PlainTexts, OwnFiles):
     """Texts of your own, one after the other in txt files or one a row of JSONL, CSV, TSV, Parquet or Arrow."""
 
-    separator: Name | None = END_OF_TEXT  # of texts in a txt file; null: the whole file is one text
-    field: Name = "text"  # of the other formats
+    separator: Name | None = END_OF_TEXT
+    """Of texts in a txt file; null: the whole file is one text."""
+    field: Name = "text"
+    """Of the other formats."""
 
     name: ClassVar[str] = "text_files"
     not_in_key: ClassVar[tuple[str, ...]] = ("train", "validation", "format", "separator", "field")

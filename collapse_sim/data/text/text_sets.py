@@ -139,9 +139,12 @@ class CNNDailyMail(PairedTexts):
     The official training and validation parts of version 3.0.0. Lengths as in the self-distillation paper.
     """
 
-    path: Name = "cnn_dailymail"  # a folder below the data folder, or absolute
+    path: Name = "cnn_dailymail"
+    """A folder below the data folder, or absolute."""
     source_length: Annotated[int, Field(ge=2)] = 1024
+    """Tokens of a source, its end included; longer ones are cut, and end all the same."""
     target_length: Annotated[int, Field(ge=2)] = 128
+    """Tokens of a target, its end included."""
 
     name: ClassVar[str] = "cnn_dailymail"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
@@ -155,7 +158,8 @@ class CNNDailyMail(PairedTexts):
 class XSum(PairedTexts):
     """204,045 BBC articles and the one sentence that sums each up, 11,332 held out (Narayan et al. 2018)."""
 
-    path: Name = "xsum"  # a folder below the data folder, or absolute
+    path: Name = "xsum"
+    """A folder below the data folder, or absolute."""
 
     name: ClassVar[str] = "xsum"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
@@ -168,7 +172,8 @@ class XSum(PairedTexts):
 class TinyStories(PlainTexts):
     """2.1 million short stories in the words of small children, made by GPT-3.5 and GPT-4 (Eldan and Li 2023)."""
 
-    path: Name = "tinystories"  # a folder below the data folder, or absolute
+    path: Name = "tinystories"
+    """A folder below the data folder, or absolute."""
 
     name: ClassVar[str] = "tinystories"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
@@ -186,8 +191,10 @@ class WikiText(PlainTexts):
     A text is an article, its lines divided by line breaks; the published files and the hub's have single lines.
     """
 
-    path: Name = "wikitext"  # a folder below the data folder, or absolute
-    subset: Name = "wikitext-2-raw-v1"  # or wikitext-103-raw-v1; without raw: with <unk> for rare words
+    path: Name = "wikitext"
+    """A folder below the data folder, or absolute."""
+    subset: Name = "wikitext-2-raw-v1"
+    """Or wikitext-103-raw-v1; without raw: with <unk> for rare words."""
 
     name: ClassVar[str] = "wikitext"
     not_in_key: ClassVar[tuple[str, ...]] = ("path", "subset")

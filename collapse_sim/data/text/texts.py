@@ -63,9 +63,12 @@ class Prepared:
 class TextSettings(Divided):
     """Settings that every kind of texts has."""
 
-    tokenizer: TokenizerSetting  # a name, or a folder below the data folder; or {bpe: 2000}, learned from the real rows
-    rows: Count | None = None  # real rows that generation 0 is fitted to; default: all; the rest is the reserve
-    held_out_rows: Count | None = None  # at most so many held-out rows, a fixed random choice; default: all
+    tokenizer: TokenizerSetting
+    """A name, or a folder below the data folder; or {bpe: 2000}, learned from the real rows."""
+    rows: Count | None = None
+    """Real rows that generation 0 is fitted to; default: all; the rest is the reserve."""
+    held_out_rows: Count | None = None
+    """At most so many held-out rows, a fixed random choice; default: all."""
 
     name: ClassVar[str]  # in a recipe
     kind: ClassVar[str]
@@ -81,8 +84,10 @@ class TextSettings(Divided):
 class PlainTexts(TextSettings):
     """Texts for language models: column "tokens" (length,)."""
 
-    length: Length = 128  # tokens of a row, begin and end included
-    pack: bool = True  # true: all texts joined, and cut into blocks of `length`; false: one text a row, cut to `length`
+    length: Length = 128
+    """Tokens of a row, begin and end included."""
+    pack: bool = True
+    """true: all texts joined, and cut into blocks of `length`; false: one text a row, cut to `length`."""
 
     kind: ClassVar[str] = "text"
 
@@ -124,9 +129,12 @@ class PlainTexts(TextSettings):
 class PairedTexts(TextSettings):
     """Pairs of texts for encoder-decoders: columns "source" (source_length,) and "target" (target_length,)."""
 
-    source_length: Length = 512  # tokens of a source, its end included; longer ones are cut, and end all the same
-    target_length: Length = 128  # of a target
-    prefix: str = ""  # before every source, as in T5's "summarize: "
+    source_length: Length = 512
+    """Tokens of a source, its end included; longer ones are cut, and end all the same."""
+    target_length: Length = 128
+    """Of a target."""
+    prefix: str = ""
+    """Before every source, as in T5's "summarize: "."""
 
     kind: ClassVar[str] = "pairs"
 

@@ -35,10 +35,12 @@ logger = logging.getLogger(__name__)
 class BPE(BaseModel):
     """Byte-level byte-pair encoding (Sennrich et al. 2016; Radford et al. 2019), learned from the real rows alone."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    bpe: Annotated[int, Field(ge=BYTES + 1)]  # tokens: 256 bytes, the end of text, and what is learned
-    lower_case: bool = False  # texts are read, and written again, without capitals: fewer words for a small model
+    bpe: Annotated[int, Field(ge=BYTES + 1)]
+    """tokens: 256 bytes, the end of text, and what is learned."""
+    lower_case: bool = False
+    """Texts are read, and written again, without capitals: fewer words for a small model."""
 
 
 TokenizerSetting = Annotated[str, Field(min_length=1)] | BPE

@@ -26,7 +26,8 @@ class NoisyCurves(SimulatedPoints):
     10 standard deviations of the curve, and to 1e-9 within 6.
     """
 
-    noise: Noise = 0.1  # standard deviation around the curve, in both directions
+    noise: Noise = 0.1
+    """Standard deviation around the curve, in both directions."""
 
     pieces: ClassVar[int]
 
@@ -73,8 +74,10 @@ class TwoMoons(NoisyCurves):
 class Circles(NoisyCurves):
     """Two circles around the origin, of radius 1 and `factor`: scikit-learn's make_circles, with random angles."""
 
-    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5  # radius of the inner circle; that of the outer one is 1
-    noise: Noise = 0.05  # standard deviation around the circles, in both directions
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.5
+    """Radius of the inner circle; that of the outer one is 1."""
+    noise: Noise = 0.05
+    """Standard deviation around the circles, in both directions."""
 
     pieces: ClassVar[int] = 2
 
@@ -93,7 +96,8 @@ class SwissRoll(NoisyCurves):
     With the noise .2 it is the Swiss roll of FFJORD (Grathwohl et al. 2019); neighbouring turns are 1.26 apart.
     """
 
-    noise: Noise = 0.2  # standard deviation around the roll, in both directions
+    noise: Noise = 0.2
+    """Standard deviation around the roll, in both directions."""
 
     pieces: ClassVar[int] = 1
 

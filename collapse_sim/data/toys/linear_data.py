@@ -19,12 +19,18 @@ from collapse_sim.data.toys.simulated import normal_rows
 class LinearData(Validated):
     """x ~ N(0, I_d), y = x w* + noise N(0, 1), drawn anew for every seed; w* = signal / sqrt(d) in every entry."""
 
-    dimensions: Annotated[int, Field(gt=0)] = 10  # d
-    rows: Annotated[int, Field(gt=0)] = 100  # rows that generation 0 is fitted to: T
-    noise: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0  # standard deviation of y given x
-    signal: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0  # the norm of w*: the standard deviation of x w*
-    fresh_rows: Annotated[int, Field(ge=0)] = 0  # real rows beyond these, for the strategy `fresh`
-    held_out_rows: Annotated[int, Field(gt=0)] = 1000  # rows that are never trained on
+    dimensions: Annotated[int, Field(gt=0)] = 10
+    """D."""
+    rows: Annotated[int, Field(gt=0)] = 100
+    """Rows that generation 0 is fitted to: T."""
+    noise: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
+    """Standard deviation of y given x."""
+    signal: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
+    """The norm of w*: the standard deviation of x w*."""
+    fresh_rows: Annotated[int, Field(ge=0)] = 0
+    """Real rows beyond these, for the strategy `fresh`."""
+    held_out_rows: Annotated[int, Field(gt=0)] = 1000
+    """Rows that are never trained on."""
 
     kind: ClassVar[str] = "regression"
     seeded: ClassVar[bool] = True

@@ -55,8 +55,10 @@ class EightGaussians(Modes):
     radius 2.83 and scale .35. Used by arXiv 2310.00429 for iterative retraining.
     """
 
-    radius: Positive = 2.0  # of the circle on which the centres lie
-    scale: Positive = 0.1  # standard deviation of each Gaussian, in every direction
+    radius: Positive = 2.0
+    """Of the circle on which the centres lie."""
+    scale: Positive = 0.1
+    """Standard deviation of each Gaussian, in every direction."""
 
     def mixture(self) -> RoundMixture:
         angles = [k * math.pi / 4 for k in range(8)]
@@ -74,9 +76,12 @@ class GaussianMixture(Modes):
     means: Annotated[tuple[Finite, ...] | tuple[tuple[Finite, ...], ...], Field(min_length=1)] = (
         (-2.0, 0.0),
         (2.0, 0.0),
-    )  # a list of centres with d numbers each; in one dimension a list of numbers
-    scales: Positive | tuple[Positive, ...] = 1.0  # standard deviations: one number for all, or one for each centre
-    weights: tuple[Positive, ...] | None = None  # shares of rows, up to a factor, one for each centre; default: equal
+    )
+    """A list of centres with d numbers each; in one dimension a list of numbers."""
+    scales: Positive | tuple[Positive, ...] = 1.0
+    """Standard deviations: one number for all, or one for each centre."""
+    weights: tuple[Positive, ...] | None = None
+    """Shares of rows, up to a factor, one for each centre; default: equal."""
 
     @model_validator(mode="after")
     def _one_of_each_a_centre(self) -> GaussianMixture:

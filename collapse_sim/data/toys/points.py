@@ -55,9 +55,12 @@ def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
 class SimulatedPoints(Validated):
     """Points whose density is a mixture of round Gaussians, drawn anew for every seed."""
 
-    rows: Annotated[int, Field(gt=0)] = 1000  # rows that generation 0 is fitted to
-    fresh_rows: Annotated[int, Field(ge=0)] = 0  # real rows beyond these, for the strategy `fresh`
-    held_out_rows: Annotated[int, Field(gt=0)] = 1000  # rows that are never trained on
+    rows: Annotated[int, Field(gt=0)] = 1000
+    """Rows that generation 0 is fitted to."""
+    fresh_rows: Annotated[int, Field(ge=0)] = 0
+    """Real rows beyond these, for the strategy `fresh`."""
+    held_out_rows: Annotated[int, Field(gt=0)] = 1000
+    """Rows that are never trained on."""
 
     kind: ClassVar[str] = "points"
     seeded: ClassVar[bool] = True

@@ -72,34 +72,33 @@ class Sandbox:
         return path
 
     def run(self, recipe: str | Path, run: str = "run", checkpoint_s: float = 60.0, **options: object) -> dict:
-        from collapse_sim.core.machine import open_machine
+        from collapse_sim.core.machine import open_device
         from collapse_sim.plan.experiment import prepare
         from collapse_sim.recipe.loader import load
         from collapse_sim.run.session import Session
 
         path = recipe if isinstance(recipe, Path) else self.recipe(recipe)
-        loaded = load(path, **options)
-        precision = loaded.train.precision if loaded.train else "fp32"
-        experiment = prepare(loaded, self.root / "data")
-        machine = open_machine("cpu", precision)
-        session = Session(experiment, machine, self.root / run, self.root / ".store", self.root / "data", checkpoint_s)
+        experiment = prepare(load(path, **options), self.root / "data")
+        device = open_device("cpu")
+        session = Session(experiment, device, self.root / run, self.root / ".store", self.root / "data", checkpoint_s)
         return session.run(quiet=True)
 
     def loop(self, recipe: str) -> tuple[list[object], Store]:
         """The events that the generation loop alone tells, without a session around it, and its store."""
-        from collapse_sim.core.machine import open_machine
+        from collapse_sim.core.machine import open_device
         from collapse_sim.engine.work import JobContext, Stop
         from collapse_sim.plan.experiment import prepare
         from collapse_sim.recipe.loader import load
         from collapse_sim.run.loop import run_generations
+        from collapse_sim.run.session import observers_of
         from collapse_sim.store.run_writer import RunWriter
         from collapse_sim.store.store import Store
 
         experiment = prepare(load(self.recipe(recipe)), self.root)
         events: list[object] = []
         store = Store(self.root / ".store", Stop().check)
-        work = JobContext(store, open_machine("cpu", "fp32"), events.append, self.root)
-        run_generations(experiment, RunWriter(self.root / "run"), work)
+        context, run = JobContext(store, open_device("cpu"), events.append, self.root), RunWriter(self.root / "run")
+        run_generations(experiment, run, context, observers_of(experiment, context, run.pictures))
         return events, store
 
     def journal(self, run: str = "run", event: str | None = None) -> list[dict]:

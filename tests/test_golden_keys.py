@@ -60,13 +60,13 @@ def pinned(specs: Iterable[Spec]) -> list[str]:
 def keys_of(recipe: Recipe) -> dict[str, list[str]]:
     experiment = experiment_of(recipe)
     keys = {"shared": pinned(experiment.shared)}
-    for line in experiment.lines:
-        name = line.arm.name
-        keys[f"{name} | fits"] = pinned(line.fits)
-        keys[f"{name} | samples"] = pinned(spec for k in range(len(line.fits)) for spec in line.generated(k))
-        keys[f"{name} | features"] = pinned(spec for group in line.features for spec in group)
+    for arm_plan in experiment.arm_plans:
+        name, plans = arm_plan.name, arm_plan.generations
+        keys[f"{name} | fits"] = pinned(plan.fit for plan in plans)
+        keys[f"{name} | samples"] = pinned(spec for plan in plans for spec in plan.generated())
+        keys[f"{name} | features"] = pinned(spec for plan in plans for spec in plan.features)
         for metric in recipe.metrics:
-            keys[f"{name} | {metric}"] = pinned(scores[metric] for scores in line.scores)
+            keys[f"{name} | {metric}"] = pinned(plan.scores[metric] for plan in plans)
     return keys
 
 
@@ -110,7 +110,10 @@ def test_a_key_names_no_file_of_this_package() -> None:
     for name in shipped.names():
         experiment = experiment_of(load(name))
         said += json.dumps([spec.description for spec in experiment.shared], default=str)
-        said += json.dumps([spec.description for k in (0, 1) for spec in experiment.lines[-1].specs(k)], default=str)
+        said += json.dumps(
+            [spec.description for plan in experiment.arm_plans[-1].generations[:2] for spec in plan.specs()],
+            default=str,
+        )
     assert "collapse_sim" not in said
     assert After().describe()["use"] == f"{__name__}:After"  # a class of the user's own is named in full
 

@@ -78,12 +78,12 @@ def test_a_list_of_protocols_gives_every_arm_under_each(sandbox):
     (reference,) = recipe.references
     assert set(reference.values) == {"replace.updates", "replace.epochs"}
     experiment = prepare(recipe, sandbox.root)
-    lines = {line.arm.name: line for line in experiment.lines}
-    same = [[fit.digest for fit in lines[f"replace.{p}"].fits] for p in ("updates", "epochs")]
+    plans = {plan.name: plan.generations for plan in experiment.arm_plans}
+    same = [[plan.fit.digest for plan in plans[f"replace.{p}"]] for p in ("updates", "epochs")]
     assert same[0] == same[1]
-    more = [[fit.digest for fit in lines[f"accumulate+distill.{p}"].fits] for p in ("updates", "epochs")]
+    more = [[plan.fit.digest for plan in plans[f"accumulate+distill.{p}"]] for p in ("updates", "epochs")]
     assert [a == b for a, b in zip(*more, strict=True)] == [True, False, False]
-    training = training_of(lines["accumulate+distill.epochs"])
+    training = training_of(next(plan for plan in experiment.arm_plans if plan.name == "accumulate+distill.epochs"))
     assert training is not None
     assert training["updates"] == [20, 37, 54]  # 7, 13 and 19 batches of 200, 400 and 600 rows
     assert training["epochs"] == pytest.approx([20 / 7] * 3, rel=0.02)
@@ -104,9 +104,9 @@ def test_an_arm_may_have_a_protocol_and_training_of_its_own(sandbox):
         "  replace: {data: replace}", "  replace: {data: replace, protocol: updates, retrain: {epochs: 3, keep: last}}"
     )
     experiment = prepare(load(sandbox.recipe(text)), sandbox.root)
-    lines = {line.arm.name: line for line in experiment.lines}
-    assert list(lines) == ["replace", "accumulate+distill.updates", "accumulate+distill.epochs"]
-    trains = [fit.train for fit in lines["replace"].fits]
+    plans = {plan.name: plan.generations for plan in experiment.arm_plans}
+    assert list(plans) == ["replace", "accumulate+distill.updates", "accumulate+distill.epochs"]
+    trains = [plan.fit.train for plan in plans["replace"]]
     assert [train and train.steps for train in trains] == [20, 21, 21]  # 3 epochs of the 200 real rows in 7 batches
     assert [train and train.keep for train in trains] == ["best", "last", "last"]
     again = load(sandbox.recipe(str(dict(experiment.recipe.document)).replace("None", "null"), "again.yaml"))
@@ -139,7 +139,9 @@ def test_an_arms_own_training_is_what_converged_is_checked_for(sandbox):
         "  replace: {data: replace}", "  replace: {data: replace, protocol: converged, retrain: {schedule: constant}}"
     )
     experiment = prepare(load(sandbox.recipe(text + "retrain: {schedule: cosine}\n")), sandbox.root)
-    schedules = [[fit.train and fit.train.schedule for fit in line.fits] for line in experiment.lines]
+    schedules = [
+        [plan.fit.train and plan.fit.train.schedule for plan in arm.generations] for arm in experiment.arm_plans
+    ]
     assert schedules == [["constant"] * 3, ["constant", "cosine", "cosine"]]
 
 
@@ -159,7 +161,7 @@ def test_precision_is_in_the_keys_as_what_auto_means(sandbox):
         p: prepare(load(sandbox.recipe(TINY), overrides=[f"train.precision={p}"]), sandbox.root)
         for p in ("fp32", "bf16")
     }
-    digests = {p: experiment.lines[0].fits[0].digest for p, experiment in by.items()}
+    digests = {p: experiment.arm_plans[0].generations[0].fit.digest for p, experiment in by.items()}
     assert digests["fp32"] != digests["bf16"]
-    assert prepare(recipe, sandbox.root).lines[0].fits[0].digest == digests["fp32"]  # on a CPU
+    assert prepare(recipe, sandbox.root).arm_plans[0].generations[0].fit.digest == digests["fp32"]  # on a CPU
     assert at_precision(recipe).document["train"]["precision"] == "fp32"

@@ -28,7 +28,7 @@ def evaluate(
     say_logs(quiet=quiet)
     if not quiet:
         say(f"reading {run} ...")  # what follows imports torch, which takes seconds
-    from collapse_sim.core.machine import open_machine
+    from collapse_sim.core.machine import open_device
     from collapse_sim.plan.experiment import prepare
     from collapse_sim.recipe.loader import load
     from collapse_sim.recipe.trust import remember
@@ -39,9 +39,8 @@ def evaluate(
     folder = find_run(run)
     done = scored_generations(folder)
     recipe = load(recipe_of(folder), overrides=["show=null"], metrics=metric, generations=done, plugins=plugins)
-    train = recipe.train
-    machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
-    session = Session(prepare(recipe, data_dir, machine), machine, folder, store or store_of(folder), data_dir)
+    opened = open_device(device)
+    session = Session(prepare(recipe, data_dir, opened), opened, folder, store or store_of(folder), data_dir)
     refuse_to_fit(session.experiment, session.store_dir, folder)
     remember(folder, recipe)
     result = session.run(quiet=quiet, as_json=as_json)

@@ -75,8 +75,8 @@ def run(
 
     early = None if dry_run else out or _usual_folder(recipe, settings or (), smoke=smoke)
     with starting(early, early.name if early else ""):
-        from collapse_sim.core.machine import open_machine
-        from collapse_sim.plan.experiment import prepare, with_recipe_lines
+        from collapse_sim.core.machine import open_device
+        from collapse_sim.plan.experiment import prepare
         from collapse_sim.recipe.loader import load
         from collapse_sim.recipe.trust import remember
         from collapse_sim.run.session import Session, check_diverged
@@ -93,12 +93,10 @@ def run(
             generations=generations,
             plugins=plugins,
         )
-        train = loaded.train
-        with with_recipe_lines(loaded):
-            machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
-        experiment = prepare(loaded, data_dir, machine)
+        opened = open_device(device)
+        experiment = prepare(loaded, data_dir, opened)
         folder = out or RUNS / (f"{loaded.name}-smoke" if smoke else loaded.name)
-        session = Session(experiment, machine, folder, store or store_of(folder), data_dir, checkpoint)
+        session = Session(experiment, opened, folder, store or store_of(folder), data_dir, checkpoint)
         if dry_run:
             from collapse_sim.plan.dry_run import plan_document, plan_text
 

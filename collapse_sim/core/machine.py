@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -21,33 +21,18 @@ CUDA_RESIDENT_SHARE = 0.4  # of the free memory: rows up to this live on the dev
 
 
 @dataclass(frozen=True)
-class Machine:
-    """One device at one precision. Raises nothing: `open_machine` has checked it."""
+class Device:
+    """One device, without a precision of its own: the settings of a fit supply that (`with_precision`).
+
+    Raises nothing: `open_device` has checked it.
+    """
 
     device: torch.device
-    precision: Literal["fp32", "bf16", "fp16"]
-    tf32: bool = False
-    threads: int = field(default_factory=torch.get_num_threads)  # on the CPU, for large work
+    threads: int = field(default_factory=torch.get_num_threads, kw_only=True)  # on the CPU, for large work
 
     def with_precision(self, precision: Precision, tf32: bool = False) -> Machine:
-        """The same device at another precision."""
-        return replace(self, precision=resolve_precision(self.device, precision), tf32=tf32)
-
-    @contextlib.contextmanager
-    def autocast(self) -> Iterator[None]:
-        """Forward passes run in this precision; float32 products on CUDA use TF32 only if asked for."""
-        dtype = DTYPES[self.precision]
-        self._set_products()
-        with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
-            yield
-
-    def _set_products(self) -> None:
-        if self.device.type == "cuda":
-            set_float32_products("tf32" if self.tf32 else "ieee")
-
-    def scaler(self) -> torch.amp.GradScaler:
-        """Scales losses for fp16, so that small gradients survive; does nothing in the other precisions."""
-        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        """The device computing in one precision. Raises RecipeError for one that it does not have."""
+        return Machine(self.device, resolve_precision(self.device, precision), tf32, threads=self.threads)
 
     @contextlib.contextmanager
     def limit_threads(self, operations_per_step: float) -> Iterator[None]:
@@ -63,18 +48,6 @@ class Machine:
             yield
         finally:
             torch.set_num_threads(threads)
-
-    @contextlib.contextmanager
-    def seeded(self, value: int) -> Iterator[None]:
-        """Within it torch's global generators (initial weights, dropout) start from `value`, and are restored after.
-
-        Fits and scores begin so: what they compute outside of `autocast` has this machine's precision, too.
-        """
-        self._set_products()
-        devices = [self.device.index] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            self.reseed(value)
-            yield
 
     def reseed(self, value: int) -> None:
         """Start the global generators of this device anew."""
@@ -108,13 +81,49 @@ class Machine:
             return f"cpu ({threads} thread{'' if threads == 1 else 's'})"
         return str(self.device)
 
-    def describe_precision(self) -> str:
-        """For people: "fp32", "bf16", and "fp32+tf32" where float32 products may use TF32."""
-        return self.precision + ("+tf32" if self.tf32 else "")
-
     def for_inference(self, model: nn.Module) -> nn.Module:
         """A model for use, not for training: on the device, in eval mode, without gradients."""
         return model.to(self.device).eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class Machine(Device):
+    """A device that computes in one precision."""
+
+    precision: Literal["fp32", "bf16", "fp16"]
+    tf32: bool = False
+
+    @contextlib.contextmanager
+    def autocast(self) -> Iterator[None]:
+        """Forward passes run in this precision; float32 products on CUDA use TF32 only if asked for."""
+        dtype = DTYPES[self.precision]
+        self._set_products()
+        with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+            yield
+
+    def _set_products(self) -> None:
+        if self.device.type == "cuda":
+            set_float32_products("tf32" if self.tf32 else "ieee")
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales losses for fp16, so that small gradients survive; does nothing in the other precisions."""
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    @contextlib.contextmanager
+    def seeded(self, value: int) -> Iterator[None]:
+        """Within it torch's global generators (initial weights, dropout) start from `value`, and are restored after.
+
+        Fits and scores begin so: what they compute outside of `autocast` has this machine's precision, too.
+        """
+        self._set_products()
+        devices = [self.device.index] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):
+            self.reseed(value)
+            yield
+
+    def describe_precision(self) -> str:
+        """For people: "fp32", "bf16", and "fp32+tf32" where float32 products may use TF32."""
+        return self.precision + ("+tf32" if self.tf32 else "")
 
 
 def set_float32_products(precision: Literal["ieee", "tf32"]) -> None:
@@ -129,23 +138,28 @@ def set_float32_products(precision: Literal["ieee", "tf32"]) -> None:
         kind.fp32_precision = precision
 
 
-def open_machine(device: str = "auto", precision: Precision = "auto", tf32: bool = False) -> Machine:
-    """Check the device and resolve "auto". Raises MissingError when the device isn't there."""
+def open_device(device: str = "auto") -> Device:
+    """A device by name. Raises RecipeError for a name that is none, MissingError when the device is not there."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        found = torch.device(device)
+        opened = torch.device(device)
     except RuntimeError as error:
         raise RecipeError(f"--device {device}: no such kind of device; allowed: auto, cpu, cuda, cuda:N") from error
-    if found.type not in ("cpu", "cuda"):
+    if opened.type not in ("cpu", "cuda"):
         raise RecipeError(f"--device {device}: not supported; allowed: auto, cpu, cuda, cuda:N")
-    if found.type == "cuda":
+    if opened.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (found.index or 0) >= count:
+        if (opened.index or 0) >= count:
             seen = f"{count} CUDA device{'' if count == 1 else 's'}"
             raise MissingError(f"--device {device}: not there, found {seen}; use --device cpu, or a machine with one")
-        found = torch.device("cuda", found.index or 0)
-    return Machine(found, resolve_precision(found, precision), tf32)
+        opened = torch.device("cuda", opened.index or 0)
+    return Device(opened)
+
+
+def open_machine(device: str = "auto", precision: Precision = "auto", tf32: bool = False) -> Machine:
+    """A device by name that computes in one precision. Raises what `open_device` and `Device.with_precision` do."""
+    return open_device(device).with_precision(precision, tf32)
 
 
 def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp32", "bf16", "fp16"]:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from collapse_sim.core.machine import Machine
+from collapse_sim.core.machine import Device
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.sources import REAL, Source
 from collapse_sim.engine import choice
@@ -64,7 +64,7 @@ def runs(store: Store, spec: Spec, seeds: Sequence[int]) -> Iterator[tuple[Block
         position += length
 
 
-def model(store: Store, spec: FitSpec, seeds: Sequence[int], machine: Machine) -> nn.Module:
+def model(store: Store, spec: FitSpec, seeds: Sequence[int], device: Device) -> nn.Module:
     """A fitted model for use: eval mode, no gradients, on the device. Stacked specs: leading axis S."""
     family, info = spec.family, spec.data.info
     if not isinstance(family, ClosedForm):
@@ -73,14 +73,14 @@ def model(store: Store, spec: FitSpec, seeds: Sequence[int], machine: Machine) -
         with torch.random.fork_rng(devices=[]):
             built = family.build(info)
         built.load_state_dict(state)
-        return machine.for_inference(built)
+        return device.for_inference(built)
     states = [
         {name: tensor[part] for name, tensor in load_file(block.file(MODEL_FILE)).items()}
         for block, part in runs(store, spec, seeds)
     ]
     built = family.build_ensemble(info, len(seeds))
     built.load_state_dict({name: torch.cat([state[name] for state in states]) for name in states[0]})
-    return machine.for_inference(built)
+    return device.for_inference(built)
 
 
 def real_order(spec: DataSpec, seed: int) -> np.ndarray | None:
@@ -105,7 +105,7 @@ def _order(rows: int, seed: int) -> np.ndarray:
     return Draws((seed,), "real order", 0).permutation(rows).numpy()
 
 
-def training_table(store: Store, spec: FitSpec, seed: int, machine: Machine) -> Table:
+def training_table(store: Store, spec: FitSpec, seed: int, device: Device) -> Table:
     """All rows that a fit is made from, as one table of the family's columns."""
     parts = []
     for source, rows_spec, drawn in zip(spec.plan.sources, spec.sources, choice.drawn(spec, seed), strict=True):
@@ -120,7 +120,7 @@ def training_table(store: Store, spec: FitSpec, seed: int, machine: Machine) -> 
             parts.append(TablePart(file, wanted, source.rows, source.first, order))
         else:
             parts.append(TablePart(file, wanted, source.rows, 0, drawn if order is None else order[drawn]))
-    return Table(parts, machine, choice.subsample(spec, seed))
+    return Table(parts, device, choice.subsample(spec, seed))
 
 
 def training_stack(store: Store, spec: FitSpec, seeds: Sequence[int]) -> dict[str, Tensor]:

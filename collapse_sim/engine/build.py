@@ -14,7 +14,7 @@ import torch
 
 from collapse_sim.core.errors import CollapseSimError, MissingError, OutOfMemoryError, PluginError
 from collapse_sim.core.events import Kind
-from collapse_sim.core.machine import Machine
+from collapse_sim.core.machine import Device
 from collapse_sim.core.memory_errors import first_line, out_of_memory
 from collapse_sim.core.plugins import blamed, name_of, told
 from collapse_sim.core.randomness import Draws
@@ -25,6 +25,7 @@ from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
 from collapse_sim.engine.work import JobContext
+from collapse_sim.families.training import Train
 from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec, ScoreSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
@@ -35,7 +36,7 @@ PIECE_BYTES = 2**22  # rows that are kept together when decoding is interrupted
 READ_ROWS = 64  # rows decoded between two looks at whether to stop: photographs may take a tenth of a second each
 
 
-def decode(job: Job, folder: Path, work: JobContext) -> None:
+def decode(job: Job, folder: Path, context: JobContext) -> None:
     """Read or simulate the real, validation and held-out rows into a file each: real.safetensors and so on.
 
     Rows of files are never in memory together; resuming repeats at most PIECE_BYTES of them.
@@ -46,13 +47,13 @@ def decode(job: Job, folder: Path, work: JobContext) -> None:
     counts: dict[Part, int] = {"real": info.pool, "validation": info.validation, "held_out": info.held_out}
     if not spec.stacked:
         size = max(1, PIECE_BYTES // info.row_bytes)
-        real, held_out = cast(FileData, data).open(work.data_dir)
+        real, held_out = cast(FileData, data).open(context.data_dir)
         parts = parts_of(data, info, real, held_out, job.seeds[0] if job.seeds else 0)
         files = (
-            Pieces(f"{part}.safetensors", counts[part], size, partial(_read, source, info, work))
+            Pieces(f"{part}.safetensors", counts[part], size, partial(_read, source, info, context))
             for part, source in parts.items()
         )
-        in_pieces(job, folder, work, *files)
+        in_pieces(job, folder, context, *files)
         return
     for split, rows in counts.items():
         if not rows and split == "validation":
@@ -64,11 +65,11 @@ def decode(job: Job, folder: Path, work: JobContext) -> None:
         writer.close()
 
 
-def _read(source: RowSource, info: Info, work: JobContext, piece: int, first: int, last: int) -> Columns:
+def _read(source: RowSource, info: Info, context: JobContext, piece: int, first: int, last: int) -> Columns:
     """One piece, a few rows at a time."""
     parts: list[Columns] = []
     for start in range(first, last, READ_ROWS):
-        work.stop.check()
+        context.stop.check()
         parts.append(source.read(start, min(start + READ_ROWS, last)))
     columns = {name: np.concatenate([part[name] for part in parts]) for name in info.columns}
     if any(columns[name].shape != (last - first, *shape) for name, (shape, _) in info.columns.items()):
@@ -76,21 +77,23 @@ def _read(source: RowSource, info: Info, work: JobContext, piece: int, first: in
     return columns
 
 
-def made_on(machine: Machine, spec: Spec) -> dict[str, Any]:
+def made_on(device: Device, spec: Spec) -> dict[str, Any]:
     """What a manifest says of the machine: device, precision of the network behind the artefact, threads.
 
     Closed forms are float64; rows are read, and features made, in no precision but their own.
     """
+    entry: dict[str, Any] = {"device": device.describe(), "threads": torch.get_num_threads()}
     fit = spec if isinstance(spec, FitSpec) else getattr(spec, "model", None)
-    found: dict[str, Any] = {"device": machine.describe(), "threads": torch.get_num_threads()}
     if isinstance(fit, FitSpec):
-        train = fit.train
-        found["precision"] = (
-            machine.with_precision(train.precision, train.tf32).describe_precision() if train else "fp64"
-        )
+        entry["precision"] = describe_precision(device, fit.train)
     elif spec.kind == "features":
-        found["precision"] = "fp32"
-    return found
+        entry["precision"] = "fp32"
+    return entry
+
+
+def describe_precision(device: Device, train: Train | None) -> str:
+    """For people: "bf16", "fp32+tf32"; of closed forms (None) "fp64"."""
+    return device.with_precision(train.precision, train.tf32).describe_precision() if train else "fp64"
 
 
 BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
@@ -102,21 +105,21 @@ BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
 }
 
 
-def builder(work: JobContext) -> Build:
+def builder(context: JobContext) -> Build:
     """The build function that the store calls, with its surroundings bound."""
 
     def build(job: Job, folder: Path) -> None:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # stdout is the command's data, whatever a plug-in prints
-                BUILDERS[job.spec.kind](job, folder, work)
+                BUILDERS[job.spec.kind](job, folder, context)
         except CollapseSimError:
             raise
         except (Exception, SystemExit) as error:
             if out_of_memory(error):
                 raise OutOfMemoryError(
-                    f"{where(job, ())}: out of memory while making {job.spec.kind} on {work.machine.device}: finished "
-                    "work is kept; lower train.batch_size or sampling.shard, or split batches with train.accumulate. "
-                    f"({first_line(error)})"
+                    f"{where(job, ())}: out of memory while making {job.spec.kind} on {context.device.device}: "
+                    "finished work is kept; lower train.batch_size or sampling.shard, or split batches with "
+                    f"train.accumulate. ({first_line(error)})"
                 ) from error
             own = blamed(error, _components(job.spec))
             if own is not None:

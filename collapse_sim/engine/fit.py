@@ -32,7 +32,7 @@ from collapse_sim.store.store import Store
 HISTORY_FILE = "history.json"
 
 
-def fit(job: Job, folder: Path, work: JobContext) -> None:
+def fit(job: Job, folder: Path, context: JobContext) -> None:
     """Fit a model and write model.safetensors and history.json: solved where the family can, optimised otherwise.
 
     Raises DivergedError when a loss, or what would be stored, is not finite.
@@ -40,23 +40,22 @@ def fit(job: Job, folder: Path, work: JobContext) -> None:
     spec = job.spec
     assert isinstance(spec, FitSpec)
     if isinstance(spec.family, ClosedForm):
-        model = _solve(spec, spec.family, job.seeds, work)
+        model = _solve(spec, spec.family, job.seeds, context)
         history: list[dict[str, Any]] = []
         updates = 0
         _check_solution(job, model)
     else:
-        model, history, updates = _optimise(job, spec, work)
+        model, history, updates = _optimise(job, spec, context)
     state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
     (folder / artefacts.MODEL_FILE).write_bytes(save(state))
     (folder / HISTORY_FILE).write_text(json.dumps({"updates": updates, "evaluations": history}, indent=1))
 
 
-def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], work: JobContext) -> nn.Module:
-    rows = {
-        name: work.machine.put(column) for name, column in artefacts.training_stack(work.store, spec, seeds).items()
-    }
-    teacher = artefacts.model(work.store, spec.teacher, seeds, work.machine) if spec.teacher else None
-    draws = Draws(seeds, "solve", spec.generation, device=work.machine.device, dtype=torch.float64, stacked=True)
+def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], context: JobContext) -> nn.Module:
+    machine = context.machine_for(spec)
+    rows = {name: machine.put(column) for name, column in artefacts.training_stack(context.store, spec, seeds).items()}
+    teacher = artefacts.model(context.store, spec.teacher, seeds, machine) if spec.teacher else None
+    draws = Draws(seeds, "solve", spec.generation, device=machine.device, dtype=torch.float64, stacked=True)
     return family.solve(spec.data.info, rows, teacher, spec.weights, draws)
 
 
@@ -147,29 +146,29 @@ def updates_of(store: Store, spec: FitSpec, seed: int) -> int | None:
     return int(json.loads(store.block(spec, seed).file(HISTORY_FILE).read_text())["updates"])
 
 
-def _optimise(job: Job, spec: FitSpec, work: JobContext) -> tuple[nn.Module, list[dict[str, Any]], int]:
+def _optimise(job: Job, spec: FitSpec, context: JobContext) -> tuple[nn.Module, list[dict[str, Any]], int]:
     """The model, the evaluations, and how many updates it took."""
     family, train, k = spec.family, spec.train, spec.generation
     assert train is not None
     seed = job.seeds[0] if job.seeds else 0
-    machine = work.machine.with_precision(train.precision, train.tf32)
-    table = artefacts.training_table(work.store, spec, seed, machine)
+    machine = context.machine_for(spec)
+    table = artefacts.training_table(context.store, spec, seed, machine)
     length = FitLength.of(train, len(table))
 
     with machine.seeded(derive(seed, "init", k)):
         model = family.build(spec.data.info).to(machine.device)
         if spec.init:
-            model.load_state_dict(artefacts.model(work.store, spec.init, job.seeds, machine).state_dict())
-        teacher = artefacts.model(work.store, spec.teacher, job.seeds, machine) if spec.teacher else None
+            model.load_state_dict(artefacts.model(context.store, spec.init, job.seeds, machine).state_dict())
+        teacher = artefacts.model(context.store, spec.teacher, job.seeds, machine) if spec.teacher else None
         optimizer = make_optimizer(train, model)
         scaler = machine.scaler()
         average = AveragedModel(model, multi_avg_fn=_ema(train.ema)) if train.ema else None
         run = _Run(model, optimizer, scaler, average)
-        checkpoints = Checkpoints(work.store.partial(job))
+        checkpoints = Checkpoints(context.store.partial(job))
         watch = _Watch(job, checkpoints, machine)
-        checkpoints.restore(run, work.emit)
+        checkpoints.restore(run, context.emit)
 
-        work.restart_clock()
+        context.restart_clock()
         last_save, rows_seen = time.perf_counter(), 0
         epoch, order = -1, torch.empty(0, dtype=torch.int64)
         model.train()
@@ -204,21 +203,21 @@ def _optimise(job: Job, spec: FitSpec, work: JobContext) -> tuple[nn.Module, lis
             if last or (length.evaluate_every and run.step % length.evaluate_every == 0):
                 watch.check()
                 if length.evaluate_every:
-                    found = validation_loss(work.store, spec.data, family, run.current(), seed, machine)
+                    found = validation_loss(context.store, spec.data, family, run.current(), seed, machine)
                     if math.isnan(found):
                         watch.end(run.step, "the validation loss is nan")
                     run.record(found, length.steps_per_epoch, best=train.keep == "best")
                     model.train()
                     last = last or run.settled(train.patience)
-            if work.due():
+            if context.due():
                 watch.check()
-                work.report(job, run.step, length.steps, "steps", rows_seen, float(loss))
+                context.report(job, run.step, length.steps, "steps", rows_seen, float(loss))
                 rows_seen = 0
-            if not last and (work.stop.wanted or time.perf_counter() - last_save > work.checkpoint_s):
+            if not last and (context.stop.wanted or time.perf_counter() - last_save > context.checkpoint_s):
                 watch.check()
                 checkpoints.save(run)
                 last_save = time.perf_counter()
-                work.stop.check()
+                context.stop.check()
         fitted = run.current()
         if train.keep == "best" and run.best_state is not None:
             fitted = model

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from collapse_sim.core.machine import Machine
+from collapse_sim.core.machine import open_device
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import conditions_of
 from collapse_sim.engine import artefacts
@@ -38,7 +38,7 @@ def _fitted(store: Store, model: FitSpec, names: Sequence[str], seeds: Sequence[
         each = torch.arange(len(seeds))[:, None]
         return lambda first, last: {name: columns[name][each, orders[:, first:last]] for name in names}
     (seed,) = seeds or (0,)
-    table = artefacts.training_table(store, model, seed, Machine(torch.device("cpu"), "fp32"))
+    table = artefacts.training_table(store, model, seed, open_device("cpu"))
     order = draws.permutation(len(table))
 
     def rows(first: int, last: int) -> dict[str, Tensor]:

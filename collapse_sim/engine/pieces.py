@@ -35,20 +35,20 @@ class Pieces(NamedTuple):
         return [(first, min(first + self.size, self.rows)) for first in range(0, self.rows, self.size)]
 
 
-def in_pieces(job: Job, folder: Path, work: JobContext, *files: Pieces) -> None:
+def in_pieces(job: Job, folder: Path, context: JobContext, *files: Pieces) -> None:
     """Make row files piece by piece, one file after the other, into `folder`. Resuming repeats at most one piece.
 
     They lie among the job's checkpoints until all are whole. A wish to stop is heard between pieces.
     """
-    partial = work.store.partial(job)
+    partial = context.store.partial(job)
     with explained(partial):
         partial.mkdir(parents=True, exist_ok=True)
     progress_file = partial / "shards.json"
     hashes, damage = _finished(progress_file, partial, files)
     if damage:
-        work.emit(Note(f"damaged unfinished rows, made again from there: {partial} ({damage})"))
+        context.emit(Note(f"damaged unfinished rows, made again from there: {partial} ({damage})"))
     done, total = 0, sum(file.rows for file in files)
-    work.restart_clock()
+    context.restart_clock()
     rows_seen = 0
     for file in files:
         made = hashes.setdefault(file.name, [])
@@ -69,9 +69,9 @@ def in_pieces(job: Job, folder: Path, work: JobContext, *files: Pieces) -> None:
                 if done < total:
                     write_atomic(progress_file, sealed.text(hashes), durable=False)
                     boundary("shard recorded")
-                    work.stop.check()
-                if work.due():
-                    work.report(job, done, total, "rows", rows_seen)
+                    context.stop.check()
+                if context.due():
+                    context.report(job, done, total, "rows", rows_seen)
                     rows_seen = 0
     for file in files:
         (partial / file.name).replace(folder / file.name)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from collapse_sim.core.machine import Machine
+from collapse_sim.core.machine import Device
 from collapse_sim.store.rowfile import RowFile
 
 # Reading a row also maps its neighbours (some 300 KB are seen here, by read-ahead); after so many rows the pages are
@@ -38,16 +38,16 @@ class TablePart:
 class Table:
     """All parts as one table of `len(table)` rows; `pick` (budgeted strategies) selects and orders some of them."""
 
-    def __init__(self, parts: Sequence[TablePart], machine: Machine, pick: np.ndarray | None = None) -> None:
+    def __init__(self, parts: Sequence[TablePart], device: Device, pick: np.ndarray | None = None) -> None:
         self._parts = parts
-        self._machine = machine
+        self._device = device
         self._ends = np.cumsum([part.rows for part in parts])
         self._pick = pick
         self.columns = tuple(name for name in parts[0].columns if all(name in part.columns for part in parts))
         self._rows = int(self._ends[-1]) if pick is None else len(pick)
         row_bytes = sum(parts[0].columns[name][:1].nbytes for name in self.columns)
         self._resident: dict[str, Tensor] | None = None
-        if self._rows * row_bytes <= machine.resident_bytes():
+        if self._rows * row_bytes <= device.resident_bytes():
             self._resident = self._held(max(1, PIECE_BYTES // max(1, row_bytes)))
 
     def __len__(self) -> int:
@@ -56,9 +56,9 @@ class Table:
     def gather(self, index: Tensor) -> dict[str, Tensor]:
         """Rows `index` ((n,) int64 on the CPU) of every column, on the device."""
         if self._resident is not None:
-            index = self._machine.put(index)
+            index = self._device.put(index)
             return {name: column.index_select(0, index) for name, column in self._resident.items()}
-        return {name: self._machine.put(column) for name, column in self._read(index.numpy()).items()}
+        return {name: self._device.put(column) for name, column in self._read(index.numpy()).items()}
 
     def _held(self, rows: int) -> dict[str, Tensor]:
         """All rows on the device, brought there by so many."""
@@ -67,9 +67,9 @@ class Table:
             for name, piece in self._read(np.arange(first, min(first + rows, self._rows))).items():
                 if name not in held:
                     held[name] = torch.empty(
-                        self._rows, *piece.shape[1:], dtype=piece.dtype, device=self._machine.device
+                        self._rows, *piece.shape[1:], dtype=piece.dtype, device=self._device.device
                     )
-                held[name][first : first + len(piece)] = self._machine.put(piece)
+                held[name][first : first + len(piece)] = self._device.put(piece)
         return held
 
     def _read(self, index: np.ndarray) -> dict[str, Tensor]:

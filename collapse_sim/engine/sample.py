@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from collapse_sim.core.errors import DivergedError, PluginError
+from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import name_of
 from collapse_sim.core.randomness import Draws
 from collapse_sim.engine import artefacts
@@ -18,47 +19,77 @@ from collapse_sim.engine.given import given_to
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import Conditions
-from collapse_sim.plan.specs import SampleSpec
+from collapse_sim.plan.specs import FitSpec, SampleSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 
 ROWS_FILE = "samples.safetensors"
 
 
-def sample(job: Job, folder: Path, work: JobContext) -> None:
+@contextmanager
+def model_in_use(context: JobContext, fit: FitSpec, seeds: Sequence[int]) -> Iterator[tuple[nn.Module, Machine]]:
+    """A fitted model and the device in its precision, for forward passes: no gradients, and a requested stop is
+    honoured before each."""
+    machine = context.machine_for(fit)
+    model = artefacts.model(context.store, fit, seeds, machine)
+    with torch.no_grad(), machine.autocast(), context.interruptible():
+        yield model, machine
+
+
+class Sampler:
+    """Draws rows from the model of a SampleSpec: the only place where a family's `sample` is called."""
+
+    def __init__(self, context: JobContext, spec: SampleSpec, seeds: Sequence[int], place: str = "") -> None:
+        """`place` begins the messages of errors."""
+        self._context, self._spec, self._seeds, self._place = context, spec, tuple(seeds), place
+        self._conditions = given_to(context.store, spec, seeds)
+
+    @contextmanager
+    def drawing(self) -> Iterator[Callable[[str, int, int, int], dict[str, np.ndarray]]]:
+        """Within it rows are drawn by `draw(role, step, first, last)`: rows first, ..., last - 1, (n, ...) each, of an
+        ensemble (S, n, ...). Role and step choose the random draws.
+
+        Raises DivergedError when the model generates what is not finite, PluginError for columns that are wrong.
+        """
+        spec, seeds = self._spec, self._seeds or (0,)
+        dtype = torch.float64 if spec.stacked else torch.float32
+        with model_in_use(self._context, spec.model, self._seeds) as (model, machine):
+
+            def draw(role: str, step: int, first: int, last: int) -> dict[str, np.ndarray]:
+                conditions = {name: machine.put(column) for name, column in self._conditions(first, last).items()}
+                draws = Draws(
+                    seeds, role, spec.generation, step, device=machine.device, dtype=dtype, stacked=spec.stacked
+                )
+                with not_finite(self._place):
+                    generated = spec.model.family.sample(model, Conditions(last - first, conditions), draws)
+                check_columns(spec, generated, ((len(seeds),) if spec.stacked else ()) + (last - first,))
+                return {name: to_numpy(column) for name, column in generated.items()}
+
+            yield draw
+
+
+def sample(job: Job, folder: Path, context: JobContext) -> None:
     """Draw a generation's rows into samples.safetensors. Resuming repeats at most one shard.
 
     Raises DivergedError when the model generates what is not finite.
     """
     spec = job.spec
     assert isinstance(spec, SampleSpec)
-    train = spec.model.train
-    machine = work.machine.with_precision(train.precision, train.tf32) if train else work.machine
-    family = spec.model.family
-    model = artefacts.model(work.store, spec.model, job.seeds, machine)
-    given = given_to(work.store, spec, job.seeds)
-    seeds = job.seeds or (0,)
     role = "outputs" if spec.conditions == "held_out" else "sample"
+    with Sampler(context, spec, job.seeds, f"{where(job, job.seeds)}: ").drawing() as draw:
 
-    def draw(shard: int, first: int, last: int) -> dict[str, np.ndarray]:
-        columns = {name: machine.put(column) for name, column in given(first, last).items()}
-        conditions = Conditions(last - first, columns)
-        dtype = torch.float64 if spec.stacked else torch.float32
-        draws = Draws(seeds, role, spec.generation, shard, device=machine.device, dtype=dtype, stacked=spec.stacked)
-        with torch.no_grad(), machine.autocast(), work.interruptible(), not_finite(f"{where(job, job.seeds)}: "):
-            generated = family.sample(model, conditions, draws)
-        check_columns(spec, generated, ((len(seeds),) if spec.stacked else ()) + (last - first,))
-        rows = {name: to_numpy(column) for name, column in generated.items()}
-        _check(job, rows)
-        return rows
+        def shard(number: int, first: int, last: int) -> dict[str, np.ndarray]:
+            rows = draw(role, number, first, last)
+            _check(job, rows)
+            return rows
 
-    if spec.stacked:
-        columns = draw(0, 0, spec.rows)
-        writer = RowWriter(folder / ROWS_FILE, len(seeds), layout(columns))
-        writer.write(0, columns)
-        writer.close()
-        return
-    in_pieces(job, folder, work, Pieces(ROWS_FILE, spec.rows, spec.shard, draw))
+        if not spec.stacked:
+            in_pieces(job, folder, context, Pieces(ROWS_FILE, spec.rows, spec.shard, shard))
+            return
+        columns = shard(0, 0, spec.rows)
+    writer = RowWriter(folder / ROWS_FILE, len(job.seeds or (0,)), layout(columns))
+    writer.write(0, columns)
+    writer.close()
 
 
 def check_columns(spec: SampleSpec, columns: object, rows: tuple[int, ...]) -> None:

@@ -55,14 +55,13 @@ PIECE_ROWS = 200  # features are kept by so many: Inception takes 20 s for them 
 class StoredEvaluation:
     """metrics.base.Evaluation over the store."""
 
-    def __init__(self, spec: ScoreSpec, seeds: tuple[int, ...], work: JobContext) -> None:
-        train = spec.model.train
+    def __init__(self, spec: ScoreSpec, seeds: tuple[int, ...], context: JobContext) -> None:
         self.info: Info = spec.data.info
         self.data: Data = spec.data.data
         self.family: ModelFamily = spec.model.family
         self.generation, self.seeds, self.stacked = spec.generation, seeds, spec.stacked
-        self.machine: Machine = work.machine.with_precision(train.precision, train.tf32) if train else work.machine
-        self._spec, self._work = spec, work
+        self.machine: Machine = context.machine_for(spec.model)
+        self._spec, self._context = spec, context
 
     def _allow(self, need: Need) -> None:
         if need not in self._spec.metric.needs:
@@ -70,15 +69,15 @@ class StoredEvaluation:
 
     def model(self) -> nn.Module:
         self._allow("model")
-        return artefacts.model(self._work.store, self._spec.model, self.seeds, self.machine)
+        return artefacts.model(self._context.store, self._spec.model, self.seeds, self.machine)
 
     def origin(self) -> nn.Module:
         self._allow("origin")
-        return artefacts.model(self._work.store, self._spec.origin, self.seeds, self.machine)
+        return artefacts.model(self._context.store, self._spec.origin, self.seeds, self.machine)
 
     def rows(self, which: Which) -> Mapping[str, Tensor]:
         self._allow(which)
-        return rows(self._work.store, self._spec, self.seeds, which)
+        return rows(self._context.store, self._spec, self.seeds, which)
 
     def features(self, feature_map: FeatureMap, which: Which) -> Tensor:
         return self._features(feature_map, which)["features"]
@@ -90,10 +89,10 @@ class StoredEvaluation:
         self._allow(which)
         stored = self._spec.features.get(which)
         if stored is None:
-            images = rows(self._work.store, self._spec, self.seeds, which)["image"]
+            images = rows(self._context.store, self._spec, self.seeds, which)["image"]
             return _finite({"features": feature_map.features(None, images)})
         (seed,) = self.seeds
-        found = RowFile(self._work.store.block(stored, seed).file(FEATURES_FILE)).columns
+        found = RowFile(self._context.store.block(stored, seed).file(FEATURES_FILE)).columns
         return _finite({name: torch.from_numpy(column) for name, column in found.items()})
 
     def draws(self, role: str) -> Draws:
@@ -138,16 +137,16 @@ def _part(source: Spec, which: Which, seed: int) -> np.ndarray | None:
     return artefacts.part(source, seed) if which == "real" and isinstance(source, DataSpec) else None
 
 
-def score(job: Job, folder: Path, work: JobContext) -> None:
+def score(job: Job, folder: Path, context: JobContext) -> None:
     """Compute one metric and write scores.json: one value a seed. A value that is not finite is kept as text.
 
     The score of features that are not finite is nan.
     """
     spec = job.spec
     assert isinstance(spec, ScoreSpec)
-    evaluation, metric, many = StoredEvaluation(spec, job.seeds, work), spec.metric, len(job.seeds)
+    evaluation, metric, many = StoredEvaluation(spec, job.seeds, context), spec.metric, len(job.seeds)
     value: float | Tensor | list[float]
-    with work.machine.seeded(0), work.interruptible():
+    with evaluation.machine.seeded(0), context.interruptible():
         try:
             columns = metric.score_rows(evaluation) if isinstance(metric, RowMetric) else None
             if isinstance(metric, RowMetric) and columns is not None:
@@ -240,17 +239,17 @@ def read_parts(store: Store, spec: ScoreSpec, seeds: Sequence[int]) -> dict[str,
     return {name: [by_seed[seed][name] if seed in by_seed else math.nan for seed in seeds] for name in names}
 
 
-def features(job: Job, folder: Path, work: JobContext) -> None:
+def features(job: Job, folder: Path, context: JobContext) -> None:
     """Compute features of one set of rows and write features.safetensors. Resuming repeats at most one piece."""
     spec = job.spec
     assert isinstance(spec, FeatureSpec)
     seed = job.seeds[0] if job.seeds else 0
-    file, found = artefacts.columns(work.store, spec.rows, seed, SPLITS[spec.which])
+    file, found = artefacts.columns(context.store, spec.rows, seed, SPLITS[spec.which])
     index = _part(spec.rows, spec.which, seed)
     rows = len(found["image"]) if index is None else len(index)
-    feature_map, machine = spec.feature_map, work.machine.with_precision("fp32")
+    feature_map, machine = spec.feature_map, context.device.with_precision("fp32")
     if spec.network is not None:
-        model = artefacts.model(work.store, spec.network, spec.network.seeds(job.seeds), machine)
+        model = artefacts.model(context.store, spec.network, spec.network.seeds(job.seeds), machine)
     else:
         assert isinstance(feature_map, WeightedMap)
         assert spec.weights is not None
@@ -273,10 +272,10 @@ def features(job: Job, folder: Path, work: JobContext) -> None:
 
     # A network from a file is large work, however small the models of this run are.
     with machine.limit_threads(math.inf) if spec.weights else contextlib.nullcontext():
-        in_pieces(job, folder, work, Pieces(FEATURES_FILE, rows, PIECE_ROWS, make))
+        in_pieces(job, folder, context, Pieces(FEATURES_FILE, rows, PIECE_ROWS, make))
     if bad:
         network = spec.weights.label if spec.weights else getattr(feature_map, "label", type(feature_map).__name__)
-        work.emit(
+        context.emit(
             Note(
                 f"{network}: the features of some rows are not finite ({' / '.join(job.arms)}, {spec.which} rows of "
                 f"generation {spec.generation}): every metric that reads them is nan there"

@@ -14,7 +14,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from collapse_sim.core.errors import InterruptedRunError
 from collapse_sim.core.events import Emit, JobProgress
-from collapse_sim.core.machine import Machine
+from collapse_sim.core.machine import Device, Machine
+from collapse_sim.plan.specs import FitSpec
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.store import Store
 
@@ -23,7 +24,7 @@ PROGRESS_S = 0.25
 
 @dataclass
 class Stop:
-    """A wish to stop, from Ctrl-C, SIGTERM or SIGHUP; work ends at the next step that can be checkpointed."""
+    """Whether a stop was requested, by Ctrl-C, SIGTERM or SIGHUP; work ends where a checkpoint can be taken."""
 
     signal_number: int = 0
 
@@ -32,13 +33,13 @@ class Stop:
         return self.signal_number != 0
 
     def check(self) -> None:
-        """Raise InterruptedRunError when a stop is wanted."""
+        """Raise InterruptedRunError when a stop was requested."""
         if self.wanted:
             raise InterruptedRunError("interrupted", self.signal_number)
 
     @contextmanager
     def on_signals(self, announce: Callable[[str], None]) -> Iterator[None]:
-        """Within it the first signal is a wish, and a second one ends the process at once.
+        """Within it the first signal requests a stop, and a second one ends the process at once.
 
         SIGHUP counts unless it is ignored, as nohup has it: a terminal that closes takes a checkpoint.
         """
@@ -62,20 +63,25 @@ class Stop:
 
 @dataclass
 class JobContext:
-    """The surroundings of one job. `rows_seen` counts rows since the last report, for the rate."""
+    """What jobs are built with."""
 
     store: Store
-    machine: Machine
+    device: Device
     emit: Emit
     data_dir: Path
     stop: Stop = field(default_factory=Stop)
     checkpoint_s: float = 60.0
     _last_report: float = field(default_factory=time.perf_counter)
 
+    def machine_for(self, fit: FitSpec) -> Machine:
+        """The device in the precision that a model is fitted and used in; closed forms are computed in float64."""
+        train = fit.train
+        return self.device.with_precision(train.precision, train.tf32) if train else self.device.with_precision("fp32")
+
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Within it a wish to stop is heard before every call of a network: samplers and judges may call one for
-        minutes between two points at which work can be continued."""
+        """Checks for a requested stop before every forward pass: samplers and judges may run a network for minutes
+        between two points from which work can be continued."""
         hook = register_module_forward_pre_hook(lambda *_: self.stop.check())
         try:
             yield

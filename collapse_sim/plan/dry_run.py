@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from collapse_sim.data.sources import REAL, Source
-from collapse_sim.plan.experiment import Experiment, bytes_to_come
+from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.protocol import training_of, warnings_of
+from collapse_sim.plan.sizes import bytes_to_come
 from collapse_sim.plan.specs import LISTED
 from collapse_sim.store.blocks import present
 from collapse_sim.store.spec import Spec
@@ -31,19 +32,19 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
     to_make = sum(map(to_come, specs))
     all_of = sum(len(recipe.seeds) if spec.seeded else 1 for spec in specs)
     arms: dict[str, list[dict[str, Any]]] = {}
-    for line in experiment.lines:
-        training = training_of(line)
-        arms[line.arm.name] = [
+    for arm_plan in experiment.arm_plans:
+        training = training_of(arm_plan)
+        arms[arm_plan.name] = [
             {
                 "generation": k,
-                "rows": line.plans[k].rows,
+                "rows": plan.rows.rows,
                 "steps": training["updates"][k] if training else None,
                 "epochs": training["epochs"][k] if training else None,
-                "sources": _told(line.plans[k].sources),
-                "teacher": teacher.generation if (teacher := line.fits[k].teacher) else None,
-                "fits_to_make": to_come(line.fits[k]),
+                "sources": _sources_document(plan.rows.sources),
+                "teacher": teacher.generation if (teacher := plan.fit.teacher) else None,
+                "fits_to_make": to_come(plan.fit),
             }
-            for k in range(recipe.generations + 1)
+            for k, plan in enumerate(arm_plan.generations)
         ]
     return {
         "schema": 1,
@@ -52,18 +53,18 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
         "samples": experiment.counts.samples,
         "artefacts": {"to_make": to_make, "reused": all_of - to_make},
         "bytes_to_come": bytes_to_come(experiment, to_come),
-        "protocols": {line.arm.name: line.protocol for line in experiment.lines},
+        "protocols": {plan.name: plan.protocol for plan in experiment.arm_plans},
         "warnings": warnings_of(experiment),
         "arms": arms,
     }
 
 
-def _told(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
+def _sources_document(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
     """Sources as JSON; of a long list the first ones, the number and the rows of those between, and the last."""
     if len(sources) > LISTED:
         between = sources[2:-1]
         more = {"more": len(between), "rows": sum(source.rows for source in between)}
-        return [*_told(sources[:2]), more, *_told(sources[-1:])]
+        return [*_sources_document(sources[:2]), more, *_sources_document(sources[-1:])]
     return [
         {"from": "real" if s.generation == REAL else s.generation, "rows": s.rows}
         | ({} if s.among is None else {"drawn_among": s.among})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -12,19 +10,20 @@ from typing import TYPE_CHECKING, TypeVar
 from collapse_sim.core.component import is_plugin
 from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.core.plugins import asking
-from collapse_sim.data.base import Info, conditions_of
+from collapse_sim.data.base import Info
 from collapse_sim.data.sources import Plan, RowCounts, StrategyError, generation_zero
 from collapse_sim.data.split import divided
-from collapse_sim.families.base import ModelFamily, conditioning_of
-from collapse_sim.metrics.base import Metric, PartsMetric, UntriedMap, WeightedMap
-from collapse_sim.metrics.names import part_of
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
 from collapse_sim.plan.contracts import check_info, check_plan
+from collapse_sim.plan.data_checks import conditions_beyond, metric_misfits, misfit, with_recipe_lines
 from collapse_sim.plan.memory import check_rows, check_weights
 from collapse_sim.plan.protocol import at_length, at_precision, protocol_of, without_validation
 from collapse_sim.plan.settings import Arm, Protocol, Recipe
 from collapse_sim.plan.specs import (
     DataSpec,
     FeatureSpec,
+    FeatureSpecs,
     FitSpec,
     SampleSpec,
     ScoreSpec,
@@ -37,39 +36,55 @@ from collapse_sim.plan.specs import (
 from collapse_sim.store.spec import Spec
 
 if TYPE_CHECKING:
-    from torch import nn
-
-    from collapse_sim.core.machine import Machine
+    from collapse_sim.core.machine import Device
     from collapse_sim.metrics.weights import WeightsFile
 
-SETTING = re.compile(r"(data|train)\.\w+")
-Found = TypeVar("Found", ModelFamily, Metric)
+T = TypeVar("T", ModelFamily, Metric)
+
+
+@dataclass(frozen=True)
+class GenerationPlan:
+    """What there is to make of one generation of an arm; every seed is addressed by the same specs."""
+
+    fit: FitSpec
+    samples: SampleSpec
+    outputs: SampleSpec | None  # generated for held-out rows' conditions; None when no metric looks at them
+    scores: Mapping[str, ScoreSpec]  # by the metric's shown name
+
+    @property
+    def rows(self) -> Plan:
+        """The rows that the model is fitted to."""
+        return self.fit.plan
+
+    @property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """What the scores read of the store beside models and rows, each once."""
+        specs = (spec for score in self.scores.values() for spec in score.features.values())
+        return tuple({spec.digest: spec for spec in specs}.values())
+
+    def generated(self) -> tuple[SampleSpec, ...]:
+        """What the model generates."""
+        return (self.samples,) if self.outputs is None else (self.samples, self.outputs)
+
+    def specs(self) -> Iterator[Spec]:
+        """All artefacts of the generation, in an order in which they can be made."""
+        yield self.fit
+        yield from self.generated()
+        yield from self.features
+        yield from self.scores.values()
 
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """One arm, all generations (every seed is addressed by the same specs)."""
+    """One arm, all generations."""
 
     arm: Arm
     protocol: Protocol | None  # None for closed forms
-    plans: tuple[Plan, ...]
-    fits: tuple[FitSpec, ...]
-    samples: tuple[SampleSpec, ...]
-    outputs: tuple[SampleSpec, ...]  # for the held-out rows' conditions; () when no metric looks at them
-    features: tuple[tuple[FeatureSpec, ...], ...]
-    scores: tuple[Mapping[str, ScoreSpec], ...]
+    generations: tuple[GenerationPlan, ...]
 
-    def specs(self, k: int) -> Iterator[Spec]:
-        """All artefacts of generation k, in the order in which they can be made."""
-        yield self.fits[k]
-        yield from self.generated(k)
-        yield from self.features[k]
-        yield from self.scores[k].values()
-
-    def generated(self, k: int) -> Iterator[SampleSpec]:
-        """What generation k generates."""
-        yield self.samples[k]
-        yield from self.outputs[k : k + 1]
+    @property
+    def name(self) -> str:
+        return self.arm.name
 
 
 @dataclass(frozen=True)
@@ -80,8 +95,8 @@ class Experiment:
     info: Info
     counts: RowCounts
     data: DataSpec
-    shared: tuple[Spec, ...]  # the real rows, feature networks and real features: the same for all arms
-    lines: tuple[ArmPlan, ...]
+    shared: tuple[Spec, ...]  # the real rows, feature networks and real features: the same for all generations
+    arm_plans: tuple[ArmPlan, ...]
     weights_bytes: int  # of one model
 
     def try_networks(self) -> None:
@@ -89,7 +104,7 @@ class Experiment:
 
         Raises MissingError when one does not give features.
         """
-        for score in self.lines[0].scores[0].values():
+        for score in self.arm_plans[0].generations[0].scores.values():
             feature_map = getattr(score.metric, "feature_map", None)
             if score.weights is not None and isinstance(feature_map, UntriedMap):
                 with asking(feature_map, "try_out"):
@@ -97,29 +112,23 @@ class Experiment:
 
     def specs(self) -> Iterator[Spec]:
         """Every artefact of the experiment once, parents first."""
-        seen: set[str] = set()
-        ordered = (
-            *self.shared,
-            *(s for k in range(self.recipe.generations + 1) for line in self.lines for s in line.specs(k)),
-        )
-        for spec in ordered:
-            if spec.digest not in seen:
-                seen.add(spec.digest)
-                yield spec
+        by_generation = zip(*(plan.generations for plan in self.arm_plans), strict=True)
+        planned = (spec for arms in by_generation for generation in arms for spec in generation.specs())
+        yield from {spec.digest: spec for spec in (*self.shared, *planned)}.values()
 
-    def arms(self) -> dict[str, list[str]]:
+    def arms_by_digest(self) -> dict[str, list[str]]:
         """{digest: the arms that it is a model, samples, features or a score of}; what all share has none."""
-        of: dict[str, list[str]] = {}
-        for line in self.lines:
-            for digest in {spec.digest for k in range(self.recipe.generations + 1) for spec in line.specs(k)}:
-                of.setdefault(digest, []).append(line.arm.name)
-        return of
+        arms: dict[str, list[str]] = {}
+        for plan in self.arm_plans:
+            for digest in {spec.digest for generation in plan.generations for spec in generation.specs()}:
+                arms.setdefault(digest, []).append(plan.name)
+        return arms
 
 
-def prepare(recipe: Recipe, data_dir: Path, machine: Machine | None = None) -> Experiment:
+def prepare(recipe: Recipe, data_dir: Path, device: Device | None = None) -> Experiment:
     """Look at the data, check everything against it, find files of weights, and lay out all specs.
 
-    Precisions are resolved for the `machine` (None: a CPU), because fits in another one are other fits.
+    Precisions are resolved for the `device` (None: a CPU), because fits in another one are other fits.
 
     Raises MissingError when data or weights are not there, RecipeError with every other problem.
     """
@@ -127,12 +136,14 @@ def prepare(recipe: Recipe, data_dir: Path, machine: Machine | None = None) -> E
         info = recipe.data.inspect(data_dir)
         check_info(info, recipe.data)
         info = divided(recipe.data, info)
-    recipe = _found(at_precision(recipe, machine), data_dir)
+    with with_recipe_lines(recipe):
+        recipe = at_precision(recipe, device)
+    recipe = _with_files(recipe, data_dir)
     check_rows(recipe, info)
     counts = counts_of(recipe, info)
-    problems = [*_misfit(recipe, "model", recipe.model, lambda: recipe.model.check(info))]
+    problems = [*misfit(recipe, "model", recipe.model, lambda: recipe.model.check(info))]
     weights = 0 if problems else check_weights(recipe, info)
-    problems += _misfits(recipe, info, counts)
+    problems += metric_misfits(recipe, info, counts)
     problems += without_validation(recipe, info)
     plans: dict[str, tuple[Plan, ...]] = {}
     for arm in recipe.arms:
@@ -142,7 +153,7 @@ def prepare(recipe: Recipe, data_dir: Path, machine: Machine | None = None) -> E
             path = f"arms.{arm.name}.data"
             problems.append(f"{recipe.where(path)}: {path}: {error}")
             continue
-        problems += _ungiven(recipe, arm, plans[arm.name], counts)
+        problems += conditions_beyond(recipe, arm, plans[arm.name], counts)
     if problems:
         raise RecipeError(*problems)
     files = {name: _weights(metric, data_dir) for name, metric in recipe.metrics.items()}
@@ -158,18 +169,10 @@ def lay_out(
 ) -> Experiment:
     """All specs of a recipe whose precisions are resolved. `plans` are those of each arm, `files` the weights that each
     metric's features are read from."""
-    counts = counts_of(recipe, info)
-    data = data_spec(recipe.data, info)
-    lines = [_line(recipe, arm, plans[arm.name], counts, data, files) for arm in recipe.arms]
-    shared: dict[str, Spec] = {data.digest: data}
-    for score in lines[0].scores[0].values():
-        if score.network is not None:
-            shared[score.network.digest] = score.network
-    for line in lines:
-        for spec in line.features[0]:
-            if spec.which != "samples":
-                shared[spec.digest] = spec
-    return Experiment(recipe, info, counts, data, tuple(shared.values()), tuple(lines), weights_bytes)
+    counts, data = counts_of(recipe, info), data_spec(recipe.data, info)
+    features = FeatureSpecs(data)
+    arm_plans = tuple(_arm_plan(recipe, arm, plans[arm.name], counts, data, features, files) for arm in recipe.arms)
+    return Experiment(recipe, info, counts, data, (data, *features.shared()), arm_plans, weights_bytes)
 
 
 def counts_of(recipe: Recipe, info: Info) -> RowCounts:
@@ -190,27 +193,11 @@ def plans_of(arm: Arm, generations: int, counts: RowCounts) -> tuple[Plan, ...]:
     return tuple(plans)
 
 
-@contextmanager
-def with_recipe_lines(recipe: Recipe) -> Iterator[None]:
-    """Problems raised within it that begin with a setting's path, as in "data.rows: ...", get its file and line."""
-
-    def mark(problem: str) -> str:
-        path = problem.partition(":")[0]
-        return f"{recipe.where(path)}: {problem}" if SETTING.fullmatch(path) else problem
-
-    try:
-        yield
-    except RecipeError as error:
-        raise RecipeError(*map(mark, error.problems)) from error
-    except MissingError as error:
-        raise MissingError(mark(str(error))) from error
-
-
-def _found(recipe: Recipe, data_dir: Path) -> Recipe:
+def _with_files(recipe: Recipe, data_dir: Path) -> Recipe:
     """The recipe with the files that its model and metrics read. Raises MissingError: all that are not there."""
     absent: list[str] = []
 
-    def find(path: str, component: Found) -> Found:
+    def resolve(path: str, component: T) -> T:
         try:
             with asking(component, "resolve_files"):
                 return component.resolve_files(data_dir)
@@ -218,8 +205,8 @@ def _found(recipe: Recipe, data_dir: Path) -> Recipe:
             absent.append(f"{recipe.where(path)}: {path}: {error}")
             return component
 
-    model = find("model", recipe.model)
-    metrics = {name: find(f"metrics.{name}", metric) for name, metric in recipe.metrics.items()}
+    model = resolve("model", recipe.model)
+    metrics = {name: resolve(f"metrics.{name}", metric) for name, metric in recipe.metrics.items()}
     if absent:
         raise MissingError("\n".join(absent))
     return replace(recipe, model=model, metrics=metrics)
@@ -234,163 +221,36 @@ def _weights(metric: Metric, data_dir: Path) -> WeightsFile | None:
         return feature_map.weights(data_dir)
 
 
-def _line(
+def _arm_plan(
     recipe: Recipe,
     arm: Arm,
     plans: tuple[Plan, ...],
     counts: RowCounts,
     data: DataSpec,
+    features: FeatureSpecs,
     files: Mapping[str, WeightsFile | None],
 ) -> ArmPlan:
-    fits: list[FitSpec] = []
-    samples: dict[int, SampleSpec] = {}
-    outputs: list[SampleSpec] = []
-    features: list[tuple[FeatureSpec, ...]] = []
-    scores: list[dict[str, ScoreSpec]] = []
-    key = SourcesKey(data, samples)
+    generations: list[GenerationPlan] = []
+    past: dict[int, SampleSpec] = {}
+    key = SourcesKey(data, past)
+    shard = recipe.sampling.shard
+    wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):
         train = recipe.train_of(k, arm)
         if train is not None:
             train = at_length(train, protocol_of(train, arm.protocol), plan.rows, counts.real)
-        taught = k > 0 and arm.teacher is not None
-        teacher = fits[arm.teacher.generation_for(k)] if taught and arm.teacher else None
-        weights = arm.teacher.weights if taught and arm.teacher else None
-        init = fits[k - 1] if k > 0 and arm.init == "previous" else None
-        fits.append(fit_spec(k, recipe.model, train, plan, data, samples, teacher, weights, init, key=key))
-        samples[k] = sample_spec(fits[k], counts.samples, recipe.sampling.shard)
-        if any("outputs" in metric.needs for metric in recipe.metrics.values()):
-            outputs.append(sample_spec(fits[k], data.info.held_out, recipe.sampling.shard, "held_out"))
-        of_k = outputs[k] if outputs else None
-        scores.append(
-            {
-                name: score_spec(metric, samples[k], fits[0], files[name], of_k)
-                for name, metric in recipe.metrics.items()
-            }
-        )
-        features.append(tuple(_features(scores[k])))
+        taught_by = arm.teacher if k > 0 else None
+        teacher = generations[taught_by.generation_for(k)].fit if taught_by else None
+        weights = taught_by.weights if taught_by else None
+        init = generations[k - 1].fit if k > 0 and arm.init == "previous" else None
+        fit = fit_spec(k, recipe.model, train, plan, data, past, teacher, weights, init, key=key)
+        past[k] = samples = sample_spec(fit, counts.samples, shard)
+        outputs = sample_spec(fit, data.info.held_out, shard, "held_out") if wants_outputs else None
+        origin = generations[0].fit if generations else fit
+        scores = {
+            name: score_spec(metric, samples, origin, features, files[name], outputs)
+            for name, metric in recipe.metrics.items()
+        }
+        generations.append(GenerationPlan(fit, samples, outputs, scores))
     later = recipe.train_of(1, arm)
-    protocol = protocol_of(later, arm.protocol) if later else None
-    return ArmPlan(
-        arm, protocol, plans, tuple(fits), tuple(samples.values()), tuple(outputs), tuple(features), tuple(scores)
-    )
-
-
-def _features(scores: Mapping[str, ScoreSpec]) -> Iterator[FeatureSpec]:
-    """The feature artefacts that a generation's scores read, each once."""
-    yield from {spec.digest: spec for score in scores.values() for spec in score.features.values()}.values()
-
-
-def _misfit(recipe: Recipe, path: str, component: object, ask: Callable[[], None]) -> Iterator[str]:
-    """What a component's `check` says."""
-    try:
-        with asking(component, "check", (ValueError,)):
-            ask()
-    except ValueError as error:
-        yield f"{recipe.where(path)}: {path}: {error}"
-
-
-def _misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
-    """What the metrics and the sample count have against the data."""
-    for name, metric in recipe.metrics.items():
-
-        def ask(metric: object = metric) -> None:
-            metric.check(info, recipe.model, counts.samples)  # type: ignore[attr-defined]
-
-        yield from _misfit(recipe, f"metrics.{name}", metric, ask)
-        if "outputs" in metric.needs and not conditions_of(recipe.data, recipe.model):
-            yield (
-                f"{recipe.where(f'metrics.{name}')}: metrics.{name}: it looks at what is generated for held-out rows, "
-                "and nothing is given to this model to generate for; it is for data of pairs, or with a `prompt`"
-            )
-    named = [*(claim.metric for claim in recipe.claims), *(reference.metric for reference in recipe.references)]
-    for name in dict.fromkeys(named):
-        yield from _no_part(recipe, name, info)
-    given = conditions_of(recipe.data, recipe.model)
-    if given and counts.samples > info.rows:
-        yield (
-            f"{recipe.where('samples')}: samples: {counts.samples} is more than the {info.rows} real rows whose "
-            f"{', '.join(given)} they are generated for; lower `samples` or raise `data.rows`"
-        )
-
-
-def _no_part(recipe: Recipe, name: str, info: Info) -> Iterator[str]:
-    """What is wrong with a metric's name in a claim or a reference: it may be of a part that there is not."""
-    said = part_of(name)
-    if said is None or name in recipe.metrics:
-        return
-    metric = recipe.metrics[said[0]]
-    parts: tuple[str, ...] = ()
-    if isinstance(metric, PartsMetric):
-        with asking(metric, "parts"):
-            parts = metric.parts(info)
-    if said[1] not in parts:
-        allowed = f"its parts are {', '.join(parts)}" if parts else "it has none"
-        yield f"{recipe.where('claims')}: {said[0]!r} has no part {said[1]!r} for a claim or a reference; {allowed}"
-
-
-def _ungiven(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts) -> Iterator[str]:
-    """A generation whose samples are for more rows than it was fitted to."""
-    given = conditions_of(recipe.data, recipe.model)
-    if not given or conditioning_of(recipe.model) != "fitted":
-        return
-    path = f"arms.{arm.name}.data"
-    for k, plan in enumerate(plans):
-        if counts.samples > plan.rows:
-            yield (
-                f"{recipe.where(path)}: {path}: generation {k} is fitted to {plan.rows} rows, and {counts.samples} "
-                f"samples are generated for the {', '.join(given)} of the rows that it was "
-                f"fitted to: lower `samples` to {plan.rows}, or let the arm take more rows"
-            )
-            return
-
-
-def operations_per_step(experiment: Experiment) -> float:
-    """Floating-point operations of an optimiser update: three times a forward pass's products; 0 for closed forms."""
-    recipe, info = experiment.recipe, experiment.info
-    return 3.0 * recipe.train.batch_size * forward_operations(recipe.model, info) if recipe.train else 0.0
-
-
-def forward_operations(family: ModelFamily, info: Info) -> float:
-    """Floating-point operations of the linear layers and convolutions in a family's prediction, a row."""
-    import torch
-
-    from collapse_sim.core.randomness import Draws
-
-    rows = {
-        name: torch.zeros(2, *shape, dtype=getattr(torch, dtype))
-        for name, (shape, dtype) in info.columns.items()
-        if name in family.columns
-    }
-    inputs = family.corrupt(rows, Draws((0,), "count", 0))
-    total = 0.0
-
-    def count(layer: nn.Module, arguments: object, output: object) -> None:
-        nonlocal total
-        weight = getattr(layer, "weight", None)
-        if isinstance(output, torch.Tensor) and isinstance(weight, torch.Tensor) and weight.dim() > 1:
-            total += 2.0 * output.numel() * weight[0].numel()
-
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        model = family.build(info)
-        for layer in model.modules():
-            layer.register_forward_hook(count)
-        family.predict(model, inputs)
-    return total / len(next(iter(inputs.tensors.values())))
-
-
-def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
-    """An estimate of what the artefacts that are still missing will take on the disk: rows and weights."""
-    row = experiment.info.row_bytes
-    total = 0
-    for spec in experiment.specs():
-        seeds = is_missing(spec)
-        if isinstance(spec, FitSpec):
-            total += seeds * experiment.weights_bytes
-        elif isinstance(spec, SampleSpec):
-            total += seeds * spec.rows * row
-        elif isinstance(spec, FeatureSpec) and spec.weights:
-            total += seeds * spec.count * spec.weights.most_numbers * 4
-        elif isinstance(spec, DataSpec):
-            info = experiment.info
-            total += seeds * (info.pool + info.validation + info.held_out) * row
-    return total
+    return ArmPlan(arm, protocol_of(later, arm.protocol) if later else None, tuple(generations))

@@ -22,7 +22,7 @@ from collapse_sim.families.training import Train, updates_per_epoch
 from collapse_sim.plan.settings import Arm, Protocol, Recipe
 
 if TYPE_CHECKING:
-    from collapse_sim.core.machine import Machine
+    from collapse_sim.core.machine import Device
     from collapse_sim.plan.experiment import ArmPlan, Experiment
 
 
@@ -54,13 +54,18 @@ def at_length(train: Train, protocol: Protocol, rows: int, real: int) -> Train:
     return train.model_copy(update=changes)
 
 
-def at_precision(recipe: Recipe, machine: Machine | None = None) -> Recipe:
-    """The recipe with what `precision: auto` means on a machine (None: a CPU) written out."""
-    from collapse_sim.core.machine import open_machine
+def at_precision(recipe: Recipe, device: Device | None = None) -> Recipe:
+    """The recipe with what `precision: auto` means on a device (None: a CPU) written out.
 
-    auto = (machine or open_machine("cpu")).with_precision("auto").precision
+    Raises RecipeError for a precision that the device does not have.
+    """
+    from collapse_sim.core.machine import open_device
+
+    auto = (device or open_device("cpu")).with_precision("auto").precision
 
     def resolve(train: Train | None) -> Train | None:
+        if train is not None and device is not None:
+            device.with_precision(train.precision)
         return train.model_copy(update={"precision": auto}) if train and train.precision == "auto" else train
 
     arms = tuple(replace(arm, retrain=resolve(arm.retrain)) for arm in recipe.arms)
@@ -107,8 +112,9 @@ def warnings_of(experiment: Experiment) -> list[str]:
     recipe = experiment.recipe
     found: dict[str, list[str]] = {}
     for path, arm, k in _choosing(recipe):
-        line = next(line for line in experiment.lines if line.arm.name == arm.name)
-        if k and all(source.generation != REAL for plan in line.plans[1:] for source in plan.sources):
+        plan = next(plan for plan in experiment.arm_plans if plan.name == arm.name)
+        later = [source for generation in plan.generations[1:] for source in generation.rows.sources]
+        if k and all(source.generation != REAL for source in later):
             found.setdefault(path, []).append(arm.name)
     return [
         f"{', '.join(arms)}: fitted to no real rows, and {path} lets real validation rows choose the weights: a fit "
@@ -118,15 +124,15 @@ def warnings_of(experiment: Experiment) -> list[str]:
     ]
 
 
-def training_of(line: ArmPlan) -> dict[str, Any] | None:
+def training_of(plan: ArmPlan) -> dict[str, Any] | None:
     """How long the fits of an arm are; None for closed forms: {"protocol": ..., "rows": [...], "updates": [...],
     "epochs": [...]}, one entry a generation. Under `converged` these are the lengths that a fit ends at the latest."""
-    trains = [fit.train for fit in line.fits if fit.train is not None]
+    trains = [generation.fit.train for generation in plan.generations if generation.fit.train is not None]
     if not trains:
         return None
-    rows = [plan.rows for plan in line.plans]
+    rows = [generation.rows.rows for generation in plan.generations]
     updates = [train.steps or 0 for train in trains]
     passes = [
         round(count / updates_per_epoch(train, n), 3) for count, train, n in zip(updates, trains, rows, strict=True)
     ]
-    return {"protocol": line.protocol, "rows": rows, "updates": updates, "epochs": passes}
+    return {"protocol": plan.protocol, "rows": rows, "updates": updates, "epochs": passes}

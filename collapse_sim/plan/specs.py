@@ -239,42 +239,6 @@ def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Conditioning 
     )
 
 
-def network_spec(feature_map: FeatureMap, data: DataSpec) -> FitSpec | None:
-    """The network behind a feature map, fitted once to the labelled real rows; for all seeds, if these are."""
-    needed = feature_map.network()
-    if needed is None:
-        return None
-    family, train = needed
-    plan = Plan((Source(REAL, data.info.pool),))
-    return fit_spec(REAL, family, train, plan, data, {}, seeded=data.seeded)
-
-
-def feature_spec(
-    feature_map: FeatureMap,
-    network: FitSpec | None,
-    weights: WeightsFile | None,
-    rows: SampleSpec | DataSpec,
-    which: Which,
-) -> FeatureSpec:
-    """Features of a generation's samples, of the real rows that generation 0 is fitted to, or of the held-out rows.
-
-    Where generation 0 is fitted to a part of the real rows, that part is another one for every seed.
-    """
-    part = _part_key(rows) if which == "real" and isinstance(rows, DataSpec) else {}
-    description = {
-        "map": described(feature_map),
-        "network": network.digest if network else None,
-        "rows": rows.digest,
-        "which": which,
-        **_weights_key(weights),
-        **part,
-    }
-    return FeatureSpec(
-        "features", rows.generation, description, rows.seeded or bool(part), False,
-        feature_map=feature_map, network=network, weights=weights, rows=rows, which=which,
-    )  # fmt: skip
-
-
 def _part_key(data: DataSpec) -> dict[str, int]:
     """Where generation 0 is fitted to a part of the real rows."""
     return {"part": data.info.rows} if data.info.rows < data.info.pool else {}
@@ -288,18 +252,18 @@ def score_spec(
     metric: Metric,
     samples: SampleSpec,
     origin: FitSpec,
+    features: FeatureSpecs,
     weights: WeightsFile | None = None,
     outputs: SampleSpec | None = None,
 ) -> ScoreSpec:
     """A metric of one generation. Only what the metric declares that it needs is in the key."""
     model, data = samples.model, samples.model.data
     feature_map: FeatureMap | None = getattr(metric, "feature_map", None)
-    network = network_spec(feature_map, data) if feature_map else None
+    network = features.network(feature_map) if feature_map else None
     assert outputs is not None or "outputs" not in metric.needs
     looked_at: dict[str, Spec] = {"data": data, **_needed(metric, model, samples, outputs, origin)}
     if network:
         looked_at["network"] = network
-    features = _features(metric, feature_map, network, weights, samples, data) if feature_map else {}
     description = {
         "metric": described(metric),
         "rows": data.info.rows,
@@ -311,25 +275,68 @@ def score_spec(
     return ScoreSpec(
         "scores", model.generation, description, model.seeded, model.stacked,
         metric=metric, model=model, samples=samples, outputs=outputs, origin=origin,
-        data=data, network=network, weights=weights, features=features,
+        data=data, network=network, weights=weights, features=features.of(metric, feature_map, weights, samples),
     )  # fmt: skip
 
 
-def _features(
-    metric: Metric,
-    feature_map: FeatureMap,
-    network: FitSpec | None,
-    weights: WeightsFile | None,
-    samples: SampleSpec,
-    data: DataSpec,
-) -> dict[Which, FeatureSpec]:
-    """The features that a metric reads. Those of a map without a network are cheaper to compute than to keep."""
-    if network is None and weights is None:
-        return {}
-    wanted = getattr(metric, "features_of", metric.needs)
-    rows: dict[Which, SampleSpec | DataSpec] = {"real": data, "held_out": data, "samples": samples}
-    return {
-        which: feature_spec(feature_map, network, weights, source, which)
-        for which, source in rows.items()
-        if which in wanted
-    }
+class FeatureSpecs:
+    """The feature artefacts of an experiment and the networks behind them, each made once and shared by its scores."""
+
+    def __init__(self, data: DataSpec) -> None:
+        self._data = data
+        self._networks: dict[str, FitSpec | None] = {}
+        self._features: dict[tuple[str, str, Which], FeatureSpec] = {}
+
+    def shared(self) -> tuple[Spec, ...]:
+        """What all arms and generations share: networks, and features of real and held-out rows."""
+        networks = (network for network in self._networks.values() if network is not None)
+        fixed = (spec for (_, _, which), spec in self._features.items() if which != "samples")
+        return (*{spec.digest: spec for spec in networks}.values(), *fixed)
+
+    def network(self, feature_map: FeatureMap) -> FitSpec | None:
+        """The network behind a feature map, fitted once to the labelled real rows; for all seeds, if these are."""
+        key = canonical_json(described(feature_map))
+        if key not in self._networks:
+            settings = feature_map.network()
+            plan = Plan((Source(REAL, self._data.info.pool),))
+            self._networks[key] = (
+                fit_spec(REAL, *settings, plan, self._data, {}, seeded=self._data.seeded) if settings else None
+            )
+        return self._networks[key]
+
+    def of(
+        self, metric: Metric, feature_map: FeatureMap | None, weights: WeightsFile | None, samples: SampleSpec
+    ) -> dict[Which, FeatureSpec]:
+        """The features that a metric reads. Those of a map without a network are cheaper to compute than to keep."""
+        if feature_map is None or (weights is None and self.network(feature_map) is None):
+            return {}
+        wanted = getattr(metric, "features_of", metric.needs)
+        rows: dict[Which, SampleSpec | DataSpec] = {"real": self._data, "held_out": self._data, "samples": samples}
+        return {
+            which: self._spec(feature_map, weights, source, which) for which, source in rows.items() if which in wanted
+        }
+
+    def _spec(
+        self, feature_map: FeatureMap, weights: WeightsFile | None, rows: SampleSpec | DataSpec, which: Which
+    ) -> FeatureSpec:
+        """Features of a generation's samples, of the real rows that generation 0 is fitted to, or of held-out rows.
+
+        Where generation 0 is fitted to a part of the real rows, that part is another one for every seed.
+        """
+        network = self.network(feature_map)
+        key = (canonical_json([described(feature_map), _weights_key(weights)]), rows.digest, which)
+        if key not in self._features:
+            part = _part_key(rows) if which == "real" and isinstance(rows, DataSpec) else {}
+            description = {
+                "map": described(feature_map),
+                "network": network.digest if network else None,
+                "rows": rows.digest,
+                "which": which,
+                **_weights_key(weights),
+                **part,
+            }
+            self._features[key] = FeatureSpec(
+                "features", rows.generation, description, rows.seeded or bool(part), False,
+                feature_map=feature_map, network=network, weights=weights, rows=rows, which=which,
+            )  # fmt: skip
+        return self._features[key]

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save
 
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.files import check_place
-from collapse_sim.core.machine import open_machine
+from collapse_sim.core.machine import open_device
 from collapse_sim.data.base import Info
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.sample import ROWS_FILE
@@ -62,7 +62,7 @@ def export(stored: Stored, folder: Path, samples: SampleFormat | None = None) ->
     check_folder(folder)
     samples = check_format(samples, info)
     rows = None if samples == "none" else _sample_rows(stored)
-    spec = stored.line.fits[stored.generation]
+    spec = stored.plan.fit
     block = stored.store.block(spec, stored.seed)
     state = load_file(block.file(artefacts.MODEL_FILE))
     if block.stacked:
@@ -78,9 +78,7 @@ def export(stored: Stored, folder: Path, samples: SampleFormat | None = None) ->
         paths += info.tokenizer.save(folder / TOKENIZER)
     write_own = exporter_of(spec.family)
     if write_own is not None:
-        paths += write_own(
-            artefacts.model(stored.store, spec, (stored.seed,), open_machine("cpu", "fp32")), info, folder
-        )
+        paths += write_own(artefacts.model(stored.store, spec, (stored.seed,), open_device("cpu")), info, folder)
     if rows is not None:
         paths.append(_write_rows(samples, folder, "dataset" if samples == "dataset" else "samples", rows, info))
     return paths
@@ -94,10 +92,10 @@ def export_all(models: Sequence[Stored], folder: Path, samples: SampleFormat | N
     check_folder(folder)
     experiment = models[0].experiment
     check_format(samples, experiment.info)
-    arms = [line.arm.name for line in experiment.lines]
+    arms = [plan.name for plan in experiment.arm_plans]
     for stored in models:
-        number, k = arms.index(stored.line.arm.name), stored.generation
-        name = file_name(stored.line.arm.name).encode()[:LONGEST_NAME].decode(errors="ignore")
+        number, k = arms.index(stored.arm), stored.generation
+        name = file_name(stored.arm).encode()[:LONGEST_NAME].decode(errors="ignore")
         yield from export(
             stored, folder / f"{number:02d}-{name}" / f"generation-{k:03d}" / f"seed-{stored.seed}", samples
         )
@@ -140,17 +138,17 @@ def _write_rows(samples: SampleFormat, folder: Path, name: str, rows: StoredRows
 
 
 def _sample_rows(stored: Stored) -> StoredRows:
-    block = stored.store.block(stored.line.samples[stored.generation], stored.seed)
+    block = stored.store.block(stored.plan.samples, stored.seed)
     return StoredRows(block.file(ROWS_FILE), block.seeds.index(stored.seed) if block.stacked else None)
 
 
 def _config(stored: Stored) -> dict[str, Any]:
     """All that is needed to build the model again, and where it comes from."""
-    spec, info = stored.line.fits[stored.generation], stored.experiment.info
+    spec, info = stored.plan.fit, stored.experiment.info
     return {
         "schema": 1,
         "run": stored.experiment.recipe.name,
-        "arm": stored.line.arm.name,
+        "arm": stored.arm,
         "generation": stored.generation,
         "seed": stored.seed,
         "digest": spec.digest,

@@ -6,18 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from collapse_sim.core import registry
 from collapse_sim.core.errors import DivergedError, RecipeError, StoreError
-from collapse_sim.core.machine import open_machine
-from collapse_sim.core.randomness import Draws
+from collapse_sim.core.machine import open_device
 from collapse_sim.data.base import conditions_of
-from collapse_sim.engine import artefacts
-from collapse_sim.engine.given import given_to
-from collapse_sim.engine.sample import check_columns, to_numpy
-from collapse_sim.families.base import ClosedForm, Conditions
-from collapse_sim.plan.experiment import ArmPlan, Experiment, prepare
+from collapse_sim.engine.sample import Sampler
+from collapse_sim.engine.work import JobContext
+from collapse_sim.plan.experiment import Experiment, GenerationPlan, prepare
 from collapse_sim.recipe.loader import load as load_recipe
 from collapse_sim.store import journal
 from collapse_sim.store.blocks import present
@@ -44,12 +40,13 @@ def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
 
     Those of chains that have diverged are not missed: there are none, and their scores are nan.
     """
-    ended = diverged(folder)
+    diverged_at = diverged(folder)
     needed: dict[str, set[int]] = {}
-    for line in experiment.lines:
-        for k in range(experiment.recipe.generations + 1):
-            seeds = {seed for seed in experiment.recipe.seeds if k < ended.get(line.arm.name, {}).get(seed, k + 1)}
-            for spec in (line.fits[k], line.samples[k]):
+    for arm_plan in experiment.arm_plans:
+        ends = diverged_at.get(arm_plan.name, {})
+        for k, plan in enumerate(arm_plan.generations):
+            seeds = {seed for seed in experiment.recipe.seeds if k < ends.get(seed, k + 1)}
+            for spec in (plan.fit, plan.samples):
                 needed.setdefault(spec.digest, set()).update(seeds)
     absent = sum(len(seeds - present(store, digest)) for digest, seeds in needed.items())
     if absent:
@@ -70,9 +67,11 @@ class Stored:
 
     experiment: Experiment
     store: Store
-    line: ArmPlan
+    data_dir: Path
+    arm: str
     generation: int
     seed: int
+    plan: GenerationPlan
 
 
 def find(
@@ -90,21 +89,20 @@ def find(
     has not, StoreError when it is not fitted yet.
     """
     experiment, store = opened(folder, data_dir, store_dir, plugins)
-    lines = {line.arm.name: line for line in experiment.lines}
     recipe = experiment.recipe
     check_choice(experiment, arm, generation, seed)
-    line = lines[arm] if arm is not None else experiment.lines[0]
+    name = experiment.arm_plans[0].name if arm is None else arm
     k = recipe.generations if generation is None else generation
-    chosen = recipe.seeds[0] if seed is None else seed
-    if not store.has(line.fits[k], chosen):
-        at = diverged(folder).get(line.arm.name, {}).get(chosen)
+    number = recipe.seeds[0] if seed is None else seed
+    plan = next(plan for plan in experiment.arm_plans if plan.name == name).generations[k]
+    if not store.has(plan.fit, number):
+        at = diverged(folder).get(name, {}).get(number)
         if at is not None and at <= k:
             raise DivergedError(
-                f"{line.arm.name}, generation {k}, seed {chosen}: there is no model, its chain diverged at "
-                f"generation {at}"
+                f"{name}, generation {k}, seed {number}: there is no model, its chain diverged at generation {at}"
             )
-    store.block(line.fits[k], chosen)
-    return Stored(experiment, store, line, k, chosen)
+    store.block(plan.fit, number)
+    return Stored(experiment, store, data_dir, name, k, number, plan)
 
 
 def find_all(
@@ -125,25 +123,29 @@ def find_all(
     experiment, store = opened(folder, data_dir, store_dir, plugins)
     recipe = experiment.recipe
     check_choice(experiment, arm, generation, seed)
-    found, absent, ended = [], [], diverged(folder)
-    for line in experiment.lines:
+    models: list[Stored] = []
+    absent: list[str] = []
+    diverged_at = diverged(folder)
+    for arm_plan in experiment.arm_plans:
+        name = arm_plan.name
+        if arm not in (None, name):
+            continue
         for k in range(recipe.generations + 1) if generation is None else (generation,):
-            for chosen in recipe.seeds if seed is None else (seed,):
-                if arm not in (None, line.arm.name):
-                    continue
+            plan = arm_plan.generations[k]
+            for number in recipe.seeds if seed is None else (seed,):
                 try:
-                    for spec in (line.fits[k], line.samples[k]) if samples else (line.fits[k],):
-                        store.block(spec, chosen)
+                    for spec in (plan.fit, plan.samples) if samples else (plan.fit,):
+                        store.block(spec, number)
                 except StoreError:
-                    gone = " (diverged)" * (ended.get(line.arm.name, {}).get(chosen, k + 1) <= k)
-                    absent.append(f"{line.arm.name}, generation {k}, seed {chosen}{gone}")
+                    ended = " (diverged)" * (diverged_at.get(name, {}).get(number, k + 1) <= k)
+                    absent.append(f"{name}, generation {k}, seed {number}{ended}")
                 else:
-                    found.append(Stored(experiment, store, line, k, chosen))
-    if not found:
+                    models.append(Stored(experiment, store, data_dir, name, k, number, plan))
+    if not models:
         raise StoreError(
             f"{folder}: none of these models is in {store.root}; make them first with:\n  {continuing(folder, [])}"
         )
-    return found, absent
+    return models, absent
 
 
 def opened(
@@ -158,9 +160,9 @@ def opened(
 
 def check_choice(experiment: Experiment, arm: str | None, generation: int | None, seed: int | None) -> None:
     """Raise RecipeError for an arm, generation or seed that the run has not."""
-    recipe, lines = experiment.recipe, [line.arm.name for line in experiment.lines]
-    if arm is not None and arm not in lines:
-        raise RecipeError(f"--arm {arm}: no such arm{registry.did_you_mean(arm, lines)}; allowed: {', '.join(lines)}")
+    recipe, arms = experiment.recipe, [plan.name for plan in experiment.arm_plans]
+    if arm is not None and arm not in arms:
+        raise RecipeError(f"--arm {arm}: no such arm{registry.did_you_mean(arm, arms)}; allowed: {', '.join(arms)}")
     if generation is not None and not 0 <= generation <= recipe.generations:
         raise RecipeError(f"--generation {generation}: this run has generations 0 to {recipe.generations}")
     if seed is not None and seed not in recipe.seeds:
@@ -172,30 +174,17 @@ def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dic
 
     Conditional data has as many conditions as the rows that have them, so no more can be drawn.
     """
-    spec = stored.line.fits[stored.generation]
-    names = conditions_of(spec.data.data, spec.family)
-    samples = stored.line.samples[stored.generation]
+    fit, samples = stored.plan.fit, stored.plan.samples
+    names = conditions_of(fit.data.data, fit.family)
     fitted = samples.conditions == "fitted"
-    most, whose = (spec.plan.rows, "row that it was fitted to") if fitted else (spec.data.info.rows, "real row")
+    most, whose = (fit.plan.rows, "row that it was fitted to") if fitted else (fit.data.info.rows, "real row")
     if names and rows > most:
         raise RecipeError(f"--rows {rows}: at most {most}, one for the {', '.join(names)} of each {whose}")
-    given = given_to(stored.store, samples, (stored.seed,))
-    train = spec.train
-    machine = open_machine(device, train.precision if train else "fp32", train.tf32 if train else False)
-    stacked = isinstance(spec.family, ClosedForm)
-    model = artefacts.model(stored.store, spec, (stored.seed,), machine)
-    dtype = torch.float64 if stacked else torch.float32
-    found: list[dict[str, np.ndarray]] = []
-    shard = rows if stacked else stored.experiment.recipe.sampling.shard
-    for first in range(0, rows, shard):
-        count = min(shard, rows - first)
-        role = f"afterwards/{draw_seed}"
-        draws = Draws(
-            (stored.seed,), role, stored.generation, first, device=machine.device, dtype=dtype, stacked=stacked
-        )
-        part = {name: machine.put(column) for name, column in given(first, first + count).items()}
-        with torch.no_grad(), machine.autocast():
-            columns = spec.family.sample(model, Conditions(count, part), draws)
-        check_columns(samples, columns, (1, count) if stacked else (count,))
-        found.append({n: to_numpy(c[0] if stacked else c) for n, c in columns.items()})
-    return {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+    context = JobContext(stored.store, open_device(device), lambda event: None, stored.data_dir)
+    shard = rows if samples.stacked else stored.experiment.recipe.sampling.shard
+    role = f"afterwards/{draw_seed}"
+    with Sampler(context, samples, (stored.seed,)).drawing() as draw_rows:
+        pieces = [draw_rows(role, first, first, min(first + shard, rows)) for first in range(0, rows, shard)]
+    if samples.stacked:
+        pieces = [{name: column[0] for name, column in piece.items()} for piece in pieces]
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

@@ -16,18 +16,21 @@ from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreEr
 from collapse_sim.core.events import Note, RunFinished, RunStarted
 from collapse_sim.core.files import check_place
 from collapse_sim.core.hashing import digest_of
-from collapse_sim.core.machine import Machine
-from collapse_sim.engine.build import made_on
+from collapse_sim.core.machine import Device
+from collapse_sim.engine.build import describe_precision, made_on
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.dry_run import missing
-from collapse_sim.plan.experiment import Experiment, bytes_to_come, operations_per_step
+from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.metric_notes import facts_of, parts_of, shown_as, space_of
 from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.settings import Recipe
+from collapse_sim.plan.sizes import bytes_to_come, operations_per_step
 from collapse_sim.plan.specs import ScoreSpec
 from collapse_sim.plan.theory import curves
 from collapse_sim.run.attempts import attempts_of
-from collapse_sim.run.loop import run_generations
+from collapse_sim.run.figures import draw_figures
+from collapse_sim.run.loop import Observer, run_generations
+from collapse_sim.run.text_samples import show_texts
 from collapse_sim.store.failures import Failure
 from collapse_sim.store.run_writer import RunWriter, registered
 from collapse_sim.store.store import Store
@@ -44,7 +47,7 @@ class Session:
     """Everything a run needs beside its recipe."""
 
     experiment: Experiment
-    machine: Machine
+    device: Device
     folder: Path
     store_dir: Path
     data_dir: Path
@@ -63,26 +66,27 @@ class Session:
         self.check()
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
-        store.made_on = partial(made_on, self.machine)
+        store.made_on = partial(made_on, self.device)
         run = RunWriter(self.folder)
         run.claim(describe_run(self.experiment), self.store_dir)
         references = {spec.digest: spec.seeds(recipe.seeds) for spec in self.experiment.specs()}
-        arms = self.experiment.arms()
+        arms = self.experiment.arms_by_digest()
         with (
             registered(self.store_dir, self.folder, references, arms),
             listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json) as emit,
             stop.on_signals(say),
-            self.machine.limit_threads(operations_per_step(self.experiment)),
+            self.device.limit_threads(operations_per_step(self.experiment)),
         ):
-            run.record_session(sys.argv, self.machine.describe(), self.machine.describe_precision())
+            run.record_session(sys.argv, self.device.describe(), self._precision())
             emit(self._started())
             for warning in warnings_of(self.experiment):
                 emit(Note(warning))
             outcome: Literal["finished", "interrupted", "failed"] = "failed"
             message = ""
             try:
-                work = JobContext(store, self.machine, emit, self.data_dir, stop, self.checkpoint_s)
-                total = run_generations(self.experiment, run, work)
+                context = JobContext(store, self.device, emit, self.data_dir, stop, self.checkpoint_s)
+                observers = observers_of(self.experiment, context, run.pictures)
+                total = run_generations(self.experiment, run, context, observers)
                 for failure in store.failures.others():
                     raise failure.error
                 outcome = "finished"
@@ -120,6 +124,11 @@ class Session:
         RunWriter(self.folder).check(describe_run(self.experiment))
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"))
 
+    def _precision(self) -> str:
+        """Of the fits, as far as they have one in common."""
+        fits = (plan.fit for arm in self.experiment.arm_plans for plan in arm.generations)
+        return " / ".join(dict.fromkeys(describe_precision(self.device, fit.train) for fit in fits))
+
     def _started(self) -> RunStarted:
         recipe = self.experiment.recipe
         return RunStarted(
@@ -129,11 +138,16 @@ class Session:
             generations=recipe.generations,
             metrics=tuple(recipe.metrics),
             lower_is_better={n: None if m.better is None else m.better == "lower" for n, m in recipe.metrics.items()},
-            device=self.machine.describe(),
-            precision=self.machine.describe_precision(),
+            device=self.device.describe(),
+            precision=self._precision(),
             run_dir=str(self.folder),
             show=recipe.show,
         )
+
+
+def observers_of(experiment: Experiment, context: JobContext, pictures: Path) -> tuple[Observer, ...]:
+    """What is shown of each finished generation: texts on the dashboard, and pictures in a folder."""
+    return partial(show_texts, experiment, context), partial(draw_figures, experiment, context, pictures)
 
 
 def _diverged(failure: Failure) -> dict[str, Any]:
@@ -166,11 +180,11 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
         "arms": [arm.name for arm in recipe.arms],
         "baseline": recipe.baseline,
         "show": recipe.show,
-        "metrics": {name: _described(score) for name, score in experiment.lines[0].scores[0].items()},
+        "metrics": {name: _described(score) for name, score in experiment.arm_plans[0].generations[0].scores.items()},
         "tuned_on": None if recipe.tuned_on is None else list(recipe.tuned_on),
         "claims": [claim.model_dump(mode="json", exclude_none=True) for claim in recipe.claims],
         "reference": _references(recipe),
-        "training": {line.arm.name: found for line in experiment.lines if (found := training_of(line))},
+        "training": {plan.name: training for plan in experiment.arm_plans if (training := training_of(plan))},
         "theory": curves(recipe, experiment.counts, experiment.info),
         "settings": dict(recipe.document),
         "samples": experiment.counts.samples,

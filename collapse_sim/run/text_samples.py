@@ -22,6 +22,7 @@ from collapse_sim.core.printable import json_text
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, texts_of
 from collapse_sim.engine import artefacts
+from collapse_sim.engine.sample import model_in_use
 from collapse_sim.engine.work import JobContext
 from collapse_sim.metrics.base import DrawnRows
 from collapse_sim.plan.experiment import ArmPlan, Experiment
@@ -33,58 +34,67 @@ from collapse_sim.store.store import Store
 
 SCHEMA = 1  # of same-prompt.json
 SHOWN = 3  # texts an arm
-LONGEST = 240  # characters of a text that is told
+LONGEST = 240  # characters of a text on the dashboard
 EMPTY = "(empty)"  # in the place of a target without a word
-SOURCE = 60  # characters of a source that is told beside its target
+SOURCE = 60  # characters of a source that stands beside its target
 PROMPTS = 4  # for which all generations' answers are kept
 PROMPT_TOKENS = 8  # of a held-out text, which a language model continues
 SEARCHED = 1000  # held-out rows that are looked through for prompts
 DRAWN_EVERY_S = 60.0  # histograms take a second: generations that are quicker than this share one
 
 
-def text_samples(experiment: Experiment, k: int, store: Store) -> Iterator[TextSamples | Note]:
-    """The first samples of every arm's generation k, of the first seed; nothing for data without texts.
+def show_texts(experiment: Experiment, context: JobContext, k: int) -> list[Path]:
+    """Emit the first samples of every arm's generation k, of the first seed: an observer of the loop, without files.
 
-    What cannot be read is told as a Note and left out. Raises InterruptedRunError only.
+    Nothing for data without texts. What cannot be read is reported as a Note and left out. Raises InterruptedRunError
+    only.
     """
-    say = IN_A_LINE.get(experiment.info.kind)
-    if say is None:
+    for event in text_samples(experiment, k, context.store):
+        context.emit(event)
+    return []
+
+
+def text_samples(experiment: Experiment, k: int, store: Store) -> Iterator[TextSamples | Note]:
+    """The first samples of every arm's generation k, of the first seed; nothing for data without texts."""
+    as_line = IN_A_LINE.get(experiment.info.kind)
+    if as_line is None:
         return
-    found: list[Event] = []
-    for line in experiment.lines:
+    events: list[Event] = []
+    for plan in experiment.arm_plans:
 
-        def told(line: ArmPlan = line) -> list[TextSamples]:
-            if not store.has(line.samples[k], experiment.recipe.seeds[0]):
+        def samples(plan: ArmPlan = plan) -> list[TextSamples]:
+            spec = plan.generations[k].samples
+            if not store.has(spec, experiment.recipe.seeds[0]):
                 return []
-            return [TextSamples(k, line.arm.name, tuple(map(say, _samples(experiment, line.samples[k], store))))]
+            return [TextSamples(k, plan.name, tuple(map(as_line, _samples(experiment, spec, store))))]
 
-        found += attempts_of(store).make(found.append, "texts of samples", told)
-    yield from (event for event in found if isinstance(event, (TextSamples, Note)))
+        events += attempts_of(store).make(events.append, "texts of samples", samples)
+    yield from (event for event in events if isinstance(event, (TextSamples, Note)))
 
 
-def _told(text: str, longest: int = LONGEST) -> str:
+def _shortened(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else text[:longest] + "..."
 
 
 IN_A_LINE: dict[str, Callable[[Mapping[str, str]], str]] = {
-    "text": lambda row: _told(row["text"]),
-    "pairs": lambda row: f"{_told(row['target']).strip() or EMPTY} (of: {_told(row['source'], SOURCE)})",
+    "text": lambda row: _shortened(row["text"]),
+    "pairs": lambda row: f"{_shortened(row['target']).strip() or EMPTY} (of: {_shortened(row['source'], SOURCE)})",
 }
 
 
-def draw_texts(experiment: Experiment, k: int, work: JobContext, folder: Path) -> list[Path]:
+def draw_texts(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
     """Pages and histograms of the first seed: generation k's samples, and what changed from generation 0 on.
 
-    What cannot be made is told as a Note and left out. Raises InterruptedRunError only.
+    What cannot be made is reported as a Note and left out. Raises InterruptedRunError only.
     """
-    make = partial(attempts_of(work.store).make, work.emit)
+    make = partial(attempts_of(context.store).make, context.emit)
     paths = [
-        *make("the page of texts", lambda: _samples_page(experiment, k, work.store, folder)),
-        *make("answers to the same prompts", lambda: _same_prompt(experiment, k, work, folder)),
+        *make("the page of texts", lambda: _samples_page(experiment, k, context.store, folder)),
+        *make("answers to the same prompts", lambda: _same_prompt(experiment, k, context, folder)),
     ]
     for name, metric in experiment.recipe.metrics.items():
         if isinstance(metric, DrawnRows):
-            draw = partial(_histogram, experiment, name, metric, k, work.store, folder)
+            draw = partial(_histogram, experiment, name, metric, k, context.store, folder)
             paths += make(f"the histogram of {name}", draw)
     return paths
 
@@ -93,10 +103,10 @@ def _samples_page(experiment: Experiment, k: int, store: Store, folder: Path) ->
     path = folder / "texts.md"
     show = IN_A_PAGE[experiment.info.kind]
     pages = {"real": map(show, texts_by_row(_real_rows(experiment, store, SHOWN), experiment.info))}
-    for line in experiment.lines:
-        if not store.has(line.samples[k], experiment.recipe.seeds[0]):
-            continue
-        pages[line.arm.name] = map(show, _samples(experiment, line.samples[k], store))
+    for plan in experiment.arm_plans:
+        spec = plan.generations[k].samples
+        if store.has(spec, experiment.recipe.seeds[0]):
+            pages[plan.name] = map(show, _samples(experiment, spec, store))
     seed = experiment.recipe.seeds[0]
     note = f"Seed {seed}: {SHOWN} real rows, and the first {SHOWN} samples of every arm."
     write_atomic(path, samples_page(f"{experiment.recipe.name}, generation {k}", note, pages), durable=False)
@@ -113,23 +123,23 @@ IN_A_PAGE: dict[str, Callable[[Mapping[str, str]], str]] = {
 
 
 class PromptSet(NamedTuple):
-    """Prompts, and how a generation answers them."""
+    """Prompts, and a function that returns what the model of a generation writes for each."""
 
     prompts: list[Prompt]
-    ask: Callable[[SampleSpec], list[str]]
+    answer: Callable[[SampleSpec], list[str]]
 
 
-def _same_prompt(experiment: Experiment, k: int, work: JobContext, folder: Path) -> list[Path]:
+def _same_prompt(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
     """Answers of all arms to the same prompts, generations 0..k, as same-prompt.json and same-prompt.md.
 
     What the JSON file has of the same models is taken from it, and everything else is asked again, so that it costs one
     answer a model, whenever and in how many sittings it is run.
     """
-    asking = ASKING[experiment.info.kind](experiment, work)
-    if asking is None:
+    prompt_set = PROMPT_SETS[experiment.info.kind](experiment, context)
+    if prompt_set is None:
         return []
     path = folder / "same-prompt.json"
-    seed, prompts = experiment.recipe.seeds[0], asking.prompts
+    seed, prompts = experiment.recipe.seeds[0], prompt_set.prompts
     head: dict[str, Any] = {
         "schema": SCHEMA,
         "run": experiment.recipe.name,
@@ -139,13 +149,14 @@ def _same_prompt(experiment: Experiment, k: int, work: JobContext, folder: Path)
     }
     known = _answered(path, head)
     answers = []
-    for line in experiment.lines:
-        for j, spec in enumerate(line.samples):
-            if j <= k and spec.digest not in known and work.store.has(spec, seed):
-                work.stop.check()
-                known[spec.digest] = tuple(asking.ask(spec))
+    for plan in experiment.arm_plans:
+        for j, generation in enumerate(plan.generations):
+            spec = generation.samples
+            if j <= k and spec.digest not in known and context.store.has(spec, seed):
+                context.stop.check()
+                known[spec.digest] = tuple(prompt_set.answer(spec))
             if spec.digest in known:
-                answers.append(Answers(line.arm.name, j, spec.digest, known[spec.digest]))
+                answers.append(Answers(plan.name, j, spec.digest, known[spec.digest]))
     document = head | {"answers": [{**answer._asdict(), "texts": list(answer.texts)} for answer in answers]}
     write_atomic(path, json_text(document, indent=1) + "\n", durable=False)
     page = path.with_suffix(".md")
@@ -158,49 +169,46 @@ def _same_prompt(experiment: Experiment, k: int, work: JobContext, folder: Path)
 def _answered(path: Path, head: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """Answers by model that a file has to the same prompts; {} when there are none, or it is not whole."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        answers = {entry["model"]: tuple(map(str, entry["texts"])) for entry in found["answers"]}
-        same = all(found[name] == value for name, value in head.items())
+        document = json.loads(path.read_text(encoding="utf-8"))
+        answers = {entry["model"]: tuple(map(str, entry["texts"])) for entry in document["answers"]}
+        same = all(document[name] == value for name, value in head.items())
         return answers if same and all(len(texts) == len(head["prompts"]) for texts in answers.values()) else {}
     return {}
 
 
-def _continued(experiment: Experiment, work: JobContext) -> PromptSet | None:
+def _continued(experiment: Experiment, context: JobContext) -> PromptSet | None:
     """The first tokens of held-out texts, which models continue; None where there are none, or the family cannot."""
     info, seed = experiment.info, experiment.recipe.seeds[0]
     length = min(PROMPT_TOKENS, info.shape("tokens")[0] // 2)
     if not hasattr(experiment.recipe.model, "continuations") or not info.held_out or length < 1:
         return None
-    rows = _prompt_rows(experiment, work.store, length)
+    rows = _prompt_rows(experiment, context.store, length)
     if not len(rows):
         return None
     tokenizer = info.text()
     starts, rests = texts_of(rows[:, :length], tokenizer), _rests(rows[:, length:], tokenizer)
 
-    def ask(spec: SampleSpec) -> list[str]:
-        train = spec.model.train
-        machine = work.machine.with_precision(train.precision, train.tf32) if train else work.machine
-        model = artefacts.model(work.store, spec.model, (seed,), machine)
-        draws = Draws((seed,), "continuations", 0, device=machine.device)
+    def answer(spec: SampleSpec) -> list[str]:
         family: Any = spec.model.family
-        with torch.no_grad(), machine.autocast(), work.interruptible():
-            found = family.continuations(model, machine.put(torch.from_numpy(rows[:, :length])), draws)
-        return _rests(found.cpu().numpy()[:, length:], tokenizer)
+        with model_in_use(context, spec.model, (seed,)) as (model, machine):
+            draws = Draws((seed,), "continuations", 0, device=machine.device)
+            ids = family.continuations(model, machine.put(torch.from_numpy(rows[:, :length])), draws)
+        return _rests(ids.cpu().numpy()[:, length:], tokenizer)
 
-    return PromptSet([Prompt(*pair) for pair in zip(starts, rests, strict=True)], ask)
+    return PromptSet([Prompt(*pair) for pair in zip(starts, rests, strict=True)], answer)
 
 
 def _rests(rows: np.ndarray, tokenizer: Tokenizer) -> list[str]:
     """Texts up to their end, from the middle of rows on; packed rows have other texts behind it."""
     over = ((rows == tokenizer.end) | (rows == PAD_TOKEN_ID)).cumsum(1) > 0
-    return [tokenizer.decode(row[~there]) for row, there in zip(rows, over, strict=True)]
+    return [tokenizer.decode(row[~ended]) for row, ended in zip(rows, over, strict=True)]
 
 
 def _prompt_rows(experiment: Experiment, store: Store, length: int) -> np.ndarray:
     """(at most PROMPTS, L): the first held-out rows with different beginnings of `length` tokens, which go on."""
     tokenizer = experiment.info.text()
-    file, found = artefacts.columns(store, experiment.data, experiment.recipe.seeds[0], "held_out")
-    rows = np.array(found["tokens"][:SEARCHED])
+    file, columns = artefacts.columns(store, experiment.data, experiment.recipe.seeds[0], "held_out")
+    rows = np.array(columns["tokens"][:SEARCHED])
     file.release()
     behind = rows[:, 1 : length + 1]
     rows = rows[((behind != PAD_TOKEN_ID) & (behind != tokenizer.end)).all(1)]
@@ -209,17 +217,17 @@ def _prompt_rows(experiment: Experiment, store: Store, length: int) -> np.ndarra
     return chosen
 
 
-def _summed_up(experiment: Experiment, work: JobContext) -> PromptSet:
+def _summed_up(experiment: Experiment, context: JobContext) -> PromptSet:
     """The sources of the first samples, which are the same for all arms and generations, and their targets."""
-    real = texts_by_row(_real_rows(experiment, work.store, min(PROMPTS, experiment.counts.samples)), experiment.info)
+    real = texts_by_row(_real_rows(experiment, context.store, min(PROMPTS, experiment.counts.samples)), experiment.info)
 
-    def ask(spec: SampleSpec) -> list[str]:
-        return [row["target"] for row in _samples(experiment, spec, work.store, len(real))]
+    def answer(spec: SampleSpec) -> list[str]:
+        return [row["target"] for row in _samples(experiment, spec, context.store, len(real))]
 
-    return PromptSet([Prompt(row["source"], row["target"]) for row in real], ask)
+    return PromptSet([Prompt(row["source"], row["target"]) for row in real], answer)
 
 
-ASKING: dict[str, Callable[[Experiment, JobContext], PromptSet | None]] = {"text": _continued, "pairs": _summed_up}
+PROMPT_SETS: dict[str, Callable[[Experiment, JobContext], PromptSet | None]] = {"text": _continued, "pairs": _summed_up}
 NOTES = {
     "text": "Each generation continues the beginnings of the same held-out texts.",
     "pairs": "Each generation's targets for the same sources, of real rows.",
@@ -239,13 +247,13 @@ def _histogram(experiment: Experiment, name: str, metric: DrawnRows, k: int, sto
         return [path]
     label = name
     values: dict[str, dict[int, np.ndarray]] = {}
-    for line in experiment.lines:
-        values[line.arm.name] = {}
-        for j in range(k + 1):
-            if not store.has(line.scores[j][name], seed):
-                continue
-            label, numbers = metric.histogram(load_file(store.block(line.scores[j][name], seed).file(VALUES_FILE)))
-            values[line.arm.name][j] = numbers.double().numpy()
+    for plan in experiment.arm_plans:
+        values[plan.name] = {}
+        for j, generation in enumerate(plan.generations[: k + 1]):
+            score = generation.scores[name]
+            if store.has(score, seed):
+                label, numbers = metric.histogram(load_file(store.block(score, seed).file(VALUES_FILE)))
+                values[plan.name][j] = numbers.double().numpy()
     counts = [len(numbers) for by_generation in values.values() for numbers in by_generation.values()]
     if not counts:
         return []
@@ -258,16 +266,16 @@ def _histogram(experiment: Experiment, name: str, metric: DrawnRows, k: int, sto
 
 
 def _samples(experiment: Experiment, spec: SampleSpec, store: Store, rows: int = SHOWN) -> list[dict[str, str]]:
-    _, found = artefacts.columns(store, spec, experiment.recipe.seeds[0], "samples")
-    return texts_by_row({name: np.array(column[:rows]) for name, column in found.items()}, experiment.info)
+    _, columns = artefacts.columns(store, spec, experiment.recipe.seeds[0], "samples")
+    return texts_by_row({name: np.array(column[:rows]) for name, column in columns.items()}, experiment.info)
 
 
 def _real_rows(experiment: Experiment, store: Store, rows: int) -> dict[str, np.ndarray]:
     """The real rows that the first samples are made for, where they are made for conditions."""
     seed, names = experiment.recipe.seeds[0], tuple(experiment.info.columns)
     rows = min(rows, experiment.info.rows)
-    found = artefacts.conditions(store, experiment.data, names, (seed,), 0, rows)
-    return {name: column.numpy() for name, column in found.items()}
+    columns = artefacts.conditions(store, experiment.data, names, (seed,), 0, rows)
+    return {name: column.numpy() for name, column in columns.items()}
 
 
 def file_name(name: str, longest: int = 100) -> str:

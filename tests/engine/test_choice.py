@@ -15,7 +15,6 @@ from collapse_sim.data.data_files import ArrayRows
 from collapse_sim.engine import artefacts, choice
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load as load_recipe
-from collapse_sim.run import loop
 from collapse_sim.testing import CPU
 from tests.words import ROWS
 
@@ -31,9 +30,8 @@ CONDITIONS = {"mix": 24, "mix redraw": 24, "mix few": 14, "mix all": 24, "subsam
 
 
 @pytest.fixture
-def made(sandbox, monkeypatch):
-    """Run a recipe, without pictures -> (the experiment, its store)."""
-    monkeypatch.setattr(loop, "draw_pictures", lambda *arguments: [])
+def made(sandbox):
+    """Run a recipe -> (the experiment, its store)."""
 
     def make(recipe):
         _, store = sandbox.loop(recipe)
@@ -82,10 +80,10 @@ def test_half_real_rows_and_half_samples_are_better_than_samples_alone(made):
     assert apart.mean() == pytest.approx(2.4, abs=0.2)
     assert same.mean() > 7
     found = {}
-    for line in experiment.lines:
+    for arm_plan in experiment.arm_plans:
         true = experiment.recipe.data.true_weights()
-        fitted = artefacts.model(store, line.fits[5], experiment.recipe.seeds, CPU).weights
-        found[line.arm.name] = (fitted - true).square().sum(1).numpy()
+        fitted = artefacts.model(store, arm_plan.generations[5].fit, experiment.recipe.seeds, CPU).weights
+        found[arm_plan.name] = (fitted - true).square().sum(1).numpy()
     error = math.hypot(apart.std() / math.sqrt(1000), found["mix"].std() / math.sqrt(400))
     assert abs(found["mix"].mean() - apart.mean()) < 4 * error
     assert error < 0.15
@@ -111,16 +109,16 @@ def test_no_condition_is_taken_twice_while_there_are_others(made, samples):
     )
     expected = CONDITIONS | {"fresh": 24, "fresh redraw": 24, "accumulate": 24}
     labels = artefacts.stacked_columns(store, experiment.data, (0, 1), "real")["y"]
-    for line in experiment.lines:
+    for arm_plan in experiment.arm_plans:
         for k in (1, 2, 3):
-            rows = artefacts.training_stack(store, line.fits[k], (0, 1))
-            assert rows["x"].shape[1] == line.plans[k].rows
+            rows = artefacts.training_stack(store, arm_plan.generations[k].fit, (0, 1))
+            assert rows["x"].shape[1] == arm_plan.generations[k].rows.rows
             for x, y, own in zip(rows["x"].numpy(), rows["y"].numpy(), labels.numpy(), strict=True):
-                distinct = expected[line.arm.name]
-                if line.arm.name == "subsample":
+                distinct = expected[arm_plan.name]
+                if arm_plan.name == "subsample":
                     real = int(np.isin(y, own).sum())
                     distinct = real + min(24 - real, samples)  # there may be more samples than conditions
-                assert len(np.unique(x, axis=0)) == distinct, (line.arm.name, k)
+                assert len(np.unique(x, axis=0)) == distinct, (arm_plan.name, k)
 
 
 def test_samples_are_labels_of_the_rows_that_are_not_taken(made):
@@ -133,11 +131,11 @@ def test_samples_are_labels_of_the_rows_that_are_not_taken(made):
     arms: {mix: {data: {use: mix, real: 0.4, synthetic: 0.6}}}
     metrics: [test_loss]
     """)
-    line = experiment.lines[0]
+    arm_plan = experiment.arm_plans[0]
     real = artefacts.stacked_columns(store, experiment.data, (3,), "real")
-    samples = artefacts.stacked_columns(store, line.samples[0], (3,), "samples")
+    samples = artefacts.stacked_columns(store, arm_plan.generations[0].samples, (3,), "samples")
     np.testing.assert_array_equal(samples["x"][0], real["x"][0].flip(0))
-    rows = artefacts.training_stack(store, line.fits[1], (3,))
+    rows = artefacts.training_stack(store, arm_plan.generations[1].fit, (3,))
     np.testing.assert_array_equal(rows["x"][0], np.concatenate([real["x"][0, :4], real["x"][0, 4:].flip(0)]))
     np.testing.assert_array_equal(rows["y"][0], np.concatenate([real["y"][0, :4], samples["y"][0, :6]]))
 
@@ -157,11 +155,11 @@ def test_pairs_of_texts(made):
     metrics: [test_loss]
     """)
     sources = artefacts.columns(store, experiment.data, 3, "real")[1]["source"]
-    for line in experiment.lines:
-        table = artefacts.training_table(store, line.fits[2], 3, CPU)
+    for arm_plan in experiment.arm_plans:
+        table = artefacts.training_table(store, arm_plan.generations[2].fit, 3, CPU)
         assert len(table) == ROWS
         taken = table.gather(torch.arange(ROWS))["source"].numpy()
-        assert sorted(map(bytes, taken)) == sorted(map(bytes, np.ascontiguousarray(sources))), line.arm.name
+        assert sorted(map(bytes, taken)) == sorted(map(bytes, np.ascontiguousarray(sources))), arm_plan.name
 
 
 class Numbered(Component):
@@ -191,7 +189,9 @@ def test_shares_that_are_redrawn(sandbox):
       fresh: {{data: {{use: fresh, share: 0.5, redraw: true}}}}
     metrics: [test_loss]
     """)
-    kept, *drawn, fresh = (line.fits[1:] for line in prepare(load_recipe(recipe), sandbox.root).lines)
+    kept, *drawn, fresh = (
+        [plan.fit for plan in arm.generations[1:]] for arm in prepare(load_recipe(recipe), sandbox.root).arm_plans
+    )
     assert all(choice.drawn(fit, 3) == [None, None] for fit in kept)
     for seed in (3, 4):
         mix, again = ([choice.drawn(fit, seed)[0].tolist() for fit in fits] for fits in drawn)
@@ -218,4 +218,4 @@ def test_samples_for_conditions_have_keys_of_their_own(sandbox):
     metrics: [test_loss]
     """)
     experiment = prepare(load_recipe(recipe), sandbox.root)
-    assert "from the last" in experiment.lines[0].samples[0].description["conditions"]
+    assert "from the last" in experiment.arm_plans[0].generations[0].samples.description["conditions"]

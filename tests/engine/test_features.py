@@ -162,12 +162,12 @@ def test_real_rows_are_those_of_generation_0(sandbox, network):
         return FID(against="real").score(seen())
 
     experiment = prepare(load(sandbox.root / "recipe.yaml"), sandbox.root / "data")
-    store, line = Store(sandbox.root / ".store"), experiment.lines[0]
+    store, plan = Store(sandbox.root / ".store"), experiment.arm_plans[0].generations[0]
     feature_map = TorchScript(file="net.pt", size=8)
     model = feature_map.load(feature_map.weights(sandbox.root / "data"))
     maps = {"fid": lambda x: feature_map.features(model, x), "pixels": lambda x: x.flatten(1).float() / 255}
     for seed in (0, 1):
-        drawn = torch.from_numpy(rows(line.samples[0], seed, "samples"))
+        drawn = torch.from_numpy(rows(plan.samples, seed, "samples"))
         fitted = torch.from_numpy(rows(experiment.data, seed, "real")[real_order(experiment.data, seed)[:200]])
         for name, features in maps.items():
             expected = value(features(drawn), features(fitted))

@@ -53,7 +53,7 @@ metrics: [rouge1]
 
 @pytest.fixture
 def made(sandbox):
-    """Run a recipe of one arm -> (the experiment, its line, a spec's columns)."""
+    """Run a recipe of one arm -> (the experiment, its generations, a spec's columns)."""
 
     def make(recipe):
         sandbox.run(recipe)
@@ -61,7 +61,7 @@ def made(sandbox):
         store = Store(sandbox.root / ".store", Stop().check)
         return (
             experiment,
-            experiment.lines[0],
+            experiment.arm_plans[0].generations,
             lambda spec, split="samples", seed=experiment.recipe.seeds[0]: artefacts.columns(store, spec, seed, split)[
                 1
             ],
@@ -72,11 +72,12 @@ def made(sandbox):
 
 def test_pairs_are_generated_for_real_sources_and_for_held_out_ones(made):
     """As many of the one as of the other: they are not taken for each other."""
-    experiment, line, found = made(RECIPE)
+    experiment, generations, found = made(RECIPE)
     order = artefacts.real_order(experiment.data, 3)
     assert order.tolist() != sorted(order)
     real, held_out = found(experiment.data, "real"), found(experiment.data, "held_out")
-    for samples, outputs in zip(line.samples, line.outputs, strict=True):
+    for plan in generations:
+        samples, outputs = plan.samples, plan.outputs
         np.testing.assert_array_equal(found(samples)["source"], real["source"][order[::-1][:HELD_OUT]])
         np.testing.assert_array_equal(found(outputs)["source"], held_out["source"])
         assert found(outputs)["target"].shape == (HELD_OUT, 4)
@@ -89,13 +90,13 @@ def test_texts_continue_real_ones(made):
         .replace(f"samples: {HELD_OUT}", "samples: 30")
     )
     recipe = recipe.replace("seq2seq, ", "causal_lm, prompt: 5, keep_prompt: true, ")
-    experiment, line, found = made(recipe)
+    experiment, generations, found = made(recipe)
     starts = found(experiment.data, "real")["tokens"][artefacts.real_order(experiment.data, 3)[::-1][:30], :5]
     whole = (starts[:, 1:] > TOKENIZER.end).all(1)  # the others are continued from before their end
     assert whole.sum() > 15
-    for samples in line.samples:
-        np.testing.assert_array_equal(found(samples)["tokens"][whole, :5], starts[whole])
-    assert line.outputs == ()
+    for plan in generations:
+        np.testing.assert_array_equal(found(plan.samples)["tokens"][whole, :5], starts[whole])
+    assert all(plan.outputs is None for plan in generations)
 
 
 OWN = """
@@ -119,19 +120,19 @@ def starts(tokens):
 @pytest.mark.parametrize("strategy", ["replace", "{use: mix, real: 0.25, synthetic: 0.75}"])
 def test_own_prompts_are_the_rows_that_a_model_was_fitted_to(made, strategy):
     """Each of them once, in another order: real ones, samples of the generation before, or both."""
-    experiment, line, found = made(OWN.format(40, strategy))
+    experiment, generations, found = made(OWN.format(40, strategy))
     real = found(experiment.data, "real")["tokens"]
     fitted_to = [real]
     for k in (1, 2):
-        plan = line.plans[k]
+        plan = generations[k].rows
         taken = [
             real[artefacts.real_order(experiment.data, 3)][s.first :][: s.rows]
             if s.generation < 0
-            else found(line.samples[s.generation])["tokens"][s.first :][: s.rows]
+            else found(generations[s.generation].samples)["tokens"][s.first :][: s.rows]
             for s in plan.sources
         ]
         fitted_to.append(np.concatenate(taken))
-    for samples, rows in zip(line.samples, fitted_to, strict=True):
+    for samples, rows in zip([plan.samples for plan in generations], fitted_to, strict=True):
         written = starts(found(samples)["tokens"])
         assert len(starts(rows)) > 20
         assert not Counter(starts(rows)) - Counter(written)  # those with an end in them are continued, and may be more
@@ -140,11 +141,11 @@ def test_own_prompts_are_the_rows_that_a_model_was_fitted_to(made, strategy):
 
 
 def test_own_prompts_are_drawn_from_all_where_a_model_was_fitted_to_more(made):
-    experiment, line, found = made(OWN.format(30, "accumulate"))
+    experiment, generations, found = made(OWN.format(30, "accumulate"))
     real, first = (
-        found(spec, split)["tokens"] for spec, split in ((experiment.data, "real"), (line.samples[0], "samples"))
+        found(spec, split)["tokens"] for spec, split in ((experiment.data, "real"), (generations[0].samples, "samples"))
     )
-    prompts = set(starts(found(line.samples[1])["tokens"]))
+    prompts = set(starts(found(generations[1].samples)["tokens"]))
     assert prompts & (set(starts(real)) - set(starts(first)))
     assert prompts & set(starts(first))
 
@@ -161,7 +162,7 @@ def test_more_own_prompts_than_there_are(sandbox):
 
 
 def test_every_seed_of_an_ensemble_generates_for_its_own_real_rows(made):
-    experiment, line, found = made(f"""
+    experiment, generations, found = made(f"""
     data: {{use: "{__name__}:FixedRegression"}}
     model: linear
     generations: 1
@@ -171,4 +172,4 @@ def test_every_seed_of_an_ensemble_generates_for_its_own_real_rows(made):
     """)
     for seed in (3, 4):
         order = artefacts.real_order(experiment.data, seed)
-        np.testing.assert_array_equal(found(line.samples[0], seed=seed)["x"], X[order[4::-1]])
+        np.testing.assert_array_equal(found(generations[0].samples, seed=seed)["x"], X[order[4::-1]])

@@ -85,7 +85,7 @@ def test_memory_stays_flat_and_the_disk_holds_each_generation_once(tmp_path):
 import sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
-from collapse_sim.run import loop
+from collapse_sim.run import figures
 from collapse_sim.core.machine import open_machine
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
@@ -94,13 +94,13 @@ def peak_reset(): Path("/proc/self/clear_refs").write_text("5")
 def peak_kb():
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-draw = loop.draw_pictures
+draw = figures.draw_pictures
 def noting(experiment, k, work, folder):
     print(k, peak_kb(), flush=True)
     try: peak_reset()
     except PermissionError: pass
     return draw(experiment, k, work, folder)
-loop.draw_pictures = noting
+figures.draw_pictures = noting
 root = Path(sys.argv[1])
 e = prepare(load(root / "recipe.yaml"), root)
 Session(e, open_machine("cpu", "fp32"), root / "run", root / ".store", root).run(quiet=True)

@@ -22,7 +22,8 @@ from collapse_sim.families import held_out_loss
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.held_out_loss import mean_loss
 from collapse_sim.families.vae import VAE
-from collapse_sim.plan.experiment import forward_operations, prepare
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.plan.sizes import forward_operations
 from collapse_sim.recipe.loader import load
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.store import Store
@@ -47,10 +48,10 @@ FADED = TINY.replace("use: vae", f"use: {__name__}:Faded")
 def test_a_sampler_setting_costs_no_fit_of_generation_0(sandbox):
     first = prepare(load(sandbox.recipe(FADED)), sandbox.root)
     other = prepare(load(sandbox.recipe(FADED), overrides=["model.fade=0.5"]), sandbox.root)
-    (line, *_), (changed, *_) = first.lines, other.lines
-    assert line.fits[0].digest == changed.fits[0].digest
-    assert line.samples[0].digest != changed.samples[0].digest
-    assert line.fits[1].digest != changed.fits[1].digest  # it is fitted to other samples
+    plans, changed = first.arm_plans[0].generations, other.arm_plans[0].generations
+    assert plans[0].fit.digest == changed[0].fit.digest
+    assert plans[0].samples.digest != changed[0].samples.digest
+    assert plans[1].fit.digest != changed[1].fit.digest  # it is fitted to other samples
     sandbox.run(FADED)
     before = len(sandbox.journal())
     sandbox.run(FADED, run="again", overrides=["model.fade=0.5"])
@@ -63,11 +64,13 @@ def test_a_sampler_setting_costs_no_fit_of_generation_0(sandbox):
 def test_retrain_takes_over_after_generation_0(sandbox):
     recipe = TINY + "\nretrain: {steps: 5, learning_rate: 1e-4, evaluate: never, keep: last}\n"
     experiment = prepare(load(sandbox.recipe(recipe)), sandbox.root)
-    line = experiment.lines[0]
-    assert [fit.train and fit.train.steps for fit in line.fits] == [20, 5, 5]
-    assert line.fits[0].digest == prepare(load(sandbox.recipe(TINY)), sandbox.root).lines[0].fits[0].digest
-    assert line.fits[1].train is not None
-    assert (line.fits[1].train.learning_rate, line.fits[1].train.batch_size) == (1e-4, 32)
+    plans = experiment.arm_plans[0].generations
+    assert [plan.fit.train and plan.fit.train.steps for plan in plans] == [20, 5, 5]
+    assert (
+        plans[0].fit.digest == prepare(load(sandbox.recipe(TINY)), sandbox.root).arm_plans[0].generations[0].fit.digest
+    )
+    assert plans[1].fit.train is not None
+    assert (plans[1].fit.train.learning_rate, plans[1].fit.train.batch_size) == (1e-4, 32)
     sandbox.run(recipe)
     assert len(sandbox.journal(event="generation")) == 3
 
@@ -123,7 +126,7 @@ def test_a_wish_to_stop_is_heard_within_a_shard(sandbox):
             raise AssertionError("the wish was not heard")
 
     sandbox.run(TINY)
-    spec = prepare(load(sandbox.recipe(TINY)), sandbox.root).lines[0].samples[0]
+    spec = prepare(load(sandbox.recipe(TINY)), sandbox.root).arm_plans[0].generations[0].samples
     object.__setattr__(spec.model, "family", Iterative(hidden=16, latent=2))
     store = Store(sandbox.root / ".store", stop.check)
     work = JobContext(store, Machine(torch.device("cpu"), "fp32"), lambda event: None, sandbox.root, stop)
@@ -144,9 +147,9 @@ def test_metrics_of_an_ensemble_see_the_real_rows_that_it_is_fitted_to(sandbox):
     metrics: [{use: sliced_w2, against: real}]
     """
     _, store = sandbox.loop(recipe)
-    line = prepare(load(sandbox.recipe(recipe)), sandbox.root).lines[0]
-    (score,) = line.scores[0].values()
+    plan = prepare(load(sandbox.recipe(recipe)), sandbox.root).arm_plans[0].generations[0]
+    (score,) = plan.scores.values()
     seen = rows(store, score, (0, 1, 2), "real")["x"]
-    means = load_model(store, line.fits[0], (0, 1, 2), open_machine("cpu", "fp32")).mean
+    means = load_model(store, plan.fit, (0, 1, 2), open_machine("cpu", "fp32")).mean
     torch.testing.assert_close(seen.mean(1), means)
     assert not torch.equal(means[0], means[1])

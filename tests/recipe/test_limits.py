@@ -184,12 +184,12 @@ def test_thousands_of_accumulated_generations_have_different_keys_that_do_not_de
     short, long = (
         prepare(load(write(text.replace("generations: 2", f"generations: {n}"))), tmp_path) for n in (30, 600)
     )
-    digests = [fit.digest for fit in long.lines[0].fits]
+    digests = [plan.fit.digest for plan in long.arm_plans[0].generations]
     assert len(set(digests)) == 601
-    assert [fit.digest for fit in short.lines[0].fits] == digests[:31]
-    fit = long.lines[0].fits[600]
+    assert [plan.fit.digest for plan in short.arm_plans[0].generations] == digests[:31]
+    fit = long.arm_plans[0].generations[600].fit
     assert [source.generation for source in fit.plan.sources] == list(range(-1, 600))
-    assert fit.sources == (long.data, *long.lines[0].samples[:600])
+    assert fit.sources == (long.data, *(plan.samples for plan in long.arm_plans[0].generations[:600]))
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_the_key_of_many_sources_follows_each_of_them(tmp_path: Path) -> None:
 
     text = TOY.replace("{data: replace}", "{data: accumulate}").replace("generations: 2", "generations: 50")
     experiment = prepare(load(write(text)), tmp_path)
-    past = dict(enumerate(experiment.lines[0].samples))
+    past = dict(enumerate(plan.samples for plan in experiment.arm_plans[0].generations))
 
     def fresh(sources: tuple[Source, ...]) -> object:
         return SourcesKey(experiment.data, past).of(sources)

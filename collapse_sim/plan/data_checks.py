@@ -1,0 +1,98 @@
+"""What a recipe asks of its data, looked at before anything is made: each problem with the line that it comes from."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from collapse_sim.core.errors import MissingError, RecipeError
+from collapse_sim.core.plugins import asking
+from collapse_sim.data.base import Info, conditions_of
+from collapse_sim.data.sources import Plan, RowCounts
+from collapse_sim.families.base import conditioning_of
+from collapse_sim.metrics.base import PartsMetric
+from collapse_sim.metrics.names import part_of
+from collapse_sim.plan.settings import Arm, Recipe
+
+SETTING = re.compile(r"(data|train)\.\w+")
+
+
+@contextmanager
+def with_recipe_lines(recipe: Recipe) -> Iterator[None]:
+    """Problems raised within it that begin with a setting's path, as in "data.rows: ...", get its file and line."""
+
+    def mark(problem: str) -> str:
+        path = problem.partition(":")[0]
+        return f"{recipe.where(path)}: {problem}" if SETTING.fullmatch(path) else problem
+
+    try:
+        yield
+    except RecipeError as error:
+        raise RecipeError(*map(mark, error.problems)) from error
+    except MissingError as error:
+        raise MissingError(mark(str(error))) from error
+
+
+def misfit(recipe: Recipe, path: str, component: object, ask: Callable[[], None]) -> Iterator[str]:
+    """What a component's `check` says."""
+    try:
+        with asking(component, "check", (ValueError,)):
+            ask()
+    except ValueError as error:
+        yield f"{recipe.where(path)}: {path}: {error}"
+
+
+def metric_misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
+    """What the metrics and the sample count have against the data."""
+    for name, metric in recipe.metrics.items():
+
+        def ask(metric: object = metric) -> None:
+            metric.check(info, recipe.model, counts.samples)  # type: ignore[attr-defined]
+
+        yield from misfit(recipe, f"metrics.{name}", metric, ask)
+        if "outputs" in metric.needs and not conditions_of(recipe.data, recipe.model):
+            yield (
+                f"{recipe.where(f'metrics.{name}')}: metrics.{name}: it looks at what is generated for held-out rows, "
+                "and nothing is given to this model to generate for; it is for data of pairs, or with a `prompt`"
+            )
+    named = [*(claim.metric for claim in recipe.claims), *(reference.metric for reference in recipe.references)]
+    for name in dict.fromkeys(named):
+        yield from _unknown_part(recipe, name, info)
+    given = conditions_of(recipe.data, recipe.model)
+    if given and counts.samples > info.rows:
+        yield (
+            f"{recipe.where('samples')}: samples: {counts.samples} is more than the {info.rows} real rows whose "
+            f"{', '.join(given)} they are generated for; lower `samples` or raise `data.rows`"
+        )
+
+
+def _unknown_part(recipe: Recipe, name: str, info: Info) -> Iterator[str]:
+    """What is wrong with a metric's name in a claim or a reference: it may be of a part that there is not."""
+    said = part_of(name)
+    if said is None or name in recipe.metrics:
+        return
+    metric = recipe.metrics[said[0]]
+    parts: tuple[str, ...] = ()
+    if isinstance(metric, PartsMetric):
+        with asking(metric, "parts"):
+            parts = metric.parts(info)
+    if said[1] not in parts:
+        allowed = f"its parts are {', '.join(parts)}" if parts else "it has none"
+        yield f"{recipe.where('claims')}: {said[0]!r} has no part {said[1]!r} for a claim or a reference; {allowed}"
+
+
+def conditions_beyond(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts) -> Iterator[str]:
+    """A generation whose samples are for more rows than it was fitted to."""
+    given = conditions_of(recipe.data, recipe.model)
+    if not given or conditioning_of(recipe.model) != "fitted":
+        return
+    path = f"arms.{arm.name}.data"
+    for k, plan in enumerate(plans):
+        if counts.samples > plan.rows:
+            yield (
+                f"{recipe.where(path)}: {path}: generation {k} is fitted to {plan.rows} rows, and {counts.samples} "
+                f"samples are generated for the {', '.join(given)} of the rows that it was "
+                f"fitted to: lower `samples` to {plan.rows}, or let the arm take more rows"
+            )
+            return

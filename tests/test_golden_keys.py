@@ -48,7 +48,7 @@ def experiment_of(recipe: Recipe) -> Experiment:
         name: weights if isinstance(getattr(metric, "feature_map", None), WeightedMap) else None
         for name, metric in recipe.metrics.items()
     }
-    return lay_out(recipe, info, plans, files)
+    return lay_out(recipe, info, plans, files, {})
 
 
 def pinned(specs: Iterable[Spec]) -> list[str]:

@@ -43,8 +43,8 @@ def misfit(recipe: Recipe, path: str, component: object, ask: Callable[[], None]
         yield f"{recipe.where(path)}: {path}: {error}"
 
 
-def metric_misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[str]:
-    """What the metrics and the sample count have against the data."""
+def metric_misfits(recipe: Recipe, info: Info, counts: RowCounts, arm: Arm | None = None) -> Iterator[str]:
+    """What the metrics and the sample count have against the data; with an arm, against the settings of that arm."""
     for name, metric in recipe.metrics.items():
 
         def ask(metric: object = metric) -> None:
@@ -61,8 +61,9 @@ def metric_misfits(recipe: Recipe, info: Info, counts: RowCounts) -> Iterator[st
         yield from _unknown_part(recipe, name, info)
     given = conditions_of(recipe.data, recipe.model)
     if given and counts.samples > info.rows:
+        path = f"arms.{arm.name}.samples" if arm is not None and arm.samples else "samples"
         yield (
-            f"{recipe.where('samples')}: samples: {counts.samples} is more than the {info.rows} real rows whose "
+            f"{recipe.where(path)}: {path}: {counts.samples} is more than the {info.rows} real rows whose "
             f"{', '.join(given)} they are generated for; lower `samples` or raise `data.rows`"
         )
 

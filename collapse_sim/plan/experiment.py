@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -30,6 +31,7 @@ from collapse_sim.plan.specs import (
     SourcesKey,
     data_spec,
     fit_spec,
+    replace_info,
     sample_spec,
     score_spec,
 )
@@ -79,6 +81,9 @@ class ArmPlan:
     """One arm, all generations."""
 
     arm: Arm
+    recipe: Recipe  # with the arm's own settings
+    data: DataSpec
+    counts: RowCounts
     protocol: Protocol | None  # None for closed forms
     generations: tuple[GenerationPlan, ...]
 
@@ -97,7 +102,7 @@ class Experiment:
     data: DataSpec
     shared: tuple[Spec, ...]  # the real rows, feature networks and real features: the same for all generations
     arm_plans: tuple[ArmPlan, ...]
-    weights_bytes: int  # of one model
+    weights_bytes: Mapping[str, int]  # {arm: of one model}
 
     def try_networks(self) -> None:
         """Run the networks of the user's own files once, before anything is fitted: they are code, so no check does.
@@ -140,24 +145,28 @@ def prepare(recipe: Recipe, data_dir: Path, device: Device | None = None) -> Exp
         recipe = at_precision(recipe, device)
     recipe = _with_files(recipe, data_dir)
     check_rows(recipe, info)
-    counts = counts_of(recipe, info)
-    problems = [*misfit(recipe, "model", recipe.model, lambda: recipe.model.check(info))]
-    weights = 0 if problems else check_weights(recipe, info)
-    problems += metric_misfits(recipe, info, counts)
-    problems += without_validation(recipe, info)
+    problems: list[str] = []
+    weights_bytes: dict[str, int] = {}
     plans: dict[str, tuple[Plan, ...]] = {}
     for arm in recipe.arms:
+        own, own_info = recipe.for_arm(arm), info_of(recipe, arm, info)
+        counts = counts_of(own, own_info)
+        path = f"arms.{arm.name}.model" if arm.model else "model"
+        misfits = [*misfit(recipe, path, own.model, partial(own.model.check, own_info))]
+        weights_bytes[arm.name] = 0 if misfits else check_weights(own, own_info, path)
+        problems += [*misfits, *metric_misfits(own, own_info, counts, arm)]
         try:
             plans[arm.name] = plans_of(arm, recipe.generations, counts)
         except StrategyError as error:
             path = f"arms.{arm.name}.data"
             problems.append(f"{recipe.where(path)}: {path}: {error}")
             continue
-        problems += conditions_beyond(recipe, arm, plans[arm.name], counts)
+        problems += conditions_beyond(own, arm, plans[arm.name], counts)
+    problems += without_validation(recipe, info)
     if problems:
-        raise RecipeError(*problems)
+        raise RecipeError(*dict.fromkeys(problems))
     files = {name: _weights(metric, data_dir) for name, metric in recipe.metrics.items()}
-    return lay_out(recipe, info, plans, files, weights)
+    return lay_out(recipe, info, plans, files, weights_bytes)
 
 
 def lay_out(
@@ -165,14 +174,28 @@ def lay_out(
     info: Info,
     plans: Mapping[str, tuple[Plan, ...]],
     files: Mapping[str, WeightsFile | None],
-    weights_bytes: int = 0,
+    weights_bytes: Mapping[str, int],
 ) -> Experiment:
     """All specs of a recipe whose precisions are resolved. `plans` are those of each arm, `files` the weights that each
     metric's features are read from."""
-    counts, data = counts_of(recipe, info), data_spec(recipe.data, info)
+    data = data_spec(recipe.data, info)
     features = FeatureSpecs(data)
-    arm_plans = tuple(_arm_plan(recipe, arm, plans[arm.name], counts, data, features, files) for arm in recipe.arms)
-    return Experiment(recipe, info, counts, data, (data, *features.shared()), arm_plans, weights_bytes)
+    arm_plans = tuple(_arm_plan(recipe, arm, plans[arm.name], data, features, files) for arm in recipe.arms)
+    shared = (data, *features.shared())
+    return Experiment(recipe, info, counts_of(recipe, info), data, shared, arm_plans, weights_bytes)
+
+
+def info_of(recipe: Recipe, arm: Arm, info: Info) -> Info:
+    """What an arm knows of the data: it may have a number of real rows of its own, of those that there are."""
+    if arm.rows is None:
+        return info
+    if arm.rows > info.pool:
+        path = f"arms.{arm.name}.rows"
+        raise RecipeError(
+            f"{recipe.where(path)}: {path}: {arm.rows} asked for, but the data has {info.pool} real rows: lower it, or "
+            "raise `data.rows`"
+        )
+    return replace(info, rows=arm.rows)
 
 
 def counts_of(recipe: Recipe, info: Info) -> RowCounts:
@@ -206,10 +229,13 @@ def _with_files(recipe: Recipe, data_dir: Path) -> Recipe:
             return component
 
     model = resolve("model", recipe.model)
+    arms = tuple(
+        replace(arm, model=resolve(f"arms.{arm.name}.model", arm.model)) if arm.model else arm for arm in recipe.arms
+    )
     metrics = {name: resolve(f"metrics.{name}", metric) for name, metric in recipe.metrics.items()}
     if absent:
         raise MissingError("\n".join(absent))
-    return replace(recipe, model=model, metrics=metrics)
+    return replace(recipe, model=model, arms=arms, metrics=metrics)
 
 
 def _weights(metric: Metric, data_dir: Path) -> WeightsFile | None:
@@ -225,15 +251,16 @@ def _arm_plan(
     recipe: Recipe,
     arm: Arm,
     plans: tuple[Plan, ...],
-    counts: RowCounts,
-    data: DataSpec,
+    all_data: DataSpec,
     features: FeatureSpecs,
     files: Mapping[str, WeightsFile | None],
 ) -> ArmPlan:
+    own = recipe.for_arm(arm)
+    data = replace_info(all_data, info_of(recipe, arm, all_data.info))
+    counts, shard = counts_of(own, data.info), own.sampling.shard
     generations: list[GenerationPlan] = []
     past: dict[int, SampleSpec] = {}
     key = SourcesKey(data, past)
-    shard = recipe.sampling.shard
     wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):
         train = recipe.train_of(k, arm)
@@ -243,7 +270,7 @@ def _arm_plan(
         teacher = generations[taught_by.generation_for(k)].fit if taught_by else None
         weights = taught_by.weights if taught_by else None
         init = generations[k - 1].fit if k > 0 and arm.init == "previous" else None
-        fit = fit_spec(k, recipe.model, train, plan, data, past, teacher, weights, init, key=key)
+        fit = fit_spec(k, own.model, train, plan, data, past, teacher, weights, init, key=key)
         past[k] = samples = sample_spec(fit, counts.samples, shard)
         outputs = sample_spec(fit, data.info.held_out, shard, "held_out") if wants_outputs else None
         origin = generations[0].fit if generations else fit
@@ -253,4 +280,5 @@ def _arm_plan(
         }
         generations.append(GenerationPlan(fit, samples, outputs, scores))
     later = recipe.train_of(1, arm)
-    return ArmPlan(arm, protocol_of(later, arm.protocol) if later else None, tuple(generations))
+    protocol = protocol_of(later, arm.protocol) if later else None
+    return ArmPlan(arm, own, data, counts, protocol, tuple(generations))

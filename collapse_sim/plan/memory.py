@@ -32,14 +32,17 @@ def check_rows(recipe: Recipe, info: Info) -> None:
         _check(recipe, "data", "rows that are simulated together", rows * info.row_bytes, stack)
 
 
-def check_weights(recipe: Recipe, info: Info) -> int:
-    """The bytes of one model's weights. Raises RecipeError when they are larger than all memory, or cannot be made."""
+def check_weights(recipe: Recipe, info: Info, path: str = "model") -> int:
+    """The bytes of one model's weights. Raises RecipeError when they are larger than all memory, or cannot be made.
+
+    `path` is where the recipe has the model.
+    """
     try:
         weights = _weights(recipe.model, info)
     except ValueError as error:  # settings that do not go together, as the library behind the model says
-        raise RecipeError(f"{recipe.where('model')}: model: {error}") from error
+        raise RecipeError(f"{recipe.where(path)}: {path}: {error}") from error
     stack = min(len(recipe.seeds), MAX_STACK) if isinstance(recipe.model, ClosedForm) else 1
-    _check(recipe, "model", "weights", weights, stack)
+    _check(recipe, path, "weights", weights, stack)
     return int(weights)
 
 

@@ -68,16 +68,16 @@ def at_precision(recipe: Recipe, device: Device | None = None) -> Recipe:
             device.with_precision(train.precision)
         return train.model_copy(update={"precision": auto}) if train and train.precision == "auto" else train
 
-    arms = tuple(replace(arm, retrain=resolve(arm.retrain)) for arm in recipe.arms)
+    arms = tuple(replace(arm, train=resolve(arm.train), retrain=resolve(arm.retrain)) for arm in recipe.arms)
     resolved = replace(recipe, train=resolve(recipe.train), retrain=resolve(recipe.retrain), arms=arms)
     document = dict(recipe.document)
     for key, train in (("train", resolved.train), ("retrain", resolved.retrain)):
         if train is not None and key in document:
             document[key] = train.model_dump(mode="json")
-    for arm in arms:
-        if arm.retrain is not None and "arms" in document:
-            own = {**document["arms"][arm.name], "retrain": arm.retrain.model_dump(mode="json")}
-            document["arms"] = {**document["arms"], arm.name: own}
+    for arm in arms if "arms" in document else ():
+        own = {"train": arm.train, "retrain": arm.retrain}
+        own_settings = {key: train.model_dump(mode="json") for key, train in own.items() if train is not None}
+        document["arms"] = {**document["arms"], arm.name: {**document["arms"][arm.name], **own_settings}}
     return replace(resolved, document=document)
 
 
@@ -86,14 +86,22 @@ def _choosing(recipe: Recipe) -> Iterator[tuple[str, Arm, int]]:
     for arm in recipe.arms:
         for k in (0, 1):
             train = recipe.train_of(k, arm)
-            path = "train" if k == 0 or not (arm.retrain or recipe.retrain) else "retrain"
-            path = f"arms.{arm.name}.retrain" if k and arm.retrain else path
+            path = _path_of_training(recipe, arm, k)
             if train is None:
                 continue
             if arm.protocol == "converged":
                 yield f"arms.{arm.name}.protocol", arm, k
             elif train.keep == "best" or train.patience:
                 yield f"{path}.{'keep' if train.keep == 'best' else 'patience'}", arm, k
+
+
+def _path_of_training(recipe: Recipe, arm: Arm, k: int) -> str:
+    """The recipe's path of the settings that generation k of an arm is fitted by."""
+    if k and arm.retrain:
+        return f"arms.{arm.name}.retrain"
+    if arm.train:
+        return f"arms.{arm.name}.train"
+    return "retrain" if k and recipe.retrain else "train"
 
 
 def without_validation(recipe: Recipe, info: Info) -> list[str]:

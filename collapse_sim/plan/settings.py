@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -91,7 +91,12 @@ class Arm:
     teacher: Teacher | None = None
     init: Literal["fresh", "previous"] = "fresh"
     protocol: Protocol | None = None  # None: updates where lengths are in `steps`, epochs where they are in `epochs`
-    retrain: Train | None = None  # of generations 1 and later; None: the recipe's
+    model: ModelFamily | None = None  # this and what follows: None means as the recipe has it
+    train: Train | None = None
+    retrain: Train | None = None  # of generations 1 and later
+    sampling: Sampling | None = None
+    samples: int | None = None
+    rows: int | None = None  # real rows that generation 0 is fitted to, of those that the data has
 
 
 def _nowhere(path: str) -> str:
@@ -122,6 +127,20 @@ class Recipe:
     document: Mapping[str, Any] = field(default_factory=dict)  # the resolved recipe as plain JSON; it loads as the same
     where: Callable[[str], str] = _nowhere  # "train.epochs" -> "recipes/x.yaml:12", for messages
 
+    def for_arm(self, arm: Arm) -> Recipe:
+        """The recipe with the settings of an arm in the place of its own. An arm's `train` is that of all its
+        generations, unless the arm has a `retrain` of its own."""
+        retrain = arm.retrain or (None if arm.train else self.retrain)
+        return replace(
+            self,
+            model=arm.model or self.model,
+            train=arm.train or self.train,
+            retrain=retrain,
+            sampling=arm.sampling or self.sampling,
+            samples=arm.samples or self.samples,
+        )
+
     def train_of(self, k: int, arm: Arm) -> Train | None:
         """How generation k of an arm is fitted; its length is that of a fit to generation 0's rows (protocol.py)."""
-        return self.train if k == 0 else arm.retrain or self.retrain or self.train
+        own = self.for_arm(arm)
+        return own.train if k == 0 else own.retrain or own.train

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
@@ -11,19 +10,29 @@ from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.specs import DataSpec, FeatureSpec, FitSpec, SampleSpec
 from collapse_sim.store.spec import Spec
 
-if TYPE_CHECKING:
-    from torch import nn
-
 
 def operations_per_step(experiment: Experiment) -> float:
-    """Floating-point operations of an optimiser update: three times a forward pass's products; 0 for closed forms."""
-    recipe, info = experiment.recipe, experiment.info
-    return 3.0 * recipe.train.batch_size * forward_operations(recipe.model, info) if recipe.train else 0.0
+    """Floating-point operations of an optimiser update, of the arm with most: three times those of a forward pass.
+
+    0 for closed forms.
+    """
+    forward: dict[str, float] = {}
+    per_step = [0.0]
+    for plan in experiment.arm_plans:
+        for train in (plan.recipe.train, plan.recipe.retrain):
+            if train is not None:
+                family = repr(plan.recipe.model)
+                if family not in forward:
+                    forward[family] = forward_operations(plan.recipe.model, plan.data.info)
+                per_step.append(3.0 * train.batch_size * forward[family])
+    return max(per_step)
 
 
 def forward_operations(family: ModelFamily, info: Info) -> float:
-    """Floating-point operations of the linear layers and convolutions in a family's prediction, a row."""
+    """Floating-point operations of a family's prediction per row: of the matrix products, convolutions and attention
+    that torch.utils.flop_counter counts."""
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
     from collapse_sim.core.randomness import Draws
 
@@ -33,35 +42,30 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
         if name in family.columns
     }
     inputs = family.corrupt(rows, Draws((0,), "count", 0))
-    total = 0.0
-
-    def count(layer: nn.Module, arguments: object, output: object) -> None:
-        nonlocal total
-        weight = getattr(layer, "weight", None)
-        if isinstance(output, torch.Tensor) and isinstance(weight, torch.Tensor) and weight.dim() > 1:
-            total += 2.0 * output.numel() * weight[0].numel()
-
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model = family.build(info)
-        for layer in model.modules():
-            layer.register_forward_hook(count)
-        family.predict(model, inputs)
-    return total / len(next(iter(inputs.tensors.values())))
+        with FlopCounterMode(display=False) as counter:
+            family.predict(model, inputs)
+    return float(counter.get_total_flops()) / len(next(iter(inputs.tensors.values())))
 
 
 def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
     """An estimate of what the artefacts that are still missing will take on the disk: rows and weights."""
-    row = experiment.info.row_bytes
+    info, row = experiment.info, experiment.info.row_bytes
+    weights = {
+        generation.fit.digest: experiment.weights_bytes[plan.name]
+        for plan in experiment.arm_plans
+        for generation in plan.generations
+    }
     total = 0
     for spec in experiment.specs():
         seeds = is_missing(spec)
         if isinstance(spec, FitSpec):
-            total += seeds * experiment.weights_bytes
+            total += seeds * weights.get(spec.digest, max(weights.values()))
         elif isinstance(spec, SampleSpec):
             total += seeds * spec.rows * row
         elif isinstance(spec, FeatureSpec) and spec.weights:
             total += seeds * spec.count * spec.weights.most_numbers * 4
         elif isinstance(spec, DataSpec):
-            info = experiment.info
             total += seeds * (info.pool + info.validation + info.held_out) * row
     return total

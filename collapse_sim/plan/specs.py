@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from collapse_sim.core.hashing import canonical_json
@@ -125,6 +125,11 @@ def data_spec(data: Data, info: Info) -> DataSpec:
     description = {"data": described(data), "fingerprint": info.fingerprint}
     seeded = data.seeded or resampled(data)
     return DataSpec("data", REAL, description, seeded, data.seeded, data=data, info=info)
+
+
+def replace_info(spec: DataSpec, info: Info) -> DataSpec:
+    """The same rows, of which generation 0 of an arm is fitted to another number: the same artefact."""
+    return spec if info == spec.info else replace(spec, info=info)
 
 
 def _source(source: Source, data: DataSpec, past: Mapping[int, SampleSpec]) -> DataSpec | SampleSpec:
@@ -285,12 +290,12 @@ class FeatureSpecs:
     def __init__(self, data: DataSpec) -> None:
         self._data = data
         self._networks: dict[str, FitSpec | None] = {}
-        self._features: dict[tuple[str, str, Which], FeatureSpec] = {}
+        self._features: dict[tuple[str, str, Which, int], FeatureSpec] = {}
 
     def shared(self) -> tuple[Spec, ...]:
         """What all arms and generations share: networks, and features of real and held-out rows."""
         networks = (network for network in self._networks.values() if network is not None)
-        fixed = (spec for (_, _, which), spec in self._features.items() if which != "samples")
+        fixed = (spec for (_, _, which, _), spec in self._features.items() if which != "samples")
         return (*{spec.digest: spec for spec in networks}.values(), *fixed)
 
     def network(self, feature_map: FeatureMap) -> FitSpec | None:
@@ -311,7 +316,8 @@ class FeatureSpecs:
         if feature_map is None or (weights is None and self.network(feature_map) is None):
             return {}
         wanted = getattr(metric, "features_of", metric.needs)
-        rows: dict[Which, SampleSpec | DataSpec] = {"real": self._data, "held_out": self._data, "samples": samples}
+        data = samples.model.data
+        rows: dict[Which, SampleSpec | DataSpec] = {"real": data, "held_out": data, "samples": samples}
         return {
             which: self._spec(feature_map, weights, source, which) for which, source in rows.items() if which in wanted
         }
@@ -324,9 +330,9 @@ class FeatureSpecs:
         Where generation 0 is fitted to a part of the real rows, that part is another one for every seed.
         """
         network = self.network(feature_map)
-        key = (canonical_json([described(feature_map), _weights_key(weights)]), rows.digest, which)
+        part = _part_key(rows) if which == "real" and isinstance(rows, DataSpec) else {}
+        key = (canonical_json([described(feature_map), _weights_key(weights)]), rows.digest, which, part.get("part", 0))
         if key not in self._features:
-            part = _part_key(rows) if which == "real" and isinstance(rows, DataSpec) else {}
             description = {
                 "map": described(feature_map),
                 "network": network.digest if network else None,

@@ -225,7 +225,7 @@ def _arm(resolver: Resolver, name: str, value: Any, train: Any) -> Arm | None:
             return None
     if settings is None or strategy is None:
         return None
-    return Arm(name, strategy, teacher, settings.init, settings.protocol, retrain)
+    return Arm(name, strategy, teacher, settings.init, settings.protocol, retrain=retrain)
 
 
 def _check_length(resolver: Resolver, name: str, longest: int, steps: Steps) -> None:

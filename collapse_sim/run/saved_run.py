@@ -181,7 +181,8 @@ def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dic
     if names and rows > most:
         raise RecipeError(f"--rows {rows}: at most {most}, one for the {', '.join(names)} of each {whose}")
     context = JobContext(stored.store, open_device(device), lambda event: None, stored.data_dir)
-    shard = rows if samples.stacked else stored.experiment.recipe.sampling.shard
+    own = next(plan.recipe for plan in stored.experiment.arm_plans if plan.name == stored.arm)
+    shard = rows if samples.stacked else own.sampling.shard
     role = f"afterwards/{draw_seed}"
     with Sampler(context, samples, (stored.seed,)).drawing() as draw_rows:
         pieces = [draw_rows(role, first, first, min(first + shard, rows)) for first in range(0, rows, shard)]

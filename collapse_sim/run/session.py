@@ -185,7 +185,7 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
         "claims": [claim.model_dump(mode="json", exclude_none=True) for claim in recipe.claims],
         "reference": _references(recipe),
         "training": {plan.name: training for plan in experiment.arm_plans if (training := training_of(plan))},
-        "theory": curves(recipe, experiment.counts, experiment.info),
+        "theory": curves(experiment),
         "settings": dict(recipe.document),
         "samples": experiment.counts.samples,
         "fingerprint": experiment.info.fingerprint,

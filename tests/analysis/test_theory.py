@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from collapse_sim.core.component import Component
 from collapse_sim.data.sources import REAL, Chain, Plan, RowCounts, Source, Taught
 from collapse_sim.metrics.closed_form import VarianceRatio
+from collapse_sim.plan.experiment import plans_of
 from collapse_sim.plan.settings import Arm, Teacher
 from collapse_sim.plan.strategies import Accumulate, Replace
 from collapse_sim.plan.theory import curves
@@ -28,15 +29,26 @@ class Knowing:
         return [1] * len(chain.plans) if knows else None
 
 
-def recipe(model: object) -> Any:
+def experiment(model: object) -> Any:
+    """Two arms, the second one with a teacher, as far as curves look at it."""
     arms = (Arm("replace", Replace()), Arm("accumulate", Accumulate(), Teacher(generation=0, weights={"output": 0.5})))
     metrics = {"shown as": VarianceRatio(), "own": OwnMetric()}
-    return SimpleNamespace(model=model, arms=arms, metrics=metrics, data="data", generations=2)
+    recipe = SimpleNamespace(model=model, metrics=metrics, data="data")
+    plans = [
+        SimpleNamespace(
+            name=arm.name,
+            arm=arm,
+            recipe=recipe,
+            data=SimpleNamespace(info="info"),
+            generations=[SimpleNamespace(rows=plan) for plan in plans_of(arm, 2, COUNTS)],
+        )
+        for arm in arms
+    ]
+    return SimpleNamespace(arm_plans=plans)
 
 
 def test_curves_stand_under_the_shown_name() -> None:
-    info: Any = "info"
-    assert curves(recipe(Knowing()), COUNTS, info) == {"replace": {"shown as": [1.0, 1.0, 1.0]}}
+    assert curves(experiment(Knowing())) == {"replace": {"shown as": [1.0, 1.0, 1.0]}}
     plans = [Plan((Source(generation, COUNTS.real),)) for generation in (REAL, 0, 1)]
     assert ("variance_ratio", Chain(tuple(plans), (None,) * 3), "data", "info") in Knowing.asked
     taught = Taught(0, {"output": 0.5})
@@ -45,5 +57,4 @@ def test_curves_stand_under_the_shown_name() -> None:
 
 
 def test_a_family_without_theory_has_no_curves() -> None:
-    info: Any = None
-    assert curves(recipe(object()), COUNTS, info) == {}
+    assert curves(experiment(object())) == {}

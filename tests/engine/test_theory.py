@@ -79,7 +79,7 @@ def test_fresh_design_and_mix_have_curves_only_where_they_are_known():
     from collapse_sim.families.linear import LinearRegression
     from collapse_sim.plan.settings import Arm
     from collapse_sim.plan.strategies import Accumulate, Mix, Replace
-    from collapse_sim.plan.theory import chain_of
+    from tests.chains import chain_of
 
     info = Info("regression", {"x": ((10,), "float64"), "y": ((), "float64")}, 100, 100, 10, constants={"noise": 2.0})
     counts = RowCounts(100, 100, 100)

@@ -16,7 +16,7 @@ from collapse_sim.families.kde import KDE
 from collapse_sim.families.moments import expected_variance
 from collapse_sim.plan.settings import Arm, Teacher
 from collapse_sim.plan.strategies import Accumulate, AccumulateSubsample, Fresh, Mix, Replace
-from collapse_sim.plan.theory import chain_of
+from tests.chains import chain_of
 
 N = 12
 COUNTS = RowCounts(N, N, 3 * N)

@@ -43,7 +43,7 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
     }
     inputs = family.corrupt(rows, Draws((0,), "count", 0))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
-        model = family.build(info)
+        model = family.build(info).eval()
         with FlopCounterMode(display=False) as counter:
             family.predict(model, inputs)
     return float(counter.get_total_flops()) / len(next(iter(inputs.tensors.values())))

@@ -45,8 +45,8 @@ def stacked_columns(store: Store, spec: DataSpec | SampleSpec, seeds: Sequence[i
     """All seeds' columns, (S, n, ...) each."""
     pieces = []
     for block, part in runs(store, spec, seeds):
-        found = RowFile(block.file(f"{split}.safetensors")).columns
-        pieces.append({name: column[part] if block.stacked else column[None] for name, column in found.items()})
+        columns = RowFile(block.file(f"{split}.safetensors")).columns
+        pieces.append({name: column[part] if block.stacked else column[None] for name, column in columns.items()})
     if len(pieces) == 1:
         return {name: torch.from_numpy(column) for name, column in pieces[0].items()}
     return {name: torch.from_numpy(np.concatenate([piece[name] for piece in pieces])) for name in pieces[0]}
@@ -111,8 +111,8 @@ def training_table(store: Store, spec: FitSpec, seed: int, device: Device) -> Ta
     for source, rows_spec, drawn in zip(spec.plan.sources, spec.sources, choice.drawn(spec, seed), strict=True):
         real = source.generation == REAL
         assert isinstance(rows_spec, (DataSpec, SampleSpec))
-        file, found = columns(store, rows_spec, seed, "real" if real else "samples")
-        wanted = {name: found[name] for name in spec.family.columns if name in found}
+        file, stored = columns(store, rows_spec, seed, "real" if real else "samples")
+        wanted = {name: stored[name] for name in spec.family.columns if name in stored}
         whole = source.first == 0 and source.rows == spec.data.info.pool
         plain = whole and spec.plan.budget is None  # all of them: then the order makes no difference
         order = real_order(spec.data, seed) if real and not plain else None
@@ -147,8 +147,8 @@ def _rows_of(
     """One source's rows, (S, n, ...) each; `drawn` has those of each seed where they are not a stretch."""
     assert isinstance(part, (DataSpec, SampleSpec))
     real = source.generation == REAL
-    found = stacked_columns(store, part, seeds, "real" if real else "samples")
-    wanted = {name: found[name] for name in spec.family.columns}
+    columns = stacked_columns(store, part, seeds, "real" if real else "samples")
+    wanted = {name: columns[name] for name in spec.family.columns}
     stretch = slice(source.first, source.first + source.rows)
     return ordered(wanted, spec.data, seeds, [stretch if rows is None else rows for rows in drawn], real=real)
 
@@ -172,7 +172,7 @@ def ordered(
 
 def _picked(columns: dict[str, Tensor], rows: Sequence[np.ndarray | None]) -> dict[str, Tensor]:
     """Rows `rows[s]` of seed s of columns (S, n, ...)."""
-    index = torch.from_numpy(np.stack([found for found in rows if found is not None]))
+    index = torch.from_numpy(np.stack([picked for picked in rows if picked is not None]))
     return {name: column[torch.arange(len(index))[:, None], index] for name, column in columns.items()}
 
 
@@ -196,8 +196,10 @@ def conditions(
         return {}
     places = choice.conditions_at(spec.info.rows, first, last) if of == "real" else np.arange(first, last)
     if stacked:
-        found = stacked_columns(store, spec, seeds, of)
-        return ordered({name: found[name] for name in names}, spec, seeds, [places] * len(seeds), real=of == "real")
+        stacked_rows = stacked_columns(store, spec, seeds, of)
+        return ordered(
+            {name: stacked_rows[name] for name in names}, spec, seeds, [places] * len(seeds), real=of == "real"
+        )
     (seed,) = seeds or (0,)
     file, single = columns(store, spec, seed, of)
     order = real_order(spec, seed) if of == "real" else None

@@ -30,16 +30,16 @@ def drawn(spec: FitSpec, seed: int) -> list[np.ndarray | None]:
     None where nothing is drawn: rows first, ..., first + rows - 1.
     """
     sources = spec.plan.sources
-    found: list[np.ndarray | None] = [None] * len(sources)
+    chosen: list[np.ndarray | None] = [None] * len(sources)
     if all(source.among is None for source in sources):
-        return found
+        return chosen
     offered = _conditions(spec, sources)
     counts = [source.rows for source in sources]
     rank = _permutation(spec, seed, "redraw", 1 + max(int(conditions.max(initial=-1)) for conditions in offered))
     fixed = [source.among is None for source in sources]
     for i, rows in enumerate(_apart(sources, offered, counts, rank, fixed)):
-        found[i] = None if fixed[i] else sources[i].first + rows
-    return found
+        chosen[i] = None if fixed[i] else sources[i].first + rows
+    return chosen
 
 
 def subsample(spec: FitSpec, seed: int) -> np.ndarray | None:

@@ -203,10 +203,10 @@ def _optimise(job: Job, spec: FitSpec, context: JobContext) -> tuple[nn.Module, 
             if last or (length.evaluate_every and run.step % length.evaluate_every == 0):
                 watch.check()
                 if length.evaluate_every:
-                    found = validation_loss(context.store, spec.data, family, run.current(), seed, machine)
-                    if math.isnan(found):
+                    held_out_loss = validation_loss(context.store, spec.data, family, run.current(), seed, machine)
+                    if math.isnan(held_out_loss):
                         watch.end(run.step, "the validation loss is nan")
-                    run.record(found, length.steps_per_epoch, best=train.keep == "best")
+                    run.record(held_out_loss, length.steps_per_epoch, best=train.keep == "best")
                     model.train()
                     last = last or run.settled(train.patience)
             if context.due():

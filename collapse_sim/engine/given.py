@@ -42,7 +42,7 @@ def _fitted(store: Store, model: FitSpec, names: Sequence[str], seeds: Sequence[
     order = draws.permutation(len(table))
 
     def rows(first: int, last: int) -> dict[str, Tensor]:
-        found = table.gather(order[first:last])
-        return {name: found[name] for name in names}
+        rows = table.gather(order[first:last])
+        return {name: rows[name] for name in names}
 
     return rows

@@ -51,12 +51,12 @@ def in_pieces(job: Job, folder: Path, context: JobContext, *files: Pieces) -> No
     context.restart_clock()
     rows_seen = 0
     for file in files:
-        made = hashes.setdefault(file.name, [])
+        piece_hashes = hashes.setdefault(file.name, [])
         with contextlib.ExitStack() as opened:
             writer: RowWriter | None = None
             for piece, (first, last) in enumerate(file.bounds()):
                 done += last - first
-                if piece < len(made):
+                if piece < len(piece_hashes):
                     continue
                 columns = file.make(piece, first, last)
                 if writer is None:
@@ -64,7 +64,7 @@ def in_pieces(job: Job, folder: Path, context: JobContext, *files: Pieces) -> No
                     opened.callback(writer.close)
                 writer.write(first, columns)
                 boundary("shard")
-                made.append(_hash(columns))
+                piece_hashes.append(_hash(columns))
                 rows_seen += last - first
                 if done < total:
                     write_atomic(progress_file, sealed.text(hashes), durable=False)
@@ -93,9 +93,9 @@ def _finished(progress_file: Path, partial: Path, files: Sequence[Pieces]) -> tu
                 continue  # a kill between its last move and the commit leaves the record alone
             rows = RowFile(partial / file.name)
             for text, (first, last) in zip(recorded[file.name], file.bounds(), strict=False):
-                found = _hash({name: column[first:last] for name, column in rows.columns.items()})
+                digest = _hash({name: column[first:last] for name, column in rows.columns.items()})
                 rows.release()
-                if found != text:
+                if digest != text:
                     return good, f"rows {first} to {last - 1} of {file.name} do not match their hash"
                 good[file.name].append(text)
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -105,11 +105,11 @@ def check_columns(spec: SampleSpec, columns: object, rows: tuple[int, ...]) -> N
         raise PluginError(f"{name_of(type(family))}: `sample` gave {', '.join(map(str, columns))} and no {lacking[0]}")
     for name, column in columns.items():
         shape, dtype = info.columns.get(name, ((), ""))
-        found = (tuple(column.shape), str(column.dtype).removeprefix("torch."))
-        if found != ((*rows, *shape), dtype):
+        actual = (tuple(column.shape), str(column.dtype).removeprefix("torch."))
+        if actual != ((*rows, *shape), dtype):
             needed = f"{(*rows, *shape)} of {dtype}" if dtype else f"only {', '.join(info.columns)}"
             raise PluginError(
-                f"{name_of(type(family))}: `sample` gave {name} of shape {found[0]} and dtype {found[1]}; "
+                f"{name_of(type(family))}: `sample` gave {name} of shape {actual[0]} and dtype {actual[1]}; "
                 f"needed: {needed}"
             )
 

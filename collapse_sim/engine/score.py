@@ -92,8 +92,8 @@ class StoredEvaluation:
             images = rows(self._context.store, self._spec, self.seeds, which)["image"]
             return _finite({"features": feature_map.features(None, images)})
         (seed,) = self.seeds
-        found = RowFile(self._context.store.block(stored, seed).file(FEATURES_FILE)).columns
-        return _finite({name: torch.from_numpy(column) for name, column in found.items()})
+        columns = RowFile(self._context.store.block(stored, seed).file(FEATURES_FILE)).columns
+        return _finite({name: torch.from_numpy(column) for name, column in columns.items()})
 
     def draws(self, role: str) -> Draws:
         dtype = torch.float64 if self.stacked else torch.float32
@@ -119,9 +119,9 @@ def rows(store: Store, spec: ScoreSpec, seeds: tuple[int, ...], which: Which) ->
             return stacked
         return artefacts.ordered(stacked, spec.data, seeds, [slice(info.rows)] * len(seeds), real=True)
     (seed,) = seeds
-    _, found = artefacts.columns(store, source, seed, SPLITS[which])
+    _, columns = artefacts.columns(store, source, seed, SPLITS[which])
     index = _part(source, which, seed)
-    return {name: torch.from_numpy(column if index is None else column[index]) for name, column in found.items()}
+    return {name: torch.from_numpy(column if index is None else column[index]) for name, column in columns.items()}
 
 
 def _source(spec: ScoreSpec, which: Which) -> SampleSpec | DataSpec:
@@ -174,15 +174,15 @@ def _write_parts(folder: Path, parts: Mapping[str, Sequence[float]]) -> None:
     (folder / PARTS_FILE).write_text(json.dumps({name: _spelt(values) for name, values in parts.items()}))
 
 
-def _parts(spec: ScoreSpec, metric: PartsMetric, found: object, seeds: int) -> dict[str, list[float]]:
+def _parts(spec: ScoreSpec, metric: PartsMetric, parts: object, seeds: int) -> dict[str, list[float]]:
     """The values of parts, one a seed, in their order. Raises PluginError when they are something else."""
     names = metric.parts(spec.data.info)
-    if not isinstance(found, Mapping) or set(found) != set(names):
-        said = f"parts {', '.join(map(str, found))}" if isinstance(found, Mapping) else type(found).__name__
+    if not isinstance(parts, Mapping) or set(parts) != set(names):
+        description = f"parts {', '.join(map(str, parts))}" if isinstance(parts, Mapping) else type(parts).__name__
         raise PluginError(
-            f"{name_of(type(metric))}: `score_parts` gave {said:.80}; needed: its `parts`, {', '.join(names)}"
+            f"{name_of(type(metric))}: `score_parts` gave {description:.80}; needed: its `parts`, {', '.join(names)}"
         )
-    return {name: _values(spec, found[name], seeds) for name in names}
+    return {name: _values(spec, parts[name], seeds) for name in names}
 
 
 def _kept(metric: RowMetric, columns: Mapping[str, Tensor], evaluation: Evaluation) -> dict[str, Tensor]:
@@ -195,12 +195,12 @@ def _kept(metric: RowMetric, columns: Mapping[str, Tensor], evaluation: Evaluati
 def _values(spec: ScoreSpec, value: object, seeds: int) -> list[float]:
     """A score as one number a seed. Raises PluginError when it is something else."""
     metric = f"{name_of(type(spec.metric))}: `score`"
-    found: object = value.tolist() if isinstance(value, Tensor) else value
-    listed: list[object] = found if isinstance(found, list) else [found]
+    plain: object = value.tolist() if isinstance(value, Tensor) else value
+    listed: list[object] = plain if isinstance(plain, list) else [plain]
     numbers = [one for one in listed if isinstance(one, Real) and not isinstance(one, bool)]
     if len(listed) != seeds or len(numbers) != seeds:
-        said = f"{type(value).__name__} {value!r:.80}"
-        raise PluginError(f"{metric} gave {said}; needed: one number for each of {seeds} seeds")
+        description = f"{type(value).__name__} {value!r:.80}"
+        raise PluginError(f"{metric} gave {description}; needed: one number for each of {seeds} seeds")
     try:
         return [float(one) for one in numbers]
     except OverflowError:
@@ -209,8 +209,8 @@ def _values(spec: ScoreSpec, value: object, seeds: int) -> list[float]:
 
 def _blocks(store: Store, spec: ScoreSpec, seeds: Sequence[int]) -> list[Block]:
     """The artefacts of these seeds that are there, each once."""
-    there = set(seeds) - set(store.missing(spec, seeds))
-    return list({block.folder: block for block in (store.block(spec, seed) for seed in there)}.values())
+    stored_seeds = set(seeds) - set(store.missing(spec, seeds))
+    return list({block.folder: block for block in (store.block(spec, seed) for seed in stored_seeds)}.values())
 
 
 def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> dict[int, float]:
@@ -233,9 +233,9 @@ def read_parts(store: Store, spec: ScoreSpec, seeds: Sequence[int]) -> dict[str,
     names = spec.metric.parts(spec.data.info)
     by_seed: dict[int, dict[str, float]] = {}
     for block in _blocks(store, spec, seeds):
-        found = json.loads(block.file(PARTS_FILE).read_text())
+        parts = json.loads(block.file(PARTS_FILE).read_text())
         for i, seed in enumerate(block.seeds):
-            by_seed[seed] = {name: float(found[name][i]) for name in names}
+            by_seed[seed] = {name: float(parts[name][i]) for name in names}
     return {name: [by_seed[seed][name] if seed in by_seed else math.nan for seed in seeds] for name in names}
 
 
@@ -244,9 +244,9 @@ def features(job: Job, folder: Path, context: JobContext) -> None:
     spec = job.spec
     assert isinstance(spec, FeatureSpec)
     seed = job.seeds[0] if job.seeds else 0
-    file, found = artefacts.columns(context.store, spec.rows, seed, SPLITS[spec.which])
+    file, stored = artefacts.columns(context.store, spec.rows, seed, SPLITS[spec.which])
     index = _part(spec.rows, spec.which, seed)
-    rows = len(found["image"]) if index is None else len(index)
+    rows = len(stored["image"]) if index is None else len(index)
     feature_map, machine = spec.feature_map, context.device.with_precision("fp32")
     if spec.network is not None:
         model = artefacts.model(context.store, spec.network, spec.network.seeds(job.seeds), machine)
@@ -258,7 +258,7 @@ def features(job: Job, folder: Path, context: JobContext) -> None:
     bad = False
 
     def make(piece: int, first: int, last: int) -> dict[str, np.ndarray]:
-        images = torch.from_numpy(found["image"][slice(first, last) if index is None else index[first:last]])
+        images = torch.from_numpy(stored["image"][slice(first, last) if index is None else index[first:last]])
         with torch.no_grad(), machine.autocast():
             if isinstance(feature_map, ClassifyingMap):
                 tensors = dict(zip(("features", "probabilities"), feature_map.classified(model, images), strict=True))
@@ -288,8 +288,8 @@ def validation_loss(
 ) -> float:
     """The family's own loss a row on the validation rows, or without such on the held-out rows; the same draws whenever
     it is asked for, in eval mode."""
-    file, found = artefacts.columns(store, data, seed, "validation" if data.info.validation else "held_out")
-    columns = {name: torch.from_numpy(np.asarray(found[name])) for name in family.columns if name in found}
+    file, stored = artefacts.columns(store, data, seed, "validation" if data.info.validation else "held_out")
+    columns = {name: torch.from_numpy(np.asarray(stored[name])) for name in family.columns if name in stored}
     loss = mean_loss(
         family,
         model,

@@ -42,11 +42,11 @@ def check_plan(plan: object, k: int, counts: RowCounts) -> None:
             raise ValueError(f"it takes rows of generation {source.generation!r}; allowed: {REAL} (real) to {k - 1}")
         if among < source.rows:
             raise StrategyError(f"it draws {source.rows} rows among {among} of generation {source.generation}")
-        there = counts.pool if source.generation == REAL else counts.samples
-        if source.rows < 0 or source.first < 0 or source.first + among > there:
+        available = counts.pool if source.generation == REAL else counts.samples
+        if source.rows < 0 or source.first < 0 or source.first + among > available:
             last = source.first + among - 1
             raise StrategyError(
-                f"it takes rows {source.first} to {last} of generation {source.generation}, which has {there}"
+                f"it takes rows {source.first} to {last} of generation {source.generation}, which has {available}"
             )
     if plan.rows < 1:
         raise StrategyError(f"it takes no rows at all for generation {k}")

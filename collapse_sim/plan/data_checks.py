@@ -59,41 +59,42 @@ def metric_misfits(recipe: Recipe, info: Info, counts: RowCounts, arm: Arm | Non
     named = [*(claim.metric for claim in recipe.claims), *(reference.metric for reference in recipe.references)]
     for name in dict.fromkeys(named):
         yield from _unknown_part(recipe, name, info)
-    given = conditions_of(recipe.data, recipe.model)
-    if given and counts.samples > info.rows:
+    conditions = conditions_of(recipe.data, recipe.model)
+    if conditions and counts.samples > info.rows:
         path = f"arms.{arm.name}.samples" if arm is not None and arm.samples else "samples"
         yield (
             f"{recipe.where(path)}: {path}: {counts.samples} is more than the {info.rows} real rows whose "
-            f"{', '.join(given)} they are generated for; lower `samples` or raise `data.rows`"
+            f"{', '.join(conditions)} they are generated for; lower `samples` or raise `data.rows`"
         )
 
 
 def _unknown_part(recipe: Recipe, name: str, info: Info) -> Iterator[str]:
     """What is wrong with a metric's name in a claim or a reference: it may be of a part that there is not."""
-    said = part_of(name)
-    if said is None or name in recipe.metrics:
+    named = part_of(name)
+    if named is None or name in recipe.metrics:
         return
-    metric = recipe.metrics[said[0]]
+    metric_name, part = named
+    metric = recipe.metrics[metric_name]
     parts: tuple[str, ...] = ()
     if isinstance(metric, PartsMetric):
         with asking(metric, "parts"):
             parts = metric.parts(info)
-    if said[1] not in parts:
+    if part not in parts:
         allowed = f"its parts are {', '.join(parts)}" if parts else "it has none"
-        yield f"{recipe.where('claims')}: {said[0]!r} has no part {said[1]!r} for a claim or a reference; {allowed}"
+        yield f"{recipe.where('claims')}: {metric_name!r} has no part {part!r} for a claim or a reference; {allowed}"
 
 
 def conditions_beyond(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts) -> Iterator[str]:
     """A generation whose samples are for more rows than it was fitted to."""
-    given = conditions_of(recipe.data, recipe.model)
-    if not given or conditioning_of(recipe.model) != "fitted":
+    conditions = conditions_of(recipe.data, recipe.model)
+    if not conditions or conditioning_of(recipe.model) != "fitted":
         return
     path = f"arms.{arm.name}.data"
     for k, plan in enumerate(plans):
         if counts.samples > plan.rows:
             yield (
                 f"{recipe.where(path)}: {path}: generation {k} is fitted to {plan.rows} rows, and {counts.samples} "
-                f"samples are generated for the {', '.join(given)} of the rows that it was "
+                f"samples are generated for the {', '.join(conditions)} of the rows that it was "
                 f"fitted to: lower `samples` to {plan.rows}, or let the arm take more rows"
             )
             return

@@ -16,18 +16,18 @@ from collapse_sim.store.spec import Spec
 
 def missing(experiment: Experiment, store: Path, spec: Spec) -> int:
     """How many of a spec's artefacts (one a seed) a store does not have, by name alone; the store need not exist."""
-    there = present(store, spec.digest)
-    return sum(seed not in there for seed in (experiment.recipe.seeds if spec.seeded else (-1,)))
+    stored = present(store, spec.digest)
+    return sum(seed not in stored for seed in (experiment.recipe.seeds if spec.seeded else (-1,)))
 
 
 def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
     """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to come."""
     recipe = experiment.recipe
     specs = list(experiment.specs())
-    found = {spec.digest: missing(experiment, store, spec) for spec in specs}
+    missing_seeds = {spec.digest: missing(experiment, store, spec) for spec in specs}
 
     def to_come(spec: Spec) -> int:
-        return found[spec.digest]
+        return missing_seeds[spec.digest]
 
     to_make = sum(map(to_come, specs))
     all_of = sum(len(recipe.seeds) if spec.seeded else 1 for spec in specs)

@@ -51,13 +51,13 @@ def parts_of(score: ScoreSpec) -> dict[str, Any] | None:
 def facts_of(score: ScoreSpec) -> MetricNote | None:
     """What stands beside the figures of a score's metric; None when it says nothing."""
     info, samples = score.data.info, score.samples.rows
-    of_truth, say = getattr(score.metric, "facts_of_truth", None), getattr(score.metric, "facts", None)
-    if of_truth is None and say is None:
+    of_truth, facts = getattr(score.metric, "facts_of_truth", None), getattr(score.metric, "facts", None)
+    if of_truth is None and facts is None:
         return None
     space = space_of(score)
     with asking(score.metric, "facts"):
-        found: MetricNote = of_truth(info, score.data.data, samples) if of_truth else say(info, samples, space)  # type: ignore[misc]
-    return found
+        metric_note: MetricNote = of_truth(info, score.data.data, samples) if of_truth else facts(info, samples, space)  # type: ignore[misc]
+    return metric_note
 
 
 def space_of(score: ScoreSpec) -> FeatureSpace | None:

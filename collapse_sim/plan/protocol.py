@@ -30,9 +30,9 @@ PATIENCE = 5  # evaluations, if a recipe does not say
 LONGEST = 20  # times the length that a recipe gives: where a fit that is still getting better ends
 
 
-def protocol_of(train: Train, said: Protocol | None) -> Protocol:
+def protocol_of(train: Train, protocol: Protocol | None) -> Protocol:
     """What an arm says, or else what the length of a fit is given in."""
-    return said or ("updates" if train.steps is not None else "epochs")
+    return protocol or ("updates" if train.steps is not None else "epochs")
 
 
 def at_length(train: Train, protocol: Protocol, rows: int, real: int) -> Train:
@@ -118,17 +118,17 @@ def without_validation(recipe: Recipe, info: Info) -> list[str]:
 def warnings_of(experiment: Experiment) -> list[str]:
     """What a careful reader would object to, and what may be meant all the same."""
     recipe = experiment.recipe
-    found: dict[str, list[str]] = {}
+    arms_by_path: dict[str, list[str]] = {}
     for path, arm, k in _choosing(recipe):
         plan = next(plan for plan in experiment.arm_plans if plan.name == arm.name)
         later = [source for generation in plan.generations[1:] for source in generation.rows.sources]
         if k and all(source.generation != REAL for source in later):
-            found.setdefault(path, []).append(arm.name)
+            arms_by_path.setdefault(path, []).append(arm.name)
     return [
         f"{', '.join(arms)}: fitted to no real rows, and {path} lets real validation rows choose the weights: a fit "
         "that ends early for that is no collapse"
         + ("" if path.endswith("protocol") else "; set retrain: {keep: last} to leave them out")
-        for path, arms in found.items()
+        for path, arms in arms_by_path.items()
     ]
 
 

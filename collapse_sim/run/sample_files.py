@@ -124,10 +124,10 @@ def write_dataset(folder: Path, rows: StoredRows, info: Info) -> None:
     else:
         features = datasets.Features({name: _feature(name, column, info) for name, column in columns.items()})
     with tempfile.TemporaryDirectory(prefix=".unfinished-", dir=folder.parent) as cache, without_progress():
-        made = datasets.Dataset.from_generator(
+        dataset = datasets.Dataset.from_generator(
             _examples, features=features, cache_dir=cache, gen_kwargs={"rows": rows, "info": info}
         )
-        made.save_to_disk(folder)
+        dataset.save_to_disk(folder)
 
 
 def _examples(rows: StoredRows, info: Info) -> Iterator[dict[str, Any]]:

@@ -160,13 +160,13 @@ def check_diverged(result: Mapping[str, Any]) -> None:
     if not result["diverged"]:
         return
     first, *others = result["diverged"]
-    places = [f"{' / '.join(found['arms'])}, generation {found['generation']}, {_seeds(found)}" for found in others]
+    places = [f"{' / '.join(chain['arms'])}, generation {chain['generation']}, {_seeds(chain)}" for chain in others]
     places[SHOWN:] = [f"and {len(places) - SHOWN} more"] if len(places) > SHOWN else []
     raise DivergedError("\n".join([str(first["message"]), *(f"diverged, too: {place}" for place in places)]))
 
 
-def _seeds(found: Mapping[str, Any]) -> str:
-    return formatting.seeds(found["seeds"], 2) or "all seeds"
+def _seeds(chain: Mapping[str, Any]) -> str:
+    return formatting.seeds(chain["seeds"], 2) or "all seeds"
 
 
 def describe_run(experiment: Experiment) -> dict[str, Any]:
@@ -194,7 +194,10 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
 
 def _references(recipe: Recipe) -> list[dict[str, Any]]:
     """Published figures are of a generation of their own: an arm that goes further does not move them."""
-    return [said.model_dump(mode="json") | {"generation": said.at(recipe.generations)} for said in recipe.references]
+    return [
+        reference.model_dump(mode="json") | {"generation": reference.at(recipe.generations)}
+        for reference in recipe.references
+    ]
 
 
 def _described(score: ScoreSpec) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Everything that knows the machine: device, precision, scaler, memory. Nothing else asks torch for these."""
+"""Everything that depends on the machine: device, precision, scaler, memory. Only this module asks torch for these."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Machine:
 
     @contextlib.contextmanager
     def autocast(self) -> Iterator[None]:
-        """Forward passes run in this precision; float32 products on CUDA use TF32 only if asked for."""
+        """Forward passes run in this precision; float32 products on CUDA use TF32 only if `tf32` is set."""
         dtype = DTYPES[self.precision]
         self._set_products()
         with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
@@ -51,10 +51,10 @@ class Machine:
 
     @contextlib.contextmanager
     def limit_threads(self, operations_per_step: float) -> Iterator[None]:
-        """Within it small work on the CPU takes one thread, and large work all.
+        """Within this context, small work on the CPU uses one thread, and large work all.
 
-        Two threads gain nothing there, and where processes share the cores, threads that wait for each other made small
-        fits up to a hundred times slower.
+        Two threads gain nothing for small work. Where processes share the cores, threads that wait for each other made
+        small fits up to a hundred times slower.
         """
         threads = torch.get_num_threads()
         if self.device.type == "cpu":
@@ -66,9 +66,9 @@ class Machine:
 
     @contextlib.contextmanager
     def seeded(self, value: int) -> Iterator[None]:
-        """Within it torch's global generators (initial weights, dropout) start from `value`, and are restored after.
+        """Within this context, torch's global generators (initial weights, dropout) start from `value`, restored after.
 
-        Fits and scores begin so: what they compute outside of `autocast` has this machine's precision, too.
+        Fits and scores start here, so what they compute outside of `autocast` has this machine's precision, too.
         """
         self._set_products()
         devices = [self.device.index] if self.device.type == "cuda" else []
@@ -77,7 +77,7 @@ class Machine:
             yield
 
     def reseed(self, value: int) -> None:
-        """Start the global generators of this device anew."""
+        """Restart the global generators of this device from `value`."""
         start(torch.default_generator, value)
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index].manual_seed(value)
@@ -93,14 +93,14 @@ class Machine:
         return tensor.to(self.device)
 
     def resident_bytes(self) -> int:
-        """Up to how many bytes of rows are held on the device."""
+        """How many bytes of rows may be held on the device."""
         if self.device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(self.device)
             return int(CUDA_RESIDENT_SHARE * free)
         return CPU_RESIDENT_BYTES
 
     def describe(self) -> str:
-        """For people: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""
+        """For display: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""
         if self.device.type == "cuda":
             return f"{self.device} ({torch.cuda.get_device_name(self.device)})"
         if self.device.type == "cpu":
@@ -109,7 +109,7 @@ class Machine:
         return str(self.device)
 
     def describe_precision(self) -> str:
-        """For people: "fp32", "bf16", and "fp32+tf32" where float32 products may use TF32."""
+        """For display: "fp32", "bf16", and "fp32+tf32" where float32 products may use TF32."""
         return self.precision + ("+tf32" if self.tf32 else "")
 
     def for_inference(self, model: nn.Module) -> nn.Module:
@@ -118,38 +118,40 @@ class Machine:
 
 
 def set_float32_products(precision: Literal["ieee", "tf32"]) -> None:
-    """How CUDA computes float32 matrix products, convolutions and recurrent layers from now on.
+    """Set how CUDA computes float32 matrix products, convolutions and recurrent layers from now on.
 
-    Each is set by its own name: torch 2.11's one switch for all of cuDNN leaves convolutions in TF32, whose mantissa
-    has 10 bits, as float16's has.
+    Each is set by its own name: torch 2.11's single switch for all of cuDNN leaves convolutions in TF32, whose mantissa
+    has 10 bits, like float16's.
     """
-    cudnn: Any = torch.backends.cudnn  # its parts are made at run time, so they have no types
+    cudnn: Any = torch.backends.cudnn  # its attributes are created at run time, so they have no types
     kinds: tuple[Any, ...] = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn)
     for kind in kinds:
         kind.fp32_precision = precision
 
 
 def open_machine(device: str = "auto", precision: Precision = "auto", tf32: bool = False) -> Machine:
-    """Check the device and resolve "auto". Raises MissingError when the device isn't there."""
+    """Check the device and resolve "auto". Raises MissingError when the device is not available."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        found = torch.device(device)
+        torch_device = torch.device(device)
     except RuntimeError as error:
         raise RecipeError(f"--device {device}: no such kind of device; allowed: auto, cpu, cuda, cuda:N") from error
-    if found.type not in ("cpu", "cuda"):
+    if torch_device.type not in ("cpu", "cuda"):
         raise RecipeError(f"--device {device}: not supported; allowed: auto, cpu, cuda, cuda:N")
-    if found.type == "cuda":
+    if torch_device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (found.index or 0) >= count:
-            seen = f"{count} CUDA device{'' if count == 1 else 's'}"
-            raise MissingError(f"--device {device}: not there, found {seen}; use --device cpu, or a machine with one")
-        found = torch.device("cuda", found.index or 0)
-    return Machine(found, resolve_precision(found, precision), tf32)
+        if (torch_device.index or 0) >= count:
+            present = f"{count} CUDA device{'' if count == 1 else 's'}"
+            raise MissingError(
+                f"--device {device}: not there, found {present}; use --device cpu, or a machine with one"
+            )
+        torch_device = torch.device("cuda", torch_device.index or 0)
+    return Machine(torch_device, resolve_precision(torch_device, precision), tf32)
 
 
 def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
-    """What "auto" means on a device. Raises RecipeError for fp16 off CUDA, where there is no scaler for it."""
+    """What "auto" means on a device. Raises RecipeError for fp16 without CUDA, where it has no scaler."""
     if precision == "auto":
         native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         return "bf16" if native else "fp32"

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.core.files import explained, read_bytes, readable, refuse_strange, write_atomic
+from collapse_sim.core.files import explained, read_bytes, readable, require_file, write_atomic
 from collapse_sim.store.sealed import loads
 
 HEAD, DIGITS = b'{"hash":"', 16
@@ -101,7 +101,7 @@ def check(path: Path) -> None:
     """Raise StoreError when something that is no file lies there; nothing is opened."""
     if os.path.lexists(path):
         with readable(path):
-            refuse_strange(path, path.stat().st_mode)
+            require_file(path, path.stat().st_mode)
 
 
 def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from collapse_sim.core.files import refuse_strange, remove
+from collapse_sim.core.files import remove, require_file
 from collapse_sim.store.sealed import loads
 
 VALUES_FILE = "rows.safetensors"  # beside a score: what its metric has for every row, where it has something
@@ -81,7 +81,7 @@ class RowFile:
 
     def __init__(self, path: Path) -> None:
         mode = path.stat()
-        refuse_strange(path, mode.st_mode)
+        require_file(path, mode.st_mode)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > mode.st_size - 8:

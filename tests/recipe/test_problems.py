@@ -121,7 +121,7 @@ ONE_PROBLEM = [
     ),
     (
         ("FakeFamily", "Bare"),
-        f"r.yaml:4: model.use: '{FAKE}:Bare' is no subclass of collapse_sim.core.component.Component",
+        f"r.yaml:4: model.use: '{FAKE}:Bare' is not a subclass of collapse_sim.core.component.Component",
     ),
     (
         ("FakeMetric, k: 3", "HalfAMetric"),

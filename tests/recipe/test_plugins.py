@@ -58,7 +58,7 @@ def of(strategy: str) -> str:
     return TOY.replace("{data: replace}", f"{{data: {json.dumps(strategy)}}}")
 
 
-EVERY_ROOM = {
+EVERY_GROUP = {
     "data": ("{use: gaussian, rows: 20, held_out_rows: 20}", "{use: X, command: touch called}"),
     "families": ("model: gaussian", "model: {use: X, command: touch called}"),
     "strategies": ("{data: replace}", "{data: {use: X, command: touch called}}"),
@@ -67,7 +67,7 @@ EVERY_ROOM = {
 }
 
 
-@pytest.mark.parametrize("room", EVERY_ROOM)
+@pytest.mark.parametrize("group", EVERY_GROUP)
 @pytest.mark.parametrize(
     ("target", "said"),
     [
@@ -86,7 +86,7 @@ EVERY_ROOM = {
         ("..x:Y", "is not a class name"),
     ],
 )
-def test_nothing_but_a_component_of_the_room_is_called(room: str, target: str, said: str) -> None:
+def test_nothing_but_a_component_of_the_group_is_called(group: str, target: str, said: str) -> None:
     write(
         "import os\nfrom pathlib import Path\nfrom subprocess import Popen\n"
         "from collapse_sim.core.component import Component\n"
@@ -95,7 +95,7 @@ def test_nothing_but_a_component_of_the_room_is_called(room: str, target: str, s
         "    def model_post_init(self, context):\n        Path('called').touch()\n",
         "called_module.py",
     )
-    old, new = EVERY_ROOM[room]
+    old, new = EVERY_GROUP[group]
     text = TOY.replace(old, new.replace("X", json.dumps(target)))
     assert any(said in line for line in problems(text))
     assert not Path("called").exists()
@@ -133,7 +133,10 @@ HOOKS = {
     ),
     "describe raises": ("    def describe(self): raise KeyError('x')\n", "`describe` raised KeyError: 'x'"),
     "describe is a set": ("    def describe(self): return {'a': {1}}\n", "`describe` raised TypeError: "),
-    "describe is nothing": ("    def describe(self): return None\n", "`describe` raised TypeError: it returns NoneType"),
+    "describe is nothing": (
+        "    def describe(self): return None\n",
+        "`describe` raised TypeError: it returns NoneType",
+    ),
     "plan raises": ("    def plan(self, k, counts): raise SystemExit\n", "`plan(1, ...)` raised SystemExit"),
     "plan is nothing": ("    def plan(self, k, counts): return None\n", "it gives NoneType; needed: a Plan"),
     "plan of the future": (

@@ -216,8 +216,8 @@ def identity(cls: type[object]) -> str:
 
 def did_you_mean(word: str, allowed: list[str]) -> str:
     """', did you mean X?' for the closest allowed word, or ""."""
-    near = difflib.get_close_matches(word[:100], allowed[:200], n=1, cutoff=0.6)  # cut: fast, whatever they are
-    return f", did you mean {near[0]!r}?" if near else ""
+    matches = difflib.get_close_matches(word[:100], allowed[:200], n=1, cutoff=0.6)  # cut to bound the time
+    return f", did you mean {matches[0]!r}?" if matches else ""
 
 
 @functools.cache

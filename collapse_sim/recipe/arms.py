@@ -104,12 +104,12 @@ def _product(part: Any, steps: Steps, name: str, arm: MarkedMapping, problems: P
         )
         problems.add(mark, path, f"found {value_text(part)}; allowed: {allowed}")
         return []
-    good = True
+    valid = True
     for key, values in part.items():
         if not isinstance(values, Items) or not values:
-            good = False
+            valid = False
             problems.add(part.marks[key], f"{path}.{key}", f"found {value_text(values)}; allowed: a list of values")
-    if not good:
+    if not valid:
         return []
     columns = [[Value(value, at) for value, at in zip(part[key], part[key].marks, strict=True)] for key in part]
     return [dict(zip(part, values, strict=True)) for values in itertools.product(*columns)]

@@ -118,9 +118,9 @@ def _kinds(kinds: Collection[str]) -> str:
 
 def check_names(resolver: Resolver, parts: ResolvedParts, known: Names) -> None:
     """Baseline, show, claims and reference name existing arms, metrics, generations and seeds."""
-    for key, names, kind_name in (("baseline", known.arms, "arm"), ("show", known.metrics, "metric")):
+    for key, names, noun in (("baseline", known.arms, "arm"), ("show", known.metrics, "metric")):
         if key in parts.plain and parts.plain[key] not in names:
-            resolver.problem((key,), _unknown(kind_name, parts.plain[key], names))
+            resolver.problem((key,), _unknown(noun, parts.plain[key], names))
     for steps, claim in parts.claims:
         _check_claim(resolver, steps, claim, known)
     places: set[tuple[str, int]] = set()
@@ -163,8 +163,8 @@ def _check_place(resolver: Resolver, steps: Steps, entry: Claim | Reference, kno
         resolver.problem((*steps, "generation"), _no_generation(entry.generation, known))
 
 
-def _unknown(kind_name: str, name: str, names: Collection[str]) -> str:
-    return f"unknown {kind_name} {name!r}{did_you_mean(name, list(names))}; allowed: {', '.join(names)}"
+def _unknown(noun: str, name: str, names: Collection[str]) -> str:
+    return f"unknown {noun} {name!r}{did_you_mean(name, list(names))}; allowed: {', '.join(names)}"
 
 
 def _no_generation(generation: int, known: Names) -> str:

@@ -136,6 +136,6 @@ def _target(file: Path, target: object, mark: Mark, problems: Problems) -> Path:
         if target in shipped.names():
             return shipped.path(target)
     names = shipped.names()
-    near = did_you_mean(str(target), names)
+    suggestion = did_you_mean(str(target), names)
     allowed = f"a file (relative to {shipped.label(file)}) or a shipped recipe: {', '.join(names)}"
-    raise RecipeError(*problems.lines, f"{mark}: extends: found {value_text(target)}{near}; allowed: {allowed}")
+    raise RecipeError(*problems.lines, f"{mark}: extends: found {value_text(target)}{suggestion}; allowed: {allowed}")

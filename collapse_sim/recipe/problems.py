@@ -64,8 +64,8 @@ def shortened(text: str, longest: int) -> str:
 
 def unknown_key(key: str, allowed: list[str], *, hint: bool = True) -> str:
     """The message for a key that is not known here."""
-    near = did_you_mean(key, allowed) if hint else ""
-    return f"unknown key {value_text(key)}{near}; allowed: {', '.join(allowed) or 'no keys at all'}"
+    suggestion = did_you_mean(key, allowed) if hint else ""
+    return f"unknown key {value_text(key)}{suggestion}; allowed: {', '.join(allowed) or 'no keys at all'}"
 
 
 def validate(model: type[BaseModel], value: Mapping[str, Any]) -> tuple[Any, list[tuple[Steps, str]]]:
@@ -104,9 +104,8 @@ def _complaints(model: type[BaseModel], value: Mapping[str, Any], error: Validat
         kind, context, inputs[steps] = item["type"], item.get("ctx", {}), item["input"]
         if kind == "extra_forbidden":
             allowed_keys = _keys(model, value, inside)
-            hinted = (
-                len(messages) < RecipeError.most
-            )  # a suggestion takes time, and of very many mistakes only the first are shown
+            # A suggestion takes time, and of very many mistakes only the first are shown.
+            hinted = len(messages) < RecipeError.most
             messages[steps] = unknown_key(str(steps[-1]), allowed_keys, hint=hinted)
         elif kind == "missing":
             messages[steps] = "missing; it has no default"
@@ -119,9 +118,9 @@ def _complaints(model: type[BaseModel], value: Mapping[str, Any], error: Validat
         if any(deeper[: len(steps)] == steps for deeper in inputs if len(deeper) > len(steps)):
             continue  # another member of the union matches more of the value: its message is more specific
         words = [word.strip("'") for text in texts for word in text.split(", ") if word.startswith("'")]
-        near = did_you_mean(inputs[steps], words) if isinstance(inputs[steps], str) else ""
+        suggestion = did_you_mean(inputs[steps], words) if isinstance(inputs[steps], str) else ""
         allowed = ", or ".join(dict.fromkeys(texts))
-        result.append((steps, f"found {value_text(inputs[steps])}{near}; allowed: {allowed}"))
+        result.append((steps, f"found {value_text(inputs[steps])}{suggestion}; allowed: {allowed}"))
     return result
 
 

@@ -130,8 +130,8 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> ResolvedParts:
     _, complaints = validate(RecipeKeys, tree)
     for steps, message in complaints:
         resolver.problem(steps, message)
-    wrong = {steps[0] for steps, _ in complaints if steps}
-    valid = {key: value for key, value in tree.items() if key not in wrong and value is not None}
+    invalid = {steps[0] for steps, _ in complaints if steps}
+    valid = {key: value for key, value in tree.items() if key not in invalid and value is not None}
     scalars = ("name", "description", "generations", "samples", "seeds", "tuned_on", "baseline", "show")
     parts = ResolvedParts(
         {key: _as_integers(valid[key]) for key in scalars if key in valid}, data, model, written=written

@@ -11,7 +11,7 @@ from collapse_sim.core.files import children, file_hash
 from collapse_sim.store import sealed
 
 MANIFEST = "manifest.json"
-MOST_SEEDS = 10**6  # a name with more seeds is not a block's
+MAX_SEEDS = 10**6  # a name with more seeds is not a block's
 BLOCK_NAME = re.compile(r"s\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
@@ -57,7 +57,7 @@ def parse_block(name: str) -> tuple[int, ...]:
     if not BLOCK_NAME.fullmatch(name):
         return ()
     ends = [(int(a), int(b or a)) for a, _, b in (part.partition("-") for part in name[1:].split(","))]
-    if sum(b - a for a, b in ends) > MOST_SEEDS:
+    if sum(b - a for a, b in ends) > MAX_SEEDS:
         return ()
     return tuple(seed for a, b in ends for seed in range(a, b + 1))
 

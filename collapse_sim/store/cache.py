@@ -160,19 +160,19 @@ def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tup
     """
     if not delete:
         refuse_if_active(store)
-        return _loose(store, without), _unfinished(store, without)
+        return _unused(store, without), _unfinished(store, without)
     with explained(store.root, "--store"):
         (store.root / "tmp").mkdir(exist_ok=True)
         (store.root / "locks").mkdir(exist_ok=True)
         with locked(store.root / "locks" / REFERENCES_LOCK):
             refuse_if_active(store)
-            loose, unfinished = _loose(store, without), _unfinished(store, without)
+            unused, unfinished = _unused(store, without), _unfinished(store, without)
             forget(store, without)
-            _remove(store, [*(entry.folder for entry in loose), *unfinished])
-    return loose, unfinished
+            _remove(store, [*(entry.folder for entry in unused), *unfinished])
+    return unused, unfinished
 
 
-def _loose(store: Store, without: Collection[str]) -> list[StoredArtefact]:
+def _unused(store: Store, without: Collection[str]) -> list[StoredArtefact]:
     """Artefacts that no run refers to."""
     if references(store)[1]:
         return []
@@ -193,10 +193,10 @@ def _unfinished(store: Store, without: Collection[str]) -> list[Path]:
 def _remove(store: Store, folders: Iterable[Path]) -> None:
     """Move each folder away in one step, then remove it; also remove the locks of past runs."""
     for folder in folders:
-        aside = store.root / "tmp" / f"gone-{token()}-{secrets.token_hex(4)}"
+        trash = store.root / "tmp" / f"gone-{token()}-{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(aside)
-            remove(aside)
+            folder.rename(trash)
+            remove(trash)
     for path in children(store.root / "locks"):
         if path.suffix == ".lock" and path.name != REFERENCES_LOCK:
             sweep(path)

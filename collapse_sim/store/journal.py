@@ -28,7 +28,7 @@ from collapse_sim.store.sealed import loads
 
 HEAD, DIGITS = b'{"hash":"', 16
 BODY = len(HEAD) + DIGITS + len(b'",')
-MOST = 10**6  # the highest generation that a line may name
+MAX_GENERATION = 10**6  # the highest generation that a line may name
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _is_digest(value: Any) -> bool:
 
 SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "event": _is_text,
-    "generation": lambda value: _is_count(value) and value <= MOST,
+    "generation": lambda value: _is_count(value) and value <= MAX_GENERATION,
     "arm": _is_text,
     "seeds": _list_of(_is_count),
     "seed": _is_count,

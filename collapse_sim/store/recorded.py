@@ -13,7 +13,7 @@ from typing import Any
 from collapse_sim.core.files import write_atomic
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import block_name, parse_block
-from collapse_sim.store.journal import MOST
+from collapse_sim.store.journal import MAX_GENERATION
 
 RECORDED_FILE = "recorded.json"
 Runs = list[list[int]]
@@ -25,7 +25,7 @@ def read(folder: Path) -> Scores:
     try:
         scores: Scores = sealed.read(folder / RECORDED_FILE)["scores"]
         for _, _, _, runs in _entries(scores):
-            if any(not 0 <= first <= last <= MOST for first, last in runs):
+            if any(not 0 <= first <= last <= MAX_GENERATION for first, last in runs):
                 raise ValueError("invalid generations")
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
@@ -58,7 +58,7 @@ def add(scores: Scores, lines: Iterable[Mapping[str, Any]]) -> None:
             runs[:] = merged
 
 
-def lacking(scores: Scores, lines: Iterable[Mapping[str, Any]]) -> list[str]:
+def lost_scores(scores: Scores, lines: Iterable[Mapping[str, Any]]) -> list[str]:
     """Which of these scores are in none of the lines, in words: one text per arm and metric."""
     present: dict[tuple[str, str], dict[int, set[int]]] = {}
     for line in lines:

@@ -79,7 +79,7 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str),
-    "generations": lambda value: type(value) is int and 0 <= value <= journal.MOST,
+    "generations": lambda value: type(value) is int and 0 <= value <= journal.MAX_GENERATION,
     "seeds": lambda value: isinstance(value, list) and all(type(seed) is int and 0 <= seed < 2**63 for seed in value),
     "arms": lambda value: isinstance(value, list) and value != [] and all(isinstance(arm, str) for arm in value),
     "metrics": lambda value: isinstance(value, dict) and all(isinstance(entry, dict) for entry in value.values()),
@@ -93,12 +93,12 @@ def read_journal(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
 
     Raises StoreError when the journal's path is not a file.
     """
-    ever = ever_recorded(folder)  # before the journal, which may grow meanwhile
+    scores = read_recorded(folder)  # before the journal, which may grow meanwhile
     content = journal.load(folder / JOURNAL_FILE)
-    return content.lines, problems_of(folder, content, ever)
+    return content.lines, problems_of(folder, content, scores)
 
 
-def ever_recorded(folder: Path) -> recorded.Scores | str:
+def read_recorded(folder: Path) -> recorded.Scores | str:
     """The content of recorded.json, or its problem in words."""
     try:
         return recorded.read(folder)
@@ -108,7 +108,7 @@ def ever_recorded(folder: Path) -> recorded.Scores | str:
         return str(error)
 
 
-def problems_of(folder: Path, content: journal.Journal, ever: recorded.Scores | str) -> list[str]:
+def problems_of(folder: Path, content: journal.Journal, scores: recorded.Scores | str) -> list[str]:
     """The problems of a journal and of recorded.json, as sentences."""
     problems = []
     count = len(content.damaged)
@@ -116,12 +116,12 @@ def problems_of(folder: Path, content: journal.Journal, ever: recorded.Scores | 
         numbers = ", ".join(map(str, content.damaged[:5])) + (", ..." if count > 5 else "")
         lines = "line is" if count == 1 else "lines are"
         problems.append(f"{folder / JOURNAL_FILE}: {count} {lines} damaged and left out (line {numbers}); {COMPLETE}")
-    if isinstance(ever, str):
+    if isinstance(scores, str):
         problems.append(
-            f"{folder / recorded.RECORDED_FILE}: damaged ({ever}): it cannot be told whether {JOURNAL_FILE} is "
+            f"{folder / recorded.RECORDED_FILE}: damaged ({scores}): it cannot be told whether {JOURNAL_FILE} is "
             f"complete; {COMPLETE}"
         )
-    elif gone := recorded.lacking(ever, content.lines):
+    elif gone := recorded.lost_scores(scores, content.lines):
         shown = "; ".join(gone[:5]) + (f"; and {len(gone) - 5} more" if len(gone) > 5 else "")
         problems.append(f"{folder / JOURNAL_FILE}: incomplete, recorded scores are gone: {shown}; {COMPLETE}")
     return problems

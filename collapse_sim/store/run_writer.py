@@ -30,8 +30,8 @@ from collapse_sim.store.run_directory import (
     RUN_FILE,
     SCHEMA,
     damaged,
-    ever_recorded,
     problems_of,
+    read_recorded,
     read_run,
     recipe_of,
     recipe_text,
@@ -115,11 +115,11 @@ class RunWriter:
 
     def _repair(self) -> None:
         """Remove damaged lines from the journal, and rewrite recorded.json if it is damaged."""
-        ever, content = ever_recorded(self.folder), journal.load(self.journal)
+        known_scores, content = read_recorded(self.folder), journal.load(self.journal)
         if os.path.lexists(self.folder / RUN_FILE):  # otherwise it is a new run's folder
-            for problem in problems_of(self.folder, content, ever):
+            for problem in problems_of(self.folder, content, known_scores):
                 logger.warning(problem)
-        if isinstance(ever, str):
+        if isinstance(known_scores, str):
             scores: recorded.Scores = {}
             recorded.add(scores, content.lines)
             recorded.write(self.folder, scores)
@@ -191,12 +191,12 @@ class RunWriter:
             self._append(line)
             self._known[_line_key(line)] = line
 
-    def record_generation(self, k: int, made: Mapping[str, int], reused: Mapping[str, int], wall_s: float) -> None:
+    def record_generation(self, k: int, created: Mapping[str, int], reused: Mapping[str, int], wall_s: float) -> None:
         """How much of generation k was made now, and how much was reused."""
         line = {
             "event": "generation",
             "generation": k,
-            "made": dict(made),
+            "made": dict(created),
             "reused": dict(reused),
             "wall_s": round(wall_s, 3),
         }

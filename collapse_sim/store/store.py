@@ -118,13 +118,13 @@ class Store:
 
     def _set_aside(self, folder: Path) -> bool:
         """Move a damaged artefact away in one step, and remove it. Returns whether it still existed."""
-        aside = self.root / "tmp" / f"damaged-{token()}-{secrets.token_hex(4)}"
+        trash = self.root / "tmp" / f"damaged-{token()}-{secrets.token_hex(4)}"
         try:
             with explained(self.root, "--store"):
-                folder.rename(aside)
+                folder.rename(trash)
         except FileNotFoundError:
             return False  # another process has just set it aside
-        remove(aside)
+        remove(trash)
         return True
 
     # -- making ---------------------------------------------------------------------------------------------------
@@ -261,9 +261,9 @@ class Store:
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block
-        left = self._left(job)
-        alive = living(self.root).keys() - {token()} if left else ()
-        for path in left:
+        leftovers = self._leftovers(job)
+        alive = living(self.root).keys() - {token()} if leftovers else ()
+        for path in leftovers:
             if owner_of(path.name) not in alive:
                 remove(path)
         boundary("cleaned")
@@ -292,10 +292,10 @@ class Store:
         copied if its owner was on another machine.
         """
         own = self.root / "partial" / f"{job.spec.digest}-{job.block}@{token()}"
-        left = [path for path in self._left(job) if path != own and path.is_dir() and not path.is_symlink()]
-        if own.exists() or not left:
+        leftovers = [path for path in self._leftovers(job) if path != own and path.is_dir() and not path.is_symlink()]
+        if own.exists() or not leftovers:
             return own
-        newest = max(left, key=lambda path: path.stat().st_mtime)
+        newest = max(leftovers, key=lambda path: path.stat().st_mtime)
         owner = owner_of(newest.name)
         if is_near(owner) and owner not in living(self.root):
             with contextlib.suppress(FileNotFoundError):  # just taken by another process
@@ -305,7 +305,7 @@ class Store:
                 shutil.copytree(newest, own)
         return own
 
-    def _left(self, job: Job) -> list[Path]:
+    def _leftovers(self, job: Job) -> list[Path]:
         """Folders with unfinished work of a job, from any process."""
         stem = f"{job.spec.digest}-{job.block}@"
         return [path for path in children(self.root / "partial") if path.name.startswith(stem)]
@@ -315,14 +315,14 @@ class Store:
 
     def _remove_orphans(self) -> None:
         """Remove what killed processes left: scratch folders, marks, locks, checkpoints of finished artefacts."""
-        left = [path for path in children(self.root / "tmp") if owner_of(path.name)]
+        leftovers = [path for path in children(self.root / "tmp") if owner_of(path.name)]
         for path in children(self.root / "partial"):
             digest, seeds = parse_partial(path.name)
             if seeds and set(seeds) <= self.present(digest):
-                left.append(path)
+                leftovers.append(path)
         locks = children(self.root / "locks")
         alive = living(self.root)  # after the listing: an owner of a listed file had its mark before
-        for path in left:
+        for path in leftovers:
             if owner_of(path.name) not in alive:
                 remove(path)
         for path in locks:

@@ -56,7 +56,7 @@ def _own_logger() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _ask_hubs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that did not answer in one test may do so in the next."""
-    monkeypatch.setattr(hub, "_silent", [])
+    monkeypatch.setattr(hub, "_unreachable", [])
 
 
 class Sandbox:

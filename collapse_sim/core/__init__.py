@@ -1,1 +1,1 @@
-"""What everything else stands on: components, registry, errors, events, randomness, the machine, hashes, files."""
+"""What all other packages build on: components, registry, errors, events, randomness, the machine, hashes, files."""

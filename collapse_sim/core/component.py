@@ -1,4 +1,4 @@
-"""What families, data, strategies and metrics share: a frozen config object whose fields are its configuration."""
+"""Base class of families, data, strategies and metrics: a frozen config object whose fields are its settings."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Component(BaseModel):
     """Base of everything that a recipe names with `use:`.
 
     Subclasses declare their settings as fields; the docstring below a field is its help in `collapse-sim list` and in
-    editors. `version` is raised whenever the same settings begin to give other
-    numbers, so that stored artefacts of the old code are not taken for new ones. A setting that is added later goes
-    into `added` with the value that means what the code did before: it is left out of keys while it has that value, so
-    that stored artefacts keep theirs. Both hold for subclasses, too.
+    editors. Raise `version` whenever the same settings begin to give other numbers, so that stored artefacts of the
+    old code are not reused. A setting that is added later goes into `added` with the value that reproduces the former
+    behaviour: it is left out of keys while it has that value, so that stored artefacts keep their keys. Both apply to
+    subclasses, too.
     """
 
     model_config = ConfigDict(
@@ -24,15 +24,15 @@ class Component(BaseModel):
     )
 
     version: ClassVar[int] = 1
-    sampling: ClassVar[tuple[str, ...]] = ()  # fields that matter to what a fitted model generates, not to its fit
-    added: ClassVar[Mapping[str, Any]] = {}  # settings that came later: {name: the value, as JSON, without effect}
-    not_in_key: ClassVar[tuple[str, ...]] = ()  # fields that no number depends on, such as where a file lies
+    sampling: ClassVar[tuple[str, ...]] = ()  # fields that affect what a fitted model generates, not its fit
+    added: ClassVar[Mapping[str, Any]] = {}  # settings added later: {name: the value, as JSON, without effect}
+    not_in_key: ClassVar[tuple[str, ...]] = ()  # fields that no number depends on, such as a file's location
 
     def describe(self) -> dict[str, Any]:
         """JSON of what determines this component's numbers: part of the content key of every artefact it makes.
 
-        "use" is the name in the registry or, for a class of the user's own, "module:Class": the file that a class of
-        this package stands in is not in any key.
+        "use" is the name in the registry or, for a user-defined class, "module:Class". The file that defines a class of
+        this package is not part of any key.
         """
         from collapse_sim.core.registry import identity
 
@@ -47,20 +47,20 @@ class Component(BaseModel):
         return {"use": identity(cls), "version": cls.version, **settings}
 
     def resolve_files(self, data_dir: Path) -> Self:
-        """This component with what it reads of files found, and by content in what `describe` says; most read none.
+        """This component with its files located, and named by content in `describe`; most components read no files.
 
-        Asked once, before anything is fitted. Raises MissingError: which file, where it was looked for, how to get it.
+        Called once, before anything is fitted. Raises MissingError: which file, where it was searched, how to get it.
         """
         return self
 
 
 def lacks(cls: type[Component], contract: type[Any]) -> list[str]:
-    """What a class does not have of what `contract` (a protocol) asks for; nothing of it is called."""
+    """The public members of `contract` (a protocol) that a class lacks; nothing of the class is called."""
     members = {name for base in contract.__mro__ for name in (*vars(base), *getattr(base, "__annotations__", ()))}
-    there = {*dir(cls), *cls.model_fields}
-    return sorted(name for name in members if not name.startswith("_") and name not in there)
+    available = {*dir(cls), *cls.model_fields}
+    return sorted(name for name in members if not name.startswith("_") and name not in available)
 
 
 def is_plugin(cls: type[object]) -> bool:
-    """Whether a component's class is the user's own: defined outside of this package."""
+    """Whether a component's class is user-defined: outside of this package."""
     return cls.__module__.partition(".")[0] != "collapse_sim"

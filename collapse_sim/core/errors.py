@@ -1,6 +1,6 @@
 """Every error a user can meet, with the exit code the command line ends with.
 
-A message says where, what was found, what is allowed and what to do. Anything else that is raised is a bug (exit 1).
+A message says where, what was found, what is allowed and what to do. Any other exception is a bug (exit 1).
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ class CollapseSimError(Exception):
 
 
 class RecipeError(CollapseSimError):
-    """The command or the recipe is wrong; `problems` holds one line each, all that were found.
+    """The command or the recipe is wrong; `problems` has one line per problem found.
 
-    Long lines are cut, and of very many the first are kept: a recipe may have anything in it.
+    Long lines are cut, and only the first lines of very many are kept: a recipe may contain anything.
     """
 
     exit_code = 2
-    longest: ClassVar[int] = 1200  # characters of a line: a list of all metrics fits
+    longest: ClassVar[int] = 1200  # characters per line: a list of all metrics fits
     most: ClassVar[int] = 50  # lines
 
     def __init__(self, *problems: str) -> None:
@@ -33,25 +33,25 @@ class RecipeError(CollapseSimError):
 
 
 class PluginError(CollapseSimError):
-    """A module of the user's own raised something, or is not what it should be; the message names it."""
+    """A user's own module raised an exception, or is not what it must be; the message names it."""
 
     exit_code = 2
 
 
 class MissingError(CollapseSimError):
-    """Data, a device or a package that the recipe needs is not there, or is unreadable."""
+    """Data, a device or a package that the recipe needs is missing or unreadable."""
 
     exit_code = 3
 
 
 class OutOfMemoryError(CollapseSimError):
-    """What is asked for needs more memory than there is."""
+    """The request needs more memory than is available."""
 
     exit_code = 2
 
 
 class DivergedError(CollapseSimError):
-    """A loss, weights or samples became non-finite. `seeds`: of a batch of seeds, those it happened to; (): all."""
+    """A loss, weights or samples became non-finite. `seeds`: the affected seeds of a batch; (): all."""
 
     exit_code = 4
 
@@ -73,7 +73,7 @@ class ClaimsFailedError(CollapseSimError):
 
 
 class InterruptedRunError(CollapseSimError):
-    """Ctrl-C (130), SIGTERM (143) or SIGHUP (129): a checkpoint was taken; the same command continues."""
+    """Ctrl-C (130), SIGTERM (143) or SIGHUP (129): a checkpoint was saved; the same command continues the run."""
 
     exit_code = 130
 

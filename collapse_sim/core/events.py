@@ -1,4 +1,4 @@
-"""What a run tells its listeners. Plain frozen records: no torch, no terminal, JSON-able with `dataclasses.asdict`."""
+"""Events that a run emits. Plain frozen records: no torch, no terminal, JSON-able with `dataclasses.asdict`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class JobStarted:
 
 @dataclass(frozen=True)
 class JobProgress:
-    """At most a few a second. `unit` is "steps" for a fit, "rows" for sampling, "seeds" for batched toys."""
+    """At most a few per second. `unit` is "steps" for a fit, "rows" for sampling, "seeds" for batched toys."""
 
     kind: Kind
     digest: str
@@ -52,7 +52,7 @@ class JobProgress:
 
 @dataclass(frozen=True)
 class JobFinished:
-    """The artefact is there: made now, or found (`reused`)."""
+    """The artefact is available: made now, or found in the store (`reused`)."""
 
     kind: Kind
     digest: str
@@ -65,9 +65,9 @@ class JobFinished:
 
 @dataclass(frozen=True)
 class JobFailed:
-    """The artefact cannot be made for these seeds, nor what is made from it; all else goes on.
+    """The artefact cannot be made for these seeds, nor anything that depends on it; everything else continues.
 
-    `diverged`: the fit or what it generates became non-finite, and its scores are nan from this generation on.
+    `diverged`: the fit or its samples became non-finite, and scores are nan from this generation on.
     """
 
     kind: Kind
@@ -101,7 +101,7 @@ class Scored:
 
 @dataclass(frozen=True)
 class TextSamples:
-    """The first few texts that one arm's model of a generation wrote, for the first seed, cut to be looked at."""
+    """The first few texts that one arm's model of a generation wrote, for the first seed, shortened for display."""
 
     generation: int
     arm: str
@@ -110,7 +110,7 @@ class TextSamples:
 
 @dataclass(frozen=True)
 class GenerationFinished:
-    """All arms and seeds of generation k are scored and in the journal."""
+    """All arms and seeds of generation k are scored and recorded in the journal."""
 
     generation: int
     made: dict[str, int]  # artefacts made now, by kind (one per seed)
@@ -121,7 +121,7 @@ class GenerationFinished:
 
 @dataclass(frozen=True)
 class Note:
-    """Something a person should know: a damaged artefact that is made again, a setting without effect ..."""
+    """A message for the user: a damaged artefact that is made again, a setting without effect ..."""
 
     message: str
     level: Literal["info", "warning"] = "warning"

@@ -28,30 +28,30 @@ KINDS = {
 
 
 def kind_of(mode: int) -> str:
-    """What lies there by its st_mode, in words, if it is no regular file."""
+    """What a path is by its st_mode, in words, if it is not a regular file."""
     return KINDS.get(stat.S_IFMT(mode), "something else")
 
 
 class NotAFileError(OSError):
-    """Something else lies where a file should be."""
+    """The path is not a regular file."""
 
 
 def read_bytes(path: Path) -> bytes:
-    """A regular file's content. Never waits for a named pipe. Raises OSError, NotAFileError for anything else."""
+    """A regular file's content. Never blocks on a named pipe. Raises OSError, NotAFileError for other than a file."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(handle, "rb") as file:  # noqa: PTH123  # closes the handle
-        refuse_strange(path, os.fstat(handle).st_mode)
+        require_file(path, os.fstat(handle).st_mode)
         return file.read()
 
 
-def refuse_strange(path: Path, mode: int) -> None:
+def require_file(path: Path, mode: int) -> None:
     """Raise NotAFileError unless `mode` (st_mode) is a regular file's."""
     if not stat.S_ISREG(mode):
         raise NotAFileError(errno.EINVAL, f"it is {kind_of(mode)}, not a file")
 
 
 def remove(path: Path) -> None:
-    """Remove whatever lies there, as far as that can be done."""
+    """Remove whatever is at `path`, as far as possible."""
     with contextlib.suppress(OSError):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -60,16 +60,16 @@ def remove(path: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """sha256 of a file's bytes, hex. Raises OSError, NotAFileError for anything else than a file."""
-    refuse_strange(path, path.stat().st_mode)
+    """sha256 of a file's bytes, hex. Raises OSError, NotAFileError for other than a file."""
+    require_file(path, path.stat().st_mode)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync(path: Path) -> None:
-    """Flush a file's or a folder's entries to the disk.
+    """Flush a file, or the entries of a folder, to disk.
 
-    Some network and shared file systems refuse to flush a folder; they keep its entries by themselves.
+    Some network and shared file systems refuse to flush a folder; they store its entries without it.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -82,7 +82,7 @@ def sync(path: Path) -> None:
 
 
 def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
-    """Replace `path` by `content` in one step: a reader sees the old or the new content, never a part."""
+    """Write `content` to `path` in one step: a reader sees the old or the new content, never a part."""
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with explained(path):
@@ -97,7 +97,7 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
 
 
 def sweep_scratch(folder: Path) -> None:
-    """Remove what killed writers of `write_atomic` left in a folder; none takes as long as STALE_S."""
+    """Remove what killed calls of `write_atomic` left in a folder; no call takes as long as STALE_S."""
     with contextlib.suppress(OSError):
         for path in folder.glob(".*.tmp"):
             if time.time() - path.lstat().st_mtime > STALE_S:
@@ -105,9 +105,9 @@ def sweep_scratch(folder: Path) -> None:
 
 
 def check_place(path: Path, option: str) -> Path:
-    """The folder nearest to `path` that there is: `path` itself, or one above it. Nothing is made.
+    """The nearest existing folder: `path` itself, or one above it. Nothing is created.
 
-    Raises StoreError, naming the command-line option that chooses another place, when nothing can be written there.
+    Raises StoreError, naming the command-line option that chooses another place, when the folder is not writable.
     """
     place = path.absolute()
     while not os.path.lexists(place):
@@ -121,9 +121,9 @@ def check_place(path: Path, option: str) -> Path:
 
 @contextlib.contextmanager
 def explained(path: Path, option: str = "") -> Iterator[None]:
-    """Turn an OSError that the disk or its permissions cause, on work below `path`, into a StoreError with advice.
+    """Turn an OSError caused by the disk or its permissions, on work below `path`, into a StoreError with advice.
 
-    `option` is the command-line option that chooses another place, where there is one.
+    `option` is the command-line option that chooses another place, if there is one.
     """
     try:
         yield
@@ -141,7 +141,7 @@ def explained(path: Path, option: str = "") -> Iterator[None]:
             reason += f": {blocking}" if blocking and str(blocking) != str(path) else ""
             hint = f"remove what is there, or {elsewhere}"
         elif error.errno in FAILING:
-            hint = f"see to the disk, or {elsewhere}"
+            hint = f"check the disk, or {elsewhere}"
         else:
             raise
         raise StoreError(f"{path}: cannot write: {reason}; finished work is kept: {hint}") from error
@@ -157,7 +157,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def children(folder: Path) -> list[Path]:
-    """What is in a folder, sorted; nothing when there is no such folder."""
+    """The entries of a folder, sorted; [] when there is no such folder."""
     try:
         return sorted(folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

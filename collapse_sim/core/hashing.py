@@ -1,4 +1,4 @@
-"""The one spelling of JSON values, and their hashes: content keys are made of them."""
+"""Canonical JSON, and hashes of it: content keys consist of these."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """The one spelling of a JSON value: sorted keys, no spaces, no NaN."""
+    """The unique JSON text of a value: sorted keys, no spaces, no NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 

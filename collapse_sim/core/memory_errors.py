@@ -1,11 +1,11 @@
-"""Memory that cannot be had, in the many ways in which libraries say so. Nothing heavy is imported here."""
+"""Recognises out-of-memory errors, which libraries report in many ways. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 import errno
 import resource
 
-# Of exceptions that have no class of their own: torch's allocators, CUDA, threads, and files that are mapped.
+# Texts of exceptions without a class of their own: torch's allocators, CUDA, threads, and memory-mapped files.
 SIGNS = (
     "can't allocate memory",
     "cannot allocate memory",
@@ -22,32 +22,32 @@ TIGHT = 4 * 2**30  # bytes of address space: 5 GB were enough for a small run wi
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception, or what it was raised from, is about memory that could not be had."""
+    """Whether an exception, or one that it was raised from, says that memory could not be allocated."""
     seen: set[int] = set()
-    here: BaseException | None = error
-    while here is not None and id(here) not in seen:
-        seen.add(id(here))
-        if isinstance(here, MemoryError) or type(here).__name__ == "OutOfMemoryError":
+    exc: BaseException | None = error
+    while exc is not None and id(exc) not in seen:
+        seen.add(id(exc))
+        if isinstance(exc, MemoryError) or type(exc).__name__ == "OutOfMemoryError":
             return True
-        if isinstance(here, OSError) and here.errno == errno.ENOMEM:
+        if isinstance(exc, OSError) and exc.errno == errno.ENOMEM:
             return True
-        if isinstance(here, RuntimeError | ImportError | OSError) and any(sign in str(here).lower() for sign in SIGNS):
+        if isinstance(exc, RuntimeError | ImportError | OSError) and any(sign in str(exc).lower() for sign in SIGNS):
             return True
-        here = here.__cause__ or here.__context__
+        exc = exc.__cause__ or exc.__context__
     return False
 
 
 def tight_limit() -> str:
-    """A warning where `ulimit -v` leaves little room, since OpenBLAS ends the process without a word of ours; or ""."""
+    """A warning where `ulimit -v` leaves little room, since OpenBLAS then ends the process without a message; or ""."""
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY or soft >= TIGHT:
         return ""
     return (
         f"this process may use {soft / 2**30:.1f} GiB of address space (ulimit -v), and importing torch for CUDA takes "
-        f"about {TIGHT / 2**30:.0f}: if it ends without a word, raise the limit"
+        f"about {TIGHT / 2**30:.0f}: if it ends without a message, raise the limit"
     )
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its name when it has none."""
+    """The first line of an exception's message, or the name of its type when it has none."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,4 +1,4 @@
-"""Classes of the user's own: what they raise is told by their name, and their source is in keys of what they make."""
+"""User-defined classes: errors that they raise are reported by their name, and their source is part of content keys."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from collapse_sim.core.errors import CollapseSimError, PluginError
 from collapse_sim.core.hashing import canonical_json
 
 INSTALLED = frozenset({"site-packages", "dist-packages"})  # folders of a path that pip installs into
-LONGEST = 300  # characters of another one's exception that are told
+LONGEST = 300  # characters shown of a user-defined class's exception
 
 
 def name_of(cls: type[Any]) -> str:
-    """As a recipe names it: "my_models:Mine"."""
+    """A class as recipes name it: "my_models:Mine"."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
 def told(error: BaseException) -> str:
-    """An exception of somebody else's code on one line: its type, and what it says."""
+    """An exception of foreign code on one line: its type and its text."""
     try:
         text = " ".join(str(error).split())
-    except Exception:  # its own text may be wrong, too
+    except Exception:  # its __str__ may fail, too
         text = ""
     text = f"{type(error).__name__}: {text}" if text else type(error).__name__
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
@@ -38,10 +38,10 @@ def told(error: BaseException) -> str:
 
 @contextmanager
 def asking(component: object, method: str, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Within it whatever a user's own class raises becomes a PluginError that names it and the method.
+    """Within this context, any exception of a user-defined class becomes a PluginError that names class and method.
 
-    Errors of this package's, those that are `expected`, Ctrl-C, and all that classes of this package raise pass as
-    they are.
+    Passed on unchanged: this package's own errors, those in `expected`, Ctrl-C, and whatever classes of this package
+    raise.
     """
     own = is_plugin(type(component))
     try:
@@ -56,7 +56,7 @@ def asking(component: object, method: str, expected: tuple[type[Exception], ...]
 
 
 def blamed(error: BaseException, components: Iterable[object]) -> object | None:
-    """The component whose class is the user's own, and in whose module an exception was raised or passed through."""
+    """The user-defined component in whose module an exception was raised, or through which it passed; None if none."""
     names = set()
     trace = error.__traceback__
     while trace is not None:
@@ -70,50 +70,50 @@ def blamed(error: BaseException, components: Iterable[object]) -> object | None:
 
 
 def described(component: Any) -> dict[str, Any]:
-    """What determines a component's numbers, for content keys: `describe()`, and the source of the user's own classes
+    """What determines a component's numbers, for content keys: `describe()`, and the source of the user-defined classes
     in it (its own, and those of components among its settings).
 
-    Raises PluginError when `describe` of such a class fails, or gives anything but plain JSON.
+    Raises PluginError when `describe` of such a class fails, or returns anything but plain JSON.
     """
     with asking(component, "describe"):
-        said = component.describe()
-        if not isinstance(said, dict):
-            raise TypeError(f"it gives {type(said).__name__}; needed: a dict of plain JSON")
-        canonical_json(said)
+        description = component.describe()
+        if not isinstance(description, dict):
+            raise TypeError(f"it returns {type(description).__name__}; needed: a dict of plain JSON")
+        canonical_json(description)
     sources = {name_of(cls): source_of(cls) for cls in _own_classes(component)}
-    return {**said, "source": sources} if sources else said
+    return {**description, "source": sources} if sources else description
 
 
 def _own_classes(value: object) -> list[type[Any]]:
-    """The user's own classes of a component and of those among its settings, each once."""
-    found: dict[type[Any], None] = {}
+    """The user-defined classes of a component and of the components among its settings, each once."""
+    classes: dict[type[Any], None] = {}
     if isinstance(value, Component):
-        found |= dict.fromkeys(cls for cls in [type(value)] if is_plugin(cls))
+        classes |= dict.fromkeys(cls for cls in [type(value)] if is_plugin(cls))
         for name in type(value).model_fields:
-            found |= dict.fromkeys(_own_classes(getattr(value, name)))
+            classes |= dict.fromkeys(_own_classes(getattr(value, name)))
     elif isinstance(value, dict):
-        found |= dict.fromkeys(cls for part in value.values() for cls in _own_classes(part))
+        classes |= dict.fromkeys(cls for part in value.values() for cls in _own_classes(part))
     elif isinstance(value, list | tuple):
-        found |= dict.fromkeys(cls for part in value for cls in _own_classes(part))
-    return list(found)
+        classes |= dict.fromkeys(cls for part in value for cls in _own_classes(part))
+    return list(classes)
 
 
-_known: WeakKeyDictionary[type[Any], str] = WeakKeyDictionary()
+_source_hashes: WeakKeyDictionary[type[Any], str] = WeakKeyDictionary()
 
 
 def source_of(cls: type[Any]) -> str:
-    """sha256 over the sources of the modules that a user's own class is made of, by their names and contents.
+    """sha256 over the sources of the modules that a user-defined class depends on, by their names and contents.
 
-    They are the modules of the class and of its bases, and all of the user's own that those import, directly or not,
-    anywhere in their text: found by reading, nothing is imported. The user's own are those outside of the standard
-    library, of this package, and of folders of installed packages; for a class of an installed package, all of that
-    package. It is computed once for a class: when it is imported, not when a file has been changed since.
+    These are the modules of the class and of its bases, and all of the user's own that those import, directly or not,
+    anywhere in their text. They are found by parsing; nothing is imported. The user's own are those outside of the
+    standard library, of this package, and of folders of installed packages; for a class of an installed package, all of
+    that package. The hash is computed once per class, when it is imported: later edits do not change it.
 
     Raises PluginError when the class's module has no file.
     """
-    if cls not in _known:
-        _known[cls] = hashlib.sha256(canonical_json(_sources(cls)).encode()).hexdigest()
-    return _known[cls]
+    if cls not in _source_hashes:
+        _source_hashes[cls] = hashlib.sha256(canonical_json(_sources(cls)).encode()).hexdigest()
+    return _source_hashes[cls]
 
 
 def _sources(cls: type[Any]) -> dict[str, str]:
@@ -121,23 +121,23 @@ def _sources(cls: type[Any]) -> dict[str, str]:
     modules = [base.__module__ for base in cls.__mro__ if is_plugin(base) and _top(base.__module__) not in _STANDARD]
     home = _top(cls.__module__)
     sources: dict[str, str] = {}
-    waiting = list(dict.fromkeys(modules))
-    while waiting:
-        name = waiting.pop()
+    pending = list(dict.fromkeys(modules))
+    while pending:
+        name = pending.pop()
         if name in sources:
             continue
         file = _own_file(name, home)
         if file is None:
             if name == cls.__module__:
                 raise PluginError(
-                    f"{name_of(cls)}: its module has no file, so that its results cannot be told from those of another "
-                    "version; put the class into a .py file"
+                    f"{name_of(cls)}: its module has no file, so its results cannot be distinguished from those of "
+                    "another version; put the class into a .py file"
                 )
             continue
         content = b"" if file.is_dir() else file.read_bytes()
         sources[name] = hashlib.sha256(content).hexdigest()
         package = name if file.is_dir() or file.name.startswith("__init__.") else name.rpartition(".")[0]
-        waiting += [*_above(name), *_imported(content, package)]
+        pending += [*_parents(name), *_imported(content, package)]
     return sources
 
 
@@ -148,17 +148,17 @@ def _top(module: str) -> str:
     return module.partition(".")[0]
 
 
-def _above(module: str) -> list[str]:
-    """The packages that a module is in: their __init__ runs, too."""
+def _parents(module: str) -> list[str]:
+    """The packages that contain a module: their __init__ runs, too."""
     parts = module.split(".")
     return [".".join(parts[:length]) for length in range(1, len(parts))]
 
 
 def _imported(content: bytes, package: str) -> Iterator[str]:
-    """Names of modules that a source imports, or may: in `from a import b`, b may be one or not."""
+    """Names of modules that a source imports or may import: in `from a import b`, b may be a module or not."""
     try:
         tree = ast.parse(content)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):  # no Python, or none of this version
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # not Python, or not of this version
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -174,7 +174,7 @@ def _imported(content: bytes, package: str) -> Iterator[str]:
 
 
 def _own_file(module: str, home: str) -> Path | None:
-    """The file of a user's own module (the folder of a package without __init__), or None for what is not theirs."""
+    """The file of a user's own module (the folder of a package without __init__), or None for any other module."""
     if not module or _top(module) in _STANDARD:
         return None
     spec = _spec(module)
@@ -192,7 +192,7 @@ def _own_file(module: str, home: str) -> Path | None:
 
 
 def _spec(module: str) -> ModuleSpec | None:
-    """Where a module is, found without importing the packages it is in."""
+    """The spec of a module, without importing the packages that contain it."""
     top, *rest = module.split(".")
     try:
         spec = importlib.util.find_spec(top)
@@ -207,7 +207,7 @@ def _spec(module: str) -> ModuleSpec | None:
 
 def _find(name: str, where: Any) -> ModuleSpec | None:
     for finder in sys.meta_path:
-        found = finder.find_spec(name, where) if hasattr(finder, "find_spec") else None
-        if found is not None:
-            return found
+        spec = finder.find_spec(name, where) if hasattr(finder, "find_spec") else None
+        if spec is not None:
+            return spec
     return None

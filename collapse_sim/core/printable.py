@@ -1,8 +1,8 @@
-"""The one place that makes text harmless: whatever a name, a file or a plug-in holds, no terminal is steered by it.
+"""Escapes text for display, so that no name, file or plug-in can send control codes to a terminal.
 
-Escaped are control characters (C0, DEL, C1), marks that turn the direction of writing round, invisible format
-characters, line and paragraph separators, and lone surrogates, which is how Python holds a file name that is not UTF-8.
-Zero-width joiners stay: emoji and Persian need them.
+Escaped are control characters (C0, DEL, C1), marks that change the writing direction, invisible format characters, line
+and paragraph separators, and lone surrogates, which is how Python represents a file name that is not UTF-8. Zero-width
+joiners stay: emoji and Persian need them.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any
 _CONTROLS = r"\x00-\x09\x0b-\x1f\x7f-\x9f"  # all but the line feed
 _MARKS = r"\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"
 _UNSAFE = re.compile(f"[{_CONTROLS}{_MARKS}\ud800-\udfff]")
-LONGEST_LINE = 2000  # characters of a message's line
-MOST_LINES = 200  # of a message
+LONGEST_LINE = 2000  # characters per line of a message
+MOST_LINES = 200  # per message
 
 
 class Clean(str):
-    """Text that is escaped already and may hold escape codes of our own, for colours."""
+    """Text that is already escaped and may contain our own escape codes, for colours."""
 
     __slots__ = ()
 
@@ -32,12 +32,12 @@ def escaped(text: str) -> str:
 
 
 def line(text: str) -> str:
-    """One line: runs of white space, line breaks among them, are one space, and the rest is escaped."""
+    """One line: each run of white space, line breaks included, becomes one space; the rest is escaped."""
     return escaped(" ".join(text.split()))
 
 
 def message(text: str) -> str:
-    """A message for a person: escaped, and cut where it is longer than anyone reads."""
+    """A message for display: escaped, and cut where it is too long to read."""
     lines = [_cut(part) for part in escaped(text).split("\n")]
     if len(lines) > MOST_LINES:
         lines[MOST_LINES:] = [f"... ({len(lines) - MOST_LINES} more lines)"]
@@ -45,7 +45,7 @@ def message(text: str) -> str:
 
 
 def json_text(value: Any, *, indent: int | None = None) -> str:
-    r"""JSON that a terminal may show, of the same value: what is unsafe is escaped as \u202e, the rest is kept."""
+    r"""JSON of a value that is safe to display: unsafe characters are escaped as \u202e, the rest is kept."""
     return _UNSAFE.sub(_json_escape, json.dumps(value, indent=indent, ensure_ascii=False, allow_nan=False))
 
 
@@ -55,14 +55,14 @@ def _cut(text: str) -> str:
     return f"{text[:LONGEST_LINE]}... ({len(text) - LONGEST_LINE} more characters)"
 
 
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
     if 0xDC80 <= code <= 0xDCFF:
         return f"\\x{code - 0xDC00:02x}"  # a byte that os.fsdecode could not decode
     if 0xD800 <= code <= 0xDFFF:
         return f"\\u{code:04x}"
-    return found[0].encode("unicode_escape").decode("ascii")
+    return match[0].encode("unicode_escape").decode("ascii")
 
 
-def _json_escape(found: re.Match[str]) -> str:
-    return json.dumps(found[0])[1:-1]
+def _json_escape(match: re.Match[str]) -> str:
+    return json.dumps(match[0])[1:-1]

@@ -1,6 +1,6 @@
-"""Randomness is derived, never carried: every draw comes from sha256(seed, role, generation, step).
+"""Randomness is derived, never carried over: every draw comes from sha256(seed, role, generation, step).
 
-So resuming needs no generator state, and arms are paired: nothing here knows an arm's name.
+So resuming needs no generator state, and arms are paired: no draw depends on an arm's name.
 """
 
 from __future__ import annotations
@@ -13,11 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-WORDS = 624  # of the Mersenne Twister's state
-_BYTES, _PLACE = (
-    5056,
-    slice(24, 24 + 8 * WORDS),
-)  # torch's CPU generator: its whole state, and where the words are in it
+WORDS = 624  # in the Mersenne Twister's state
+_STATE_BYTES = 5056  # of torch's CPU generator
+_WORDS_AT = slice(24, 24 + 8 * WORDS)  # the words' position in that state
 
 
 def derive(seed: int, role: str, generation: int, step: int = 0) -> int:
@@ -29,21 +27,23 @@ def derive(seed: int, role: str, generation: int, step: int = 0) -> int:
 def start(generator: torch.Generator, seed: int) -> torch.Generator:
     """Start a generator from all 63 bits of a seed.
 
-    torch's own `manual_seed` keeps 32 of them on the CPU, where among a million draws some hundred would be of equal
-    seeds. The words of its Mersenne Twister are drawn from the seed by SHAKE-256 instead.
+    On the CPU, torch's own `manual_seed` keeps 32 of them, so that about a hundred of a million draws would have equal
+    seeds. Here SHAKE-256 derives the words of its Mersenne Twister from the seed instead.
     """
     generator.manual_seed(seed)
     if generator.device.type == "cpu":
         state = generator.get_state()
-        if len(state) != _BYTES:
-            raise RuntimeError(f"torch {torch.__version__} keeps its generator in {len(state)} bytes, not {_BYTES}")
-        state.numpy()[_PLACE] = words_of(seed).astype(np.uint64).view(np.uint8)
+        if len(state) != _STATE_BYTES:
+            raise RuntimeError(
+                f"torch {torch.__version__} keeps its generator in {len(state)} bytes, not {_STATE_BYTES}"
+            )
+        state.numpy()[_WORDS_AT] = words_of(seed).astype(np.uint64).view(np.uint8)
         generator.set_state(state)
     return generator
 
 
 def words_of(seed: int) -> np.ndarray:
-    """The Mersenne Twister's first state, uint32 (624,)."""
+    """The Mersenne Twister's initial state, uint32 (624,)."""
     return np.frombuffer(hashlib.shake_256(seed.to_bytes(8, "little")).digest(4 * WORDS), "<u4")
 
 
@@ -74,13 +74,13 @@ class Draws:
     def generator(self) -> torch.Generator:
         """The torch generator of the one seed; for library functions that take one."""
         if self.stacked:
-            raise ValueError("an ensemble has one generator a seed")
+            raise ValueError("an ensemble has one generator per seed")
         return self._generators[0]
 
     @contextmanager
     def as_global(self) -> Iterator[None]:
-        """Within it torch's global generators go on from here, and are restored after: for library functions that take
-        no generator of ours."""
+        """Within this context, torch's global generators continue from here; they are restored afterwards. For library
+        functions that accept no generator."""
         value = int(self.integers(2**62, 1))
         devices = [self.device] if self.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices):
@@ -102,7 +102,7 @@ class Draws:
         return torch.stack(parts) if self.stacked else parts[0]
 
     def permutation(self, n: int) -> Tensor:
-        """A permutation of range(n), int64, for each seed."""
+        """A permutation of range(n), int64, per seed."""
         parts = [torch.randperm(n, generator=g, device=self.device) for g in self._generators]
         return torch.stack(parts) if self.stacked else parts[0]
 

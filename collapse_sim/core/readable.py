@@ -1,6 +1,6 @@
-"""Files that a user names, before they are opened: what is no file is told from what is one without touching it.
+"""Checks of files that a user names, before they are opened: what is not a regular file is recognised without opening.
 
-A named pipe that is opened waits for its other end without end, and a pointer of git-lfs looks like a small text.
+Opening a named pipe blocks until its other end is opened, and a git-lfs pointer looks like a small text file.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from pathlib import Path
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.files import kind_of
 
-POINTER = b"version https://git-lfs"  # how the text begins that git has in place of a large file
+POINTER = b"version https://git-lfs"  # start of the text that git-lfs stores in place of a large file
 
 
 def fault(path: Path) -> str:
-    """Why a path is no file, in words for a message: "a named pipe, not a file"; "" when it is one, or a link to one.
+    """Why a path is not a file, in words for a message: "a named pipe, not a file"; "" for a file or a link to one.
 
     Nothing is opened.
     """
@@ -28,12 +28,12 @@ def fault(path: Path) -> str:
     except OSError as error:
         return "a loop of links" if error.errno == errno.ELOOP else error.strerror or str(error)
     except ValueError:
-        return "no name of a file"
+        return "not a valid file name"
     return "" if stat.S_ISREG(mode) else f"{kind_of(mode)}, not a file"
 
 
 def there(path: Path) -> bool:
-    """Whether something is there of that name, be it a link that leads nowhere."""
+    """Whether anything exists at a path, even a broken link."""
     try:
         return os.path.lexists(path)
     except ValueError:
@@ -41,7 +41,7 @@ def there(path: Path) -> bool:
 
 
 def check_pointer(path: Path) -> None:
-    """Raises MissingError for a pointer of git-lfs. `path` is a file (`fault`)."""
+    """Raises MissingError for a git-lfs pointer. `path` must be a file (see `fault`)."""
     with path.open("rb") as file:
         if file.read(len(POINTER)) == POINTER:
             raise MissingError(

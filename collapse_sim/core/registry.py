@@ -1,7 +1,7 @@
-"""Names that recipes use, and the classes behind them; nothing is imported before it is asked for.
+"""Names that recipes use, and their classes; no class is imported before it is needed.
 
-A name of this package's own is built in. A short name that an installed package offers (an entry point) and a
-"package.module:Class" of the user's own are plug-ins: to import one is to run its code, and `only` says which may be.
+Names of this package are built in. Short names that installed packages offer (entry points) and a user's own
+"package.module:Class" are plug-ins: importing one runs its code, and `only` restricts which may be imported.
 """
 
 from __future__ import annotations
@@ -137,14 +137,14 @@ ROOT = "collapse_sim."
 
 
 class UnknownNameError(LookupError):
-    """No component of that name, or none that may be used; the message says why, and what there is."""
+    """No component of that name, or none that may be used; the message says why, and which names are allowed."""
 
 
 class Allowed(NamedTuple):
     """Which plug-ins may be imported."""
 
     names: Collection[str]
-    why: str  # for the message about another one: why it is not imported, and what would allow it
+    why: str  # for messages about other plug-ins: why they are not imported, and what would allow it
 
 
 _allowed: ContextVar[Allowed | None] = ContextVar("_allowed", default=None)  # None: all
@@ -152,7 +152,7 @@ _allowed: ContextVar[Allowed | None] = ContextVar("_allowed", default=None)  # N
 
 @contextmanager
 def only(allowed: Allowed | None) -> Iterator[None]:
-    """Within it no plug-in but these is imported; None: all may be."""
+    """Within this context, only these plug-ins may be imported; None: all."""
     token = _allowed.set(allowed)
     try:
         yield
@@ -160,32 +160,35 @@ def only(allowed: Allowed | None) -> Iterator[None]:
         _allowed.reset(token)
 
 
-def names(room: str) -> list[str]:
-    """Short names in `room` ("families", "data", "strategies", "metrics", "features"), entry points included."""
-    return sorted({*BUILT_IN[room], *(point.name for point in _entry_points(room))})
+def names(group: str) -> list[str]:
+    """Short names in `group` ("families", "data", "strategies", "metrics", "features"), entry points included."""
+    return sorted({*BUILT_IN[group], *(point.name for point in _entry_points(group))})
 
 
-def load(room: str, name: str) -> type[Component]:
-    """The class behind a short name or a "package.module:Class" of the user's own; a subclass of Component, not called.
+def load(group: str, name: str) -> type[Component]:
+    """The class of a short name or of a user's own "package.module:Class": a subclass of Component, not instantiated.
 
-    Raises UnknownNameError: there is none (with a suggestion), it cannot be imported, may not be, or is something else.
+    Raises UnknownNameError when no class has the name (with a suggestion), when it cannot or may not be imported, and
+    when it is something else.
     """
-    if name in BUILT_IN[room]:
-        return _component(name, _attribute(BUILT_IN[room][name]))  # what fails here is a bug
+    if name in BUILT_IN[group]:
+        return _component(name, _attribute(BUILT_IN[group][name]))  # a failure here is a bug
     if ":" not in name:
-        for point in _entry_points(room):
+        for point in _entry_points(group):
             if point.name == name:
                 return _plugin(name, point.load)
-        raise UnknownNameError(f"unknown {name!r}{did_you_mean(name, names(room))}; allowed: {', '.join(names(room))}")
+        raise UnknownNameError(
+            f"unknown {name!r}{did_you_mean(name, names(group))}; allowed: {', '.join(names(group))}"
+        )
     if not OWN_CLASS.fullmatch(name):
-        raise UnknownNameError(f"{name!r} is no name of a class; allowed: package.module:Class")
+        raise UnknownNameError(f"{name!r} is not a class name; allowed: package.module:Class")
     if name.partition(".")[0] in sys.stdlib_module_names or name.partition(":")[0] in sys.stdlib_module_names:
-        raise UnknownNameError(f"{name!r} is of Python's own library, where no components are; it is not imported")
+        raise UnknownNameError(f"{name!r} is in Python's standard library, which has no components; it is not imported")
     if name.startswith(ROOT):
         return _imported(name, lambda: _attribute(name))
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.append(here)  # a module in this folder works at once, however the program was started
+    cwd = str(Path.cwd())
+    if cwd not in sys.path:
+        sys.path.append(cwd)  # modules in this folder can be imported, however the program was started
     return _plugin(name, lambda: _attribute(name))
 
 
@@ -193,34 +196,34 @@ def is_plugin_name(name: str) -> bool:
     """Whether a text is the name of a plug-in: "package.module:Class" outside of this package, or an entry point."""
     own = bool(OWN_CLASS.fullmatch(name)) and not name.startswith(ROOT)
     return own or any(
-        name == point.name and name not in BUILT_IN[room] for room in BUILT_IN for point in _entry_points(room)
+        name == point.name and name not in BUILT_IN[group] for group in BUILT_IN for point in _entry_points(group)
     )
 
 
 @functools.cache
 def _short_names() -> dict[str, str]:
-    """{"module:Class": short name} of this package's own."""
-    return {target: name for room in BUILT_IN.values() for name, target in room.items()}
+    """{"module:Class": short name} of this package's components."""
+    return {target: name for group in BUILT_IN.values() for name, target in group.items()}
 
 
 def identity(cls: type[object]) -> str:
-    """How content keys name a class: by its short name; one of the user's own by "module:Class"; settings that are in
-    no registry, such as Train, by the class's name."""
+    """How content keys name a class: by its short name; a user-defined class by "module:Class"; a class of settings
+    that is not registered, such as Train, by the class's name."""
     target = f"{cls.__module__}:{cls.__qualname__}"
     built_in = target.startswith(ROOT)
     return _short_names().get(target, cls.__qualname__ if built_in else target)
 
 
 def did_you_mean(word: str, allowed: list[str]) -> str:
-    """', did you mean X?' for the nearest allowed word, or nothing."""
-    near = difflib.get_close_matches(word[:100], allowed[:200], n=1, cutoff=0.6)  # quickly, whatever they are
-    return f", did you mean {near[0]!r}?" if near else ""
+    """', did you mean X?' for the closest allowed word, or ""."""
+    matches = difflib.get_close_matches(word[:100], allowed[:200], n=1, cutoff=0.6)  # cut to bound the time
+    return f", did you mean {matches[0]!r}?" if matches else ""
 
 
 @functools.cache
-def _entry_points(room: str) -> list[importlib.metadata.EntryPoint]:
-    """Of all installed packages, whose files are read once a process."""
-    return list(importlib.metadata.entry_points(group=f"collapse_sim.{room}"))
+def _entry_points(group: str) -> list[importlib.metadata.EntryPoint]:
+    """Entry points of all installed packages, whose files are read once per process."""
+    return list(importlib.metadata.entry_points(group=f"collapse_sim.{group}"))
 
 
 def _attribute(target: str) -> object:
@@ -250,20 +253,20 @@ def _imported(name: str, get: Callable[[], object]) -> type[Component]:
     from collapse_sim.core.plugins import told
 
     try:
-        with redirect_stdout(sys.stderr):  # stdout is data, and a module may print what it likes
-            found = get()
+        with redirect_stdout(sys.stderr):  # stdout is data, and a module may print
+            target = get()
     except KeyboardInterrupt:
         raise
     except (ImportError, AttributeError) as error:
         raise UnknownNameError(f"cannot import {name!r}: {told(error).partition(': ')[2]}") from error
-    except BaseException as error:  # whatever a user's own module does while it is imported, sys.exit too
+    except BaseException as error:  # a user's own module may raise anything at import, even SystemExit
         raise UnknownNameError(f"cannot import {name!r}: {told(error)}") from error
-    return _component(name, found)
+    return _component(name, target)
 
 
-def _component(name: str, found: object) -> type[Component]:
+def _component(name: str, target: object) -> type[Component]:
     from collapse_sim.core.component import Component
 
-    if isinstance(found, type) and issubclass(found, Component):
-        return found
-    raise UnknownNameError(f"{name!r} is no subclass of collapse_sim.core.component.Component")
+    if isinstance(target, type) and issubclass(target, Component):
+        return target
+    raise UnknownNameError(f"{name!r} is not a subclass of collapse_sim.core.component.Component")

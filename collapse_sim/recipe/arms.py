@@ -1,4 +1,4 @@
-"""Arms that one entry stands for: those of a grid, and those under several protocols."""
+"""Expansion of one entry into several arms: of a grid, and under several protocols."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.plan.settings import Claim, Reference
 from collapse_sim.recipe.extends import assign
-from collapse_sim.recipe.marked import ARMS, Items, Mark, MarkedMapping, Steps, mark_at, split_path, whole
-from collapse_sim.recipe.problems import Problems, found
+from collapse_sim.recipe.marked import ARMS, Items, Mark, MarkedMapping, Steps, as_integer, mark_at, split_path
+from collapse_sim.recipe.problems import Problems, value_text
 
 
 class Value(NamedTuple):
-    """One value of a grid key, and where it was written."""
+    """One value of a grid key, and its position in the file."""
 
     value: Any
     mark: Mark
@@ -27,13 +27,13 @@ Point = dict[str, Value]  # grid key ("teacher.weights.output") -> its value
 
 
 def expand(arms: MarkedMapping, problems: Problems) -> tuple[MarkedMapping, dict[str, str]]:
-    """(all arms, grids expanded, in order; the name in the file of each). Raises RecipeError when they are too many.
+    """(all arms, grids expanded, in order; {name: name in the file}). Raises RecipeError when there are too many.
 
-    A point is named "distill output=0.25 mean=1.0": the arm, then every key that varies in any part of the grid, by the
-    end of its path, with the point's value or else the arm's own.
+    A point is named "distill output=0.25 mean=1.0": the arm, then every key that varies in any part of the grid (the
+    end of its path), with the point's value or else the arm's own.
     """
     result, origin = MarkedMapping(arms.mark), dict[str, str]()
-    many = sum(_points_of(arm) for arm in arms.values())
+    many = sum(_count_points(arm) for arm in arms.values())
     if many > ARMS:
         raise RecipeError(
             *problems.lines, f"{arms.mark}: arms: {many:,} arms, grids expanded; allowed: at most {ARMS:,}"
@@ -55,8 +55,8 @@ def expand(arms: MarkedMapping, problems: Problems) -> tuple[MarkedMapping, dict
     return result, origin
 
 
-def _points_of(arm: Any) -> int:
-    """How many arms an arm becomes, at most, before any is made."""
+def _count_points(arm: Any) -> int:
+    """How many arms an arm expands to, at most; nothing is expanded."""
     if not isinstance(arm, MarkedMapping) or "grid" not in arm:
         return 1
     parts = arm["grid"] if isinstance(arm["grid"], Items) else [arm["grid"]]
@@ -78,19 +78,19 @@ def _expand_arm(name: str, arm: MarkedMapping, problems: Problems) -> dict[str, 
     seen: set[str] = set()
     for point in points:
         values = {key: point[key].value if key in point else _own(base, key) for key in keys}
-        identity = json.dumps({key: whole(value) for key, value in values.items()}, default=str)
+        identity = json.dumps({key: as_integer(value) for key, value in values.items()}, default=str)
         if identity in seen:
             continue
         seen.add(identity)
-        made = base
+        expanded = base
         for key, (value, mark) in point.items():
-            made = assign(made, key, value, mark, problems)
+            expanded = assign(expanded, key, value, mark, problems)
         point_name = " ".join(
-            [name, *(f"{labels[key]}={_show(value)}" for key, value in values.items() if value != _NONE)]
+            [name, *(f"{labels[key]}={_label(value)}" for key, value in values.items() if value != _ABSENT)]
         )
         if point_name in result:
             problems.add(arm.marks["grid"], f"arms.{name}.grid", f"two points are both named {point_name!r}")
-        result[point_name] = made
+        result[point_name] = expanded
     return result
 
 
@@ -100,35 +100,35 @@ def _product(part: Any, steps: Steps, name: str, arm: MarkedMapping, problems: P
     mark = mark_at(arm, steps)
     if not isinstance(part, MarkedMapping) or not part:
         allowed = (
-            "a mapping of paths to lists of values, as in {teacher.weights.output: [0.25, 0.5]}, or a list of such"
+            "a mapping of paths to lists of values, as in {teacher.weights.output: [0.25, 0.5]}, or a list of these"
         )
-        problems.add(mark, path, f"found {found(part)}; allowed: {allowed}")
+        problems.add(mark, path, f"found {value_text(part)}; allowed: {allowed}")
         return []
-    good = True
+    valid = True
     for key, values in part.items():
         if not isinstance(values, Items) or not values:
-            good = False
-            problems.add(part.marks[key], f"{path}.{key}", f"found {found(values)}; allowed: a list of values")
-    if not good:
+            valid = False
+            problems.add(part.marks[key], f"{path}.{key}", f"found {value_text(values)}; allowed: a list of values")
+    if not valid:
         return []
     columns = [[Value(value, at) for value, at in zip(part[key], part[key].marks, strict=True)] for key in part]
     return [dict(zip(part, values, strict=True)) for values in itertools.product(*columns)]
 
 
-_NONE = object()  # the arm has no value of its own
+_ABSENT = object()  # the arm has no value of its own
 
 
 def _own(arm: MarkedMapping, key: str) -> Any:
-    here: Any = arm
+    value: Any = arm
     for step in split_path(arm, key):
-        if not isinstance(here, MarkedMapping) or step not in here:
-            return _NONE
-        here = here[str(step)]
-    return here
+        if not isinstance(value, MarkedMapping) or step not in value:
+            return _ABSENT
+        value = value[str(step)]
+    return value
 
 
 def _labels(keys: Sequence[str]) -> list[str]:
-    """The shortest ends of the paths that tell them apart."""
+    """The shortest ends of the paths that are all different."""
     paths = [key.split(".") for key in keys]
     for length in range(1, max(map(len, paths), default=0)):
         labels = [".".join(path[-length:]) for path in paths]
@@ -137,7 +137,7 @@ def _labels(keys: Sequence[str]) -> list[str]:
     return list(keys)
 
 
-def _show(value: Any) -> str:
+def _label(value: Any) -> str:
     if isinstance(value, MarkedMapping) and "use" in value:
         return str(value["use"])
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
@@ -148,43 +148,43 @@ _WORDS = ("theory", "within", "min", "max")
 
 
 def protocols_of(tree: MarkedMapping) -> list[str]:
-    """The protocols of a recipe's tree, as far as they are right; [] for none."""
-    said = tree.get("protocol")
-    listed = said if isinstance(said, Items) else [said]
-    return list(dict.fromkeys(name for name in listed if isinstance(name, str)))
+    """The valid protocols of a recipe's tree; [] for none."""
+    value = tree.get("protocol")
+    names = value if isinstance(value, Items) else [value]
+    return list(dict.fromkeys(name for name in names if isinstance(name, str)))
 
 
 def spread(
     arms: MarkedMapping, protocols: Collection[str], problems: Problems, mark: Mark | None = None
 ) -> tuple[MarkedMapping, dict[str, str]]:
-    """(all arms under every protocol; {new name: the arm's name as it was}). An arm that says its own is one arm.
+    """(all arms under every protocol; {new name: former name}). An arm with a protocol of its own stays one arm.
 
-    With one protocol arms keep their names. `mark`: where the protocols are written.
+    With a single protocol, arms keep their names. `mark`: where the protocols are written.
     """
     result, origin = MarkedMapping(arms.mark), dict[str, str]()
     for protocol in protocols or (None,):
         for name, arm in arms.items():
-            new, under = name, arm
+            new, variant = name, arm
             if protocol is not None and isinstance(arm, MarkedMapping) and arm.get("protocol") is None:
                 new = under_name(name, protocol) if len(protocols) > 1 else name
-                under = arm.copy()
-                under.put("protocol", protocol, mark or arms.marks[name])
+                variant = arm.copy()
+                variant.put("protocol", protocol, mark or arms.marks[name])
             if origin.get(new, name) != name:
                 both = f"{origin[new]!r} and {name!r} are both called {new!r} under these protocols"
                 problems.add(arms.marks[name], f"arms.{name}", f"{both}; give one of them another name")
             if new not in origin:
-                result.put(new, under, arms.marks[name])
+                result.put(new, variant, arms.marks[name])
                 origin[new] = name
     return result, origin
 
 
 def under_name(arm: str, protocol: str) -> str:
-    """What an arm is called under one of several protocols."""
+    """An arm's name under one of several protocols."""
     return f"{arm}.{protocol}"
 
 
 def claims_under(claim: Claim, protocols: Collection[str], arms: Collection[str]) -> list[Claim]:
-    """A claim for every protocol, arms being what they are called there; itself where it names those already."""
+    """One claim per protocol, with the arms' names under it; the claim itself if it already has those names."""
     from collapse_sim.recipe.claims import parse
 
     named = parse(claim.expect).arms
@@ -194,7 +194,7 @@ def claims_under(claim: Claim, protocols: Collection[str], arms: Collection[str]
 
 
 def reference_under(reference: Reference, protocols: Collection[str], arms: Collection[str]) -> Reference:
-    """Published figures, beside an arm under every protocol."""
+    """Published figures, repeated for an arm under every protocol."""
     values: dict[str, Any] = {}
     for arm, value in reference.values.items():
         names = [arm] if arm in arms else [under_name(arm, protocol) for protocol in protocols]
@@ -203,15 +203,15 @@ def reference_under(reference: Reference, protocols: Collection[str], arms: Coll
 
 
 def _renamed(expect: str, arms: Collection[str], protocol: str) -> str:
-    def rename(found: re.Match[str]) -> str:
-        name = found["quoted"] or found["word"]
-        if name not in arms or (found["word"] and name in _WORDS):
-            return found[0]
+    def rename(match: re.Match[str]) -> str:
+        name = match["quoted"] or match["word"]
+        if name not in arms or (match["word"] and name in _WORDS):
+            return match[0]
         return f'"{under_name(name, protocol)}"'
 
     return _NAME.sub(rename, expect)
 
 
 def known_names(names: Mapping[str, str]) -> list[str]:
-    """Arms as they are called and as they are written."""
+    """Arm names, expanded and as written in the recipe."""
     return list(dict.fromkeys((*names, *names.values())))

@@ -37,15 +37,15 @@ class ComponentEntry:
     settings: tuple[Setting, ...]
 
 
-def entries(room: str) -> list[ComponentEntry]:
-    """All components of a room of the registry ("families", "data", "strategies", "metrics", "features")."""
-    return [_entry(room, name) for name in registry.names(room)]
+def entries(group: str) -> list[ComponentEntry]:
+    """All components of a group of the registry ("families", "data", "strategies", "metrics", "features")."""
+    return [_entry(group, name) for name in registry.names(group)]
 
 
-def _entry(room: str, name: str) -> ComponentEntry:
-    """A plug-in that cannot be used is listed with the reason: one of an installed package's does not hide the rest."""
+def _entry(group: str, name: str) -> ComponentEntry:
+    """One component. An unusable plug-in is listed with the reason, so that it does not hide the other components."""
     try:
-        cls = registry.load(room, name)
+        cls = registry.load(group, name)
     except registry.UnknownNameError as error:
         return ComponentEntry(name, f"cannot be used: {error}", ())
     try:
@@ -79,7 +79,7 @@ _TYPES = {"integer": "whole number", "number": "number", "string": "text", "bool
 
 
 def _allowed(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
-    """A JSON Schema of one setting in a few words."""
+    """What a setting's JSON Schema allows, in a few words."""
     if "anyOf" in schema:
         return " | ".join(dict.fromkeys(_allowed(part, definitions) for part in schema["anyOf"]))
     if "$ref" in schema:
@@ -95,19 +95,19 @@ def _allowed(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     return " ".join([_TYPES.get(kind, kind), ", ".join(bounds)]).strip()
 
 
-ROOMS = ("data", "families", "strategies", "metrics", "features")
+GROUPS = ("data", "families", "strategies", "metrics", "features")
 OWN_CLASS = {"type": "string", "pattern": "^[A-Za-z_][\\w.]*:[A-Za-z_]\\w*$"}  # package.module:Class
 
 
 def recipe_schema() -> dict[str, Any]:
     """The whole schema, plain JSON."""
     definitions: dict[str, Any] = {}
-    for room in ROOMS:
-        definitions[room] = _component(room, definitions)
+    for group in GROUPS:
+        definitions[group] = _component(group, definitions)
     for cls in (Train, Sampling, Teacher, Claim, Reference):
         definitions[cls.__name__] = _object(cls, definitions)
     definitions["Arm"] = _arm(definitions)
-    # A recipe that extends another may give parts of these only; `load` sees whether they come to something whole.
+    # A recipe that extends another may give only parts of these; `load` checks whether the result is complete.
     for part in ("Train", "Sampling", "Teacher", "Reference", "Arm"):
         definitions[part].pop("required", None)
     recipe = _object(RecipeKeys, definitions)
@@ -130,7 +130,7 @@ def recipe_schema() -> dict[str, Any]:
         **recipe,
         "anyOf": [
             {"required": ["extends"]},
-            {"required": ["data", "model", "generations", "seeds", "arms"]},  # metrics: text brings some
+            {"required": ["data", "model", "generations", "seeds", "arms"]},  # not metrics: text has default ones
         ],
         "$defs": definitions,
     }
@@ -141,7 +141,7 @@ def _to(definition: str) -> dict[str, Any]:
 
 
 def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """In a recipe that extends another, null removes what is there."""
+    """In a recipe that extends another, null removes the inherited value."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
@@ -155,12 +155,12 @@ def _arm(definitions: dict[str, Any]) -> dict[str, Any]:
     return arm
 
 
-def _component(room: str, definitions: dict[str, Any]) -> dict[str, Any]:
+def _component(group: str, definitions: dict[str, Any]) -> dict[str, Any]:
     """A name, or a mapping with `use`; a mapping without it gives single settings in a recipe that extends another."""
     classes: dict[str, type[BaseModel]] = {}
-    for name in registry.names(room):
-        with suppress(registry.UnknownNameError):  # an installed package's that cannot be used
-            classes[name] = registry.load(room, name)
+    for name in registry.names(group):
+        with suppress(registry.UnknownNameError):  # an unusable plug-in of an installed package
+            classes[name] = registry.load(group, name)
     choices: list[dict[str, Any]] = [{"type": "string", "enum": list(classes)}, OWN_CLASS]
     for name, cls in classes.items():
         settings = _object(cls, definitions)
@@ -169,7 +169,7 @@ def _component(room: str, definitions: dict[str, Any]) -> dict[str, Any]:
         choices.append(settings)
     choices.append({"type": "object", "properties": {"use": OWN_CLASS}, "required": ["use"]})
     choices.append({"type": "object", "not": {"required": ["use"]}})
-    if room == "metrics":
+    if group == "metrics":
         for choice in choices:
             if "properties" in choice:
                 choice["properties"]["as"] = {"type": "string", "description": "the name the metric is shown under"}

@@ -1,4 +1,4 @@
-"""What a recipe's parts must be to each other; all of it is checked before any data is looked at."""
+"""Checks that a recipe's parts fit together; all of them run before any data is read."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Names:
     seeds: Collection[int]
 
     def measured(self, name: str) -> bool:
-        """Whether a metric has this name, or it is that of a part, which the data decides about."""
+        """Whether a metric has this name, or may have a part of this name; the data determine the parts."""
         part = part_of(name)
         return name in self.metrics or (part is not None and part[0] in self.metrics)
 
 
 def check_components(resolver: Resolver, parts: ResolvedParts) -> None:
-    """Model and metrics fit the data; `train` is there exactly when it is used; teachers exist."""
+    """Model and metrics fit the data; `train` is given exactly when it is used; teachers exist."""
     kind = None if parts.data is None else parts.data.kind
     data = value_name(resolver.root["data"]) if kind is not None else ""
     misfit = kind is not None and parts.model is not None and kind not in parts.model.kinds
@@ -43,7 +43,7 @@ def check_components(resolver: Resolver, parts: ResolvedParts) -> None:
         )
     for name, metric in parts.metrics.items():
         if misfit and int(parts.metric_steps[name][1]) >= parts.written:
-            continue  # the model has brought it, and is the mistake
+            continue  # a default metric of the model, which is itself the mistake
         if kind is not None and metric.kinds is not None and kind not in metric.kinds:
             message = f"{name!r} is for {_kinds(metric.kinds)}, but the data {data!r} is of {kind}"
             resolver.problem(parts.metric_steps[name], message)
@@ -56,7 +56,7 @@ def check_components(resolver: Resolver, parts: ResolvedParts) -> None:
             ("train",), f"{model!r} is solved in closed form, so there is nothing to train; remove `train`"
         )
     if not closed and resolver.root.get("train") is None:
-        resolver.problem(("train",), f"missing; {model!r} is trained: say for how long, as in `train: {{epochs: 10}}`")
+        resolver.problem(("train",), f"missing; {model!r} is trained: give a length, as in `train: {{epochs: 10}}`")
     if closed and resolver.root.get("retrain") is not None:
         resolver.problem(
             ("retrain",), f"{model!r} is solved in closed form, so there is nothing to train; remove `retrain`"
@@ -69,7 +69,7 @@ def check_components(resolver: Resolver, parts: ResolvedParts) -> None:
 def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, closed: bool) -> None:
     steps: Steps = ("arms", arm.name)
     if closed and arm.init == "previous":
-        message = f"{model!r} is solved in closed form, so weights to begin with change nothing; allowed: fresh"
+        message = f"{model!r} is solved in closed form, so initial weights change nothing; allowed: fresh"
         resolver.problem((*steps, "init"), message)
     teacher = arm.teacher
     if teacher is None:
@@ -92,7 +92,7 @@ def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, cl
 
 
 def _check_protocol(resolver: Resolver, parts: ResolvedParts, arm: Arm, model: str, closed: bool) -> None:
-    """A protocol, and training of an arm's own, are for what is trained; `converged` ends when it ends."""
+    """`protocol` and an arm's `retrain` need training; `converged` needs evaluations and a constant schedule."""
     steps: Steps = ("arms", arm.name)
     for key, value in (("protocol", arm.protocol), ("retrain", arm.retrain)):
         if closed and value is not None:
@@ -103,10 +103,12 @@ def _check_protocol(resolver: Resolver, parts: ResolvedParts, arm: Arm, model: s
         if train is None:
             continue
         if train.evaluate == "never":
-            message = "converged looks at the loss on validation rows; set train.evaluate, for instance to: every epoch"
+            message = "converged needs the loss on validation rows; set train.evaluate, for instance to: every epoch"
             resolver.problem((*steps, "protocol"), message)
         if train.schedule != "constant":
-            message = f"converged has no end that a {train.schedule} schedule could go to; set train.schedule: constant"
+            message = (
+                f"converged has no fixed end, which a {train.schedule} schedule needs; set train.schedule: constant"
+            )
             resolver.problem((*steps, "protocol"), message)
 
 
@@ -115,22 +117,22 @@ def _kinds(kinds: Collection[str]) -> str:
 
 
 def check_names(resolver: Resolver, parts: ResolvedParts, known: Names) -> None:
-    """Baseline, show, claims and reference name what there is."""
-    for key, names, what in (("baseline", known.arms, "arm"), ("show", known.metrics, "metric")):
+    """Baseline, show, claims and reference name existing arms, metrics, generations and seeds."""
+    for key, names, noun in (("baseline", known.arms, "arm"), ("show", known.metrics, "metric")):
         if key in parts.plain and parts.plain[key] not in names:
-            resolver.problem((key,), _unknown(what, parts.plain[key], names))
+            resolver.problem((key,), _unknown(noun, parts.plain[key], names))
     for steps, claim in parts.claims:
         _check_claim(resolver, steps, claim, known)
-    there: set[tuple[str, int]] = set()
+    places: set[tuple[str, int]] = set()
     for steps, reference in parts.references:
         _check_place(resolver, steps, reference, known)
         for arm in reference.values:
             if arm not in known.arms:
                 resolver.problem((*steps, "values", arm), _unknown("arm", arm, known.arms))
         place = (reference.metric, reference.at(known.generations))
-        if place in there:
+        if place in places:
             resolver.problem(steps, f"second figures of {place[0]!r} at generation {place[1]}; give each place once")
-        there.add(place)
+        places.add(place)
 
 
 def _check_claim(resolver: Resolver, steps: Steps, claim: Claim, known: Names) -> None:
@@ -148,21 +150,21 @@ def _check_claim(resolver: Resolver, steps: Steps, claim: Claim, known: Names) -
     absent = [seed for seed in claim.seeds or () if seed not in known.seeds]
     if absent:
         some = ", ".join(map(str, sorted(known.seeds)[:SHOWN])) + ", ..." * (len(known.seeds) > SHOWN)
-        resolver.problem((*steps, "seeds"), f"found {absent[0]}, which is no seed of the recipe; allowed: {some}")
+        resolver.problem((*steps, "seeds"), f"found {absent[0]}, which is not a seed of the recipe; allowed: {some}")
     for generation in sorted(expectation.generations):
         if generation > known.generations:
             resolver.problem((*steps, "expect"), _no_generation(generation, known))
 
 
-def _check_place(resolver: Resolver, steps: Steps, said: Claim | Reference, known: Names) -> None:
-    if not known.measured(said.metric):
-        resolver.problem((*steps, "metric"), _unknown("metric", said.metric, known.metrics))
-    if isinstance(said.generation, int) and not 0 <= said.generation <= known.generations:
-        resolver.problem((*steps, "generation"), _no_generation(said.generation, known))
+def _check_place(resolver: Resolver, steps: Steps, entry: Claim | Reference, known: Names) -> None:
+    if not known.measured(entry.metric):
+        resolver.problem((*steps, "metric"), _unknown("metric", entry.metric, known.metrics))
+    if isinstance(entry.generation, int) and not 0 <= entry.generation <= known.generations:
+        resolver.problem((*steps, "generation"), _no_generation(entry.generation, known))
 
 
-def _unknown(what: str, name: str, names: Collection[str]) -> str:
-    return f"unknown {what} {name!r}{did_you_mean(name, list(names))}; allowed: {', '.join(names)}"
+def _unknown(noun: str, name: str, names: Collection[str]) -> str:
+    return f"unknown {noun} {name!r}{did_you_mean(name, list(names))}; allowed: {', '.join(names)}"
 
 
 def _no_generation(generation: int, known: Names) -> str:

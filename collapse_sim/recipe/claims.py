@@ -8,7 +8,7 @@
     replace = theory within 10 %                the theory curve of the arm on the other side
     min("output=0.5", "output=1") < replace     the least of several arms (max: the greatest)
 
-A bare arm name has letters, digits and _ - . +; any other is put in double quotes.
+An unquoted arm name has letters, digits and _ - . + only; any other name is put in double quotes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ FORMS = (
 _TOKEN = re.compile(r'\s*(?:"(?P<quoted>[^"]+)"|(?P<sign>[<>=!]=|[<>=*@(),%])|(?P<word>[\w.+-]+))')
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 _END = "the end"
-_WHOLE = 100  # per cent: a tolerance that reaches to 0 and beyond
+_TOLERANCE_LIMIT = 100  # per cent: from here on, 0 is within the tolerance
 
 
 class ArmAt(NamedTuple):
@@ -37,7 +37,7 @@ class ArmAt(NamedTuple):
 
 
 class Pick(NamedTuple):
-    """The one of several arms that is least ("min") or greatest ("max") in truth; which one, the seeds only guess."""
+    """The arm of several that truly is least ("min") or greatest ("max"); the seeds only estimate which one it is."""
 
     how: Literal["min", "max"]
     of: tuple[ArmAt, ...]
@@ -67,7 +67,7 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Expectation:
-    """One parsed `expect`. `within` is there exactly when the relation is "="."""
+    """One parsed `expect`. `within` is set exactly when the relation is "="."""
 
     left: Side
     relation: Literal["<", ">", "="]
@@ -87,7 +87,7 @@ class Expectation:
 
 
 def parse(text: str) -> Expectation:
-    """Read one `expect`. Raises ValueError that says what was found, where, and what is allowed."""
+    """Parse one `expect`. Raises ValueError, which says what was found, where, and what is allowed."""
     parser = _Parser(text)
     left = parser.side()
     relation = parser.relation()
@@ -98,13 +98,13 @@ def parse(text: str) -> Expectation:
             raise parser.error(f"`within` belongs to '=', not to '{relation}'")
         raise parser.error("expected the end of the claim here")
     expectation = Expectation(left, relation, right, within)
-    problem = _nonsense(expectation)
+    problem = _undecidable(expectation)
     if problem:
         raise ValueError(f"{text!r}: {problem}")
     return expectation
 
 
-def _nonsense(claim: Expectation) -> str | None:
+def _undecidable(claim: Expectation) -> str | None:
     """Why a claim that follows the grammar still cannot be decided, or None."""
     left, right = claim.left, claim.right
     if not claim.arms:
@@ -138,7 +138,7 @@ class _Parser:
 
     @property
     def next(self) -> str:
-        """The next token, or "the end"; a quoted name comes with its quotes, so that it is never taken for a word."""
+        """The next token, or "the end"; a quoted name keeps its quotes, so that it is never taken for a keyword."""
         if self._at == len(self._tokens):
             return _END
         text, quoted, _ = self._tokens[self._at]
@@ -146,12 +146,12 @@ class _Parser:
 
     def error(self, message: str) -> ValueError:
         """A ValueError that shows the token under the cursor."""
-        found = self.next if self.next == _END else f"{self.next!r} at column {self._tokens[self._at][2] + 1}"
-        return ValueError(f"{self.text!r}: {message}, found {found}; allowed: {FORMS}")
+        token = self.next if self.next == _END else f"{self.next!r} at column {self._tokens[self._at][2] + 1}"
+        return ValueError(f"{self.text!r}: {message}, found {token}; allowed: {FORMS}")
 
-    def take(self, wanted: str) -> bool:
-        """Step over the next token if it is `wanted`."""
-        if self.next != wanted:
+    def take(self, token: str) -> bool:
+        """Consume the next token if it is `token`."""
+        if self.next != token:
             return False
         self._at += 1
         return True
@@ -180,12 +180,12 @@ class _Parser:
         for how in ("min", "max"):
             if self.next == how and self._peek() == "(":
                 self._at += 2
-                of = [self.arm()]
+                arms = [self.arm()]
                 while self.take(","):
-                    of.append(self.arm())
+                    arms.append(self.arm())
                 if not self.take(")"):
                     raise self.error(f"expected ',' or ')' to go on with {how}(...)")
-                return Pick(how, tuple(of))
+                return Pick(how, tuple(arms))
         return self.arm()
 
     def arm(self) -> ArmAt:
@@ -220,13 +220,13 @@ class _Parser:
             raise self.error("after `within` comes a number above 0")
         if self.next == "se":
             raise ValueError(
-                f"{self.text!r}: standard errors are no tolerance: they shrink with every seed, and say nothing of how "
-                "far off is too far. Say how far, in '%' of the right side, as in `within 10 %`"
+                f"{self.text!r}: standard errors are no tolerance: they shrink with every seed, and do not say which "
+                "difference is too large. Give it in '%' of the right side, as in `within 10 %`"
             )
         if not self.take("%"):
             raise self.error("a tolerance is in '%', of the right side")
-        if amount >= _WHOLE:
-            raise ValueError(f"{self.text!r}: a tolerance is below {_WHOLE} %, found {amount:g} %")
+        if amount >= _TOLERANCE_LIMIT:
+            raise ValueError(f"{self.text!r}: a tolerance is below {_TOLERANCE_LIMIT} %, found {amount:g} %")
         return amount
 
     def _peek(self) -> str:

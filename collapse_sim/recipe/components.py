@@ -1,4 +1,4 @@
-"""From `{use: name, ...}` to the component behind the name, and back."""
+"""From `{use: name, ...}` to the component of that name, and back."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import FeatureMap, Metric, Need
 from collapse_sim.plan.strategies import Strategy
 from collapse_sim.recipe.marked import MarkedMapping, Steps, mark_at
-from collapse_sim.recipe.problems import Problems, found, validate
+from collapse_sim.recipe.problems import Problems, validate, value_text
 
-Says = tuple[Callable[[Any], bool], str]  # (whether a value is right, what is needed)
-_TEXTS: Says = (lambda value: _texts(value), "a tuple of texts")
-_VERSION: Says = (lambda value: isinstance(value, int), "a whole number")
-SAYS: dict[str, dict[str, Says]] = {  # what components say of themselves, by room
+Rule = tuple[Callable[[Any], bool], str]  # (whether a value is valid, what is needed)
+_TEXTS: Rule = (lambda value: _texts(value), "a tuple of texts")
+_VERSION: Rule = (lambda value: isinstance(value, int), "a whole number")
+CLASS_VARIABLES: dict[str, dict[str, Rule]] = {  # what components declare about themselves, by group
     "families": {"version": _VERSION, "kinds": _TEXTS, "columns": _TEXTS, "terms": _TEXTS},
     "data": {
         "version": _VERSION,
@@ -47,58 +47,60 @@ CONTRACTS: dict[str, type[Any]] = {
 
 
 class Resolver:
-    """Turns parts of one recipe into components; what is wrong goes to `problems`."""
+    """Turns parts of one recipe into components; mistakes are added to `problems`."""
 
     def __init__(self, root: MarkedMapping, origin: dict[str, str], problems: Problems) -> None:
         self.root = root
         self.problems = problems
-        self._origin = origin  # expanded arm -> the arm it is written as
+        self._origin = origin  # expanded arm -> its name in the file
 
     def problem(self, steps: Steps, message: str) -> None:
-        """A problem of the value at `steps`. An expanded arm goes by its written name: one mistake is one line."""
+        """Add a problem of the value at `steps`. An expanded arm has its name in the file: one mistake is one line."""
         written = steps
         if steps[:1] == ("arms",) and len(steps) > 1:
             written = ("arms", self._origin.get(str(steps[1]), steps[1]), *steps[2:])
         self.problems.add(mark_at(self.root, steps), ".".join(map(str, written)), message)
 
     def model(self, cls: type[BaseModel], value: Any, steps: Steps) -> Any:
-        """`value` as an instance of `cls`, or None when it is wrong."""
+        """`value` as an instance of `cls`, or None when it is invalid."""
         if not isinstance(value, MarkedMapping):
-            self.problem(steps, f"found {found(value)}; allowed: a mapping of {', '.join(sorted(cls.model_fields))}")
+            self.problem(
+                steps, f"found {value_text(value)}; allowed: a mapping of {', '.join(sorted(cls.model_fields))}"
+            )
             return None
         instance, complaints = validate(cls, value)
         for inner, message in complaints:
             self.problem((*steps, *inner), message)
         return instance
 
-    def component(self, room: str, value: Any, steps: Steps) -> Any:
-        """The component that `value` (a name, or a mapping with `use:`) means, or None when it is wrong."""
-        names = ", ".join(registry.names(room))
+    def component(self, group: str, value: Any, steps: Steps) -> Any:
+        """The component for `value` (a name, or a mapping with `use:`), or None when it is invalid."""
+        names = ", ".join(registry.names(group))
         settings = value
         if isinstance(value, str):
             settings = MarkedMapping(mark_at(self.root, steps))
             settings.put("use", value, settings.mark)
         if not isinstance(settings, MarkedMapping):
-            self.problem(steps, f"found {found(value)}; allowed: a name, or {{use: name, ...}}, of: {names}")
+            self.problem(steps, f"found {value_text(value)}; allowed: a name, or {{use: name, ...}}, of: {names}")
             return None
         if not isinstance(settings.get("use"), str):
-            said = f"found {found(settings['use'])}" if "use" in settings else "`use:` is missing"
-            self.problem((*steps, "use"), f"{said}; allowed: {names}, or your own package.module:Class")
+            fault = f"found {value_text(settings['use'])}" if "use" in settings else "`use:` is missing"
+            self.problem((*steps, "use"), f"{fault}; allowed: {names}, or your own package.module:Class")
             return None
-        cls = self._load(room, settings["use"], (*steps, "use"))
+        cls = self._load(group, settings["use"], (*steps, "use"))
         if cls is None:
             return None
         settings = settings.copy()
-        for key in ("use", "as") if room == "metrics" else ("use",):
+        for key in ("use", "as") if group == "metrics" else ("use",):
             if key in settings:
                 settings.remove(key)
-        return self._made(room, cls, settings, steps)
+        return self._instance(group, cls, settings, steps)
 
-    def _made(self, room: str, cls: type[Component], settings: MarkedMapping, steps: Steps) -> Any:
-        """A component of a class, or None. Whatever a user's own class does while it is made is a problem."""
+    def _instance(self, group: str, cls: type[Component], settings: MarkedMapping, steps: Steps) -> Any:
+        """An instance of a component class, or None. Exceptions of user-defined classes are problems of the recipe."""
         try:
             instance = self.model(cls, settings, steps)
-            wrong = [] if instance is None else list(_odd(instance, room))
+            mistakes = [] if instance is None else list(_contract_mistakes(instance, group))
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -106,38 +108,38 @@ class Resolver:
                 raise
             self.problem(steps, f"{name_of(cls)} raised {told(error)}")
             return None
-        for message in wrong:
+        for message in mistakes:
             self.problem((*steps, "use"), f"{name_of(cls)}: {message}")
-        return None if wrong else instance
+        return None if mistakes else instance
 
-    def _load(self, room: str, name: str, steps: Steps) -> type[Component] | None:
-        """The class of that name, if it is of the room's kind; nothing of it is called."""
+    def _load(self, group: str, name: str, steps: Steps) -> type[Component] | None:
+        """The class of that name, if it has the members that its group needs; nothing of the class is called."""
         try:
-            cls = registry.load(room, name)
+            cls = registry.load(group, name)
         except registry.UnknownNameError as error:
             self.problem(steps, str(error))
             return None
-        lacking = lacks(cls, CONTRACTS[room])
+        lacking = lacks(cls, CONTRACTS[group])
         if lacking:
-            kind = CONTRACTS[room].__name__
+            kind = CONTRACTS[group].__name__
             self.problem(steps, f"{name!r} is no {kind}: it lacks {', '.join(lacking)}")
             return None
         return cls
 
 
-def _odd(instance: Component, room: str) -> Iterator[str]:
-    """What a user's own component says of itself that is not what its contract has."""
+def _contract_mistakes(instance: Component, group: str) -> Iterator[str]:
+    """Class variables and settings of a user-defined component that break its contract, in words."""
     if not is_plugin(type(instance)):
         return
-    for name, (right, needed) in SAYS[room].items():
+    for name, (valid, needed) in CLASS_VARIABLES[group].items():
         value = getattr(instance, name)
-        if not right(value):
-            yield f"`{name}` is {found(value)}; needed: {needed}"
+        if not valid(value):
+            yield f"`{name}` is {value_text(value)}; needed: {needed}"
     for name in ("metrics", "conditions", "sampling"):
         value = getattr(instance, name, ())
         if not _texts(value):
-            yield f"`{name}` is {found(value)}; needed: a tuple of texts"
-    canonical_json(instance.model_dump(mode="json"))  # settings that are no plain JSON raise here
+            yield f"`{name}` is {value_text(value)}; needed: a tuple of texts"
+    canonical_json(instance.model_dump(mode="json"))  # settings that are not plain JSON raise here
 
 
 def _texts(value: object) -> bool:
@@ -145,14 +147,14 @@ def _texts(value: object) -> bool:
 
 
 def value_name(value: Any) -> str:
-    """What a component as it is written uses."""
+    """The `use` of a component as written in a recipe."""
     return str(value["use"] if isinstance(value, MarkedMapping) else value)
 
 
 def written(value: Any, instance: object) -> dict[str, Any]:
-    """The component as plain JSON that reads back as the same: `use`, then every setting, defaults too.
+    """The component as plain JSON that loads as the same component: `use`, then all settings with defaults.
 
-    Settings that hold components themselves are kept as written, because their own dump does not say what they `use`.
+    Settings that contain components are kept as written, because their own dump does not contain their `use`.
     """
     assert isinstance(instance, Component)
     document: dict[str, Any] = {"use": value_name(value)}

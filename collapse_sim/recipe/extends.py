@@ -9,7 +9,7 @@ from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.registry import did_you_mean
 from collapse_sim.recipe import marked, shipped
 from collapse_sim.recipe.marked import DEPTH, Mark, MarkedMapping, Steps, dotted, split_path, without_figures
-from collapse_sim.recipe.problems import Problems, found
+from collapse_sim.recipe.problems import Problems, value_text
 from collapse_sim.recipe.yaml_lines import read
 
 
@@ -41,15 +41,14 @@ def assign(root: MarkedMapping, path: str, value: Any, mark: Mark, problems: Pro
     if len(steps) > DEPTH:
         problems.add(mark, path, f"found a path of {len(steps)} steps; allowed: at most {DEPTH}")
         return root
-    here: Any = root
+    node: Any = root
     for depth, step in enumerate(steps[:-1], start=1):
-        here = _as_mapping(here, step, tuple(steps[:depth]))
-        if here is None:
+        node = _as_mapping(node, step, tuple(steps[:depth]))
+        if node is None:
             break
-        if not isinstance(here, MarkedMapping):
-            problems.add(
-                mark, path, f"{dotted(steps[:depth])} is no mapping, so it has no {steps[depth]!r}; replace it whole"
-            )
+        if not isinstance(node, MarkedMapping):
+            message = f"{dotted(steps[:depth])} is not a mapping, so it has no {steps[depth]!r}; replace all of it"
+            problems.add(mark, path, message)
             return root
     for step in reversed(steps):
         block = MarkedMapping(mark)
@@ -66,7 +65,7 @@ def assign_all(root: MarkedMapping, over: MarkedMapping, problems: Problems) -> 
 
 
 def _as_mapping(parent: MarkedMapping, key: str | int, path: Steps) -> Any:
-    """The value of `key`; a component that is only named ("vae") as {use: vae}, so that settings go over it."""
+    """The value of `key`; a component given by name only ("vae") as {use: vae}, so that settings can change it."""
     value = parent.get(str(key))
     named = path in (("data",), ("model",)) or (len(path) == 3 and path[0] == "arms" and path[2] == "data")
     if not (named and isinstance(value, str)):
@@ -77,7 +76,7 @@ def _as_mapping(parent: MarkedMapping, key: str | int, path: Steps) -> Any:
 
 
 class Layer(NamedTuple):
-    """One file of a recipe, and the recipe as it is with this file laid over those that it extends."""
+    """One file of a recipe, and the recipe that results from laying it over those that it extends."""
 
     file: Path
     tree: MarkedMapping
@@ -92,9 +91,9 @@ def read_recipe(file: Path, problems: Problems) -> MarkedMapping:
 
 
 def read_layers(file: Path, problems: Problems) -> list[Layer]:
-    """The recipe as it is at every step: the one at the bottom, then with each that extends it laid over it.
+    """The recipe at every step: the base first, then with each recipe that extends it laid over it.
 
-    Raises RecipeError when one of the files cannot be read at all, or they are too many.
+    Raises RecipeError when one of the files cannot be read at all, or there are too many.
     """
     chain: list[Layer] = []
     above: Path | None = file
@@ -129,7 +128,7 @@ def _check_chain(chain: list[Path], mark: Mark, problems: Problems) -> None:
 
 
 def _target(file: Path, target: object, mark: Mark, problems: Problems) -> Path:
-    """The file that `extends: target` of a file means."""
+    """The file that `extends: target` in `file` refers to."""
     if isinstance(target, str) and target:
         beside = file.parent / target
         if shipped.is_file(beside):
@@ -137,6 +136,6 @@ def _target(file: Path, target: object, mark: Mark, problems: Problems) -> Path:
         if target in shipped.names():
             return shipped.path(target)
     names = shipped.names()
-    near = did_you_mean(str(target), names)
+    suggestion = did_you_mean(str(target), names)
     allowed = f"a file (relative to {shipped.label(file)}) or a shipped recipe: {', '.join(names)}"
-    raise RecipeError(*problems.lines, f"{mark}: extends: found {found(target)}{near}; allowed: {allowed}")
+    raise RecipeError(*problems.lines, f"{mark}: extends: found {value_text(target)}{suggestion}; allowed: {allowed}")

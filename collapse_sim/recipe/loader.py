@@ -33,45 +33,45 @@ from collapse_sim.recipe.marked import (
     Items,
     Mark,
     MarkedMapping,
+    as_integer,
     mark_at,
     plain,
     split_path,
-    whole,
     without_figures,
 )
-from collapse_sim.recipe.problems import Problems, found, shortened
+from collapse_sim.recipe.problems import Problems, shortened, value_text
 from collapse_sim.recipe.resolve import ResolvedParts, metric_names, resolve, shown_name
 from collapse_sim.recipe.yaml_lines import parse_value
 
 
 def assemble(tree: MarkedMapping, parts: ResolvedParts) -> Recipe:
-    """The Recipe of parts without problems. Claims and references that name what is no longer there are left out."""
+    """The Recipe of valid parts. Claims and references of arms, metrics or generations that are gone are left out."""
     assert parts.data is not None
     assert parts.model is not None
-    said = parts.plain
-    protocols, seeds = protocols_of(tree), said["seeds"]
+    values = parts.plain
+    protocols, seeds = protocols_of(tree), values["seeds"]
     seeds = tuple(range(seeds) if isinstance(seeds, int) else seeds)
-    there = Names(parts.arms, parts.metrics, said["generations"], seeds)
+    present = Names(parts.arms, parts.metrics, values["generations"], seeds)
     claims = [claim for _, written in parts.claims for claim in claims_under(written, protocols, parts.arms)]
-    references = [reference_under(said, protocols, parts.arms) for _, said in parts.references]
+    references = [reference_under(reference, protocols, parts.arms) for _, reference in parts.references]
     recipe = Recipe(
-        name=said["name"],
-        description=said.get("description", ""),
+        name=values["name"],
+        description=values.get("description", ""),
         data=parts.data,
         model=parts.model,
         train=parts.train,
         retrain=parts.retrain,
         sampling=parts.sampling,
-        generations=said["generations"],
-        samples=said.get("samples"),
+        generations=values["generations"],
+        samples=values.get("samples"),
         seeds=seeds,
         arms=tuple(parts.arms.values()),
         metrics=parts.metrics,
-        baseline=_baseline(said.get("baseline"), protocols, parts.arms),
-        show=_if_in(said.get("show"), parts.metrics),
-        claims=tuple(_narrowed(claim, there) for claim in claims if _claim_applies(claim, there)),
-        tuned_on=tuple(said["tuned_on"]) if "tuned_on" in said else None,
-        references=tuple(_still_applying(references, there)),
+        baseline=_baseline(values.get("baseline"), protocols, parts.arms),
+        show=_if_in(values.get("show"), parts.metrics),
+        claims=tuple(_narrowed(claim, present) for claim in claims if _claim_applies(claim, present)),
+        tuned_on=tuple(values["tuned_on"]) if "tuned_on" in values else None,
+        references=tuple(_still_applying(references, present)),
         where=partial(_where, tree),
     )
     return replace(recipe, document=_document(tree, parts, recipe))
@@ -116,7 +116,7 @@ def _document(tree: MarkedMapping, parts: ResolvedParts, recipe: Recipe) -> dict
 
 
 def _baseline(name: str | None, protocols: Sequence[str], arms: Container[str]) -> str | None:
-    """The arm that differences are taken to: of an arm under several protocols the first one."""
+    """The arm that differences are relative to: of an arm under several protocols, the first one."""
     names = [] if name is None else [name, *(under_name(name, protocol) for protocol in protocols)]
     return next((name for name in names if name in arms), None)
 
@@ -125,32 +125,32 @@ def _if_in(name: str | None, names: Any) -> str | None:
     return name if name in names else None
 
 
-def _claim_applies(claim: Claim, there: Names) -> bool:
-    """Whether all that a claim names is still there."""
+def _claim_applies(claim: Claim, present: Names) -> bool:
+    """Whether everything that a claim names is still present."""
     from collapse_sim.recipe.claims import parse
 
     expectation = parse(claim.expect)
     generations = [*expectation.generations, claim.generation]
     return (
-        there.measured(claim.metric)
-        and expectation.arms <= set(there.arms)
-        and all(generation <= there.generations for generation in generations if isinstance(generation, int))
-        and (claim.seeds is None or not set(claim.seeds).isdisjoint(there.seeds))
+        present.measured(claim.metric)
+        and expectation.arms <= set(present.arms)
+        and all(generation <= present.generations for generation in generations if isinstance(generation, int))
+        and (claim.seeds is None or not set(claim.seeds).isdisjoint(present.seeds))
     )
 
 
-def _narrowed(claim: Claim, there: Names) -> Claim:
-    """The claim with those of its seeds that are there."""
+def _narrowed(claim: Claim, present: Names) -> Claim:
+    """The claim with those of its seeds that are present."""
     if claim.seeds is None:
         return claim
-    return claim.model_copy(update={"seeds": tuple(seed for seed in claim.seeds if seed in there.seeds)})
+    return claim.model_copy(update={"seeds": tuple(seed for seed in claim.seeds if seed in present.seeds)})
 
 
-def _still_applying(references: Iterable[Reference], there: Names) -> Iterator[Reference]:
-    """The references without the arms that are not there; none of which nothing is left."""
+def _still_applying(references: Iterable[Reference], present: Names) -> Iterator[Reference]:
+    """The references without absent arms; a reference without remaining figures is left out."""
     for reference in references:
-        values = {arm: figure for arm, figure in reference.values.items() if arm in there.arms}
-        if values and there.measured(reference.metric) and reference.at(there.generations) <= there.generations:
+        values = {arm: figure for arm, figure in reference.values.items() if arm in present.arms}
+        if values and present.measured(reference.metric) and reference.at(present.generations) <= present.generations:
             yield reference.model_copy(update={"values": values})
 
 
@@ -168,17 +168,16 @@ def load(
     """Read, merge, expand, validate and check a recipe.
 
     `reference` is a file or the name of a shipped recipe. `overrides` are "train.learning_rate=3e-4". `smoke` lays the
-    recipe's `smoke:` block over it. `arms` keeps only these (a grid's name stands for all its points), `seeds`,
-    `generations` and `metrics` are used instead of the recipe's own; a metric is the name of one of the recipe's, or
-    any component as YAML. Claims and references that name what was narrowed away are left out. `plugins` says whether
-    modules of the user's own may be imported; None: all, but of a recipe in a run directory only those that this user
-    has run there.
+    recipe's `smoke:` block over it. `arms` keeps only these (a grid's name means all its points). `seeds`,
+    `generations` and `metrics` replace the recipe's own; a metric is the name of one of the recipe's, or any component
+    as YAML. Claims and references that name something left out are left out, too. `plugins` says whether the user's own
+    modules may be imported; None: all, but for a recipe in a run directory, only those that this user has run there.
 
-    Raises RecipeError with every problem that was found, each "file:line: path: found; allowed".
+    Raises RecipeError with all problems, each "file:line: path: found; allowed".
     """
     problems = Problems()
     layers = read_layers(shipped.find(reference), problems)
-    with only(trust.allowed([layer.file for layer in layers], plugins, _said(overrides, metrics))):
+    with only(trust.allowed([layer.file for layer in layers], plugins, _command_line_values(overrides, metrics))):
         return _load([layer.tree for layer in layers], problems, overrides, smoke, arms, seeds, generations, metrics)
 
 
@@ -221,13 +220,13 @@ def _load(
 
 
 def _override(tree: MarkedMapping, overrides: Sequence[str], smoke: bool, problems: Problems) -> MarkedMapping:
-    """The tree with `smoke:` (if asked for) and `--set` laid over it."""
+    """The tree with `smoke:` (if requested) and `--set` laid over it."""
     tree = tree.copy()
     block, mark = tree.get("smoke"), tree.marks.get("smoke", tree.mark)
     if "smoke" in tree:
         tree.remove("smoke")
         if not isinstance(block, MarkedMapping):
-            problems.add(mark, "smoke", f"found {found(block)}; allowed: a mapping of what a smoke run changes")
+            problems.add(mark, "smoke", f"found {value_text(block)}; allowed: a mapping of what a smoke run changes")
     elif smoke:
         problems.add(mark, "", "this recipe has no `smoke:` block, so it cannot be run with --smoke")
     if smoke and isinstance(block, MarkedMapping):
@@ -250,7 +249,7 @@ def _override(tree: MarkedMapping, overrides: Sequence[str], smoke: bool, proble
 def _narrow(
     tree: MarkedMapping, seeds: Sequence[int], generations: int | None, metrics: Sequence[str], problems: Problems
 ) -> MarkedMapping:
-    """The tree with what the command line names in the place of the recipe's own."""
+    """The tree with the seeds, generations and metrics of the command line in place of the recipe's own."""
     before, tree = tree, tree.copy()
     if seeds:
         tree.put("seeds", _items(seeds, Mark("--seed")), Mark("--seed"))
@@ -264,13 +263,13 @@ def _narrow(
             mark = Mark(f"--metric {shortened(text, 80)}")
             items.add(by_name[text] if text in by_name else parse_value(text, mark, problems), mark)
         tree.put("metrics", items, items.mark)
-    said = MarkedMapping(tree.mark)
-    said.put("generations", generations, Mark("--generations"))
-    return without_figures(before, said, tree)
+    changes = MarkedMapping(tree.mark)
+    changes.put("generations", generations, Mark("--generations"))
+    return without_figures(before, changes, tree)
 
 
-def _said(overrides: Sequence[str], metrics: Sequence[str]) -> list[Any]:
-    """What the command line names, as values; what is no YAML is a problem later."""
+def _command_line_values(overrides: Sequence[str], metrics: Sequence[str]) -> list[Any]:
+    """The values on the command line; invalid YAML is reported later."""
     values = []
     for text in (*metrics, *(text.partition("=")[2] for text in overrides)):
         with suppress(RecipeError):
@@ -286,19 +285,19 @@ def _items(values: Sequence[Any], mark: Mark) -> Items:
 
 
 def _names(tree: MarkedMapping) -> Names:
-    """What claims may name in a tree that is not validated yet; generation 0 where it does not say."""
+    """What claims may name in a tree that is not validated yet; generation 0 if it gives no valid number."""
     arms = tree.get("arms")
     names = (
         known_names(spread(expand(arms, Problems())[0], protocols_of(tree), Problems())[1])
         if isinstance(arms, MarkedMapping)
         else []
     )
-    last = whole(tree.get("generations"))
-    right = isinstance(last, int) and not isinstance(last, bool) and last >= 1
-    seeds = whole(tree.get("seeds"))
+    last = as_integer(tree.get("generations"))
+    valid = isinstance(last, int) and not isinstance(last, bool) and last >= 1
+    seeds = as_integer(tree.get("seeds"))
     listed = seeds if isinstance(seeds, list) else range(seeds) if isinstance(seeds, int) and 0 < seeds <= CELLS else ()
-    there = [seed for each in listed if isinstance(seed := whole(each), int)]
-    return Names(names, metric_names(tree), last if right else 0, there)
+    numbers = [seed for each in listed if isinstance(seed := as_integer(each), int)]
+    return Names(names, metric_names(tree), last if valid else 0, numbers)
 
 
 def _check_seeds(resolver: Resolver, parts: ResolvedParts) -> None:
@@ -309,7 +308,7 @@ def _check_seeds(resolver: Resolver, parts: ResolvedParts) -> None:
 
 
 def _check_size(resolver: Resolver, parts: ResolvedParts, arms: int) -> None:
-    """The whole table is not larger than what can be planned."""
+    """Check that arms x generations x seeds do not exceed what can be planned."""
     generations, seeds = parts.plain.get("generations"), parts.plain.get("seeds", 1)
     if not isinstance(generations, int):
         return
@@ -324,12 +323,12 @@ def _check_size(resolver: Resolver, parts: ResolvedParts, arms: int) -> None:
 
 
 def _choose_arms(
-    parts: ResolvedParts, wanted: Sequence[str], origin: dict[str, str], points: dict[str, str], problems: Problems
+    parts: ResolvedParts, requested: Sequence[str], origin: dict[str, str], points: dict[str, str], problems: Problems
 ) -> list[str]:
-    """The arms to run, in the recipe's order; a name stands for all that became of it (`grid`, `protocol`)."""
-    for name in wanted:
+    """The arms to run, in the recipe's order; a name means all arms expanded from it (`grid`, `protocol`)."""
+    for name in requested:
         allowed = [*dict.fromkeys([*origin, *points.values(), *origin.values()])]
         if name not in allowed:
             message = f"unknown arm {name!r}{did_you_mean(name, allowed)}; allowed: {', '.join(allowed)}"
             problems.add(Mark("--arm"), "", message)
-    return [name for name in parts.arms if not wanted or {name, points[name], origin[name]} & set(wanted)]
+    return [name for name in parts.arms if not requested or {name, points[name], origin[name]} & set(requested)]

@@ -1,4 +1,4 @@
-"""What a recipe file says, with the line that says it; limits of what is read, and numbers as people write them."""
+"""The content of a recipe file, with the line of each value; limits of recipes, and whole numbers written as floats."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 
 class Mark(NamedTuple):
-    """Where something was written: a line of a file, or a command-line option (no line)."""
+    """Where a value was written: a line of a file, or a command-line option (no line)."""
 
     source: str
     line: int | None = None
@@ -18,7 +18,7 @@ class Mark(NamedTuple):
 
 
 class MarkedMapping(dict[str, Any]):
-    """A mapping; `marks` says where each key was written. Values are Blocks, Items and scalars."""
+    """A mapping; `marks` says where each key was written. Values are MarkedMappings, Items and scalars."""
 
     def __init__(self, mark: Mark) -> None:
         super().__init__()
@@ -74,38 +74,38 @@ def plain(value: Any) -> Any:
     return value
 
 
-def whole(value: Any) -> Any:
-    """A whole float as an int: `samples: 6e4` is a whole number, though YAML reads a float."""
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < WHOLE else value
+def as_integer(value: Any) -> Any:
+    """A whole float as an int: `samples: 6e4` is a whole number, though YAML reads it as a float."""
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < INTEGER_LIMIT else value
 
 
 def mark_at(root: MarkedMapping, steps: Iterable[str | int]) -> Mark:
-    """Where the value at `steps` was written, or the nearest enclosing one that is there."""
-    mark, here = root.mark, root
+    """Where the value at `steps` was written, or else the nearest enclosing value that exists."""
+    mark, node = root.mark, root
     for step in steps:
-        if isinstance(here, MarkedMapping) and step in here.marks:
-            mark, here = here.marks[str(step)], here[str(step)]
-        elif isinstance(here, Items) and isinstance(step, int) and step < len(here):
-            mark, here = here.marks[step], here[step]
+        if isinstance(node, MarkedMapping) and step in node.marks:
+            mark, node = node.marks[str(step)], node[str(step)]
+        elif isinstance(node, Items) and isinstance(step, int) and step < len(node):
+            mark, node = node.marks[step], node[step]
         else:
             break
     return mark
 
 
 def split_path(root: Any, path: str) -> list[str | int]:
-    """The steps of a dotted path. Where keys that exist hold dots themselves, the longest one that fits is a step."""
+    """The steps of a dotted path. Existing keys may contain dots; then the longest matching key is one step."""
     steps: list[str | int] = []
-    here, rest = root, path
+    node, rest = root, path
     while rest:
-        keys = here if isinstance(here, Mapping) else ()
+        keys = node if isinstance(node, Mapping) else ()
         step = max((key for key in keys if f"{rest}.".startswith(f"{key}.")), key=len, default=rest.partition(".")[0])
         rest = rest[len(step) + 1 :]
-        if isinstance(here, list) and step.isdecimal():
+        if isinstance(node, list) and step.isdecimal():
             steps.append(int(step))
-            here = here[int(step)] if int(step) < len(here) else None
+            node = node[int(step)] if int(step) < len(node) else None
         else:
             steps.append(step)
-            here = here.get(step) if isinstance(here, Mapping) else None
+            node = node.get(step) if isinstance(node, Mapping) else None
     return steps
 
 
@@ -115,11 +115,11 @@ def dotted(steps: Iterable[str | int]) -> str:
 
 
 FILE_BYTES = 1_000_000  # of one recipe file
-EXTENDS = 16  # recipes over each other
-VALUES = 100_000  # of one recipe, every alias counted as what it stands for
-DEPTH = 40  # of mappings and lists within each other, and of a path's steps
-WHOLE = 2**63  # whole numbers are smaller
-ARMS = 1_000  # grids expanded
+EXTENDS = 16  # recipes laid over each other
+VALUES = 100_000  # of one recipe, each alias counted as what it stands for
+DEPTH = 40  # of nested mappings and lists, and of a path's steps
+INTEGER_LIMIT = 2**63  # whole numbers must be smaller
+ARMS = 1_000  # with grids expanded
 GENERATIONS = 5_000
 METRICS = 200
 CLAIMS = 1_000
@@ -130,51 +130,52 @@ ARM_NAME = 300
 METRIC_NAME = 100
 
 
-SIZE = ("data", "model", "train", "retrain", "protocol", "samples")  # what figures depend on, beside arms and metrics
+SIZE = ("data", "model", "train", "retrain", "protocol", "samples")  # what figures depend on, besides arms and metrics
 logger = logging.getLogger(__name__)
 
 
 def without_figures(below: MarkedMapping, over: MarkedMapping, merged: MarkedMapping) -> MarkedMapping:
-    """`merged`, which is `over` laid over `below`, without a `reference` that `over` has changed the size under.
+    """`merged` (`over` laid over `below`), without a `reference` whose figures no longer apply, because `over` changes
+    the experiment's size.
 
-    `over` keeps it by writing the `reference` (or a part of it) itself. Another number of generations takes figures of
-    the last one away, and leaves those of a generation that has a number.
+    `over` keeps it by setting the `reference` (or a part of it) itself. Another number of generations removes figures
+    of the last one, and keeps those of a numbered generation.
     """
     reference = below.get("reference")
     if not isinstance(reference, MarkedMapping | Items) or any(key.partition(".")[0] == "reference" for key in over):
         return merged
-    kept = _numbered(reference)
-    changed = [key for key in SIZE if _other(below, merged, key)]
+    remaining = _numbered(reference)
+    changed = [key for key in SIZE if _differs(below, merged, key)]
     if changed:
-        kept = None
-    elif kept is not reference and _other(below, merged, "generations"):
+        remaining = None
+    elif remaining is not reference and _differs(below, merged, "generations"):
         changed = ["generations"]
     if not changed or "reference" not in merged:
         return merged
     result = merged.copy()
-    if kept is None:
+    if remaining is None:
         result.remove("reference")
     else:
-        result.put("reference", kept, merged.marks["reference"])
+        result.put("reference", remaining, merged.marks["reference"])
     where = next((over.marks[key] for key in over if key.partition(".")[0] == changed[0]), over.mark)
     logger.info("%s: changes `%s`, so the published figures (`reference`) are left out", where, changed[0])
     return result
 
 
 def _numbered(reference: MarkedMapping | Items) -> MarkedMapping | Items | None:
-    """The figures that aren't of the last generation: `reference` itself if none is, None if all are."""
+    """The figures that are not of the last generation: `reference` itself if none is, None if all are."""
     if isinstance(reference, MarkedMapping):
         return None if _of_last(reference) else reference
-    kept = Items(reference.mark)
+    remaining = Items(reference.mark)
     for entry, mark in zip(reference, reference.marks, strict=True):
         if not _of_last(entry):
-            kept.add(entry, mark)
-    return reference if len(kept) == len(reference) else kept or None
+            remaining.add(entry, mark)
+    return reference if len(remaining) == len(reference) else remaining or None
 
 
 def _of_last(entry: object) -> bool:
     return isinstance(entry, MarkedMapping) and entry.get("generation", "last") == "last"
 
 
-def _other(below: MarkedMapping, merged: MarkedMapping, key: str) -> bool:
+def _differs(below: MarkedMapping, merged: MarkedMapping, key: str) -> bool:
     return bool(plain(below.get(key)) != plain(merged.get(key)))

@@ -1,4 +1,4 @@
-"""All problems of a recipe are collected and raised at once; pydantic's messages are put into plain words."""
+"""Collects all problems of a recipe and raises them at once; rewrites pydantic's messages in plain words."""
 
 from __future__ import annotations
 
@@ -10,125 +10,124 @@ from pydantic import BaseModel, ValidationError
 
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.registry import did_you_mean, load
-from collapse_sim.recipe.marked import Mark, MarkedMapping, Steps, dotted, mark_at, plain, whole
+from collapse_sim.recipe.marked import Mark, MarkedMapping, Steps, as_integer, dotted, mark_at, plain
 
 
 class Problems:
     """Collects "file:line: path: message" lines, each once."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[Mark, str], None] = {}
+        self._problems: dict[tuple[Mark, str], None] = {}
         self._unreadable: set[tuple[Mark, str]] = set()
 
     def __len__(self) -> int:
-        return len(self._found)
+        return len(self._problems)
 
     def add(self, mark: Mark, path: str, message: str) -> None:
-        """One problem of the value at dotted `path` ("" for the whole recipe), written at `mark`."""
+        """Add a problem of the value at dotted `path` ("" for the whole recipe), written at `mark`."""
         if (mark, path) not in self._unreadable:
-            path = shortened(path.replace("\n", "\\n").replace("\r", "\\r"), 200)  # a message's lines are its own
-            self._found[mark, f"{path}: {message}" if path else message] = None
+            path = shortened(path.replace("\n", "\\n").replace("\r", "\\r"), 200)  # one line per message
+            self._problems[mark, f"{path}: {message}" if path else message] = None
 
     def unreadable(self, mark: Mark, path: str, message: str) -> None:
-        """A value that cannot be read at all, so that nothing more is to be said of it."""
+        """Add a problem of a value that cannot be read; later problems of the same value are ignored."""
         self.add(mark, path, message)
         self._unreadable.add((mark, path))
 
     def at(self, root: MarkedMapping, steps: Steps, message: str) -> None:
-        """One problem of the value at `steps` of the recipe `root`."""
+        """Add a problem of the value at `steps` of the recipe `root`."""
         self.add(mark_at(root, steps), dotted(steps), message)
 
     @property
     def lines(self) -> list[str]:
-        """What was found, in the order of the files' lines; the command line's come first."""
-        ordered = sorted(
-            self._found, key=lambda found: (found[0].line is not None, found[0].source, found[0].line or 0)
-        )
+        """All problems, in the order of files and lines; those of the command line come first."""
+        ordered = sorted(self._problems, key=lambda item: (item[0].line is not None, item[0].source, item[0].line or 0))
         return [f"{mark}: {text}" for mark, text in ordered]
 
     def raise_any(self) -> None:
-        """Raise RecipeError with all of them, if there are any."""
-        if self._found:
+        """Raise RecipeError with all problems, if there are any."""
+        if self._problems:
             raise RecipeError(*self.lines)
 
 
-def found(value: Any) -> str:
-    """A value as a message shows it: short, on one line."""
+def value_text(value: Any) -> str:
+    """A value for a message: short, on one line."""
     if isinstance(value, str):
         return shortened(repr(value[:60]) if len(value) > 60 else repr(value), 60)
     return shortened(json.dumps(plain(value), ensure_ascii=False, default=str), 60)
 
 
 def shortened(text: str, longest: int) -> str:
-    """At most so many characters of a text."""
+    """A text cut to at most `longest` characters."""
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def unknown_key(key: str, allowed: list[str], *, hint: bool = True) -> str:
     """The message for a key that is not known here."""
-    near = did_you_mean(key, allowed) if hint else ""
-    return f"unknown key {found(key)}{near}; allowed: {', '.join(allowed) or 'no keys at all'}"
+    suggestion = did_you_mean(key, allowed) if hint else ""
+    return f"unknown key {value_text(key)}{suggestion}; allowed: {', '.join(allowed) or 'no keys at all'}"
 
 
 def validate(model: type[BaseModel], value: Mapping[str, Any]) -> tuple[Any, list[tuple[Steps, str]]]:
-    """(an instance or None, complaints) of `value` under `model`, strictly: "3" is no number and `true` is no 1.
+    """(an instance or None, complaints) of `value` under `model`, strictly: "3" is not a number and `true` is not 1.
 
-    A float is a whole number where one is asked for, if it is one: 6e4 is 60000.
+    A whole float is accepted where a whole number is required: 6e4 is 60000.
     """
-    given = plain(value)
+    document = plain(value)
     try:
-        return model.model_validate_json(json.dumps(given), strict=True), []
+        return model.model_validate_json(json.dumps(document), strict=True), []
     except ValidationError as error:
         first = error
     for item in first.errors(include_url=False):
         if item["type"] == "int_type":
-            _make_whole(given, _place(given, item["loc"], missing=False)[0])
+            _make_integer(document, _place(document, item["loc"], missing=False)[0])
     try:
-        return model.model_validate_json(json.dumps(given), strict=True), []
+        return model.model_validate_json(json.dumps(document), strict=True), []
     except ValidationError as error:
-        return None, _complaints(model, given, error)
+        return None, _complaints(model, document, error)
 
 
-def _make_whole(value: Any, steps: Steps) -> None:
+def _make_integer(value: Any, steps: Steps) -> None:
     for step in steps[:-1]:
         value = value[step]
     if steps:
-        value[steps[-1]] = whole(value[steps[-1]])
+        value[steps[-1]] = as_integer(value[steps[-1]])
 
 
 def _complaints(model: type[BaseModel], value: Mapping[str, Any], error: ValidationError) -> list[tuple[Steps, str]]:
-    """One message for each place: a union's members complain one by one, but are one problem."""
-    wanted: dict[Steps, list[str]] = {}
-    other: dict[Steps, str] = {}
-    given: dict[Steps, Any] = {}
+    """One message per value: the members of a union report one by one, but are one problem."""
+    alternatives: dict[Steps, list[str]] = {}
+    messages: dict[Steps, str] = {}
+    inputs: dict[Steps, Any] = {}
     for item in error.errors(include_url=False):
         steps, inside = _place(value, item["loc"], item["type"] == "missing")
-        kind, context, given[steps] = item["type"], item.get("ctx", {}), item["input"]
+        kind, context, inputs[steps] = item["type"], item.get("ctx", {}), item["input"]
         if kind == "extra_forbidden":
             allowed_keys = _keys(model, value, inside)
-            hinted = len(other) < RecipeError.most  # a suggestion takes time, and of very many mistakes few are shown
-            other[steps] = unknown_key(str(steps[-1]), allowed_keys, hint=hinted)
+            # A suggestion takes time, and of very many mistakes only the first are shown.
+            hinted = len(messages) < RecipeError.most
+            messages[steps] = unknown_key(str(steps[-1]), allowed_keys, hint=hinted)
         elif kind == "missing":
-            other[steps] = "missing; it has no default"
+            messages[steps] = "missing; it has no default"
         elif kind in ("value_error", "assertion_error"):
-            other[steps] = str(context["error"])
+            messages[steps] = str(context["error"])
         else:
-            wanted.setdefault(steps, []).append(_wanted(kind, context, item["msg"]))
-    result = list(other.items())
-    for steps, alternatives in wanted.items():
-        if any(deeper[: len(steps)] == steps for deeper in given if len(deeper) > len(steps)):
-            continue  # one member of a union could make sense of more of it: what it complains about says more
-        words = [word.strip("'") for text in alternatives for word in text.split(", ") if word.startswith("'")]
-        near = did_you_mean(given[steps], words) if isinstance(given[steps], str) else ""
-        allowed = ", or ".join(dict.fromkeys(alternatives))
-        result.append((steps, f"found {found(given[steps])}{near}; allowed: {allowed}"))
+            alternatives.setdefault(steps, []).append(_allowed(kind, context, item["msg"]))
+    result = list(messages.items())
+    for steps, texts in alternatives.items():
+        if any(deeper[: len(steps)] == steps for deeper in inputs if len(deeper) > len(steps)):
+            continue  # another member of the union matches more of the value: its message is more specific
+        words = [word.strip("'") for text in texts for word in text.split(", ") if word.startswith("'")]
+        suggestion = did_you_mean(inputs[steps], words) if isinstance(inputs[steps], str) else ""
+        allowed = ", or ".join(dict.fromkeys(texts))
+        result.append((steps, f"found {value_text(inputs[steps])}{suggestion}; allowed: {allowed}"))
     return result
 
 
 def _place(value: Any, location: tuple[str | int, ...], missing: bool) -> tuple[Steps, Steps]:
-    """(the steps into `value` that pydantic's location means, those of the mapping around it).
+    """(the steps into `value` for pydantic's location, the steps of the enclosing mapping).
 
-    Pydantic adds the names of union members to its locations; what does not index into the value is one of those.
+    Pydantic adds the names of union members to its locations: these are the parts that do not index into the value.
     """
     steps: list[str | int] = []
     for step in location[:-1] if missing else location:
@@ -147,7 +146,7 @@ def _holds(value: Any, step: str | int) -> bool:
 
 
 def _keys(model: type[BaseModel], value: Any, steps: Steps) -> list[str]:
-    """The keys that there are at `steps` of a `value` for `model`."""
+    """The allowed keys at `steps` of a `value` for `model`."""
     for step in steps:
         value = value[step]
         if not isinstance(step, str) or step not in model.model_fields:
@@ -185,11 +184,11 @@ _BOUNDS = {
 }
 
 
-def _wanted(kind: str, context: Mapping[str, Any], message: str) -> str:
-    """What is allowed, from one of pydantic's error types; unknown types keep pydantic's own words."""
+def _allowed(kind: str, context: Mapping[str, Any], message: str) -> str:
+    """What is allowed, from one of pydantic's error types; for unknown types, pydantic's own message."""
     if kind in _BOUNDS:
         words, key = _BOUNDS[kind]
-        return f"{words} {whole(context[key])}"
+        return f"{words} {as_integer(context[key])}"
     if kind == "literal_error":
         return str(context["expected"]).replace(" or ", ", ")
     if kind == "string_too_long":

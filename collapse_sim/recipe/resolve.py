@@ -1,4 +1,4 @@
-"""From the merged tree of a recipe to a Recipe: every part validated, then checked against the others."""
+"""From the merged tree of a recipe to its parts: each is validated by itself."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from collapse_sim.recipe.marked import (
     Items,
     MarkedMapping,
     Steps,
-    whole,
+    as_integer,
 )
-from collapse_sim.recipe.problems import found, validate
+from collapse_sim.recipe.problems import validate, value_text
 
-Whole = Annotated[int, Field(ge=1, le=10**9)]
+PositiveInteger = Annotated[int, Field(ge=1, le=10**9)]
 SeedCount = Annotated[int, Field(ge=1, le=10**6)]
 
 
@@ -39,9 +39,9 @@ class RecipeKeys(BaseModel):
     model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=RECIPE_NAME)]
-    """Letters, digits and . _ + -; the run directory is called after it. Default: the file's name."""
+    """Letters, digits and . _ + -; the run directory is named after it. Default: the file's name."""
     description: str = ""
-    """What the experiment shows; the first line is in `recipes list`."""
+    """What the experiment shows; `recipes list` shows the first line."""
     data: Any
     """The real data."""
     model: Any
@@ -49,13 +49,13 @@ class RecipeKeys(BaseModel):
     train: Any = None
     """How a model is fitted; families with a closed form take none."""
     retrain: Any = None
-    """What is different about `train` in generations 1 and later: the same keys, laid over it."""
+    """Changes of `train` in generations 1 and later: the same keys, laid over it."""
     sampling: Any = None
     """How samples are drawn."""
     protocol: Protocol | Annotated[list[Protocol], Field(min_length=1)] | None = None
-    """How long fits to more rows are: updates, epochs or converged; a list gives every arm once under each."""
-    samples: Whole | None = None
-    """Rows each generation generates. Default: as many as generation 0 is fitted to."""
+    """How long fits to more rows take: updates, epochs or converged; a list gives every arm once under each."""
+    samples: PositiveInteger | None = None
+    """Rows that each generation generates. Default: as many as generation 0 is fitted to."""
     generations: Annotated[int, Field(ge=1, le=GENERATIONS)]
     """The last generation's number: generations 0, 1, ..., this."""
     seeds: SeedCount | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
@@ -63,19 +63,19 @@ class RecipeKeys(BaseModel):
     arms: Annotated[dict[str, Any], Field(min_length=1)]
     """The strategies under comparison, by name."""
     metrics: Annotated[list[Any], Field(min_length=1, max_length=METRICS)]
-    """What is measured of every generation."""
+    """The metrics that are measured for every generation."""
     baseline: str | None = None
-    """The arm that differences are taken to. Default: the first."""
+    """The arm that differences are relative to. Default: the first arm."""
     show: str | None = None
-    """The metric that the dashboard draws. Default: the first."""
+    """The metric that the dashboard draws. Default: the first metric."""
     tuned_on: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] | None = None
-    """Seeds that settings were chosen on: `verify` decides by the others. Default: not said."""
+    """Seeds that settings were chosen on: `verify` decides by the others. Default: unknown."""
     claims: Annotated[list[Any], Field(max_length=CLAIMS)] = []
     """Statements that `verify` decides."""
     reference: Any = None
-    """Published figures that `compare` shows beside ours: of a metric at a generation, or a list of such."""
+    """Published figures that `compare` shows beside yours: of a metric at a generation, or a list of these."""
     extends: Any = None
-    """The recipe this one is laid over: a file beside it, or a shipped recipe's name."""
+    """The recipe that this one is laid over: a file beside it, or a shipped recipe's name."""
     smoke: Any = None
     """What `--smoke` changes: keys as here, or dotted paths such as train.epochs."""
 
@@ -90,20 +90,20 @@ class ArmLayout(BaseModel):
     teacher: Any = None
     """Distillation from an earlier generation."""
     init: Literal["fresh", "previous"] = "fresh"
-    """Where the weights of a fit begin: fresh, or at the previous generation's."""
+    """Initial weights of a fit: fresh, or those of the previous generation."""
     protocol: Protocol | None = None
-    """How long fits to more rows are, if not as the recipe says."""
+    """How long fits to more rows take. Default: the recipe's `protocol`."""
     retrain: Any = None
-    """What is different about training in this arm's generations 1 and later."""
+    """Changes of `train` in generations 1 and later of this arm."""
     grid: Any = None
-    """{path: [values]}, or a list of such: one arm for each combination."""
+    """{path: [values]}, or a list of these: one arm per combination."""
 
 
 @dataclass
 class ResolvedParts:
-    """What could be made of a recipe; a part that is wrong is None or missing, and has its line among the problems."""
+    """The valid parts of a recipe; an invalid part is None or missing, and has its line among the problems."""
 
-    plain: Mapping[str, Any]  # the top-level scalars that are right, and `seeds`
+    plain: Mapping[str, Any]  # the valid top-level scalars, and `seeds`
     data: Data | None = None
     model: ModelFamily | None = None
     train: Train | None = None
@@ -112,14 +112,14 @@ class ResolvedParts:
     arms: dict[str, Arm] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
     metric_steps: dict[str, Steps] = field(default_factory=dict)  # shown name -> where it is written
-    written: int = 0  # how many metrics the recipe itself has; those that model and data bring come behind them
-    defaults: tuple[str, ...] = ()  # shown names of the metrics that model and data bring along
+    written: int = 0  # how many metrics the recipe itself has; the default metrics of model and data follow
+    defaults: tuple[str, ...] = ()  # shown names of the default metrics of model and data
     claims: list[tuple[Steps, Claim]] = field(default_factory=list)
     references: list[tuple[Steps, Reference]] = field(default_factory=list)
 
 
 def resolve(resolver: Resolver, *, narrowed: bool = False) -> ResolvedParts:
-    """Validate every part by itself. `narrowed`: the command line says which metrics, and there are no others."""
+    """Validate every part by itself. `narrowed`: the command line names all metrics; no defaults are added."""
     tree = resolver.root
     data = resolver.component("data", tree["data"], ("data",)) if "data" in tree else None
     model = resolver.component("families", tree["model"], ("model",)) if "model" in tree else None
@@ -130,41 +130,43 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> ResolvedParts:
     _, complaints = validate(RecipeKeys, tree)
     for steps, message in complaints:
         resolver.problem(steps, message)
-    wrong = {steps[0] for steps, _ in complaints if steps}
-    good = {key: value for key, value in tree.items() if key not in wrong and value is not None}
+    invalid = {steps[0] for steps, _ in complaints if steps}
+    valid = {key: value for key, value in tree.items() if key not in invalid and value is not None}
     scalars = ("name", "description", "generations", "samples", "seeds", "tuned_on", "baseline", "show")
-    parts = ResolvedParts({key: _whole(good[key]) for key in scalars if key in good}, data, model, written=written)
+    parts = ResolvedParts(
+        {key: _as_integers(valid[key]) for key in scalars if key in valid}, data, model, written=written
+    )
     parts.defaults = tuple(name.rpartition(":")[2] for name in defaults)
-    if "train" in good:
-        parts.train = resolver.model(Train, good["train"], ("train",))
-    base = _over(good.get("train"), good.get("retrain"))
-    if "retrain" in good:
+    if "train" in valid:
+        parts.train = resolver.model(Train, valid["train"], ("train",))
+    base = _over(valid.get("train"), valid.get("retrain"))
+    if "retrain" in valid:
         parts.retrain = resolver.model(Train, base, ("retrain",))
-    if "sampling" in good:
-        parts.sampling = resolver.model(Sampling, good["sampling"], ("sampling",)) or parts.sampling
-    for name, value in good.get("arms", {}).items():
+    if "sampling" in valid:
+        parts.sampling = resolver.model(Sampling, valid["sampling"], ("sampling",)) or parts.sampling
+    for name, value in valid.get("arms", {}).items():
         arm = _arm(resolver, name, value, base)
         if arm is not None:
             parts.arms[name] = arm
-    for index, value in enumerate(good.get("metrics", ())):
+    for index, value in enumerate(valid.get("metrics", ())):
         _add_metric(resolver, parts, value, ("metrics", index))
-    for index, value in enumerate(good.get("claims", ())):
+    for index, value in enumerate(valid.get("claims", ())):
         claim = resolver.model(Claim, value, ("claims", index))
         if claim is not None:
             parts.claims.append((("claims", index), claim))
-    if "reference" in good:
-        parts.references = list(_references(resolver, good["reference"]))
+    if "reference" in valid:
+        parts.references = list(_references(resolver, valid["reference"]))
     return parts
 
 
 def metrics_of(model: object, data: object) -> tuple[str, ...]:
-    """Names of the metrics that are measured unless a recipe has them itself: `metrics` of the family and of the data
+    """Names of the default metrics, added unless a recipe has them itself: `metrics` of the family and of the data
     (text: perplexities and the tail, without which a collapse is not seen)."""
     return tuple(dict.fromkeys((*getattr(model, "metrics", ()), *getattr(data, "metrics", ()))))
 
 
 def _add_defaults(tree: MarkedMapping, defaults: Sequence[str]) -> None:
-    """Put metrics behind the recipe's own, but none of a kind or of a name that is there."""
+    """Append default metrics to the recipe's own, except those whose kind or name the recipe already has."""
     own = tree.get("metrics")
     if own is not None and not isinstance(own, Items):
         return
@@ -179,7 +181,7 @@ def _add_defaults(tree: MarkedMapping, defaults: Sequence[str]) -> None:
 
 
 def _over(train: Any, value: Any) -> Any:
-    """`retrain:` laid over `train:`. A length in one unit takes the place of a length in the other."""
+    """`retrain:` laid over `train:`. A length in one unit replaces a length in the other."""
     if not isinstance(value, MarkedMapping) or not isinstance(train, MarkedMapping):
         return train if value is None else value
     base = train.copy()
@@ -190,7 +192,7 @@ def _over(train: Any, value: Any) -> Any:
 
 
 def _references(resolver: Resolver, value: Any) -> Iterator[tuple[Steps, Reference]]:
-    """Published figures of one metric and generation, or a list of such."""
+    """Published figures of one metric and generation, or a list of these."""
     entries: list[tuple[Steps, Any]] = [(("reference",), value)]
     if isinstance(value, Items):
         entries = [(("reference", index), entry) for index, entry in enumerate(value)]
@@ -200,14 +202,14 @@ def _references(resolver: Resolver, value: Any) -> Iterator[tuple[Steps, Referen
             yield steps, reference
 
 
-def _whole(value: Any) -> Any:
-    return [whole(item) for item in value] if isinstance(value, list) else whole(value)
+def _as_integers(value: Any) -> Any:
+    return [as_integer(item) for item in value] if isinstance(value, list) else as_integer(value)
 
 
 def _arm(resolver: Resolver, name: str, value: Any, train: Any) -> Arm | None:
     steps: Steps = ("arms", name)
     if not name.strip() or name != name.strip() or not name.isprintable() or any(sign in name for sign in '"/\\'):
-        message = f"{found(name)} is no name for an arm; allowed: any text without quotes and slashes"
+        message = f"{value_text(name)} is not a valid arm name; allowed: any text without quotes and slashes"
         resolver.problem(steps, message)
     _check_length(resolver, name, ARM_NAME, steps)
     settings = resolver.model(ArmLayout, value, steps)
@@ -230,18 +232,18 @@ def _arm(resolver: Resolver, name: str, value: Any, train: Any) -> Arm | None:
 
 def _check_length(resolver: Resolver, name: str, longest: int, steps: Steps) -> None:
     if len(name) > longest:
-        resolver.problem(steps, f"{found(name)} has {len(name)} characters; allowed: at most {longest}")
+        resolver.problem(steps, f"{value_text(name)} has {len(name)} characters; allowed: at most {longest}")
 
 
 def _add_metric(resolver: Resolver, parts: ResolvedParts, value: Any, steps: Steps) -> None:
     name = shown_name(value)
     metric = resolver.component("metrics", value, steps)
     if isinstance(value, MarkedMapping) and not isinstance(value.get("as", ""), str):
-        resolver.problem((*steps, "as"), f"found {found(value['as'])}; allowed: text")
+        resolver.problem((*steps, "as"), f"found {value_text(value['as'])}; allowed: text")
         return
     if name is not None and isinstance(value, MarkedMapping) and "as" in value:
         if not name.strip():
-            resolver.problem((*steps, "as"), f"found {found(name)}; allowed: text that is not empty")
+            resolver.problem((*steps, "as"), f"found {value_text(name)}; allowed: text that is not empty")
         _check_length(resolver, name, METRIC_NAME, steps)
     if name in parts.metric_steps:
         resolver.problem(steps, f"a second metric {name!r}; give one of them another name with `as:`")
@@ -252,7 +254,7 @@ def _add_metric(resolver: Resolver, parts: ResolvedParts, value: Any, steps: Ste
 
 
 def shown_name(value: Any) -> str | None:
-    """The name a metric is shown under: `as`, or what it uses; of a package.module:Class the class's name."""
+    """The name a metric is shown under: `as`, or what it uses; for a package.module:Class, the class's name."""
     if isinstance(value, MarkedMapping) and isinstance(value.get("as"), str):
         return str(value["as"])
     if isinstance(value, str) or (isinstance(value, MarkedMapping) and isinstance(value.get("use"), str)):
@@ -261,6 +263,6 @@ def shown_name(value: Any) -> str | None:
 
 
 def metric_names(tree: MarkedMapping) -> set[str]:
-    """The names of all metrics of a recipe, right or wrong."""
+    """The names of all metrics of a recipe, valid or not."""
     metrics = tree.get("metrics")
     return {name for name in map(shown_name, metrics if isinstance(metrics, Items) else ()) if name is not None}

@@ -13,7 +13,7 @@ _FIELD = re.compile(r"#\s*([a-z]+):\s*(.*)")
 
 
 def folder() -> Path:
-    """Where shipped recipes lie: inside the package when installed, beside it in a source checkout."""
+    """The folder of shipped recipes: inside the package when installed, beside it in a source checkout."""
     package = Path(collapse_sim.__file__).parent
     inside = package / "recipes_shipped"
     return inside if inside.is_dir() else package.parent / "recipes"
@@ -32,7 +32,7 @@ def path(name: str) -> Path:
 
 
 def find(reference: str | Path) -> Path:
-    """The file that a command line means: a path, or else a shipped recipe's name. A file wins over a name."""
+    """The file that the command line names: a path, or else a shipped recipe's name. A file has precedence."""
     file = Path(reference)
     if is_file(file):
         return file
@@ -49,7 +49,7 @@ def find(reference: str | Path) -> Path:
 
 
 def is_file(path: Path, *, folder: bool = False) -> bool:
-    """Whether there is a file (or a folder) of that name; a name that no file can have is none."""
+    """Whether a file (or a folder) of that name exists; False for a name that no file can have."""
     try:
         return path.is_dir() if folder else path.is_file()
     except (OSError, ValueError):
@@ -57,10 +57,10 @@ def is_file(path: Path, *, folder: bool = False) -> bool:
 
 
 def label(file: Path) -> str:
-    """How messages name a recipe file: relative to the current folder where it lies below it."""
-    here = Path.cwd()
-    absolute = file if file.is_absolute() else here / file
-    return str(absolute.relative_to(here)) if absolute.is_relative_to(here) else str(file)
+    """A recipe file's name in messages: relative to the current folder if the file is below it."""
+    cwd = Path.cwd()
+    absolute = file if file.is_absolute() else cwd / file
+    return str(absolute.relative_to(cwd)) if absolute.is_relative_to(cwd) else str(file)
 
 
 def header(file: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Which plug-ins a recipe may import: of a run directory's recipe only those that this user has run there."""
+"""Which plug-ins a recipe may import: for a run directory's recipe, only those that this user has run there."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from collapse_sim.plan.settings import Recipe
 from collapse_sim.store.run_directory import RUN_FILE
 
 
-def allowed(files: Iterable[Path], plugins: bool | None, said: Collection[Any]) -> Allowed | None:
-    """What may be imported for a recipe that is read from `files`; None: everything.
+def allowed(files: Iterable[Path], plugins: bool | None, named: Collection[Any]) -> Allowed | None:
+    """Which plug-ins may be imported for a recipe that is read from `files`; None: all.
 
-    `plugins` is the user's word. Without it, a recipe in a run directory, which may have come from elsewhere, may
-    name what this user has run in that directory, and what the command line names (`said`: its values).
+    `plugins` is the user's explicit choice. Without it, a recipe in a run directory, which may come from elsewhere, may
+    use plug-ins that this user has run in that directory, and those that the command line names (values in `named`).
     """
     if plugins is False:
         return Allowed(
@@ -29,16 +29,16 @@ def allowed(files: Iterable[Path], plugins: bool | None, said: Collection[Any]) 
     folders = [file.parent for file in files if (file.parent / RUN_FILE).is_file()]
     if plugins or not folders:
         return None
-    names = {*strings(said), *(name for folder in folders for name in _remembered(folder))}
+    names = {*strings(named), *(name for folder in folders for name in _remembered(folder))}
     return Allowed(
         names,
-        f"{folders[0]} was not made by a run of yours, or was moved, and to import a module is to run its code; "
+        f"{folders[0]} was not made by a run of yours, or was moved, and importing a module runs its code; "
         "if you trust it, say --plugins",
     )
 
 
 def remember(folder: Path, recipe: Recipe) -> None:
-    """Note that this user runs a recipe with its plug-ins in this run directory."""
+    """Record that this user runs a recipe with its plug-ins in this run directory."""
     parts = [recipe.document.get(key) for key in ("data", "model", "arms", "metrics")]
     names = sorted({name for name in strings(parts) if registry.is_plugin_name(name)})
     known = _remembered(folder)
@@ -60,7 +60,7 @@ def _note(folder: Path) -> Path:
 
 
 def strings(value: Any) -> Iterator[str]:
-    """All texts within a plain value."""
+    """All strings within a plain value."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):

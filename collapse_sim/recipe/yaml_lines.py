@@ -1,6 +1,6 @@
 """YAML with the line of every key. Scalars mean what YAML 1.2 says: 1e-4 is a number, `on` and dates are text.
 
-Merge keys (`<<`), which YAML 1.2 has no more, are read as YAML 1.1 has them, because people use them.
+Merge keys (`<<`), which YAML 1.2 no longer has, are read as in YAML 1.1, because they are in common use.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.recipe import marked
 from collapse_sim.recipe.marked import Items, Mark, MarkedMapping
-from collapse_sim.recipe.problems import Problems, found
+from collapse_sim.recipe.problems import Problems, value_text
 
 _TAG = "tag:yaml.org,2002:"
 _PATTERNS = {  # PyYAML follows YAML 1.1, where 1e-4 is text, 010 is 8, 1:30 is 90 and `on` is true
@@ -38,7 +38,7 @@ _MAKE: dict[str, Callable[[str], Any]] = {
 
 
 class _Loader(yaml.SafeLoader):
-    """A safe loader with YAML 1.2's scalars. It only composes nodes; `_Builder` makes values of them."""
+    """A safe loader with YAML 1.2's scalars. It only composes nodes; `_Builder` makes values from them."""
 
     yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 (PyYAML's own name)
     depth = 0
@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
-_DIGITS = 100  # of a whole number that is looked at: Python has a limit of its own
+_DIGITS = 100  # of a whole number that is converted: Python has a limit of its own
 _TOO_DEEP = f"more than {marked.DEPTH} mappings and lists within each other"
 
 
@@ -65,7 +65,7 @@ _Loader.add_implicit_resolver(_TAG + "merge", re.compile("^<<$"), ["<"])
 def read(path: Path, label: str, problems: Problems) -> MarkedMapping:
     """The mapping in a YAML file; `label` is how messages name the file.
 
-    Duplicate keys and the like go to `problems`. Raises RecipeError when there is no mapping to go on with.
+    Duplicate keys and the like go to `problems`. Raises RecipeError when the file holds no mapping.
     """
     try:
         with path.open("rb") as file:
@@ -103,7 +103,7 @@ def _parse(text: str, label: str, problems: Problems, fixed: Mark | None = None)
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         raise RecipeError(*problems.lines, f"{fixed or Mark(label, line)}: not valid YAML: {error.reason}") from error
-    except (ValueError, OverflowError) as error:  # escapes of characters that there are not, versions of 5,000 digits
+    except (ValueError, OverflowError) as error:  # escapes of invalid characters, versions of 5,000 digits
         raise RecipeError(*problems.lines, f"{fixed or Mark(label, 1)}: not valid YAML: {error}") from error
     except _TooLargeError as error:
         raise RecipeError(*problems.lines, f"{error.args[0]}: {error.args[1]}") from None
@@ -114,15 +114,15 @@ class _TooLargeError(Exception):
 
 
 class _Builder:
-    """Turns composed nodes into Blocks, Items and scalars."""
+    """Turns composed nodes into MarkedMappings, Items and scalars."""
 
     def __init__(self, label: str, problems: Problems, fixed: Mark | None) -> None:
         self.label, self.problems, self.fixed = label, problems, fixed
-        self._open: set[int] = set()  # anchors may point to what encloses them
+        self._open: set[int] = set()  # ids of the nodes being built, which an alias may refer to
         self._built = 0
 
     def build(self, node: yaml.Node, path: str, mark: Mark) -> Any:
-        """The value of a node that stands at `mark`."""
+        """The value of a node that was written at `mark`."""
         kind = node.tag.removeprefix(_TAG)
         self._built += 1
         if self._built > marked.VALUES:
@@ -132,7 +132,7 @@ class _Builder:
         if id(node) in self._open:
             self.problems.unreadable(mark, path, "this alias contains itself")
             return None
-        if kind == "merge":  # as a value, it is text
+        if kind == "merge":  # `<<` as a value is text
             kind = "str"
         if kind not in (*_MAKE, "map", "seq"):
             self.problems.unreadable(mark, path, f"found the tag {node.tag!r}; allowed: no tags")
@@ -160,7 +160,7 @@ class _Builder:
                 self.problems.add(mark, path, "found a list or mapping as a key; allowed: text")
                 continue
             key = str(key_node.value)  # verbatim: an arm may be called `on` or `0.50`
-            if not _sound(key):
+            if not _is_encodable(key):
                 self.problems.add(mark, path, f"found the key {key!a}, half of a character; allowed: text")
                 continue
             inner = f"{path}.{key}".lstrip(".")
@@ -176,12 +176,14 @@ class _Builder:
         return block
 
     def _merge(self, merged: MarkedMapping, node: yaml.Node, path: str, mark: Mark) -> None:
-        """Add what a merge key stands for: a mapping, or several, of which the first that has a key gives it."""
+        """Add the content of a merge key: a mapping or several, of which the first with a key determines its value."""
         value = self.build(node, path, mark)
         parts = value if isinstance(value, Items) else [value]
         for part in parts:
             if not isinstance(part, MarkedMapping):
-                self.problems.add(mark, path, f"found {found(part)}; allowed: a mapping to merge, or a list of them")
+                self.problems.add(
+                    mark, path, f"found {value_text(part)}; allowed: a mapping to merge, or a list of them"
+                )
                 continue
             for key in part:
                 if key not in merged:
@@ -189,18 +191,21 @@ class _Builder:
 
     def _scalar(self, node: yaml.ScalarNode, kind: str, path: str, mark: Mark) -> Any:
         if kind == "int" and len(node.value) > _DIGITS:
-            self.problems.unreadable(mark, path, f"found {found(str(node.value))}; allowed: whole numbers below 2^63")
+            self.problems.unreadable(
+                mark, path, f"found {value_text(str(node.value))}; allowed: whole numbers below 2^63"
+            )
             return None
         try:
             value = _MAKE[kind](str(node.value))
         except (ValueError, KeyError):
-            said = f"{found(str(node.value))}, which is no {kind}"
-            self.problems.unreadable(mark, path, f"found {said}")
+            self.problems.unreadable(mark, path, f"found {value_text(str(node.value))}, which is no {kind}")
             return None
-        if isinstance(value, int) and abs(value) >= marked.WHOLE:
-            self.problems.unreadable(mark, path, f"found {found(str(node.value))}; allowed: whole numbers below 2^63")
+        if isinstance(value, int) and abs(value) >= marked.INTEGER_LIMIT:
+            self.problems.unreadable(
+                mark, path, f"found {value_text(str(node.value))}; allowed: whole numbers below 2^63"
+            )
             return None
-        if isinstance(value, str) and not _sound(value):
+        if isinstance(value, str) and not _is_encodable(value):
             self.problems.unreadable(mark, path, f"found {value[:20]!a}, with half of a character; allowed: text")
             return None
         if isinstance(value, float) and not math.isfinite(value):
@@ -212,6 +217,6 @@ class _Builder:
         return self.fixed or Mark(self.label, node.start_mark.line + 1)
 
 
-def _sound(text: str) -> bool:
-    """Whether a text can be written as UTF-8: escapes may make halves of characters."""
+def _is_encodable(text: str) -> bool:
+    """Whether a text can be encoded as UTF-8: escapes may produce lone surrogates (halves of characters)."""
     return not any("\ud800" <= sign <= "\udfff" for sign in text)

@@ -1,4 +1,4 @@
-"""Committed artefacts on the disk: where they lie, what their names say, and whether they are whole."""
+"""Committed artefacts on disk: their paths, the seeds in their names, and whether they are intact."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collapse_sim.core.files import children, file_hash
 from collapse_sim.store import sealed
 
 MANIFEST = "manifest.json"
-MOST_SEEDS = 10**6  # a longer name is no block's
+MAX_SEEDS = 10**6  # a name with more seeds is not a block's
 BLOCK_NAME = re.compile(r"s\d+(-\d+)?(,\d+(-\d+)?)*")
 
 
@@ -28,12 +28,12 @@ class Block:
 
 
 def object_folder(root: Path, digest: str) -> Path:
-    """Where the blocks of a digest lie."""
+    """The folder with the blocks of a digest."""
     return root / "objects" / digest[:2] / digest
 
 
 def present(root: Path, digest: str) -> set[int]:
-    """Seeds (-1: seedless) that a store has of a digest, by name alone; the store need not exist."""
+    """Seeds (-1: seedless) of a digest in a store, by name only; the store need not exist."""
     return {seed for folder in children(object_folder(root, digest)) for seed in parse_block(folder.name)}
 
 
@@ -51,13 +51,13 @@ def block_name(seeds: tuple[int, ...]) -> str:
 
 
 def parse_block(name: str) -> tuple[int, ...]:
-    """The seeds of a block's name: (-1,) for "all", () for what is no block (a file that something else left)."""
+    """The seeds in a block's name: (-1,) for "all", () for a name that is not a block's (an unrelated file)."""
     if name == "all":
         return (-1,)
     if not BLOCK_NAME.fullmatch(name):
         return ()
     ends = [(int(a), int(b or a)) for a, _, b in (part.partition("-") for part in name[1:].split(","))]
-    if sum(b - a for a, b in ends) > MOST_SEEDS:
+    if sum(b - a for a, b in ends) > MAX_SEEDS:
         return ()
     return tuple(seed for a, b in ends for seed in range(a, b + 1))
 

@@ -1,4 +1,4 @@
-"""Looking after a store: what is in it, what no run refers to, and whether all of it is what it was."""
+"""Maintenance of a store: what it contains, what no run refers to, and what is damaged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StoredArtefact:
     seeds: tuple[int, ...]  # (-1,) when it is the same for all seeds
     bytes: int
     runs: tuple[str, ...]  # the run directories that refer to it
-    arms: tuple[str, ...] = ()  # of these runs, as far as it belongs to some and not to all of them
+    arms: tuple[str, ...] = ()  # of these runs, if it belongs to some of their arms but not to all
     generation: int | None = None
     created: str = ""  # UTC, as 2026-01-31T12:00:00Z
 
@@ -41,7 +41,7 @@ class StoredArtefact:
 
 @dataclass(frozen=True)
 class Registered:
-    """What a run has said that it refers to."""
+    """What a run has registered that it refers to."""
 
     run: str
     seeds: Mapping[str, Sequence[int]]  # by digest; [] for what is the same for all seeds
@@ -49,7 +49,7 @@ class Registered:
 
 
 def open_store(root: Path) -> Store:
-    """An existing store, for reading: nothing is changed there. Raises StoreError when there is none."""
+    """An existing store, read-only. Raises StoreError when there is none."""
     if not (root / "objects").is_dir():
         raise StoreError(
             f"{root}: no store here; name it with --store (by default it is .store beside the run directories)"
@@ -67,7 +67,7 @@ def entries(store: Store) -> Iterator[StoredArtefact]:
     for folder in folders:
         seeds = parse_block(folder.name)
         if not seeds:
-            continue  # not ours
+            continue  # not a block
         digest = folder.parent.name
         using = [
             user for user in users if digest in user.seeds and (seeds == (-1,) or set(seeds) & set(user.seeds[digest]))
@@ -85,7 +85,7 @@ def entries(store: Store) -> Iterator[StoredArtefact]:
 
 
 def _facts(folder: Path) -> dict[str, Any]:
-    """What the manifest says for people; kind "damaged" when it does not prove itself."""
+    """Kind, generation and creation time from the manifest; kind "damaged" when its hash does not match."""
     try:
         manifest = sealed.read(folder / MANIFEST)
         return {"kind": manifest["kind"], "generation": manifest["generation"], "created": manifest["created"]}
@@ -94,7 +94,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of the files in a folder; of what is none, its own."""
+    """Bytes of the files in a folder; for anything else, its own size."""
     with contextlib.suppress(OSError):
         if not folder.is_dir():
             return folder.lstat().st_size
@@ -103,35 +103,35 @@ def _size(folder: Path) -> int:
 
 
 def references(store: Store) -> tuple[list[Registered], list[str]]:
-    """What every run that was ever registered refers to, and what is wrong with the lists that cannot be read.
+    """What every registered run refers to, and the problems of lists that cannot be read.
 
-    Which artefacts those keep is not known, so `collect` leaves everything.
+    Which artefacts the unreadable lists keep is unknown, so with any problem `collect` removes nothing.
     """
-    found, problems = [], []
+    users, problems = [], []
     with readable(store.root / "runs"):
         paths = [path for path in children(store.root / "runs") if path.suffix == ".json"]
     for path in paths:
         try:
             content = sealed.read(path)
-            found.append(Registered(str(content["run"]), dict(content["references"]), dict(content["arms"])))
+            users.append(Registered(str(content["run"]), dict(content["references"]), dict(content["arms"])))
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or error
             problems.append(
-                f"{path}: damaged ({reason}), so nothing is taken for unused; run the recipe of that run again to "
+                f"{path}: damaged ({reason}), so nothing is regarded as unused; run the recipe of that run again to "
                 "write it anew, or remove it if the run is gone"
             )
-    return found, problems
+    return users, problems
 
 
 def missing_runs(store: Store) -> list[str]:
-    """Registered runs whose directory is gone or has moved: their artefacts are kept until they are forgotten."""
+    """Registered runs whose directory is gone or has moved: their artefacts are kept until `forget` removes the run."""
     return [user.run for user in references(store)[0] if not os.path.lexists(Path(user.run) / RUN_FILE)]
 
 
-def sizes(found: Iterable[StoredArtefact]) -> dict[str, dict[str, int]]:
-    """{run directory ("" for what no run refers to): its artefacts, and bytes that it alone and also others need}."""
+def sizes(artefacts: Iterable[StoredArtefact]) -> dict[str, dict[str, int]]:
+    """{run directory ("": no run): number of artefacts, bytes that only this run needs, bytes shared with others}."""
     by_run: dict[str, dict[str, int]] = {}
-    for entry in found:
+    for entry in artefacts:
         for run in entry.runs or ("",):
             counts = by_run.setdefault(run, {"artefacts": 0, "own_bytes": 0, "shared_bytes": 0})
             counts["artefacts"] += 1
@@ -140,7 +140,7 @@ def sizes(found: Iterable[StoredArtefact]) -> dict[str, dict[str, int]]:
 
 
 def forget(store: Store, runs: Collection[str]) -> None:
-    """Let the store no longer keep anything for these runs."""
+    """Unregister these runs, so that the store no longer keeps artefacts for them."""
     for path in children(store.root / "runs"):
         with contextlib.suppress(OSError, ValueError, KeyError):
             if path.suffix == ".json" and sealed.read(path)["run"] in runs:
@@ -154,25 +154,25 @@ def refuse_if_active(store: Store) -> None:
 
 
 def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tuple[list[StoredArtefact], list[Path]]:
-    """Artefacts and unfinished work that no run refers to, the runs `without` not counted; removed when asked.
+    """Artefacts and unfinished work that no run refers to, ignoring the runs `without`; removed if `delete`.
 
-    Raises StoreError while a run is active; one that starts meanwhile waits.
+    Raises StoreError while a run is active; a run that starts meanwhile waits.
     """
     if not delete:
         refuse_if_active(store)
-        return _loose(store, without), _unfinished(store, without)
+        return _unused(store, without), _unfinished(store, without)
     with explained(store.root, "--store"):
         (store.root / "tmp").mkdir(exist_ok=True)
         (store.root / "locks").mkdir(exist_ok=True)
         with locked(store.root / "locks" / REFERENCES_LOCK):
             refuse_if_active(store)
-            loose, unfinished = _loose(store, without), _unfinished(store, without)
+            unused, unfinished = _unused(store, without), _unfinished(store, without)
             forget(store, without)
-            _remove(store, [*(entry.folder for entry in loose), *unfinished])
-    return loose, unfinished
+            _remove(store, [*(entry.folder for entry in unused), *unfinished])
+    return unused, unfinished
 
 
-def _loose(store: Store, without: Collection[str]) -> list[StoredArtefact]:
+def _unused(store: Store, without: Collection[str]) -> list[StoredArtefact]:
     """Artefacts that no run refers to."""
     if references(store)[1]:
         return []
@@ -182,28 +182,28 @@ def _loose(store: Store, without: Collection[str]) -> list[StoredArtefact]:
 def _unfinished(store: Store, without: Collection[str]) -> list[Path]:
     """Folders with the checkpoints of work that no run refers to."""
     users, problems = references(store)
-    kept = {(d, s) for user in users if user.run not in without for d in user.seeds for s in (*user.seeds[d], -1)}
+    used = {(d, s) for user in users if user.run not in without for d in user.seeds for s in (*user.seeds[d], -1)}
     with readable(store.root / "partial"):
         parts = [(folder, *parse_partial(folder.name)) for folder in children(store.root / "partial")]
     return [
-        f for f, digest, seeds in parts if seeds and not problems and not any((digest, seed) in kept for seed in seeds)
+        f for f, digest, seeds in parts if seeds and not problems and not any((digest, seed) in used for seed in seeds)
     ]
 
 
 def _remove(store: Store, folders: Iterable[Path]) -> None:
-    """Each folder goes out of sight in one step, and is then removed at leisure; locks of past runs go too."""
+    """Move each folder away in one step, then remove it; also remove the locks of past runs."""
     for folder in folders:
-        aside = store.root / "tmp" / f"gone-{token()}-{secrets.token_hex(4)}"
+        trash = store.root / "tmp" / f"gone-{token()}-{secrets.token_hex(4)}"
         with contextlib.suppress(FileNotFoundError):
-            folder.rename(aside)
-            remove(aside)
+            folder.rename(trash)
+            remove(trash)
     for path in children(store.root / "locks"):
         if path.suffix == ".lock" and path.name != REFERENCES_LOCK:
             sweep(path)
 
 
 def damaged(store: Store) -> Iterator[tuple[StoredArtefact, str]]:
-    """Artefacts that are not what their manifest says, with what is wrong."""
+    """Artefacts that do not match their manifest, each with its problem."""
     for entry in entries(store):
         problem, _ = check_block(entry.folder)
         if problem:

@@ -1,4 +1,4 @@
-"""What could not be made in this sitting, and what cannot be made because of it: one bad cell never ends the others."""
+"""Artefacts that failed in this process, and those that depend on them: one failed cell never ends the others."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collapse_sim.store.spec import Spec
 
 @dataclass(frozen=True)
 class Failure:
-    """A job that raised something, for the seeds it did so for (() when its artefact is the same for all)."""
+    """A job that raised an exception, and the affected seeds (() when its artefact is the same for all)."""
 
     job: Job
     seeds: tuple[int, ...]
@@ -21,7 +21,7 @@ class Failure:
 
     @property
     def diverged(self) -> bool:
-        """Whether it is a result, as far as the chain goes: its scores are nan, and making it again changes nothing."""
+        """Whether it is a result: the chain ends here, its scores are nan, and making it again changes nothing."""
         return isinstance(self.error, DivergedError)
 
     @property
@@ -36,26 +36,26 @@ class Failure:
 
 
 class Failures:
-    """Failures by artefact. Whoever makes artefacts asks `blocks` of each, parents first."""
+    """Failures by artefact. Code that makes artefacts calls `blocks` for each, parents first."""
 
     def __init__(self) -> None:
-        self.found: list[Failure] = []
+        self._all: list[Failure] = []
         self._causes: dict[tuple[str, int], Failure] = {}
         self._seeds: set[int] = set()  # of all causes
 
     def add(self, job: Job, error: Exception) -> Failure:
-        """Note that a job raised `error`: for all its seeds, or for those that a DivergedError names."""
+        """Record that a job raised `error`: for all its seeds, or for those that a DivergedError names."""
         named = error.seeds if isinstance(error, DivergedError) else ()
         seeds = tuple(seed for seed in job.seeds if seed in named) or job.seeds
         failure = Failure(job, seeds, error)
-        self.found.append(failure)
+        self._all.append(failure)
         for seed in seeds or (-1,):
             self._causes[job.spec.digest, seed] = failure
             self._seeds.add(seed)
         return failure
 
     def blocks(self, spec: Spec, seed: int) -> bool:
-        """Whether an artefact that is missing cannot be made: it failed itself, or something that it is made from."""
+        """Whether a missing artefact cannot be made: it failed itself, or something that it is made from failed."""
         if self._seeds.isdisjoint((seed, -1)):
             return False
         address = (spec.digest, seed if spec.seeded else -1)
@@ -67,15 +67,15 @@ class Failures:
         return True
 
     def cause(self, spec: Spec, seed: int) -> Failure | None:
-        """Why an artefact was not made, if it was tried or `blocks` was asked of it; None if nothing is in the way."""
+        """Why an artefact was not made, if it was tried or `blocks` was called for it; None if nothing prevents it."""
         return self._causes.get((spec.digest, seed if spec.seeded else -1))
 
     def diverged(self) -> list[Failure]:
-        return [failure for failure in self.found if failure.diverged]
+        return [failure for failure in self._all if failure.diverged]
 
     def others(self) -> list[Failure]:
-        """What may be made the next time: out of memory, a bug, a plug-in that raises."""
-        return [failure for failure in self.found if not failure.diverged]
+        """Failures that may not recur: out of memory, a bug, a plug-in that raises."""
+        return [failure for failure in self._all if not failure.diverged]
 
 
 def missing_of(spec: Spec, missing: Iterable[int], failures: Failures) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What is asked of the store, and what of it is left to do."""
+"""Requests to the store, and the jobs that they need."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Job:
-    """What is missing of a spec, to be made in one go."""
+    """Missing seeds of a spec, to be made in one computation."""
 
     spec: Spec
     seeds: tuple[int, ...]  # () when the artefact is the same for all seeds
@@ -40,33 +40,33 @@ def where(job: Job, seeds: tuple[int, ...]) -> str:
     return f"{' / '.join(job.arms)}, generation {job.spec.generation}" + (f", {few}" if seeds else "")
 
 
-def merge(wants: Iterable[Request]) -> list[Request]:
-    """Equal digests become one want, with the union of the seeds and arms, in order of first appearance."""
+def merge(requests: Iterable[Request]) -> list[Request]:
+    """Equal digests become one request, with the union of the seeds and arms, in order of first appearance."""
     merged: dict[str, Request] = {}
-    for want in wants:
-        if want.spec.digest in merged:
-            old = merged[want.spec.digest]
-            seeds, arms = dict.fromkeys((*old.seeds, *want.seeds)), dict.fromkeys((*old.arms, *want.arms))
-            want = Request(old.spec, tuple(seeds), tuple(arms))
-        merged[want.spec.digest] = want
+    for request in requests:
+        if request.spec.digest in merged:
+            old = merged[request.spec.digest]
+            seeds, arms = dict.fromkeys((*old.seeds, *request.seeds)), dict.fromkeys((*old.arms, *request.arms))
+            request = Request(old.spec, tuple(seeds), tuple(arms))
+        merged[request.spec.digest] = request
     return list(merged.values())
 
 
-def split(want: Request, missing: tuple[int, ...]) -> Iterator[Job]:
-    """Jobs for the missing seeds: one a seed, or many at once for stacked specs."""
+def split(request: Request, missing: tuple[int, ...]) -> Iterator[Job]:
+    """Jobs for the missing seeds: one per seed, or many seeds at once for stacked specs."""
     if not missing:
         return
-    if not want.spec.seeded:
-        yield Job(want.spec, (), want.arms)
+    if not request.spec.seeded:
+        yield Job(request.spec, (), request.arms)
         return
-    size = MAX_STACK if want.spec.stacked else 1
+    size = MAX_STACK if request.spec.stacked else 1
     for first in range(0, len(missing), size):
         for seeds in _nameable(missing[first : first + size]):
-            yield Job(want.spec, seeds, want.arms)
+            yield Job(request.spec, seeds, request.arms)
 
 
 def _nameable(seeds: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """Halves of scattered seeds until each piece has a name that a file system takes."""
+    """Halve the seeds until each part has a block name that is short enough for a file system."""
     if len(block_name(seeds)) <= MAX_NAME:
         yield seeds
         return

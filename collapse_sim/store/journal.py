@@ -1,14 +1,14 @@
-"""The journal of a run: append-only JSON lines, each with a hash of its own. What a kill tore off is no line.
+"""The journal of a run: append-only JSON lines, each with its own hash. A line that a kill cut off does not count.
 
 Lines (`event` says which):
   {"event": "session", "time": ..., "command": [...], "environment": {...}}
-  {"event": "scores", "generation": k, "arm": NAME, "seeds": [...], "metrics": {NAME: [one value a seed, ...]},
-   "fit": DIGEST, "samples": DIGEST, "rows": {NAME: DIGEST}, "updates": [...]}: `rows` of scores that may keep values
-   of held-out rows; `updates` of each seed's fit, where it may end early
-  {"event": "diverged", "generation": k, "arm": NAME, "seed": s, "message": ...}: its scores are nan from there on
+  {"event": "scores", "generation": k, "arm": NAME, "seeds": [...], "metrics": {NAME: [one value per seed, ...]},
+   "fit": DIGEST, "samples": DIGEST, "rows": {NAME: DIGEST}, "updates": [...]}: `rows`: scores that may keep values per
+   held-out row; `updates`: of each seed's fit, where a fit may end early
+  {"event": "diverged", "generation": k, "arm": NAME, "seed": s, "message": ...}: scores are nan from there on
   {"event": "generation", "generation": k, "made": {KIND: n}, "reused": {KIND: n}, "wall_s": s}
-A later `scores` line of the same arm, generation, seed and metric replaces an earlier one. In the file a line begins
-with its hash, `{"hash":"0123456789abcdef",...`: the first 64 bits of the sha256 of all that follows the comma.
+A later `scores` line of the same arm, generation, seed and metric replaces an earlier one. In the file, a line begins
+with its hash, `{"hash":"0123456789abcdef",...`: the first 64 bits of the sha256 of everything after the comma.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.core.files import explained, read_bytes, readable, refuse_strange, write_atomic
+from collapse_sim.core.files import explained, read_bytes, readable, require_file, write_atomic
 from collapse_sim.store.sealed import loads
 
 HEAD, DIGITS = b'{"hash":"', 16
 BODY = len(HEAD) + DIGITS + len(b'",')
-MOST = 10**6  # the highest generation that a line may name
+MAX_GENERATION = 10**6  # the highest generation that a line may name
 
 
 @dataclass(frozen=True)
 class Journal:
-    """Its whole lines, and the numbers (from 1) of those that are damaged: no kill leaves such a line."""
+    """Its intact lines, and the numbers (from 1) of damaged ones, which are not caused by a kill."""
 
     lines: list[dict[str, Any]]
     damaged: list[int]
-    torn: bool = False  # the last line has no end: being written just now, or cut off by a kill
+    torn: bool = False  # the last line has no end: it is being written, or was cut off by a kill
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a journal; [] when there is none yet. Raises StoreError when it cannot be read."""
+    """All intact lines of a journal; [] when there is none yet. Raises StoreError when it cannot be read."""
     return load(path).lines
 
 
 def load(path: Path) -> Journal:
-    """The same, with what is wrong with it."""
+    """The same, with damaged and cut-off lines noted."""
     with readable(path):
         try:
             content = read_bytes(path)
@@ -54,9 +54,9 @@ def load(path: Path) -> Journal:
             if os.path.lexists(path):
                 raise FileNotFoundError(errno.ENOENT, "it is a link to nothing") from None
             return Journal([], [])
-    *whole, rest = content.split(b"\n")
+    *complete, rest = content.split(b"\n")
     lines, damaged = [], []
-    for number, raw in enumerate(whole, 1):
+    for number, raw in enumerate(complete, 1):
         if not raw:
             continue
         line = _line(raw)
@@ -68,51 +68,51 @@ def load(path: Path) -> Journal:
 
 
 def diverged(lines: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, int]]:
-    """{arm: {seed: generation}} of the chains that ended, the earliest generation that a line says so of.
+    """{arm: {seed: generation}} of the chains that ended: the earliest generation with a `diverged` line.
 
-    Another try, on another machine, may have gone well: scores of that generation that were nan are finite by now, and
-    so are all others. (A model whose samples diverged has a finite test loss, which says nothing of the kind.)
+    A later attempt, on another machine, may have succeeded: scores of that generation that were nan are now finite, and
+    so are all others. (A finite test loss alone does not show this: a model whose samples diverged has one.)
     """
-    since: dict[tuple[str, int, int], dict[str, list[float | None]]] = {}
+    later_scores: dict[tuple[str, int, int], dict[str, list[float | None]]] = {}
     for line in lines:
         if line.get("event") == "diverged":
-            since[line["arm"], line["seed"], line["generation"]] = {}
-        elif since and line.get("event") == "scores":
+            later_scores[line["arm"], line["seed"], line["generation"]] = {}
+        elif later_scores and line.get("event") == "scores":
             for seed, *values in zip(line["seeds"], *line["metrics"].values(), strict=True):
-                told = since.get((line["arm"], seed, line["generation"]))
-                if told is not None:
+                by_metric = later_scores.get((line["arm"], seed, line["generation"]))
+                if by_metric is not None:
                     for metric, value in zip(line["metrics"], values, strict=True):
-                        told.setdefault(metric, []).append(value)
-    found: dict[str, dict[int, int]] = {}
-    for (arm, seed, k), told in since.items():
-        if not _went_well(told.values()):
-            ends = found.setdefault(arm, {})
+                        by_metric.setdefault(metric, []).append(value)
+    ended: dict[str, dict[int, int]] = {}
+    for (arm, seed, k), by_metric in later_scores.items():
+        if not _recovered(by_metric.values()):
+            ends = ended.setdefault(arm, {})
             ends[seed] = min(k, ends.get(seed, k))
-    return found
+    return ended
 
 
-def _went_well(told: Collection[list[float | None]]) -> bool:
-    """Whether values, a list a metric in the order of time, are all finite at last, and some were not."""
-    finite = [[value is not None and math.isfinite(value) for value in values] for values in told]
+def _recovered(scores: Collection[list[float | None]]) -> bool:
+    """Whether scores, one list per metric in the order of time, are all finite at the end, and some were not before."""
+    finite = [[value is not None and math.isfinite(value) for value in values] for values in scores]
     return all(values[-1] for values in finite) and not all(map(all, finite))
 
 
 def check(path: Path) -> None:
-    """Raise StoreError when something that is no file lies there; nothing is opened."""
+    """Raise StoreError when the path exists and is not a regular file; nothing is opened."""
     if os.path.lexists(path):
         with readable(path):
-            refuse_strange(path, path.stat().st_mode)
+            require_file(path, path.stat().st_mode)
 
 
 def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Add lines in one write and flush them to the disk."""
+    """Append lines in one write and flush them to disk."""
     block = b"".join(map(_sealed, lines))
     check(path)
     with explained(path, "--out"), path.open("ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":
-                block = b"\n" + block  # the last line was torn: start a new one
+                block = b"\n" + block  # the last line was cut off: start a new one
         file.write(block)
         file.flush()
         os.fsync(file.fileno())
@@ -133,7 +133,7 @@ def _hash(body: bytes) -> bytes:
 
 
 def _line(raw: bytes) -> dict[str, Any] | None:
-    """A line's content without its hash; None when it does not prove itself, or is not what a line should be."""
+    """A line's content without its hash; None when the hash does not match, or the content is not valid."""
     body = raw[BODY:]
     if raw[:BODY] != HEAD + _hash(body) + b'",':
         return None
@@ -141,11 +141,11 @@ def _line(raw: bytes) -> dict[str, Any] | None:
         line = loads(b"{" + body)
     except ValueError:
         return None
-    return line if _is_sound(line) else None
+    return line if _is_valid(line) else None
 
 
-def _is_sound(line: Any) -> bool:
-    """Whether all that readers look at has the type and the size that they take for granted."""
+def _is_valid(line: Any) -> bool:
+    """Whether everything that readers use has the type and the size that they rely on."""
     if not isinstance(line, dict):
         return False
     for key, value in line.items():
@@ -183,7 +183,7 @@ def _is_digest(value: Any) -> bool:
 
 SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "event": _is_text,
-    "generation": lambda value: _is_count(value) and value <= MOST,
+    "generation": lambda value: _is_count(value) and value <= MAX_GENERATION,
     "arm": _is_text,
     "seeds": _list_of(_is_count),
     "seed": _is_count,

@@ -1,10 +1,10 @@
-"""Which processes are at work on a store, told apart by a random token, a lock and a heartbeat.
+"""Which processes are active on a store, identified by a random token, a lock and a heartbeat.
 
-STORE/locks/active-TOKEN-HOST-PID.lock is held, and touched every BEAT_S, by a process that writes to the store; what it
-leaves in tmp/ and partial/ has its token in its name. Host and process id are for people only: containers share host
-names, and process ids mean nothing in another one. TOKEN begins with a hash of the kernel's boot and the process
-namespace. Where that is ours the lock tells at once whether its owner lives; elsewhere only the heartbeat does, by
-which an owner that was not heard of for GONE_S is gone.
+STORE/locks/active-TOKEN-HOST-PID.lock is held, and touched every BEAT_S, by a process that writes to the store; its
+files in tmp/ and partial/ have its token in their names. Host and process id are for display only: containers share
+host names, and process ids are not valid in another container. TOKEN begins with a hash of the kernel's boot and the
+process namespace. If these are ours, the lock shows at once whether its owner is alive; otherwise only the heartbeat
+does: an owner without a heartbeat for GONE_S counts as gone.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ MARK = re.compile(rf"active-({TOKEN})-(.+)-(\d+)\.lock")
 
 
 def token() -> str:
-    """This process's own, in the names of what it leaves in a store."""
+    """This process's token, part of the names of the files that it leaves in a store."""
     return _token(os.getpid())
 
 
 @cache
 def _token(pid: int) -> str:
-    """Another one after a fork."""
-    return (_world() or secrets.token_hex(4)) + secrets.token_hex(8)
+    """A new one after a fork."""
+    return (_namespace() or secrets.token_hex(4)) + secrets.token_hex(8)
 
 
 @cache
-def _world() -> str:
-    """Stands for this kernel since it started, and this process namespace; "" where that cannot be told."""
+def _namespace() -> str:
+    """Identifies this boot of the kernel and this process namespace; "" where that is not possible."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return hashlib.sha256(f"{boot} {os.readlink('/proc/self/ns/pid')}".encode()).hexdigest()[:8]  # noqa: PTH115
@@ -52,13 +52,13 @@ def _world() -> str:
         return ""
 
 
-_held: dict[tuple[int, str], int] = {}  # (process, store) -> how many times
+_held: dict[tuple[int, str], int] = {}  # (process, store) -> nesting depth
 _guard = threading.Lock()
 
 
 @contextlib.contextmanager
 def lease(root: Path) -> Iterator[None]:
-    """Be known as at work on a store; within another one of this process on the same store, nothing more happens."""
+    """Mark this process as active on a store; nested calls of one process on the same store have no further effect."""
     key = (os.getpid(), str(root.resolve()))
     with _guard:
         outermost = not _held.get(key)
@@ -94,21 +94,21 @@ def _beating(root: Path) -> Iterator[None]:
 
 
 def living(root: Path) -> dict[str, str]:
-    """Tokens of the processes that are at work on a store, each with words for people. Changes nothing.
+    """Tokens of the processes that are active on a store, each with a description for display. Changes nothing.
 
-    Ask after listing what they may own: an owner has its mark before it leaves anything.
+    Call it after listing the files that they may own: an owner has its mark before it creates any file.
     """
-    found = {}
+    descriptions = {}
     for path in children(root / "locks"):
         match = MARK.fullmatch(path.name)
         if match and _lives(path, match[1]):
-            found[match[1]] = f"process {match[3]} on {match[2]}"
-    return found
+            descriptions[match[1]] = f"process {match[3]} on {match[2]}"
+    return descriptions
 
 
 def is_near(owner: str) -> bool:
-    """Whether a token is of this kernel and process namespace, so that its lock tells for sure whether it lives."""
-    return _world() != "" and owner.startswith(_world())
+    """Whether a token is of this kernel and process namespace, so that its lock shows for certain whether it lives."""
+    return _namespace() != "" and owner.startswith(_namespace())
 
 
 def _lives(mark: Path, owner: str) -> bool:
@@ -118,7 +118,7 @@ def _lives(mark: Path, owner: str) -> bool:
         if is_near(owner):
             handle = os.open(mark, os.O_RDWR | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask do not mislead each other
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two checks do not mislead each other
             except BlockingIOError:
                 return True
             else:
@@ -128,7 +128,7 @@ def _lives(mark: Path, owner: str) -> bool:
     except FileNotFoundError:
         return False
     except OSError:
-        pass  # no locks here, or none that we may ask for: the heartbeat decides
+        pass  # locks are not supported or not permitted: the heartbeat decides
     try:
         return time.time() - mark.stat().st_mtime < GONE_S
     except OSError:
@@ -136,6 +136,6 @@ def _lives(mark: Path, owner: str) -> bool:
 
 
 def owner_of(name: str) -> str:
-    """The token in a name that `token` was put into; "" when there is none."""
+    """The token within a file's name; "" when there is none."""
     match = re.search(rf"(?<![0-9a-f]){TOKEN}(?![0-9a-f])", name)
     return match[0] if match else ""

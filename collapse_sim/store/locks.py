@@ -1,4 +1,4 @@
-"""Locks between processes. A lock's file goes when the lock is given back, so that none is left lying about."""
+"""Locks between processes. A lock's file is removed when the lock is released, so that none is left behind."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ POLL_S = 0.05
 
 
 class Lock:
-    """An exclusive lock on a path, between the processes of one kernel, whatever container they are in.
+    """An exclusive lock on a path, between the processes of one kernel, in whichever containers they are.
 
-    Machines that share a file system may or may not see each other's; two that hold the same lock cost work twice, and
-    nothing else. Raises StoreError when the file system refuses locks.
+    Machines that share a file system may or may not see each other's locks; if two hold the same lock, work is done
+    twice, without further harm. Raises StoreError when the file system refuses locks.
     """
 
     def __init__(self, path: Path, option: str = "--store") -> None:
@@ -29,7 +29,7 @@ class Lock:
         self._lock = FileLock(path)
 
     def acquire(self, timeout: float = -1) -> None:
-        """Wait for it. Raises filelock.Timeout after `timeout` seconds (never, if negative)."""
+        """Wait for the lock. Raises filelock.Timeout after `timeout` seconds (never, if negative)."""
         try:
             with explained(self.path, self._option):
                 self._lock.acquire(timeout=timeout, poll_interval=POLL_S)
@@ -44,12 +44,12 @@ class Lock:
             ) from error
 
     def release(self) -> None:
-        """Remove the file and give the lock back, in this order.
+        """Remove the file and release the lock, in this order.
 
-        A process that opened the file before sees, once it has the lock, that the file has no name any more, and
-        begins anew (filelock does that).
+        A process that opened the file before sees, once it has the lock, that the file no longer has a name, and tries
+        again (filelock does that).
         """
-        if not isinstance(self._lock, SoftFileLock):  # which removes its file by itself
+        if not isinstance(self._lock, SoftFileLock):  # it removes its file itself
             with contextlib.suppress(OSError):
                 self.path.unlink()
         self._lock.release()
@@ -57,7 +57,7 @@ class Lock:
 
 @contextlib.contextmanager
 def locked(path: Path, option: str = "--store") -> Iterator[None]:
-    """Hold the lock on a path, however long another process has it."""
+    """Hold the lock on a path, after waiting for it without a time limit."""
     lock = Lock(path, option)
     lock.acquire()
     try:

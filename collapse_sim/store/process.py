@@ -1,4 +1,4 @@
-"""Who made an artefact: this process, and the versions it runs with."""
+"""The host of this process, and the versions of the packages that it uses."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import cache
 
 
 def environment() -> dict[str, str]:
-    """Versions that an artefact was made with."""
+    """Package versions that an artefact is made with."""
     return dict(_environment())
 
 

@@ -1,7 +1,7 @@
-"""Which scores a run has ever put into its journal: by this a reader sees that lines are gone, however they went.
+"""Which scores a run has ever written to its journal: it shows a reader that lines were lost, for whatever reason.
 
 recorded.json, sealed: {"scores": {ARM: {METRIC: {SEEDS: [[first generation, last generation], ...]}}}}, SEEDS as in the
-name of a block ("s0-9"). It is written after the journal, so that it never names what the journal has not had.
+name of a block ("s0-9"). It is written after the journal, so it never names scores that the journal has not had.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from collapse_sim.core.files import write_atomic
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import block_name, parse_block
-from collapse_sim.store.journal import MOST
+from collapse_sim.store.journal import MAX_GENERATION
 
 RECORDED_FILE = "recorded.json"
 Runs = list[list[int]]
@@ -21,12 +21,12 @@ Scores = dict[str, dict[str, dict[str, Runs]]]
 
 
 def read(folder: Path) -> Scores:
-    """What was recorded in a run directory. Raises OSError or ValueError when that cannot be read or is damaged."""
+    """What was recorded in a run directory. Raises OSError when it cannot be read, ValueError when it is damaged."""
     try:
         scores: Scores = sealed.read(folder / RECORDED_FILE)["scores"]
         for _, _, _, runs in _entries(scores):
-            if any(not 0 <= first <= last <= MOST for first, last in runs):
-                raise ValueError("strange generations")
+            if any(not 0 <= first <= last <= MAX_GENERATION for first, last in runs):
+                raise ValueError("invalid generations")
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
     return scores
@@ -38,7 +38,7 @@ def write(folder: Path, scores: Scores) -> None:
 
 
 def add(scores: Scores, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Note what the `scores` lines among these hold."""
+    """Add what the `scores` lines among `lines` contain."""
     for line in lines:
         if line["event"] != "scores" or not line["seeds"]:
             continue
@@ -58,18 +58,20 @@ def add(scores: Scores, lines: Iterable[Mapping[str, Any]]) -> None:
             runs[:] = merged
 
 
-def lacking(scores: Scores, lines: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Which of these scores none of the lines hold, in words: one text an arm and metric."""
-    found: dict[tuple[str, str], dict[int, set[int]]] = {}
+def lost_scores(scores: Scores, lines: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Which of these scores are in none of the lines, in words: one text per arm and metric."""
+    present: dict[tuple[str, str], dict[int, set[int]]] = {}
     for line in lines:
         if line["event"] == "scores":
             for metric in line["metrics"]:
-                found.setdefault((line["arm"], metric), {}).setdefault(line["generation"], set()).update(line["seeds"])
+                present.setdefault((line["arm"], metric), {}).setdefault(line["generation"], set()).update(
+                    line["seeds"]
+                )
     absent: dict[tuple[str, str], set[int]] = {}
     for arm, metric, name, runs in _entries(scores):
-        seeds, there = set(parse_block(name)), found.get((arm, metric), {})
+        seeds, by_generation = set(parse_block(name)), present.get((arm, metric), {})
         for first, last in runs:
-            gone = {k for k in range(first, last + 1) if not seeds <= there.get(k, set())}
+            gone = {k for k in range(first, last + 1) if not seeds <= by_generation.get(k, set())}
             if gone:
                 absent.setdefault((arm, metric), set()).update(gone)
     return [

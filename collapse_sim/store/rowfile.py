@@ -1,7 +1,7 @@
-"""Rows on disk: a safetensors file that is written shard by shard and read through a memory map.
+"""Rows on disk: a safetensors file that is written in shards and read through a memory map.
 
 The layout is the safetensors format (8 bytes header length, JSON header, raw little-endian data), so that any reader of
-safetensors can open the files; only writing in pieces and giving pages back are done here.
+safetensors can open the files; this module adds writing in shards and releasing memory pages.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from collapse_sim.core.files import refuse_strange, remove
+from collapse_sim.core.files import remove, require_file
 from collapse_sim.store.sealed import loads
 
-VALUES_FILE = "rows.safetensors"  # beside a score: what its metric has for every row, where it has something
-INFLUENCE = "influence"  # its column of how much each held-out row moves the score: (n,) float32
+VALUES_FILE = "rows.safetensors"  # beside a score: its metric's values per row, if it has any
+INFLUENCE = "influence"  # its column with the influence of each held-out row on the score: (n,) float32
 
 DTYPES = {
     "uint8": "U8", "int16": "I16", "int32": "I32", "int64": "I64", "float32": "F32", "float64": "F64", "bool": "BOOL",
@@ -28,10 +28,10 @@ NAMES = {code: name for name, code in DTYPES.items()}
 
 
 class RowWriter:
-    """Writes columns of `rows` rows, any range at a time. An existing file of the same layout is continued."""
+    """Writes columns of `rows` rows, in ranges of any order. An existing file of the same layout is continued."""
 
     def __init__(self, path: Path, rows: int, columns: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
-        self._offsets: dict[str, tuple[int, int]] = {}  # column -> start of its data, bytes a row
+        self._offsets: dict[str, tuple[int, int]] = {}  # column -> start of its data, bytes per row
         header: dict[str, Any] = {}
         position = 0
         for name, (shape, dtype) in sorted(columns.items(), key=lambda item: (-np.dtype(item[1][1]).itemsize, item[0])):
@@ -45,9 +45,9 @@ class RowWriter:
         self._start = 8 + len(text)
         size = self._start + position
         head = len(text).to_bytes(8, "little") + text
-        new = not _begins(path, head) or path.stat().st_size != size
+        new = not _begins_with(path, head) or path.stat().st_size != size
         if new:
-            remove(path)  # whatever it is: a named pipe would wait for a reader
+            remove(path)  # whatever it is: opening a named pipe would block
         self._file = path.open("x+b" if new else "r+b")
         if new:
             self._file.write(head)
@@ -65,8 +65,8 @@ class RowWriter:
         self._file.close()
 
 
-def _begins(path: Path, head: bytes) -> bool:
-    """Whether there is a file that begins so."""
+def _begins_with(path: Path, head: bytes) -> bool:
+    """Whether `path` is a file that begins with `head`."""
     if not path.is_file():
         return False
     with path.open("rb") as file:
@@ -74,14 +74,14 @@ def _begins(path: Path, head: bytes) -> bool:
 
 
 class RowFile:
-    """Memory-mapped columns; what is written to them stays in memory.
+    """Memory-mapped columns; changes to them stay in memory.
 
-    Raises OSError when there is no file, ValueError or KeyError when it is none of rows.
+    Raises OSError when there is no file, ValueError or KeyError when it is not a file of rows.
     """
 
     def __init__(self, path: Path) -> None:
         mode = path.stat()
-        refuse_strange(path, mode.st_mode)
+        require_file(path, mode.st_mode)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > mode.st_size - 8:
@@ -94,13 +94,13 @@ class RowFile:
                 continue
             begin, end = entry["data_offsets"]
             if end - begin != math.prod(entry["shape"]) * np.dtype(NAMES[entry["dtype"]]).itemsize:
-                raise ValueError(f"{path}: {name} has not as many bytes as its shape says")
+                raise ValueError(f"{path}: {name} has fewer or more bytes than its shape needs")
             flat = np.frombuffer(
                 self._map, dtype=NAMES[entry["dtype"]], count=math.prod(entry["shape"]), offset=8 + length + begin
             )
             self.columns[name] = flat.reshape(entry["shape"])
 
     def release(self) -> None:
-        """Give the pages read so far back: memory stays flat however many files a fit reads from."""
+        """Release the pages read so far: memory use stays constant, however many files a fit reads."""
         if hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)

@@ -1,8 +1,8 @@
 """A run directory: run.json (what the run is), recipe.yaml, journal.jsonl, recorded.json, live.json, pictures/.
 
-starting.json is there while a process that was told to run it has not begun yet (ui/starting.py). All but it and the
-pictures prove themselves by a hash of their own: JSON files are sealed (store/sealed.py), journal lines hold one each,
-and recipe.yaml begins with one. run.json:
+starting.json exists while a process that was started to run it has not begun yet (ui/starting.py). All files except it
+and the pictures contain a hash of their own: JSON files are sealed (store/sealed.py), each journal line has one, and
+recipe.yaml begins with one. run.json:
   {"schema": 1, "name": ..., "recipe": DIGEST, "store": PATH (relative to the run directory), "store_at": the same,
    absolute, as of the last run, "generations": 5,
    "seeds": [...], "arms": [NAME, ...], "baseline": NAME, "show": METRIC,
@@ -13,9 +13,9 @@ and recipe.yaml begins with one. run.json:
                       "warning": "biased: fewer than 10,000 samples" | ""}},
    "tuned_on": [SEED, ...] | null, "claims": [{"that", "metric", "generation", "expect", "seeds" (own)}, ...],
    "reference": [{"source", "metric", "generation": 5, "values": {ARM: figure}}, ...],
-   "training": {ARM: {"protocol", "rows": [...], "updates": [...], "epochs": [...]}}, a number a generation,
+   "training": {ARM: {"protocol", "rows": [...], "updates": [...], "epochs": [...]}}, a number per generation,
    "theory": {ARM: {METRIC: [value at generation 0, 1, ...]}}, "settings": {the resolved recipe},
-   "samples": rows a generation}
+   "samples": rows per generation}
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from collapse_sim.store.blocks import present
 SCHEMA = 1
 REMAKE = "run the recipe again with another --out beside this one: finished work is found in the store"
 COMPLETE = "running the same commands again completes it from the store"
-RUNS = Path("runs")  # where runs lie, seen from the folder the command is given in
+RUNS = Path("runs")  # the folder with the runs, relative to the current folder
 STARTING_FILE = "starting.json"
 RUN_FILE, RECIPE_FILE, JOURNAL_FILE, LIVE_FILE, PICTURES = (
     "run.json",
@@ -50,14 +50,14 @@ RECIPE_HEAD = b"# sha256 of the lines below, as this run wrote them: "
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """run.json of a run directory. Raises RecipeError when it is none, StoreError when it is damaged or newer."""
+    """run.json of a run directory. Raises RecipeError when there is none, StoreError when it is damaged or newer."""
     path = folder / RUN_FILE
     if not os.path.lexists(path):
         raise no_run(folder)
     try:
         raw = read_bytes(path)
-        said = sealed.loads(raw)
-        schema = int(said["schema"])
+        header = sealed.loads(raw)
+        schema = int(header["schema"])
         if schema <= SCHEMA:
             content = sealed.parse(raw)
     except OSError as error:
@@ -71,15 +71,15 @@ def read_run(folder: Path) -> dict[str, Any]:
     lacking = [key for key in ("name", "generations", "seeds", "arms", "metrics") if key not in content]
     if lacking:
         raise damaged(path, f"it lacks {', '.join(lacking)}")
-    strange = [key for key, allowed in SHAPES.items() if key in content and not allowed(content[key])]
-    if strange:
-        raise damaged(path, f"strange {', '.join(strange)}")
+    invalid = [key for key, allowed in SHAPES.items() if key in content and not allowed(content[key])]
+    if invalid:
+        raise damaged(path, f"invalid {', '.join(invalid)}")
     return content
 
 
 SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str),
-    "generations": lambda value: type(value) is int and 0 <= value <= journal.MOST,
+    "generations": lambda value: type(value) is int and 0 <= value <= journal.MAX_GENERATION,
     "seeds": lambda value: isinstance(value, list) and all(type(seed) is int and 0 <= seed < 2**63 for seed in value),
     "arms": lambda value: isinstance(value, list) and value != [] and all(isinstance(arm, str) for arm in value),
     "metrics": lambda value: isinstance(value, dict) and all(isinstance(entry, dict) for entry in value.values()),
@@ -89,17 +89,17 @@ SHAPES: Mapping[str, Callable[[Any], bool]] = {
 
 
 def read_journal(folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The good lines of a run's journal, and what is wrong with it, in sentences: damaged lines, scores that are gone.
+    """The intact lines of a run's journal, and its problems as sentences: damaged lines, lost scores.
 
-    Raises StoreError when something that is no file lies in its place.
+    Raises StoreError when the journal's path is not a file.
     """
-    ever = ever_recorded(folder)  # before the journal, which may grow meanwhile
-    found = journal.load(folder / JOURNAL_FILE)
-    return found.lines, problems_of(folder, found, ever)
+    scores = read_recorded(folder)  # before the journal, which may grow meanwhile
+    content = journal.load(folder / JOURNAL_FILE)
+    return content.lines, problems_of(folder, content, scores)
 
 
-def ever_recorded(folder: Path) -> recorded.Scores | str:
-    """What recorded.json says; or what is wrong with it."""
+def read_recorded(folder: Path) -> recorded.Scores | str:
+    """The content of recorded.json, or its problem in words."""
     try:
         return recorded.read(folder)
     except OSError as error:
@@ -108,39 +108,38 @@ def ever_recorded(folder: Path) -> recorded.Scores | str:
         return str(error)
 
 
-def problems_of(folder: Path, found: journal.Journal, ever: recorded.Scores | str) -> list[str]:
-    """What is wrong with a journal, and with recorded.json, in sentences."""
+def problems_of(folder: Path, content: journal.Journal, scores: recorded.Scores | str) -> list[str]:
+    """The problems of a journal and of recorded.json, as sentences."""
     problems = []
-    if found.damaged:
-        numbers = ", ".join(map(str, found.damaged[:5])) + (", ..." if len(found.damaged) > 5 else "")
-        lines = "line is" if len(found.damaged) == 1 else "lines are"
+    count = len(content.damaged)
+    if count:
+        numbers = ", ".join(map(str, content.damaged[:5])) + (", ..." if count > 5 else "")
+        lines = "line is" if count == 1 else "lines are"
+        problems.append(f"{folder / JOURNAL_FILE}: {count} {lines} damaged and left out (line {numbers}); {COMPLETE}")
+    if isinstance(scores, str):
         problems.append(
-            f"{folder / JOURNAL_FILE}: {len(found.damaged)} {lines} damaged and left out (line {numbers}); {COMPLETE}"
-        )
-    if isinstance(ever, str):
-        problems.append(
-            f"{folder / recorded.RECORDED_FILE}: damaged ({ever}): it cannot be told whether {JOURNAL_FILE} is "
+            f"{folder / recorded.RECORDED_FILE}: damaged ({scores}): it cannot be told whether {JOURNAL_FILE} is "
             f"complete; {COMPLETE}"
         )
-    elif gone := recorded.lacking(ever, found.lines):
+    elif gone := recorded.lost_scores(scores, content.lines):
         shown = "; ".join(gone[:5]) + (f"; and {len(gone) - 5} more" if len(gone) > 5 else "")
         problems.append(f"{folder / JOURNAL_FILE}: incomplete, recorded scores are gone: {shown}; {COMPLETE}")
     return problems
 
 
 def store_of(folder: Path) -> Path:
-    """Where the artefacts of the run in `folder` are kept: seen from the run directory, or beside it, or where they
-    were before the run was moved. For a run that is yet to be: .store beside it.
+    """The store with the artefacts of the run in `folder`: at its path relative to the run directory, or beside it, or
+    where it was before the run was moved. For a new run: .store beside it.
 
-    Of these, the first that has models of the run counts, so that a store of other runs isn't taken for it. Raises
-    what `read_run` does, and StoreError when the run has a journal and its store is nowhere.
+    The first of these that has models of the run is used, so that a store of other runs is never taken. Raises what
+    `read_run` does, and StoreError when the run has a journal and its store cannot be found.
     """
     beside = folder.parent / ".store"
     if not os.path.lexists(folder / RUN_FILE):
         return beside
     run = read_run(folder)
-    said = (folder / str(run.get("store", ""))).resolve()
-    places = [beside] if said == beside.resolve() else [said, beside]
+    last_known = (folder / str(run.get("store", ""))).resolve()
+    places = [beside] if last_known == beside.resolve() else [last_known, beside]
     places = [place for place in (*places, Path(str(run.get("store_at") or beside))) if (place / "objects").is_dir()]
     lines = journal.read(folder / JOURNAL_FILE)
     fits = list(dict.fromkeys(str(line["fit"]) for line in lines if "fit" in line))
@@ -149,53 +148,53 @@ def store_of(folder: Path) -> Path:
             return place
     if lines:
         raise StoreError(
-            f"{folder}: its store is not where it was ({said}), nor {beside}, so all that this run has made would be "
-            "made anew; say where it is now, or where a new one shall be, with `collapse-sim run ... --store DIR`"
+            f"{folder}: its store is not where it was ({last_known}), nor {beside}, so everything of this run would be "
+            "made again; give its path, or that of a new store, with `collapse-sim run ... --store DIR`"
         )
     return beside
 
 
 def _sample_of(digests: list[str]) -> Iterator[str]:
-    """Some of many, from both ends: a store that has none of them is not this run's."""
+    """At most 200 of the digests, from both ends: a store that has none of them is not this run's."""
     yield from (digests if len(digests) <= 200 else [*digests[:100], *digests[-100:]])
 
 
 def recipe_text(settings: str) -> bytes:
-    """recipe.yaml of a run directory: YAML, below a line with its hash."""
+    """recipe.yaml of a run directory: a line with the hash, then YAML."""
     body = settings.encode()
     return RECIPE_HEAD + hashlib.sha256(body).hexdigest().encode() + b"\n" + body
 
 
 def recipe_of(folder: Path) -> Path:
-    """recipe.yaml of a run directory. Raises StoreError when it is not what the run has written there."""
+    """recipe.yaml of a run directory. Raises StoreError when it is not what the run wrote."""
     path = folder / RECIPE_FILE
-    way_out = (
+    hint = (
         f"to continue the run as it is, remove this file, then `collapse-sim run {path}` writes it anew; to change the "
         "recipe, work on a copy in another place"
     )
     try:
         head, _, body = read_bytes(path).partition(b"\n")
     except OSError as error:
-        raise StoreError(f"{path}: unreadable ({error.strerror or error}); {way_out}") from error
+        raise StoreError(f"{path}: unreadable ({error.strerror or error}); {hint}") from error
     if head != RECIPE_HEAD + hashlib.sha256(body).hexdigest().encode():
-        raise StoreError(f"{path}: edited or damaged, it is not what the run wrote; {way_out}")
+        raise StoreError(f"{path}: edited or damaged, it is not what the run wrote; {hint}")
     return path
 
 
 def no_run(folder: Path) -> RecipeError:
-    """The error for a folder that is no run directory."""
+    """The error for a folder that is not a run directory."""
     return RecipeError(
         f"{folder}: no run here (no {RUN_FILE}); a run directory is what `collapse-sim run` prints at its end"
     )
 
 
 def damaged(path: Path, reason: object) -> StoreError:
-    """The error for a file of a run directory that is not what it should be, and what to do about it."""
+    """The error for a damaged file of a run directory, with what to do about it."""
     return StoreError(f"{path}: damaged ({reason}); {REMAKE}")
 
 
 def runs_here() -> list[Path]:
-    """The run directories below ./runs, by name; those that a process is starting too."""
+    """The run directories below ./runs, by name, including those that a process is starting."""
     return sorted({path.parent for file in (RUN_FILE, STARTING_FILE) for path in RUNS.glob(f"*/{file}")})
 
 
@@ -204,13 +203,13 @@ def find_run(text: str, *, starting: bool = False) -> Path:
 
     `starting`: also one that a process is about to begin. Raises RecipeError when neither is a run directory.
     """
-    given, named = Path(text), RUNS / text
+    path = Path(text)
     with suppress(OSError, ValueError):  # a name that is too long for a file, or has a zero byte
-        for folder in (given, named):
+        for folder in (path, RUNS / text):
             if os.path.lexists(folder / RUN_FILE) or (starting and (folder / STARTING_FILE).is_file()):
                 return folder
-        if given.is_dir():
-            raise no_run(given)
+        if path.is_dir():
+            raise no_run(path)
     known = [folder.name for folder in runs_here()]
     close = difflib.get_close_matches(text, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"runs there: {', '.join(known[:10]) or 'none'}"

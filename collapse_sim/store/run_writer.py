@@ -1,4 +1,4 @@
-"""Writing a run directory: claim it for a recipe, refuse another recipe's, and keep the journal."""
+"""Writes a run directory: claims it for a recipe, refuses a directory of another recipe, and keeps the journal."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from collapse_sim.store.run_directory import (
     RUN_FILE,
     SCHEMA,
     damaged,
-    ever_recorded,
     problems_of,
+    read_recorded,
     read_run,
     recipe_of,
     recipe_text,
@@ -40,7 +40,7 @@ from collapse_sim.store.store import REFERENCES_LOCK
 
 logger = logging.getLogger(__name__)
 
-# What may grow or change when a run is continued; everything else makes it a different experiment.
+# Keys that may change when a run is continued; a change of any other key makes it a different experiment.
 GROWS = (
     "name",
     "description",
@@ -57,7 +57,7 @@ GROWS = (
 
 
 class RunWriter:
-    """One run directory, open for writing. Several processes may write to it at once: what they write is merged."""
+    """One run directory, open for writing. Several processes may write to it at once: their content is merged."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,7 +66,7 @@ class RunWriter:
         self._known: dict[tuple[Any, ...], dict[str, Any]] = {}
 
     def check(self, content: Mapping[str, Any]) -> dict[str, Any]:
-        """run.json as claiming the folder would write it; nothing is made or changed.
+        """run.json as `claim` would write it; nothing is created or changed.
 
         Raises RecipeError when the folder holds a different experiment (it says what differs), StoreError when it is of
         a newer schema, damaged or unwritable.
@@ -83,10 +83,10 @@ class RunWriter:
             raise damaged(path, f"{type(error).__name__}: {error}") from error
 
     def claim(self, content: Mapping[str, Any], store: Path) -> None:
-        """Write run.json and recipe.yaml, or extend what is there by new arms, seeds, generations and metrics.
+        """Write run.json and recipe.yaml, or extend existing ones by new arms, seeds, generations and metrics.
 
-        What is damaged of the journal is said and taken out; the run records it again from the store. Raises what
-        `check` does.
+        Damaged lines of the journal are reported and removed; the run records them again from the store. Raises what
+        `check` raises.
         """
         self.check(content)
         with explained(self.folder, "--out"):
@@ -96,7 +96,7 @@ class RunWriter:
             merged["schema"] = SCHEMA
             merged["store"] = os.path.relpath(store.resolve(), self.folder.resolve())
             merged["store_at"] = str(store.resolve())
-            self._mend()
+            self._repair()
             sweep_scratch(self.folder)
             text, recipe = sealed.text(merged, indent=1), _recipe_text(merged)
             for name, new in ((RECIPE_FILE, recipe), (RUN_FILE, text.encode())):
@@ -113,19 +113,19 @@ class RunWriter:
         with locked(self.folder / LOCK_FILE, "--out"):
             yield
 
-    def _mend(self) -> None:
-        """Take damaged lines out of the journal, and see to it that recorded.json is whole."""
-        ever, found = ever_recorded(self.folder), journal.load(self.journal)
-        if os.path.lexists(self.folder / RUN_FILE):  # or else it is a new run's folder
-            for problem in problems_of(self.folder, found, ever):
+    def _repair(self) -> None:
+        """Remove damaged lines from the journal, and rewrite recorded.json if it is damaged."""
+        known_scores, content = read_recorded(self.folder), journal.load(self.journal)
+        if os.path.lexists(self.folder / RUN_FILE):  # otherwise it is a new run's folder
+            for problem in problems_of(self.folder, content, known_scores):
                 logger.warning(problem)
-        if isinstance(ever, str):
+        if isinstance(known_scores, str):
             scores: recorded.Scores = {}
-            recorded.add(scores, found.lines)
+            recorded.add(scores, content.lines)
             recorded.write(self.folder, scores)
-        if found.damaged or found.torn:
-            journal.rewrite(self.journal, found.lines)
-        self._known = {_place(line): line for line in found.lines if line["event"] in ("scores", "diverged")}
+        if content.damaged or content.torn:
+            journal.rewrite(self.journal, content.lines)
+        self._known = {_line_key(line): line for line in content.lines if line["event"] in ("scores", "diverged")}
 
     def _append(self, line: Mapping[str, Any]) -> None:
         with self._locked():
@@ -134,14 +134,14 @@ class RunWriter:
                 return
             try:
                 scores = recorded.read(self.folder)
-            except (OSError, ValueError):  # damaged while the run was under way
+            except (OSError, ValueError):  # damaged during the run
                 scores = {}
                 recorded.add(scores, journal.read(self.journal))
             recorded.add(scores, [line])
             recorded.write(self.folder, scores)
 
     def record_session(self, command: Sequence[str], device: str, precision: str) -> None:
-        """Note who continues the run, with what."""
+        """Record the command, device and versions that continue the run."""
         session = {
             "event": "session",
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -163,10 +163,10 @@ class RunWriter:
         rows: Mapping[str, str],
         updates: Sequence[int | None] | None = None,
     ) -> None:
-        """One line for an arm's scores of a generation, unless the journal has just that already.
+        """One line for an arm's scores of a generation, unless the journal already has the same line.
 
-        `rows`: the digests of scores that may keep values of held-out rows, by metric. `updates`: of every seed's fit,
-        where a fit ends when it has converged; None for a chain that diverged.
+        `rows`: the digests of scores that may keep values per held-out row, by metric. `updates`: of each seed's fit,
+        if fits end when they have converged; None for a chain that diverged.
         """
         line = {
             "event": "scores",
@@ -186,17 +186,17 @@ class RunWriter:
         self._record({"event": "diverged", "generation": k, "arm": arm, "seed": seed, "message": message})
 
     def _record(self, line: dict[str, Any]) -> None:
-        known = self._known.get(_place(line))
+        known = self._known.get(_line_key(line))
         if known is None or json.dumps(known) != json.dumps(line):
             self._append(line)
-            self._known[_place(line)] = line
+            self._known[_line_key(line)] = line
 
-    def record_generation(self, k: int, made: Mapping[str, int], reused: Mapping[str, int], wall_s: float) -> None:
-        """How much of generation k was made now, and how much was there."""
+    def record_generation(self, k: int, created: Mapping[str, int], reused: Mapping[str, int], wall_s: float) -> None:
+        """How much of generation k was made now, and how much was reused."""
         line = {
             "event": "generation",
             "generation": k,
-            "made": dict(made),
+            "made": dict(created),
             "reused": dict(reused),
             "wall_s": round(wall_s, 3),
         }
@@ -208,9 +208,9 @@ def _recipe_text(run: Mapping[str, Any]) -> bytes:
 
 
 def own_recipe(path: Path) -> None:
-    """See to it that a recipe to be run, where it is the one that a run directory keeps, is what the run wrote there.
+    """Check that a recipe to be run, if it is a run directory's own, is what the run wrote.
 
-    One that is gone is written anew, from run.json. Raises StoreError when it was edited or damaged.
+    A missing one is written again, from run.json. Raises StoreError when it was edited or damaged.
     """
     folder = path.parent
     if path.name != RECIPE_FILE or not os.path.lexists(folder / RUN_FILE):
@@ -224,8 +224,8 @@ def own_recipe(path: Path) -> None:
     recipe_of(folder)
 
 
-def _place(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a line is of: a later one of the same replaces it."""
+def _line_key(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What a line is about: a later line with the same key replaces it."""
     seeds = tuple(line["seeds"]) if line["event"] == "scores" else line["seed"]
     return line["event"], line["arm"], line["generation"], seeds
 
@@ -253,7 +253,7 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
     merged = dict(new)
     merged["generations"] = max(old["generations"], new["generations"])
     for key in ("seeds", "arms"):
-        if set(old[key]) - set(new[key]):  # a part of the run is continued, or something beside it: its own order stays
+        if set(old[key]) - set(new[key]):  # a part of the run is continued, or something is added: keep its order
             merged[key] = list(dict.fromkeys((*old[key], *new[key])))
     merged["metrics"] = {**new["metrics"], **{n: m for n, m in old["metrics"].items() if n not in new["metrics"]}}
     longer = new["generations"] >= old["generations"]
@@ -278,18 +278,18 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
 
 
 def _claims(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The new claims, with the seeds of their own that a part of the run lacks, and old ones of such seeds only."""
+    """The new claims, with `seeds` of theirs that this part of the run lacks, and old claims of such seeds only."""
     named = [{key: value for key, value in claim.items() if key != "seeds"} for claim in new]
-    found = [dict(claim) for claim in new]
+    claims = [dict(claim) for claim in new]
     for claim in old:
         rest = {key: value for key, value in claim.items() if key != "seeds"}
         if not claim.get("seeds"):
             continue
         if rest not in named:
-            found.append(dict(claim))
-        elif (own := found[named.index(rest)]).get("seeds"):
+            claims.append(dict(claim))
+        elif (own := claims[named.index(rest)]).get("seeds"):
             own["seeds"] = list(dict.fromkeys((*claim["seeds"], *own["seeds"])))
-    return found
+    return claims
 
 
 def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
@@ -314,7 +314,7 @@ def _short(value: Any) -> str:
 def registered(
     store: Path, folder: Path, references: Mapping[str, Sequence[int]], arms: Mapping[str, Sequence[str]] | None = None
 ) -> Iterator[None]:
-    """Tell the store what a run refers to (digest -> seeds, [] for seedless), and that a process is at work on it.
+    """Register what a run refers to (digest -> seeds, [] for seedless), and mark this process as active on the store.
 
     `arms` (digest -> names) is what `cache list` shows.
     """
@@ -334,7 +334,7 @@ def registered(
 
 
 def _registered_before(path: Path, folder: Path) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
-    """What a run was registered with. Where that is damaged: the models and samples that its journal names."""
+    """What a run was registered with. If that is damaged: the models and samples that its journal names."""
     try:
         content = sealed.read(path)
         return dict(content["references"]), dict(content["arms"])

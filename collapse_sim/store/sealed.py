@@ -1,4 +1,4 @@
-"""JSON documents that prove themselves: each holds the sha256 of its own content, so no flipped bit is believed."""
+"""Sealed JSON documents: each contains the sha256 of its own content, so that damage is always noticed."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ SEAL = "sha256"
 
 def text(content: Mapping[str, Any], *, indent: int | None = None) -> str:
     """The JSON of a mapping of JSON values, with its seal as the last key."""
-    plain = json.loads(json.dumps(content))  # as a reader will see it: keys are strings, tuples are lists
+    plain = json.loads(json.dumps(content))  # as it will be read: keys are strings, tuples are lists
     return json.dumps({**plain, SEAL: _hash(plain)}, indent=indent)
 
 
 def parse(raw: bytes) -> dict[str, Any]:
-    """The content of what `text` wrote, without the seal. Raises ValueError when a bit of it is another."""
+    """The content of a document that `text` made, without the seal. Raises ValueError when it was changed."""
     content = loads(raw)
     if not isinstance(content, dict):
-        raise ValueError("it is no mapping")  # whatever is wrong with a text is a ValueError
+        raise ValueError("it is not a mapping")  # any defect of a document is a ValueError
     seal = content.pop(SEAL, None)
     if seal is None:
         raise ValueError("it has no hash of its own")
@@ -33,12 +33,12 @@ def parse(raw: bytes) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The content of a sealed file. Raises OSError when there is none that can be read, ValueError when damaged."""
+    """The content of a sealed file. Raises OSError when it cannot be read, ValueError when it is damaged."""
     return parse(read_bytes(path))
 
 
 def loads(raw: bytes) -> Any:
-    """json.loads for bytes of unknown origin: whatever is wrong with them is a ValueError."""
+    """json.loads for bytes of unknown origin: any defect is a ValueError."""
     try:
         return json.loads(raw.decode("utf-8"))
     except RecursionError:

@@ -1,4 +1,4 @@
-"""One artefact that there is to make: what the store knows of it."""
+"""Specification of one artefact, as far as the store needs it."""
 
 from __future__ import annotations
 
@@ -32,5 +32,5 @@ class Spec:
         return ()
 
     def seeds(self, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        """The seeds to address it with: () when it is the same for all."""
+        """The seeds that address it: () when it is the same for all."""
         return seeds if self.seeded else ()

@@ -1,9 +1,9 @@
-"""Content-addressed artefacts: made once, whoever asks, and found again after any interruption.
+"""Content-addressed artefacts: each is made once, and found again by any run and after any interruption.
 
 STORE/objects/ab/DIGEST/BLOCK/   manifest.json and the artefact's files; BLOCK names the seeds ("s0", "s0-199", "all")
 STORE/tmp/                       artefacts being written; moved into objects/ in one step
 STORE/partial/DIGEST-BLOCK@TOKEN/  checkpoints of unfinished work, of one process (store/lease.py)
-STORE/locks/                     one lock an artefact being made, one mark a process at work
+STORE/locks/                     one lock per artefact being made, one mark per active process
 STORE/runs/                      what each run refers to, for `cache gc`
 """
 
@@ -34,31 +34,31 @@ from collapse_sim.store.locks import Lock, sweep
 from collapse_sim.store.process import environment
 from collapse_sim.store.spec import Spec
 
-REFERENCES_LOCK = "references.lock"  # held while runs say what they refer to, and while gc removes the rest
+REFERENCES_LOCK = "references.lock"  # held while runs register what they refer to, and while gc removes the rest
 
 
 def boundary(name: str) -> None:
-    """A point where a kill must lose nothing that was finished. Tests replace it."""
+    """A point where a kill must not lose finished work. Tests replace this function."""
 
 
 MadeOn = Callable[[Spec], Mapping[str, Any]]  # device, precision and threads that an artefact is made with
-Build = Callable[[Job, Path], None]  # writes the artefact's files into the folder it is given
+Build = Callable[[Job, Path], None]  # writes the artefact's files into that folder
 
 
 class Store:
     """Artefacts below `root`. Raises StoreError when the folder cannot be written to.
 
-    With `writable=False` nothing is made, changed or removed there, so that a store on a read-only disk can be read.
+    With `writable=False` nothing is created, changed or removed, so that a store on a read-only disk can be read.
     """
 
     def __init__(self, root: Path, check_stop: Callable[[], None] = lambda: None, *, writable: bool = True) -> None:
         self.root = root
         self._writable = writable
-        self._check_stop = check_stop  # raises when the run is to stop; asked between jobs and while waiting
-        self.made_on: MadeOn = lambda spec: {}  # for manifests; what opens the store for work says it
+        self._check_stop = check_stop  # raises when the run must stop; called between jobs and while waiting
+        self.made_on: MadeOn = lambda spec: {}  # for manifests; set by the code that opens the store for work
         self.failures = Failures()  # of this process
         self._blocks: dict[str, dict[int, Block]] = {}  # digest -> seed (or -1) -> block, verified in this process
-        self._damaged: dict[Path, str] = {}  # what cannot be set aside because the store is only read
+        self._damaged: dict[Path, str] = {}  # damaged artefacts of a read-only store, with their problems
         if not writable:
             return
         with explained(root, "--store"):
@@ -72,23 +72,23 @@ class Store:
     # -- reading --------------------------------------------------------------------------------------------------
 
     def block(self, spec: Spec, seed: int) -> Block:
-        """The verified artefact that holds `seed`. Raises StoreError when it is not there."""
-        wanted = seed if spec.seeded else -1
-        found = self._blocks.get(spec.digest, {}).get(wanted) or self._known(spec.digest).get(wanted)
-        if found is None:
+        """The verified artefact that holds `seed`. Raises StoreError when it is missing."""
+        key = seed if spec.seeded else -1
+        block = self._blocks.get(spec.digest, {}).get(key) or self._known(spec.digest).get(key)
+        if block is None:
             for folder, problem in self._damaged.items():
-                if folder.parent == self._folder(spec.digest) and wanted in parse_block(folder.name):
+                if folder.parent == self._folder(spec.digest) and key in parse_block(folder.name):
                     raise StoreError(f"{folder}: damaged ({problem}); a run that needs it makes it again")
             raise StoreError(f"{self._folder(spec.digest)}: {spec.kind} of seed {seed} is missing")
-        return found
+        return block
 
     def missing(self, spec: Spec, seeds: Iterable[int], emit: Emit | None = None) -> tuple[int, ...]:
-        """Seeds that are not in the store (for an unseeded spec: (-1,) or ()). Damaged artefacts are set aside."""
+        """Seeds that are not in the store (for an unseeded spec: (-1,) or ()). Damaged artefacts are removed."""
         known = self._known(spec.digest, emit)
         return tuple(seed for seed in (seeds if spec.seeded else (-1,)) if seed not in known)
 
     def has(self, spec: Spec, seed: int) -> bool:
-        """Whether the artefact of a seed is there, and whole."""
+        """Whether the artefact of a seed is present and intact."""
         known = self._blocks.get(spec.digest, {})
         return (seed if spec.seeded else -1) in known or not self.missing(spec, (seed,))
 
@@ -117,39 +117,40 @@ class Store:
         return known
 
     def _set_aside(self, folder: Path) -> bool:
-        """Take a damaged artefact out of sight in one step, and remove it. Whether it was still there."""
-        aside = self.root / "tmp" / f"damaged-{token()}-{secrets.token_hex(4)}"
+        """Move a damaged artefact away in one step, and remove it. Returns whether it still existed."""
+        trash = self.root / "tmp" / f"damaged-{token()}-{secrets.token_hex(4)}"
         try:
             with explained(self.root, "--store"):
-                folder.rename(aside)
+                folder.rename(trash)
         except FileNotFoundError:
             return False  # another process has just set it aside
-        remove(aside)
+        remove(trash)
         return True
 
     # -- making ---------------------------------------------------------------------------------------------------
 
-    def make_all(self, wants: Sequence[Request], build: Build, emit: Emit) -> Counter[str]:
-        """Make what is missing; equal wants are made once. What another process is making is waited for, last.
+    def make_all(self, requests: Sequence[Request], build: Build, emit: Emit) -> Counter[str]:
+        """Make what is missing, once for equal requests. Artefacts that another process is making are awaited last.
 
-        What a job raises ends that job, and is kept in `failures`; only InterruptedRunError and StoreError end all.
-        What is made from a failed artefact is left out. Returns counts of artefacts: "made" and "reused", one a seed.
+        An exception ends its own job only and is recorded in `failures`, except InterruptedRunError and StoreError,
+        which end all jobs. Artefacts that depend on a failed one are not made. Returns counts of artefacts, "made" and
+        "reused", one per seed.
         """
         with lease(self.root):
-            return self._make_all(wants, build, emit)
+            return self._make_all(requests, build, emit)
 
-    def _make_all(self, wants: Sequence[Request], build: Build, emit: Emit) -> Counter[str]:
+    def _make_all(self, requests: Sequence[Request], build: Build, emit: Emit) -> Counter[str]:
         counts: Counter[str] = Counter()
         jobs = []
-        for want in merge(wants):
-            seeds = want.seeds if want.spec.seeded else (-1,)
-            missing = self.missing(want.spec, want.seeds, emit)
+        for request in merge(requests):
+            seeds = request.seeds if request.spec.seeded else (-1,)
+            missing = self.missing(request.spec, request.seeds, emit)
             absent = set(missing)
-            found = tuple(seed for seed in seeds if seed not in absent)
-            if found:
-                counts["reused"] += len(found)
-                emit(_finished(Job(want.spec, want.spec.seeds(found), want.arms), True, 0.0))
-            jobs += list(split(want, missing_of(want.spec, missing, self.failures)))
+            stored = tuple(seed for seed in seeds if seed not in absent)
+            if stored:
+                counts["reused"] += len(stored)
+                emit(_finished(Job(request.spec, request.spec.seeds(stored), request.arms), True, 0.0))
+            jobs += list(split(request, missing_of(request.spec, missing, self.failures)))
         for wait in (False, True):
             later = []
             for job in jobs:
@@ -163,7 +164,7 @@ class Store:
         return counts
 
     def _attempt(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
-        """Make a job; of a batch of seeds those that diverge are left out, and the rest is made without them."""
+        """Make a job; if some seeds of a batch diverge, the rest is made without them."""
         spec = job.spec
         while True:
             try:
@@ -177,7 +178,7 @@ class Store:
                 rest = tuple(seed for seed in job.seeds if seed not in failed.seeds)
                 if not rest:
                     return Counter()
-                job, wait = Job(spec, rest, arms), True  # nobody is to come back with the seeds that failed
+                job, wait = Job(spec, rest, arms), True  # no retry later, which would include the failed seeds
 
     def _make(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
         spec = job.spec
@@ -191,7 +192,7 @@ class Store:
                 return None
             self._wait_for(lock)
         try:
-            missing = self.missing(spec, job.seeds, emit)  # another process may have made them meanwhile
+            missing = self.missing(spec, job.seeds, emit)  # another process may have made them in the meantime
             counts = Counter({"reused": (len(job.seeds) or 1) - len(missing)})
             if missing:
                 todo = Job(spec, spec.seeds(missing), job.arms)
@@ -214,7 +215,7 @@ class Store:
                 return
 
     def _commit(self, job: Job, build: Build, started: float) -> None:
-        """Build in tmp/, flush, write the manifest last, move into place in one step."""
+        """Build in tmp/, flush, write the manifest last, then move into place in one step."""
         scratch = self.root / "tmp" / f"{job.spec.digest[:16]}-{token()}-{secrets.token_hex(4)}"
         target = self._folder(job.spec.digest) / job.block
         with explained(self.root, "--store"):
@@ -260,15 +261,15 @@ class Store:
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block
-        left = self._left(job)
-        alive = living(self.root).keys() - {token()} if left else ()
-        for path in left:
+        leftovers = self._leftovers(job)
+        alive = living(self.root).keys() - {token()} if leftovers else ()
+        for path in leftovers:
             if owner_of(path.name) not in alive:
                 remove(path)
         boundary("cleaned")
 
     def _move(self, scratch: Path, target: Path) -> None:
-        """Move a finished artefact into place. One that another machine has just made there stays, if it is whole."""
+        """Move a finished artefact into place. One that another machine has just put there stays, if it is intact."""
         for _ in range(3):
             try:
                 scratch.replace(target)
@@ -285,27 +286,27 @@ class Store:
         scratch.replace(target)
 
     def partial(self, job: Job) -> Path:
-        """Where the unfinished work of a job keeps its checkpoints: a folder of this process's own.
+        """The folder for checkpoints of a job's unfinished work, of this process alone.
 
-        What another process has left of the job is taken over: renamed if it is certain that nobody has the files open
-        any more, copied if its owner was on another machine.
+        Unfinished work of another process is taken over: renamed if it is certain that no process has the files open,
+        copied if its owner was on another machine.
         """
         own = self.root / "partial" / f"{job.spec.digest}-{job.block}@{token()}"
-        left = [path for path in self._left(job) if path != own and path.is_dir() and not path.is_symlink()]
-        if own.exists() or not left:
+        leftovers = [path for path in self._leftovers(job) if path != own and path.is_dir() and not path.is_symlink()]
+        if own.exists() or not leftovers:
             return own
-        newest = max(left, key=lambda path: path.stat().st_mtime)
+        newest = max(leftovers, key=lambda path: path.stat().st_mtime)
         owner = owner_of(newest.name)
         if is_near(owner) and owner not in living(self.root):
             with contextlib.suppress(FileNotFoundError):  # just taken by another process
                 newest.rename(own)
         else:
-            with contextlib.suppress(OSError):  # of single files too; what was copied proves itself
+            with contextlib.suppress(OSError):  # even if only some files were copied: each has its own hash
                 shutil.copytree(newest, own)
         return own
 
-    def _left(self, job: Job) -> list[Path]:
-        """Folders with unfinished work of a job, of any process."""
+    def _leftovers(self, job: Job) -> list[Path]:
+        """Folders with unfinished work of a job, from any process."""
         stem = f"{job.spec.digest}-{job.block}@"
         return [path for path in children(self.root / "partial") if path.name.startswith(stem)]
 
@@ -313,15 +314,15 @@ class Store:
         return object_folder(self.root, digest)
 
     def _remove_orphans(self) -> None:
-        """Remove what killed processes left: scratch folders, marks, locks, checkpoints of what is finished."""
-        left = [path for path in children(self.root / "tmp") if owner_of(path.name)]
+        """Remove what killed processes left: scratch folders, marks, locks, checkpoints of finished artefacts."""
+        leftovers = [path for path in children(self.root / "tmp") if owner_of(path.name)]
         for path in children(self.root / "partial"):
             digest, seeds = parse_partial(path.name)
             if seeds and set(seeds) <= self.present(digest):
-                left.append(path)
+                leftovers.append(path)
         locks = children(self.root / "locks")
-        alive = living(self.root)  # after the listing: who owns what is in it had a mark before
-        for path in left:
+        alive = living(self.root)  # after the listing: an owner of a listed file had its mark before
+        for path in leftovers:
             if owner_of(path.name) not in alive:
                 remove(path)
         for path in locks:
@@ -331,7 +332,7 @@ class Store:
 
 
 def parse_partial(name: str) -> tuple[str, tuple[int, ...]]:
-    """Digest and seeds of a folder of unfinished work; ("", ()) for what is none."""
+    """Digest and seeds of a folder of unfinished work; ("", ()) for any other folder."""
     digest, _, rest = name.partition("-")
     seeds = parse_block(rest.partition("@")[0])
     return (digest, seeds) if seeds and owner_of(name) else ("", ())

@@ -11,7 +11,7 @@ import pytest
 from collapse_sim.core import registry
 from collapse_sim.families.training import Train
 from collapse_sim.recipe import shipped
-from collapse_sim.recipe.catalogue import ROOMS, recipe_schema
+from collapse_sim.recipe.catalogue import GROUPS, recipe_schema
 from collapse_sim.recipe.marked import plain
 from collapse_sim.recipe.problems import Problems
 from collapse_sim.recipe.yaml_lines import read
@@ -86,17 +86,17 @@ def test_shipped_recipes_fit(name: str) -> None:
     assert fits(recipe(name), SCHEMA)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_every_component_is_there_with_every_setting(room: str) -> None:
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_component_is_there_with_every_setting(group: str) -> None:
     by_name = {
         choice["properties"]["use"]["const"]: choice
-        for choice in SCHEMA["$defs"][room]["oneOf"]
+        for choice in SCHEMA["$defs"][group]["oneOf"]
         if "const" in choice.get("properties", {}).get("use", {})
     }
-    assert sorted(by_name) == registry.names(room)
+    assert sorted(by_name) == registry.names(group)
     for name, choice in by_name.items():
         settings = set(choice["properties"]) - {"use", "as"}
-        assert settings == set(registry.load(room, name).model_fields)
+        assert settings == set(registry.load(group, name).model_fields)
         assert choice["additionalProperties"] is False
 
 
@@ -153,9 +153,9 @@ def test_what_is_missing_is_fine_only_in_a_recipe_that_extends() -> None:
 def test_every_setting_says_what_it_means() -> None:
     """Of every component and of every key of a recipe: a docstring below the field in the code."""
     objects = {name: entry for name, entry in SCHEMA["$defs"].items() if "properties" in entry}
-    for room in ROOMS:
-        for name in registry.names(room):
-            objects[f"{room}.{name}"] = registry.load(room, name).model_json_schema()
+    for group in GROUPS:
+        for name in registry.names(group):
+            objects[f"{group}.{name}"] = registry.load(group, name).model_json_schema()
     silent = [
         f"{where}.{key}"
         for where, entry in {**objects, "recipe": SCHEMA}.items()

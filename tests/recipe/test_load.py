@@ -189,7 +189,7 @@ def test_a_claim_that_never_applied_is_an_error_all_the_same() -> None:
             "--set train.epoch=3: train.epoch: unknown key 'epoch', did you mean 'epochs'?",
         ),
         ({"overrides": ["train.epochs=[1"]}, "--set train.epochs=[1: not valid YAML: "),
-        ({"overrides": ["metrics.0.k=3"]}, "--set metrics.0.k=3: metrics.0.k: metrics is no mapping"),
+        ({"overrides": ["metrics.0.k=3"]}, "--set metrics.0.k=3: metrics.0.k: metrics is not a mapping"),
         ({"overrides": ["train..epochs=3"]}, "--set train..epochs=3: train..epochs: a path is keys with dots between"),
         ({"overrides": ["smoke.seeds=[1]"]}, "--set smoke.seeds=[1]: extends and smoke are for files"),
     ],

@@ -58,7 +58,7 @@ def of(strategy: str) -> str:
     return TOY.replace("{data: replace}", f"{{data: {json.dumps(strategy)}}}")
 
 
-EVERY_ROOM = {
+EVERY_GROUP = {
     "data": ("{use: gaussian, rows: 20, held_out_rows: 20}", "{use: X, command: touch called}"),
     "families": ("model: gaussian", "model: {use: X, command: touch called}"),
     "strategies": ("{data: replace}", "{data: {use: X, command: touch called}}"),
@@ -67,26 +67,26 @@ EVERY_ROOM = {
 }
 
 
-@pytest.mark.parametrize("room", EVERY_ROOM)
+@pytest.mark.parametrize("group", EVERY_GROUP)
 @pytest.mark.parametrize(
     ("target", "said"),
     [
-        ("os:system", "is of Python's own library, where no components are; it is not imported"),
-        ("antigravity:geohash", "is of Python's own library"),
-        ("subprocess:Popen", "is of Python's own library"),
-        ("called_module:shell", "is no subclass of collapse_sim.core.component.Component"),
-        ("called_module:Popen", "is no subclass of collapse_sim.core.component.Component"),
+        ("os:system", "is in Python's standard library, which has no components; it is not imported"),
+        ("antigravity:geohash", "is in Python's standard library"),
+        ("subprocess:Popen", "is in Python's standard library"),
+        ("called_module:shell", "is not a subclass of collapse_sim.core.component.Component"),
+        ("called_module:Popen", "is not a subclass of collapse_sim.core.component.Component"),
         ("called_module:NoContract", "it lacks "),
-        ("collapse_sim.core.errors:RecipeError", "is no subclass of collapse_sim.core.component.Component"),
-        ("collapse_sim.recipe.loader:load", "is no subclass of collapse_sim.core.component.Component"),
-        ("torch:nn", "is no subclass of collapse_sim.core.component.Component"),
+        ("collapse_sim.core.errors:RecipeError", "is not a subclass of collapse_sim.core.component.Component"),
+        ("collapse_sim.recipe.loader:load", "is not a subclass of collapse_sim.core.component.Component"),
+        ("torch:nn", "is not a subclass of collapse_sim.core.component.Component"),
         ("called_module:gone", "cannot import"),
-        (":", "is no name of a class; allowed: package.module:Class"),
-        ("a b:c", "is no name of a class"),
-        ("..x:Y", "is no name of a class"),
+        (":", "is not a class name; allowed: package.module:Class"),
+        ("a b:c", "is not a class name"),
+        ("..x:Y", "is not a class name"),
     ],
 )
-def test_nothing_but_a_component_of_the_room_is_called(room: str, target: str, said: str) -> None:
+def test_nothing_but_a_component_of_the_group_is_called(group: str, target: str, said: str) -> None:
     write(
         "import os\nfrom pathlib import Path\nfrom subprocess import Popen\n"
         "from collapse_sim.core.component import Component\n"
@@ -95,7 +95,7 @@ def test_nothing_but_a_component_of_the_room_is_called(room: str, target: str, s
         "    def model_post_init(self, context):\n        Path('called').touch()\n",
         "called_module.py",
     )
-    old, new = EVERY_ROOM[room]
+    old, new = EVERY_GROUP[group]
     text = TOY.replace(old, new.replace("X", json.dumps(target)))
     assert any(said in line for line in problems(text))
     assert not Path("called").exists()
@@ -133,7 +133,10 @@ HOOKS = {
     ),
     "describe raises": ("    def describe(self): raise KeyError('x')\n", "`describe` raised KeyError: 'x'"),
     "describe is a set": ("    def describe(self): return {'a': {1}}\n", "`describe` raised TypeError: "),
-    "describe is nothing": ("    def describe(self): return None\n", "`describe` raised TypeError: it gives NoneType"),
+    "describe is nothing": (
+        "    def describe(self): return None\n",
+        "`describe` raised TypeError: it returns NoneType",
+    ),
     "plan raises": ("    def plan(self, k, counts): raise SystemExit\n", "`plan(1, ...)` raised SystemExit"),
     "plan is nothing": ("    def plan(self, k, counts): return None\n", "it gives NoneType; needed: a Plan"),
     "plan of the future": (
@@ -239,7 +242,7 @@ class Point:
 
 @pytest.mark.parametrize("found", [print, ImportError("gone"), SystemExit(1), int])
 def test_an_entry_point_that_is_no_component_hides_nothing(found: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_entry_points", lambda room: [Point(found)])
+    monkeypatch.setattr(registry, "_entry_points", lambda group: [Point(found)])
     listed = {entry.name: entry.summary for entry in entries("strategies")}
     assert listed["offered"].startswith("cannot be used: ")
     assert set(listed) == {*registry.BUILT_IN["strategies"], "offered"}
@@ -248,7 +251,7 @@ def test_an_entry_point_that_is_no_component_hides_nothing(found: object, monkey
 
 def test_entry_points_are_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     write(MINE, "offered_mine.py")
-    monkeypatch.setattr(registry, "_entry_points", lambda room: [Point(importlib.import_module("offered_mine").Mine)])
+    monkeypatch.setattr(registry, "_entry_points", lambda group: [Point(importlib.import_module("offered_mine").Mine)])
     assert type(load(write(of("offered"))).arms[0].strategy).__name__ == "Mine"
     assert "--no-plugins" in problems(of("offered"), plugins=False)[0]
 

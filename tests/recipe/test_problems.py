@@ -121,7 +121,7 @@ ONE_PROBLEM = [
     ),
     (
         ("FakeFamily", "Bare"),
-        f"r.yaml:4: model.use: '{FAKE}:Bare' is no subclass of collapse_sim.core.component.Component",
+        f"r.yaml:4: model.use: '{FAKE}:Bare' is not a subclass of collapse_sim.core.component.Component",
     ),
     (
         ("FakeMetric, k: 3", "HalfAMetric"),
@@ -185,11 +185,11 @@ ONE_PROBLEM = [
     ((f"{FAKE}:FakeMetric, k: 3", "fid"), "r.yaml:20: metrics.0: 'fid' is for data of images, but the data "),
     (
         ("  mixed:", "  mix/ed:"),
-        "r.yaml:17: arms.mix/ed: 'mix/ed' is no name for an arm; allowed: any text without quotes and",
+        "r.yaml:17: arms.mix/ed: 'mix/ed' is not a valid arm name; allowed: any text without quotes and",
     ),
     (
         ("train:\n  epochs: 3\n  learning_rate: 1e-4\n", ""),
-        f"r.yaml:1: train: missing; '{FAKE}:FakeFamily' is trained: say for how long, as in `train: {{epochs: 10}}`",
+        f"r.yaml:1: train: missing; '{FAKE}:FakeFamily' is trained: give a length, as in `train: {{epochs: 10}}`",
     ),
 ]
 
@@ -232,7 +232,7 @@ def test_closed_form_families_take_no_train_and_no_initial_weights() -> None:
         f"r.yaml:5: train: {solved} there is nothing to train; remove `train`",
         "r.yaml:15: arms.distill.teacher.weights.output: unknown term 'output'; "
         f"allowed: none, {name} has no distillation terms",
-        f"r.yaml:18: arms.mixed.init: {solved} weights to begin with change nothing; allowed: fresh",
+        f"r.yaml:18: arms.mixed.init: {solved} initial weights change nothing; allowed: fresh",
     ]
 
 

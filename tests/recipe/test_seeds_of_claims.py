@@ -47,7 +47,11 @@ def test_a_part_of_the_seeds_keeps_its_part_of_a_claims(file: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("seeds: [4, 5]", "seeds: [4, 9]", r"own.yaml:11: claims.1.seeds: found 9, which is no seed of the recipe; al"),
+        (
+            "seeds: [4, 5]",
+            "seeds: [4, 9]",
+            r"own.yaml:11: claims.1.seeds: found 9, which is not a seed of the recipe; al",
+        ),
         ("seeds: [4, 5]", "seeds: []", r"own.yaml:11: claims.1.seeds: found \[\]; allowed: at least 1 entries"),
         ("tuned_on: [0", "tuned_on: [-1", r"own.yaml:6: tuned_on.0: found -1; allowed: at least 0"),
         ("tuned_on:", "tuned_in:", r"own.yaml:6: tuned_in: unknown key 'tuned_in', did you mean 'tuned_on'\?"),

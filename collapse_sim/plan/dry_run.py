@@ -38,6 +38,7 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
             {
                 "generation": k,
                 "rows": plan.rows.rows,
+                "samples": plan.samples.rows,
                 "steps": training["updates"][k] if training else None,
                 "epochs": training["epochs"][k] if training else None,
                 "sources": _sources_document(plan.rows.sources),
@@ -84,7 +85,10 @@ def plan_text(plan: dict[str, Any]) -> str:
     lines += [f"warning: {warning}" for warning in plan["warnings"]]
     for arm, generations in plan["arms"].items():
         protocol = plan["protocols"][arm]
-        lines.append(f"\n{arm}" + (f" (protocol: {protocol})" if protocol else ""))
+        own = generations[0]["samples"]
+        notes = [f"protocol: {protocol}"] if protocol else []
+        notes += [f"{own} samples a generation"] if own != plan["samples"] else []
+        lines.append(f"\n{arm}" + (f" ({'; '.join(notes)})" if notes else ""))
         counts = f"{'generation':>10} {'rows':>9} {'updates':>9} {'epochs':>7}"
         lines.append(f"  {counts}  {'teacher':>7}  {'to fit':>6}  made from")
         for entry in generations:

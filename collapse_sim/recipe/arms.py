@@ -105,6 +105,7 @@ def _product(part: Any, steps: Steps, name: str, arm: MarkedMapping, problems: P
         problems.add(mark, path, f"found {value_text(part)}; allowed: {allowed}")
         return []
     valid = True
+    part = _with_rows_of_arm(part)
     for key, values in part.items():
         if not isinstance(values, Items) or not values:
             valid = False
@@ -113,6 +114,16 @@ def _product(part: Any, steps: Steps, name: str, arm: MarkedMapping, problems: P
         return []
     columns = [[Value(value, at) for value, at in zip(part[key], part[key].marks, strict=True)] for key in part]
     return [dict(zip(part, values, strict=True)) for values in itertools.product(*columns)]
+
+
+def _with_rows_of_arm(part: MarkedMapping) -> MarkedMapping:
+    """A grid may vary the recipe's `data.rows`: an arm has it as its own `rows`."""
+    if "data.rows" not in part:
+        return part
+    renamed = MarkedMapping(part.mark)
+    for key, values in part.items():
+        renamed.put("rows" if key == "data.rows" else key, values, part.marks[key])
+    return renamed
 
 
 _ABSENT = object()  # the arm has no value of its own

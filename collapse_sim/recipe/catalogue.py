@@ -150,7 +150,10 @@ def _arm(definitions: dict[str, Any]) -> dict[str, Any]:
     points = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "array", "minItems": 1}}
     arm["properties"]["data"] |= _to("strategies")
     arm["properties"]["teacher"] |= _or_null(_to("Teacher"))
-    arm["properties"]["retrain"] |= _or_null(_to("Train"))
+    arm["properties"]["model"] |= _or_null(_to("families"))
+    arm["properties"]["sampling"] |= _or_null(_to("Sampling"))
+    for key in ("train", "retrain"):
+        arm["properties"][key] |= _or_null(_to("Train"))
     arm["properties"]["grid"]["anyOf"] = [points, {"type": "array", "minItems": 1, "items": points}]
     return arm
 

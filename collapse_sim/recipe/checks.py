@@ -94,12 +94,13 @@ def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, cl
 def _check_protocol(resolver: Resolver, parts: ResolvedParts, arm: Arm, model: str, closed: bool) -> None:
     """`protocol` and an arm's `retrain` need training; `converged` needs evaluations and a constant schedule."""
     steps: Steps = ("arms", arm.name)
-    for key, value in (("protocol", arm.protocol), ("retrain", arm.retrain)):
+    for key, value in (("protocol", arm.protocol), ("train", arm.train), ("retrain", arm.retrain)):
         if closed and value is not None:
             resolver.problem((*steps, key), f"{model!r} is solved in closed form, so there is nothing to train; remove")
     if closed or arm.protocol != "converged":
         return
-    for train in (parts.train, arm.retrain or parts.retrain):
+    first = arm.train or parts.train
+    for train in (first, arm.retrain or (None if arm.train else parts.retrain)):
         if train is None:
             continue
         if train.evaluate == "never":

@@ -97,9 +97,11 @@ def _document(tree: MarkedMapping, parts: ResolvedParts, recipe: Recipe) -> dict
         line: dict[str, Any] = {"data": written(tree["arms"][arm.name]["data"], arm.strategy)}
         if arm.teacher is not None:
             line["teacher"] = arm.teacher.model_dump(mode="json")
-        line |= {"init": arm.init, "protocol": arm.protocol}
-        if arm.retrain is not None:
-            line["retrain"] = arm.retrain.model_dump(mode="json")
+        line |= {"init": arm.init, "protocol": arm.protocol, "samples": arm.samples, "rows": arm.rows}
+        if arm.model is not None:
+            line["model"] = written(tree["model"], arm.model)
+        settings = {"train": arm.train, "retrain": arm.retrain, "sampling": arm.sampling}
+        line |= {key: own.model_dump(mode="json") for key, own in settings.items() if own is not None}
         document["arms"][arm.name] = line
     document["metrics"] = []
     for name, metric in recipe.metrics.items():

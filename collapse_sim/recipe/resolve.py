@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -93,8 +93,18 @@ class ArmLayout(BaseModel):
     """Initial weights of a fit: fresh, or those of the previous generation."""
     protocol: Protocol | None = None
     """How long fits to more rows take. Default: the recipe's `protocol`."""
+    model: Any = None
+    """Settings of this arm's model, laid over the recipe's `model`."""
+    train: Any = None
+    """Changes of `train` in all generations of this arm."""
     retrain: Any = None
     """Changes of `train` in generations 1 and later of this arm."""
+    sampling: Any = None
+    """How this arm's samples are drawn, laid over the recipe's `sampling`."""
+    samples: PositiveInteger | None = None
+    """Rows that each generation of this arm generates. Default: the recipe's `samples`."""
+    rows: PositiveInteger | None = None
+    """Real rows that generation 0 of this arm is fitted to, of those that the data has. Default: `data.rows`."""
     grid: Any = None
     """{path: [values]}, or a list of these: one arm per combination."""
 
@@ -144,8 +154,9 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> ResolvedParts:
         parts.retrain = resolver.model(Train, base, ("retrain",))
     if "sampling" in valid:
         parts.sampling = resolver.model(Sampling, valid["sampling"], ("sampling",)) or parts.sampling
+    shared = _Shared(tree.get("model"), valid.get("train"), valid.get("retrain"), valid.get("sampling"))
     for name, value in valid.get("arms", {}).items():
-        arm = _arm(resolver, name, value, base)
+        arm = _arm(resolver, name, value, shared)
         if arm is not None:
             parts.arms[name] = arm
     for index, value in enumerate(valid.get("metrics", ())):
@@ -206,7 +217,16 @@ def _as_integers(value: Any) -> Any:
     return [as_integer(item) for item in value] if isinstance(value, list) else as_integer(value)
 
 
-def _arm(resolver: Resolver, name: str, value: Any, train: Any) -> Arm | None:
+class _Shared(NamedTuple):
+    """What a recipe has for all arms, as it is written; an arm's own settings are laid over it."""
+
+    model: Any
+    train: Any
+    retrain: Any
+    sampling: Any
+
+
+def _arm(resolver: Resolver, name: str, value: Any, shared: _Shared) -> Arm | None:
     steps: Steps = ("arms", name)
     if not name.strip() or name != name.strip() or not name.isprintable() or any(sign in name for sign in '"/\\'):
         message = f"{value_text(name)} is not a valid arm name; allowed: any text without quotes and slashes"
@@ -220,14 +240,57 @@ def _arm(resolver: Resolver, name: str, value: Any, train: Any) -> Arm | None:
         teacher = resolver.model(Teacher, value["teacher"], (*steps, "teacher"))
         if teacher is None:
             return None
-    retrain = None
-    if isinstance(value, MarkedMapping) and value.get("retrain") is not None:
-        retrain = resolver.model(Train, _over(train, value["retrain"]), (*steps, "retrain"))
-        if retrain is None:
-            return None
-    if settings is None or strategy is None:
+    own = _own_settings(resolver, value, steps, shared) if isinstance(value, MarkedMapping) else None
+    if settings is None or strategy is None or own is None:
         return None
-    return Arm(name, strategy, teacher, settings.init, settings.protocol, retrain=retrain)
+    return Arm(
+        name,
+        strategy,
+        teacher,
+        settings.init,
+        settings.protocol,
+        samples=as_integer(settings.samples),
+        rows=as_integer(settings.rows),
+        **own,
+    )
+
+
+def _own_settings(resolver: Resolver, value: MarkedMapping, steps: Steps, shared: _Shared) -> dict[str, Any] | None:
+    """An arm's own model, training and sampling, as far as it has them: {field of Arm: settings}. None for mistakes."""
+    own: dict[str, Any] = {}
+    if value.get("model") is not None:
+        own["model"] = _own_model(resolver, value["model"], (*steps, "model"), shared.model)
+    train = _over(shared.train, value.get("train"))
+    if value.get("train") is not None:
+        own["train"] = resolver.model(Train, train, (*steps, "train"))
+    if value.get("retrain") is not None or (value.get("train") is not None and shared.retrain is not None):
+        retrain = _over(_over(train, shared.retrain), value.get("retrain"))
+        own["retrain"] = resolver.model(Train, retrain, (*steps, "retrain"))
+    if value.get("sampling") is not None:
+        own["sampling"] = resolver.model(Sampling, _over(shared.sampling, value["sampling"]), (*steps, "sampling"))
+    return None if any(settings is None for settings in own.values()) else own
+
+
+def _own_model(resolver: Resolver, value: Any, steps: Steps, shared: Any) -> ModelFamily | None:
+    """The recipe's model with an arm's settings laid over it; the family stays the same."""
+    if shared is None:
+        return None  # the recipe lacks its model, which is a problem of its own
+    name = value_name(shared)
+    if not isinstance(value, MarkedMapping):
+        resolver.problem(steps, f"found {value_text(value)}; allowed: a mapping of settings of the model {name!r}")
+        return None
+    if value.get("use", name) != name:
+        resolver.problem((*steps, "use"), f"found {value_text(value['use'])}; allowed: the recipe's own, {name!r}")
+        return None
+    base = MarkedMapping(value.mark)
+    base.put("use", name, value.mark)
+    settings = value.copy()
+    if "use" in settings:
+        settings.remove("use")
+    family: ModelFamily | None = resolver.component(
+        "families", merge(shared if isinstance(shared, MarkedMapping) else base, settings), steps
+    )
+    return family
 
 
 def _check_length(resolver: Resolver, name: str, longest: int, steps: Steps) -> None:

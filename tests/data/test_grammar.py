@@ -304,7 +304,7 @@ def _fitted(productions: list[Production], used: Counter[tuple[str, tuple[str, .
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (GrammarStories, {"length": 40}, "length: 40 tokens would cut stories; the longest has 48"),
+        (GrammarStories, {"length": 40}, "length: 40 tokens would truncate stories; the longest has 48"),
         (GrammarStories, {"tail": -1}, "greater than or equal to 0"),
         (GrammarStories, {"rows": 0}, "greater than 0"),
         (GrammarPairs, {"length": 60}, "Extra inputs"),

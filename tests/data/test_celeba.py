@@ -145,7 +145,7 @@ def test_images_without_the_list(tmp_path: Path) -> None:
     (root / "list_eval_partition.txt").unlink()
     text = message_of(CelebA(), tmp_path)
     assert f"looked for: {root}/list_eval_partition.txt, {root}/img_align_celeba/list_eval_partition.txt" in text
-    assert "set `data.held_out` to a share of the images such as 0.1" in text
+    assert "set `data.held_out` to a share (such as 0.1) or a number of the images" in text
     assert "download=True" in text
     assert CelebA(held_out=2).inspect(tmp_path).held_out == 2
 

@@ -24,7 +24,7 @@ class GaussianPoints(Validated):
     dimensions: Annotated[int, Field(gt=0)] = 1
     """Number of dimensions, d."""
     mean: Finite | tuple[Finite, ...] = 0.0
-    """One number for all dimensions, or a list of d."""
+    """Mean: one number for all dimensions, or a list of d numbers."""
     scale: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
     """Standard deviation in every dimension."""
     rows: Annotated[int, Field(gt=0)] = 100
@@ -38,7 +38,7 @@ class GaussianPoints(Validated):
     seeded: ClassVar[bool] = True
 
     @model_validator(mode="after")
-    def _one_mean_a_dimension(self) -> GaussianPoints:
+    def _one_mean_per_dimension(self) -> GaussianPoints:
         if isinstance(self.mean, tuple) and len(self.mean) != self.dimensions:
             raise ValueError(
                 f"`mean` has {len(self.mean)} entries, but `dimensions` is {self.dimensions}: "

@@ -84,7 +84,7 @@ class GaussianMixture(Modes):
     """Relative shares of rows, one per centre; they need not sum to 1. Default: equal."""
 
     @model_validator(mode="after")
-    def _one_of_each_a_centre(self) -> GaussianMixture:
+    def _one_of_each_per_centre(self) -> GaussianMixture:
         lengths = {len(centre) for centre in self._centres()}
         if len(lengths) > 1 or 0 in lengths:
             raise ValueError(f"`means` has centres of {sorted(lengths)} numbers: give every centre the same number, d")

@@ -1,1 +1,1 @@
-"""Real rows and held-out rows; one file a kind of data. `base` holds the contract."""
+"""Real rows and held-out rows; one file per kind of data. `base` holds the contract."""

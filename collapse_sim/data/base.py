@@ -21,23 +21,23 @@ Columns = Mapping[str, np.ndarray]  # column name -> (rows, ...)
 
 @dataclass(frozen=True)
 class Info:
-    """What is known of the data before any row is decoded.
+    """What is known about the data before any row is decoded.
 
-    `columns` maps a name to the shape of one row's entry and its dtype name, for instance
+    `columns` maps a name to the shape of one row's entry and its dtype name, for example
     {"image": ((1, 32, 32), "uint8"), "label": ((), "int64")}.
     """
 
     kind: str  # "images", "points", "regression", "text" (columns: tokens), "pairs" (columns: source, target)
     columns: Mapping[str, tuple[tuple[int, ...], str]]
     rows: int  # real rows that generation 0 is fitted to
-    pool: int  # real rows there are; those beyond `rows` are the reserve of `fresh`
+    pool: int  # all available real rows; those beyond `rows` are the reserve of `fresh`
     held_out: int
-    validation: int = 0  # rows to choose weights by, neither trained on nor reported (data/split.py)
+    validation: int = 0  # rows for choosing weights, neither trained on nor reported (data/split.py)
     classes: int = 0  # of the column "label"; 0: no labels
     fingerprint: str = ""  # sha256 of the content of the files read; "" for simulated data
     constants: Mapping[str, float] = field(default_factory=dict)  # known truths of simulated data, such as "noise"
-    known_truths: tuple[str, ...] = ()  # methods by which simulated data tells its truth, such as "log_density"
-    tokenizer: Tokenizer | None = None  # of texts
+    known_truths: tuple[str, ...] = ()  # methods of simulated data that return its true values, such as "log_density"
+    tokenizer: Tokenizer | None = None  # for texts
     packed: bool = False  # text: rows are consecutive blocks of all texts joined (data/text/tokens.py)
 
     def shape(self, column: str) -> tuple[int, ...]:
@@ -45,13 +45,13 @@ class Info:
 
     @property
     def row_bytes(self) -> int:
-        """Of one row, all columns."""
+        """Bytes of one row, all columns together."""
         return sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in self.columns.values())
 
     def text(self) -> Tokenizer:
-        """The tokenizer of texts; raises ValueError for data of another kind."""
+        """The tokenizer; raises ValueError for data that is not text."""
         if self.tokenizer is None:
-            raise ValueError(f"the data is of {self.kind}, and has no tokenizer")
+            raise ValueError(f"the data is of the kind {self.kind}, which has no tokenizer")
         return self.tokenizer
 
 
@@ -61,26 +61,26 @@ class Data(Protocol):
 
     version: ClassVar[int]
     kind: ClassVar[str]
-    seeded: ClassVar[bool]  # True: simulated, every seed has rows of its own; False: the same rows for every seed
+    seeded: ClassVar[bool]  # True: simulated, each seed has its own rows; False: the same rows for every seed
 
     def describe(self) -> dict[str, Any]: ...
 
     def inspect(self, folder: Path) -> Info:
         """Find and check the files under `folder` (--data-dir / COLLAPSE_SIM_DATA), without decoding them all.
 
-        Raises MissingError: which folder, which files, how to get them, or which file is wrong and how.
-        Raises RecipeError when the settings ask for more than the files have (`rows`, `held_out_rows` ...).
+        Raises MissingError, which names the folder, the files and how to get them, or the wrong file and its problem.
+        Raises RecipeError when the settings ask for more than the files contain (`rows`, `held_out_rows` ...).
         """
         ...
 
 
 class RowSource(Protocol):
-    """Rows that are decoded when they are asked for: together they need not fit in memory."""
+    """Rows that are decoded when they are read: together they need not fit in memory."""
 
     def __len__(self) -> int: ...
 
     def read(self, first: int, last: int) -> Columns:
-        """Rows first, ..., last - 1: always the same ones, in memory of their own.
+        """Rows first, ..., last - 1: always the same ones, copied into new memory.
 
         Raises MissingError naming the files that cannot be decoded.
         """
@@ -91,20 +91,23 @@ class FileData(Data, Protocol):
     """Data that is the same for every seed."""
 
     def open(self, folder: Path) -> tuple[RowSource, RowSource]:
-        """(all real rows, held-out rows). Images: column "image" uint8 (n, C, H, W), "label" int64 (n,) if known."""
+        """Returns (all real rows, held-out rows).
+
+        Images have the columns "image" uint8 (n, C, H, W) and, if known, "label" int64 (n,).
+        """
         ...
 
 
 class SimulatedData(Data, Protocol):
-    """Data that is drawn for each seed, in float64."""
+    """Data that is drawn separately for each seed, in float64."""
 
     def simulate(self, rows: int, draws: Draws) -> dict[str, Tensor]:
-        """`rows` rows; with stacked draws, columns of shape (S, rows, ...)."""
+        """Returns `rows` rows; with stacked draws, columns of shape (S, rows, ...)."""
         ...
 
 
 def conditions_of(data: Data, family: object) -> tuple[str, ...]:
-    """Columns that samples are conditioned on: `conditions` of the data (regression: x is given, y generated) or of the
-    family (summaries: the article is given; language models: prompts); else ()."""
-    given = (*getattr(data, "conditions", ()), *getattr(family, "conditions", ()))
-    return tuple(dict.fromkeys(given))
+    """Columns that samples are conditioned on: `conditions` of the data (regression: x is given, y is generated) or of
+    the family (summaries: the article is given; language models: prompts); else ()."""
+    names = (*getattr(data, "conditions", ()), *getattr(family, "conditions", ()))
+    return tuple(dict.fromkeys(names))

@@ -1,4 +1,4 @@
-"""Reading arrays from files, strictly: a file that is not wholly what it says it is gives a MissingError naming it."""
+"""Strict reading of arrays from files: a file that is not valid raises a MissingError that names it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from collapse_sim.core.files import kind_of
 from collapse_sim.data.base import Columns
 from collapse_sim.data.progress import Progress
 
-HASH_BYTES = 1 << 22  # hashed at a time
+HASH_BYTES = 1 << 22  # bytes hashed at a time
 
 
-def look(path: Path) -> os.stat_result | None:
-    """What is at `path`, links followed; None when nothing is. Nothing is opened.
+def stat_or_none(path: Path) -> os.stat_result | None:
+    """The status of what is at `path`, following links; None when nothing is there. Nothing is opened.
 
-    Raises MissingError for a link whose target is missing or that leads back to itself, and where it can't be told.
+    Raises MissingError for a link whose target is missing or that leads back to itself, and when stat fails.
     """
     try:
         return path.stat()
@@ -32,21 +32,21 @@ def look(path: Path) -> os.stat_result | None:
             raise MissingError(f"{path}: cannot be read: {error.strerror or error}") from None
         if path.is_symlink():
             raise MissingError(
-                f"{path}: a link to {path.readlink()}, which is not there: bring that back or remove the link"
+                f"{path}: a link to {path.readlink()}, which does not exist: restore that file or remove the link"
             ) from None
         return None
-    except ValueError:  # a name with a zero byte
+    except ValueError:  # a name with a NUL byte
         return None
 
 
 def names_in(folder: Path) -> list[str]:
-    """The names of what is in a folder, sorted; none when there is no such folder.
+    """The sorted names of a folder's entries; empty when there is no such folder.
 
-    Raises MissingError for one that may not be read.
+    Raises MissingError for a folder that cannot be read.
     """
     try:
-        with os.scandir(folder) as found:
-            return sorted(entry.name for entry in found)
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
     except OSError as error:
@@ -54,27 +54,27 @@ def names_in(folder: Path) -> list[str]:
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder. Raises what `look` does."""
-    found = look(path)
-    return found is not None and stat.S_ISDIR(found.st_mode)
+    """Whether `path` is a folder. Raises MissingError as `stat_or_none` does."""
+    status = stat_or_none(path)
+    return status is not None and stat.S_ISDIR(status.st_mode)
 
 
-def regular(path: Path) -> os.stat_result:
-    """The size and times of a file that can be read without waiting.
+def check_regular(path: Path) -> os.stat_result:
+    """Check that `path` is a regular file, which can be read without blocking; returns its status (size and times).
 
-    Raises MissingError, naming it, for anything else: nothing, a folder, a pipe, a socket, a device, a broken link.
+    Raises MissingError naming it otherwise: no file, a folder, a pipe, a socket, a device, a broken link.
     """
-    found = look(path)
-    if found is None:
+    status = stat_or_none(path)
+    if status is None:
         raise MissingError(f"{path}: no such file")
-    if not stat.S_ISREG(found.st_mode):
-        raise MissingError(f"{path}: {kind_of(found.st_mode)}, and not a file")
-    return found
+    if not stat.S_ISREG(status.st_mode):
+        raise MissingError(f"{path}: {kind_of(status.st_mode)}, not a file")
+    return status
 
 
 def read_text(path: Path) -> str:
-    """The text of a small UTF-8 file, with or without a byte order mark. Raises MissingError when it can't be read."""
-    regular(path)
+    """The text of a small UTF-8 file, with or without a byte order mark. Raises MissingError if it cannot be read."""
+    check_regular(path)
     try:
         return path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
@@ -84,32 +84,32 @@ def read_text(path: Path) -> str:
 def open_npy(path: Path) -> np.ndarray:
     """The array of a .npy file, memory-mapped and read-only; nothing is unpickled.
 
-    Raises MissingError when the file is missing, is no .npy file, holds Python objects, or is truncated or too long.
+    Raises MissingError when the file is missing, is not a .npy file, contains Python objects, is truncated or too long.
     """
-    size = regular(path).st_size
+    size = check_regular(path).st_size
     try:
         array = np.lib.format.open_memmap(path, mode="r")
         extra = size - array.offset - array.nbytes
-    except Exception as error:  # NumPy reads headers as Python literals, and each step of that has errors of its own
+    except Exception as error:  # NumPy parses headers as Python literals; each step of that raises different errors
         reason = str(error).rstrip(".")
         raise MissingError(f"{path}: not a readable .npy array ({reason}): save it again with numpy.save") from None
     if extra:
-        raise MissingError(f"{path}: {extra} bytes more than its header says: save it again with numpy.save")
+        raise MissingError(f"{path}: {extra} bytes more than its header states: save it again with numpy.save")
     return array
 
 
 def checked_labels(path: Path, labels: np.ndarray, rows: int, images: str, classes: int) -> np.ndarray:
-    """The `labels` of the file `path`: one integer in 0..classes - 1 for each of the `rows` rows of the file `images`.
+    """Check and return the `labels` of the file `path`: one integer in 0..classes - 1 per row of the file `images`.
 
-    Raises MissingError when they are anything else.
+    Raises MissingError otherwise. `rows` is the number of rows of `images`.
     """
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise MissingError(
-            f"{path}: labels must be one integer a row, shape (N,); found {labels.dtype.name} of shape {labels.shape}"
+            f"{path}: labels must be one integer per row, shape (N,); found {labels.dtype.name} of shape {labels.shape}"
         )
     if len(labels) != rows:
         raise MissingError(
-            f"{path}: {len(labels)} labels, but {images} has {rows} images: one of them is of another set"
+            f"{path}: {len(labels)} labels, but {images} has {rows} images: one of them belongs to another data set"
         )
     wrong = (labels < 0) | (labels >= classes)
     if wrong.any():
@@ -119,9 +119,9 @@ def checked_labels(path: Path, labels: np.ndarray, rows: int, images: str, class
 
 
 def content_hash(**arrays: np.ndarray) -> str:
-    """sha256 over names, shapes and contents: the same however the arrays are packed on disk.
+    """sha256 over names, shapes and contents: independent of how the arrays are stored on disk.
 
-    Memory stays flat when the arrays are memory-mapped.
+    Memory use stays constant when the arrays are memory-mapped.
     """
     digest = hashlib.sha256()
     for name, array in arrays.items():
@@ -136,7 +136,7 @@ def content_hash(**arrays: np.ndarray) -> str:
 
 
 def release(array: np.ndarray) -> None:
-    """Give back the pages that were read of a memory-mapped array: memory stays flat however large the file is."""
+    """Release the pages read from a memory-mapped array, so that memory use does not grow with the file."""
     base: object = array
     while isinstance(base, np.ndarray):
         base = base.base

@@ -11,12 +11,12 @@ REAL = -1  # the generation number of real rows
 class Source(NamedTuple):
     """Rows [first, first + rows) of one generation's rows (REAL = -1: of the real rows, in the seed's own order).
 
-    With `among`, `rows` of the rows [first, first + among), drawn anew for the generation that the plan is for, by the
-    seed: arms with the same plan draw the same ones.
+    With `among`, `rows` rows are drawn from the rows [first, first + among), a new draw for each planned generation and
+    seed: arms with the same plan draw the same rows.
 
-    Samples that are made for conditions (labels of a regression, summaries, texts with a prompt) are made for the
-    conditions of the real rows that generation 0 is fitted to, from the last one backwards. So real rows from the front
-    and samples from the front are of different conditions, as long as there are enough of them.
+    Conditional samples (labels of a regression, summaries, texts with a prompt) are generated for the conditions of the
+    real rows that generation 0 is fitted to, from the last one backwards. So the first real rows and the first samples
+    have different conditions, as long as there are enough of them.
     """
 
     generation: int
@@ -28,7 +28,7 @@ class Source(NamedTuple):
 class Plan(NamedTuple):
     """What generation k is fitted to. With a `budget`, that many rows are drawn from the union of the sources.
 
-    Where samples are made for conditions, drawn rows (`budget`, `among`) are of as many different ones as there are.
+    For conditional samples, drawn rows (`budget`, `among`) cover as many different conditions as there are.
     """
 
     sources: tuple[Source, ...]
@@ -42,15 +42,15 @@ class Plan(NamedTuple):
 
 
 class RowCounts(NamedTuple):
-    """The sizes that a strategy plans with."""
+    """The numbers of rows that a strategy plans with."""
 
     real: int  # rows that generation 0 is fitted to
-    samples: int  # rows that every generation generates
-    pool: int  # real rows there are, >= real; those beyond `real` have never been used
+    samples: int  # rows that each generation generates
+    pool: int  # all available real rows, >= real; those beyond `real` have never been used
 
 
 class StrategyError(ValueError):
-    """The plan needs rows that there are not; the message says which and how many."""
+    """The plan needs rows that do not exist; the message says which and how many."""
 
 
 def generation_zero(counts: RowCounts) -> Plan:
@@ -66,7 +66,7 @@ class Taught(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """What an arm's models are made from, generation by generation from 0 on: all that a closed form may depend on."""
+    """What an arm's models are fitted to, for each generation from 0 on: all that a closed form may depend on."""
 
     plans: tuple[Plan, ...]
     teachers: tuple[Taught | None, ...]  # of each generation; None: no distillation

@@ -1,8 +1,8 @@
-"""How rows are divided: real rows to train on, validation rows to choose weights by, held-out rows to report.
+"""How rows are split: real rows for training, validation rows for choosing weights, held-out rows for reporting.
 
-A kind of data finds real and held-out rows; what its settings `validation_rows` and `split` ask for is done here, once
-for all kinds. Validation rows are taken out of the real rows of files, and are drawn beside them where data is
-simulated.
+Each kind of data provides real and held-out rows; the settings `validation_rows` and `split` are applied here, once for
+all kinds. For data from files, validation rows are taken out of the real rows; for simulated data they are drawn in
+addition.
 """
 
 from __future__ import annotations
@@ -27,54 +27,54 @@ class Validated(Component):
     """The setting that every kind of data has."""
 
     validation_rows: Annotated[int, Field(gt=0)] | None = None
-    """Set apart to choose weights by; default: none."""
+    """Number of rows reserved for choosing weights; default: none."""
 
 
 class Divided(Validated):
     """The settings that every kind of data from files has.
 
-    What a kind of data learns of its real rows (a vocabulary) or says of them (duplicates) is of the fixed split.
+    A vocabulary learned from the real rows, and messages about duplicates, always refer to the fixed split.
     """
 
     split: Literal["fixed", "seed"] = "fixed"
-    """seed: every seed holds out other rows, of all there are."""
+    """fixed: all seeds hold out the same rows; seed: each seed holds out its own choice of all rows."""
 
 
 def resampled(data: Data) -> bool:
-    """Whether every seed has a split of its own."""
+    """Whether each seed has its own split."""
     return getattr(data, "split", "fixed") == "seed"
 
 
 def divided(data: Data, info: Info) -> Info:
-    """What is known of the data once validation rows are set apart.
+    """The Info of the data after validation rows have been reserved.
 
-    Raises RecipeError when too few rows are left, or when blocks of one text would come to lie on both sides.
+    Raises RecipeError when too few rows remain, or when blocks of one text would be on both sides of the split.
     """
-    wanted: int = getattr(data, "validation_rows", None) or 0
+    validation_rows: int = getattr(data, "validation_rows", None) or 0
     if data.seeded:
-        return dataclasses.replace(info, validation=wanted)
+        return dataclasses.replace(info, validation=validation_rows)
     if resampled(data) and info.packed:
         raise RecipeError(
             "data.split: packed texts are blocks of one stream, so a text would be both trained on and held out; "
-            "allowed here: fixed, or set data.pack: false"
+            "allowed: fixed, or seed with data.pack: false"
         )
-    said, left = getattr(data, "rows", None), info.pool - wanted
-    rows = info.rows if said is not None else min(info.rows, left)
-    if left < max(rows, 1):
+    requested_rows, remaining = getattr(data, "rows", None), info.pool - validation_rows
+    rows = info.rows if requested_rows is not None else min(info.rows, remaining)
+    if remaining < max(rows, 1):
         raise RecipeError(
-            f"data.validation_rows: {wanted} asked for, but there are {info.pool} real rows"
-            + (f", of which data.rows takes {rows}" if said is not None else "")
+            f"data.validation_rows: {validation_rows} asked for, but there are {info.pool} real rows"
+            + (f", of which data.rows takes {rows}" if requested_rows is not None else "")
             + ": lower one of them"
         )
-    return dataclasses.replace(info, rows=rows, pool=left, validation=wanted)
+    return dataclasses.replace(info, rows=rows, pool=remaining, validation=validation_rows)
 
 
 def parts_of(data: Data, info: Info, real: RowSource, held_out: RowSource, seed: int) -> dict[Part, RowSource]:
-    """The rows of every part of data from files, `info` being what `divided` gives.
+    """The rows of each part of data from files; `info` is the result of `divided`.
 
-    The split is the same for every seed, or the seed's own: `held_out` and `validation` rows drawn out of all. Of
-    packed texts the last blocks are for validation, so that one text at most is on both sides; of others a fixed random
-    choice.
+    The split is the same for every seed, or the seed's own: `held_out` and `validation` rows are drawn from all rows.
+    With a fixed split, validation rows are a fixed random choice, or for packed texts the last blocks, so that at most
+    one text is on both sides.
     """
     if not resampled(data) and not info.validation:
         return {"real": real, "held_out": held_out}
@@ -118,7 +118,7 @@ class Joined:
 
 @dataclass(frozen=True, eq=False)
 class Chosen:
-    """RowSource: some rows of another, by their ascending numbers; neighbours are read together."""
+    """RowSource: selected rows of another source, by ascending index; neighbouring rows are read together."""
 
     rows: RowSource
     index: np.ndarray  # (n,) int64, ascending

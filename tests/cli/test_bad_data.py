@@ -62,7 +62,8 @@ IDX = {
     ),
     "number of labels": (
         put(MNIST_FILES[1], np.zeros(29, np.uint8)),
-        "train-labels-idx1-ubyte: 29 labels, but train-images-idx3-ubyte has 30 images: one of them is of another set",
+        "train-labels-idx1-ubyte: 29 labels, but train-images-idx3-ubyte has 30 images: one of them belongs to another "
+        "data set",
     ),
 }
 

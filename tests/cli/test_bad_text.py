@@ -258,25 +258,25 @@ def test_weights_that_are_not_whole_are_found_before_anything_is_fitted(shell, r
         (
             "t.txt",
             b"one\n<|endoftext|>\ntwo\nthr\xffee\n",
-            "{place}:4: no UTF-8: 0xff at byte 25; save the file as UTF-8 (iconv -f LATIN1 -t UTF-8 converts)",
+            "{place}:4: not UTF-8: 0xff at byte 25; save the file as UTF-8 (iconv -f LATIN1 -t UTF-8 converts)",
         ),
         (
             "t.jsonl",
             b'{"text": "a"}\n{"text": "b"\n',
-            "{place}:2: broken JSON: Expecting ',' delimiter at column 13; needed: one JSON object a line",
+            "{place}:2: broken JSON: Expecting ',' delimiter at column 13; needed: one JSON object per line",
         ),
-        ("t.jsonl", b'{"text": "a"}\n["b"]\n', "{place}:2: found a list; needed: one JSON object a line"),
+        ("t.jsonl", b'{"text": "a"}\n["b"]\n', "{place}:2: found a list; needed: one JSON object per line"),
         (
             "t.jsonl",
             b'{"body": "a", "id": 3}\n',
             "{place}:1: no field 'text'; there are body, id: set `data.field` to one of them",
         ),
-        ("t.jsonl", b"", "{place}: no text in it: it is empty"),
+        ("t.jsonl", b"", "{place}: empty: there are no texts in it"),
         (
             "t.jsonl",
             b'{"text": "a"}\n',
             "{place}: one text; needed: at least one to train on and one held out: name a file of held-out texts with "
-            "`validation`, or bring more texts",
+            "`validation`, or provide more texts",
         ),
         (None, b"", "r.yaml:2: data.train: no file {place}: did you mean {folder}/t.txt?"),
     ],
@@ -320,7 +320,7 @@ def test_empty_texts_and_texts_of_one_token(shell, recipe, pairs):
         ]
     done = shell("run", recipe(*changes, text=WRITER))
     counted = "24 empty" if not pairs else "source: 12 empty, 0 cut at 6; target: 24 empty"
-    seen = " (3 of them also among the real texts, word by word)" if pairs else ""  # empty ones do not count
+    seen = " (3 of them also among the real texts, word for word)" if pairs else ""  # empty ones do not count
     assert f"20 texts and 4 held out{seen}; {'' if pairs else 'tokens: '}{counted}, 0 cut at 8" in done.err
     found = shell.journal("scores")[-1]["metrics"]
     assert found["perplexity"][0] == pytest.approx(1, abs=0.01)

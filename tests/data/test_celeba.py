@@ -145,7 +145,7 @@ def test_images_without_the_list(tmp_path: Path) -> None:
     (root / "list_eval_partition.txt").unlink()
     text = message_of(CelebA(), tmp_path)
     assert f"looked for: {root}/list_eval_partition.txt, {root}/img_align_celeba/list_eval_partition.txt" in text
-    assert "set `data.held_out` to a share of the images such as 0.1" in text
+    assert "set `data.held_out` to a share (such as 0.1) or a number of the images" in text
     assert "download=True" in text
     assert CelebA(held_out=2).inspect(tmp_path).held_out == 2
 
@@ -188,7 +188,7 @@ def test_other_images_in_the_folder(tmp_path: Path) -> None:
     assert "11 RGB (such as 000001.png)" in message_of(CelebA(channels=None), tmp_path)
     Image.new("RGB", (100, 150)).save(images / "000002.png")
     text = message_of(CelebA(), tmp_path)
-    assert "smaller than what is cut out of them, 140x140: 1 of 150x100 (such as 000002.png)" in text
+    assert "smaller than the crop, 140x140: 1 of 150x100 (such as 000002.png)" in text
     assert "set `data.crop` to 100 or less, or to null" in text
     assert CelebA(crop=100).inspect(tmp_path).pool == 7
 
@@ -203,10 +203,10 @@ def test_more_rows_than_there_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("held_out", "message"),
     [
-        ("train", "'train' is no part of CelebA: allowed: valid, test, valid\\+test"),
-        (1.5, "1.5 is no share between 0 and 1"),
+        ("train", "'train' is not a part of CelebA: allowed: valid, test, valid\\+test"),
+        (1.5, "1.5 is not a share between 0 and 1"),
         (0, "0 rows are too few"),
-        (None, "None is no number"),
+        (None, "None is not a number"),
     ],
 )
 def test_held_out_that_makes_no_sense(held_out: object, message: str) -> None:

@@ -15,7 +15,7 @@ from collapse_sim.data.images.image_folder import ImageFolder
 
 from .making import rows_of, tagged, write_celeba, write_pictures
 
-SAID = "held-out images have the content of one that is trained on"
+SAID = "held-out images have the same content as one that is trained on"
 
 
 @pytest.mark.parametrize("form", ["files", "array"])

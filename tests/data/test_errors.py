@@ -134,7 +134,11 @@ BAD_IDX: list[tuple[str, Callable[[bytes], bytes], str]] = [
     ("t10k-images-idx3-ubyte", lambda b: b"<htm" + b, "not an IDX file: it begins with 3c 68 74 6d"),
     ("t10k-images-idx3-ubyte", lambda b: b[:2] + b"\x0d" + b[3:], "holds float32; allowed: uint8"),
     ("t10k-images-idx3-ubyte", lambda b: idx_bytes(labels_of(12)), "has 1 dimensions; needed: 3"),
-    ("t10k-images-idx3-ubyte", lambda b: idx_bytes(np.zeros((0, 28, 28), np.uint8)), "empty: its header says 0x28x28"),
+    (
+        "t10k-images-idx3-ubyte",
+        lambda b: idx_bytes(np.zeros((0, 28, 28), np.uint8)),
+        "empty: its header states the sizes 0x28x28",
+    ),
     ("t10k-images-idx3-ubyte", lambda b: idx_bytes(tagged(12, 27, 28)), "images of 27x28 pixels"),
     ("t10k-labels-idx1-ubyte", lambda b: idx_bytes(labels_of(11)), "11 labels, but t10k-images-idx3-ubyte"),
     ("train-labels-idx1-ubyte", lambda b: idx_bytes(labels_of(30) + 1), "label 10 at row 6; allowed: 0 to 9"),
@@ -161,7 +165,7 @@ def test_bad_gzip(spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
     write_mnist(tmp_path / "mnist", zipped=True)
     path = tmp_path / "mnist" / "train-images-idx3-ubyte.gz"
     path.write_bytes(spoil(path.read_bytes()))
-    assert f"{path}: not a whole gzip file" in message_of(MNIST(), tmp_path)
+    assert f"{path}: not a complete gzip file" in message_of(MNIST(), tmp_path)
 
 
 def test_gzip_without_its_ending(tmp_path: Path) -> None:
@@ -184,7 +188,7 @@ def _cifar() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         ("train_images", np.zeros((10, 3, 32, 32), np.uint8), "found uint8 of shape (10, 3, 32, 32)"),
         ("train_images", np.zeros((10, 32, 32, 3)), "found float64 of shape (10, 32, 32, 3)"),
         ("test_images", np.zeros((0, 32, 32, 3), np.uint8), "found uint8 of shape (0, 32, 32, 3)"),
-        ("test_labels", np.zeros((5, 1), np.int64), "one integer a row, shape (N,); found int64 of shape (5, 1)"),
+        ("test_labels", np.zeros((5, 1), np.int64), "one integer per row, shape (N,); found int64 of shape (5, 1)"),
         ("test_labels", np.zeros(5), "found float64"),
         ("test_labels", np.zeros(4, np.int64), "4 labels, but test_images.npy has 5 images"),
         ("test_labels", np.array([0, 1, -1, 2, 3]), "label -1 at row 2; allowed: 0 to 9"),
@@ -205,7 +209,7 @@ def test_truncated_cifar_batch(size: int, tmp_path: Path) -> None:
     write_cifar_binary(tmp_path / "cifar-10-batches-bin", *_cifar())
     path = tmp_path / "cifar-10-batches-bin" / "data_batch_2.bin"
     path.write_bytes(path.read_bytes()[:size])
-    assert f"{path}: {size} bytes is no whole number of 3073-byte records" in message_of(CIFAR10(), tmp_path)
+    assert f"{path}: {size} bytes is not a multiple of the record size, 3073 bytes" in message_of(CIFAR10(), tmp_path)
 
 
 def test_bad_label_in_a_cifar_batch(tmp_path: Path) -> None:
@@ -243,7 +247,7 @@ def test_bad_image_array(array: np.ndarray, message: str, tmp_path: Path) -> Non
         (lambda b: b[:40], "not a readable .npy array"),
         (lambda b: b"", "not a readable .npy array"),
         (lambda b: b"PK\x03\x04" + b, "not a readable .npy array"),
-        (lambda b: b + b"12345", "5 bytes more than its header says"),
+        (lambda b: b + b"12345", "5 bytes more than its header states"),
     ],
 )
 def test_damaged_image_array(spoil: Callable[[bytes], bytes], message: str, tmp_path: Path) -> None:
@@ -300,7 +304,7 @@ def test_deep_pixels_would_be_clipped(tmp_path: Path) -> None:
     write_pictures(tmp_path, tagged(3, 4, 4))
     Image.fromarray(np.full((4, 4), 40_000, np.uint16)).save(tmp_path / "deep.png")
     text = message_of(ImageFolder(path=".", channels=1), tmp_path)
-    assert "deep.png (I;16 pixels of more than 8 bits: save it with 8 bits a channel)" in text
+    assert "deep.png (I;16 pixels of more than 8 bits: save it with 8 bits per channel)" in text
 
 
 def test_mixed_modes(tmp_path: Path) -> None:
@@ -362,7 +366,7 @@ def test_a_single_image_cannot_be_split(tmp_path: Path) -> None:
         ({"rows": 1438}, "data.rows: 1438 asked for, but there are 1437 real rows"),
         ({"held_out_rows": 361}, "data.held_out_rows: 361 asked for, but there are 360"),
         ({"size": 7, "fit": "pad"}, "data.size: cannot pad 8x8 images to 7x7: set `size` to 8 or more"),
-        ({"crop": 9}, "data.crop: cannot cut 9x9 pixels out of 8x8 images: set `crop` to 8 or less, or to null"),
+        ({"crop": 9}, "data.crop: cannot crop 9x9 pixels from 8x8 images: set `crop` to 8 or less, or to null"),
         ({"crop": 6, "size": 5, "fit": "pad"}, "data.size: cannot pad 6x6 images to 5x5"),
     ],
 )
@@ -387,7 +391,7 @@ def test_images_smaller_than_what_is_cut_out(tmp_path: Path) -> None:
     write_pictures(tmp_path / "a", tagged(2, 9, 9))
     write_pictures(tmp_path / "b", tagged(3, 6, 8))
     text = message_of(ImageFolder(path=".", crop=7), tmp_path)
-    assert "smaller than what is cut out of them, 7x7: 3 of 6x8 (such as b/0000.png): remove them" in text
+    assert "smaller than the crop, 7x7: 3 of 6x8 (such as b/0000.png): remove them" in text
     assert "`data.crop` to 6 or less" in text
     assert ImageFolder(path=".", crop=6).inspect(tmp_path).shape("image") == (1, 6, 6)
 
@@ -412,12 +416,12 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"path": "x", "held_out": 1.0}, "1.0 is no share between 0 and 1"),
-        ({"path": "x", "held_out": 0.0}, "0.0 is no share"),
-        ({"path": "x", "held_out": -0.1}, "-0.1 is no share"),
+        ({"path": "x", "held_out": 1.0}, "1.0 is not a share between 0 and 1"),
+        ({"path": "x", "held_out": 0.0}, "0.0 is not a share"),
+        ({"path": "x", "held_out": -0.1}, "-0.1 is not a share"),
         ({"path": "x", "held_out": 0}, "0 rows are too few"),
-        ({"path": "x", "held_out": "20%"}, "'20%' is no number"),
-        ({"path": "x", "held_out": float("nan")}, "nan is no share"),
+        ({"path": "x", "held_out": "20%"}, "'20%' is not a number"),
+        ({"path": "x", "held_out": float("nan")}, "nan is not a share"),
         ({"path": "x", "channels": 4}, "Input should be 1 or 3"),
         ({"path": "x", "fit": "pad"}, "`fit: pad` has no effect without `size`"),
         ({"path": "x", "fit": "crop"}, "Input should be 'resize' or 'pad'"),

@@ -244,19 +244,19 @@ def test_the_world_is_as_the_page_says() -> None:
         ),
         "entropy, nats": (f"{story.entropy:.2f}; ", f"{headline.entropy:.3f}; "),
         "productions": (f"{len(story.productions)}", f"{len(headline.productions)}"),
-        "of these used less than 0.02 times a text": (
+        "of these used less than 0.02 times per text": (
             f"{(story.uses < 0.02).sum()}",
             f"{(headline.uses < 0.02).sum()}",
         ),
-        "used less than 0.005 times a text": (f"{(story.uses < 0.005).sum()}", f"{(headline.uses < 0.005).sum()}"),
+        "used less than 0.005 times per text": (f"{(story.uses < 0.005).sum()}", f"{(headline.uses < 0.005).sum()}"),
     }
     for name, (first, second) in rows.items():
         (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| {name} |")]
         assert first in line.split("|")[2], name
         assert second in line.split("|")[3], name
     assert f"{report.longest}, {report.mean_words:.1f})" in PAGE
-    assert f"{GrammarStories().entropy_per_token():.4f} a token" in PAGE
-    assert f"{GrammarPairs().entropy_per_token():.4f} a token" in PAGE
+    assert f"{GrammarStories().entropy_per_token():.4f} per token" in PAGE
+    assert f"{GrammarPairs().entropy_per_token():.4f} per token" in PAGE
     texts = re.findall(r"^> (.*)$", PAGE, flags=re.MULTILINE)
     stories, pairs = GrammarStories(), GrammarPairs()
     assert stories.log_probability({"tokens": row_of(stories, " ".join(texts[:2]))}).isfinite().all()
@@ -304,7 +304,7 @@ def _fitted(productions: list[Production], used: Counter[tuple[str, tuple[str, .
 @pytest.mark.parametrize(
     ("kind", "settings", "message"),
     [
-        (GrammarStories, {"length": 40}, "length: 40 tokens would cut stories; the longest has 48"),
+        (GrammarStories, {"length": 40}, "length: 40 tokens would truncate stories; the longest has 48"),
         (GrammarStories, {"tail": -1}, "greater than or equal to 0"),
         (GrammarStories, {"rows": 0}, "greater than 0"),
         (GrammarPairs, {"length": 60}, "Extra inputs"),

@@ -40,7 +40,7 @@ def small() -> Grammar:
 
 
 def told() -> Grammar:
-    return Grammar(productions(TOLD, 1.0), told=True)
+    return Grammar(productions(TOLD, 1.0), facts_choose=True)
 
 
 def ids(grammar: Grammar, words: tuple[str, ...]) -> list[int]:
@@ -53,7 +53,7 @@ def test_every_sentence_once_with_its_probability() -> None:
     assert math.fsum(chance for chance, *_ in found) == pytest.approx(1, abs=1e-12)
     for chance, words, used in found:
         parsed = grammar.parse(ids(grammar, words))
-        assert parsed.whole
+        assert parsed.complete
         assert Counter(parsed.productions) == used
         assert grammar.log_probability(parsed.productions) == pytest.approx(math.log(chance), abs=1e-12)
         assert grammar.sentence(parsed.productions) == ids(grammar, words)
@@ -76,7 +76,7 @@ def test_every_sentence_that_is_not_of_the_grammar_is_refused() -> None:
     some = ids(grammar, ("ran", "and", "hid", ".", "slept", "near", "the", "hen"))
     for length in range(6):
         for words in itertools.product(some, repeat=length):
-            assert grammar.parse(words).whole == (words in right), words
+            assert grammar.parse(words).complete == (words in right), words
 
 
 def test_a_parse_ends_at_an_error_but_for_single_wrong_words() -> None:
@@ -106,13 +106,13 @@ def test_facts_decide_what_is_told() -> None:
         right = {words for _, words, _ in found}
         for chance, words, used in found:
             parsed = grammar.parse(ids(grammar, words), facts)
-            assert parsed.whole
+            assert parsed.complete
             assert grammar.log_probability(parsed.productions) == pytest.approx(math.log(chance), abs=1e-12)
             entropy -= p_who * p_where * chance * math.log(chance)
             for number, times in used.items():
                 total[number] += p_who * p_where * chance * times  # type: ignore[assignment]
         for _, words, _ in derivations(grammar):
-            assert grammar.parse(ids(grammar, words), facts).whole == (words in right)
+            assert grammar.parse(ids(grammar, words), facts).complete == (words in right)
     assert grammar.entropy == pytest.approx(entropy, abs=1e-12)
     np.testing.assert_allclose(grammar.uses, [total[n] for n in range(len(grammar.productions))], atol=1e-12)
 
@@ -159,10 +159,10 @@ def test_zipf() -> None:
         ("S: 0.5 a | 0.4 b", r"the probabilities of S sum to 0\.9"),
         ("S: <A>\nA: a <B>\nB: <A>", "the grammar is recursive: A -> B -> A"),
         ("S: <A> b", "<A> has no productions"),
-        ("S: b\nA: a", "out of reach: A"),
-        ("S: a b | a c", "S -> a b and S -> a c may both be meant by 'a'"),
-        ("S: <A> a\nA: 0.5 | 0.5 a", "may both be meant by 'a'"),
-        ("S: <A> | <B>\nA: 0.5 | 0.5 a\nB: 0.5 | 0.5 b", "may both be meant by 'the end'"),
+        ("S: b\nA: a", "unreachable: A"),
+        ("S: a b | a c", "S -> a b and S -> a c are both possible before 'a'"),
+        ("S: <A> a\nA: 0.5 | 0.5 a", "are both possible before 'a'"),
+        ("S: <A> | <B>\nA: 0.5 | 0.5 a\nB: 0.5 | 0.5 b", "are both possible before 'the end'"),
     ],
 )
 def test_what_is_no_such_grammar(text: str, message: str) -> None:

@@ -120,7 +120,7 @@ def test_a_damaged_image_is_named(tmp_path: Path) -> None:
     paths[2].write_bytes(middle(paths[2].read_bytes(), 512))
     text = message_of(ImageFolder(path="."), tmp_path)
     assert "1 unreadable" in text
-    assert "0002.jpg (a stretch of its pixels has been overwritten by zeros)" in text
+    assert "0002.jpg (some of its pixel data has been overwritten with zeros)" in text
 
 
 def test_rows_longer_than_any_camera_has() -> None:
@@ -202,7 +202,7 @@ def test_deep_pixels_are_refused(name: str, tmp_path: Path) -> None:
     text = message_of(ImageFolder(path=".", channels=1), tmp_path)
     assert "1 unreadable" in text
     assert "deep.png (" in text
-    assert "pixels of more than 8 bits: save it with 8 bits a channel" in text
+    assert "pixels of more than 8 bits: save it with 8 bits per channel" in text
 
 
 SHALLOW = {

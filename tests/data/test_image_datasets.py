@@ -175,8 +175,8 @@ def _path(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (_dictionary, "set holds several parts: name one of them: "),
-        (_hub_parts, "set holds several parts: name one of them: "),
+        (_dictionary, "set contains several parts: name one of them: "),
+        (_hub_parts, "set contains several parts: name one of them: "),
         (_two_images, "has 2 columns of the type Image; needed: one; found: "),
         (_no_images, "has 0 columns of the type Image; needed: one; found: text (Value)"),
         (_unlabelled, "row 2 has the label -1; allowed: 0 to 2"),
@@ -198,7 +198,7 @@ def test_a_pipe_among_the_files_is_not_opened(tmp_path: Path) -> None:
     for name in ("dataset_info.json", "state.json", "data-00000-of-00001.arrow"):
         (tmp_path / "set" / name).unlink()
         os.mkfifo(tmp_path / "set" / name)
-        assert "a named pipe, and not a file" in message_of(ImageFolder(path="set"), tmp_path)
+        assert "a named pipe, not a file" in message_of(ImageFolder(path="set"), tmp_path)
 
 
 def test_other_parquet_beside_images_is_no_dataset(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_a_circle_of_links_comes_to_an_end(pool: Path, caplog: pytest.LogCapture
 def test_one_folder_may_be_reached_twice(pool: Path, caplog: pytest.LogCaptureFixture) -> None:
     (pool / "d").symlink_to(pool / "a")
     assert inspected(pool, ImageFolder(path=".", held_out=4)) == (24, 4)
-    assert "have the content of one that is trained on" in caplog.text
+    assert "have the same content as one that is trained on" in caplog.text
 
 
 def test_links_that_branch_without_end_are_refused(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_links_that_branch_without_end_are_refused(tmp_path: Path) -> None:
         (tmp_path / str(level)).mkdir()
         for side in "ab":
             (tmp_path / str(level) / side).symlink_to(tmp_path / str(level - 1))
-    assert f"in more than {image_files.MAX_VISITS} ways" in message_of(ImageFolder(path="8"), tmp_path)
+    assert f"by more than {image_files.MAX_VISITS} paths" in message_of(ImageFolder(path="8"), tmp_path)
 
 
 def test_very_deep_folders(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_broken_link_is_a_missing_file(name: str, pool: Path, tmp_path: Path) 
     (pool / "b" / name).unlink(missing_ok=True)
     (pool / "b" / name).symlink_to(tmp_path / "gone" / name)
     text = message_of(HERE, pool)
-    assert f"\n  b/{name} (a link to {tmp_path}/gone/{name}, which is not there)" in text
+    assert f"\n  b/{name} (a link to {tmp_path}/gone/{name}, which does not exist)" in text
     assert "1 of the entries" in text
 
 
@@ -140,7 +140,7 @@ STRANGE = [
     (_fifo, "a named pipe"),
     (_socket, "a socket"),
     (Path.mkdir, "a folder"),
-    (_nowhere, "a link to nowhere, which is not there"),
+    (_nowhere, "a link to nowhere, which does not exist"),
     (_loop, ""),
 ]
 
@@ -251,7 +251,7 @@ def test_the_first_frame_is_taken_and_said(tmp_path: Path, caplog: pytest.LogCap
     data = ImageFolder(path=".", channels=1)
     assert all(np.abs(part["image"].astype(int) - 40).max() <= 2 for part in rows_of(data, tmp_path))
     data.inspect(tmp_path)
-    assert f"only the first frame or page is taken of a.gif, b.tif, c.webp, d.png in {tmp_path}" in caplog.text
+    assert f"only the first frame or page is used of a.gif, b.tif, c.webp, d.png in {tmp_path}" in caplog.text
 
 
 def test_what_is_left_out_is_counted_and_named(pool: Path, caplog: pytest.LogCaptureFixture) -> None:

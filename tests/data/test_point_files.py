@@ -77,8 +77,8 @@ def test_empty_lines_and_space_are_left_out(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "p.csv: no point in it: it is empty"),
-        ("x,y\n", "p.csv: no point in it"),
+        ("", "p.csv: the file is empty: it has no points"),
+        ("x,y\n", "p.csv: the file is empty"),
         ("1,2\n", "p.csv has one point"),
         ("1,2\n3,4\n5\n", "p.csv:3: 1 values, but the lines above have 2"),
         ("x,y\n1,2\n3,4,5\n", "p.csv:3: 3 values, but the lines above have 2"),
@@ -91,10 +91,10 @@ def test_empty_lines_and_space_are_left_out(tmp_path: Path) -> None:
         ("1,a\n3,4\n", "p.csv:1: column 2 is 'a'"),
         ("1,2\n1_000,4\n", "p.csv:2: column 1 is '1_000'"),
         ("x,y\nu,v\n1,2\n", "p.csv:2: column 1 is 'u'"),
-        ("x;y\n1;2\n3;4\n", "p.csv:2: no comma, but a semicolon: .csv files have values divided by commas"),
+        ("x;y\n1;2\n3;4\n", "p.csv:2: no comma, but a semicolon: values in .csv files must be separated by commas"),
         ("1\t2\n3\t4\n", "p.csv:2: no comma, but a tab"),
         ("1,5;2,5\n3,5;4,5\n", "p.csv:1: column 2 is '5;2'"),
-        ("0,1\n3.5,4\n5,6\n", "p.csv:1: is '0,1' a point, or the numbers of the columns"),
+        ("0,1\n3.5,4\n5,6\n", "p.csv:1: is '0,1' a point, or the column numbers that pandas writes"),
         ('"1,2\n3,4\n', "p.csv"),
         ("1,2\n\0,4\n", "p.csv"),
     ],
@@ -161,7 +161,7 @@ def test_points_that_are_mostly_on_both_sides_are_counted(tmp_path: Path, caplog
     assert not caplog.messages
     np.save(tmp_path / "p.npy", np.concatenate([POINTS] * 4))
     PointFiles(path="p.npy", held_out=8).inspect(tmp_path)
-    assert "8 of 8 held-out points have the content of one that is trained on" in caplog.text
+    assert "8 of 8 held-out points have the same content as one that is trained on" in caplog.text
 
 
 RECIPE = """

@@ -34,7 +34,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by one whenever files are read for their hash."""
     made: list[str] = []
-    look, content_hash = image_survey._look, data_files.content_hash
+    look, content_hash = image_survey._summarise, data_files.content_hash
 
     def looking(listing):
         made.append("files")
@@ -44,7 +44,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         made.append("array")
         return content_hash(**arrays)
 
-    monkeypatch.setattr(image_survey, "_look", looking)
+    monkeypatch.setattr(image_survey, "_summarise", looking)
     monkeypatch.setattr("collapse_sim.data.images.image_folder.content_hash", hashing)
     return made
 

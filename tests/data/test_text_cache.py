@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Files, and an empty cache, which takes files that were written just now."""
     monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(remember, "SETTLED_NS", -(10**12))
-    monkeypatch.setattr(text_tokens, "_made_here", {})
+    monkeypatch.setattr(text_tokens, "_folders_of_process", {})
     words_folder(tmp_path)
     write_txt(tmp_path / "t.txt", random_texts(30))
     write_txt(tmp_path / "v.txt", random_texts(20, seed=1))
@@ -71,7 +71,7 @@ def all_rows(data, folder: Path) -> list[list[list[int]]]:
 def test_a_second_start_reads_no_text(data, first: list[str], folder: Path, passes: list[str]) -> None:
     info, rows = data.inspect(folder), all_rows(data, folder)
     assert passes == first
-    text_tokens._made_here.clear()  # as in another process
+    text_tokens._folders_of_process.clear()  # as in another process
     again = data.inspect(folder)
     assert (again.fingerprint, again.columns, again.pool) == (info.fingerprint, info.columns, info.pool)
     assert all_rows(data, folder) == rows
@@ -137,7 +137,7 @@ def test_no_flipped_bit_gives_other_rows(data, folder: Path, caplog: pytest.LogC
             whole = path.read_bytes()
             place = draws.randrange(len(whole))
             path.write_bytes(whole[:place] + bytes([whole[place] ^ 1 << draws.randrange(8)]) + whole[place + 1 :])
-            text_tokens._made_here.clear()  # as in another process
+            text_tokens._folders_of_process.clear()  # as in another process
             text_tokens._verified.clear()
             caplog.clear()
             assert data.inspect(folder).fingerprint == info.fingerprint
@@ -155,12 +155,12 @@ def test_a_disk_without_locks(number: int, folder: Path, passes: list[str], monk
 
     expected = all_rows(DATA, folder)
     shutil.rmtree(folder / "cache")
-    text_tokens._made_here.clear()
+    text_tokens._folders_of_process.clear()
     passes.clear()
     monkeypatch.setattr(text_tokens.FileLock, "acquire", refused)
     for _ in range(2):
         assert all_rows(DATA, folder) == expected
-        text_tokens._made_here.clear()
+        text_tokens._folders_of_process.clear()
     assert passes.count("tokenising") == 2  # they are kept
 
 
@@ -172,7 +172,7 @@ def test_notes_that_are_no_files(make: Callable[[Path], object], folder: Path) -
     for path in [path for path in (folder / "cache").rglob("*.json") if path.name != "files.json"]:
         path.unlink()
         make(path)
-    text_tokens._made_here.clear()
+    text_tokens._folders_of_process.clear()
     assert all_rows(LEARNED, folder) == expected
 
 
@@ -183,7 +183,7 @@ def test_a_cache_that_cannot_be_written_to_is_no_error(
     expected = all_rows(data, folder)
     (folder / "a file").touch()
     monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(folder / "a file"))
-    text_tokens._made_here.clear()
+    text_tokens._folders_of_process.clear()
     passes.clear()
     place = tmp_path_factory.mktemp("temporary")
     monkeypatch.setattr(text_tokens, "_temporary", lambda: place)
@@ -240,7 +240,7 @@ def test_texts_that_change_while_they_are_read(folder: Path, monkeypatch: pytest
             yield tuple(text + " a" for text in texts) if doing == "tokenising" else texts
 
     monkeypatch.setattr(TextSource, "records", changing)
-    with pytest.raises(MissingError, match=r"t\.txt: changed while it was read: run the command again"):
+    with pytest.raises(MissingError, match=r"t\.txt: changed while being read: run the command again"):
         DATA.inspect(folder)
     assert not [path for path in (folder / "cache" / "tokens").iterdir() if path.suffix != ".lock"]
 
@@ -248,7 +248,7 @@ def test_texts_that_change_while_they_are_read(folder: Path, monkeypatch: pytest
 def test_batches_make_no_difference(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = all_rows(PAIRS, folder)
     monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(folder / "another"))
-    text_tokens._made_here.clear()
+    text_tokens._folders_of_process.clear()
     monkeypatch.setattr(text_tokens, "BATCH_TEXTS", 2)
     assert all_rows(PAIRS, folder) == expected
 

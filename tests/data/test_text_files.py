@@ -81,7 +81,7 @@ def test_packed_rows_are_blocks_of_all_texts_joined(begin: int, length: int) -> 
         assert np.array_equal(found, blocks[first:last])
         assert found.dtype == "int16"
     few = np.sort(draws.permutation(len(rows))[:3])
-    assert np.array_equal(rows.some(few).read(0, 3)["tokens"], blocks[few])
+    assert np.array_equal(rows.select(few).read(0, 3)["tokens"], blocks[few])
     again = texts_in(np.array(joined), tokenizer)
     assert [ids.tolist() for ids in again] == [texts[number].tolist() for number in chosen]
 
@@ -226,7 +226,7 @@ def test_patterns(tmp_path: Path) -> None:
         ("b/.h*", ["b/.hidden.txt"]),
         ("?/[!b]/*", ["b/c/a.txt"]),
     ):
-        paths = text_places._fitting(pattern, tmp_path / "in")
+        paths = text_places._matching(pattern, tmp_path / "in")
         assert [str(path.relative_to(tmp_path / "in")) for path in paths] == expected, pattern
 
 

@@ -198,7 +198,7 @@ def test_fewer_tokens_than_asked_for_are_said(files: Path, caplog: pytest.LogCap
     info = texts(tokenizer={"bpe": 1000}).inspect(files)
     assert info.text().size == 257 + 2  # "ab" and " ab"
     message, *_ = [message for message in caplog.messages if message.startswith("bpe")]
-    assert message == "bpe: 259 tokens and not 1000: the texts have no more pairs that occur twice"
+    assert message == "bpe: 259 tokens instead of 1000: the texts have no more pairs that occur twice"
 
 
 # Long texts.

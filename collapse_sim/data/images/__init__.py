@@ -1,1 +1,1 @@
-"""Images: one file a kind of data, and how image files are found, checked and decoded."""
+"""Images: one file per kind of data, and how image files are found, checked and decoded."""

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field
 from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.data_files import is_folder, read_text
-from collapse_sim.data.duplicates import say_shared
+from collapse_sim.data.duplicates import warn_of_shared_rows
 from collapse_sim.data.held_out import held_out_index, share_or_count
 from collapse_sim.data.images.image_files import Listing, list_images
 from collapse_sim.data.images.image_folder import image_split
@@ -21,8 +21,8 @@ from collapse_sim.data.images.image_rows import Count, ImageSettings, image_info
 from collapse_sim.data.images.image_survey import PictureRows, survey
 
 IMAGES, PARTITIONS = "img_align_celeba", ("list_eval_partition.txt", "list_eval_partition.csv")
-TITLE = ["image_id", "partition"]  # of the .csv
-TRAIN = 0  # in the list
+HEADER = ["image_id", "partition"]  # of the .csv
+TRAIN = 0  # the number of the training part in the list
 HELD_OUT = {"valid": (1,), "test": (2,), "valid+test": (1, 2)}
 
 
@@ -30,26 +30,26 @@ def _part_share_or_count(value: Any) -> Any:
     if isinstance(value, str):
         if value not in HELD_OUT:
             raise ValueError(
-                f"{value!r} is no part of CelebA: allowed: {', '.join(HELD_OUT)}, a share or a number of rows"
+                f"{value!r} is not a part of CelebA: allowed: {', '.join(HELD_OUT)}, a share or a number of rows"
             )
         return value
     return share_or_count(value)
 
 
 class CelebA(ImageSettings):
-    """202,599 photographs of faces, 178x218 pixels: the centre of 140x140 at 64x64, and the official split.
+    """202,599 photographs of faces, 178x218 pixels: the central 140x140 resized to 64x64, with the official split.
 
-    Liu et al. 2015, aligned and cropped; no person is in two parts. Score models cut out 140 too (arXiv 2011.13456).
+    Liu et al. 2015, aligned and cropped; no person is in two parts. Score models also crop to 140 (arXiv 2011.13456).
     """
 
     path: Annotated[str, Field(min_length=1)] = "celeba"
-    """Relative to the data folder, or absolute."""
+    """The folder of the images and the list; relative to the data folder, or absolute."""
     crop: Count | None = 140
-    """Pixels of the central square that is cut out first; null: nothing is cut."""
+    """Side in pixels of the central square that is cropped first; null: no cropping."""
     size: Count | None = 64
-    """Pixels of the square that images are brought to; null: as they are."""
+    """Side in pixels of the square that images are brought to; null: unchanged."""
     channels: Literal[1, 3] | None = 3
-    """Convert to grey (1) or RGB (3); null: as they are."""
+    """Convert to grey (1) or RGB (3); null: unchanged."""
     held_out: Annotated[Literal["test", "valid", "valid+test"] | int | float, BeforeValidator(_part_share_or_count)] = (
         "test"
     )
@@ -57,17 +57,17 @@ class CelebA(ImageSettings):
 
     kind: ClassVar[str] = "images"
     seeded: ClassVar[bool] = False
-    not_in_key: ClassVar[tuple[str, ...]] = ("path",)  # what lies there is known by its content, and may be moved
+    not_in_key: ClassVar[tuple[str, ...]] = ("path",)  # the content is in the key, so the files may be moved
 
     def inspect(self, folder: Path) -> Info:
-        """Reads FOLDER/celeba/img_align_celeba and list_eval_partition.txt or .csv beside it, every file once."""
+        """Reads FOLDER/celeba/img_align_celeba and list_eval_partition.txt or .csv next to it, each file once."""
         listing, parts = self._find(folder)
-        shape, found = survey(listing, self, self.channels)
-        fingerprint = found.fingerprint
+        shape, summary = survey(listing, self, self.channels)
+        fingerprint = summary.fingerprint
         if parts is not None:
             fingerprint = hashlib.sha256(fingerprint.encode() + parts.tobytes()).hexdigest()
         train, held_out = self._split(listing, parts)
-        say_shared("celeba", "images", found.same, train, held_out, listing.name)
+        warn_of_shared_rows("celeba", "images", summary.same, train, held_out, listing.name)
         return image_info(self, shape, pool=len(train), held_out=len(held_out), classes=0, fingerprint=fingerprint)
 
     def open(self, folder: Path) -> tuple[RowSource, RowSource]:
@@ -77,56 +77,56 @@ class CelebA(ImageSettings):
         return PictureRows(listing, self, self.channels, train), PictureRows(listing, self, self.channels, held_out)
 
     def _find(self, folder: Path) -> tuple[Listing, np.ndarray | None]:
-        """The images, and the official part of each, uint8 (files,); None when that doesn't decide what is held out."""
+        """The images, and the official part of each, uint8 (files,); None if that does not decide what is held out."""
         root = (folder / Path(self.path).expanduser()).absolute()
-        place = root
+        image_folder = root
         for _ in range(2):  # Kaggle has a folder of this name in a folder of this name
-            place = place / IMAGES if is_folder(place / IMAGES) else place
-        if not is_folder(place):
+            image_folder = image_folder / IMAGES if is_folder(image_folder / IMAGES) else image_folder
+        if not is_folder(image_folder):
             raise MissingError(
                 f"celeba: no data in {root}\n"
                 f"  looked for: {root / IMAGES}/*.jpg with {root / PARTITIONS[0]}, or images in {root} itself\n"
                 f"{_advice(root)}"
             )
-        listing = list_images("celeba", place)
+        listing = list_images("celeba", image_folder)
         if not isinstance(self.held_out, str):
             return listing, None
-        above = [place.parent.parent] if place.parent.name == IMAGES else []
-        beside = [*dict.fromkeys((root, place, place.parent, *above))]
-        found = [path / name for path in beside for name in PARTITIONS if os.path.lexists(path / name)]
-        if not found:
+        grandparent = [image_folder.parent.parent] if image_folder.parent.name == IMAGES else []
+        candidates = [*dict.fromkeys((root, image_folder, image_folder.parent, *grandparent))]
+        lists = [path / name for path in candidates for name in PARTITIONS if os.path.lexists(path / name)]
+        if not lists:
             raise MissingError(
-                f"celeba: images in {place}, but not the list that says which of them are held out\n"
-                f"  looked for: {', '.join(str(path / PARTITIONS[0]) for path in beside)} (or .csv)\n"
-                "  put it there, or set `data.held_out` to a share of the images such as 0.1, or to a number of them\n"
+                f"celeba: images in {image_folder}, but no list that says which of them are held out\n"
+                f"  looked for: {', '.join(str(path / PARTITIONS[0]) for path in candidates)} (or .csv)\n"
+                "  put it there, or set `data.held_out` to a share (such as 0.1) or a number of the images\n"
                 f"{_advice(root)}"
             )
-        return listing, _parts(found[0], listing)
+        return listing, _parts(lists[0], listing)
 
     def _split(self, listing: Listing, parts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Indices of the files to train on and of the held-out ones; the others of the official split are not used."""
+        """Indices of the files to train on and of the held-out ones; other parts of the official split are not used."""
         if not isinstance(self.held_out, str):
-            return image_split(self.held_out, len(listing.names), listing.place)
+            return image_split(self.held_out, len(listing.names), listing.path)
         assert parts is not None
         train, held_out = np.flatnonzero(parts == TRAIN), np.flatnonzero(np.isin(parts, HELD_OUT[self.held_out]))
         if not len(train) or not len(held_out):
             raise MissingError(
-                f"celeba: {listing.place} has {len(train)} images of the part `train` and {len(held_out)} of "
+                f"celeba: {listing.path} has {len(train)} images of the part `train` and {len(held_out)} of "
                 f"`{self.held_out}`; needed: at least one of each: set `data.held_out` to another part or to a share"
             )
         return train, held_out
 
 
 def _parts(path: Path, listing: Listing) -> np.ndarray:
-    """The part of every file, uint8 (files,), from lines such as "000001.jpg 0", or in a .csv "000001.jpg,0".
+    """The part of each file, uint8 (files,), from lines such as "000001.jpg 0", or in a .csv "000001.jpg,0".
 
-    The list's names count without their endings where all files have another one (the PNG files of some copies).
-    Raises MissingError for other lines, and when list and folder do not have the same files.
+    If no name in the list matches, names are compared without endings (some copies have PNG files).
+    Raises MissingError for other lines, and when the list and the folder do not name the same files.
     """
     part_of: dict[str, int] = {}
     for number, line in enumerate(read_text(path).splitlines(), 1):
         words = line.split("," if path.suffix == ".csv" else None)
-        if number == 1 and words == TITLE:
+        if number == 1 and words == HEADER:
             continue
         if len(words) != 2 or words[1] not in ("0", "1", "2"):
             raise MissingError(
@@ -134,22 +134,22 @@ def _parts(path: Path, listing: Listing) -> np.ndarray:
                 'as in "000001.jpg 0"'
             )
         part_of[words[0]] = int(words[1])
-    names_of = listing.names
-    if not part_of.keys() & set(names_of):
+    file_names = listing.names
+    if not part_of.keys() & set(file_names):
         part_of = {PurePath(name).stem: part for name, part in part_of.items()}
-        names_of = tuple(PurePath(name).stem for name in names_of)
-    unlisted = [name for name in names_of if name not in part_of]
-    lacking = sorted(part_of.keys() - set(names_of))
+        file_names = tuple(PurePath(name).stem for name in file_names)
+    unlisted = [name for name in file_names if name not in part_of]
+    missing = sorted(part_of.keys() - set(file_names))
     for names, problem in (
-        (lacking, f"{listing.place} lacks {len(lacking)} of the {len(part_of)} images in {path.name}"),
-        (unlisted, f"{path} lacks {len(unlisted)} of the {len(listing.names)} images in {listing.place}"),
+        (missing, f"{listing.path} lacks {len(missing)} of the {len(part_of)} images in {path.name}"),
+        (unlisted, f"{path} lacks {len(unlisted)} of the {len(listing.names)} images in {listing.path}"),
     ):
         if names:
             raise MissingError(
                 f"celeba: {problem}, such as {names[0]}: unpack them again, or set `data.held_out` to a share of the "
-                "images such as 0.1, for which no list is needed"
+                "images such as 0.1, which needs no list"
             )
-    return np.array([part_of[name] for name in names_of], np.uint8)
+    return np.array([part_of[name] for name in file_names], np.uint8)
 
 
 def _advice(root: Path) -> str:

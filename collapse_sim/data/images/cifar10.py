@@ -1,4 +1,4 @@
-"""CIFAR-10 from .npy files or from its binary version. The Python version is pickled, and nothing is unpickled here."""
+"""CIFAR-10 from .npy files or from its binary version. The Python version is pickled, and is not read for safety."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Info, RowSource
-from collapse_sim.data.data_files import checked_labels, content_hash, open_npy, regular
+from collapse_sim.data.data_files import check_regular, checked_labels, content_hash, open_npy
 from collapse_sim.data.held_out import held_out_index
 from collapse_sim.data.images.image_rows import ImageRows, ImageSettings, image_info
 
@@ -50,17 +50,20 @@ class CIFAR10(ImageSettings):
 
 
 def _open(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images uint8 (n, 32, 32, 3) and labels (n,), of the training and of the test set."""
+    """Images uint8 (n, 32, 32, 3) and labels (n,), first of the training set and then of the test set."""
     folder = folder.absolute()
     arrays, binary = folder / "cifar10", folder / "cifar-10-batches-bin"
-    lacking = {arrays: _missing(arrays, ARRAYS), binary: _missing(binary, BATCHES)}
-    if not lacking[arrays]:
+    missing_files = {arrays: _missing(arrays, ARRAYS), binary: _missing(binary, BATCHES)}
+    if not missing_files[arrays]:
         return _open_arrays(arrays)
-    if not lacking[binary]:
+    if not missing_files[binary]:
         return _open_binary(binary)
-    for place, names, missing in ((arrays, ARRAYS, lacking[arrays]), (binary, BATCHES, lacking[binary])):
+    for candidate, names, missing in (
+        (arrays, ARRAYS, missing_files[arrays]),
+        (binary, BATCHES, missing_files[binary]),
+    ):
         if len(missing) < len(names):
-            raise MissingError(f"cifar10: {place} lacks {', '.join(missing)}\n{_advice(folder)}")
+            raise MissingError(f"cifar10: {candidate} lacks {', '.join(missing)}\n{_advice(folder)}")
     pickled = folder / "cifar-10-batches-py"
     if pickled.is_dir():
         raise MissingError(
@@ -74,38 +77,38 @@ def _open(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
     )
 
 
-def _missing(place: Path, names: Sequence[str]) -> list[str]:
-    return [name for name in names if not os.path.lexists(place / name)]
+def _missing(folder: Path, names: Sequence[str]) -> list[str]:
+    return [name for name in names if not os.path.lexists(folder / name)]
 
 
-def _open_arrays(place: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _open_arrays(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     parts = []
     for part in ("train", "test"):
-        path = place / f"{part}_images.npy"
+        path = folder / f"{part}_images.npy"
         images = open_npy(path)
         if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or not len(images):
             raise MissingError(
                 f"{path}: needed: uint8 of shape (N, 32, 32, 3), N > 0; "
                 f"found {images.dtype.name} of shape {images.shape}"
             )
-        labels_path = place / f"{part}_labels.npy"
+        labels_path = folder / f"{part}_labels.npy"
         parts += [images, checked_labels(labels_path, open_npy(labels_path), len(images), path.name, CLASSES)]
     return parts[0], parts[1], parts[2], parts[3]
 
 
-def _open_binary(place: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    train = [_open_batch(place / name) for name in BATCHES[:-1]]
-    test_images, test_labels = _open_batch(place / BATCHES[-1])
+def _open_binary(folder: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    train = [_open_batch(folder / name) for name in BATCHES[:-1]]
+    test_images, test_labels = _open_batch(folder / BATCHES[-1])
     images = np.concatenate([images for images, _ in train])
     labels = np.concatenate([labels for _, labels in train])
     return images, labels, test_images, test_labels
 
 
 def _open_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    size = regular(path).st_size
+    size = check_regular(path).st_size
     if size == 0 or size % RECORD_BYTES:
         raise MissingError(
-            f"{path}: {size} bytes is no whole number of {RECORD_BYTES}-byte records: truncated? Get it again"
+            f"{path}: {size} bytes is not a multiple of the record size, {RECORD_BYTES} bytes: truncated? Get it again"
         )
     try:
         records = np.memmap(path, np.uint8, "r").reshape(-1, RECORD_BYTES)
@@ -116,7 +119,7 @@ def _open_batch(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _advice(folder: Path) -> str:
-    """How to get the arrays through torchvision, which checks the pickles' checksums before it opens them."""
+    """How to get the arrays with torchvision, which verifies the checksums of the pickles before it opens them."""
     return (
         "  put them there, name their folder with --data-dir or COLLAPSE_SIM_DATA, or have torchvision download and\n"
         "  convert them once with:\n"

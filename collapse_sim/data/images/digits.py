@@ -1,4 +1,4 @@
-"""scikit-learn's 1,797 handwritten digits of 8x8 pixels: they come with the package, so nothing has to be there."""
+"""scikit-learn's 1,797 handwritten digits of 8x8 pixels: they come with the package, so no files are needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLASSES = 10
 
 
 class Digits(ImageSettings):
-    """1,797 handwritten digits of 8x8 pixels, always at hand: 1,437 to train on and 360 held out.
+    """1,797 handwritten digits of 8x8 pixels, always available: 1,437 to train on and 360 held out.
 
     The test part of "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998); 0..16 are scaled to 0..255.
 
@@ -28,7 +28,7 @@ class Digits(ImageSettings):
     seeded: ClassVar[bool] = False
 
     def inspect(self, folder: Path) -> Info:
-        """`folder` is not looked at."""
+        """`folder` is not used."""
         images, labels, train, held_out = _split_digits()
         order = np.concatenate([train, held_out])
         fingerprint = content_hash(images=images[order], labels=labels[order])
@@ -43,7 +43,7 @@ class Digits(ImageSettings):
 
 
 def _split_digits() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Images uint8 (1797, 8, 8, 1), labels int64 (1797,), and the rows of the two parts of the split."""
+    """Images uint8 (1797, 8, 8, 1), labels int64 (1797,), and the row indices of the two parts of the split."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 

@@ -10,18 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from collapse_sim.core.errors import MissingError
-from collapse_sim.data.data_files import regular
+from collapse_sim.data.data_files import check_regular
 
 TYPES = {0x08: "uint8", 0x09: "int8", 0x0B: "int16", 0x0C: "int32", 0x0D: "float32", 0x0E: "float64"}
 
 
 def read_idx(path: Path, dimensions: int) -> np.ndarray:
-    """The uint8 array of an IDX file with that many dimensions: memory-mapped, or in memory when it ends in .gz.
+    """The uint8 array of an IDX file with `dimensions` dimensions: memory-mapped, or in memory if it ends in .gz.
 
-    Raises MissingError naming the file when it is no IDX file, of another type or number of dimensions, empty,
-    truncated or too long.
+    Raises MissingError naming the file when it is not an IDX file, has another type or number of dimensions, or is
+    empty, truncated or too long.
     """
-    size = regular(path).st_size
+    size = check_regular(path).st_size
     if path.suffix == ".gz":
         content = _unzipped(path)
         shape = _shape(path, content[: 4 + 4 * dimensions], len(content), dimensions)
@@ -40,13 +40,13 @@ def _unzipped(path: Path) -> bytes:
         with gzip.open(path) as file:
             return file.read()
     except (OSError, EOFError, zlib.error) as error:
-        raise MissingError(f"{path}: not a whole gzip file ({error}): get it again") from None
+        raise MissingError(f"{path}: not a complete gzip file ({error}): get it again") from None
 
 
 def _shape(path: Path, header: bytes, size: int, dimensions: int) -> tuple[int, ...]:
-    """The sizes in the header, checked against the number of bytes that there are."""
+    """The sizes in the header, checked against the size of the file in bytes."""
     if header[:2] == b"\x1f\x8b":
-        raise MissingError(f"{path}: this is a gzip file: rename it to {path.name}.gz or unpack it")
+        raise MissingError(f"{path}: this is a gzip file: rename it to {path.name}.gz or decompress it")
     if len(header) < 4 or header[:2] != b"\0\0" or header[2] not in TYPES:
         raise MissingError(f"{path}: not an IDX file: it begins with {header[:4].hex(' ') or 'nothing'}: get it again")
     if header[2] != 0x08:
@@ -62,5 +62,5 @@ def _shape(path: Path, header: bytes, size: int, dimensions: int) -> tuple[int, 
         sizes = "x".join(map(str, shape))
         raise MissingError(f"{path}: {state}: {size} bytes, but its header ({sizes}) needs {needed}: get it again")
     if math.prod(shape) == 0:
-        raise MissingError(f"{path}: empty: its header says {'x'.join(map(str, shape))}")
+        raise MissingError(f"{path}: empty: its header states the sizes {'x'.join(map(str, shape))}")
     return shape

@@ -1,6 +1,6 @@
 """What all kinds of image data share: the common settings, and how rows are brought to one size.
 
-Plain functions over arrays of shape (n, H, W, C) uint8; a kind of data finds and checks its files and calls these.
+These are plain functions on uint8 arrays of shape (n, H, W, C); each kind of data checks its files and calls them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collapse_sim.data.split import Divided
 Shape = tuple[int, int, int]  # (C, H, W)
 Count = Annotated[int, Field(gt=0)]
 
-RELEASE_ROWS = 8  # scattered rows of a memory-mapped file: each may map megabytes around it, given back after so many
+RELEASE_ROWS = 8  # rows of a memory-mapped file read between releases: each may map megabytes around it
 MODES: Mapping[int, str] = {1: "L", 3: "RGB"}  # channels -> Pillow's mode
 
 
@@ -30,34 +30,34 @@ class ImageSettings(Divided):
     """Settings that every kind of image data has."""
 
     rows: Count | None = None
-    """Real rows that generation 0 is fitted to; default: all; the rest is the reserve."""
+    """Number of real rows that generation 0 is fitted to; default: all. The other real rows are the reserve."""
     held_out_rows: Count | None = None
-    """At most so many held-out rows, a fixed random choice; default: all."""
+    """Largest number of held-out rows to use, a fixed random choice; default: all."""
     crop: Count | None = None
-    """Pixels of the central square that is cut out first; default: nothing is cut."""
+    """Side in pixels of the central square that is cropped first; default: no cropping."""
     size: Count | None = None
-    """Pixels of the square that images are brought to; default: as they are."""
+    """Side in pixels of the square that images are brought to; default: unchanged."""
     fit: Literal["resize", "pad"] = "resize"
-    """resize: antialiased bilinear; pad: centred, zeros around."""
+    """How images are brought to `size`. resize: antialiased bilinear; pad: centred, surrounded by zeros."""
 
     @model_validator(mode="after")
     def _pad_needs_size(self) -> ImageSettings:
         if self.fit == "pad" and self.size is None:
-            raise ValueError("`fit: pad` has no effect without `size`: set `size`, for instance to 32")
+            raise ValueError("`fit: pad` has no effect without `size`: set `size`, for example to 32")
         return self
 
 
 def fitted_shape(settings: ImageSettings, shape: Shape) -> Shape:
     """The shape of a row after `crop`, `size` and `fit`.
 
-    Raises RecipeError when an image is smaller than what is cut out of it, or larger than it is padded to.
+    Raises RecipeError when an image is smaller than `crop`, or larger than `size` with `fit: pad`.
     """
     channels, height, width = shape
     size = settings.size
     if settings.crop is not None:
         if min(height, width) < settings.crop:
             raise RecipeError(
-                f"data.crop: cannot cut {settings.crop}x{settings.crop} pixels out of {height}x{width} images: "
+                f"data.crop: cannot crop {settings.crop}x{settings.crop} pixels from {height}x{width} images: "
                 f"set `crop` to {min(height, width)} or less, or to null for no cropping"
             )
         height = width = settings.crop
@@ -76,7 +76,7 @@ def image_info(
 ) -> Info:
     """The Info of image data with `pool` real and `held_out` held-out rows of `shape` (before `crop`, `size`, `fit`).
 
-    Raises RecipeError when more rows are asked for than there are.
+    Raises RecipeError when more rows are requested than there are.
     """
     check_rows(settings, pool, held_out)
     columns: dict[str, tuple[tuple[int, ...], str]] = {"image": (fitted_shape(settings, shape), "uint8")}
@@ -95,7 +95,7 @@ def image_info(
 
 @dataclass(frozen=True, eq=False)
 class ImageRows:
-    """data.base.RowSource: rows `index` (None: all) of `images`, cropped and brought to size as they are read.
+    """data.base.RowSource: the rows `index` (None: all) of `images`, cropped and brought to size when read.
 
     `images` are uint8 (n, H, W, C), memory-mapped or not; `labels` (n,) integers. Columns: "image" uint8
     (rows, C, H, W) and, with labels, "label" int64 (rows,).
@@ -105,39 +105,41 @@ class ImageRows:
     images: np.ndarray
     labels: np.ndarray | None = None
     index: np.ndarray | None = None
-    channels: Literal[1, 3] | None = None  # None: as they are
+    channels: Literal[1, 3] | None = None  # None: unchanged
 
     def __len__(self) -> int:
         return len(self.images if self.index is None else self.index)
 
     def read(self, first: int, last: int) -> Columns:
         """Rows first, ..., last - 1."""
-        chosen = np.arange(first, last) if self.index is None else self.index[first:last]
-        images = np.empty((len(chosen), *self.images.shape[1:]), np.uint8)
-        for start in range(0, len(chosen), RELEASE_ROWS):
-            images[start : start + RELEASE_ROWS] = self.images[chosen[start : start + RELEASE_ROWS]]
+        index = np.arange(first, last) if self.index is None else self.index[first:last]
+        images = np.empty((len(index), *self.images.shape[1:]), np.uint8)
+        for start in range(0, len(index), RELEASE_ROWS):
+            images[start : start + RELEASE_ROWS] = self.images[index[start : start + RELEASE_ROWS]]
             release(self.images)
-        height, width, found = images.shape[1:]
-        channels = self.channels or found
+        height, width, own_channels = images.shape[1:]
+        channels = self.channels or own_channels
         shape = (channels, height, width)
-        as_they_are = channels == found and self.settings.crop is None and fitted_shape(self.settings, shape) == shape
-        if not as_they_are:
+        unchanged = (
+            channels == own_channels and self.settings.crop is None and fitted_shape(self.settings, shape) == shape
+        )
+        if not unchanged:
             images = np.stack([fitted(Image.fromarray(_squeezed(image)), self.settings, channels) for image in images])
         columns = {"image": np.ascontiguousarray(images.transpose(0, 3, 1, 2))}
         if self.labels is not None:
-            columns["label"] = self.labels[chosen].astype(np.int64)
+            columns["label"] = self.labels[index].astype(np.int64)
         return columns
 
 
 def fitted(image: Image.Image, settings: ImageSettings, channels: int) -> np.ndarray:
-    """One image as uint8 (H, W, C), brought to `channels`, cropped and brought to the size of the settings.
+    """One image as uint8 (H, W, C), converted to `channels`, cropped and brought to the size in the settings.
 
-    `resize` is Pillow's antialiased bilinear filter, whose integer arithmetic gives the same bytes on every machine;
-    of an image that is not square the central square is taken. `crop` leaves the odd pixel at the bottom and the
-    right, where `pad` puts it.
+    `resize` is Pillow's antialiased bilinear filter, whose integer arithmetic gives the same bytes on every machine; an
+    image that is not square is first cropped to the central square. `crop` removes an odd pixel at the bottom and
+    right, and `pad` adds it there.
     """
     if "transparency" in image.info:
-        image = image.convert("RGBA")  # what Pillow asks for before a palette with transparency is converted on
+        image = image.convert("RGBA")  # required by Pillow before a palette with transparency is converted further
     if image.mode != MODES[channels]:
         image = image.convert(MODES[channels])
     crop, size = settings.crop, settings.size
@@ -155,5 +157,5 @@ def fitted(image: Image.Image, settings: ImageSettings, channels: int) -> np.nda
 
 
 def _squeezed(image: np.ndarray) -> np.ndarray:
-    """(H, W, 1) -> (H, W), which is how Pillow takes grey images."""
+    """(H, W, 1) -> (H, W), the shape that Pillow expects for grey images."""
     return image[..., 0] if image.shape[-1] == 1 else image

@@ -1,4 +1,4 @@
-"""Encoded images, in files or in a dataset: look at them all once, check and hash them, and decode them row by row."""
+"""Encoded images, in files or in a dataset: read, check and hash all of them once, and decode them row by row."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Columns
 from collapse_sim.data.duplicates import groups_of
 from collapse_sim.data.images.image_bytes import CHANNELS, UNREADABLE, check, pixels, reason
-from collapse_sim.data.images.image_files import some
+from collapse_sim.data.images.image_files import abbreviated
 from collapse_sim.data.images.image_rows import ImageSettings, Shape
 from collapse_sim.data.progress import Progress
 from collapse_sim.data.remember import FileStats, load, store
 
-THREADS = 8  # that decode at the same time, at most: Pillow lets go of the interpreter meanwhile
+THREADS = 8  # most threads that decode at the same time: Pillow releases the GIL while decoding
 
 logger = logging.getLogger(__name__)
 
 
 class Pictures(Protocol):
-    """Encoded images in an order."""
+    """An ordered collection of encoded images."""
 
     @property
     def kind(self) -> str:
-        """Of data, in messages."""
+        """The kind of data, for messages."""
         ...
 
     @property
-    def place(self) -> Path: ...
+    def path(self) -> Path: ...
 
     @property
     def stamps(self) -> FileStats: ...
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """() for none."""
+        """The names of the classes; () for none."""
         ...
 
     @property
     def left_out(self) -> str:
-        """A sentence on what there is beside these images, or ""; `level` is how it is logged."""
+        """A sentence on what is left out, or ""; `level` is its log level."""
         ...
 
     @property
@@ -60,15 +60,15 @@ class Pictures(Protocol):
     def __len__(self) -> int: ...
 
     def name(self, number: int) -> str:
-        """What messages call an image."""
+        """The name of an image in messages."""
         ...
 
     def identity(self, number: int) -> bytes:
-        """What the content hash covers beside the content."""
+        """What the content hash covers in addition to the content."""
         ...
 
     def content(self, number: int) -> bytes:
-        """The bytes of an image. Raises one of UNREADABLE. Several threads may ask at a time."""
+        """The bytes of an image. Raises one of UNREADABLE. Must be thread-safe."""
         ...
 
     def labels(self) -> np.ndarray | None:
@@ -77,52 +77,51 @@ class Pictures(Protocol):
 
 
 class ContentSummary(NamedTuple):
-    """What the headers of all images say, and a hash of their contents. JSON when taken as a dict."""
+    """A summary of the headers of all images, and a hash of their contents. As a dict it is valid JSON."""
 
     fingerprint: str  # sha256 over all names and contents
-    sizes: list[tuple[int, int, int, str]]  # height, width, how many, the first of them; in order of appearance
-    modes: list[tuple[str, int, str]]  # Pillow's colour mode, how many, the first of them
-    frames: list[str]  # the first ones that have more than one frame, and how many more there are
-    same: list[list[int]]  # numbers of images with equal contents
+    sizes: list[tuple[int, int, int, str]]  # height, width, count, name of the first; in order of appearance
+    modes: list[tuple[str, int, str]]  # Pillow's colour mode, count, name of the first
+    frames: list[str]  # the first images that have more than one frame, and how many more there are
+    same: list[list[int]]  # groups of images with equal contents, by index
     unreadable: list[str]  # name and reason
 
 
 def survey(pictures: Pictures, settings: ImageSettings, channels: int | None) -> tuple[Shape, ContentSummary]:
-    """The common (C, H, W) before `crop` and `size` are applied, and what was found.
+    """The common (C, H, W) before `crop` and `size` are applied, and the summary of the contents.
 
-    Every image is read when the place is seen for the first time, or has changed since; else only the list is. What is
-    left out is logged. Raises MissingError with everything that is wrong: unreadable images, colour modes or sizes
-    that need a setting.
+    All images are read the first time and after a change; otherwise only the list of files is. What is left out is
+    logged. Raises MissingError with all problems: unreadable images, colour modes or sizes that need a setting.
     """
-    place, what = pictures.place, f"images, Pillow {PIL.__version__}"
+    path, name = pictures.path, f"images, Pillow {PIL.__version__}"
     if pictures.left_out:
-        logger.log(pictures.level, "%s: in %s %s", pictures.kind, place, pictures.left_out)
-    kept = load(what, place, pictures.stamps)
-    found = ContentSummary(**kept) if kept is not None else _look(pictures)
-    if kept is None and not found.unreadable:
-        store(what, place, pictures.stamps, found._asdict())
-    if found.frames:
+        logger.log(pictures.level, "%s: in %s %s", pictures.kind, path, pictures.left_out)
+    cached = load(name, path, pictures.stamps)
+    summary = ContentSummary(**cached) if cached is not None else _summarise(pictures)
+    if cached is None and not summary.unreadable:
+        store(name, path, pictures.stamps, summary._asdict())
+    if summary.frames:
         logger.warning(
-            "%s: only the first frame or page is taken of %s in %s", pictures.kind, ", ".join(found.frames), place
+            "%s: only the first frame or page is used of %s in %s", pictures.kind, ", ".join(summary.frames), path
         )
-    problems = [*_problems(pictures, found, settings, channels)]
+    problems = [*_problems(pictures, summary, settings, channels)]
     if problems:
         raise MissingError("\n".join(problems))
-    largest = (max(height for height, *_ in found.sizes), max(width for _, width, *_ in found.sizes))
-    return (channels or CHANNELS[found.modes[0][0]], *largest), found
+    largest = (max(height for height, *_ in summary.sizes), max(width for _, width, *_ in summary.sizes))
+    return (channels or CHANNELS[summary.modes[0][0]], *largest), summary
 
 
-def _look(pictures: Pictures) -> ContentSummary:
-    """Read all images."""
+def _summarise(pictures: Pictures) -> ContentSummary:
+    """Read and check all images."""
     digest = hashlib.sha256()
     contents: list[bytes] = []
     unreadable: list[str] = []
     frames: list[str] = []
     sizes: dict[tuple[int, int], list[Any]] = {}
     modes: dict[str, list[Any]] = {}
-    progress = Progress(f"{pictures.kind}: checking {pictures.place}, once", len(pictures), "files")
+    progress = Progress(f"{pictures.kind}: checking {pictures.path}, once", len(pictures), "files")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, of metadata: damaged pixels are errors
+        warnings.simplefilter("ignore")  # Pillow's warnings on metadata: damaged pixels are errors
         for number in range(len(pictures)):
             progress.at(number)
             try:
@@ -143,41 +142,41 @@ def _look(pictures: Pictures) -> ContentSummary:
         digest.hexdigest(),
         [(height, width, count, name) for (height, width), (count, name) in sizes.items()],
         [(mode, count, name) for mode, (count, name) in sorted(modes.items())],
-        some(frames),
+        abbreviated(frames),
         groups_of(contents),
         unreadable,
     )
 
 
 def _problems(
-    pictures: Pictures, found: ContentSummary, settings: ImageSettings, channels: int | None
+    pictures: Pictures, summary: ContentSummary, settings: ImageSettings, channels: int | None
 ) -> Iterator[str]:
-    where = f"{pictures.kind}: {pictures.place}"
-    if found.unreadable:
-        yield _unreadable(pictures, found.unreadable)
-    modes = {mode for mode, *_ in found.modes}
+    where = f"{pictures.kind}: {pictures.path}"
+    if summary.unreadable:
+        yield _unreadable(pictures, summary.unreadable)
+    modes = {mode for mode, *_ in summary.modes}
     if channels is None and (len(modes) > 1 or modes - set(CHANNELS)):
-        listed = ", ".join(f"{count} {mode} (such as {name})" for mode, count, name in found.modes)
+        listed = ", ".join(f"{count} {mode} (such as {name})" for mode, count, name in summary.modes)
         yield (
             f"{where} has colour modes that are mixed or neither L nor RGB: {listed}: "
             "set `data.channels` to 1 (grey) or 3 (RGB), which converts them"
         )
-    if settings.size is None and settings.crop is None and len(found.sizes) > 1:
+    if settings.size is None and settings.crop is None and len(summary.sizes) > 1:
         yield (
-            f"{where} has images of {len(found.sizes)} sizes: {_sizes(found.sizes)}: "
+            f"{where} has images of {len(summary.sizes)} sizes: {_sizes(summary.sizes)}: "
             "set `data.size`, which brings all to one size"
         )
-    small = [size for size in found.sizes if settings.crop is not None and min(size[:2]) < settings.crop]
+    small = [size for size in summary.sizes if settings.crop is not None and min(size[:2]) < settings.crop]
     if small:
         yield (
-            f"{where} has images that are smaller than what is cut out of them, {settings.crop}x{settings.crop}: "
+            f"{where} has images that are smaller than the crop, {settings.crop}x{settings.crop}: "
             f"{_sizes(small)}: remove them, or set `data.crop` to {min(min(size[:2]) for size in small)} or less, "
             "or to null for no cropping"
         )
 
 
 def _sizes(sizes: Sequence[tuple[int, int, int, str]]) -> str:
-    """The three most common ones."""
+    """The three most common sizes, as text."""
     common = Counter({(height, width, name): count for height, width, count, name in sizes}).most_common(3)
     listed = ", ".join(f"{count} of {height}x{width} (such as {name})" for (height, width, name), count in common)
     return listed + (f" and {len(sizes) - 3} more sizes" if len(sizes) > 3 else "")
@@ -185,14 +184,14 @@ def _sizes(sizes: Sequence[tuple[int, int, int, str]]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class PictureRows:
-    """data.base.RowSource: the images `index`, decoded, cropped and brought to size as they are read.
+    """data.base.RowSource: the images `index`, decoded, cropped and brought to size when read.
 
     Columns: "image" uint8 (rows, C, H, W) and, with classes, "label" int64 (rows,).
     """
 
     pictures: Pictures
     settings: ImageSettings
-    channels: int | None  # None: as they are
+    channels: int | None  # None: unchanged
     index: np.ndarray
     labels: np.ndarray | None = None  # int64, of all images
 
@@ -202,7 +201,7 @@ class PictureRows:
     def read(self, first: int, last: int) -> Columns:
         """Rows first, ..., last - 1.
 
-        Raises MissingError naming the images that can't be decoded, or that have changed since they were checked.
+        Raises MissingError naming the images that cannot be decoded, or that have changed since they were checked.
         """
         index = self.index[first:last].tolist()
         with warnings.catch_warnings(), ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
@@ -223,7 +222,7 @@ class PictureRows:
         return columns
 
     def _decode(self, number: int) -> np.ndarray | str:
-        """uint8 (C, H, W), or what is wrong with the image."""
+        """uint8 (C, H, W), or a text that says what is wrong with the image."""
         try:
             return pixels(self.pictures.content(number), self.settings, self.channels)
         except UNREADABLE as error:
@@ -232,6 +231,6 @@ class PictureRows:
 
 def _unreadable(pictures: Pictures, names: Sequence[str]) -> str:
     return (
-        f"{pictures.kind}: {len(names)} unreadable images in {pictures.place}: replace or remove them\n  "
-        + "\n  ".join(some(names))
+        f"{pictures.kind}: {len(names)} unreadable images in {pictures.path}: replace or remove them\n  "
+        + "\n  ".join(abbreviated(names))
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Info, RowSource
-from collapse_sim.data.data_files import checked_labels, content_hash, regular
+from collapse_sim.data.data_files import check_regular, checked_labels, content_hash
 from collapse_sim.data.held_out import held_out_index
 from collapse_sim.data.images.idx import read_idx
 from collapse_sim.data.images.image_rows import ImageRows, ImageSettings, image_info
@@ -20,11 +20,11 @@ FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3
 
 
 class _Set(NamedTuple):
-    """One of the sets that share this format and these file names."""
+    """One of the data sets that share this format and these file names."""
 
     name: str  # in a recipe
     title: str  # torchvision's class, and the name of its folder
-    first_labels: tuple[int, ...]  # of the training set: what tells files of the same names apart
+    first_labels: tuple[int, ...]  # of the training set: they distinguish files of the same names
 
 
 _MNIST = _Set("mnist", "MNIST", (5, 0, 4, 1, 9, 2, 1, 3, 1, 4))
@@ -38,7 +38,7 @@ class MNIST(ImageSettings):
     seeded: ClassVar[bool] = False
 
     def inspect(self, folder: Path) -> Info:
-        """Reads FOLDER/MNIST/raw, FOLDER/mnist or FOLDER itself: whichever has the files."""
+        """Reads FOLDER/MNIST/raw, FOLDER/MNIST, FOLDER/mnist or FOLDER: the first match."""
         return _inspect(self, folder, _MNIST)
 
     def open(self, folder: Path) -> tuple[RowSource, RowSource]:
@@ -52,7 +52,7 @@ class FashionMNIST(ImageSettings):
     seeded: ClassVar[bool] = False
 
     def inspect(self, folder: Path) -> Info:
-        """Reads FOLDER/FashionMNIST/raw, FOLDER/fashion_mnist or FOLDER itself: whichever has the files."""
+        """Reads FOLDER/FashionMNIST/raw, FOLDER/FashionMNIST, FOLDER/fashion_mnist or FOLDER: the first match."""
         return _inspect(self, folder, _FASHION)
 
     def open(self, folder: Path) -> tuple[RowSource, RowSource]:
@@ -96,7 +96,7 @@ def _open(folder: Path, which: _Set) -> tuple[np.ndarray, ...]:
         (_, *train), (_, *held_out) = arrays[0].shape, arrays[2].shape
         raise MissingError(
             f"{paths[2]}: images of {held_out[0]}x{held_out[1]} pixels, but those of {paths[0].name} have "
-            f"{train[0]}x{train[1]}: one of them is of another set"
+            f"{train[0]}x{train[1]}: one of them belongs to another data set"
         )
     other = _FASHION if which is _MNIST else _MNIST
     if tuple(arrays[1][: len(other.first_labels)]) == other.first_labels:
@@ -109,41 +109,41 @@ def _open(folder: Path, which: _Set) -> tuple[np.ndarray, ...]:
 
 
 def _find(folder: Path, which: _Set) -> list[Path]:
-    """The paths of the four files, all from the first folder that has them; a plain file before a gzipped one."""
-    places = [folder / which.title / "raw", folder / which.title, folder / which.name, folder]
-    found = {place: [_found(place, name) for name in FILES] for place in places}
-    for paths in found.values():
-        whole = [path for path in paths if path]
-        if len(whole) == len(FILES):
-            return whole
-    for place, paths in found.items():
+    """The paths of the four files, all from the first folder that has them; plain files before gzipped ones."""
+    candidates = [folder / which.title / "raw", folder / which.title, folder / which.name, folder]
+    paths_by_folder = {candidate: [_existing_path(candidate, name) for name in FILES] for candidate in candidates}
+    for paths in paths_by_folder.values():
+        existing = [path for path in paths if path]
+        if len(existing) == len(FILES):
+            return existing
+    for candidate, paths in paths_by_folder.items():
         if any(paths):
             missing = ", ".join(name for name, path in zip(FILES, paths, strict=True) if not path)
-            raise MissingError(f"{which.name}: {place} lacks {missing} (or with .gz)\n{_advice(folder, which)}")
+            raise MissingError(f"{which.name}: {candidate} lacks {missing} (or with .gz)\n{_advice(folder, which)}")
     raise MissingError(
         f"{which.name}: no data in {folder}\n"
-        f"  looked in: {', '.join(str(place) for place in places)}\n"
+        f"  looked in: {', '.join(str(candidate) for candidate in candidates)}\n"
         f"  for: {', '.join(FILES)} (each also with .gz)\n{_advice(folder, which)}"
     )
 
 
-def _found(place: Path, name: str) -> Path | None:
-    """The file of that name, or as others call it: train-images.idx3-ubyte, and in a folder of its own name.
+def _existing_path(folder: Path, name: str) -> Path | None:
+    """The path of the file `name`, also spelled train-images.idx3-ubyte or in a folder of the same name; or None.
 
-    What is there in its place (a pipe, a link that leads nowhere) is found too: reading it says what is wrong.
+    If there is only something else (a pipe, a broken link), returns its path: reading it then reports the problem.
     """
-    strange = None
-    for given in (name, name.replace("-idx", ".idx")):
-        for path in (place / given, place / f"{given}.gz"):
-            for inner in (path, path / given):
+    irregular = None
+    for file_name in (name, name.replace("-idx", ".idx")):
+        for path in (folder / file_name, folder / f"{file_name}.gz"):
+            for inner in (path, path / file_name):
                 if os.path.lexists(inner):
                     try:
-                        regular(inner)
+                        check_regular(inner)
                     except MissingError:
-                        strange = strange or inner
+                        irregular = irregular or inner
                     else:
                         return inner
-    return strange
+    return irregular
 
 
 def _advice(folder: Path, which: _Set) -> str:

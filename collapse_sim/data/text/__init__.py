@@ -1,1 +1,1 @@
-"""Texts: one file a kind of data, and how they are found, read and tokenized."""
+"""Texts: one file per kind of data, and how they are found, read and tokenised."""

@@ -1,7 +1,7 @@
-"""A small world in productions: stories of animals, and reports from a village with their headlines.
+"""The productions of the grammars: stories of animals, and reports from a village with their headlines.
 
 A line is `Left: right | right | ...`. An alternative that begins with a number has that probability. Others are ranked,
-and follow Zipf's law: the r-th has a probability proportional to r^-tail. `@name=value` at an end is a fact that the
+and follow Zipf's law: the r-th has a probability proportional to r^-tail. `@name=value` at the end is a fact that the
 alternative states (data/text/pcfg.py).
 """
 
@@ -17,7 +17,7 @@ from collapse_sim.data.text.pcfg import Grammar, Production
 FORM = re.compile(r"(0\.\d+)?([^@]*)(?:@(\S+))?")  # of an alternative: probability, words and nonterminals, fact
 NO_SHARES: Mapping[str, float] = {}
 
-# A trait that the ending comes back to; within it a name that does; within that a thing that does, where one is found.
+# Nested repetitions: the ending refers to the trait; within that the name is repeated, and within that a found thing.
 STORY = """
 Story: Once there was a <Hero> | Long ago lived a <Hero> | Far away lived a <Hero> | There once was a <Hero> \
     | Nearby lived a <Hero> | This is about a <Hero>
@@ -75,7 +75,7 @@ Clumsy: tripped and laughed . | broke a cup . | walked on tiptoe .
 Grumpy: smiled at everyone . | was grumpy no more . | hummed a song .
 """
 
-# Animal: where it goes, names, homes, suppers.
+# For each animal: where it goes, names, homes, suppers.
 ANIMALS: Mapping[str, tuple[str, str, str, str]] = {
     "Fox": ("Wood", "Pip | Rusty | Ember", "cave | hollow tree | log", "soup | berries | cheese"),
     "Rabbit": ("Field", "Clover | Daisy | Thistle", "burrow | haystack", "carrots | soup | peas"),
@@ -86,7 +86,7 @@ ANIMALS: Mapping[str, tuple[str, str, str, str]] = {
     "Hedgehog": ("Wood", "Bramble | Hazel | Prickle", "haystack | log", "mushrooms | nuts | carrots"),
 }
 
-# Facts that a headline may mention: who, deed, place, day and what came of it; and sentences that it has no use for.
+# Facts that a headline may mention: who, deed, place, day and outcome; and sentences that no headline mentions.
 REPORT = """
 Report: <Weather> On <Day> the <Who>
 Weather: 0.5 | 0.2 It had rained all night . | 0.15 The sun was out . | 0.1 Snow lay on the roofs . \
@@ -113,7 +113,7 @@ WHO: Mapping[str, str] = {  # and their deeds, by rank
     "postman": "ring dog owl bridge school",
 }
 
-# Deed: in the report, what is told of it, headlines of who did it, headlines without that.
+# For each deed: the report's sentence, details of the report, active headlines, passive headlines.
 DEEDS: Mapping[str, tuple[str, str, str, str]] = {
     "dog": (
         "found a lost dog",
@@ -226,23 +226,23 @@ def story(tail: float) -> Grammar:
 
 @lru_cache(maxsize=8)
 def pairs(tail: float) -> tuple[Grammar, Grammar]:
-    """Reports from a village and headlines of them, of one vocabulary. A report states a fact of each kind: who, deed,
-    place, day, outcome. These choose what a headline says, and chance how it says it, and what it leaves out."""
+    """Reports from a village and their headlines, with a common vocabulary. A report states one fact of each kind: who,
+    deed, place, day, outcome. The facts decide what a headline says; its wording and what it omits are random."""
     reports = productions(_report(), tail)
     shares: Counter[str] = Counter()
     source = Grammar(reports)
     for production, use in zip(reports, source.uses.tolist(), strict=True):
         if production.fact:
             shares[production.fact] += use
-    target = Grammar(productions(_headline(), tail, shares), told=True, words=source.words)
+    target = Grammar(productions(_headline(), tail, shares), facts_choose=True, words=source.words)
     return Grammar(reports, words=target.words), target
 
 
 def _report() -> str:
     text = REPORT + f"Who: {' | '.join(f'{who} <{who}> @who={who}' for who in WHO)}\n"
     for who, deeds in WHO.items():
-        told = (f"{DEEDS[deed][0]} <Where> . <{deed}> <Bystander> <Outcome> @deed={deed}" for deed in deeds.split())
-        text += f"{who}: {' | '.join(told)}\n"
+        tales = (f"{DEEDS[deed][0]} <Where> . <{deed}> <Bystander> <Outcome> @deed={deed}" for deed in deeds.split())
+        text += f"{who}: {' | '.join(tales)}\n"
     for deed, (_, details, _, _) in DEEDS.items():
         subject, _, predicates = details.partition(":")
         text += f"{deed}: {subject} <{deed}-more>\n{deed}-more: {predicates}\n"
@@ -262,8 +262,8 @@ def _headline() -> str:
 
 
 def productions(text: str, tail: float, shares: Mapping[str, float] = NO_SHARES) -> list[Production]:
-    """Lines of productions, as above. Facts that have `shares` are chosen so often, whatever their rank."""
-    found = []
+    """Parses lines of productions, as above. Facts in `shares` get that probability, whatever their rank."""
+    rules = []
     for line in filter(None, text.splitlines()):
         left, _, rights = line.partition(":")
         alternatives = [right.strip() for right in rights.split("|")]
@@ -271,5 +271,5 @@ def productions(text: str, tail: float, shares: Mapping[str, float] = NO_SHARES)
         for alternative, weight in zip(alternatives, zipf, strict=True):
             stated, words, fact = FORM.fullmatch(alternative).groups(default="")  # type: ignore[union-attr]
             probability = shares.get(fact) or float(stated or weight / sum(zipf))
-            found.append(Production(left, tuple(words.split()), probability, fact))
-    return found
+            rules.append(Production(left, tuple(words.split()), probability, fact))
+    return rules

@@ -1,4 +1,4 @@
-"""Pairs of texts of your own, such as articles and their summaries: files with two fields or columns."""
+"""The user's own pairs of texts, such as articles and their summaries: files with two fields or columns."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from collapse_sim.data.text.texts import PairedTexts, TextSources
 
 
 class Pairs(PairedTexts, OwnFiles):
-    """Pairs of texts of your own: a model is given the source and generates the target."""
+    """Your own pairs of texts: a model is given the source and generates the target."""
 
     source: Name = "source"
-    """The field of what is given."""
+    """Field or column of the text that is given."""
     target: Name = "target"
-    """The field of what is to be generated."""
+    """Field or column of the text to be generated."""
 
     name: ClassVar[str] = "pairs"
     not_in_key: ClassVar[tuple[str, ...]] = ("train", "validation", "format", "source", "target")
@@ -28,7 +28,7 @@ class Pairs(PairedTexts, OwnFiles):
             for file in part.files if part else ():
                 if file.format == "txt":
                     raise RecipeError(
-                        f"data.{setting}: {file.path.name} is a txt file, which has no pairs; needed: JSONL, CSV, TSV, "
-                        f"Parquet or Arrow with the fields {self.source!r} and {self.target!r}"
+                        f"data.{setting}: {file.path.name} is a txt file, which cannot contain pairs; needed: JSONL, "
+                        f"CSV, TSV, Parquet or Arrow with the fields {self.source!r} and {self.target!r}"
                     )
         return parts

@@ -1,7 +1,7 @@
-"""Probabilistic context-free grammars with exact figures: without recursion, and the next word tells the production.
+"""Probabilistic context-free grammars without recursion in which the next word determines the production.
 
-Such a grammar (LL(1), Knuth 1971) is unambiguous: a sentence has one derivation, and so the probability of a sentence
-is the product of its productions' probabilities. What holds on average follows from how often productions are used.
+Such a grammar (LL(1), Knuth 1971) is unambiguous: a sentence has one derivation, so its probability is the product of
+its productions' probabilities. Exact averages follow from the expected number of uses of each production.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-END = 0  # the token behind a sentence; words are 1, 2, ...
+END = 0  # the token after a sentence; words are 1, 2, ...
 
 
 @dataclass(frozen=True)
 class Production:
-    """`left` becomes `right`, words and <nonterminals>, with a probability. `fact`, "place=mill", is what it says."""
+    """`left` is replaced by `right`, words and <nonterminals>, with a probability, and states `fact` ("place=mill")."""
 
     left: str
     right: tuple[str, ...]
@@ -34,29 +34,31 @@ class Production:
 
 
 class Parsed(NamedTuple):
-    """The productions of a leftmost derivation, as far as words allow one; `whole` if it derives them all."""
+    """The productions of a leftmost derivation, as far as the words allow one; `complete` if it derives all words."""
 
     productions: list[int]
-    whole: bool
+    complete: bool
 
 
 class Grammar:
-    """Productions, the first one's left side being the start.
+    """A grammar given by its productions; the left side of the first one is the start symbol.
 
-    With `told` the nonterminals whose productions have facts are not drawn: facts choose them, and their probabilities
-    are how often they do. `words` belong to the vocabulary beside the productions' own. Raises ValueError for what is
-    no such grammar: probabilities that don't sum to 1, nonterminals without productions or out of reach, recursion, two
+    With `facts_choose`, productions of nonterminals that have facts are not drawn but chosen by given facts; their
+    probabilities are the frequencies of the facts. `words` are added to the vocabulary. Raises ValueError for an
+    invalid grammar: probabilities that do not sum to 1, nonterminals without productions or unreachable, recursion, two
     productions that may begin with the same word.
     """
 
-    def __init__(self, productions: Sequence[Production], *, told: bool = False, words: Iterable[str] = ()) -> None:
+    def __init__(
+        self, productions: Sequence[Production], *, facts_choose: bool = False, words: Iterable[str] = ()
+    ) -> None:
         self.productions = tuple(productions)
         self.start = self.productions[0].left
-        self.of: dict[str, list[int]] = {}  # the productions of a nonterminal
+        self.of: dict[str, list[int]] = {}  # nonterminal -> its productions
         for number, production in enumerate(self.productions):
             self.of.setdefault(production.left, []).append(number)
-        self.told = frozenset(p.left for p in self.productions if p.fact and told)
-        self._top_down = self._ordered()
+        self.told = frozenset(p.left for p in self.productions if p.fact and facts_choose)
+        self._top_down = self._topological_order()
         own = {word for p in self.productions for word in p.right if not _nonterminal(word)}
         self.words = tuple(sorted(own.union(words)))
         symbols = {word: number for number, word in enumerate(self.words, 1)}
@@ -64,13 +66,13 @@ class Grammar:
         self._symbol = {left: symbols[f"<{left}>"] for left in self.of}
         self._right = [tuple(symbols[name] for name in p.right) for p in self.productions]
         self._reversed = [right[::-1] for right in self._right]
-        self._cumulative = {self._symbol[left]: self._sums(left) for left in self.of}
+        self._cumulative = {self._symbol[left]: self._cumulative_sums(left) for left in self.of}
         self._starts = self._first_words()
         self._table = {self._symbol[left]: self._predictions(left) for left in self.of if left not in self.told}
         self._by_fact = {self._symbol[left]: {self.productions[n].fact: n for n in self.of[left]} for left in self.told}
 
-    def _ordered(self) -> list[str]:
-        """Nonterminals, each before those that it leads to."""
+    def _topological_order(self) -> list[str]:
+        """Nonterminals, each before those that its productions contain."""
         done: dict[str, None] = {}
         path: list[str] = []
 
@@ -89,55 +91,58 @@ class Grammar:
 
         visit(self.start)
         if len(done) < len(self.of):
-            raise ValueError(f"out of reach: {', '.join(sorted(set(self.of) - set(done)))}")
+            raise ValueError(f"unreachable: {', '.join(sorted(set(self.of) - set(done)))}")
         return list(done)[::-1]
 
-    def _sums(self, left: str) -> tuple[list[float], list[int]]:
-        """Where in [0, 1) one production of a nonterminal ends and the next begins, and their numbers."""
+    def _cumulative_sums(self, left: str) -> tuple[list[float], list[int]]:
+        """The boundaries in [0, 1) between the productions of a nonterminal, and the indices of the productions."""
         chances = [self.productions[number].probability for number in self.of[left]]
         if min(chances) <= 0 or abs(math.fsum(chances) - 1) > 1e-9:
             raise ValueError(f"the probabilities of {left} sum to {math.fsum(chances)}, or one is not above 0")
         return list(itertools.accumulate(chances))[:-1], self.of[left]
 
     def _first_words(self) -> list[set[int]]:
-        """What each production may begin with; of one that may be empty also what may come behind it, such as END."""
-        first: dict[int, set[int]] = {}  # END among them: it may be empty
+        """The words that each production may begin with; if it may be empty, also what may follow it, such as END."""
+        first: dict[int, set[int]] = {}  # contains END if the nonterminal may be empty
         for left in reversed(self._top_down):
             first[self._symbol[left]] = set().union(*(_begin(self._right[n], first, {END}) for n in self.of[left]))
-        behind: dict[int, set[int]] = {symbol: set() for symbol in first}
-        behind[self._symbol[self.start]] = {END}
+        followers: dict[int, set[int]] = {symbol: set() for symbol in first}
+        followers[self._symbol[self.start]] = {END}
         starts: list[set[int]] = [set()] * len(self.productions)
         for left in self._top_down:
-            after = behind[self._symbol[left]]
+            after = followers[self._symbol[left]]
             for number in self.of[left]:
                 right = self._right[number]
                 starts[number] = _begin(right, first, after)
                 for position, symbol in enumerate(right):
                     if symbol < 0:
-                        behind[symbol] |= _begin(right[position + 1 :], first, after)
+                        followers[symbol] |= _begin(right[position + 1 :], first, after)
         return starts
 
     def _predictions(self, left: str) -> dict[int, int]:
-        """Which production of a nonterminal the next word means."""
+        """Maps the next word to the production of a nonterminal."""
         table: dict[int, int] = {}
         for number in self.of[left]:
             for word in self._starts[number]:
                 if word in table:
                     one, other = self.productions[table[word]], self.productions[number]
                     shown = self.words[word - 1] if word else "the end"
-                    raise ValueError(f"{one} and {other} may both be meant by {shown!r}")
+                    raise ValueError(f"{one} and {other} are both possible before {shown!r}")
                 table[word] = number
         return table
 
-    def _chosen(self, facts: Collection[str]) -> dict[int, int]:
-        """The productions of told nonterminals."""
-        return {symbol: next(known[fact] for fact in facts if fact in known) for symbol, known in self._by_fact.items()}
+    def _chosen_by_facts(self, facts: Collection[str]) -> dict[int, int]:
+        """The productions of the nonterminals in `told`."""
+        return {
+            symbol: next(by_fact[fact] for fact in facts if fact in by_fact)
+            for symbol, by_fact in self._by_fact.items()
+        }
 
     def draw(self, uniform: Sequence[float], facts: Collection[str] = ()) -> list[int]:
-        """The leftmost derivation of a sentence, from `choices` numbers of [0, 1), one a choice, in that order."""
-        chosen = self._chosen(facts)
+        """The leftmost derivation of a sentence, from `choices` numbers in [0, 1), one per choice, in that order."""
+        chosen = self._chosen_by_facts(facts)
         productions: list[int] = []
-        coming = iter(uniform)
+        numbers = iter(uniform)
         stack = [self._symbol[self.start]]
         while stack:
             symbol = stack.pop()
@@ -145,34 +150,34 @@ class Grammar:
                 continue
             number = chosen.get(symbol)
             if number is None:
-                ends, numbers = self._cumulative[symbol]
-                number = numbers[bisect_right(ends, next(coming))] if ends else numbers[0]
+                ends, alternatives = self._cumulative[symbol]
+                number = alternatives[bisect_right(ends, next(numbers))] if ends else alternatives[0]
             productions.append(number)
             stack.extend(self._reversed[number])
         return productions
 
     def sentence(self, productions: Sequence[int]) -> list[int]:
-        """The words of a whole leftmost derivation."""
+        """The words of a complete leftmost derivation."""
         words: list[int] = []
-        coming = iter(productions)
+        numbers = iter(productions)
         stack = [self._symbol[self.start]]
         while stack:
             symbol = stack.pop()
             if symbol > 0:
                 words.append(symbol)
             else:
-                stack.extend(self._reversed[next(coming)])
+                stack.extend(self._reversed[next(numbers)])
         return words
 
     def parse(self, words: Sequence[int], facts: Collection[str] = ()) -> Parsed:
-        """The derivation of words 1, 2, ... (given facts); any other number among them is an error in the sentence.
+        """The derivation of the words 1, 2, ... (given facts); any other number is an error in the sentence.
 
-        A single wrong word, where no choice is left, is passed over if the next one is right: a name that is not the
-        one from before, say. Any other error ends the derivation.
+        A single wrong word where the grammar allows only one is skipped if the next word is correct: for example a name
+        that differs from the earlier one. Any other error ends the derivation.
         """
-        chosen = self._chosen(facts)
+        chosen = self._chosen_by_facts(facts)
         productions: list[int] = []
-        position, right = 0, True
+        position, correct = 0, True
         stack = [self._symbol[self.start]]
         while stack:
             symbol = stack.pop()
@@ -180,40 +185,40 @@ class Grammar:
             if symbol > 0:
                 position += 1
                 if word != symbol:
-                    right = False
+                    correct = False
                     following = words[position] if position < len(words) else END
-                    if not stack or not (following == stack[-1] or self._means(stack[-1], following, chosen)):
+                    if not stack or not (following == stack[-1] or self._predicted(stack[-1], following, chosen)):
                         break
                 continue
-            number = self._means(symbol, word, chosen)
+            number = self._predicted(symbol, word, chosen)
             if number is None:
-                right = False
+                correct = False
                 break
             productions.append(number)
             stack.extend(self._reversed[number])
-        return Parsed(productions, right and position == len(words))
+        return Parsed(productions, correct and position == len(words))
 
-    def _means(self, symbol: int, word: int, chosen: Mapping[int, int]) -> int | None:
-        """Which production of a nonterminal the next word means, if any."""
+    def _predicted(self, symbol: int, word: int, chosen: Mapping[int, int]) -> int | None:
+        """The production of a nonterminal that the next word determines, if any."""
         number = chosen[symbol] if symbol in chosen else self._table.get(symbol, {}).get(word)
         return number if number is not None and word in self._starts[number] else None
 
     def facts(self, productions: Iterable[int]) -> list[str]:
-        """What a derivation says: ["place=mill", ...]."""
+        """The facts that a derivation states: ["place=mill", ...]."""
         return [fact for fact in (self.productions[number].fact for number in productions) if fact]
 
     def log_probability(self, productions: Sequence[int]) -> float:
-        """Of a whole derivation, in nats; given the facts, where they are told."""
+        """The log probability of a complete derivation, in nats; conditional on the facts if facts choose."""
         return math.fsum(-self._surprise[number] for number in productions)
 
     @cached_property
     def _surprise(self) -> list[float]:
-        """-log probability, in nats; 0 of productions that facts choose."""
+        """-log probability, in nats; 0 for productions that facts choose."""
         return [0.0 if p.left in self.told else -math.log(p.probability) for p in self.productions]
 
     @cached_property
     def uses(self) -> np.ndarray:
-        """(P,): how often a sentence uses each production, in expectation."""
+        """(P,): the expected number of uses of each production in a sentence."""
         visits = Counter({self.start: 1.0})
         uses = np.zeros(len(self.productions))
         for left in self._top_down:
@@ -225,7 +230,7 @@ class Grammar:
 
     @cached_property
     def missed(self) -> np.ndarray:
-        """(P,): the probability that a sentence does not use a production."""
+        """(P,): the probability that a sentence does not use each production."""
         without: dict[int, np.ndarray] = {}
         for left in reversed(self._top_down):
             total = np.zeros(len(self.productions))
@@ -240,33 +245,33 @@ class Grammar:
 
     @cached_property
     def entropy(self) -> float:
-        """Of a sentence, in nats; given the facts, where they are told."""
+        """The entropy of a sentence, in nats; conditional on the facts if facts choose."""
         return math.fsum(use * surprise for use, surprise in zip(self.uses.tolist(), self._surprise, strict=True))
 
     @cached_property
     def mean_words(self) -> float:
-        """Words of a sentence, in expectation."""
+        """The expected number of words in a sentence."""
         own = [sum(symbol > 0 for symbol in right) for right in self._right]
         return math.fsum(use * words for use, words in zip(self.uses.tolist(), own, strict=True))
 
     @cached_property
     def longest(self) -> int:
-        """Words of the longest sentence."""
-        return self._most(lambda number: sum(symbol > 0 for symbol in self._right[number]))
+        """The number of words in the longest sentence."""
+        return self._maximum(lambda number: sum(symbol > 0 for symbol in self._right[number]))
 
     @cached_property
     def choices(self) -> int:
-        """How many numbers `draw` needs, at most."""
+        """The largest number of random numbers that `draw` needs."""
         drawn = [len(self.of[p.left]) > 1 and p.left not in self.told for p in self.productions]
-        return self._most(lambda number: int(drawn[number]))
+        return self._maximum(lambda number: int(drawn[number]))
 
-    def _most(self, value: Callable[[int], int]) -> int:
-        """The greatest sum of a value of productions over a derivation."""
-        most: dict[int, int] = {}
+    def _maximum(self, value: Callable[[int], int]) -> int:
+        """The maximum over derivations of the sum of `value` over their productions."""
+        maximum: dict[int, int] = {}
         for left in reversed(self._top_down):
-            sums = (value(n) + sum(most[symbol] for symbol in self._right[n] if symbol < 0) for n in self.of[left])
-            most[self._symbol[left]] = max(sums)
-        return most[self._symbol[self.start]]
+            sums = (value(n) + sum(maximum[symbol] for symbol in self._right[n] if symbol < 0) for n in self.of[left])
+            maximum[self._symbol[left]] = max(sums)
+        return maximum[self._symbol[self.start]]
 
 
 def _nonterminal(name: str) -> bool:
@@ -274,12 +279,12 @@ def _nonterminal(name: str) -> bool:
 
 
 def _begin(symbols: Sequence[int], first: Mapping[int, set[int]], after: set[int]) -> set[int]:
-    """Words that symbols may begin with, and those `after` them if all may be empty."""
-    found: set[int] = set()
+    """Words that `symbols` may begin with, and those in `after` if all symbols may be empty."""
+    words: set[int] = set()
     for symbol in symbols:
         if symbol > 0:
-            return found | {symbol}
-        found |= first[symbol] - {END}
+            return words | {symbol}
+        words |= first[symbol] - {END}
         if END not in first[symbol]:
-            return found
-    return found | after
+            return words
+    return words | after

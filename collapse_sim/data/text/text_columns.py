@@ -1,4 +1,4 @@
-"""Columns of texts in Parquet and Arrow files."""
+"""Reads text columns of Parquet and Arrow files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collapse_sim.data.text.text_fields import At, Field, find_field
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH_ROWS = 1000  # of Parquet, read at a time
+BATCH_ROWS = 1000  # Parquet rows read at a time
 
 
 def parquet(path: Path, fields: Sequence[Field], at: At) -> Iterator[tuple[str, ...]]:
@@ -23,7 +23,7 @@ def parquet(path: Path, fields: Sequence[Field], at: At) -> Iterator[tuple[str, 
     import pyarrow.parquet as pq
 
     try:
-        with _opened(path) as file, pq.ParquetFile(file) as table:
+        with _open(path) as file, pq.ParquetFile(file) as table:
             _check_fields(path, fields, table.schema_arrow)
             row = 0
             for batch in table.iter_batches(BATCH_ROWS, columns=[field.name for field in fields]):
@@ -35,23 +35,23 @@ def parquet(path: Path, fields: Sequence[Field], at: At) -> Iterator[tuple[str, 
 
 
 def parquet_rows(path: Path) -> int:
-    """How many rows a Parquet file has."""
+    """The number of rows of a Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        with _opened(path) as file:
+        with _open(path) as file:
             return int(pq.read_metadata(file).num_rows)
     except pa.ArrowException as error:
         raise MissingError(_damaged(path, "Parquet", error)) from None
 
 
 def arrow(path: Path, fields: Sequence[Field], at: At) -> Iterator[tuple[str, ...]]:
-    """The rows of a stream, as the datasets library writes, or of a file (Feather, version 2)."""
+    """The rows of an Arrow stream, as written by the datasets library, or of an Arrow file (Feather, version 2)."""
     import pyarrow as pa
 
     try:
-        with _opened(path) as file:
+        with _open(path) as file:
             reader, row = _reader(file), 0
             _check_fields(path, fields, reader.schema)
             stream = isinstance(reader, pa.RecordBatchStreamReader)
@@ -63,8 +63,8 @@ def arrow(path: Path, fields: Sequence[Field], at: At) -> Iterator[tuple[str, ..
         raise MissingError(_damaged(path, "Arrow", error)) from None
 
 
-def _opened(path: Path) -> BinaryIO:
-    """By Python, since pyarrow takes no names that are not UTF-8."""
+def _open(path: Path) -> BinaryIO:
+    """Open a file in Python, since pyarrow does not accept names that are not UTF-8."""
     wrong = fault(path)
     if wrong:
         raise MissingError(f"{path}: {wrong}")
@@ -102,11 +102,11 @@ def _check_fields(path: Path, fields: Sequence[Field], schema: pa.Schema) -> Non
     import pyarrow as pa
 
     for field in fields:
-        found = schema.field(find_field(str(path), field, list(schema.names))).type
-        kind = found.value_type if pa.types.is_dictionary(found) else found
+        type_ = schema.field(find_field(str(path), field, list(schema.names))).type
+        kind = type_.value_type if pa.types.is_dictionary(type_) else type_
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
-            raise MissingError(f"{path}: {field.name!r} is a column of {found}; needed: strings")
+            raise MissingError(f"{path}: {field.name!r} is a column of {type_}; needed: strings")
 
 
 def _damaged(path: Path, format: str, error: Exception) -> str:
-    return f"{path}: not a whole {format} file ({str(error).partition(chr(10))[0].rstrip('.')}): get it again"
+    return f"{path}: not a complete {format} file ({str(error).partition(chr(10))[0].rstrip('.')}): get it again"

@@ -1,4 +1,4 @@
-"""Texts of your own: txt, JSONL, CSV, TSV, Parquet or Arrow files, for language models."""
+"""The user's own texts: txt, JSONL, CSV, TSV, Parquet or Arrow files, for language models."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ class OwnFiles(TextSettings):
     """Settings of texts in files of any name."""
 
     train: Names
-    """A file, a pattern such as books/*.txt, or a list of them; below the data folder, or absolute."""
+    """Files to train on: a path, a pattern such as books/*.txt, or a list; relative to the data folder, or absolute."""
     validation: Names | None = None
-    """likewise: what is held out; default: some of the texts of `train`."""
+    """Files of held-out texts, given like `train`; default: some of the texts in `train` are held out."""
     held_out: ShareOrCount | None = None
-    """then: a share (0.05) or number (500) of its texts; default: 0.05."""
+    """Without `validation`: the share (0.05) or number (500) of the texts in `train` to hold out; default: 0.05."""
     format: Format = "auto"
-    """auto: by the ending of the name."""
+    """Format of all files; auto: by the ending of each name."""
 
     @model_validator(mode="after")
     def _held_out_once(self) -> OwnFiles:
         if self.validation is not None and self.held_out is not None:
-            raise ValueError("`held_out` takes texts from `train`, and `validation` names those to hold out: set one")
+            raise ValueError("`held_out` takes texts from `train`, `validation` names those to hold out: set only one")
         return self
 
     def of_files(self, folder: Path, fields: tuple[text_fields.Field, ...], separator: str | None) -> TextSources:
@@ -48,22 +48,22 @@ class OwnFiles(TextSettings):
 
         train = source("train", self.train)
         validation = None if self.validation is None else source("validation", self.validation)
-        for trained, held in same_files(train.files, validation.files) if validation else ():
-            linked = f", as {trained}" if trained != held else ""
+        for training_path, path in same_files(train.files, validation.files) if validation else ():
+            linked = f", as {training_path}" if training_path != path else ""
             raise RecipeError(
-                f"data.validation: {held} is among the files of `train`, too{linked}: what is trained on cannot be "
+                f"data.validation: {path} is also among the files of `train`{linked}: what is trained on cannot be "
                 "held out: name other files, or leave `validation` out"
             )
         return TextSources(train, validation, self.held_out or HELD_OUT)
 
 
 class TextFiles(PlainTexts, OwnFiles):
-    """Texts of your own, one after the other in txt files or one a row of JSONL, CSV, TSV, Parquet or Arrow."""
+    """Your own texts: separated in txt files, or one per row of JSONL, CSV, TSV, Parquet or Arrow."""
 
     separator: Name | None = END_OF_TEXT
-    """Of texts in a txt file; null: the whole file is one text."""
+    """String between the texts in a txt file; null: the whole file is one text."""
     field: Name = "text"
-    """Of the other formats."""
+    """Field or column of the text in the other formats."""
 
     name: ClassVar[str] = "text_files"
     not_in_key: ClassVar[tuple[str, ...]] = ("train", "validation", "format", "separator", "field")

@@ -1,4 +1,4 @@
-"""Named sets of texts through the datasets library: its cache, or else a hub. No code of a data set is ever run."""
+"""Loads named text data sets with the datasets library, from its cache or a hub. No code of a data set is run."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from pathlib import Path
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.hub import reason_of, refusal
 
-CONVERTED = "refs/convert/parquet"  # the hub's own copy of a set whose repository holds a script
+CONVERTED = "refs/convert/parquet"  # the hub's own copy of a data set whose repository contains a script
 
 logger = logging.getLogger(__name__)
 
 
 @functools.cache
 def fetched(name: str, subset: str | None) -> dict[str, list[Path]]:
-    """The Arrow files of every part of a data set, once a process.
+    """The Arrow files of each part of a data set, cached per process.
 
-    Raises MissingError: why it could not be had; the caller says what else would do.
+    Raises MissingError with the reason; the caller adds the alternatives.
     """
-    why = ""
+    reason = ""
     for offline in (True, False):
         if not offline:
-            why = refusal("dataset", name)
-            if why:
+            reason = refusal("dataset", name)
+            if reason:
                 break
             logger.info("fetching %s from a hub, once", name)
         for revision in (None,) if offline else (None, CONVERTED):
             try:
                 return _load(name, subset, revision, offline)
-            except Exception as error:  # the library has many for a server that is not there or knows no such name
-                why = why or reason_of(error)
-    raise MissingError(why)
+            except Exception as error:  # the library raises many types for missing servers and unknown names
+                reason = reason or reason_of(error)
+    raise MissingError(reason)
 
 
 def _load(name: str, subset: str | None, revision: str | None, offline: bool) -> dict[str, list[Path]]:
@@ -47,20 +47,20 @@ def _load(name: str, subset: str | None, revision: str | None, offline: bool) ->
 
 @contextlib.contextmanager
 def _offline() -> Iterator[None]:
-    """The library looks into its cache only."""
+    """Make the library use only its cache."""
     from datasets import config
 
-    before = config.HF_HUB_OFFLINE
+    previous = config.HF_HUB_OFFLINE
     config.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        config.HF_HUB_OFFLINE = before
+        config.HF_HUB_OFFLINE = previous
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the library's own warnings and bars."""
+    """Suppress the library's own warnings and progress bars."""
     from datasets.utils import disable_progress_bars, enable_progress_bars
     from datasets.utils.tqdm import are_progress_bars_disabled
 

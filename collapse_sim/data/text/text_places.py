@@ -1,4 +1,4 @@
-"""Where the files of texts are: paths and patterns below the data folder, and folders of the datasets library."""
+"""Finds text files: by paths and patterns below the data folder, and in folders of the datasets library."""
 
 from __future__ import annotations
 
@@ -14,72 +14,73 @@ from collapse_sim.data.data_files import names_in
 from collapse_sim.data.saved_datasets import SPLITS, STATE, saved_names
 from collapse_sim.data.text.text_source import SUFFIXES, Format, TextFile
 
-NAMED = 5  # names near to one that is not there
-UNPACKED = ("txt", "jsonl", "csv", "tsv")  # formats that are read when they are packed by gzip
+NAMED = 5  # file names that a message lists
+GZIP_FORMATS = ("txt", "jsonl", "csv", "tsv")  # formats that may be compressed with gzip
 
 
 def find_files(setting: str, names: str | Sequence[str], folder: Path, format: Format | None) -> tuple[TextFile, ...]:
     """The files that a setting names, each below the data folder `folder` or absolute; patterns have *, ? and [].
 
-    Raises MissingError for a file that is not there, with those that are, and for what is no file; RecipeError for one
-    of unknown format, and for one that is named twice.
+    Raises MissingError for a file that does not exist, listing those that do, and for a path that is not a file;
+    RecipeError for a file of unknown format, and for one that is named twice.
     """
-    found: list[TextFile] = []
+    files: list[TextFile] = []
     for name in [names] if isinstance(names, str) else names:
         try:
-            found += _named(setting, name, folder, format)
+            files += _files_of(setting, name, folder, format)
         except (OSError, ValueError) as error:
-            said = (error.strerror if isinstance(error, OSError) else "") or str(error)
-            raise MissingError(f"{setting}: {folder / name}: {said}") from None
-    for first, second in same_files(found, found):
+            reason = (error.strerror if isinstance(error, OSError) else "") or str(error)
+            raise MissingError(f"{setting}: {folder / name}: {reason}") from None
+    for first, second in same_files(files, files):
         again = f"{second} is {first}, by a link" if second != first else f"{first} is named twice"
         raise RecipeError(f"{setting}: {again}, so its texts would count twice: name it once")
-    return tuple(found)
+    return tuple(files)
 
 
-def same_files(some: Sequence[TextFile], others: Sequence[TextFile]) -> Iterator[tuple[Path, Path]]:
-    """Pairs of one file of each that are the same one, by whatever names; no file of a sequence with itself.
+def same_files(first_files: Sequence[TextFile], second_files: Sequence[TextFile]) -> Iterator[tuple[Path, Path]]:
+    """Pairs of a first and a second file that are the same file, by any name; an entry is not paired with itself.
 
-    A copy is another file: its texts are compared (texts.py).
+    A copy is a different file: its texts are compared in texts.py.
     """
     known: dict[tuple[int, int], int] = {}
-    for number, file in enumerate(some):
+    for number, file in enumerate(first_files):
         known.setdefault(_identity(file.path), number)
-    for number, file in enumerate(others):
+    for number, file in enumerate(second_files):
         first = known.get(_identity(file.path))
-        if first is not None and not (some is others and first == number):
-            yield some[first].path, file.path
+        if first is not None and not (first_files is second_files and first == number):
+            yield first_files[first].path, file.path
 
 
 def _identity(path: Path) -> tuple[int, int]:
-    found = path.stat()
-    return found.st_dev, found.st_ino
+    status = path.stat()
+    return status.st_dev, status.st_ino
 
 
-def _named(setting: str, name: str, folder: Path, format: Format | None) -> list[TextFile]:
-    """What one name means: a file, a folder of the datasets library, or all files that fit a pattern."""
+def _files_of(setting: str, name: str, folder: Path, format: Format | None) -> list[TextFile]:
+    """The files that one name stands for: a file, a folder of the datasets library, or all files matching a pattern."""
     path = (folder / Path(name).expanduser()).absolute()
     if glob.has_magic(name) and not there(path):
-        paths = _fitting(name, folder)
+        paths = _matching(name, folder)
         if not paths:
-            raise MissingError(f"{setting}: no file fits {path}{_near(path)}")
+            raise MissingError(f"{setting}: no file matches {path}{_suggestion(path)}")
     elif path.is_dir():
         return folder_files(setting, path)
     elif there(path):
         paths = [path]
     else:
-        raise MissingError(f"{setting}: no file {path}{_near(path)}")
+        raise MissingError(f"{setting}: no file {path}{_suggestion(path)}")
     for path in paths:
         if wrong := fault(path):
-            raise MissingError(f"{setting}: {path}: {wrong}: remove it, or name the files that are meant")
+            raise MissingError(f"{setting}: {path}: {wrong}: remove it, or name only the intended files")
     return [TextFile(path, format or _format(path, setting)) for path in paths]
 
 
-def _fitting(pattern: str, folder: Path) -> list[Path]:
-    """What fits a pattern below a folder, in the order of names, without folders. ** is any number of folders.
+def _matching(pattern: str, folder: Path) -> list[Path]:
+    """Files below a folder that match a pattern, in the order of their names. ** matches any number of folders.
 
-    The folder's own name is no pattern. Hidden files and folders fit only what begins with a point, as in a shell; what
-    is there under the very name of a part of the pattern is what that part means. Links to folders are followed, once.
+    The folder's own name is not a pattern. Hidden files and folders match only patterns that begin with a dot, as in a
+    shell. If an entry has exactly the name of a part of the pattern, only it matches. Links to folders are followed,
+    once.
     """
     parts = Path(pattern).parts
     if pattern.startswith("~"):
@@ -88,60 +89,60 @@ def _fitting(pattern: str, folder: Path) -> list[Path]:
         base, parts = Path(parts[0]), parts[1:]
     else:
         base = folder.absolute()
-    found = {path for path in _below(base, parts, ()) if not path.is_dir()}
-    return sorted(found)
+    paths = {path for path in _matches_below(base, parts, ()) if not path.is_dir()}
+    return sorted(paths)
 
 
-def _below(place: Path, parts: tuple[str, ...], within: tuple[tuple[int, int], ...]) -> Iterator[Path]:
-    """What fits the rest of a pattern below a place; `within`: the folders that ** has gone through, by identity."""
+def _matches_below(folder: Path, parts: tuple[str, ...], visited: tuple[tuple[int, int], ...]) -> Iterator[Path]:
+    """Matches of the rest of a pattern below a folder; `visited`: identities of the folders that ** has passed."""
     if not parts:
-        yield place
+        yield folder
         return
     part, rest = parts[0], parts[1:]
     if part == "**":
-        here = _identity(place)
-        if here in within:
+        identity = _identity(folder)
+        if identity in visited:
             return
-        yield from _below(place, rest or ("*",), within)
-        for child in _listed(place, "*"):
+        yield from _matches_below(folder, rest or ("*",), visited)
+        for child in _matching_children(folder, "*"):
             if child.is_dir():
-                yield from _below(child, parts, (*within, here))
-    elif there(place / part):
-        yield from _below(place / part, rest, within)
+                yield from _matches_below(child, parts, (*visited, identity))
+    elif there(folder / part):
+        yield from _matches_below(folder / part, rest, visited)
     elif glob.has_magic(part):
-        for child in _listed(place, part):
+        for child in _matching_children(folder, part):
             if not rest or child.is_dir():
-                yield from _below(child, rest, within)
+                yield from _matches_below(child, rest, visited)
 
 
-def _listed(place: Path, part: str) -> list[Path]:
-    """The children whose names fit a part of a pattern."""
+def _matching_children(folder: Path, part: str) -> list[Path]:
+    """The children whose names match a part of a pattern."""
     hidden = part.startswith(".")
     return [
-        child for child in sorted(place.iterdir())
+        child for child in sorted(folder.iterdir())
         if child.name.startswith(".") == hidden and fnmatchcase(child.name, part)
     ]  # fmt: skip
 
 
-def folder_files(asked: str, place: Path) -> list[TextFile]:
-    """The Arrow files of a folder that Dataset.save_to_disk made, in order, for the setting or kind of data `asked`.
+def folder_files(label: str, folder: Path) -> list[TextFile]:
+    """The Arrow files of a folder from Dataset.save_to_disk, in order; `label` begins messages (a setting or kind).
 
-    Raises MissingError when it is another folder, or one of a whole DatasetDict, or lacks a file.
+    Raises MissingError when it is another folder or that of a DatasetDict, or when a file is missing.
     """
-    if (place / SPLITS).is_file():
-        splits = ", ".join(name for name in names_in(place) if (place / name / STATE).is_file())
-        raise MissingError(f"{asked}: {place} holds several parts: name one of the folders in it: {splits}")
-    if not (place / STATE).is_file():
+    if (folder / SPLITS).is_file():
+        splits = ", ".join(name for name in names_in(folder) if (folder / name / STATE).is_file())
+        raise MissingError(f"{label}: {folder} contains several parts: name one of the folders in it: {splits}")
+    if not (folder / STATE).is_file():
         raise MissingError(
-            f"{asked}: {place} is a folder, and none that Dataset.save_to_disk made: name a file in it, or give "
-            f"a pattern such as {place.name}/*.txt{_inside(place)}"
+            f"{label}: {folder} is a folder, but not one from Dataset.save_to_disk: name a file in it, or give "
+            f"a pattern such as {folder.name}/*.txt{_listing(folder)}"
         )
-    names = saved_names(place)
+    names = saved_names(folder)
     for name in names:
-        if wrong := fault(place / name):
-            lacks = f"{place} lacks {name}" if wrong == "no such file" else f"{place / name}: {wrong}"
-            raise MissingError(f"{asked}: {lacks}: save the dataset again")
-    return [TextFile(place / name, "arrow") for name in names]
+        if wrong := fault(folder / name):
+            lacks = f"{folder} lacks {name}" if wrong == "no such file" else f"{folder / name}: {wrong}"
+            raise MissingError(f"{label}: {lacks}: save the dataset again")
+    return [TextFile(folder / name, "arrow") for name in names]
 
 
 def _format(path: Path, setting: str) -> Format:
@@ -150,35 +151,36 @@ def _format(path: Path, setting: str) -> Format:
     format = SUFFIXES.get(ending.lower())
     if format is None:
         raise RecipeError(
-            f"{setting}: {path.name} does not end in {', '.join(SUFFIXES)}: say what it is with `format`: txt, jsonl, "
-            "csv, tsv, parquet or arrow"
+            f"{setting}: {path.name} does not end in {', '.join(SUFFIXES)}: set `format` to txt, jsonl, csv, tsv, "
+            "parquet or arrow"
         )
-    if packed and format not in UNPACKED:
-        raise RecipeError(f"{setting}: {path.name}: {ending} is not read when it is packed by gzip: unpack it")
+    if packed and format not in GZIP_FORMATS:
+        raise RecipeError(f"{setting}: {path.name}: {ending} files cannot be read from gzip: decompress it")
     return format
 
 
-def _near(path: Path) -> str:
-    """What there is instead of a file that is not there."""
+def _suggestion(path: Path) -> str:
+    """The end of a message on a missing file: similar names, or what its folder contains."""
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
         path, parent = parent, parent.parent
-    shown = _shown(parent)
+    names = _visible_names(parent)
     if glob.has_magic(path.name):
-        return f" in {parent}{_inside(parent)}"
-    near = get_close_matches(path.name, shown, n=NAMED, cutoff=0.5)
-    if near:
-        return f": did you mean {' or '.join(str(parent / name) for name in near)}?"
+        return f" in {parent}{_listing(parent)}"
+    matches = get_close_matches(path.name, names, n=NAMED, cutoff=0.5)
+    if matches:
+        return f": did you mean {' or '.join(str(parent / name) for name in matches)}?"
     return (
-        f": there is no {path.name} in {parent}{_inside(parent)}; set --data-dir or COLLAPSE_SIM_DATA, or a whole path"
+        f": there is no {path.name} in {parent}{_listing(parent)}; set --data-dir or COLLAPSE_SIM_DATA, or give an "
+        "absolute path"
     )
 
 
-def _inside(place: Path) -> str:
-    shown = _shown(place)
-    more = f" and {len(shown) - NAMED} more" if len(shown) > NAMED else ""
-    return f", which has {', '.join(shown[:NAMED])}{more}" if shown else ", which is empty"
+def _listing(folder: Path) -> str:
+    names = _visible_names(folder)
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f", which has {', '.join(names[:NAMED])}{more}" if names else ", which is empty"
 
 
-def _shown(place: Path) -> list[str]:
-    return [name for name in names_in(place) if not name.startswith(".")]
+def _visible_names(folder: Path) -> list[str]:
+    return [name for name in names_in(folder) if not name.startswith(".")]

@@ -1,4 +1,4 @@
-"""Plain text: what lies between separators, and articles of WikiText."""
+"""Plain text: texts between separators, and articles of WikiText."""
 
 from __future__ import annotations
 
@@ -11,51 +11,51 @@ from collapse_sim.core.errors import MissingError
 from collapse_sim.data.text.text_bytes import line_of, no_utf8, nul_bytes, opened
 from collapse_sim.data.text.text_fields import At
 
-CHUNK_BYTES = 1 << 20  # of a file, read at a time
+CHUNK_BYTES = 1 << 20  # bytes of a file read at a time
 BOM = codecs.BOM_UTF8.decode()
 
 
 def plain(path: Path, separator: str | None, at: At) -> Iterator[str]:
-    """What lies between separators; nothing before a first and after a last one, if there is nothing but space.
+    """The texts between separators, without a first and a last text that consist only of whitespace.
 
-    A line break in the separator is "\\n" or "\\r\\n" in the file.
+    A line break in the separator matches "\\n" and "\\r\\n" in the file.
     """
     pieces = _pieces(path, separator, at)
-    held = next(pieces, None)
+    piece = next(pieces, None)
     first = True
-    while held is not None:
+    while piece is not None:
         following = next(pieces, None)
-        text = _decoded(path, *held).lstrip(BOM)  # files with one that were put together have it within
+        text = _decoded(path, *piece).lstrip(BOM)  # concatenated files may have a BOM inside
         if text.strip() or not (first or following is None):
             yield text
-        first, held = False, following
+        first, piece = False, following
 
 
 def _pieces(path: Path, separator: str | None, at: At) -> Iterator[tuple[int, bytes]]:
-    """(where it begins, what lies between two separators)."""
+    """(byte offset, content) of each piece between separators."""
     with opened(path) as (file, position):
         if separator is None:
             yield 0, file.read()
             return
         lines = separator.replace("\r\n", "\n")
-        wanted = re.compile(re.escape(lines.encode()).replace(b"\\\n", b"\r?\n"))
+        pattern = re.compile(re.escape(lines.encode()).replace(b"\\\n", b"\r?\n"))
         longest = len(lines.encode()) + lines.count("\n")
         rest, start, seen = bytearray(), 0, 0
         while chunk := file.read(CHUNK_BYTES):
             rest += chunk
             begin = 0
-            while found := wanted.search(rest, max(begin, seen)):
-                yield start + begin, bytes(rest[begin : found.start()])
-                begin = found.end()
+            while match := pattern.search(rest, max(begin, seen)):
+                yield start + begin, bytes(rest[begin : match.start()])
+                begin = match.end()
             del rest[:begin]
             start += begin
-            seen = max(0, len(rest) - longest + 1)  # no separator begins before
+            seen = max(0, len(rest) - longest + 1)  # no separator begins before this position
             at(position())
         yield start, bytes(rest)
 
 
 def _decoded(path: Path, start: int, content: bytes) -> str:
-    """`content`, which begins at the byte `start` of the file, as text."""
+    """`content`, which begins at byte `start` of the file, as text. Raises MissingError for NUL bytes and non-UTF-8."""
     nul = content.find(0)
     if nul >= 0:
         where = start + nul
@@ -69,9 +69,9 @@ def _decoded(path: Path, start: int, content: bytes) -> str:
 
 
 def articles(lines: Iterator[str]) -> Iterator[str]:
-    """WikiText's lines as articles: each begins with a heading " = Title = " after an empty line.
+    """Joins WikiText's lines into articles: each begins with a heading " = Title = " after an empty line.
 
-    Empty lines are left out, all others are kept as they are: the published files have them as " ", the hub's as "".
+    Empty lines (" " in the published files, "" on the hub) are left out; all others are kept unchanged.
     """
     article: list[str] = []
     after_empty = True

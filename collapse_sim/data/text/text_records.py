@@ -1,4 +1,4 @@
-"""Records of texts, one a line or nearly so: JSON lines, and tables of CSV and TSV with a header."""
+"""Reads records of texts from JSON lines, and from CSV and TSV tables with a header."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from collapse_sim.core.errors import MissingError
 from collapse_sim.data.text.text_bytes import decoded_line, opened
 from collapse_sim.data.text.text_fields import At, Field, find_field, no_field
 
-CELL_CHARACTERS = 1 << 26  # of one cell of a table; more is a quotation mark that is never closed
+CELL_CHARACTERS = 1 << 26  # maximum per table cell; more means a quotation mark that is never closed
 
 
 def json_lines(path: Path, fields: Sequence[Field], at: At) -> Iterator[tuple[str, ...]]:
-    """One object a line; lines with nothing but space are left out."""
+    """One object per line; lines with only whitespace are skipped."""
     first = True
     with opened(path) as (file, position):
         for number, line in enumerate(file, 1):
@@ -32,17 +32,17 @@ def json_lines(path: Path, fields: Sequence[Field], at: At) -> Iterator[tuple[st
 
 
 def _array(path: Path, line: bytes) -> str:
-    """What is said if a file that begins so has no object in its first line."""
+    """Advice for the message if a file that begins with this line has no object in it."""
     if not line.lstrip().startswith(b"["):
         return ""
-    return f" (a JSON array is not read: jq -c '.[]' {path.name} > {path.stem}.jsonl makes it one object a line)"
+    return f" (a JSON array is not read: jq -c '.[]' {path.name} > {path.stem}.jsonl converts it)"
 
 
 def _object(where: str, line: bytes, advice: str) -> dict[str, Any]:
     text = decoded_line(where, line)
-    needed = f"needed: one JSON object a line{advice}"
+    needed = f"needed: one JSON object per line{advice}"
     try:
-        record = json.loads(text.rstrip())  # the end of the line is no column
+        record = json.loads(text.rstrip())  # so that error columns are within the text
     except json.JSONDecodeError as error:
         raise MissingError(f"{where}: broken JSON: {error.msg} at column {error.colno}; {needed}") from None
     except (ValueError, RecursionError) as error:
@@ -55,7 +55,7 @@ def _object(where: str, line: bytes, advice: str) -> dict[str, Any]:
 def _text(where: str, record: dict[str, Any], field: Field, line: bytes) -> str:
     if field.name not in record:
         raise no_field(where, field, list(record))
-    if line.count(json.dumps(field.name).encode()) > 1:  # perhaps as a name, of which Python would keep the last
+    if line.count(json.dumps(field.name).encode()) > 1:  # maybe a repeated name, of which Python keeps the last
         find_field(where, field, _names(line))
     text = record[field.name]
     if not isinstance(text, str):
@@ -64,18 +64,18 @@ def _text(where: str, record: dict[str, Any], field: Field, line: bytes) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         half = ascii(text[error.start])[1:-1]
-        raise MissingError(f"{where}: {field.name!r} has half a character, {half}: it was cut within it") from None
+        raise MissingError(f"{where}: {field.name!r} has half a character, {half}: the text was cut there") from None
     return text
 
 
 def _names(line: bytes) -> list[str]:
-    """The names of an object's entries, each as often as it is there."""
+    """The names of an object's entries, including repetitions."""
     pairs: list[tuple[str, Any]] = json.loads(line, object_pairs_hook=list)
     return [name for name, _ in pairs]
 
 
 def _name(value: Any) -> str:
-    """A JSON value in words."""
+    """The type of a JSON value, in words."""
     names = {dict: "an object", list: "a list", str: "a string", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
@@ -90,22 +90,22 @@ def tab_table(path: Path, fields: Sequence[Field], at: At) -> Iterator[tuple[str
     return _table(path, fields, at, "\t")
 
 
-def _table(path: Path, fields: Sequence[Field], at: At, between: str) -> Iterator[tuple[str, ...]]:
-    """A record a row below a row of names (RFC 4180); rows without anything are left out."""
-    csv.field_size_limit(CELL_CHARACTERS)  # of the process
-    kind = "commas" if between == "," else "tabs"
+def _table(path: Path, fields: Sequence[Field], at: At, delimiter: str) -> Iterator[tuple[str, ...]]:
+    """One record per row below a row of names (RFC 4180); empty rows are skipped."""
+    csv.field_size_limit(CELL_CHARACTERS)  # for the whole process
+    delimiters = "commas" if delimiter == "," else "tabs"
     with opened(path) as (file, position):
-        rows = csv.reader(_lines(path, file), delimiter=between, strict=True)
+        rows = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
         names: list[str] = []
-        places: list[int] = []
+        indices: list[int] = []
         while True:
             where = f"{path}:{rows.line_num + 1}"
             try:
                 row = next(rows, None)
             except csv.Error as error:
                 raise MissingError(
-                    f"{where}: broken quotation marks: {error}; a text that has {kind}, line breaks or quotation "
-                    'marks in it is put between "", and those within are doubled'
+                    f"{where}: broken quotation marks: {error}; a text that contains {delimiters}, line breaks or "
+                    'quotation marks must be enclosed in "", with quotation marks in it doubled'
                 ) from None
             if row is None:
                 return
@@ -113,22 +113,22 @@ def _table(path: Path, fields: Sequence[Field], at: At, between: str) -> Iterato
                 continue
             if not names:
                 names = [name.strip() for name in row]
-                places = [_place(where, field, names, kind) for field in fields]
+                indices = [_field_index(where, field, names, delimiters) for field in fields]
                 continue
             if len(row) != len(names):
                 raise MissingError(
-                    f"{where}: {len(row)} columns, but the first row names {len(names)}: a text that has {kind} or "
-                    'line breaks in it is put between ""'
+                    f"{where}: {len(row)} columns, but the first row names {len(names)}: a text that contains "
+                    f'{delimiters} or line breaks must be enclosed in ""'
                 )
-            yield tuple(row[place] for place in places)
+            yield tuple(row[index] for index in indices)
             at(position())
 
 
-def _place(where: str, field: Field, names: list[str], kind: str) -> int:
+def _field_index(where: str, field: Field, names: list[str], delimiters: str) -> int:
     try:
         return find_field(where, field, names)
     except MissingError as error:
-        raise MissingError(f"{error} (the first row names the columns, with {kind} between)") from None
+        raise MissingError(f"{error} (the first row must name the columns, separated by {delimiters})") from None
 
 
 def _lines(path: Path, file: Iterator[bytes]) -> Iterator[str]:

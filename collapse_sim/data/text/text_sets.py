@@ -1,6 +1,6 @@
-"""Published sets of texts: CNN/DailyMail and XSum for summaries, TinyStories and WikiText for language models.
+"""Published text data sets: CNN/DailyMail and XSum for summaries, TinyStories and WikiText for language models.
 
-Files below the data folder come first, then the cache of the datasets library, then a hub.
+Files below the data folder are used first, then the cache of the datasets library, then a hub.
 """
 
 from __future__ import annotations
@@ -55,28 +55,30 @@ class Published:
     articles: bool = False
 
 
-def find_parts(settings: TextSettings, published: Published, places: Sequence[Path]) -> TextSources:
-    """The official training and validation part, from the first of the folders that has them, or from a hub.
+def find_parts(settings: TextSettings, published: Published, folders: Sequence[Path]) -> TextSources:
+    """The official training and validation parts, from the first of the folders that has them, or from a hub.
 
-    Raises MissingError: the folders looked in, what would do, why nothing could be fetched.
+    Raises MissingError, which names the searched folders, the accepted files, and why nothing could be fetched.
     """
-    places = tuple(dict.fromkeys(places))  # a subset may be called like its archive's folder
-    for place in places:
+    folders = tuple(dict.fromkeys(folders))  # a subset may have the same name as its archive's folder
+    for folder in folders:
         for layout in published.layouts:
-            train, validation = (_matches(settings, place, pattern) for pattern in layout)
+            train, validation = (_matches(settings, folder, pattern) for pattern in layout)
             if train and validation:
                 return _parts(settings, published, train, validation)
             if train or validation:
-                lacking = layout[1] if train else layout[0]
-                raise MissingError(f"{settings.name}: {place} lacks {lacking}\n{_advice(published, places)}")
+                missing = layout[1] if train else layout[0]
+                raise MissingError(f"{settings.name}: {folder} lacks {missing}\n{_advice(published, folders)}")
     try:
-        found = fetched(published.hub, published.subset)
-        train, validation = ([TextFile(path, "arrow") for path in found[part]] for part in ("train", "validation"))
+        fetched_parts = fetched(published.hub, published.subset)
+        train, validation = (
+            [TextFile(path, "arrow") for path in fetched_parts[part]] for part in ("train", "validation")
+        )
     except (MissingError, KeyError) as error:
-        why = error if isinstance(error, MissingError) else f"it has no part {error}"
+        reason = error if isinstance(error, MissingError) else f"it has no part {error}"
         raise MissingError(
-            f"{settings.name}: no data in {' or '.join(map(str, places))}, and {published.hub} could not be fetched "
-            f"from a hub ({why})\n{_advice(published, places)}"
+            f"{settings.name}: no data in {' or '.join(map(str, folders))}, and {published.hub} could not be fetched "
+            f"from a hub ({reason})\n{_advice(published, folders)}"
         ) from None
     return _parts(settings, published, train, validation)
 
@@ -89,47 +91,47 @@ def _parts(settings: TextSettings, published: Published, *files: Sequence[TextFi
     return TextSources(train, validation)
 
 
-def _matches(settings: TextSettings, place: Path, pattern: str) -> list[TextFile]:
-    """The files of one part."""
+def _matches(settings: TextSettings, folder: Path, pattern: str) -> list[TextFile]:
+    """The files of one part that match a pattern."""
     if not Path(pattern).suffix:
-        return folder_files(settings.name, place / pattern) if (place / pattern / STATE).is_file() else []
+        return folder_files(settings.name, folder / pattern) if (folder / pattern / STATE).is_file() else []
     below, _, name = pattern.rpartition("/")
-    folder = place / below
-    found = [path for path in map(folder.joinpath, names_in(folder)) if path.match(name) and not path.is_dir()]
-    for path in found:
+    subfolder = folder / below
+    paths = [path for path in map(subfolder.joinpath, names_in(subfolder)) if path.match(name) and not path.is_dir()]
+    for path in paths:
         if wrong := fault(path):
             raise MissingError(f"{settings.name}: {path}: {wrong}: get it again")
-    _check_shards(settings, found)
-    return [TextFile(path, SUFFIXES[path.suffix]) for path in found]
+    _check_shards(settings, paths)
+    return [TextFile(path, SUFFIXES[path.suffix]) for path in paths]
 
 
 def _check_shards(settings: TextSettings, paths: Sequence[Path]) -> None:
-    """Raises MissingError when files that say how many they are, as shards of a hub do, are fewer."""
+    """Raises MissingError when shards are missing, if the file names state the number of shards as on a hub."""
     numbers = [(int(match[1]), int(match[2])) for path in paths if (match := SHARD.search(path.stem))]
     if not numbers or len(numbers) < len(paths):
         return
-    absent = sorted(set(range(max(many for _, many in numbers))) - {number for number, _ in numbers})
+    absent = sorted(set(range(max(total for _, total in numbers))) - {number for number, _ in numbers})
     if absent:
         raise MissingError(
             f"{settings.name}: {paths[0].parent} lacks {len(absent)} of the {len(absent) + len(numbers)} shards that "
-            f"{paths[0].name} is of, the first of them number {absent[0]:05}: get it"
+            f"{paths[0].name} belongs to, first number {absent[0]:05}: get the missing shards"
         )
 
 
-def _advice(published: Published, places: Sequence[Path]) -> str:
+def _advice(published: Published, folders: Sequence[Path]) -> str:
     layouts = "; ".join(" and ".join(layout) for layout in published.layouts)
     subset = f", {published.subset!r}" if published.subset else ""
     return (
         f"  looked for: {layouts} (without an ending: folders of Dataset.save_to_disk),\n"
         f"  with the fields {', '.join(published.fields)} where files have fields\n"
-        "  put them there, name their folder with `data.path`, --data-dir or COLLAPSE_SIM_DATA, or where a hub can be\n"
-        "  reached make it once with:\n"
+        "  put them there, name their folder with `data.path`, --data-dir or COLLAPSE_SIM_DATA, or, with access to a\n"
+        "  hub, create the folder once with:\n"
         f'  python -c "from datasets import load_dataset; '
-        f'load_dataset({published.hub!r}{subset}).save_to_disk({str(places[0])!r})"'
+        f'load_dataset({published.hub!r}{subset}).save_to_disk({str(folders[0])!r})"'
     )
 
 
-def _place(folder: Path, path: str) -> Path:
+def _absolute(folder: Path, path: str) -> Path:
     return (folder / Path(path).expanduser()).absolute()
 
 
@@ -140,40 +142,40 @@ class CNNDailyMail(PairedTexts):
     """
 
     path: Name = "cnn_dailymail"
-    """A folder below the data folder, or absolute."""
+    """The folder of the files; relative to the data folder, or absolute."""
     source_length: Annotated[int, Field(ge=2)] = 1024
-    """Tokens of a source, its end included; longer ones are cut, and end all the same."""
+    """Tokens per source, including the end token; longer sources are truncated, and still end with it."""
     target_length: Annotated[int, Field(ge=2)] = 128
-    """Tokens of a target, its end included."""
+    """Tokens per target, including the end token; longer targets are truncated, and still end with it."""
 
     name: ClassVar[str] = "cnn_dailymail"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
     def parts(self, folder: Path) -> TextSources:
         published = Published("abisee/cnn_dailymail", "3.0.0", ("article", "highlights"))
-        place = _place(folder, self.path)
-        return find_parts(self, published, (place, place / "3.0.0"))
+        path = _absolute(folder, self.path)
+        return find_parts(self, published, (path, path / "3.0.0"))
 
 
 class XSum(PairedTexts):
-    """204,045 BBC articles and the one sentence that sums each up, 11,332 held out (Narayan et al. 2018)."""
+    """204,045 BBC articles with one-sentence summaries, 11,332 held out (Narayan et al. 2018)."""
 
     path: Name = "xsum"
-    """A folder below the data folder, or absolute."""
+    """The folder of the files; relative to the data folder, or absolute."""
 
     name: ClassVar[str] = "xsum"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
     def parts(self, folder: Path) -> TextSources:
         published = Published("EdinburghNLP/xsum", None, ("document", "summary"))
-        return find_parts(self, published, (_place(folder, self.path),))
+        return find_parts(self, published, (_absolute(folder, self.path),))
 
 
 class TinyStories(PlainTexts):
-    """2.1 million short stories in the words of small children, made by GPT-3.5 and GPT-4 (Eldan and Li 2023)."""
+    """2.1 million short stories in the words of small children, generated by GPT-3.5 and GPT-4 (Eldan and Li 2023)."""
 
     path: Name = "tinystories"
-    """A folder below the data folder, or absolute."""
+    """The folder of the files; relative to the data folder, or absolute."""
 
     name: ClassVar[str] = "tinystories"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
@@ -182,19 +184,19 @@ class TinyStories(PlainTexts):
         published = Published(
             "roneneldan/TinyStories", None, ("text",), layouts=(*LAYOUTS, *STORIES), separator=END_OF_TEXT
         )
-        return find_parts(self, published, (_place(folder, self.path),))
+        return find_parts(self, published, (_absolute(folder, self.path),))
 
 
 class WikiText(PlainTexts):
     """Good and featured articles of Wikipedia: WikiText-2 has 2 million words, 103 has 100 (Merity et al. 2017).
 
-    A text is an article, its lines divided by line breaks; the published files and the hub's have single lines.
+    A text is a whole article with line breaks; the published files and the hub have one record per line.
     """
 
     path: Name = "wikitext"
-    """A folder below the data folder, or absolute."""
+    """The folder of the files; relative to the data folder, or absolute."""
     subset: Name = "wikitext-2-raw-v1"
-    """Or wikitext-103-raw-v1; without raw: with <unk> for rare words."""
+    """wikitext-2-raw-v1 or wikitext-103-raw-v1; versions without `raw` have <unk> for rare words."""
 
     name: ClassVar[str] = "wikitext"
     not_in_key: ClassVar[tuple[str, ...]] = ("path", "subset")
@@ -202,5 +204,5 @@ class WikiText(PlainTexts):
     def parts(self, folder: Path) -> TextSources:
         published = Published("Salesforce/wikitext", self.subset, ("text",), layouts=(*LAYOUTS, *WIKI), articles=True)
         unpacked = self.subset.removesuffix("-v1")  # the folder in the published archive
-        place = _place(folder, self.path)
-        return find_parts(self, published, (place / self.subset, place / unpacked, folder.absolute() / unpacked, place))
+        path = _absolute(folder, self.path)
+        return find_parts(self, published, (path / self.subset, path / unpacked, folder.absolute() / unpacked, path))

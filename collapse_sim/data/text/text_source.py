@@ -1,4 +1,4 @@
-"""Texts in files: txt, JSONL, CSV, TSV, Parquet and Arrow, read one after the other, so that memory stays flat."""
+"""Texts in txt, JSONL, CSV, TSV, Parquet and Arrow files, read one by one, so that memory use stays constant."""
 
 from __future__ import annotations
 
@@ -40,26 +40,26 @@ class TextFile:
 
 @dataclass(frozen=True)
 class TextSource:
-    """Files whose texts follow each other: the training texts, or the held-out ones."""
+    """Files whose texts are read in sequence: the training texts, or the held-out ones."""
 
-    kind: str  # of data, in messages
+    kind: str  # kind of data, for messages
     files: tuple[TextFile, ...]
     fields: tuple[Field, ...]
-    separator: str | None = None  # of the texts in txt files; None: a file is one text
-    articles: bool = False  # what is divided or listed are lines of WikiText, and a text is an article
+    separator: str | None = None  # between the texts in txt files; None: a file is one text
+    articles: bool = False  # the records are lines of WikiText, and a text is an article
 
     def records(self, doing: str) -> Iterator[tuple[str, ...]]:
-        """The texts of every record, in the order of `fields`. How far it has come is said as "DOING FILE".
+        """The texts of each record, in the order of `fields`. Progress is logged as "DOING FILE".
 
-        Raises MissingError: which file, which line or row, what is wrong there.
+        Raises MissingError, which names the file, the line or row, and the problem.
         """
         records = (record for file in self.files for record in self._of(file, doing))
-        if self.articles:  # which may go on in the next file
+        if self.articles:  # an article may continue in the next file
             records = ((text,) for text in articles(line for (line,) in records))
         return records
 
     def _of(self, file: TextFile, doing: str) -> Iterator[tuple[str, ...]]:
-        if file.format == "parquet":  # the others do not say how many rows they have
+        if file.format == "parquet":  # other formats do not state their number of rows
             total, unit = parquet_rows(file.path), "rows"
         else:
             total, unit = file.path.stat().st_size, "bytes"
@@ -80,47 +80,47 @@ class TextSource:
 
 
 class TextSummary(NamedTuple):
-    """What all texts of a source are known by. JSON when taken as a dict."""
+    """A summary that identifies all texts of a source. As a dict it is valid JSON."""
 
     texts: int
-    empty: list[int]  # how many are, of every field
-    sha256: str  # over the texts, whatever files they are in
+    empty: list[int]  # number of empty texts in each field
+    sha256: str  # over the texts, independent of how they are stored in files
 
 
 def survey(source: TextSource) -> TextSummary:
-    """Read and check all texts, when the files are seen for the first time or have changed; else nothing is read.
+    """Read and check all texts, if the files are new or have changed; otherwise nothing is read.
 
-    Raises MissingError for what cannot be read, and when there is no text.
+    Raises MissingError for files that cannot be read, and when there is no text.
     """
     files, fields = [[str(file.path), file.format] for file in source.files], [field.name for field in source.fields]
-    what = f"texts {digest_of([files, fields, source.separator, source.articles])}"
-    place, stamps = source.files[0].path, source.stamps()
-    kept = load(what, place, stamps)
-    if kept is not None:
-        return TextSummary(**kept)
-    digest, empty, number = Digest(), [0] * len(source.fields), 0
+    name = f"texts {digest_of([files, fields, source.separator, source.articles])}"
+    first_path, stamps = source.files[0].path, source.stamps()
+    cached = load(name, first_path, stamps)
+    if cached is not None:
+        return TextSummary(**cached)
+    digest, empty, count = Digest(), [0] * len(source.fields), 0
     for texts in source.records("checking"):
         digest.add(texts)
-        number += 1
+        count += 1
         for i, text in enumerate(texts):
             empty[i] += not text.strip()
-    if not number:
-        raise MissingError(f"{', '.join(str(file.path) for file in source.files)}: no text in it: it is empty")
-    found = TextSummary(number, empty, digest.hexdigest())
-    store(what, place, stamps, found._asdict())
-    return found
+    if not count:
+        raise MissingError(f"{', '.join(str(file.path) for file in source.files)}: empty: there are no texts in it")
+    summary = TextSummary(count, empty, digest.hexdigest())
+    store(name, first_path, stamps, summary._asdict())
+    return summary
 
 
 class Digest:
-    """sha256 over texts: their lengths, then their bytes."""
+    """sha256 over texts: for each text its length and then its bytes."""
 
     def __init__(self) -> None:
-        self._made = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
 
     def add(self, texts: Sequence[str]) -> None:
         for text in texts:
             content = text.encode()
-            self._made.update(len(content).to_bytes(8, "little") + content)
+            self._sha256.update(len(content).to_bytes(8, "little") + content)
 
     def hexdigest(self) -> str:
-        return self._made.hexdigest()
+        return self._sha256.hexdigest()

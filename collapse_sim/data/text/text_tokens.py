@@ -1,7 +1,7 @@
-"""Texts are tokenised once: the ids of all texts lie end to end in a file of the cache, which is memory-mapped.
+"""Tokenises texts once: the ids of all texts are concatenated in a file of the cache, which is memory-mapped.
 
-They lie in tokens/DIGEST below the cache folder (remember.py): a file of ids and a file of offsets for every column, a
-file of hashes of the texts, and the hashes of these files, which are compared once a process before they are used.
+The files are in tokens/DIGEST below the cache folder (remember.py): ids and offsets for each column, hashes of the
+texts, and the hashes of these files, which are verified once per process before use.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from collapse_sim.data.text.long_texts import encode
 from collapse_sim.data.text.text_source import Digest, TextSource, TextSummary
 from collapse_sim.data.text.tokens import Tokenizer
 
-FORMAT = 2  # raised when the same texts begin to give other files
-BATCH_CHARACTERS = 1 << 20  # tokenised at a time
-BATCH_TEXTS = 1000  # at most
-SEAL = "files.json"  # the sizes and hashes of the others
+FORMAT = 2  # raised when the same texts give different files
+BATCH_CHARACTERS = 1 << 20  # characters tokenised at a time
+BATCH_TEXTS = 1000  # largest number of texts per batch
+SEAL = "files.json"  # the hashes of the other files
 HASHES = "texts.hashes"
-HASH_BYTES = 8  # of a text
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)  # of a disk that has none
+HASH_BYTES = 8  # bytes of a text's hash
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)  # errors of file systems without locks
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
-    """The ids of a column's texts, without begin and end."""
+    """The ids of a column's texts, without begin and end tokens."""
 
     ids: np.ndarray  # (all tokens,), the tokenizer's dtype, memory-mapped
     offsets: np.ndarray  # (texts + 1,) int64, memory-mapped: text i is ids[offsets[i] : offsets[i + 1]]
@@ -55,7 +55,7 @@ class Tokens:
         return len(self.offsets) - 1
 
     def lengths(self, texts: np.ndarray) -> np.ndarray:
-        """(n,) numbers of texts -> (n,) int64, tokens of each."""
+        """(n,) indices of texts -> (n,) int64, number of tokens of each."""
         return np.asarray(self.offsets[texts + 1] - self.offsets[texts])
 
     def text(self, number: int) -> np.ndarray:
@@ -67,53 +67,53 @@ class Tokens:
 class Tokenised:
     """A source's texts as tokens."""
 
-    columns: tuple[Tokens, ...]  # of every field
-    hashes: np.ndarray  # (texts,) uint64: equal for equal texts, of all fields together; 0 where all are empty
+    columns: tuple[Tokens, ...]  # for each field
+    hashes: np.ndarray  # (texts,) uint64 over all fields of a text: equal for equal texts; 0 if all fields are empty
 
 
-def tokens_of(source: TextSource, found: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]) -> Tokenised:
-    """The tokens of every field of a source, each text behind its field's prefix; made when there are none yet.
+def tokens_of(source: TextSource, summary: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]) -> Tokenised:
+    """The tokens of each field of a source, with the field's prefix before each text; created if not cached.
 
-    `found` is what `survey` says of the source. Raises MissingError when its files have changed since.
+    `summary` is the result of `survey`. Raises MissingError when the files have changed since.
     """
-    digest = digest_of([FORMAT, found.sha256, tokenizer.sha256, list(prefixes)])
-    for place in _made_here.get(digest), _cached(digest):
-        known = _opened(place, found.texts, tokenizer, len(prefixes)) if place else None
-        if known is not None:
-            return known
-    place = _make(digest, source, found, tokenizer, prefixes)
-    made = _opened(place, found.texts, tokenizer, len(prefixes))
-    assert made is not None
-    return made
+    digest = digest_of([FORMAT, summary.sha256, tokenizer.sha256, list(prefixes)])
+    for folder in _folders_of_process.get(digest), _cache_path(digest):
+        tokens = _open(folder, summary.texts, tokenizer, len(prefixes)) if folder else None
+        if tokens is not None:
+            return tokens
+    folder = _create(digest, source, summary, tokenizer, prefixes)
+    tokens = _open(folder, summary.texts, tokenizer, len(prefixes))
+    assert tokens is not None
+    return tokens
 
 
-_made_here: dict[str, Path] = {}  # digest -> where this process has put the files
-_verified: set[tuple[str, int, int, int, int]] = set()  # files whose hashes this process has compared, or made
+_folders_of_process: dict[str, Path] = {}  # digest -> folder where this process has written the files
+_verified: set[tuple[str, int, int, int, int]] = set()  # files whose hashes this process has verified, or written
 
 
-def _cached(digest: str) -> Path | None:
+def _cache_path(digest: str) -> Path | None:
     try:
         return cache_folder() / "tokens" / digest
     except RuntimeError:
         return None
 
 
-def _opened(folder: Path, texts: int, tokenizer: Tokenizer, columns: int) -> Tokenised | None:
-    """None when there are no files, or they are not what was written, which is said."""
+def _open(folder: Path, texts: int, tokenizer: Tokenizer, column_count: int) -> Tokenised | None:
+    """The tokens in a folder; None when there is no folder, or when it is damaged, which is logged."""
     if not folder.is_dir():
         return None
     files = unsealed(folder / SEAL)
-    wrong = _damage(folder, files, columns) if files else "no hashes"
+    wrong = _damage(folder, files, column_count) if files else "no hashes"
     if wrong:
         logger.info("%s: damaged (%s), so the texts are tokenised again", folder, wrong)
         return None
-    found = tuple(
+    columns = tuple(
         Tokens(_mapped(folder / f"{column}.ids", tokenizer.dtype), _mapped(folder / f"{column}.offsets", "int64"))
-        for column in range(columns)
+        for column in range(column_count)
     )
     hashes = _mapped(folder / HASHES, "uint64")
-    assert {len(hashes), *map(len, found)} == {texts}
-    return Tokenised(found, hashes)
+    assert {len(hashes), *map(len, columns)} == {texts}
+    return Tokenised(columns, hashes)
 
 
 def _names(columns: int) -> list[str]:
@@ -121,8 +121,8 @@ def _names(columns: int) -> list[str]:
 
 
 def _damage(folder: Path, files: Mapping[str, Any], columns: int) -> str:
-    """What is wrong with the files of a folder; "" when they are those that were written. Each is read once a process:
-    a GB a second."""
+    """What is wrong with the files of a folder; "" when they are those that were written. Each file is read once per
+    process, at 1 GB per second."""
     if sorted(files) != sorted(_names(columns)):
         return "other files"
     for name, sha256 in files.items():
@@ -133,7 +133,7 @@ def _damage(folder: Path, files: Mapping[str, Any], columns: int) -> str:
             stamp = _stamp(path)
             if stamp not in _verified:
                 if file_hash(path) != sha256:
-                    return f"{name}: its hash is another one"
+                    return f"{name}: its hash differs"
                 _verified.add(stamp)
         except OSError as error:
             return f"{name}: {error.strerror}"
@@ -141,39 +141,41 @@ def _damage(folder: Path, files: Mapping[str, Any], columns: int) -> str:
 
 
 def _stamp(path: Path) -> tuple[str, int, int, int, int]:
-    found = path.stat()
-    return str(path), found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    status = path.stat()
+    return str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def _mapped(path: Path, dtype: str) -> np.ndarray:
     if path.stat().st_size == 0:
-        return np.empty(0, dtype)  # which cannot be mapped
+        return np.empty(0, dtype)  # an empty file cannot be mapped
     return np.memmap(path, dtype, "r")
 
 
-def _make(digest: str, source: TextSource, found: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]) -> Path:
-    """In the cache, or in a folder that is removed when the process ends, if nothing can be written there."""
-    target = _cached(digest)
-    lock = _locked(target, source) if target else None
+def _create(
+    digest: str, source: TextSource, summary: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]
+) -> Path:
+    """Create the files in the cache, or if it is not writable, in a folder that is removed when the process ends."""
+    target = _cache_path(digest)
+    lock = _acquire_lock(target, source) if target else None
     if target is None or lock is None:
         target = _temporary() / digest
         with explained(target):
-            _build(target, source, found, tokenizer, prefixes)
+            _build(target, source, summary, tokenizer, prefixes)
     else:
         with lock, explained(target, "COLLAPSE_SIM_CACHE"):
-            if _opened(target, found.texts, tokenizer, len(prefixes)) is None:  # another process may have made it
+            if _open(target, summary.texts, tokenizer, len(prefixes)) is None:  # another process may have created it
                 if not isinstance(lock, contextlib.nullcontext):
-                    for left in target.parent.glob(f"{target.name}.*.tmp"):  # of a process that was killed
-                        shutil.rmtree(left, ignore_errors=True)
-                _build(target, source, found, tokenizer, prefixes)
-    _made_here[digest] = target
+                    for leftover in target.parent.glob(f"{target.name}.*.tmp"):  # of a killed process
+                        shutil.rmtree(leftover, ignore_errors=True)
+                _build(target, source, summary, tokenizer, prefixes)
+    _folders_of_process[digest] = target
     return target
 
 
-def _locked(target: Path, source: TextSource) -> AbstractContextManager[object] | None:
-    """What only one process at a time gets for these texts; None where nothing can be written.
+def _acquire_lock(target: Path, source: TextSource) -> AbstractContextManager[object] | None:
+    """A lock that only one process at a time holds for these texts; None if the folder is not writable.
 
-    Without locks several may tokenise the same texts, and the first to end is taken.
+    On file systems without locks several processes may tokenise the same texts; the first to finish is used.
     """
     lock = FileLock(target.with_suffix(".lock"))
     try:
@@ -196,14 +198,16 @@ def _temporary() -> Path:
     return folder
 
 
-def _build(target: Path, source: TextSource, found: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]) -> None:
-    """Write beside the target, then move into place."""
+def _build(
+    target: Path, source: TextSource, summary: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]
+) -> None:
+    """Write next to the target, then move into place."""
     scratch = target.with_suffix(f".{uuid.uuid4().hex[:8]}.tmp")
     scratch.mkdir()
     try:
-        _write(scratch, source, found, tokenizer, prefixes)
+        _write(scratch, source, summary, tokenizer, prefixes)
         if target.is_dir() and not target.is_symlink():
-            shutil.rmtree(target, ignore_errors=True)  # damaged, or it would have been taken
+            shutil.rmtree(target, ignore_errors=True)  # it is damaged, otherwise it would have been used
         else:
             target.unlink(missing_ok=True)
         try:
@@ -211,9 +215,9 @@ def _build(target: Path, source: TextSource, found: TextSummary, tokenizer: Toke
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            if _opened(target, found.texts, tokenizer, len(prefixes)) is None:  # else another process made it meanwhile
+            if _open(target, summary.texts, tokenizer, len(prefixes)) is None:  # else another process has created it
                 raise StoreError(
-                    f"{target}: damaged, and cannot be removed: remove it, or choose another place with "
+                    f"{target}: damaged, and cannot be removed: remove it, or choose another folder with "
                     "COLLAPSE_SIM_CACHE"
                 ) from None
             return
@@ -222,39 +226,41 @@ def _build(target: Path, source: TextSource, found: TextSummary, tokenizer: Toke
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _write(folder: Path, source: TextSource, found: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]) -> None:
+def _write(
+    folder: Path, source: TextSource, summary: TextSummary, tokenizer: Tokenizer, prefixes: Sequence[str]
+) -> None:
     digest = Digest()
     with ExitStack() as stack:
         columns = [_Column(stack, folder, number, tokenizer, prefix) for number, prefix in enumerate(prefixes)]
-        hashes = _Written(stack, folder / HASHES)
+        hashes = _HashedFile(stack, folder / HASHES)
         for batch in _batches(source.records("tokenising")):
             for texts in batch:
                 digest.add(texts)
             hashes.write(b"".join(map(_hash, batch)))
             for column, texts in zip(columns, zip(*batch, strict=True), strict=True):
                 column.write(texts)
-    if digest.hexdigest() != found.sha256:
+    if digest.hexdigest() != summary.sha256:
         paths = ", ".join(str(file.path) for file in source.files)
-        raise MissingError(f"{paths}: changed while it was read: run the command again")
-    written = [hashes, *(file for column in columns for file in column.files)]
-    for file in written:
+        raise MissingError(f"{paths}: changed while being read: run the command again")
+    files = [hashes, *(file for column in columns for file in column.files)]
+    for file in files:
         sync(file.path)
-    seal(folder / SEAL, {file.path.name: file.sha256.hexdigest() for file in written})
+    seal(folder / SEAL, {file.path.name: file.sha256.hexdigest() for file in files})
 
 
 def _hash(texts: Sequence[str]) -> bytes:
-    """Of one record; zeros for one that is empty."""
+    """The hash of one record; zeros if it is empty."""
     if not any(text.strip() for text in texts):
         return bytes(HASH_BYTES)
-    made = hashlib.blake2b(digest_size=HASH_BYTES)
+    digest = hashlib.blake2b(digest_size=HASH_BYTES)
     for text in texts:
         content = text.encode()
-        made.update(len(content).to_bytes(8, "little") + content)
-    return made.digest()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.digest()
 
 
-class _Written:
-    """A file, and the hash of what was written."""
+class _HashedFile:
+    """A file that is written, with the hash of what was written."""
 
     def __init__(self, stack: ExitStack, path: Path) -> None:
         self.path, self.sha256 = path, hashlib.sha256()
@@ -266,19 +272,19 @@ class _Written:
 
 
 class _Column:
-    """Writes a column's ids and offsets as they come."""
+    """Writes a column's ids and offsets, batch by batch."""
 
     def __init__(self, stack: ExitStack, folder: Path, number: int, tokenizer: Tokenizer, prefix: str) -> None:
-        self._tokenizer, self._prefix, self._written = tokenizer, prefix, 0
-        self.files = [_Written(stack, folder / f"{number}.{kind}") for kind in ("ids", "offsets")]
+        self._tokenizer, self._prefix, self._tokens_written = tokenizer, prefix, 0
+        self.files = [_HashedFile(stack, folder / f"{number}.{kind}") for kind in ("ids", "offsets")]
         self.files[1].write(np.zeros(1, np.int64).tobytes())
 
     def write(self, texts: Sequence[str]) -> None:
         ids = encode([self._prefix + text for text in texts], self._tokenizer)
-        ends = self._written + np.cumsum([len(text) for text in ids], dtype=np.int64)
+        ends = self._tokens_written + np.cumsum([len(text) for text in ids], dtype=np.int64)
         self.files[0].write(np.concatenate(ids).astype(self._tokenizer.dtype).tobytes())
         self.files[1].write(ends.tobytes())
-        self._written = int(ends[-1])
+        self._tokens_written = int(ends[-1])
 
 
 def _batches(records: Iterator[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:

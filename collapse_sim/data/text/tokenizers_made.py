@@ -1,4 +1,4 @@
-"""The tokenizer of texts: one by name or folder, or byte pairs learned from the real rows."""
+"""Provides the tokenizer of texts: by name or folder, or with byte pairs learned from the real rows."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from collapse_sim.data.text.tokens import END_OF_TEXT, Tokenizer
 if TYPE_CHECKING:
     import tokenizers
 
-FORMAT = 2  # raised when the same texts begin to give other tokenizers
-HEARD_WITHIN_S = 0.2  # a signal
-BYTES = 256  # tokens that there are always, and END_OF_TEXT
+FORMAT = 2  # raised when the same texts give different tokenizers
+POLL_S = 0.2  # interval at which signals such as Ctrl-C are handled
+BYTES = 256  # tokens in every learned vocabulary, in addition to END_OF_TEXT
 
 logger = logging.getLogger(__name__)
 
 
 class BPE(BaseModel):
-    """Byte-level byte-pair encoding (Sennrich et al. 2016; Radford et al. 2019), learned from the real rows alone."""
+    """Byte-level byte-pair encoding (Sennrich et al. 2016; Radford et al. 2019), learned only from the real rows."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     bpe: Annotated[int, Field(ge=BYTES + 1)]
-    """tokens: 256 bytes, the end of text, and what is learned."""
+    """Number of tokens: 256 bytes, the end of text, and learned pairs."""
     lower_case: bool = False
-    """Texts are read, and written again, without capitals: fewer words for a small model."""
+    """Convert all texts to lower case, so that a small model has fewer words to learn."""
 
 
 TokenizerSetting = Annotated[str, Field(min_length=1)] | BPE
@@ -51,50 +51,58 @@ class Learned:
     """The texts that byte pairs are learned from."""
 
     texts: Callable[[], Iterator[str]]
-    known_by: tuple[Any, ...]  # JSON: what decides them, by content
+    known_by: tuple[Any, ...]  # JSON: identifies the texts by content
 
 
 def tokenizer_of(setting: TokenizerSetting, data_dir: Path, learned: Learned) -> Tokenizer:
-    """What a recipe's `tokenizer` means. What it takes long to make is kept in the cache.
+    """The tokenizer that a recipe's `tokenizer` stands for, cached because it may take long to create.
 
-    Raises MissingError when there is none of that name, or it has no end of text.
+    Raises MissingError when none of that name exists, or when it has no end-of-text token.
     """
     if isinstance(setting, BPE):
         key = ["bpe", setting.bpe, setting.lower_case, learned.known_by, importlib.metadata.version("tokenizers")]
-        return _kept(key, lambda: _learn(setting, learned.texts()))
+        return _from_cache(key, lambda: _learn(setting, learned.texts()))
     try:
-        found = find(setting, data_dir, "tokenizer")
+        files = find(setting, data_dir, "tokenizer")
         versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
-        return _kept(["folder", found.sha256, versions], lambda: _read(found))
+        return _from_cache(["folder", files.sha256, versions], lambda: _read(files))
     except MissingError as error:
         raise MissingError(f"data.tokenizer: {error}") from error
 
 
-def _kept(key: list[Any], make: Callable[[], Tokenizer]) -> Tokenizer:
-    """A tokenizer from the cache, or a new one, which is put there if anything can be."""
+def _from_cache(key: list[Any], make: Callable[[], Tokenizer]) -> Tokenizer:
+    """A tokenizer from the cache, or a new one, which is cached if the folder is writable."""
     path: Path | None = None
     with contextlib.suppress(RuntimeError):  # there is no home folder
         path = cache_folder() / "tokenizers" / f"{digest_of([FORMAT, *key])}.json"
-        kept = unsealed(path)
-        if kept is not None:
-            return Tokenizer(kept["definition"], kept["begin"], kept["end"], kept["pad"])
-    made = make()
+        cached = unsealed(path)
+        if cached is not None:
+            return Tokenizer(cached["definition"], cached["begin"], cached["end"], cached["pad"])
+    tokenizer = make()
     with contextlib.suppress(OSError, StoreError):
         if path is not None:
-            seal(path, {"definition": made.definition, "begin": made.begin, "end": made.end, "pad": made.pad})
-    return made
+            seal(
+                path,
+                {
+                    "definition": tokenizer.definition,
+                    "begin": tokenizer.begin,
+                    "end": tokenizer.end,
+                    "pad": tokenizer.pad,
+                },
+            )
+    return tokenizer
 
 
 def _learn(setting: BPE, texts: Iterator[str]) -> Tokenizer:
-    """Byte pairs by count, equal counts by their tokens' numbers: the same whatever the number of threads."""
-    from tokenizers import Tokenizer as Made
+    """Learn byte pairs by count, equal counts by token ids: the result does not depend on the number of threads."""
+    from tokenizers import Tokenizer as Backend
     from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-    made = Made(models.BPE())
+    backend = Backend(models.BPE())
     if setting.lower_case:
-        made.normalizer = normalizers.Lowercase()
-    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    made.decoder = decoders.ByteLevel()
+        backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=setting.bpe,
         min_frequency=2,
@@ -102,49 +110,49 @@ def _learn(setting: BPE, texts: Iterator[str]) -> Tokenizer:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    _train(made, trainer, words(texts))
-    found = made.get_vocab_size()
-    if found < setting.bpe:
-        logger.warning("bpe: %d tokens and not %d: the texts have no more pairs that occur twice", found, setting.bpe)
-    return Tokenizer(made.to_str(), 0, 0, 0)
+    _train(backend, trainer, words(texts))
+    size = backend.get_vocab_size()
+    if size < setting.bpe:
+        logger.warning("bpe: %d tokens instead of %d: the texts have no more pairs that occur twice", size, setting.bpe)
+    return Tokenizer(backend.to_str(), 0, 0, 0)
 
 
-def _train(made: tokenizers.Tokenizer, trainer: tokenizers.trainers.BpeTrainer, texts: Iterator[str]) -> None:
-    """In another thread: the library waits for threads of its own, and Ctrl-C would not be heard before all is read."""
+def _train(backend: tokenizers.Tokenizer, trainer: tokenizers.trainers.BpeTrainer, texts: Iterator[str]) -> None:
+    """Train in another thread: the library blocks until all is read, and Ctrl-C would not be handled before that."""
     stop = threading.Event()
-    wanted = itertools.takewhile(lambda _: not stop.is_set(), texts)
+    until_stopped = itertools.takewhile(lambda _: not stop.is_set(), texts)
     with ThreadPoolExecutor(1) as pool:
-        learning = pool.submit(made.train_from_iterator, wanted, trainer)
+        training = pool.submit(backend.train_from_iterator, until_stopped, trainer)
         try:
-            while not wait([learning], timeout=HEARD_WITHIN_S).done:
+            while not wait([training], timeout=POLL_S).done:
                 pass
-            learning.result()
+            training.result()
         except BaseException:
             stop.set()
             raise
 
 
-def _read(found: PretrainedFiles) -> Tokenizer:
-    """A folder's tokenizer as transformers reads it; nothing of it is run but tokenizers' own code."""
+def _read(files: PretrainedFiles) -> Tokenizer:
+    """A folder's tokenizer, read by transformers; no code in the folder is run."""
     from transformers import AutoTokenizer
 
     try:
-        read = AutoTokenizer.from_pretrained(
-            str(found.folder), use_fast=True, local_files_only=True, trust_remote_code=False
+        backend = AutoTokenizer.from_pretrained(
+            str(files.folder), use_fast=True, local_files_only=True, trust_remote_code=False
         )
-        definition = str(read.backend_tokenizer.to_str())
+        definition = str(backend.backend_tokenizer.to_str())
     except AttributeError:
         raise MissingError(
-            f"{found.name}: no fast tokenizer can be made of the files in {found.folder}; needed: tokenizer.json, "
+            f"{files.name}: no fast tokenizer can be created from the files in {files.folder}; needed: tokenizer.json, "
             "as save_pretrained writes it"
         ) from None
-    except Exception as error:  # transformers has many for files that are not what it expects
-        why = reason_of(error)
-        raise MissingError(f"{found.name}: the tokenizer in {found.folder} cannot be read: {why}") from None
-    begin, end, pad = read.bos_token_id, read.eos_token_id, read.pad_token_id
+    except Exception as error:  # transformers raises many types for unexpected files
+        reason = reason_of(error)
+        raise MissingError(f"{files.name}: the tokenizer in {files.folder} cannot be read: {reason}") from None
+    begin, end, pad = backend.bos_token_id, backend.eos_token_id, backend.pad_token_id
     if end is None:
         raise MissingError(
-            f"{found.name}: the tokenizer in {found.folder} has no token that ends texts: set `eos_token` in its "
-            "tokenizer_config.json, or take another tokenizer"
+            f"{files.name}: the tokenizer in {files.folder} has no token that ends texts: set `eos_token` in its "
+            "tokenizer_config.json, or use another tokenizer"
         )
     return Tokenizer(definition, int(end if begin is None else begin), int(end), int(end if pad is None else pad))

@@ -1,1 +1,1 @@
-"""Simulated points whose true distribution is known: one file a kind of data."""
+"""Simulated points whose true distribution is known: one file per kind of data."""

@@ -13,17 +13,17 @@ from torch import Tensor
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.toys.points import RoundMixture, SimulatedPoints
 
-NODES = 10  # of Gauss and Legendre, a panel
+NODES = 10  # Gauss-Legendre nodes per panel
 
-Noise = Annotated[float, Field(ge=1e-3, allow_inf_nan=False)]  # thinner ones take too many nodes to integrate
+Noise = Annotated[float, Field(ge=1e-3, allow_inf_nan=False)]  # smaller values need too many nodes to integrate
 
 
 class NoisyCurves(SimulatedPoints):
     """x = c(piece, u) + noise N(0, I_2), with u uniform on [0, 1) and every piece of the curve equally likely.
 
     The density is the integral over u of N(x; c(piece, u), noise^2 I_2), by Gauss-Legendre quadrature on panels no
-    longer than twice the noise: a mixture of round Gaussians at the nodes. Its logarithm is right to 1e-6 nats within
-    10 standard deviations of the curve, and to 1e-9 within 6.
+    longer than twice the noise: a mixture of round Gaussians at the nodes. Its logarithm is accurate to 1e-6 nats
+    within 10 standard deviations of the curve, and to 1e-9 within 6.
     """
 
     noise: Noise = 0.1
@@ -36,7 +36,7 @@ class NoisyCurves(SimulatedPoints):
         raise NotImplementedError
 
     def greatest_speed(self) -> float:
-        """Length of curve a unit of u, at most."""
+        """The greatest length of curve per unit of u."""
         raise NotImplementedError
 
     def block(self, draws: Draws, rows: int) -> Tensor:
@@ -56,7 +56,7 @@ class NoisyCurves(SimulatedPoints):
 
 
 class TwoMoons(NoisyCurves):
-    """Two half circles of radius 1 that reach into each other: scikit-learn's make_moons, with random angles.
+    """Two interleaving half circles of radius 1: scikit-learn's make_moons, with random angles.
 
     The upper one is centred at (0, 0), the lower one at (1, 0.5). Used by arXiv 2310.00429 for iterative retraining.
     """
@@ -93,7 +93,7 @@ class Circles(NoisyCurves):
 class SwissRoll(NoisyCurves):
     """(t cos t, t sin t) / 5 with t uniform from 1.5 pi to 4.5 pi: scikit-learn's make_swiss_roll without its width.
 
-    With the noise .2 it is the Swiss roll of FFJORD (Grathwohl et al. 2019); neighbouring turns are 1.26 apart.
+    With noise 0.2 it is the Swiss roll of FFJORD (Grathwohl et al. 2019); the distance between turns is 1.26.
     """
 
     noise: Noise = 0.2

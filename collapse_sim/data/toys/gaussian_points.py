@@ -19,26 +19,26 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class GaussianPoints(Validated):
-    """x ~ N(mean, scale^2 I_d), drawn anew for every seed (Shumailov et al. 2024, section on Gaussians)."""
+    """x ~ N(mean, scale^2 I_d), drawn separately for each seed (Shumailov et al. 2024, section on Gaussians)."""
 
     dimensions: Annotated[int, Field(gt=0)] = 1
-    """D."""
+    """Number of dimensions, d."""
     mean: Finite | tuple[Finite, ...] = 0.0
-    """One number for all dimensions, or a list of d."""
+    """Mean: one number for all dimensions, or a list of d numbers."""
     scale: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
     """Standard deviation in every dimension."""
     rows: Annotated[int, Field(gt=0)] = 100
-    """Rows that generation 0 is fitted to."""
+    """Number of real rows that generation 0 is fitted to."""
     fresh_rows: Annotated[int, Field(ge=0)] = 0
-    """Real rows beyond these, for the strategy `fresh`."""
+    """Number of further real rows, for the strategy `fresh`."""
     held_out_rows: Annotated[int, Field(gt=0)] = 1000
-    """Rows that are never trained on."""
+    """Number of rows that are never trained on."""
 
     kind: ClassVar[str] = "points"
     seeded: ClassVar[bool] = True
 
     @model_validator(mode="after")
-    def _one_mean_a_dimension(self) -> GaussianPoints:
+    def _one_mean_per_dimension(self) -> GaussianPoints:
         if isinstance(self.mean, tuple) and len(self.mean) != self.dimensions:
             raise ValueError(
                 f"`mean` has {len(self.mean)} entries, but `dimensions` is {self.dimensions}: "
@@ -47,7 +47,7 @@ class GaussianPoints(Validated):
         return self
 
     def inspect(self, folder: Path) -> Info:
-        """`folder` is not looked at."""
+        """`folder` is not used."""
         return Info(
             kind="points",
             columns={"x": ((self.dimensions,), "float64")},

@@ -17,27 +17,27 @@ from collapse_sim.data.toys.simulated import normal_rows
 
 
 class LinearData(Validated):
-    """x ~ N(0, I_d), y = x w* + noise N(0, 1), drawn anew for every seed; w* = signal / sqrt(d) in every entry."""
+    """x ~ N(0, I_d), y = x w* + noise N(0, 1), drawn separately for each seed; w* = signal / sqrt(d) in every entry."""
 
     dimensions: Annotated[int, Field(gt=0)] = 10
-    """D."""
+    """Number of dimensions of x, d."""
     rows: Annotated[int, Field(gt=0)] = 100
-    """Rows that generation 0 is fitted to: T."""
+    """Number of real rows that generation 0 is fitted to, T."""
     noise: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
     """Standard deviation of y given x."""
     signal: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] = 1.0
-    """The norm of w*: the standard deviation of x w*."""
+    """Norm of w*, which is also the standard deviation of x w*."""
     fresh_rows: Annotated[int, Field(ge=0)] = 0
-    """Real rows beyond these, for the strategy `fresh`."""
+    """Number of further real rows, for the strategy `fresh`."""
     held_out_rows: Annotated[int, Field(gt=0)] = 1000
-    """Rows that are never trained on."""
+    """Number of rows that are never trained on."""
 
     kind: ClassVar[str] = "regression"
     seeded: ClassVar[bool] = True
     conditions: ClassVar[tuple[str, ...]] = ("x",)
 
     def inspect(self, folder: Path) -> Info:
-        """`folder` is not looked at."""
+        """`folder` is not used."""
         return Info(
             kind="regression",
             columns={"x": ((self.dimensions,), "float64"), "y": ((), "float64")},
@@ -52,7 +52,7 @@ class LinearData(Validated):
         normal = normal_rows(draws, rows, self.dimensions + 1)
         x = normal[..., : self.dimensions].contiguous()
         y = self.noise * normal[..., -1]
-        # One dimension at a time: a matrix product may round differently for one seed and for many.
+        # One dimension at a time, since a matrix product may round differently for one seed and for many.
         for column, weight in zip(x.unbind(-1), self.true_weights().tolist(), strict=True):
             y = y + weight * column
         return {"x": x, "y": y}

@@ -1,4 +1,4 @@
-"""Mixtures of round Gaussians: their modes are known, so that lost ones can be counted."""
+"""Mixtures of round Gaussians: their modes are known, so that lost modes can be counted."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Modes(SimulatedPoints):
     """A mixture whose components are its modes."""
 
     def inspect(self, folder: Path) -> Info:
-        """`folder` is not looked at."""
+        """`folder` is not used."""
         info = super().inspect(folder)
         return dataclasses.replace(info, constants={"modes": float(len(self.true_modes()))})
 
     def block(self, draws: Draws, rows: int) -> Tensor:
         means, scales, weights = self.mixture()
         cumulative = weights.cumsum(0)[:-1].to(draws.device)
-        chosen = torch.searchsorted(cumulative, draws.uniform(rows).double(), right=True)
+        component = torch.searchsorted(cumulative, draws.uniform(rows).double(), right=True)
         noise = draws.normal(rows, means.shape[1])
-        centres, spreads = means.to(noise)[chosen], scales.to(noise)[chosen]
+        centres, spreads = means.to(noise)[component], scales.to(noise)[component]
         return centres + spreads.unsqueeze(-1) * noise
 
     def true_modes(self) -> Tensor:
@@ -49,14 +49,14 @@ class Modes(SimulatedPoints):
 
 
 class EightGaussians(Modes):
-    """Eight equal Gaussians, evenly on a circle: the toy on which lost modes are counted.
+    """Eight equal Gaussians, evenly spaced on a circle: the toy for counting lost modes.
 
-    Radius 2 is that of Metz et al. (2017), who take the scale .02; the toys of FFJORD (Grathwohl et al. 2019) have
+    Radius 2 is that of Metz et al. (2017), who use the scale .02; the toys of FFJORD (Grathwohl et al. 2019) have
     radius 2.83 and scale .35. Used by arXiv 2310.00429 for iterative retraining.
     """
 
     radius: Positive = 2.0
-    """Of the circle on which the centres lie."""
+    """Radius of the circle on which the centres are."""
     scale: Positive = 0.1
     """Standard deviation of each Gaussian, in every direction."""
 
@@ -71,20 +71,20 @@ class EightGaussians(Modes):
 
 
 class GaussianMixture(Modes):
-    """A mixture of round Gaussians in any dimension; by default two of scale 1 whose centres are 4 apart."""
+    """A mixture of round Gaussians in any dimension; by default two of scale 1 with centres at a distance of 4."""
 
     means: Annotated[tuple[Finite, ...] | tuple[tuple[Finite, ...], ...], Field(min_length=1)] = (
         (-2.0, 0.0),
         (2.0, 0.0),
     )
-    """A list of centres with d numbers each; in one dimension a list of numbers."""
+    """A list of centres with d numbers each, or in one dimension a list of numbers."""
     scales: Positive | tuple[Positive, ...] = 1.0
-    """Standard deviations: one number for all, or one for each centre."""
+    """Standard deviations: one number for all centres, or one per centre."""
     weights: tuple[Positive, ...] | None = None
-    """Shares of rows, up to a factor, one for each centre; default: equal."""
+    """Relative shares of rows, one per centre; they need not sum to 1. Default: equal."""
 
     @model_validator(mode="after")
-    def _one_of_each_a_centre(self) -> GaussianMixture:
+    def _one_of_each_per_centre(self) -> GaussianMixture:
         lengths = {len(centre) for centre in self._centres()}
         if len(lengths) > 1 or 0 in lengths:
             raise ValueError(f"`means` has centres of {sorted(lengths)} numbers: give every centre the same number, d")

@@ -1,4 +1,4 @@
-"""What simulated point data with a known density shares: a mixture of round Gaussians, drawn and evaluated exactly."""
+"""What simulated point data of known density shares: a mixture of round Gaussians, drawn and evaluated exactly."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.split import Validated
 from collapse_sim.data.toys.simulated import in_blocks
 
-PIECE = 2**17  # distances at a time: 1 MB, which stays in the cache
+PIECE = 2**17  # distances computed at a time: 1 MB, which fits into the CPU cache
 TRUTHS = ("true_mean", "true_covariance", "log_density", "true_modes")
 
 
@@ -27,7 +27,7 @@ class RoundMixture(NamedTuple):
     weights: Tensor  # (K,), sum 1
 
     def log_density(self, x: Tensor) -> Tensor:
-        """(n, d) -> (n,), in nats; far from every component too, where the density itself is 0 in float64."""
+        """(n, d) -> (n,), in nats; also valid far from every component, where the density itself is 0 in float64."""
         d = self.means.shape[1]
         heights = self.weights.log() - 0.5 * d * (2 * math.pi * self.scales.square()).log()
         half_precisions = 0.5 / self.scales.square()
@@ -43,9 +43,9 @@ class RoundMixture(NamedTuple):
 
     def covariance(self) -> Tensor:
         """(d, d)"""
-        apart = self.means - self.mean()
+        offsets = self.means - self.mean()
         within = self.weights @ self.scales.square()
-        return (self.weights * apart.T) @ apart + within * torch.eye(apart.shape[1], dtype=torch.float64)
+        return (self.weights * offsets.T) @ offsets + within * torch.eye(offsets.shape[1], dtype=torch.float64)
 
 
 def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
@@ -53,14 +53,14 @@ def _squared_distances(x: Tensor, y: Tensor) -> Tensor:
 
 
 class SimulatedPoints(Validated):
-    """Points whose density is a mixture of round Gaussians, drawn anew for every seed."""
+    """Points whose density is a mixture of round Gaussians, drawn separately for each seed."""
 
     rows: Annotated[int, Field(gt=0)] = 1000
-    """Rows that generation 0 is fitted to."""
+    """Number of real rows that generation 0 is fitted to."""
     fresh_rows: Annotated[int, Field(ge=0)] = 0
-    """Real rows beyond these, for the strategy `fresh`."""
+    """Number of further real rows, for the strategy `fresh`."""
     held_out_rows: Annotated[int, Field(gt=0)] = 1000
-    """Rows that are never trained on."""
+    """Number of rows that are never trained on."""
 
     kind: ClassVar[str] = "points"
     seeded: ClassVar[bool] = True
@@ -74,7 +74,7 @@ class SimulatedPoints(Validated):
         raise NotImplementedError
 
     def inspect(self, folder: Path) -> Info:
-        """`folder` is not looked at."""
+        """`folder` is not used."""
         return Info(
             kind="points",
             columns={"x": ((self.mixture().means.shape[1],), "float64")},

@@ -1,4 +1,4 @@
-"""Drawing rows so that row i is the same however many rows are drawn."""
+"""Draws rows such that row i does not depend on the number of rows."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def normal_rows(draws: Draws, rows: int, width: int) -> Tensor:
 
 
 def in_blocks(rows: int, block: Callable[[int], Tensor]) -> Tensor:
-    """(rows, width), or (S, rows, width), from blocks of one size: `block(n)` draws n rows and computes what they are.
+    """(rows, width), or (S, rows, width), from blocks of equal size: `block(n)` draws and computes n rows.
 
-    torch.randn(n) is no prefix of torch.randn(m) for n < m, and vectorised functions may round the last few entries of
-    a tensor differently, so whole blocks are made and cut.
+    torch.randn(n) is not a prefix of torch.randn(m) for n < m, and vectorised functions may round the last few entries
+    of a tensor differently, so complete blocks are drawn and then cut.
     """
     blocks = [block(BLOCK_ROWS) for _ in range(-(-rows // BLOCK_ROWS))]
     return torch.cat(blocks, dim=-2).narrow(-2, 0, rows)

@@ -21,7 +21,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "data.md"
 def test_the_example_is_a_kind_of_data(tmp_path: Path) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     module: dict[str, Any] = {"__name__": "rings"}
-    exec(compile(block, "docs/data.md", "exec"), module)
+    exec(compile(block, "<docs/data.md>", "exec"), module)
     data = module["Rings"](held_out=4)
     assert isinstance(data, Data)
     with pytest.raises(MissingError, match=r"rings\.npy: no such file"):

@@ -91,11 +91,6 @@ def test_crop_back_to_the_old_size_is_a_zoom() -> None:
     assert np.array_equal(rows[0, 0], np.asarray(small))
 
 
-def test_data_that_is_not_cropped_has_the_key_of_before() -> None:
-    assert "crop" not in Digits(size=16).describe()
-    assert Digits(crop=6).describe()["crop"] == 6
-
-
 def test_any_range_of_rows_in_any_order() -> None:
     images, labels = tagged(300, 4, 4, 1), np.arange(300)
     source = ImageRows(ImageSettings(), images, labels, np.arange(299, -1, -1))

@@ -142,8 +142,8 @@ class CausalLM(TextFamily):
         assert isinstance(model, LanguageModel)
         tokens = inputs["tokens"]
         tokens = tokens if model.packed else trimmed(tokens, self.bucket)
-        seen = tokens[:, :-1] if tokens.shape[1] > 1 else tokens
-        predicted: Predicted = model(input_ids=seen.masked_fill(seen == PAD_TOKEN_ID, model.pad))
+        context = tokens[:, :-1] if tokens.shape[1] > 1 else tokens
+        predicted: Predicted = model(input_ids=context.masked_fill(context == PAD_TOKEN_ID, model.pad))
         return predicted
 
     def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:

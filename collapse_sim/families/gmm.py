@@ -139,8 +139,8 @@ class GMM(Component):
         if teacher is not None:
             assert isinstance(teacher, GMMModel)
             (n, d), prediction = x.shape[1:], Components(teacher.weights, teacher.means, teacher.covariances)
-            taught = round(weights["output"] * n)
-            x = torch.cat([x, _rows_of(prediction, draws.uniform(taught), draws.normal(taught, d))], dim=1)
+            m = round(weights["output"] * n)
+            x = torch.cat([x, _rows_of(prediction, draws.uniform(m), draws.normal(m, d))], dim=1)
         if x.shape[1] < max(2, self.components):
             raise RecipeError(
                 f"gmm with {self.components} components needs at least {max(2, self.components)} rows, a generation "

@@ -85,8 +85,8 @@ def expected_variance(
     for block in blocks:
         of_generation.setdefault(block[0], []).append(block)
     subsets = itertools.count(len(blocks))
-    drawn = sum(source.among is not None for plan in plans for source in plan.sources)
-    squares = np.zeros(len(blocks) + drawn + sum(plan.budget is not None for plan in plans))  # E|e|^2
+    source_subsets = sum(source.among is not None for plan in plans for source in plan.sources)
+    squares = np.zeros(len(blocks) + source_subsets + sum(plan.budget is not None for plan in plans))  # E|e|^2
     means = {REAL: np.zeros_like(squares)}
     variances = {REAL: 1.0}
 

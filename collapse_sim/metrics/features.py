@@ -215,8 +215,8 @@ class KID(_Capped):
 
 @content_cache
 def _mean_of_pairs(rows: Tensor) -> float:
-    own = float(_kernel(rows.double().square().sum(1), rows.shape[1]).sum())
-    return (_kernel_sum(rows, rows) - own) / (len(rows) * (len(rows) - 1))
+    diagonal = float(_kernel(rows.double().square().sum(1), rows.shape[1]).sum())
+    return (_kernel_sum(rows, rows) - diagonal) / (len(rows) * (len(rows) - 1))
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:

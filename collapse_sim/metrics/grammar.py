@@ -1,7 +1,7 @@
 """Generated text compared with the grammar that the real text was drawn from: use of productions, and likelihood.
 
 Productions are counted in every text up to the point where it no longer follows the grammar (a single wrong word does
-not count), so a model's choices between productions hardly depend on its errors elsewhere.
+not end the count), so the figures on a model's choices hardly depend on its errors elsewhere.
 """
 
 from __future__ import annotations
@@ -123,8 +123,8 @@ class ProductionKL(GrammarMetric):
         grammar = data.true_grammar()
         used = data.productions(evaluation.rows(self.of)).double()
         true = torch.tensor([p.probability for p in grammar.productions], dtype=torch.float64)
-        own = (used + true) / (_choices(grammar, used) + 1)
-        costs = torch.from_numpy(grammar.uses) * (true / own).log()
+        refitted = (used + true) / (_choices(grammar, used) + 1)
+        costs = torch.from_numpy(grammar.uses) * (true / refitted).log()
         return float(costs[_drawn(grammar)].sum()) / (grammar.mean_words + 1)
 
     def _reference(self, data: GrammarText, rows: int) -> str:

@@ -51,7 +51,7 @@ class _Nearest(FeatureMetric):
 
 
 class Memorisation(_Nearest):
-    """Share of samples whose nearest real row is one of generation 0's, among as many held-out rows. .5 is right.
+    """Share of samples nearer to a row of generation 0 than to any of equally many held-out rows. .5 is right.
 
     If a model depends on no particular rows, both kinds are equally likely to be nearest, whatever the samples are
     like, so a bad or collapsed model also has .5 in the mean; 1 if all samples are copies. Ties count half. The larger
@@ -143,7 +143,7 @@ def _median_nearest(rows: Tensor, others: Tensor) -> float:
 
 
 class SampleMemorisation(PointMetric):
-    """Share of samples whose nearest real row is one of generation 0's, among as many held-out rows. .5 is right.
+    """Share of samples nearer to a row of generation 0 than to any of equally many held-out rows. .5 is right.
 
     `memorisation` of points, without features: near 1 for a kernel density with a narrow kernel, and .5 in the mean for
     any model that depends on the distribution only, however bad it is. The larger kind is thinned to equal numbers, the

@@ -147,10 +147,10 @@ class RareWords(Vocabulary):
         """The largest number of occurrences of a rare word."""
         if self.at_most is not None:
             return self.at_most
-        left, limit = self.share * sum(times.values()), min(times.values(), default=0)
+        remaining, limit = self.share * sum(times.values()), min(times.values(), default=0)
         for count, words in sorted(Counter(times.values()).items()):
-            left -= count * words
-            if left >= 0:
+            remaining -= count * words
+            if remaining >= 0:
                 limit = count
         return limit
 

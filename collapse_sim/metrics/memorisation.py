@@ -92,12 +92,12 @@ def share_nearer(samples: Tensor, rows: Tensor, others: Tensor) -> float:
 
 
 class Authenticity(_Nearest):
-    """Share of samples that are farther from their nearest training row than that row is from its own nearest (Alaa et
-    al. 2022); 0 if all samples are copies.
+    """Share of samples farther from their nearest training row than it is from its own nearest; 0 if all are copies.
 
-    Training rows are those that generation 0 was fitted to. Independent draws of the data have 1 minus the probability
-    that nearest neighbours are mutual: .33 in one dimension, .38 in two, towards .5 in many. Scattered samples have
-    more, concentrated samples have less without a single copy: read it together with `memorisation`.
+    Alaa et al. 2022. Training rows are those that generation 0 was fitted to. Independent draws of the data have 1
+    minus the probability that nearest neighbours are mutual: .33 in one dimension, .38 in two, towards .5 in many.
+    Scattered samples have more, concentrated samples have less without a single copy: read it together with
+    `memorisation`.
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # the value of new rows is right

@@ -1,4 +1,4 @@
-"""Contract tests for plug-in authors: call them from a test of your own; an AssertionError says what is wrong."""
+"""Contract tests for plug-in authors: call them from your own tests; an AssertionError says what is wrong."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ CPU = Machine(torch.device("cpu"), "fp32")
 def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], tolerance: float = 1e-5) -> None:
     """Check a family that is optimised, on at least 32 rows of its columns.
 
-    Losses are sums, of its rows' own where it tells these; micro-batches add up to the batch, with and without a
-    teacher; a student equal to its teacher minimises every distillation term but those that the family's `regularised`
-    names; predictions draw nothing; samples are repeatable and rows fit the data's columns.
+    Losses are sums, over `row_losses` if it has them; micro-batches add up to the batch, with and without a teacher; a
+    student equal to its teacher minimises every distillation term except those in the family's `regularised`;
+    predictions use no randomness; samples are repeatable and fit the data's columns.
     """
     rows = {name: column[:32] for name, column in rows.items()}
     assert all(len(column) == 32 for column in rows.values()), "give at least 32 rows"
@@ -40,10 +40,10 @@ def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], to
 
 
 def check_closed_form(family: ClosedForm, info: Info, rows: Mapping[str, Tensor], tolerance: float = 1e-9) -> None:
-    """Check a family that is solved, on rows of shape (S, n, ...) with S >= 2.
+    """Check a family that is fitted in closed form, on rows of shape (S, n, ...) with S >= 2.
 
-    An ensemble gives each seed what it would get alone, and the solution minimises loss + weights x terms. A loss is
-    the sum of its rows' own where it tells these.
+    An ensemble gives each seed the same result as alone, and the solution minimises loss + weights x terms. The loss is
+    the sum of `row_losses` if it has them.
     """
     assert isinstance(family, ModelFamily)
     size = len(next(iter(rows.values())))
@@ -70,22 +70,24 @@ def check_closed_form(family: ClosedForm, info: Info, rows: Mapping[str, Tensor]
 
 
 def check_row_losses(family: ModelFamily, model: nn.Module, inputs: Inputs, tolerance: float = 1e-5) -> None:
-    """Check `row_losses`, and `row_counts`, of a family that offers them: a number a row, which add up to its loss."""
+    """Check `row_losses` and `row_counts` of a family that has them: one number per row, with the loss as their sum."""
     if not isinstance(family, RowLosses):
         return
     with torch.no_grad():
         prediction = family.predict(model, inputs)
-        whole, losses = family.loss(prediction, inputs), family.row_losses(prediction, inputs)
-        rows = next(iter(inputs.tensors.values())).shape[whole.dim()]
-        assert losses.shape == (*whole.shape, rows), f"row_losses gives {tuple(losses.shape)} for {rows} rows"
-        assert torch.allclose(losses.sum(-1), whole, rtol=tolerance), "row_losses must add up to the loss"
+        total, losses = family.loss(prediction, inputs), family.row_losses(prediction, inputs)
+        rows = next(iter(inputs.tensors.values())).shape[total.dim()]
+        assert losses.shape == (*total.shape, rows), f"row_losses returns {tuple(losses.shape)} for {rows} rows"
+        assert torch.allclose(losses.sum(-1), total, rtol=tolerance), "row_losses must add up to the loss"
         counts = row_counts_of(family, inputs)
-        counted = rows if counts is None else int(counts.sum())
-        assert counted == int(inputs.count), f"rows count {counted} together, and the batch says {int(inputs.count)}"
-        if whole.dim():
+        count = rows if counts is None else int(counts.sum())
+        assert count == int(inputs.count), f"the rows' counts add up to {count}, but the batch has {int(inputs.count)}"
+        if total.dim():
             return
         parts = [family.row_losses(family.predict(model, part), part) for part in inputs.split(4)]
-        assert torch.allclose(torch.cat(parts), losses, rtol=tolerance, atol=tolerance), "a row's loss has others in it"
+        assert torch.allclose(torch.cat(parts), losses, rtol=tolerance, atol=tolerance), (
+            "a row's loss depends on others"
+        )
 
 
 def _objective(
@@ -127,9 +129,9 @@ def _gradients(
 
 
 def _check_sums(family: ModelFamily, model: nn.Module, inputs: Inputs, tolerance: float) -> None:
-    whole = family.loss(family.predict(model, inputs), inputs)
+    total = family.loss(family.predict(model, inputs), inputs)
     parts = sum(family.loss(family.predict(model, part), part) for part in inputs.split(8))
-    assert torch.isclose(whole, torch.as_tensor(parts), rtol=tolerance), "loss must be a sum over rows, not a mean"
+    assert torch.isclose(total, torch.as_tensor(parts), rtol=tolerance), "loss must be a sum over rows, not a mean"
 
 
 def _check_micro_batches(
@@ -140,23 +142,23 @@ def _check_micro_batches(
     inputs: Inputs,
     tolerance: float,
 ) -> None:
-    loss, whole = _gradients(family, model, teacher, weights, inputs, 1)
-    same_loss, pieces = _gradients(family, model, teacher, weights, inputs, 4)
-    assert torch.isclose(loss, same_loss, rtol=tolerance), "4 x 8 rows give another loss than 1 x 32"
-    steepest = max(float(one.abs().max()) for one in whole)  # some have none but rounding: attention's key biases
-    for one, other in zip(whole, pieces, strict=True):
-        apart = (one - other).abs().max() / one.abs().max().clamp(min=1e-3 * steepest)
-        assert apart < 100 * tolerance, f"4 x 8 rows give other gradients than 1 x 32 (by {apart:.1e})"
+    loss, batch_gradients = _gradients(family, model, teacher, weights, inputs, 1)
+    split_loss, split_gradients = _gradients(family, model, teacher, weights, inputs, 4)
+    assert torch.isclose(loss, split_loss, rtol=tolerance), "4 x 8 rows give another loss than 1 x 32"
+    steepest = max(float(one.abs().max()) for one in batch_gradients)  # some are rounding only: attention's key biases
+    for one, other in zip(batch_gradients, split_gradients, strict=True):
+        difference = (one - other).abs().max() / one.abs().max().clamp(min=1e-3 * steepest)
+        assert difference < 100 * tolerance, f"4 x 8 rows give other gradients than 1 x 32 (by {difference:.1e})"
 
 
 def _check_terms(family: ModelFamily, info: Info, inputs: Inputs, tolerance: float) -> None:
     model = _build(family, info, 0)
     with torch.no_grad():
         same, again = family.predict(model, inputs), family.predict(model, inputs)
-        assert _flat(same).equal(_flat(again)), "predict must draw nothing: all randomness belongs in corrupt"
+        assert _flat(same).equal(_flat(again)), "predict must not be random: all randomness belongs in corrupt"
     target = family.predict(_build(family, info, 0), inputs)
     terms = family.distillation(family.predict(model, inputs), target, inputs)
-    assert set(terms) == set(family.terms), f"distillation gives {sorted(terms)}, terms says {sorted(family.terms)}"
+    assert set(terms) == set(family.terms), f"distillation returns {sorted(terms)}, terms has {sorted(family.terms)}"
     regularised = getattr(family, "regularised", ())
     for name, term in terms.items():
         if name in regularised:
@@ -166,7 +168,7 @@ def _check_terms(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
         assert steepest < 100 * tolerance, f"{name}: student = teacher is not a minimum (gradient {steepest:.1e})"
         other = family.predict(_build(family, info, 1), inputs)
         further = family.distillation(other, target, inputs)[name]
-        assert bool(further > term), f"{name}: another student is as near as the teacher itself"
+        assert bool(further > term), f"{name}: another student is as near to the teacher as the teacher itself"
 
 
 def _flat(prediction: object) -> Tensor:
@@ -176,9 +178,9 @@ def _flat(prediction: object) -> Tensor:
 
 def _check_samples(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
-        given = {name: rows[name][:5] for name in getattr(family, "conditions", ())}
-        first = family.sample(model, Conditions(5, given), _draws("sample"))
-        again = family.sample(model, Conditions(5, given), _draws("sample"))
+        columns = {name: rows[name][:5] for name in getattr(family, "conditions", ())}
+        first = family.sample(model, Conditions(5, columns), _draws("sample"))
+        again = family.sample(model, Conditions(5, columns), _draws("sample"))
     for name, column in first.items():
         shape, dtype = info.columns[name]
         assert column.shape == (5, *shape), f"samples' {name} has shape {tuple(column.shape)}, rows have {(5, *shape)}"

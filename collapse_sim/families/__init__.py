@@ -1,1 +1,1 @@
-"""Model families: one file each, what is peculiar to the model. `base` holds the contract."""
+"""Model families: one file each, with only what is specific to that model. `base` holds the contract."""

@@ -1,4 +1,4 @@
-"""Causal language models: GPT-2, Llama and whatever else transformers has, trained on texts or on packed blocks."""
+"""Causal language models: GPT-2, Llama and others from transformers, trained on texts or on packed blocks."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from collapse_sim.families.language import (
 from collapse_sim.families.pretrained import positions_of
 from collapse_sim.families.writing import Writer
 
-TEXT_ROWS = 16  # rows that a generated text may go over, unless `longest` says another number of tokens
+TEXT_ROWS = 16  # rows that a generated text may span, unless `longest` sets a number of tokens
 
 Preset = Literal["tiny", "gpt2-9m", "llama-12m", "llama-42m", "llama-126m"]
 
-# Parameters with a vocabulary of 10,000 tokens, as named; embeddings are tied. A change here gives other numbers under
-# equal settings: raise the family's version with it.
+# Named by their number of parameters with a vocabulary of 10,000 tokens; embeddings are tied. A change here changes
+# results under equal settings: raise the family's version with it.
 PRESETS: dict[Preset, dict[str, Any]] = {
-    "tiny": {"architecture": "gpt2", "width": 64, "layers": 2, "heads": 2},  # 0.1 M beside the embeddings
+    "tiny": {"architecture": "gpt2", "width": 64, "layers": 2, "heads": 2},  # 0.1 M without the embeddings
     "gpt2-9m": {"architecture": "gpt2", "width": 256, "layers": 8, "heads": 8},
     "llama-12m": {"architecture": "llama", "width": 288, "layers": 9, "heads": 6, "inner": 768},
     "llama-42m": {"architecture": "llama", "width": 512, "layers": 12, "heads": 8, "inner": 1344},
@@ -43,20 +43,20 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 
 
 class CausalLM(TextFamily):
-    """A language model (GPT-2, Llama and others): all tokens of a row but its first are predicted from those before."""
+    """A language model (GPT-2, Llama and others): predicts every token of a row but the first from those before it."""
 
     preset: Preset | None = None
-    """Or a fresh one by size; `width`, `layers` and `heads` change it."""
+    """A new network of a named size, instead of `pretrained`; `width`, `layers` and `heads` change it."""
     prompt: Annotated[int, Field(ge=0)] = 0
-    """Tokens of a row that samples continue; 0: from the begin of a text."""
+    """Number of tokens of a row that samples continue. 0: samples begin at the start of a text."""
     prompts: Literal["real", "own"] = "real"
-    """whose: real rows', or of the rows that the writing model was fitted to."""
+    """Source of the prompts. real: real rows; own: the rows that the sampled model was fitted to."""
     keep_prompt: bool = False
-    """Whether a sample's row has the prompt in it, or what was generated only."""
+    """Whether a sample's row contains the prompt, or only the generated tokens."""
     stop: Literal["auto", "end", "length"] = "auto"
-    """End of text or full rows; auto: as the data's rows are."""
+    """Where samples end: at the end of a text, or when the row is full. auto: like the data's rows."""
     longest: Count | None = None
-    """Packed, no prompt: where a text is cut that has not ended; default: 16 rows' tokens."""
+    """Packed rows without a prompt: tokens after which an unfinished text is cut. Default: the tokens of 16 rows."""
 
     version: ClassVar[int] = 3
     kinds: ClassVar[tuple[str, ...]] = ("text",)
@@ -65,37 +65,37 @@ class CausalLM(TextFamily):
     limits: ClassVar[str] = "the data's `length`"
 
     @model_validator(mode="after")
-    def _keeps_what_there_is(self) -> CausalLM:
+    def _check_prompt_settings(self) -> CausalLM:
         if self.keep_prompt and not self.prompt:
             raise ValueError("keep_prompt: there is no prompt to keep; set `prompt` to its number of tokens")
         if self.prompts == "own" and not self.prompt:
-            raise ValueError("prompts: own, and there is no prompt; set `prompt` to its number of tokens")
+            raise ValueError("prompts: own, but there is no prompt; set `prompt` to its number of tokens")
         if self.longest and (self.prompt or self.stop != "auto"):
             other = "a `prompt`" if self.prompt else f"`stop: {self.stop}`"
-            raise ValueError(f"longest: it is for packed rows of whole texts, and not with {other}; remove one of them")
+            raise ValueError(f"longest: is for packed rows of whole texts, not with {other}; remove one of them")
         return self
 
     @property
     def conditions(self) -> tuple[str, ...]:
-        """Columns of rows that samples are conditioned on."""
+        """The columns that samples are conditioned on."""
         return ("tokens",) if self.prompt else ()
 
     @property
     def conditioned_on(self) -> Conditioning:
-        """The rows that have them."""
+        """The rows that these columns come from."""
         return "fitted" if self.prompts == "own" else "real"
 
     def check(self, info: Info) -> None:
-        """Raises ValueError when tokenizer, lengths or prompt don't fit."""
+        """Raises ValueError when tokenizer, lengths or prompt do not fit the data."""
         (length,) = info.shape("tokens")
-        most = length - 1 if self.keep_prompt else length
-        if self.prompt > most:
-            kept = ", of which something is to be generated" if self.keep_prompt else ""
-            raise ValueError(f"prompt: {self.prompt} tokens of rows of {length}{kept}; use at most {most}")
+        limit = length - 1 if self.keep_prompt else length
+        if self.prompt > limit:
+            reason = ", which leaves nothing to generate" if self.keep_prompt else ""
+            raise ValueError(f"prompt: {self.prompt} tokens of rows of {length}{reason}; use at most {limit}")
         if self.stop == "end" and info.packed:
-            raise ValueError("stop: end makes rows of one text, and the data's are packed; use auto, or `pack: false`")
+            raise ValueError("stop: end gives rows of one text, but the data's are packed; use auto, or `pack: false`")
         if self.longest and not info.packed:
-            raise ValueError("longest: it is for packed rows, and the data's have one text each; remove it")
+            raise ValueError("longest: is for packed rows, but the data's rows have one text each; remove it")
         super().check(info)
 
     def _positions(self, info: Info) -> int:
@@ -112,7 +112,7 @@ class CausalLM(TextFamily):
             "eos_token_id": tokenizer.end,
             "tie_word_embeddings": True,
         }
-        positions = self._positions(info)  # no more are ever trained
+        positions = self._positions(info)  # only this many are ever trained
         if size["architecture"] == "gpt2":  # type: ignore[comparison-overlap]
             return GPT2Config(
                 n_positions=positions, n_embd=size["width"], n_layer=size["layers"], n_head=size["heads"], **common
@@ -138,12 +138,12 @@ class CausalLM(TextFamily):
         return lengths(inputs["tokens"][:, 1:])
 
     def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
-        """Of every token but a row's first. Padding is at the end, where a decoder does not see it."""
+        """Predictions for every token but a row's first. Padding is at the end, where a decoder does not see it."""
         assert isinstance(model, LanguageModel)
         tokens = inputs["tokens"]
         tokens = tokens if model.packed else trimmed(tokens, self.bucket)
-        seen = tokens[:, :-1] if tokens.shape[1] > 1 else tokens
-        predicted: Predicted = model(input_ids=seen.masked_fill(seen == PAD_TOKEN_ID, model.pad))
+        context = tokens[:, :-1] if tokens.shape[1] > 1 else tokens
+        predicted: Predicted = model(input_ids=context.masked_fill(context == PAD_TOKEN_ID, model.pad))
         return predicted
 
     def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
@@ -151,7 +151,7 @@ class CausalLM(TextFamily):
         return padded(targets, predicted.logits.shape[1])
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
-        """Rows of generated tokens: behind prompts, whole texts joined and cut, or each from the begin of a text."""
+        """Rows of generated tokens: after prompts, whole texts joined and cut, or each from the start of a text."""
         assert isinstance(model, LanguageModel)
         if self.prompt:
             prompts = conditions.columns["tokens"][:, : self.prompt]
@@ -162,38 +162,38 @@ class CausalLM(TextFamily):
             return {"tokens": rows.to(model.dtype)}
         else:
             prompts = torch.full((conditions.rows, 1), model.begin, device=draws.device)
-        rows = self._continued(model, prompts.long(), draws, keep=self.keep_prompt or not self.prompt)
+        rows = self._continue(model, prompts.long(), draws, keep=self.keep_prompt or not self.prompt)
         return {"tokens": rows.to(model.dtype)}
 
     def continuations(self, model: nn.Module, prompts: Tensor, draws: Draws) -> Tensor:
-        """(n, P) prompts -> (n, L) rows that begin with them, by the likeliest next token."""
+        """(n, P) prompts -> (n, L) rows that begin with them, with the most likely next token each time."""
         assert isinstance(model, LanguageModel)
-        return self._continued(model, prompts.long(), draws, keep=True, greedy=True).to(model.dtype)
+        return self._continue(model, prompts.long(), draws, keep=True, greedy=True).to(model.dtype)
 
-    def _continued(
+    def _continue(
         self, model: LanguageModel, prompts: Tensor, draws: Draws, *, keep: bool, greedy: bool = False
     ) -> Tensor:
-        """Rows behind prompts, which may have unequal lengths: those of one length are one batch, without padding."""
+        """Rows that continue prompts of any lengths. Prompts of one length are one batch, without padding."""
         stop = self.stop == "end" or (self.stop == "auto" and not model.packed)
         if not model.packed:  # a text that ends within its prompt is continued from before its end
             prompts = torch.cat([prompts[:, :1], _without(prompts[:, 1:], model.end)], 1)
-        many, room = lengths(prompts), model.shapes["tokens"]
+        prompt_lengths, row_length = lengths(prompts), model.shapes["tokens"]
         writer = self._writer(model, draws, greedy=greedy)
-        rows = torch.full((len(prompts), room), PAD_TOKEN_ID, device=prompts.device)
-        for length in sorted(set(many.tolist())):
-            chosen = (many == length).nonzero().squeeze(1)
+        rows = torch.full((len(prompts), row_length), PAD_TOKEN_ID, device=prompts.device)
+        for length in sorted(set(prompt_lengths.tolist())):
+            chosen = (prompt_lengths == length).nonzero().squeeze(1)
             start = prompts[chosen, :length]
-            begun = start if keep else torch.full_like(start[:, : int(not model.packed)], model.begin)
-            made = writer.continued(start, room - begun.shape[1], stop=stop)
-            rows[chosen] = torch.cat([begun, made], 1)
+            head = start if keep else torch.full_like(start[:, : int(not model.packed)], model.begin)
+            continuation = writer.continued(start, row_length - head.shape[1], stop=stop)
+            rows[chosen] = torch.cat([head, continuation], 1)
         return rows
 
     def _writer(self, model: LanguageModel, draws: Draws, *, greedy: bool = False) -> Writer:
-        """A fresh network has only ever seen a row's tokens together; a pretrained one as many as it takes."""
+        """The context is a row's length for a new network, which was trained on no more, else the network's limit."""
 
-        def write(given: Tensor, new: int, *, stop: bool) -> Tensor:
-            inputs = {"input_ids": given, "attention_mask": torch.ones_like(given)}
-            return self._generated(model, inputs, new, draws, stop=stop, greedy=greedy)
+        def write(tokens: Tensor, new: int, *, stop: bool) -> Tensor:
+            inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
+            return self._generate(model, inputs, new, draws, stop=stop, greedy=greedy)
 
         config: Any = model.network.config
         context = model.shapes["tokens"] if self.pretrained is None else positions_of(config) or sys.maxsize
@@ -201,5 +201,5 @@ class CausalLM(TextFamily):
 
 
 def _without(rows: Tensor, end: int) -> Tensor:
-    """Rows with PAD_TOKEN_ID from the first `end` on."""
+    """Rows with PAD_TOKEN_ID from the first `end` onwards."""
     return rows.masked_fill((rows == end).cumsum(1) > 0, PAD_TOKEN_ID)

@@ -1,4 +1,4 @@
-"""A small image classifier: the eyes of the metrics that look at features and classes. Not made to generate."""
+"""A small image classifier, used by metrics of features and classes. It cannot generate."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import Conditions, Inputs, Rows
 
-SMALLEST = 8  # pixels a side: one halving leaves the 4 x 4 map that the features are read from
+SMALLEST = 8  # pixels per side: one halving leaves the 4 x 4 map that the features are read from
 
 
 class ClassifierPrediction(NamedTuple):
-    """What the network gives for n images, float32."""
+    """The network's outputs for n images, float32."""
 
     logits: Tensor  # (n, classes)
     features: Tensor  # (n, features), the last hidden layer: mean 0 and mean square 1 over the features of a row
 
 
 class ClassifierModel(nn.Module):
-    """3x3 convolutions, halving the image until neither side is above 4 pixels, then one hidden layer.
+    """3x3 convolutions that halve the image until neither side exceeds 4 pixels, then one hidden layer.
 
-    GroupNorm instead of batch statistics: an image's features do not depend on the rows it is evaluated with. The
+    GroupNorm instead of batch statistics, so that an image's features do not depend on the other rows of its batch. The
     hidden layer is normalised, so that distances mean the same for every fit: x.y / F is a correlation.
     """
 
@@ -72,8 +72,8 @@ class Classifier(Component):
         if info.kind != "images":
             raise ValueError(f"the classifier takes images, found data of kind {info.kind!r}")
         if info.classes < 2:
-            found = "one class only" if info.classes == 1 else "no labels"
-            raise ValueError(f"the classifier is fitted to labelled images, but this data has {found}")
+            problem = "one class only" if info.classes == 1 else "no labels"
+            raise ValueError(f"the classifier is fitted to labelled images, but this data has {problem}")
         height, length = info.shape("image")[-2:]
         if min(height, length) < SMALLEST:
             raise ValueError(
@@ -98,18 +98,18 @@ class Classifier(Component):
         return self.row_losses(prediction, inputs).sum()
 
     def row_losses(self, prediction: ClassifierPrediction, inputs: Inputs) -> Tensor:
-        """Of every row: (n,)."""
+        """The loss of every row: (n,)."""
         return F.cross_entropy(prediction.logits, inputs["label"], reduction="none")
 
     def distillation(
         self, student: ClassifierPrediction, teacher: ClassifierPrediction, inputs: Inputs
     ) -> dict[str, Tensor]:
-        """No terms."""
+        """There are no terms."""
         return {}
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
-        """Raises ValueError: a classifier generates nothing."""
-        raise ValueError("a classifier cannot be sampled: it serves metrics; take a generative model, for instance vae")
+        """Raises ValueError: a classifier cannot generate."""
+        raise ValueError("a classifier cannot be sampled, it is for metrics; use a generative model, for instance vae")
 
 
 def scaled(images: Tensor) -> Tensor:

@@ -18,19 +18,19 @@ class ConvVAE(VAEFamily):
     """Convolutional VAE on square images of 1 or 3 channels. Losses are per pixel (divided by C H W).
 
     The encoder halves the image `depth` times and doubles its channels after each level but the first; the decoder
-    mirrors it. Every level is a convolution of 4x4 with stride 2, group normalisation and a SiLU: rows do not see each
-    other, so that micro-batches add up.
+    mirrors it. Every level is a 4x4 convolution with stride 2, group normalisation and a SiLU. Rows are independent of
+    each other, so that micro-batches add up.
     """
 
     width: Annotated[int, Field(gt=0, multiple_of=GROUP)] = 32
     """Channels of the first level, a multiple of 8."""
     depth: Annotated[int, Field(gt=0, le=16)] = 4
-    """Levels; images are halved at each."""
+    """Number of levels; each halves the image."""
     latent: Annotated[int, Field(gt=0)] = 128
-    """Dimensions."""
+    """Dimensions of the latent space."""
 
     def check(self, info: Info) -> None:
-        """Raise ValueError for images that are not square, that `depth` does not divide, or of other channels."""
+        """Raises ValueError for images that are not square, not divisible by 2^depth, or not of 1 or 3 channels."""
         channels, height, width = info.shape("image")
         if channels not in (1, 3):
             raise ValueError(f"conv_vae needs images of 1 or 3 channels, found {channels}")
@@ -42,7 +42,7 @@ class ConvVAE(VAEFamily):
             halvings = (height & -height).bit_length() - 1
             deeper = f"depth: {halvings} or less, or " if halvings else ""
             raise ValueError(
-                f"conv_vae halves images depth = {self.depth} times, and {height} pixels do not divide by "
+                f"conv_vae halves images depth = {self.depth} times, and {height} pixels are not divisible by "
                 f"{2**self.depth}: set {deeper}`data.size` to {-(-height // 2**self.depth) * 2**self.depth}"
             )
 

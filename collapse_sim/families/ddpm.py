@@ -1,4 +1,4 @@
-"""Denoising diffusion: schedules and samplers are diffusers', the training target is the noise or the velocity."""
+"""Denoising diffusion, with the schedules and samplers of diffusers. The network predicts the noise or the velocity."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.families.denoiser import Denoising, mean_square, per_row, rows_to_x, steps_of_frames
 from collapse_sim.families.unet import UNet
 
-STEEPEST = 20  # a linear schedule of this many steps ends at a beta of 1
+STEEPEST = 20  # timesteps at which the linear schedule would end at a beta of 1
 
 
 class DDPM(Denoising):
     """Diffusion model (Ho et al. 2020). Losses are means over a row's values, summed over rows."""
 
     timesteps: Annotated[int, Field(gt=1)] = 1000
-    """T."""
+    """Number of diffusion timesteps, T."""
     schedule: Literal["linear", "cosine"] = "linear"
-    """Betas 1e-4 to 0.02, times 1000 / T; or Nichol & Dhariwal (2021)."""
+    """Noise schedule. linear: betas 1e-4 to 0.02, times 1000 / T; cosine: Nichol & Dhariwal (2021)."""
     zero_terminal_snr: bool = False
     """Rescale the betas so that x_T is pure noise (Lin et al. 2024)."""
     target: Literal["epsilon", "v"] = "epsilon"
-    """What the network says: the noise, or Salimans & Ho's (2022) velocity."""
+    """What the network predicts. epsilon: the noise; v: the velocity of Salimans & Ho (2022)."""
     criterion: Literal["mse", "smooth_l1"] = "mse"
-    """Between the network's output and the target."""
+    """Loss between the network's output and the target."""
     sampler: Literal["ddpm", "ddim"] = "ddpm"
-    """Ancestral, or Song et al. (2021)."""
+    """ddpm: ancestral sampling; ddim: Song et al. (2021)."""
     sampling_steps: Annotated[int, Field(gt=0)] | None = None
-    """A divisor of `timesteps`; by default all of them."""
+    """Sampling steps, a divisor of `timesteps`. Default: all timesteps."""
     eta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
-    """ddim: how much noise a step adds; 0 is deterministic."""
+    """ddim: how much noise each step adds; 0 is deterministic."""
 
     sampling: ClassVar[tuple[str, ...]] = ("sampler", "sampling_steps", "eta")
 
@@ -51,8 +51,8 @@ class DDPM(Denoising):
             )
         if self.zero_terminal_snr and self.target == "epsilon":
             raise ValueError(
-                "target: epsilon does not fit zero_terminal_snr: at the last step the noise is all that is seen, and "
-                "says nothing of the image; use target: v"
+                "target: epsilon does not fit zero_terminal_snr: at the last step the network sees only noise, which "
+                "carries no information on the image; use target: v"
             )
         steps = self.sampling_steps
         if steps is not None and self.timesteps % steps:
@@ -60,7 +60,7 @@ class DDPM(Denoising):
             below, above = [n for n in divisors if n < steps][-1:], [n for n in divisors if n > steps][:1]
             raise ValueError(
                 f"sampling_steps: must divide timesteps: {self.timesteps}, so that steps are equally long; found "
-                f"{steps}, near it: {' and '.join(map(str, below + above))}"
+                f"{steps}, nearest divisors: {' and '.join(map(str, below + above))}"
             )
         if self.eta and self.sampler == "ddpm":
             raise ValueError(f"eta: is for sampler: ddim, found {self.eta:g} with ddpm; remove it, or use ddim")
@@ -69,27 +69,27 @@ class DDPM(Denoising):
     def check(self, info: Info) -> None:
         if info.kind == "points" and self.schedule == "cosine" and self.target == "epsilon":
             raise ValueError(
-                "target: epsilon does not fit schedule: cosine on points: it ends with next to nothing of the row, "
-                "where a small error of the noise throws a point far off, and points are not clipped as images are; "
+                "target: epsilon does not fit schedule: cosine on points: at its end almost nothing is left of a row, "
+                "so a small error in the noise moves a point far away, and points are not clipped as images are; "
                 "use target: v, or schedule: linear"
             )
         super().check(info)
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
-        """x_t = sqrt(a) x_0 + sqrt(1 - a) noise, a the product of 1 - beta up to a time t of each row's own."""
+        """x_t = sqrt(a) x_0 + sqrt(1 - a) noise, with a the product of 1 - beta up to a time t drawn for each row."""
         x = rows_to_x(rows, self.scale)
         t = draws.integers(self.timesteps, len(x))
         noise = draws.normal(*x.shape)
         x = self._flipped(x, draws)
-        kept = per_row(alphas_cumprod(self.timesteps, self.schedule, self.zero_terminal_snr, x.device)[t], x)
-        signal, spread = kept.sqrt(), (1 - kept).sqrt()
-        target = noise if self.target == "epsilon" else signal * noise - spread * x
-        return Inputs({"x": signal * x + spread * noise, "t": t, "target": target}, count=len(x))
+        alpha = per_row(alphas_cumprod(self.timesteps, self.schedule, self.zero_terminal_snr, x.device)[t], x)
+        signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
+        target = noise if self.target == "epsilon" else signal * noise - sigma * x
+        return Inputs({"x": signal * x + sigma * noise, "t": t, "target": target}, count=len(x))
 
     def export(self, model: nn.Module, info: Info, folder: Path) -> list[Path]:
-        """Images: write `folder`/pipeline, which diffusers' DDPMPipeline.from_pretrained loads; returns its files.
+        """Images: write `folder`/pipeline, which diffusers' DDPMPipeline.from_pretrained loads. Returns its files.
 
-        Its sampler is the ancestral one; ask it for num_inference_steps=`timesteps`. Points have no pipeline: [].
+        Its sampler is the ancestral one; pass num_inference_steps=`timesteps`. Points have no pipeline: [].
         """
         if not isinstance(model, UNet):
             return []
@@ -113,14 +113,14 @@ class DDPM(Denoising):
         scheduler = self._scheduler(self.sampler, clip=x.dim() == 4)
         scheduler.set_timesteps(self.sampling_steps or self.timesteps)
         options = {"eta": self.eta} if self.sampler == "ddim" else {}
-        wanted = steps_of_frames(frames, len(scheduler.timesteps))
+        frame_steps = steps_of_frames(frames, len(scheduler.timesteps))
         states = {0: x}
         for step, t in enumerate(scheduler.timesteps.tolist(), 1):
             output, _ = model(x, torch.full((len(x),), t, device=x.device))
             x = scheduler.step(output.float(), t, x, generator=draws.generator, return_dict=False, **options)[0]
-            if step in wanted:
+            if step in frame_steps:
                 states[step] = x
-        return [states[step] for step in wanted]
+        return [states[step] for step in frame_steps]
 
     def _scheduler(self, sampler: Literal["ddpm", "ddim"], clip: bool) -> Any:
         """diffusers' scheduler; images are clipped to [-1, 1] at every step."""
@@ -155,5 +155,5 @@ def alphas_cumprod(
     timesteps: int, schedule: Literal["linear", "cosine"], zero_terminal_snr: bool, device: torch.device
 ) -> Tensor:
     """The share of a row's variance that is left at every time: (timesteps,) float32."""
-    found: Tensor = scheduler(timesteps, schedule, zero_terminal_snr).alphas_cumprod
-    return found.to(device)
+    alphas: Tensor = scheduler(timesteps, schedule, zero_terminal_snr).alphas_cumprod
+    return alphas.to(device)

@@ -1,4 +1,4 @@
-"""What the families that generate from noise share: rows as float32 and back, losses, terms, samples."""
+"""Shared code of the families that generate from noise: rows to float32 and back, losses, terms, samples."""
 
 from __future__ import annotations
 
@@ -30,38 +30,38 @@ def rows_to_x(rows: Rows, scale: float) -> Tensor:
 
 
 def x_to_rows(x: Tensor, scale: float) -> dict[str, Tensor]:
-    """The way back: images (n, C, H, W) are clipped and rounded, points (n, d) become float64."""
+    """The inverse: images (n, C, H, W) are clipped and rounded, points (n, d) become float64."""
     if x.dim() == 4:
         return {"image": intensities((x.float() + 1) * 127.5)}
     return {"x": x.double() * scale}
 
 
 def per_row(x: Tensor, like: Tensor) -> Tensor:
-    """(n,) -> (n, 1, ...) with as many dimensions as `like`, to multiply rows with."""
+    """(n,) -> (n, 1, ...) with as many dimensions as `like`, for multiplication with rows."""
     return x.view(-1, *[1] * (like.dim() - 1))
 
 
 def steps_of_frames(frames: int, steps: int) -> list[int]:
-    """After how many of `steps` steps each of `frames` equally spaced pictures is taken; the last after all."""
+    """The numbers of steps (of `steps`) after which each of `frames` equally spaced frames is taken; the last: all."""
     return [round(steps * i / (frames - 1)) for i in range(frames)] if frames > 1 else [steps]
 
 
 class Denoising(Component):
-    """Base of the families that turn noise into rows with a network that sees a noisy row and its time."""
+    """Base of the families that turn noise into rows with a network of a noisy row and its time."""
 
     network: Network = Network()
-    """mapping: widths, layers, attention, dropout, or a preset."""
+    """The network, a mapping: widths, layers, attention, dropout, or a preset."""
     flip: bool = False
-    """images: mirror every second one left to right, at random, in training."""
+    """Images: mirror each one left to right with probability 1/2 in training."""
     scale: Annotated[float, Field(gt=0.0)] = 1.0
-    """points: divide by it, so that the network sees about unit variance."""
+    """Points: divide by this number, so that the network sees about unit variance."""
 
     kinds: ClassVar[tuple[str, ...]] = ("images", "points")
     columns: ClassVar[tuple[str, ...]] = ("image", "x")
     terms: ClassVar[tuple[str, ...]] = ("output", "encoder")
 
     def check(self, info: Info) -> None:
-        """Raises ValueError for settings of the other kind of data and for a network that doesn't fit the rows."""
+        """Raises ValueError for settings of another kind of data and for a network that does not fit the rows."""
         if info.kind == "images" and self.scale != 1:
             raise ValueError("scale: is for points, images are always scaled to [-1, 1]; remove it")
         if info.kind != "images" and self.flip:
@@ -83,7 +83,7 @@ class Denoising(Component):
         return self.row_losses(prediction, inputs).sum()
 
     def row_losses(self, prediction: Denoised, inputs: Inputs) -> Tensor:
-        """Of every row, the mean over its values: (n,)."""
+        """The loss of every row, a mean over its values: (n,)."""
         return self._criterion(prediction.output, inputs["target"])
 
     def distillation(self, student: Denoised, teacher: Denoised, inputs: Inputs) -> dict[str, Tensor]:
@@ -100,9 +100,9 @@ class Denoising(Component):
         return x_to_rows(x, self.scale)
 
     def trajectory(self, model: nn.Module, rows: int, frames: int, draws: Draws) -> Tensor:
-        """How samples come out of noise: (frames, rows, ...), uint8 images or float64 points, equally spaced in time.
+        """States from noise to samples, (frames, rows, ...): uint8 images or float64 points, equally spaced in time.
 
-        The last frame is what `sample` gives for the same draws.
+        The last frame is what `sample` returns for the same draws.
         """
         assert isinstance(model, Denoiser)
         states = self._integrate(model, draws.normal(rows, *model.shape), draws, frames)
@@ -110,19 +110,19 @@ class Denoising(Component):
 
     @abstractmethod
     def _integrate(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
-        """`frames` states on the way from noise to rows, equally spaced in time; the last one is the sample."""
+        """`frames` states between noise and rows, equally spaced in time; the last one is the sample."""
 
     def _criterion(self, output: Tensor, target: Tensor) -> Tensor:
-        """How far each row is from its target: (n,)."""
+        """The distance of each row from its target: (n,)."""
         return mean_square(output, target)
 
     def _flipped(self, x: Tensor, draws: Draws) -> Tensor:
-        """Rows with `flip` carried out."""
+        """Rows with `flip` applied."""
         if not self.flip:
             return x
         return torch.where(per_row(draws.uniform(len(x)) < 0.5, x), x.flip(-1), x)
 
 
 def mean_square(output: Tensor, target: Tensor) -> Tensor:
-    """Squared error of every row, the mean over its values: (n,)."""
+    """The squared error of every row, a mean over its values: (n,)."""
     return F.mse_loss(output, target, reduction="none").flatten(1).mean(1)

@@ -1,4 +1,4 @@
-"""Normalizing flows on points: autoregressive networks with spline or affine transforms, by zuko."""
+"""Normalizing flows on points: autoregressive networks with spline or affine transforms, from zuko."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from collapse_sim.families.base import Conditions, Inputs, Rows
 
 
 class FlowModel(nn.Module):
-    """A density on R^d: x / scale is mapped to standard normal noise; zuko's `flow` does the mapping."""
+    """A density on R^d: zuko's `flow` maps x / scale to standard normal noise."""
 
     def __init__(self, flow: nn.Module, dimensions: int, scale: float) -> None:
         super().__init__()
@@ -37,22 +37,22 @@ class Flow(Component):
     """Normalizing flow, maximum likelihood. It computes in float32 under any `train.precision`: densities need it.
 
     nsf: monotone rational-quadratic splines on [-5, 5], the identity outside (Durkan et al. 2019), so rows / `scale`
-    should lie inside. maf: affine transforms (Papamakarios et al. 2017), which in one dimension are but a Gaussian.
+    should lie inside. maf: affine transforms (Papamakarios et al. 2017), which in one dimension give only a Gaussian.
     In one dimension there is no network: the transforms are parameters.
     """
 
     transform: Literal["nsf", "maf"] = "nsf"
     """Autoregressive transforms: nsf (rational-quadratic splines) or maf (affine)."""
     transforms: Annotated[int, Field(gt=0, le=1000)] = 3
-    """How many are applied, one after the other."""
+    """Number of transforms that are applied in sequence."""
     hidden: Annotated[int, Field(gt=0)] = 64
     """Width of the layers of each transform's network."""
     layers: Annotated[int, Field(gt=0, le=1000)] = 2
-    """Hidden ones, of each transform's network."""
+    """Hidden layers of each transform's network."""
     bins: Annotated[int, Field(gt=1)] = 8
-    """Of nsf's splines."""
+    """Bins of nsf's splines."""
     scale: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
-    """Rows are divided by it, in the data's unit."""
+    """Rows are divided by this number, in the data's unit."""
 
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)
@@ -60,14 +60,14 @@ class Flow(Component):
     loss_unit: ClassVar[str] = "nats a row"
 
     def check(self, info: Info) -> None:
-        """Any data of points fits."""
+        """Accepts any data of points."""
 
     def build(self, info: Info) -> nn.Module:
         from zuko.flows import MAF, NSF
 
         (d,) = info.shape("x")
         shape = {"transforms": self.transforms, "hidden_features": [self.hidden] * self.layers}
-        with torch.device("cpu"):  # zuko looks at its masks, so they can't be on the meta device
+        with torch.device("cpu"):  # zuko reads its masks, so they cannot be on the meta device
             flow = MAF(d, **shape) if self.transform == "maf" else NSF(d, bins=self.bins, **shape)
         return FlowModel(flow, d, self.scale)
 
@@ -85,11 +85,11 @@ class Flow(Component):
         return self.row_losses(prediction, inputs).sum()
 
     def row_losses(self, prediction: Tensor, inputs: Inputs) -> Tensor:
-        """Of every row: (n,)."""
+        """The loss of every row: (n,)."""
         return -prediction
 
     def distillation(self, student: Tensor, teacher: Tensor, inputs: Inputs) -> dict[str, Tensor]:
-        """`output`: squared difference of the log densities at the rows, summed over them."""
+        """`output`: squared difference of the log densities at the rows, summed over rows."""
         return {"output": (student - teacher).square().sum()}
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:

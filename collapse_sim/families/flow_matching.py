@@ -12,7 +12,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.families.denoiser import Denoising, per_row, rows_to_x, steps_of_frames
 
-TIME = 1000.0  # times of 0 to 1 are shown to the network as 0 to this
+TIME = 1000.0  # the network gets times from 0 to 1 multiplied by this
 DEFAULT_STEPS, DEFAULT_TOLERANCE = 50, 1e-4
 
 
@@ -20,38 +20,40 @@ class FlowMatching(Denoising):
     """Flow matching (Lipman et al. 2023; Tong et al. 2024). Losses are means over a row's values, summed over rows."""
 
     coupling: Literal["independent", "optimal_transport"] = "independent"
-    """Of noise and rows within a batch."""
+    """How noise and rows are paired within a batch."""
     sigma_min: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Spread that is left around a row at time 1."""
+    """Standard deviation of the noise that is left around a row at time 1."""
     solver: Literal["euler", "midpoint", "dopri5"] = "midpoint"
-    """Fixed steps, or adaptive (torchdiffeq's)."""
+    """Solver with fixed steps (euler, midpoint), or torchdiffeq's adaptive one (dopri5)."""
     sampling_steps: Annotated[int, Field(gt=0)] | None = None
-    """euler: one call of the network each, midpoint: two; 50."""
+    """Steps of euler (one network call each) or midpoint (two). Default: 50."""
     tolerance: Annotated[float, Field(gt=0.0)] | None = None
-    """Dopri5, relative and absolute; 1e-4 by default."""
+    """dopri5: relative and absolute tolerance. Default: 1e-4."""
 
     sampling: ClassVar[tuple[str, ...]] = ("solver", "sampling_steps", "tolerance")
 
     @model_validator(mode="after")
-    def _solver_takes_them(self) -> FlowMatching:
+    def _check_solver_settings(self) -> FlowMatching:
         if self.solver == "dopri5" and self.sampling_steps is not None:
-            raise ValueError("sampling_steps: solver: dopri5 chooses its own; remove it, or use euler or midpoint")
+            raise ValueError(
+                "sampling_steps: solver: dopri5 chooses its own steps; remove it, or use euler or midpoint"
+            )
         if self.solver != "dopri5" and self.tolerance is not None:
             raise ValueError(f"tolerance: is for solver: dopri5, found {self.solver}; remove it, or set sampling_steps")
         return self
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
-        """x_t = (1 - (1 - sigma_min) t) noise + t x, its velocity x - (1 - sigma_min) noise (Lipman et al., eq. 22)."""
+        """x_t = (1 - (1 - sigma_min) t) noise + t x, velocity: x - (1 - sigma_min) noise (Lipman et al., eq. 22)."""
         x = rows_to_x(rows, self.scale)
         t = draws.uniform(len(x))
         noise = draws.normal(*x.shape)
         x = self._flipped(x, draws)
         if self.coupling == "optimal_transport":
             noise = noise[transported(noise, x)]
-        noise_kept = 1 - self.sigma_min
-        share = per_row(t, x)
-        x_t = (1 - noise_kept * share) * noise + share * x
-        return Inputs({"x": x_t, "t": TIME * t, "target": x - noise_kept * noise}, count=len(x))
+        noise_removed = 1 - self.sigma_min
+        time = per_row(t, x)
+        x_t = (1 - noise_removed * time) * noise + time * x
+        return Inputs({"x": x_t, "t": TIME * t, "target": x - noise_removed * noise}, count=len(x))
 
     def _integrate(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
         def velocity(t: float | Tensor, x: Tensor) -> Tensor:
@@ -67,7 +69,7 @@ class FlowMatching(Denoising):
             solution: Tensor = odeint(velocity, noise, times, rtol=tolerance, atol=tolerance, method="dopri5")
             return list(solution[-frames:])
         steps = self.sampling_steps or DEFAULT_STEPS
-        wanted = steps_of_frames(frames, steps)
+        frame_steps = steps_of_frames(frames, steps)
         x, length = noise, 1 / steps
         states = {0: x}
         for step in range(steps):
@@ -75,13 +77,13 @@ class FlowMatching(Denoising):
             if self.solver == "midpoint":
                 slope = velocity((step + 0.5) / steps, x + 0.5 * length * slope)
             x = x + length * slope
-            if step + 1 in wanted:
+            if step + 1 in frame_steps:
                 states[step + 1] = x
-        return [states[step] for step in wanted]
+        return [states[step] for step in frame_steps]
 
 
 def transported(noise: Tensor, x: Tensor) -> Tensor:
-    """The permutation (n,) that brings the noise to rows with the least sum of squared distances: noise[i] to x.
+    """The permutation i (n,) of the noise that minimises the sum of squared distances from noise[i] to x.
 
     Exact optimal transport of a batch (Tong et al. 2024, section 4.2); between equally many points it is one to one.
     """

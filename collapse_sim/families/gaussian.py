@@ -1,4 +1,4 @@
-"""A Gaussian fitted by maximum likelihood: the model of Shumailov et al. (2024), where collapse has a closed form."""
+"""A Gaussian fitted by maximum likelihood: the model of Shumailov et al. (2024), whose collapse has a closed form."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from collapse_sim.families.moments import variance_curve
 
 
 class GaussianModel(nn.Module):
-    """Mean (S, d) and covariance (S, d, d), float64; S is the ensemble axis, one entry a seed."""
+    """Mean (S, d) and covariance (S, d, d), float64. S is the ensemble axis, one entry per seed."""
 
     mean: Tensor
     covariance: Tensor
@@ -39,7 +39,7 @@ class Moments(NamedTuple):
 
 
 class Gaussian(Component):
-    """Multivariate normal, maximum likelihood (so the variance is the biased one, 1/N), closed form, float64."""
+    """Multivariate normal distribution, maximum likelihood (so with the biased variance, 1/N), closed form, float64."""
 
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)
@@ -47,7 +47,7 @@ class Gaussian(Component):
     loss_unit: ClassVar[str] = "nats a row"
 
     def check(self, info: Info) -> None:
-        """Any data of points fits."""
+        """Accepts any data of points."""
 
     def build(self, info: Info) -> nn.Module:
         return self.build_ensemble(info, 1)
@@ -69,29 +69,29 @@ class Gaussian(Component):
         return self.row_losses(prediction, inputs).sum(-1)
 
     def row_losses(self, prediction: Moments, inputs: Inputs) -> Tensor:
-        """Of every row: (S, n)."""
+        """The loss of every row: (S, n)."""
         x, d = inputs["x"], prediction.mean.shape[-1]
         factor, failed = torch.linalg.cholesky_ex(prediction.covariance)
         centred = (x - prediction.mean.unsqueeze(-2)).transpose(-1, -2)
         white = torch.linalg.solve_triangular(factor, centred, upper=False)
         log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        each = 0.5 * (white.square().sum(-2) + (log_det + d * math.log(2 * math.pi)).unsqueeze(-1))
-        return torch.where((failed > 0).unsqueeze(-1), torch.inf, each)
+        losses = 0.5 * (white.square().sum(-2) + (log_det + d * math.log(2 * math.pi)).unsqueeze(-1))
+        return torch.where((failed > 0).unsqueeze(-1), torch.inf, losses)
 
     def distillation(self, student: Moments, teacher: Moments, inputs: Inputs) -> dict[str, Tensor]:
         """`output`: cross entropy of the student under the teacher, in nats, times the number of rows: (S,)."""
         n, d = inputs["x"].shape[-2:]
         factor = torch.linalg.cholesky(student.covariance)
-        apart = (teacher.mean - student.mean).unsqueeze(-1)
-        spread = teacher.covariance + apart @ apart.transpose(-1, -2)
-        trace = torch.cholesky_solve(spread, factor).diagonal(dim1=-2, dim2=-1).sum(-1)
+        difference = (teacher.mean - student.mean).unsqueeze(-1)
+        moment = teacher.covariance + difference @ difference.transpose(-1, -2)
+        trace = torch.cholesky_solve(moment, factor).diagonal(dim1=-2, dim2=-1).sum(-1)
         log_det = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
         return {"output": 0.5 * n * (trace + log_det + d * math.log(2 * math.pi))}
 
     def solve(
         self, info: Info, rows: Rows, teacher: nn.Module | None, weights: Mapping[str, float], draws: Draws
     ) -> nn.Module:
-        """Moments of the rows; with a teacher those of the mixture (rows + w teacher) / (1 + w), which minimise
+        """The moments of the rows, or with a teacher those of the mixture (rows + w teacher) / (1 + w). These minimise
         mean negative log-likelihood + w x cross entropy under the teacher."""
         x = rows["x"]
         mean = x.mean(-2)
@@ -101,10 +101,10 @@ class Gaussian(Component):
             return GaussianModel(mean, covariance)
         assert isinstance(teacher, GaussianModel)
         a = 1 / (1 + weights["output"])
-        apart = (mean - teacher.mean).unsqueeze(-1)
+        difference = (mean - teacher.mean).unsqueeze(-1)
         return GaussianModel(
             a * mean + (1 - a) * teacher.mean,
-            a * covariance + (1 - a) * teacher.covariance + a * (1 - a) * apart @ apart.transpose(-1, -2),
+            a * covariance + (1 - a) * teacher.covariance + a * (1 - a) * difference @ difference.transpose(-1, -2),
         )
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
@@ -115,11 +115,11 @@ class Gaussian(Component):
         return {"x": model.mean.unsqueeze(-2) + matmul_per_seed(noise, root.transpose(-1, -2))}
 
     def theory(self, metric: str, chain: Chain, data: Data, info: Info) -> list[float] | None:
-        """E[variance ratio] of every generation: of every strategy, whatever the numbers of rows, with and
-        without a teacher (moments.expected_variance); generation k is the (k+1)-th fit.
+        """E[variance ratio] of every generation, for any strategy and any numbers of rows, with and without a teacher
+        (moments.expected_variance). Generation k is the (k+1)-th fit.
 
         With N rows in every generation that is (1 - 1/N)^(k+1) under replace (Shumailov et al. 2024), and under
-        accumulate prod_{i <= k+1} (1 - 1/(N i^2)) (Kazdan et al. 2024), which has no end of generations.
+        accumulate prod_{i <= k+1} (1 - 1/(N i^2)) (Kazdan et al. 2024), for any number of generations.
         """
         plain = metric == "variance_ratio" and data.seeded and hasattr(data, "true_covariance")
         if plain and not any(chain.teachers) and _accumulates(chain.plans):
@@ -129,7 +129,7 @@ class Gaussian(Component):
 
 
 def _accumulates(plans: Sequence[Plan]) -> bool:
-    """Whether every generation is fitted to N real rows and N of each generation before."""
+    """Whether every generation is fitted to N real rows and N rows of each previous generation."""
     n = plans[0].rows
     sources = tuple(Source(generation, n) for generation in range(REAL, len(plans) - 1))
     return all(plan == Plan(sources[: k + 1]) for k, plan in enumerate(plans))

@@ -25,7 +25,7 @@ Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 class GMMModel(nn.Module):
     """Weights (S, K), means (S, K, d) and covariances (S, K, d, d) of the components, float64; S is the ensemble axis.
 
-    `mean` (S, d) and `covariance` (S, d, d) are those of the whole mixture, `converged` (S,) says whether EM ended
+    `mean` (S, d) and `covariance` (S, d, d) are those of the whole mixture. `converged` (S,) is whether EM converged
     before `max_iter`.
     """
 
@@ -39,13 +39,13 @@ class GMMModel(nn.Module):
     def __init__(self, weights: Tensor, means: Tensor, covariances: Tensor, converged: Tensor) -> None:
         super().__init__()
         mean = (weights.unsqueeze(-1) * means).sum(1)
-        apart = means - mean.unsqueeze(1)
-        spread = covariances + apart.unsqueeze(-1) * apart.unsqueeze(-2)
+        centred = means - mean.unsqueeze(1)
+        moments = covariances + centred.unsqueeze(-1) * centred.unsqueeze(-2)
         self.register_buffer("weights", weights)
         self.register_buffer("means", means)
         self.register_buffer("covariances", covariances)
         self.register_buffer("mean", mean)
-        self.register_buffer("covariance", (weights[..., None, None] * spread).sum(1))
+        self.register_buffer("covariance", (weights[..., None, None] * moments).sum(1))
         self.register_buffer("converged", converged)
 
 
@@ -60,19 +60,19 @@ class Components(NamedTuple):
 class GMM(Component):
     """Mixture of Gaussians with full covariances, maximum likelihood by EM (scikit-learn), float64.
 
-    EM finds a local optimum, from a k-means clustering of the rows, the best of `n_init` of them.
+    EM starts from a k-means clustering of the rows and finds a local optimum: the best of `n_init` runs.
     """
 
     components: Annotated[int, Field(gt=0)] = 2
-    """Gaussians in the mixture."""
+    """Number of Gaussians in the mixture."""
     n_init: Annotated[int, Field(gt=0)] = 1
-    """Starts; the most likely end is kept."""
+    """Number of EM runs; the result with the highest likelihood is used."""
     tol: Positive = 1e-6
-    """EM ends when the log-likelihood per row rises by less, in nats."""
+    """EM stops when the log-likelihood per row rises by less than this, in nats."""
     max_iter: Annotated[int, Field(gt=0)] = 1000
-    """Steps of EM at most, of each start."""
+    """Maximum number of EM steps of each run."""
     reg: Positive = 1e-6
-    """Added to the diagonal of every covariance, the data's unit squared."""
+    """Added to the diagonal of every covariance, in the data's unit squared."""
 
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)
@@ -101,7 +101,7 @@ class GMM(Component):
         )
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
-        """The rows, and what n rows of a teacher are made from: (S, n) uniform and (S, n, d) normal draws."""
+        """The rows, and the draws that n rows of a teacher are generated from: (S, n) uniform, (S, n, d) normal."""
         n, d = rows["x"].shape[-2:]
         return Inputs({"x": rows["x"], "pick": draws.uniform(n), "noise": draws.normal(n, d)}, count=n)
 
@@ -114,24 +114,24 @@ class GMM(Component):
         return self.row_losses(prediction, inputs).sum(-1)
 
     def row_losses(self, prediction: Components, inputs: Inputs) -> Tensor:
-        """Of every row: (S, n)."""
+        """The loss of every row: (S, n)."""
         return -log_density(prediction, inputs["x"])
 
     def distillation(self, student: Components, teacher: Components, inputs: Inputs) -> dict[str, Tensor]:
         """`output`: cross entropy of the student under the teacher, in nats, times the number of rows: (S,).
 
-        It has no closed form between mixtures; this is its unbiased estimate on as many rows of the teacher as there
-        are rows, made from `corrupt`'s draws.
+        It has no closed form between mixtures. This is its unbiased estimate on n rows of the teacher, generated from
+        `corrupt`'s draws.
         """
         return {"output": -log_density(student, _rows_of(teacher, inputs["pick"], inputs["noise"])).sum(-1)}
 
     def solve(
         self, info: Info, rows: Rows, teacher: nn.Module | None, weights: Mapping[str, float], draws: Draws
     ) -> nn.Module:
-        """EM on each seed's rows; with a teacher on the n rows and round(w n) rows drawn from the teacher.
+        """EM on each seed's rows; with a teacher, on the n rows and round(w n) rows drawn from the teacher.
 
-        Their mean negative log-likelihood is, but for the factor 1 / (1 + w), that of the rows + w x an unbiased
-        estimate of the cross entropy under the teacher, so any weight works, in steps of 1 / n.
+        Their mean negative log-likelihood is, up to the factor 1 / (1 + w), that of the rows + w x an unbiased
+        estimate of the cross entropy under the teacher. So any weight is possible, in steps of 1 / n.
         Raises RecipeError when there are fewer rows than components, or when rounding makes a covariance singular.
         """
         x = rows["x"]
@@ -139,14 +139,14 @@ class GMM(Component):
         if teacher is not None:
             assert isinstance(teacher, GMMModel)
             (n, d), prediction = x.shape[1:], Components(teacher.weights, teacher.means, teacher.covariances)
-            taught = round(weights["output"] * n)
-            x = torch.cat([x, _rows_of(prediction, draws.uniform(taught), draws.normal(taught, d))], dim=1)
+            m = round(weights["output"] * n)
+            x = torch.cat([x, _rows_of(prediction, draws.uniform(m), draws.normal(m, d))], dim=1)
         if x.shape[1] < max(2, self.components):
             raise RecipeError(
                 f"gmm with {self.components} components needs at least {max(2, self.components)} rows, a generation "
                 f"has {x.shape[1]}: lower model.components, or give the strategy more rows"
             )
-        return _fitted(self, x, starts)
+        return _fit(self, x, starts)
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         assert isinstance(model, GMMModel)
@@ -157,8 +157,8 @@ class GMM(Component):
     def theory(self, metric: str, chain: Chain, data: Data, info: Info) -> list[float] | None:
         """E[variance ratio] of every generation without a teacher, for any plan of rows.
 
-        EM's last step makes the mixture's mean that of its rows and its covariance theirs + reg I, wherever EM ends:
-        sum_k w_k (C_k + m_k m_k^T) weighs each row's x x^T with responsibilities that sum to 1. So the variance of
+        EM's last step gives the mixture the mean of its rows and their covariance + reg I, wherever EM ends:
+        sum_k w_k (C_k + m_k m_k^T) weights each row's x x^T with responsibilities that sum to 1. So the variance of
         the whole mixture follows the curve of a single Gaussian (moments.expected_variance).
         """
         (d,) = info.shape("x")
@@ -177,7 +177,7 @@ def log_density(model: Components, x: Tensor) -> Tensor:
 
 
 def _rows_of(model: Components, pick: Tensor, noise: Tensor) -> Tensor:
-    """Rows (S, n, d) of each mixture, from draws (S, n) on [0, 1) and standard normal (S, n, d).
+    """Rows (S, n, d) of each mixture, from uniform draws (S, n) in [0, 1) and standard normal draws (S, n, d).
 
     One seed at a time: kernels over the ensemble sum in an order that depends on its size.
     """
@@ -189,15 +189,15 @@ def _rows_of(model: Components, pick: Tensor, noise: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def _fitted(family: GMM, x: Tensor, starts: list[int]) -> GMMModel:
-    """EM by scikit-learn for each seed, (S, n, d), in one thread: with more, sums depend on their number."""
+def _fit(family: GMM, x: Tensor, starts: list[int]) -> GMMModel:
+    """scikit-learn's EM for each seed of x (S, n, d), in one thread: sums depend on the number of threads."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
     fits = []
     with threadpool_limits(limits=1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the model says `converged`, seed by seed
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the model has `converged` for each seed
         for points, start in zip(x.cpu().numpy(), starts, strict=True):
             fit = GaussianMixture(
                 family.components,
@@ -211,7 +211,7 @@ def _fitted(family: GMM, x: Tensor, starts: list[int]) -> GMMModel:
                 fits.append(fit.fit(points))
             except ValueError as error:
                 raise RecipeError(
-                    f"gmm: EM failed, which `reg` = {family.reg:g} is too small to prevent for rows of this scale: "
+                    f"gmm: EM failed: `reg` = {family.reg:g} is too small for rows of this scale; "
                     f"raise model.reg, or lower model.components ({error})"
                 ) from error
 

@@ -1,4 +1,4 @@
-"""The mean loss of a model on rows that it is not fitted to: during a fit, and as the metric test_loss."""
+"""The mean held-out loss of a model, during a fit and for the metric test_loss."""
 
 from __future__ import annotations
 
@@ -23,14 +23,12 @@ from collapse_sim.families.base import (
 if TYPE_CHECKING:
     from collapse_sim.core.machine import Machine
 
-BATCH_ROWS = 1000  # it decides which rows share a batch's draws, so it is the same wherever test losses are compared
-
-
-PIECE_VALUES = 2**20  # values that the network sees at a time: 85 rows of 3x64x64 pixels, all 1,000 of 1x32x32
+BATCH_ROWS = 1000  # determines which rows share a batch's draws, so it is the same wherever test losses are compared
+PIECE_VALUES = 2**20  # values passed to the network at a time: 85 rows of 3x64x64 pixels, all 1,000 of 1x32x32
 
 
 def role_of_batch(batch: int) -> str:
-    """The role of a batch's draws. With equal seeds, the loss seen during a fit is then the metric's own."""
+    """The role of a batch's draws. With equal seeds, the held-out loss during a fit equals the metric's."""
     return f"test_loss/{batch}"
 
 
@@ -43,12 +41,12 @@ def mean_loss(
     machine: Machine,
     stacked: bool = False,
 ) -> Tensor:
-    """The family's loss divided by its count (rows, or tokens) over all rows, in their order: float64 on the CPU.
+    """The family's loss divided by its count (rows or tokens) over all rows, in their order: float64 on the CPU.
 
-    A scalar; with `stacked` rows (S, n, ...) one loss an ensemble member, (S,). `draws_for(i)` is batch i's randomness,
-    which may live on another device than the model: noise is added where it is drawn. The network sees as many rows of
-    a batch at a time as `PIECE_VALUES` allows. The model is in eval mode meanwhile. Raises ValueError when
-    there are no rows.
+    A scalar; with `stacked` rows (S, n, ...) one loss per ensemble member, (S,). `draws_for(i)` is the randomness of
+    batch i, which may be on another device than the model: noise is added where it is drawn. `PIECE_VALUES` limits how
+    many rows of a batch the network gets at a time. Meanwhile the model is in eval mode. Raises ValueError when there
+    are no rows.
     """
     total: Tensor = torch.zeros((), dtype=torch.float64, device=machine.device)
 
@@ -56,7 +54,7 @@ def mean_loss(
         nonlocal total
         total = total + family.loss(prediction, piece).double()
 
-    count = _see_all(family, model, rows, draws_for, batch_rows, machine, add, stacked)
+    count = _predict_all(family, model, rows, draws_for, batch_rows, machine, add, stacked)
     return total.cpu() / torch.as_tensor(count).cpu()
 
 
@@ -68,31 +66,31 @@ def row_losses(
     batch_rows: int,
     machine: Machine,
 ) -> dict[str, Tensor]:
-    """The loss of every row, "loss" (n,), and where the family has one for each, its "count" (n,) int64: on the CPU.
+    """The "loss" (n,) of every row and, if the family has `row_counts`, its "count" (n,) int64, on the CPU.
 
-    Their sums are those that `mean_loss` divides, and its arguments. They are in the order that the family's `corrupt`
-    leaves a batch in, which is the same for every model of it. Raises PluginError where a family's losses are no row's,
-    or its counts don't add up.
+    The arguments are those of `mean_loss`, which divides the sums of these columns. Rows are in the order in which the
+    family's `corrupt` leaves a batch, which is the same for all its models. Raises PluginError if the losses are not
+    one per row, or the counts do not add up.
     """
     assert isinstance(family, RowLosses)
     losses: list[Tensor] = []
     counts: list[Tensor] = []
 
-    def keep(prediction: Prediction, piece: Inputs) -> None:
+    def append(prediction: Prediction, piece: Inputs) -> None:
         losses.append(family.row_losses(prediction, piece).cpu())
-        found = row_counts_of(family, piece)
-        if found is not None:
-            counts.append(found.cpu())
+        piece_counts = row_counts_of(family, piece)
+        if piece_counts is not None:
+            counts.append(piece_counts.cpu())
 
-    count = _see_all(family, model, rows, draws_for, batch_rows, machine, keep, False)
+    count = _predict_all(family, model, rows, draws_for, batch_rows, machine, append, False)
     n = _length(family, rows, 0)
     columns = {"loss": torch.cat(losses)} | ({"count": torch.cat(counts)} if counts else {})
-    counted = int(columns["count"].sum()) if counts else n
-    empty = -(-n // batch_rows) if counts else 0  # batches without a token count as one
-    if any(column.shape != (n,) for column in columns.values()) or not 0 <= int(count) - counted <= empty:
+    row_total = int(columns["count"].sum()) if counts else n
+    batches = -(-n // batch_rows) if counts else 0  # a batch without a token has the count 1
+    if any(column.shape != (n,) for column in columns.values()) or not 0 <= int(count) - row_total <= batches:
         raise PluginError(
-            f"{type(family).__name__}: `row_losses` gave {tuple(columns['loss'].shape)} for {n} rows, which count "
-            f"{counted} of {int(count)}; needed: ({n},), and `row_counts` where a row counts other than 1"
+            f"{type(family).__name__}: `row_losses` returned {tuple(columns['loss'].shape)} for {n} rows, whose counts "
+            f"add up to {row_total} of {int(count)}; needed: ({n},), and `row_counts` if a row's count is not 1"
         )
     return columns
 
@@ -102,22 +100,22 @@ def _length(family: ModelFamily, rows: Mapping[str, Tensor], axis: int) -> int:
 
 
 @torch.no_grad()
-def _see_all(
+def _predict_all(
     family: ModelFamily,
     model: nn.Module,
     rows: Mapping[str, Tensor],
     draws_for: Callable[[int], Draws],
     batch_rows: int,
     machine: Machine,
-    see: Callable[[Prediction, Inputs], None],
+    use: Callable[[Prediction, Inputs], None],
     stacked: bool,
 ) -> int | Tensor:
-    """Show `see` the model's predictions of all rows, piece by piece. Returns how much the rows count together."""
+    """Call `use` with the model's predictions of all rows, piece by piece. Returns the total count."""
     axis = 1 if stacked else 0
     columns = {name: rows[name] for name in family.columns if name in rows}
     n = _length(family, rows, axis)
     if n == 0:
-        raise ValueError("a mean loss over no rows: the held-out set is empty")
+        raise ValueError("there is no mean loss over no rows: the held-out set is empty")
     count: int | Tensor = 0
     was_training = model.training
     model.eval()
@@ -132,7 +130,7 @@ def _see_all(
             for piece in [inputs] if stacked else inputs.split(_pieces(family, model, batch)):
                 with machine.autocast():
                     prediction = family.predict(model, piece)
-                see(prediction, piece)
+                use(prediction, piece)
             count = count + inputs.count
     finally:
         model.train(was_training)
@@ -140,7 +138,7 @@ def _see_all(
 
 
 def _pieces(family: ModelFamily, model: nn.Module, batch: Mapping[str, Tensor]) -> int:
-    """Into how many pieces a batch is split, so that activations of large rows fit in memory."""
+    """The number of pieces that a batch is split into, so that activations of large rows fit in memory."""
     at_once = rows_at_once_of(family)
     if at_once is not None:
         return -(-len(next(iter(batch.values()))) // at_once(model, batch))

@@ -1,4 +1,4 @@
-"""Kernel density estimation with a Gaussian kernel: the toy of "Collapse or Thrive" that only ever smooths."""
+"""Kernel density estimation with a Gaussian kernel: the toy of "Collapse or Thrive" that only smooths."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from collapse_sim.families.base import Conditions, Inputs, Rows
 from collapse_sim.families.moments import variance_curve
 
 Width = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
-PAIRS = 2**17  # distances held at a time: 1 MB stays in the cache, which is three times as fast as 16 MB
+PAIRS = 2**17  # distances in memory at a time: 1 MB stays in the cache, three times as fast as 16 MB
 
 
 class KDEModel(nn.Module):
     """Points (S, n, d) and the kernel's covariance (S, d, d), float64; S is the ensemble axis.
 
     `mean` (S, d) and `covariance` (S, d, d) are those of the estimated density. A state with any number of points can
-    be loaded: n is another in every generation.
+    be loaded: n differs between generations.
     """
 
     points: Tensor
@@ -39,10 +39,10 @@ class KDEModel(nn.Module):
         self.register_buffer("kernel", kernel)
         self.register_buffer("mean", mean)
         self.register_buffer("covariance", covariance)
-        self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_resize_points)  # type: ignore[no-untyped-call]
 
 
-def _make_room(model: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
+def _resize_points(model: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
     loaded = state.get(f"{prefix}points")
     if loaded is not None:
         assert isinstance(model.points, Tensor)
@@ -60,15 +60,15 @@ class KDE(Component):
     """Gaussian kernel density estimate, exact sampling and likelihood, float64.
 
     `bandwidth` is the kernel's standard deviation in the data's unit, the same in all directions (h, with covariance
-    h^2 I); or a rule f(n) for n rows, with covariance f^2 x that of the rows (unbiased), as SciPy has it:
+    h^2 I); or a rule f(n) for n rows, with covariance f^2 x that of the rows (unbiased), as in SciPy:
     scott, n^(-1 / (d + 4)), or silverman, (n (d + 2) / 4)^(-1 / (d + 4)).
 
-    It minimises nothing (the likelihood of its own rows is greatest with h = 0), so there is no loss that a teacher's
-    term could be added to, and it offers none.
+    It minimises no loss (the likelihood of its own rows is greatest with h = 0) that a teacher's term could be added
+    to, so it has no distillation terms.
     """
 
     bandwidth: Width | Literal["scott", "silverman"] = "silverman"
-    """The kernel's standard deviation, or a rule for it."""
+    """The kernel's standard deviation in the data's unit, or a rule for it."""
 
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)
@@ -79,8 +79,8 @@ class KDE(Component):
         (d,) = info.shape("x")
         if isinstance(self.bandwidth, str) and info.rows <= d:
             raise ValueError(
-                f"bandwidth: {self.bandwidth} takes the covariance of the rows, which needs more than {d} of them in "
-                f"{d} dimensions, and the data has {info.rows}: raise data.rows or give a number"
+                f"bandwidth: {self.bandwidth} uses the covariance of the rows, which needs more than {d} rows in "
+                f"{d} dimensions, but the data has {info.rows}: raise data.rows or set a number"
             )
 
     def build(self, info: Info) -> nn.Module:
@@ -104,9 +104,9 @@ class KDE(Component):
         return self.row_losses(prediction, inputs).sum(-1)
 
     def row_losses(self, prediction: Estimate, inputs: Inputs) -> Tensor:
-        """Of every row: (S, n)."""
-        found = [log_density(*of_seed) for of_seed in zip(*prediction, inputs["x"], strict=True)]
-        return -torch.stack(found)
+        """The loss of every row: (S, n)."""
+        log_densities = [log_density(*of_seed) for of_seed in zip(*prediction, inputs["x"], strict=True)]
+        return -torch.stack(log_densities)
 
     def distillation(self, student: Estimate, teacher: Estimate, inputs: Inputs) -> dict[str, Tensor]:
         return {}
@@ -130,7 +130,7 @@ class KDE(Component):
         return kernel, mean, covariance + kernel
 
     def _share(self, n: int, d: int) -> float:
-        """What part of the rows' biased covariance the kernel's is, under a rule."""
+        """The kernel's covariance over the rows' biased covariance, under a rule."""
         f: float = (n if self.bandwidth == "scott" else n * (d + 2) / 4) ** (-1 / (d + 4))
         return f * f * n / max(n - 1, 1)
 
@@ -153,24 +153,25 @@ class KDE(Component):
         units of the true trace, with h fixed.
 
         Replace, N rows: E[S_{t+1} | C_t] = (1 - 1/N) C_t, so c_{t+1} = (1 - 1/N) c_t + r, c_1 = 1 - 1/N + r: at first
-        r more a fit, in the end N r, whatever the data was.
+        r more per fit, in the limit N r, whatever the data is.
 
         Accumulate: let the t N rows so far have mean m and covariance S, and the model C = S + H. The N new rows have
-        mean m + e, E|e|^2 = (s + r)/N, and covariance (1 - 1/N)(s + r). All (t+1) N together have
+        mean m + e, E|e|^2 = (s + r)/N, and covariance (1 - 1/N)(s + r). All (t+1) N rows together have
 
             s' = t s/(t+1) + (1 - 1/N)(s + r)/(t+1) + t/(t+1)^2 (s + r)/N
                = (1 - 1/(N (t+1)^2)) s + r/(t+1) (1 - 1/(N (t+1))),
 
-        by the law of total variance. The loss of variance is the bounded one of a Gaussian (Kazdan et al. 2024), but
-        the kernel adds r/(t+1) a fit: with a fixed bandwidth accumulating grows like r log t, where replacing grows
-        like r t. It is bounded if h falls with the rows, as under the rules: then r_t is in proportion to
-        t^(-2/(d + 4)) and the sum of r_t/t converges.
+        by the law of total variance. The loss of variance is bounded, as for a Gaussian (Kazdan et al. 2024), but the
+        kernel adds r/(t+1) per fit: with a fixed bandwidth the variance grows like r log t under accumulate, and like
+        r t under replace. It is bounded if h falls with the number of rows, as under the rules: then r_t is
+        proportional to t^(-2/(d + 4)) and the sum of r_t/t converges.
 
         More than the variance is exact. Let q_t be the characteristic function at w of a row picked from the t N, in
         expectation, and f = exp(-h^2 w^2 / 2) the kernel's: then q_{t+1} = q_t (t + f)/(t + 1). So under accumulate the
         expected density loses the frequency w like t^-(1 - f), under replace like f^t.
 
-        Under a rule H = g(n) S, so C = (1 + g(n)) S: replacing then grows geometrically, by (1 - 1/N)(1 + g(N)) a fit.
+        Under a rule H = g(n) S, so C = (1 + g(n)) S: under replace the variance then grows geometrically, by
+        (1 - 1/N)(1 + g(N)) per fit.
 
         `moments.expected_variance` is the same derivation for any plan; it gives these curves and those of subsets
         and mixtures.
@@ -188,7 +189,7 @@ class KDE(Component):
 def log_density(points: Tensor, kernel: Tensor, x: Tensor) -> Tensor:
     """Log density in nats of x (m, d) under points (n, d): (m,); -inf where the kernel (d, d) is singular.
 
-    So many rows at a time that there are never more than `PAIRS` distances.
+    The number of rows at a time is limited so that there are never more than `PAIRS` distances.
     """
     (n, d), m = points.shape, len(x)
     factor, failed = torch.linalg.cholesky_ex(kernel)

@@ -1,4 +1,4 @@
-"""What the text families share: a transformers network by name, folder or preset, its losses, terms and decoding."""
+"""Shared code of the text families: a transformers network by name, folder or preset; losses, terms and decoding."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.families.pretrained_checks import check_next_token
 
-AT_ONCE, AT_ONCE_ON_CPU = 2**29, 2**25  # numbers that an evaluation holds at a time: 2.1 GB of logits, or 134 MB
+AT_ONCE, AT_ONCE_ON_CPU = 2**29, 2**25  # numbers in memory at a time in an evaluation: 2.1 GB of logits, or 134 MB
 SPARE_TOKENS = 1000  # ids by which a network's vocabulary may exceed its tokenizer's: it is padded to a round number
 DROPOUTS = (
     "resid_pdrop", "embd_pdrop", "attn_pdrop", "dropout", "dropout_rate", "attention_dropout", "activation_dropout",
@@ -34,17 +34,17 @@ Drop = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Predicted(NamedTuple):
-    """What a network says of every next token of n rows."""
+    """A network's predictions of every next token of n rows."""
 
     logits: Tensor  # (n, L, V)
     hidden: Tensor  # (n, L, width), the outputs of the last layer
 
 
 class Head(nn.Linear):
-    """The layer that gives logits: of a network in use in float32, whatever the precision of the rest.
+    """The layer that computes the logits. Outside of training it is in float32, whatever the precision of the rest.
 
-    bfloat16 keeps 8 bits, so logits about -100, as GPT-2's are, would be multiples of a half: what is sampled and
-    measured would be another distribution, 0.01 nats a token away.
+    bfloat16 has 8 bits of precision, so logits of about -100, such as GPT-2's, would be multiples of a half: sampling
+    and metrics would see another distribution, 0.01 nats per token away.
     """
 
     def forward(self, states: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class Head(nn.Linear):
 
 
 class LanguageModel(nn.Module):
-    """A transformers network, and what it has to know of the data. Weights that are tied are kept once."""
+    """A transformers network and what it needs to know of the data. Tied weights are stored once."""
 
     def __init__(self, network: nn.Module, info: Info) -> None:
         super().__init__()
@@ -64,102 +64,102 @@ class LanguageModel(nn.Module):
         tokenizer = info.text()
         self.begin, self.end, self.pad = tokenizer.begin, tokenizer.end, tokenizer.pad
         start: int | None = getattr(network.config, "decoder_start_token_id", None)
-        self.start = tokenizer.pad if start is None else start  # what an encoder-decoder's texts begin with
+        self.start = tokenizer.pad if start is None else start  # the first token of an encoder-decoder's texts
         self.shapes = {name: shape[0] for name, (shape, _) in info.columns.items()}
         self.dtype = getattr(torch, tokenizer.dtype)
         self.packed = info.packed
         head: Any = network.get_output_embeddings()  # type: ignore[operator]
         if type(head) is nn.Linear:
-            head.__class__ = Head  # with its weights where they are, which may be tied
-        first: dict[int, str] = {}
-        self.tied: dict[str, str] = {}  # a name -> the name under which the same weights are kept
+            head.__class__ = Head  # in place, since its weights may be tied
+        names: dict[int, str] = {}
+        self.tied: dict[str, str] = {}  # a name -> the name under which the same weights are stored
         for name, parameter in network.named_parameters(remove_duplicate=False):
-            kept = first.setdefault(id(parameter), name)
-            if kept != name:
-                self.tied[name] = kept
-        self.register_state_dict_post_hook(_keep_once)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_spread)  # type: ignore[no-untyped-call]
+            stored_name = names.setdefault(id(parameter), name)
+            if stored_name != name:
+                self.tied[name] = stored_name
+        self.register_state_dict_post_hook(_drop_tied)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_restore_tied)  # type: ignore[no-untyped-call]
 
     def forward(self, **inputs: Tensor) -> Predicted:
-        """Transformers' inputs -> its logits and last hidden states."""
+        """transformers' inputs -> logits and last hidden states."""
         out = self.network(**inputs, output_hidden_states=True, use_cache=False, return_dict=True)
         states = out.decoder_hidden_states if "decoder_hidden_states" in out else out.hidden_states
         return Predicted(out.logits, states[-1])
 
 
-def _keep_once(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:
+def _drop_tied(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:
     assert isinstance(module, LanguageModel)
     for name in module.tied:
         state.pop(f"{prefix}network.{name}", None)
 
 
-def _spread(module: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:
+def _restore_tied(module: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:
     assert isinstance(module, LanguageModel)
-    for name, kept in module.tied.items():
-        state.setdefault(f"{prefix}network.{name}", state[f"{prefix}network.{kept}"])
+    for name, stored_name in module.tied.items():
+        state.setdefault(f"{prefix}network.{name}", state[f"{prefix}network.{stored_name}"])
 
 
 class TextFamily(Component):
-    """Base of the families of text."""
+    """Base of the text families."""
 
     pretrained: str | None = None
-    """A model to begin with, by name or folder; its files are part of the key by content."""
+    """A pretrained model to start from, by name or folder. Its files are in the key by content."""
     preset: str | None = None
-    """Or a fresh one by size; `width`, `layers` and `heads` change it."""
+    """A new network of a named size, instead of `pretrained`; `width`, `layers` and `heads` change it."""
     width: Count | None = None
     """Units of a layer's output."""
     layers: Annotated[int, Field(gt=0, le=1000)] | None = None
-    """Of the network; an encoder-decoder's, on either side."""
+    """Layers of the network; for an encoder-decoder, of each side."""
     heads: Count | None = None
-    """Of attention."""
+    """Attention heads."""
     dropout: Drop | None = None
-    """default: none for a preset; as its configuration says for a pretrained model."""
+    """Dropout. Default: none for a preset, the configuration's for a pretrained model."""
     bucket: Count = 32
-    """Batches are padded to a multiple of so many tokens."""
+    """Batches are padded to a multiple of this number of tokens."""
     kd_temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """Divides the logits in the distillation term `logits`."""
     decoding: Literal["sample", "greedy", "beam"] = "sample"
-    """How texts are written."""
+    """How tokens are chosen when texts are generated."""
     temperature: Annotated[float, Field(gt=0.0)] = 1.0
     """sample: divides the logits."""
     top_k: Count | None = None
-    """sample: of so many likeliest tokens only."""
+    """sample: only from this number of most likely tokens."""
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
-    """sample: of the likeliest with this probability only."""
+    """sample: only from the most likely tokens with this total probability."""
     beams: Annotated[int, Field(ge=2)] = 5
-    """beam: how many are followed."""
+    """beam: number of beams."""
 
     terms: ClassVar[tuple[str, ...]] = ("logits", "hidden")
     loss_unit: ClassVar[str] = "nats a token"
     sampling: ClassVar[tuple[str, ...]] = ("decoding", "temperature", "top_k", "top_p", "beams")
-    metrics: ClassVar[tuple[str, ...]] = ("perplexity", "sample_perplexity")  # measured unless a recipe has them itself
+    metrics: ClassVar[tuple[str, ...]] = ("perplexity", "sample_perplexity")  # added unless a recipe has them itself
     encoder_decoder: ClassVar[bool] = False
-    limits: ClassVar[str]  # the settings that say how many tokens there are at once
+    limits: ClassVar[str]  # the settings that determine the number of tokens of a forward pass
 
-    _found: hub.PretrainedFiles | None = PrivateAttr(default=None)
+    _files: hub.PretrainedFiles | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _one_model(self) -> Self:
         if (self.pretrained is None) == (self.preset is None):
-            found = "neither" if self.preset is None else "both"
-            raise ValueError(f"exactly one of `pretrained` and `preset` is needed, found {found}")
+            settings = "neither" if self.preset is None else "both"
+            raise ValueError(f"exactly one of `pretrained` and `preset` is needed, found {settings}")
         sizes = [name for name in ("width", "layers", "heads") if getattr(self, name) is not None]
         if self.pretrained is not None and sizes:
             raise ValueError(f"{', '.join(sizes)}: a pretrained model has its own; remove, or use a `preset`")
         if self.decoding != "sample":
-            said = [name for name in ("top_k", "top_p") if getattr(self, name) is not None]
-            said += ["temperature"] if self.temperature != 1 else []
-            if said:
-                raise ValueError(f"{', '.join(said)}: for `decoding: sample` only, found {self.decoding}; remove")
+            unused = [name for name in ("top_k", "top_p") if getattr(self, name) is not None]
+            unused += ["temperature"] if self.temperature != 1 else []
+            if unused:
+                raise ValueError(f"{', '.join(unused)}: for `decoding: sample` only, found {self.decoding}; remove")
         return self
 
     def resolve_files(self, data_dir: Path) -> Self:
-        """Itself with the pretrained model's folder. Raises MissingError when there is none."""
+        """A copy with the pretrained model's folder. Raises MissingError when there is none."""
         if self.pretrained is None:
             return self
         copy = self.model_copy()
         try:
-            copy._found = hub.find(self.pretrained, data_dir, "model")
+            copy._files = hub.find(self.pretrained, data_dir, "model")
         except MissingError as error:
             raise MissingError(f"pretrained: {error}") from error
         return copy
@@ -167,9 +167,9 @@ class TextFamily(Component):
     def describe(self) -> dict[str, Any]:
         """A pretrained model is in the keys by its content, not by its name."""
         described = super().describe()
-        return described | {"pretrained": self._found.sha256} if self._found else described
+        return described | {"pretrained": self._files.sha256} if self._files else described
 
-    # What a network is made of
+    # Network
 
     @abstractmethod
     def _preset_config(self, info: Info) -> Any:
@@ -177,19 +177,19 @@ class TextFamily(Component):
 
     @abstractmethod
     def _positions(self, info: Info) -> int:
-        """How many tokens the network must take at once."""
+        """The number of tokens that the network must take at once."""
 
     def check(self, info: Info) -> None:
-        """Raises ValueError when tokenizer or lengths don't fit the network, or it does not predict the next token."""
+        """Raises ValueError if tokenizer or lengths do not fit the network, or it does not predict the next token."""
         if self.pretrained is None:
             config = self._preset_config(info)
             width, heads = config.hidden_size, config.num_attention_heads
             if width % heads:
-                raise ValueError(f"heads: the width {width} is no multiple of {heads} heads; use another number")
+                raise ValueError(f"heads: the width {width} is not a multiple of {heads} heads; use another number")
             return
         config = self._config()
         if bool(config.is_encoder_decoder) != self.encoder_decoder:
-            kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder alone"
+            kind = "an encoder-decoder" if config.is_encoder_decoder else "a decoder only"
             other = "seq2seq" if config.is_encoder_decoder else "causal_lm"
             raise ValueError(f"pretrained: {self.pretrained} is {kind} ({config.model_type}); use: {other}")
         vocabulary, tokens = config.vocab_size, info.text().size
@@ -204,14 +204,14 @@ class TextFamily(Component):
             raise ValueError(
                 f"pretrained: {self.pretrained} takes {limit} tokens, and {needed} are needed: lower {self.limits}"
             )
-        assert self._found is not None
+        assert self._files is not None
         try:
-            check_next_token(self._found, "AutoModelForSeq2SeqLM" if self.encoder_decoder else "AutoModelForCausalLM")
+            check_next_token(self._files, "AutoModelForSeq2SeqLM" if self.encoder_decoder else "AutoModelForCausalLM")
         except ValueError as error:
             raise ValueError(f"pretrained: {error}") from error
 
     def build(self, info: Info) -> nn.Module:
-        """A fresh network, or the pretrained one's weights."""
+        """A new network, or the pretrained one with its weights."""
         with quiet():
             return LanguageModel(self._network(info), info)
 
@@ -226,22 +226,22 @@ class TextFamily(Component):
         if self.pretrained is None or torch.get_default_device().type == "meta":
             network = auto.from_config(config)
         else:
-            assert self._found is not None
-            network = network_of(self._found.folder, auto, config)
-        network.generation_config = GenerationConfig()  # nothing of how to decode comes from a file
+            assert self._files is not None
+            network = network_of(self._files.folder, auto, config)
+        network.generation_config = GenerationConfig()  # no decoding settings are read from a file
         if not self.encoder_decoder:
-            network.config.pad_token_id = None  # padding is behind a decoder's texts: it needs no mask, nor advice
+            network.config.pad_token_id = None  # padding is at the end of a decoder's texts: no mask or warning needed
         shared = network.get_input_embeddings().weight
-        for module in network.modules():  # the padding's vector is learnt: it is often what texts begin with
+        for module in network.modules():  # the padding's vector is trained: texts often begin with this token
             if isinstance(module, nn.Embedding) and module.weight is shared:
                 module.padding_idx = None
-        made: nn.Module = network.float()
-        return made
+        float_network: nn.Module = network.float()
+        return float_network
 
     def _config(self) -> Any:
-        assert self._found is not None, "the pretrained model was not located"
+        assert self._files is not None, "the pretrained model was not located"
         try:
-            return config_of(self._found.folder)
+            return config_of(self._files.folder)
         except ValueError as error:
             raise ValueError(f"pretrained: {error}") from error
 
@@ -249,7 +249,7 @@ class TextFamily(Component):
 
     @abstractmethod
     def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
-        """(n, L) int64: the token that each of the predictions is of; PAD_TOKEN_ID where it is of none."""
+        """(n, L) int64: the target token of each prediction; PAD_TOKEN_ID where there is none."""
 
     @abstractmethod
     def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
@@ -257,41 +257,41 @@ class TextFamily(Component):
 
     @abstractmethod
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
-        """Rows sorted by length, so that micro-batches of a batch are padded less; nothing is random."""
+        """Rows sorted by length, so that the micro-batches need less padding; nothing is random."""
 
     def loss(self, prediction: Predicted, inputs: Inputs) -> Tensor:
         """Cross entropy in nats, summed over tokens."""
         return self.row_losses(prediction, inputs).sum()
 
     def row_losses(self, prediction: Predicted, inputs: Inputs) -> Tensor:
-        """Of every row, summed over its tokens: (n,)."""
+        """The loss of every row, summed over its tokens: (n,)."""
         return self._nats_of(prediction, inputs).sum(1)
 
     @abstractmethod
     def row_counts(self, inputs: Inputs) -> Tensor:
-        """How many tokens are predicted in every row: (n,)."""
+        """The number of tokens that are predicted in every row: (n,)."""
 
     def _nats_of(self, prediction: Predicted, inputs: Inputs) -> Tensor:
         """(n, L) float32, 0 where there is no token."""
         targets = self._targets(inputs, prediction)
-        logits = prediction.logits.flatten(0, 1).float()  # (n L, V): three times as quick on a CPU as (n, V, L)
+        logits = prediction.logits.flatten(0, 1).float()  # (n L, V): three times as fast on a CPU as (n, V, L)
         return F.cross_entropy(logits, targets.flatten(), ignore_index=PAD_TOKEN_ID, reduction="none").view_as(targets)
 
     def distillation(self, student: Predicted, teacher: Predicted, inputs: Inputs) -> dict[str, Tensor]:
         """Sums over tokens, without padding. `hidden`: cosine distance of the last layer's outputs (KD paper, KD-T5).
         `logits`: T^2 KL(teacher || student) at the temperature T = kd_temperature (Hinton et al. 2015)."""
-        there = self._targets(inputs, student) != PAD_TOKEN_ID
+        mask = self._targets(inputs, student) != PAD_TOKEN_ID
         temperature = self.kd_temperature
-        mine = (student.logits[there].float() / temperature).log_softmax(-1)
-        theirs = (teacher.logits[there].float() / temperature).log_softmax(-1)
-        apart = 1 - F.cosine_similarity(student.hidden[there].float(), teacher.hidden[there].float(), dim=-1)
+        student_log_p = (student.logits[mask].float() / temperature).log_softmax(-1)
+        teacher_log_p = (teacher.logits[mask].float() / temperature).log_softmax(-1)
+        distances = 1 - F.cosine_similarity(student.hidden[mask].float(), teacher.hidden[mask].float(), dim=-1)
         return {
-            "logits": temperature**2 * F.kl_div(mine, theirs, reduction="sum", log_target=True),
-            "hidden": apart.sum(),
+            "logits": temperature**2 * F.kl_div(student_log_p, teacher_log_p, reduction="sum", log_target=True),
+            "hidden": distances.sum(),
         }
 
     def rows_at_once(self, model: nn.Module, rows: Rows) -> int:
-        """How many rows an evaluation shows the network at a time."""
+        """How many rows an evaluation passes to the network at a time."""
         assert isinstance(model, LanguageModel)
         config: Any = model.network.config
         logits = config.vocab_size * rows[self.columns[-1]].shape[-1]
@@ -301,7 +301,7 @@ class TextFamily(Component):
 
     @torch.no_grad()
     def nats(self, model: nn.Module, rows: Rows) -> tuple[Tensor, Tensor]:
-        """-log p of every row and how many tokens are predicted in it: (n,) float64 and (n,) int64, on the CPU."""
+        """-log p of every row and its number of predicted tokens: (n,) float64 and (n,) int64, on the CPU."""
         assert isinstance(model, LanguageModel)
         device = next(model.parameters()).device
         columns = {name: rows[name] for name in self.columns}
@@ -319,11 +319,11 @@ class TextFamily(Component):
 
     @abstractmethod
     def _inputs(self, rows: Rows) -> Inputs:
-        """Rows in their order, as a batch."""
+        """The rows as a batch, in their order."""
 
     # Decoding
 
-    def _generated(
+    def _generate(
         self,
         model: LanguageModel,
         inputs: Mapping[str, Tensor],
@@ -333,9 +333,9 @@ class TextFamily(Component):
         stop: bool,
         greedy: bool = False,
     ) -> Tensor:
-        """Up to `new` tokens behind the inputs (for an encoder-decoder: behind the decoder's start): (n, m <= new).
+        """Up to `new` tokens after the inputs (for an encoder-decoder: after the decoder's start): (n, m <= new).
 
-        With `stop` a row ends with the token `end`, and has the network's padding behind it.
+        With `stop` a row ends with the token `end`, followed by the network's padding.
         """
         from transformers import GenerationConfig
 
@@ -354,13 +354,13 @@ class TextFamily(Component):
         )
         with draws.as_global(), quiet():
             out: Tensor = model.network.generate(**inputs, generation_config=config)  # type: ignore[operator]
-        before = 1 if self.encoder_decoder else inputs["input_ids"].shape[1]
-        return out[:, before:]
+        prefix = 1 if self.encoder_decoder else inputs["input_ids"].shape[1]
+        return out[:, prefix:]
 
     def export(self, model: nn.Module, info: Info, folder: Path) -> list[Path]:
-        """A folder `transformers/` with its tokenizer, which from_pretrained loads."""
+        """A folder `transformers/` with model and tokenizer, for from_pretrained."""
         assert isinstance(model, LanguageModel)
-        place = folder / "transformers"
+        target = folder / "transformers"
         network: Any = model.network
         tokenizer = info.text()
         network.config.bos_token_id, network.config.eos_token_id = tokenizer.begin, tokenizer.end
@@ -370,33 +370,33 @@ class TextFamily(Component):
         if self.encoder_decoder:
             network.config.decoder_start_token_id = network.generation_config.decoder_start_token_id = model.start
         with quiet():
-            network.save_pretrained(place)
-        tokenizer.save(place)
-        return sorted(path for path in place.rglob("*") if path.is_file())
+            network.save_pretrained(target)
+        tokenizer.save(target)
+        return sorted(path for path in target.rglob("*") if path.is_file())
 
 
 def lengths(rows: Tensor) -> Tensor:
-    """(n, L) ids -> (n,) int64: how many tokens are in each."""
+    """(n, L) ids -> (n,) int64: the number of tokens in each row."""
     return (rows != PAD_TOKEN_ID).sum(1)
 
 
 def by_length(rows: Rows, column: str) -> dict[str, Tensor]:
-    """Rows, the longest in `column` first; as they are among equally long ones."""
+    """Rows sorted by their length in `column`, longest first; a stable sort."""
     order = lengths(rows[column]).argsort(descending=True, stable=True)
     return {name: values[order] for name, values in rows.items()}
 
 
 def trimmed(rows: Tensor, bucket: int) -> Tensor:
-    """Columns that are PAD_TOKEN_ID in all rows left out, up to a multiple of `bucket`."""
+    """Without the last columns, which are PAD_TOKEN_ID in all rows, down to a multiple of `bucket`."""
     longest = max(1, int(lengths(rows).max())) if len(rows) else 1
     return rows[:, : -(-longest // bucket) * bucket]
 
 
 def until_end(rows: Tensor, end: int) -> Tensor:
-    """(n, L) ids with PAD_TOKEN_ID behind the first `end` of each row."""
-    ended = (rows == end).cumsum(1)
-    behind = (ended > 0) & ~((rows == end) & (ended == 1))
-    return rows.masked_fill(behind, PAD_TOKEN_ID)
+    """(n, L) ids with PAD_TOKEN_ID after the first `end` of each row."""
+    ends = (rows == end).cumsum(1)
+    after_end = (ends > 0) & ~((rows == end) & (ends == 1))
+    return rows.masked_fill(after_end, PAD_TOKEN_ID)
 
 
 def padded(rows: Tensor, length: int) -> Tensor:
@@ -405,6 +405,6 @@ def padded(rows: Tensor, length: int) -> Tensor:
 
 
 def sizes(preset: Mapping[str, Any], family: TextFamily) -> dict[str, int]:
-    """A preset's sizes, with what the family says over them."""
-    said = {name: getattr(family, name) for name in ("width", "layers", "heads")}
-    return {**preset, **{name: value for name, value in said.items() if value is not None}}
+    """A preset's sizes, overridden by the family's settings."""
+    own = {name: getattr(family, name) for name in ("width", "layers", "heads")}
+    return {**preset, **{name: value for name, value in own.items() if value is not None}}

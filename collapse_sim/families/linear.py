@@ -16,7 +16,7 @@ from collapse_sim.families.base import Conditions, Inputs, Rows, matmul_per_seed
 
 
 class LinearModel(nn.Module):
-    """Weights (S, d) and the known standard deviation of the noise, (S,), float64."""
+    """Weights (S, d) and the known standard deviation of the noise (S,), float64."""
 
     weights: Tensor
     noise: Tensor
@@ -33,10 +33,10 @@ def _labels(x: Tensor, weights: Tensor) -> Tensor:
 
 
 class LinearRegression(Component):
-    """Ridgeless least squares, the minimum-norm solution when underdetermined; labels y = x w + noise, float64."""
+    """Ridgeless least squares, the minimum-norm solution if underdetermined; labels y = x w + noise, float64."""
 
     design: Literal["fixed", "fresh"] = "fixed"
-    """X of generated rows: the real rows' x re-used, or drawn anew."""
+    """x of generated rows. fixed: the real rows' x is reused; fresh: it is drawn anew."""
 
     kinds: ClassVar[tuple[str, ...]] = ("regression",)
     columns: ClassVar[tuple[str, ...]] = ("x", "y")
@@ -44,7 +44,7 @@ class LinearRegression(Component):
     loss_unit: ClassVar[str] = "squared error of y"
 
     def check(self, info: Info) -> None:
-        """Any regression data fits."""
+        """Accepts any regression data."""
 
     def build(self, info: Info) -> nn.Module:
         return self.build_ensemble(info, 1)
@@ -67,7 +67,7 @@ class LinearRegression(Component):
         return self.row_losses(prediction, inputs).sum(-1)
 
     def row_losses(self, prediction: Tensor, inputs: Inputs) -> Tensor:
-        """Of every row: (S, n)."""
+        """The loss of every row: (S, n)."""
         return (prediction - inputs["y"]).square()
 
     def distillation(self, student: Tensor, teacher: Tensor, inputs: Inputs) -> dict[str, Tensor]:
@@ -77,7 +77,7 @@ class LinearRegression(Component):
     def solve(
         self, info: Info, rows: Rows, teacher: nn.Module | None, weights: Mapping[str, float], draws: Draws
     ) -> nn.Module:
-        """Least squares; with a teacher, on labels (y + w x w_teacher) / (1 + w), which minimises the sum of both."""
+        """Least squares; with a teacher on labels (y + w x w_teacher) / (1 + w), which minimises the sum of both."""
         x, y = rows["x"], rows["y"]
         if teacher is not None:
             assert isinstance(teacher, LinearModel)
@@ -95,12 +95,12 @@ class LinearRegression(Component):
         return {"x": x, "y": _labels(x, model.weights) + noise}
 
     def theory(self, metric: str, chain: Chain, data: Data, info: Info) -> list[float] | None:
-        """E[excess test error] of every generation for x ~ N(0, I_d), T rows a generation, T > d + 1.
+        """E[excess test error] of every generation for x ~ N(0, I_d), T rows per generation, T > d + 1.
 
         Every error is a sum of independent terms u_j = pinv(X) noise_j of size s2 d / (T - d - 1): e_k = a mean over
         sources j of (e_j + u_j) + (1 - a) e_teacher, a = 1 / (1 + w). So the coefficients of the u_j obey a linear
-        recursion; it gives s2 d / (T-d-1) (k+1) under replace and s2 d / (T-d-1) sum 1/i^2 under accumulate
-        (arXiv 2404.01413), and the curves with a teacher. With a fresh design only a single source is so simple.
+        recursion. It gives s2 d / (T-d-1) (k+1) under replace, s2 d / (T-d-1) sum 1/i^2 under accumulate
+        (arXiv 2404.01413), and the curves with a teacher. With a fresh design this holds for a single source only.
         """
         (d,) = info.shape("x")
         plans, rows = chain.plans, chain.plans[0].rows

@@ -1,4 +1,4 @@
-"""The network of diffusion and flow models on points: fully connected, told the time in every hidden layer."""
+"""The network of diffusion and flow models on points: fully connected, with the time as input of every hidden layer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIME_FEATURES = 32  # sinusoids of the time, and width of its embedding
 class Hidden(nn.Module):
     """One hidden layer, scaled and shifted by the time's embedding (Perez et al. 2018).
 
-    A shift alone does far worse: what has to be said near time 0 is steep, and flat at the other end.
+    A shift alone is far worse: the function to be learned is steep near time 0 and flat at the other end.
     """
 
     def __init__(self, inputs: int, width: int, dropout: float) -> None:

@@ -14,13 +14,13 @@ Width = Annotated[int, Field(ge=4, multiple_of=4)]
 Level = Annotated[int, Field(ge=0)]
 Preset = Literal["digits", "cifar10", "celeba", "points"]
 
-# A change here gives other numbers under equal settings: raise the families' versions with it.
+# A change here changes results under equal settings: raise the families' versions with it.
 PRESETS: dict[Preset, dict[str, Any]] = {
     # For images of 8x8 to 16x16; 0.65 M parameters.
     "digits": {"widths": (32, 64), "layers": 1, "attention": "middle"},
     # Ho et al. (2020) at 32x32: 35.7 M parameters, attention at 16x16 and in the middle.
     "cifar10": {"widths": (128, 256, 256, 256), "layers": 2, "attention": (1,)},
-    # The size of the KD paper's at 64x64: 39.7 M parameters.
+    # The size of the KD paper's network at 64x64: 39.7 M parameters.
     "celeba": {"widths": (64, 128, 256, 512), "layers": 1, "attention": "middle"},
     # For points: 0.06 M parameters.
     "points": {"widths": (128, 128, 128)},
@@ -28,9 +28,9 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 
 
 class Denoiser(nn.Module):
-    """A network on rows of one shape, which gives its output and its encoder's.
+    """A network on rows of one shape. It returns its output and its encoder's output.
 
-    Call it as model(x, t), x (n, *shape) and t (n,): times from 0 to about 1000, whole or not.
+    Call it as model(x, t) with x (n, *shape) and t (n,): times from 0 to about 1000, integers or not.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -38,41 +38,41 @@ class Denoiser(nn.Module):
         self.shape = shape
 
     def encoder(self) -> nn.Module:
-        """The layer whose output counts as the encoder's."""
+        """The layer whose output is used as the encoder's."""
         raise NotImplementedError
 
     def output(self, x: Tensor, t: Tensor) -> Tensor:
-        """The network itself: a tensor like x."""
+        """The network's output: a tensor of x's shape."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        caught: list[Tensor] = []
+        encoded: list[Tensor] = []
 
-        def catch(module: nn.Module, arguments: object, result: Any) -> None:
-            caught.append(result[0] if isinstance(result, tuple) else result)
+        def keep_output(module: nn.Module, arguments: object, result: Any) -> None:
+            encoded.append(result[0] if isinstance(result, tuple) else result)
 
-        # Hooked for this call only: a copy of the module (an averaged one, for instance) then has hooks of its own.
-        handle = self.encoder().register_forward_hook(catch)
+        # The hook is registered for this call only, so that a copy of the module (such as an average) has its own.
+        handle = self.encoder().register_forward_hook(keep_output)
         try:
             output = self.output(x, t)
         finally:
             handle.remove()
-        return output, caught[0]
+        return output, encoded[0]
 
 
 class Network(BaseModel):
-    """Settings of the network: a UNet for images, a small MLP for points. What is not said is the preset's."""
+    """Settings of the network: a UNet for images, a small MLP for points. Settings left out are the preset's."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     preset: Preset | None = None
-    """Digits for images and points for points, if nothing is said."""
+    """Sizes by name. Default: digits for images, points for points."""
     widths: Annotated[tuple[Width, ...], Field(min_length=1)] | None = None
-    """Channels a level; MLP: hidden layers."""
+    """Channels of each level; MLP: widths of the hidden layers."""
     layers: Annotated[int, Field(gt=0, le=1000)] | None = None
-    """Residual blocks a level; images only."""
+    """Residual blocks per level; images only."""
     attention: Literal["middle", "none"] | tuple[Level, ...] | None = None
-    """Levels (0: finest) have the middle's too."""
+    """Where attention is: middle, none, or a list of levels (0: finest) in addition to the middle; images only."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of units that are dropped in training."""
 
@@ -89,13 +89,14 @@ class Network(BaseModel):
         return self
 
     def check(self, info: Info) -> None:
-        """Raises ValueError when the network cannot take these rows; the message says what would do."""
+        """Raises ValueError when the network cannot be used on these rows; the message says what to change."""
         settings = self._settings(info)
         if info.kind == "points":
-            said = [name for name in ("layers", "attention") if name in settings]
-            if said:
+            image_settings = [name for name in ("layers", "attention") if name in settings]
+            if image_settings:
                 raise ValueError(
-                    f"network: {' and '.join(said)}: for images only; points have an MLP with one hidden layer a width"
+                    f"network: {' and '.join(image_settings)}: for images only; points have an MLP with one hidden "
+                    "layer per width"
                 )
             return
         if self.preset == "points":
@@ -104,16 +105,16 @@ class Network(BaseModel):
         halvings = len(settings["widths"]) - 1
         if height % 2**halvings or width % 2**halvings:
             shortest = math.gcd(height, width)
-            fitting = (shortest & -shortest).bit_length()  # levels: one more than the factors of two
+            levels = (shortest & -shortest).bit_length()  # at most: one more than the factors of two
             near = [size for size in _neighbours(height, 2**halvings) if size]
             raise ValueError(
                 f"network.widths: {halvings + 1} levels halve the image {halvings} times, so its sides must be "
-                f"multiples of {2**halvings}, found {height}x{width}; use at most {fitting} widths, or data.size: "
+                f"multiples of {2**halvings}, found {height}x{width}; use at most {levels} widths, or data.size: "
                 f"{' or '.join(map(str, near))}"
             )
 
     def build(self, info: Info) -> Denoiser:
-        """A fresh network for rows of the data."""
+        """A new network for rows of the data."""
         settings = self._settings(info)
         if info.kind == "points":
             from collapse_sim.families.mlp import MLP
@@ -124,12 +125,12 @@ class Network(BaseModel):
         return UNet(info.shape("image"), **settings, dropout=self.dropout)
 
     def _settings(self, info: Info) -> dict[str, Any]:
-        """What is said here, over what the preset says."""
+        """The preset's settings, overridden by those that are set here."""
         preset = PRESETS[self.preset or ("points" if info.kind == "points" else "digits")]
-        said = {name: getattr(self, name) for name in ("widths", "layers", "attention")}
-        return {**preset, **{name: value for name, value in said.items() if value is not None}}
+        own = {name: getattr(self, name) for name in ("widths", "layers", "attention")}
+        return {**preset, **{name: value for name, value in own.items() if value is not None}}
 
 
 def _neighbours(size: int, step: int) -> tuple[int, ...]:
-    """The multiples of `step` on both sides of `size`."""
+    """The multiples of `step` on either side of `size`."""
     return size // step * step, (size // step + 1) * step

@@ -25,17 +25,17 @@ from collapse_sim.families.language import (
 
 Preset = Literal["tiny"]
 
-# A change here gives other numbers under equal settings: raise the family's version with it.
-PRESETS: dict[Preset, dict[str, Any]] = {"tiny": {"width": 64, "layers": 2, "heads": 2}}  # layers on either side
+# A change here changes results under equal settings: raise the family's version with it.
+PRESETS: dict[Preset, dict[str, Any]] = {"tiny": {"width": 64, "layers": 2, "heads": 2}}  # layers of each side
 
 
 class Seq2Seq(TextFamily):
-    """An encoder-decoder (T5 and others) of a target given its source. Generation k's rows: real source, own target."""
+    """An encoder-decoder (T5 and others) of a target given its source. Its samples keep the real sources."""
 
     preset: Preset | None = None
-    """Or a fresh one: T5's architecture at 64 units, two layers on either side."""
+    """A new network instead of `pretrained`: T5's architecture with 64 units and two layers on each side."""
     decoding: Literal["sample", "greedy", "beam"] = "greedy"
-    """How targets are written; greedy: the KD paper's."""
+    """How the tokens of targets are chosen; greedy: as in the KD paper."""
 
     kinds: ClassVar[tuple[str, ...]] = ("pairs",)
     columns: ClassVar[tuple[str, ...]] = ("source", "target")
@@ -77,7 +77,7 @@ class Seq2Seq(TextFamily):
         return lengths(inputs["target"])
 
     def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
-        """Of every token of the target, given the source and the target's tokens before it."""
+        """Predictions of every token of the target, given the source and the target's earlier tokens."""
         assert isinstance(model, LanguageModel)
         target = trimmed(inputs["target"], self.bucket)
         before = torch.cat([torch.full_like(target[:, :1], model.start), target[:, :-1]], 1)
@@ -94,13 +94,13 @@ class Seq2Seq(TextFamily):
         """The sources, and a generated target for each."""
         assert isinstance(model, LanguageModel)
         sources = conditions.columns["source"]
-        room = model.shapes["target"]
+        length = model.shapes["target"]
         inputs = _encoded(sources.long(), self.bucket, model.pad)
-        made = until_end(self._generated(model, inputs, room, draws, stop=True), model.end)
-        return {"source": sources, "target": padded(made, room).to(model.dtype)}
+        targets = until_end(self._generate(model, inputs, length, draws, stop=True), model.end)
+        return {"source": sources, "target": padded(targets, length).to(model.dtype)}
 
 
 def _encoded(source: Tensor, bucket: int, pad: int) -> dict[str, Tensor]:
     source = trimmed(source, bucket)
-    there = source != PAD_TOKEN_ID
-    return {"input_ids": source.masked_fill(~there, pad), "attention_mask": there.long()}
+    mask = source != PAD_TOKEN_ID
+    return {"input_ids": source.masked_fill(~mask, pad), "attention_mask": mask.long()}

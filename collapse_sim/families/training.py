@@ -16,15 +16,15 @@ Decay = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
 class Train(Component):
-    """How a model is fitted. Exactly one of `epochs` and `steps`. Closed-form families take no `train:`.
+    """How a model is fitted. Exactly one of `epochs` and `steps` is needed. Closed-form families take no `train:`.
 
-    What becomes of that length in generations with more rows is the arm's `protocol`.
+    The arm's `protocol` determines the length in generations with more rows.
     """
 
     epochs: Positive | None = None
-    """Length: passes over the rows. Either this or `steps`."""
+    """Length of the fit in passes over the rows. Either this or `steps`."""
     steps: Annotated[int, Field(gt=0)] | None = None
-    """Length: optimiser updates."""
+    """Length of the fit in optimiser updates. Either this or `epochs`."""
     batch_size: Annotated[int, Field(gt=0)] = 128
     """Rows per update."""
     accumulate: Annotated[int, Field(gt=0)] = 1
@@ -32,33 +32,33 @@ class Train(Component):
     optimizer: Literal["adamw", "adam", "sgd"] = "adamw"
     """torch.optim's AdamW, Adam or SGD."""
     learning_rate: Positive = 1e-3
-    """After the warm-up, where the schedule begins."""
+    """Learning rate after the warm-up, at the start of the schedule."""
     weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
-    """adamw: decoupled; adam, sgd: added to the gradient."""
+    """Weight decay. adamw: decoupled; adam, sgd: added to the gradient."""
     decay: Literal["all", "weights"] = "weights"
-    """What decays: all parameters, or `weights`: none of norms, biases and embeddings."""
+    """What decays: all parameters, or `weights`: all except norms, biases and embeddings."""
     betas: tuple[Decay, Decay] = (0.9, 0.999)
-    """Decay of the running means of gradients and of their squares: adam, adamw."""
+    """adam, adamw: decay of the running means of gradients and of their squares."""
     momentum: Decay = 0.9
-    """Of sgd."""
+    """sgd: momentum."""
     schedule: Literal["constant", "cosine", "linear"] = "constant"
-    """Of the learning rate after the warm-up; cosine (half a wave) and linear fall to zero at the last update."""
+    """Learning rate after the warm-up; cosine (half a wave) and linear fall to zero at the last update."""
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     """Updates in which the learning rate rises linearly from zero."""
     warmup_ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """The warm-up as a share of the fit's updates, rounded. Either this or `warmup_steps`."""
     clip_norm: Positive | None = None
-    """Greatest norm of the whole gradient; larger ones are scaled down. null: no clipping."""
+    """Maximum norm of the whole gradient; larger gradients are scaled down. null: no clipping."""
     ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """Decay of an exponential moving average of the weights, which then is the model. null: no average."""
+    """Decay of an exponential moving average of the weights, which is then the model. null: no average."""
     evaluate: str = "every epoch"
-    """"every epoch", "every N steps" or "never": validation loss during the fit."""
+    """When the validation loss is computed during the fit: "every epoch", "every N steps" or "never"."""
     keep: Literal["last", "best"] = "last"
-    """best: the weights of the evaluation with the least validation loss."""
+    """Which weights are kept. last: the final ones; best: those of the evaluation with the lowest validation loss."""
     patience: Annotated[int, Field(gt=0)] | None = None
-    """The fit ends after so many evaluations without a lower validation loss. null: it does not end early."""
+    """The fit ends after this number of evaluations without a lower validation loss. null: it does not end early."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Of forward passes; auto: bf16 on CUDA where the GPU computes in it, else fp32."""
+    """Precision of forward passes. auto: bf16 on CUDA if the GPU supports it, else fp32."""
     tf32: bool = False
     """Whether float32 matrix products on CUDA may use TF32."""
 
@@ -66,14 +66,14 @@ class Train(Component):
     @classmethod
     def _known_cadence(cls, value: str) -> str:
         if value not in ("never", "every epoch") and not re.fullmatch(r"every [1-9]\d* steps", value):
-            raise ValueError(f"{value!r} is no cadence; allowed: 'every epoch', 'every N steps', 'never'")
+            raise ValueError(f"{value!r} is not valid; allowed: 'every epoch', 'every N steps', 'never'")
         return value
 
     @model_validator(mode="after")
     def _one_length(self) -> Train:
         if (self.epochs is None) == (self.steps is None):
-            found = "neither" if self.epochs is None else "both"
-            raise ValueError(f"exactly one of `epochs` and `steps` is needed, found {found}")
+            settings = "neither" if self.epochs is None else "both"
+            raise ValueError(f"exactly one of `epochs` and `steps` is needed, found {settings}")
         if self.warmup_steps and self.warmup_ratio:
             raise ValueError("`warmup_steps` and `warmup_ratio` say the same thing in two ways: set one of them to 0")
         if self.keep == "best" and self.evaluate == "never":
@@ -84,13 +84,13 @@ class Train(Component):
 
 
 def updates_per_epoch(train: Train, rows: int) -> int:
-    """An epoch ends with a smaller batch when the rows don't divide."""
+    """An epoch ends with a smaller batch when the batch size does not divide the number of rows."""
     return math.ceil(rows / train.batch_size)
 
 
 @dataclass(frozen=True)
 class FitLength:
-    """How long a fit is, in optimiser updates."""
+    """The length of a fit, in optimiser updates."""
 
     steps: int
     steps_per_epoch: int
@@ -98,7 +98,7 @@ class FitLength:
 
     @classmethod
     def of(cls, train: Train, rows: int) -> FitLength:
-        """Of settings whose length may still be in epochs of these rows."""
+        """The length under these settings, which may be in epochs of these rows."""
         per_epoch = updates_per_epoch(train, rows)
         words = train.evaluate.split()
         every = {"never": 0, "every epoch": per_epoch}.get(train.evaluate)
@@ -108,10 +108,10 @@ class FitLength:
 
 def learning_rate(train: Train, step: int, steps: int) -> float:
     """The rate of update `step` (from 0) of `steps`: linear warm-up from zero, then constant, half a cosine wave
-    to zero, or a line to zero (as transformers' get_linear_schedule_with_warmup)."""
+    to zero, or linear to zero (like transformers' get_linear_schedule_with_warmup)."""
     warmup = train.warmup_steps or round(train.warmup_ratio * steps)
     if step < warmup:
         return train.learning_rate * step / warmup
     progress = (step - warmup) / max(1, steps - warmup)
-    left = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * progress)), "linear": 1 - progress}
-    return train.learning_rate * left[train.schedule]
+    factors = {"constant": 1.0, "cosine": 0.5 * (1 + math.cos(math.pi * progress)), "linear": 1 - progress}
+    return train.learning_rate * factors[train.schedule]

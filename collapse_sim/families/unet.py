@@ -11,7 +11,7 @@ from collapse_sim.families.network import Denoiser
 
 
 class UNet(Denoiser):
-    """Residual blocks at every level, attention where it is asked for; levels beyond the first halve the image."""
+    """Residual blocks at every level, attention where it is set; every level after the first halves the image."""
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class UNet(Denoiser):
 
 
 def norm_groups(widths: tuple[int, ...]) -> int:
-    """Groups of the normalisation: the most that divide all widths, up to 32, with at least four channels each."""
+    """Groups of the normalisation: the largest number up to 32 that divides all widths, with at least four channels
+    per group."""
     common = math.gcd(*widths)
     return max(groups for groups in range(1, 33) if common % groups == 0 and common // groups >= 4)

@@ -1,4 +1,4 @@
-"""Variational autoencoders; the KD paper's has two linear layers with a ReLU between, on each side."""
+"""Variational autoencoders. The KD paper's has two linear layers with a ReLU in between, on each side."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class VAEModel(nn.Module):
 
 
 class VAEPrediction(NamedTuple):
-    """What the losses look at, float32."""
+    """The inputs of the losses, float32."""
 
     decoded: Tensor  # (n, D): logits of the intensities; under `output_activation: linear` the pixel values themselves
     mean: Tensor  # (n, latent)
@@ -41,32 +41,32 @@ class VAEPrediction(NamedTuple):
 
 
 class Standardization(BaseModel):
-    """Of pixel values: (intensity - mean) / std, of all channels alike. MNIST's training images of 28x28 pixels: .1307
-    and .3081."""
+    """Pixel values as (intensity - mean) / std, the same for all channels. MNIST's training images of 28x28 pixels:
+    .1307 and .3081."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
     mean: float
-    """Of intensities in [0, 1]."""
+    """Mean of intensities in [0, 1], which is subtracted."""
     std: Annotated[float, Field(gt=0.0)]
-    """Of intensities in [0, 1]; what is left after the mean is divided by it."""
+    """Standard deviation of intensities in [0, 1], by which the difference is divided."""
 
 
 class VAEFamily(Component):
-    """What all VAEs share: all but the two networks. Losses are per pixel (divided by C H W), summed over rows."""
+    """Everything that VAEs share except the two networks. Losses are per pixel (divided by C H W), summed over rows."""
 
     latent: Annotated[int, Field(gt=0)] = 20
-    """Dimensions."""
+    """Dimensions of the latent space."""
     reconstruction: Literal["bce", "mse"] = "bce"
-    """Nats, or squared error; bce of grey pixels: at least their entropy."""
+    """Reconstruction loss. bce: nats, for grey pixels at least their entropy; mse: squared error."""
     output_activation: Literal["sigmoid", "linear"] = "sigmoid"
-    """Of the decoder; linear: only with mse."""
+    """Output activation of the decoder; linear: only with mse."""
     standardize: Standardization | None = None
-    """{mean: 0.1307, std: 0.3081}: pixel values so scaled, with linear."""
+    """Standardise pixel values, such as {mean: 0.1307, std: 0.3081}; only with output_activation: linear."""
     kl_weight: Annotated[float, Field(ge=0.0)] = 1.0
-    """1 with bce: the negative ELBO; mse: 2 sigma^2 of a Gaussian ELBO."""
+    """Weight of the KL term. bce: 1 is the negative ELBO; mse: 2 sigma^2 of a Gaussian ELBO."""
     kd_kl: bool = False
-    """The distillation term `output` contains kl_weight x KL, too, as the KD paper's equation reads."""
+    """Whether the distillation term `output` also contains kl_weight x KL, as in the KD paper's equation."""
 
     version: ClassVar[int] = 2
     kinds: ClassVar[tuple[str, ...]] = ("images",)
@@ -83,7 +83,7 @@ class VAEFamily(Component):
         if self.standardize is not None and self.output_activation == "sigmoid":
             raise ValueError(
                 "`standardize` gives pixel values outside of [0, 1], which `output_activation: sigmoid` never reaches: "
-                "set `output_activation: linear` and `reconstruction: mse`, or leave `standardize` out"
+                "set `output_activation: linear` and `reconstruction: mse`, or remove `standardize`"
             )
         return self
 
@@ -95,7 +95,7 @@ class VAEFamily(Component):
 
     @property
     def regularised(self) -> tuple[str, ...]:
-        """Terms with a part that pulls the student to the prior and not to the teacher (families.base)."""
+        """Terms with a part that pulls the student towards the prior instead of the teacher (families.base)."""
         return ("output",) if self.kd_kl else ()
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
@@ -120,8 +120,8 @@ class VAEFamily(Component):
         return self.row_losses(prediction, inputs).sum()
 
     def distillation(self, student: VAEPrediction, teacher: VAEPrediction, inputs: Inputs) -> dict[str, Tensor]:
-        """Table 1 of the KD paper: `output` L_VAE(Ys, Yt), the reconstruction loss against the teacher's output, under
-        `kd_kl` with the student's own KL term; `mean` and `variance`: squared error between the encoders' outputs,
+        """Table 1 of the KD paper. `output`: L_VAE(Ys, Yt), the reconstruction loss against the teacher's output, under
+        `kd_kl` with the student's own KL term. `mean` and `variance`: squared error between the encoders' outputs,
         averaged over latent dimensions."""
         output = self._reconstruction(student.decoded, self._activated(teacher.decoded))
         if self.kd_kl:
@@ -133,7 +133,7 @@ class VAEFamily(Component):
         }
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
-        """The decoder's mean images of z ~ N(0, I), as intensities that are clipped and rounded to uint8."""
+        """The decoder's mean images of z ~ N(0, I), as intensities, clipped and rounded to uint8."""
         assert isinstance(model, VAEModel)
         x = self._activated(model.decoder(draws.normal(conditions.rows, self.latent)).float())
         if self.standardize is not None:
@@ -141,13 +141,13 @@ class VAEFamily(Component):
         return {"image": intensities((x * 255).reshape(len(x), *model.shape))}
 
     def encode(self, model: nn.Module, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Posterior means and variances, (n, latent) each, of uint8 images."""
+        """Posterior means and variances of uint8 images, (n, latent) each."""
         assert isinstance(model, VAEModel)
         mean, log_variance = model.encode(self._values(rows["image"]))
         return mean.float(), log_variance.float().exp()
 
     def _values(self, images: Tensor) -> Tensor:
-        """What the networks see of uint8 images (n, C, H, W): intensities in [0, 1], or standardised ones, (n, D)."""
+        """uint8 images (n, C, H, W) -> the networks' inputs (n, D): intensities in [0, 1], or standardised."""
         x = images.flatten(1).float() / 255
         return x if self.standardize is None else (x - self.standardize.mean) / self.standardize.std
 
@@ -155,13 +155,13 @@ class VAEFamily(Component):
         return decoded.sigmoid() if self.output_activation == "sigmoid" else decoded
 
     def _reconstruction(self, decoded: Tensor, target: Tensor) -> Tensor:
-        """The mean over a row's pixels, (n,)."""
+        """The mean over each row's pixels, (n,)."""
         if self.reconstruction == "bce":
             return F.binary_cross_entropy_with_logits(decoded, target, reduction="none").mean(1)
         return (self._activated(decoded) - target).square().mean(1)
 
     def _weighted_kl(self, prediction: VAEPrediction) -> Tensor:
-        """kl_weight x KL(q(z|x) || N(0, I)) in nats a pixel, (n,)."""
+        """kl_weight x KL(q(z|x) || N(0, I)) in nats per pixel, (n,)."""
         mean, log_variance = prediction.mean, prediction.log_variance
         kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
         return self.kl_weight * kl / prediction.decoded.shape[1]
@@ -174,7 +174,7 @@ class VAE(VAEFamily):
     """Width of both hidden layers."""
 
     def check(self, info: Info) -> None:
-        """Any images fit."""
+        """Accepts any images."""
 
     def build(self, info: Info) -> nn.Module:
         shape = info.shape("image")

@@ -1,1 +1,1 @@
-"""One callable a metric; one file a kind of data. `base` holds the contract."""
+"""Metrics: one class each, in one file per kind of data or method. `base` holds the contract."""

@@ -1,4 +1,4 @@
-"""The contract of a metric, and what a metric may look at."""
+"""The contract of a metric, and the data that a metric can use."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ Which = Literal["samples", "outputs", "real", "held_out"]
 
 @dataclass(frozen=True)
 class FeatureSpace:
-    """What figures say of the features behind them."""
+    """The feature space, as shown beside figures."""
 
     label: str  # the network and its hash: "inception 6726825d"; "pixels"
-    dimensions: int | None = None  # of a vector, where it is known
+    dimensions: int | None = None  # of a vector, if known
 
 
 @dataclass(frozen=True)
 class MetricNote:
-    """What stands beside a metric's figures."""
+    """The note shown beside a metric's figures."""
 
     note: str  # "5,000 samples against 10,000 held-out rows; inception 6726825d"
-    warning: str = ""  # what forbids to quote them: "biased: fewer than 10,000 samples"
+    warning: str = ""  # why they should not be quoted: "biased: fewer than 10,000 samples"
 
 
 class Evaluation(Protocol):
-    """One model and its samples under evaluation. Everything is loaded when asked for, and only what `needs` declares.
+    """One model and its samples under evaluation. Data is loaded on request, and only what `needs` declares.
 
-    In an ensemble (closed-form families, `stacked`) tensors have a leading axis S, one entry a seed.
+    In an ensemble (closed-form families, `stacked`) tensors have a leading axis S, one entry per seed.
     """
 
     info: Info
@@ -60,56 +60,59 @@ class Evaluation(Protocol):
         ...
 
     def rows(self, which: Which) -> Mapping[str, Tensor]:
-        """Columns on the CPU; large ones are memory-mapped. `samples` are this generation's own, `outputs` what it
-        generates for the held-out rows' conditions (summaries of held-out articles), in their order."""
+        """Columns on the CPU; large ones are memory-mapped. `samples` are those of this generation; `outputs` are what
+        it generates for the conditions of the held-out rows (summaries of held-out articles), in their order."""
         ...
 
     def features(self, feature_map: FeatureMap, which: Which) -> Tensor:
-        """(n, F) float32 features on the CPU, computed once per rows and map, and kept in the store."""
+        """(n, F) float32 features on the CPU, computed once for each set of rows and map, and kept in the store."""
         ...
 
     def probabilities(self, feature_map: FeatureMap, which: Which) -> Tensor:
-        """(n, classes) class probabilities of a feature map that classifies."""
+        """(n, classes) class probabilities from a feature map that classifies."""
         ...
 
     def draws(self, role: str) -> Draws:
-        """Randomness for the metric's own use (a subset, latents), the same for every arm."""
+        """Randomness for the metric's own use (such as a subset or latents), the same for every arm."""
         ...
 
 
 @runtime_checkable
 class Metric(Protocol):
-    """A frozen config object (component.Component) that gives one number, for each seed.
+    """A frozen config object (component.Component) that returns one number per seed.
 
-    Optional: `feature_map`, the FeatureMap it looks through; `features_of`, the rows it wants features of (those of
-    `needs` if left out); `facts(info, samples, space) -> MetricNote`, what stands beside its figures, where `space` is
-    the FeatureSpace of its map or None, or instead `facts_of_truth(info, data, samples)`, where the data knows its
-    truth;
-    `unit`, a few words, and `bounds`, the (least, greatest) value there can be, each None where there is no such value:
-    class variables that tables and plots go by and no key depends on (a setting `unit` will do, and `unit_of(family)`
-    takes its place where the unit is the model's); `resolution(info, samples)`, the least step that the figure can
-    make, such as one row's share: a verdict takes scores that differ by less for equal. A metric that has a value for
-    every row is a RowMetric; where these are held-out rows and it offers `influence` (HeldOutRows), `compare` has
-    intervals over them. One that has a value for every class, say, is a PartsMetric.
+    Optional members:
+
+    - `feature_map`: the FeatureMap that it uses; `features_of`: the rows whose features it needs (default: `needs`).
+    - `facts(info, samples, space) -> MetricNote`: the note beside its figures; `space` is the FeatureSpace of its map
+      or None. If the data knows its truth, `facts_of_truth(info, data, samples)` instead.
+    - `unit`, a few words, and `bounds`, the (least, greatest) possible value, None where there is none: class variables
+      for tables and plots; no key depends on them. `unit` may be a setting; if the unit is that of the model's loss,
+      `unit_of(family)` replaces it.
+    - `resolution(info, samples)`: the smallest step of the figure, such as one row's share. Verdicts treat scores with
+      smaller differences as equal.
+
+    A metric with a value for every row is a RowMetric. If these are held-out rows and it has `influence` (HeldOutRows),
+    `compare` computes intervals over them. A metric with a value for every part, such as a class, is a PartsMetric.
     """
 
     version: ClassVar[int]
-    kinds: ClassVar[tuple[str, ...] | None]  # kinds of data it is for; None: any
+    kinds: ClassVar[tuple[str, ...] | None]  # the kinds of data it is for; None: any
     better: ClassVar[Literal["lower", "higher"] | None]
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        """What it looks at, and so what its stored score depends on: a class variable, or decided by settings."""
+        """The data that it uses, and so what its stored score depends on: a class variable, or decided by settings."""
         ...
 
     def describe(self) -> dict[str, Any]: ...
 
     def resolve_files(self, data_dir: Path) -> Self:
-        """Itself with what it reads of files found (component.Component has it). Raises MissingError."""
+        """A copy with the files that it reads located (component.Component has a default). Raises MissingError."""
         ...
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        """Raise ValueError when this metric cannot be computed on this data or with this many samples."""
+        """Raise ValueError when this metric cannot be computed on this data or with this number of samples."""
         ...
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
@@ -119,46 +122,46 @@ class Metric(Protocol):
 
 @runtime_checkable
 class RowMetric(Metric, Protocol):
-    """A metric that sums up values of rows, which are kept beside its score.
+    """A metric that aggregates values of rows, which are stored with its score.
 
-    The engine calls `score_rows` and `sum_up`, and `score` only where there are no values of rows.
+    The engine calls `score_rows` and `sum_up`, and `score` only when there are no values of rows.
     """
 
     def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor] | None:
-        """Columns of (n,) numbers each, on the CPU; None where this model has no values of rows."""
+        """Columns of (n,) numbers each, on the CPU; None if this model has no values of rows."""
         ...
 
     def sum_up(self, columns: Mapping[str, Tensor]) -> float:
-        """The score."""
+        """The score, from the values of the rows."""
         ...
 
 
 @runtime_checkable
 class HeldOutRows(RowMetric, Protocol):
-    """One whose rows are the held-out rows, so that other ones would have given another score."""
+    """A metric whose rows are the held-out rows, so that other held-out rows would have given another score."""
 
     def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
-        """(n,): how much each held-out row moves the score, with sum 0 (metrics/influence.py), in an order that is the
-        same for every model. None where the rows are no held-out ones."""
+        """(n,): the influence of each held-out row on the score, with sum 0 (metrics/influence.py), in an order that is
+        the same for every model. None if the rows are not held-out rows."""
         ...
 
 
 @runtime_checkable
 class DrawnRows(RowMetric, Protocol):
-    """One whose values are drawn as a histogram."""
+    """A metric whose values are plotted as a histogram."""
 
     def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
-        """What is drawn: a label with its unit, and (n,) positive numbers, drawn on a logarithmic axis."""
+        """A label with its unit, and (n,) positive numbers, plotted on a logarithmic axis."""
         ...
 
 
 @runtime_checkable
 class PartsMetric(Metric, Protocol):
-    """A metric of parts, such as one a class, whose values are kept beside its score and shown as `NAME[PART]`.
+    """A metric of parts, such as classes. Their values are stored with its score and shown as `NAME[PART]`.
 
-    The engine calls `score_parts` and `sum_up`, and not `score`. Unit and bounds of the parts are the metric's.
-    Optional: `better_of_parts`, where it isn't `better`; `dead_below`, the value below which a part counts as dead, so
-    that the generation from which on it stays there is told.
+    The engine calls `score_parts` and `sum_up`, not `score`. Unit and bounds of the parts are the metric's.
+    Optional: `better_of_parts`, if it differs from `better`; `dead_below`, the value below which a part counts as dead:
+    then the generation from which a part stays dead is reported.
     """
 
     def parts(self, info: Info) -> tuple[str, ...]:
@@ -166,7 +169,7 @@ class PartsMetric(Metric, Protocol):
         ...
 
     def score_parts(self, evaluation: Evaluation) -> Mapping[str, float | Tensor]:
-        """A float a part; in an ensemble tensors of shape (S,). nan for a part that cannot be told."""
+        """A float per part; in an ensemble tensors of shape (S,). nan for a part without a value."""
         ...
 
     def sum_up(self, parts: Mapping[str, float]) -> float:
@@ -176,9 +179,9 @@ class PartsMetric(Metric, Protocol):
 
 @runtime_checkable
 class FeatureMap(Protocol):
-    """A map from images to vectors, itself a frozen config object; `network` is fitted once and kept in the store.
+    """A map from images to vectors, a frozen config object. `network` is fitted once and kept in the store.
 
-    Optional: `label`, what figures call it; `dimensions(info)`, the length of its vectors.
+    Optional: `label`, its name beside figures; `dimensions(info)`, the length of its vectors.
     """
 
     version: ClassVar[int]
@@ -186,11 +189,11 @@ class FeatureMap(Protocol):
     def describe(self) -> dict[str, Any]: ...
 
     def check(self, info: Info) -> None:
-        """Raise ValueError when this data cannot be mapped; the message says what would do."""
+        """Raise ValueError when this data cannot be mapped; the message says what to change."""
         ...
 
     def network(self) -> tuple[ModelFamily, Any] | None:
-        """The family and its training settings (plan.settings.Train) to fit to the labelled real rows, or None."""
+        """The family to fit to the labelled real rows and its training settings (families.training.Train), or None."""
         ...
 
     def features(self, model: nn.Module | None, images: Tensor) -> Tensor:
@@ -203,36 +206,36 @@ class WeightedMap(FeatureMap, Protocol):
     """A feature map whose network is read from a file."""
 
     def weights(self, folder: Path) -> WeightsFile:
-        """Find and check the file, in the data folder or where else it may be; nothing of it is run, because recipes
-        are checked that nobody means to run. Asked before anything is fitted.
+        """Find and check the file, in the data folder or elsewhere, before anything is fitted. Its code is not run,
+        since recipes are also checked without being run.
 
-        Raises MissingError: the file, the folders looked in, how to get it, which other maps there are.
+        Raises MissingError with the file, the folders that were searched, how to get it, and other feature maps.
         """
         ...
 
     def load(self, weights: WeightsFile) -> nn.Module:
-        """The network on the CPU, in eval mode: the `model` of `features`."""
+        """The network on the CPU, in eval mode: the argument `model` of `features`."""
         ...
 
 
 @runtime_checkable
 class UntriedMap(WeightedMap, Protocol):
-    """A feature map whose file is code that nobody has seen, such as TorchScript: no check may run it."""
+    """A feature map whose file is unknown code, such as TorchScript: no check may run it."""
 
     def try_out(self, weights: WeightsFile) -> None:
-        """Run the network once, when a run begins and before anything is fitted; `weights.dimensions` is known then.
+        """Run the network once, when a run begins and before anything is fitted, and set `weights.dimensions`.
 
-        Raises MissingError when it gives no features.
+        Raises MissingError when it returns no features.
         """
         ...
 
 
 @runtime_checkable
 class ClassifyingMap(FeatureMap, Protocol):
-    """A feature map that also says which class an image shows."""
+    """A feature map that also classifies images."""
 
     own_classes: ClassVar[bool]  # True: its classes are the data's labels
 
     def classified(self, model: nn.Module | None, images: Tensor) -> tuple[Tensor, Tensor]:
-        """uint8 (n, C, H, W) -> features and float32 (n, classes) probabilities, whose rows sum to 1, in one pass."""
+        """uint8 (n, C, H, W) -> features, and float32 (n, classes) probabilities whose rows sum to 1, in one pass."""
         ...

@@ -1,4 +1,4 @@
-"""Metrics of models that are solved in closed form: their parameters against the truth."""
+"""Metrics of closed-form models: their parameters against the true ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from collapse_sim.metrics.base import Evaluation, Need
 
 
 def needs_buffers(metric: str, info: Info, family: ModelFamily, *names: str) -> None:
-    """Raise ValueError unless the family fits models with these parameters to data whose true ones are known."""
+    """Raise ValueError unless the family's models have these parameters and the data's true ones are known."""
     if info.fingerprint:
         raise ValueError(f"{metric} compares with the true parameters: it needs simulated data, not files")
     if isinstance(family, ClosedForm):
@@ -24,7 +24,7 @@ def needs_buffers(metric: str, info: Info, family: ModelFamily, *names: str) -> 
         missing = list(names)
     if missing:
         raise ValueError(
-            f"{metric} reads a model's {' and '.join(missing)}, and {type(family).__name__} models have none"
+            f"{metric} reads a model's {' and '.join(missing)}, but {type(family).__name__} models have none"
         )
 
 
@@ -34,12 +34,12 @@ def buffers(evaluation: Evaluation, *names: str) -> list[Tensor]:
     return [getattr(model, name).detach().double().cpu() for name in names]
 
 
-def true(evaluation: Evaluation, name: str) -> Tensor:
-    """The data's `true_NAME()`, float64. Raises ValueError when the data does not tell it."""
-    tell = getattr(evaluation.data, f"true_{name}", None)
-    if tell is None:
-        raise ValueError(f"{type(evaluation.data).__name__} does not tell its true {name} (a method true_{name}())")
-    return torch.as_tensor(tell()).double().cpu()
+def true_value(evaluation: Evaluation, name: str) -> Tensor:
+    """The data's `true_NAME()`, float64. Raises ValueError when the data does not have it."""
+    method = getattr(evaluation.data, f"true_{name}", None)
+    if method is None:
+        raise ValueError(f"{type(evaluation.data).__name__} has no known true {name} (a method true_{name}())")
+    return torch.as_tensor(method()).double().cpu()
 
 
 class VarianceRatio(Component):
@@ -60,11 +60,11 @@ class VarianceRatio(Component):
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         (covariance,) = buffers(evaluation, "covariance")
-        return _trace(covariance) / _trace(true(evaluation, "covariance"))
+        return _trace(covariance) / _trace(true_value(evaluation, "covariance"))
 
 
 class MeanError(Component):
-    """Euclidean distance of the model's mean to the true mean, in the data's unit, from 0."""
+    """Euclidean distance between the model's mean and the true mean, in the data's unit, from 0."""
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...] | None] = ("points",)
@@ -78,7 +78,7 @@ class MeanError(Component):
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         (mean,) = buffers(evaluation, "mean")
-        distance: Tensor = torch.linalg.vector_norm(mean - true(evaluation, "mean"), dim=1)
+        distance: Tensor = torch.linalg.vector_norm(mean - true_value(evaluation, "mean"), dim=1)
         return distance
 
 
@@ -87,8 +87,8 @@ class W2(Component):
 
     The exact distance for `gaussian`; for a mixture or a kernel density only that of their first two moments, from 0.
 
-    W2^2 = ||m - m*||^2 + tr(A + B - 2 (B^1/2 A B^1/2)^1/2)  (Dowson & Landau 1982; the Bures metric). The distance
-    itself is given, not its square. Below about 1e-7 of the data's scale it is rounding.
+    W2^2 = ||m - m*||^2 + tr(A + B - 2 (B^1/2 A B^1/2)^1/2)  (Dowson & Landau 1982; the Bures metric). The score is the
+    distance, not its square. Values below about 1e-7 of the data's scale are rounding errors.
     """
 
     version: ClassVar[int] = 1
@@ -103,7 +103,7 @@ class W2(Component):
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         mean, covariance = buffers(evaluation, "mean", "covariance")
-        return gaussian_w2(mean, covariance, true(evaluation, "mean"), true(evaluation, "covariance"))
+        return gaussian_w2(mean, covariance, true_value(evaluation, "mean"), true_value(evaluation, "covariance"))
 
 
 def gaussian_w2(mean: Tensor, covariance: Tensor, true_mean: Tensor, true_covariance: Tensor) -> Tensor:
@@ -111,7 +111,7 @@ def gaussian_w2(mean: Tensor, covariance: Tensor, true_mean: Tensor, true_covari
 
     (S, d), (S, d, d), (d,), (d, d), float64 -> (S,). Covariances may be singular.
     """
-    # tr (B^1/2 A B^1/2)^1/2 is the sum of the singular values of A^1/2 B^1/2: no root of a rounding error is taken.
+    # tr (B^1/2 A B^1/2)^1/2 is the sum of the singular values of A^1/2 B^1/2, which avoids roots of rounding errors.
     cross = torch.linalg.svdvals(_root(covariance).mT @ _root(true_covariance)).sum(-1)
     squared: Tensor = (mean - true_mean).square().sum(1) + _trace(covariance) + _trace(true_covariance) - 2 * cross
     return squared.clamp(min=0).sqrt()
@@ -129,9 +129,9 @@ def _root(covariance: Tensor) -> Tensor:
 
 
 class ExcessTestError(Component):
-    """||w - w*||^2, which is E[(x w - x w*)^2] for x ~ N(0, I): the test error above that of the true weights w*.
+    """||w - w*||^2, which is E[(x w - x w*)^2] for x ~ N(0, I): the test error in excess of the true weights' w*.
 
-    arXiv 2404.01413, with the closed forms of its growth. In squared units of y, from 0.
+    arXiv 2404.01413 has closed forms of its growth. In squared units of y, from 0.
     """
 
     version: ClassVar[int] = 1
@@ -146,4 +146,4 @@ class ExcessTestError(Component):
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         (weights,) = buffers(evaluation, "weights")
-        return (weights - true(evaluation, "weights")).square().sum(1)
+        return (weights - true_value(evaluation, "weights")).square().sum(1)

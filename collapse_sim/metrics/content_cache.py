@@ -1,4 +1,4 @@
-"""Statistics of the real rows are asked for by every score: computed once in a process, found again by content."""
+"""A cache by content, since every score needs statistics of the same real rows: computed once per process."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from typing import Any, ParamSpec, TypeVar
 
 from torch import Tensor
 
-KEPT = 16  # results a function
+MAX_RESULTS = 16  # per function
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def content_cache(function: Callable[P, R]) -> Callable[P, R]:
-    """Keeps the last few results of a pure function of CPU tensors and plain values. Never modify a result."""
+    """Caches the last few results of a pure function of CPU tensors and plain values. Never modify a result."""
     results: OrderedDict[tuple[Any, ...], R] = OrderedDict()
 
     @functools.wraps(function)
-    def found(*args: P.args, **kwargs: P.kwargs) -> R:
+    def cached(*args: P.args, **kwargs: P.kwargs) -> R:
         assert not kwargs, "positional arguments only"
         key = tuple(_content(arg) if isinstance(arg, Tensor) else arg for arg in args)
         if key not in results:
             results[key] = function(*args, **kwargs)
         results.move_to_end(key)
-        if len(results) > KEPT:
+        if len(results) > MAX_RESULTS:
             results.popitem(last=False)
         return results[key]
 
-    return found
+    return cached
 
 
 def _content(tensor: Tensor) -> tuple[str, tuple[int, ...], bytes]:

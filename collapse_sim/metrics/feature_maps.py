@@ -1,4 +1,4 @@
-"""Where images become vectors, and the setting `features:` of a metric, which names one."""
+"""Feature maps from images to vectors, and the metric setting `features:`, which selects one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from collapse_sim.metrics.base import FeatureMap
 def resolve(value: object) -> FeatureMap:
     """A name, a mapping with `use`, {torchscript: FILE}, or a feature map itself -> the feature map.
 
-    Raises ValueError naming what there is, with the nearest name; errors in a map's settings keep their own place.
+    Raises ValueError with the available names and the nearest one; errors in a map's settings keep their location.
     """
     if isinstance(value, str):
         return _make(value, {})
@@ -37,7 +37,7 @@ def resolve(value: object) -> FeatureMap:
         return _make(name, settings)
     if isinstance(value, FeatureMap) and not isinstance(value, type):
         return value
-    raise ValueError(f"{value!r} is no feature map; allowed: a name, or a mapping with `use: NAME`")
+    raise ValueError(f"{value!r} is not a feature map; allowed: a name, or a mapping with `use: NAME`")
 
 
 def _make(name: str, settings: dict[str, Any]) -> FeatureMap:
@@ -45,18 +45,18 @@ def _make(name: str, settings: dict[str, Any]) -> FeatureMap:
         cls = load("features", name)
     except UnknownNameError as error:
         raise ValueError(str(error)) from error
-    lacking = lacks(cls, FeatureMap)
-    if lacking:
-        raise ValueError(f"{name!r} is no feature map: it lacks {', '.join(lacking)}")
+    missing = lacks(cls, FeatureMap)
+    if missing:
+        raise ValueError(f"{name!r} is not a feature map: it lacks {', '.join(missing)}")
     try:
-        made: Any = cls(**settings)
+        feature_map: Any = cls(**settings)
     except (ValidationError, KeyboardInterrupt):
         raise
     except BaseException as error:
         if not is_plugin(cls):
             raise
         raise ValueError(f"{name_of(cls)} raised {told(error)}") from error
-    return cast(FeatureMap, made)
+    return cast(FeatureMap, feature_map)
 
 
 FeatureChoice = Annotated[
@@ -71,20 +71,20 @@ BATCH_ROWS = 1000
 
 
 class Pixels(Component):
-    """Intensities in [0, 1], one dimension a pixel and channel. Needs no labels; blind to what an image shows."""
+    """Intensities in [0, 1], one dimension per pixel and channel. Needs no labels; blind to an image's content."""
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "pixels"
 
     def check(self, info: Info) -> None:
-        """Any images fit."""
+        """Accepts any images."""
 
     def dimensions(self, info: Info) -> int:
         """C H W."""
         return math.prod(info.shape("image"))
 
     def network(self) -> None:
-        """None is needed."""
+        """No network is needed."""
 
     def features(self, model: nn.Module | None, images: Tensor) -> Tensor:
         """uint8 (n, C, H, W) -> float32 (n, C H W) on the CPU."""
@@ -92,13 +92,13 @@ class Pixels(Component):
 
 
 class ClassifierFeatures(Component):
-    """The last hidden layer of a small CNN, fitted once to the real labels and then never again.
+    """The last hidden layer of a small CNN, which is fitted once to the real labels.
 
-    The default training reaches over 98 % of held-out digits (2 s on one core) and MNIST (half a minute).
+    The default training reaches over 98 % on held-out digits (2 s on one core) and MNIST (half a minute).
     """
 
     classifier: Classifier = Classifier()
-    """The network."""
+    """The classifier network."""
     train: Train = Train(
         steps=900,
         batch_size=64,
@@ -106,10 +106,10 @@ class ClassifierFeatures(Component):
         weight_decay=0.05,
         schedule="cosine",
         warmup_steps=50,
-        evaluate="never",  # held-out rows take no part in it
-        precision="fp32",  # the measure should not depend on the machine
+        evaluate="never",  # held-out rows are not used for it
+        precision="fp32",  # the metric should not depend on the machine
     )
-    """How it is fitted."""
+    """How the classifier is fitted."""
 
     version: ClassVar[int] = 1
     label: ClassVar[str] = "classifier"
@@ -124,7 +124,7 @@ class ClassifierFeatures(Component):
         self.classifier.check(info)
 
     def network(self) -> tuple[ModelFamily, Train]:
-        """What to fit to the labelled real rows."""
+        """The network to fit to the labelled real rows, and how."""
         return self.classifier, self.train
 
     def features(self, model: nn.Module | None, images: Tensor) -> Tensor:

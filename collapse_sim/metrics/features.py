@@ -1,6 +1,6 @@
 """Metrics that compare samples with real rows in a feature space, where an image is a vector.
 
-Figures are comparable within one feature map, one `against` and equal numbers of rows only.
+Figures are comparable only with the same feature map, the same `against` and equal numbers of rows.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ SIDES: tuple[Which, ...] = ("samples", "real", "held_out")
 
 
 class FeatureMetric(Component):
-    """The feature map, and who can be scored."""
+    """Base: the feature map, and the checks."""
 
     features: FeatureChoice = "classifier"
-    """Where images become vectors; pixels needs no labels, but sees no likeness."""
+    """The map from images to vectors; pixels needs no labels, but does not see content."""
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...] | None] = ("images",)
 
     @property
     def feature_map(self) -> FeatureMap:
-        """Where rows become vectors."""
-        chosen: FeatureMap = self.features
-        return chosen
+        """The map from rows to vectors."""
+        feature_map: FeatureMap = self.features
+        return feature_map
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -55,31 +55,31 @@ class FeatureMetric(Component):
             self._check_rows("samples" if which == "samples" else f"{which} rows", rows)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Numbers of rows, and the network."""
+        """The numbers of rows, and the network."""
         return MetricNote(note(self._counts(info, samples), space))
 
     def _counts(self, info: Info, samples: int) -> dict[Which, int]:
         return {which: count_of(which, info, samples) for which in SIDES if which in self.needs}
 
     def _picked(self, evaluation: Evaluation, which: Which, most: int | None) -> Tensor:
-        """Features of all rows or of at most so many, the same ones for every arm."""
+        """Features of all rows, or of at most `most` rows, the same ones for every arm."""
         features = evaluation.features(self.feature_map, which)
         picked = rows_picked(evaluation, which, len(features), most)
         return features if picked is None else features[picked]
 
     def _check_rows(self, what: str, rows: int) -> None:
-        if rows < self._least_rows():
-            raise ValueError(f"too few {what}: {rows}, and {type(self).__name__} needs {self._why()}")
+        if rows < self._min_rows():
+            raise ValueError(f"too few {what}: {rows}, and {type(self).__name__} needs {self._requirement()}")
 
-    def _least_rows(self) -> int:
+    def _min_rows(self) -> int:
         return 2
 
-    def _why(self) -> str:
+    def _requirement(self) -> str:
         return "at least 2"
 
 
 def rows_picked(evaluation: Evaluation, which: Which, rows: int, most: int | None) -> Tensor | None:
-    """(most,) which of `rows` rows are used where only so many are, ascending, the same for every arm; None: all."""
+    """(most,): which of `rows` rows are used if at most `most` are, ascending, the same for every arm; None: all."""
     if most is None or rows <= most:
         return None
     picked: Tensor = evaluation.draws(f"metric_rows/{which}").permutation(rows).cpu()[:most].sort().values
@@ -90,11 +90,11 @@ class _FeatureComparison(FeatureMetric):
     """Samples against real rows.
 
     `against: held_out` (default): rows that no generation was fitted to, so that a model gains nothing by repeating its
-    training rows. `real`: the rows generation 0 was fitted to, as much of the literature does; there are more of them.
+    training rows. `real`: the rows that generation 0 was fitted to, as in much of the literature; there are more rows.
     """
 
     against: Literal["held_out", "real"] = "held_out"
-    """Rows that nothing is fitted to, or those of generation 0."""
+    """Real rows to compare with: held_out (nothing is fitted to them), or real (generation 0 is)."""
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -105,12 +105,12 @@ class FID(_FeatureComparison):
     """Frechet distance between Gaussians fitted to the features of samples and of real rows (Heusel et al. 2017).
 
     ||m - m'||^2 + tr(C + C' - 2 (C C')^1/2), by torch-fidelity, in float64. In squared feature units, from 0. Biased
-    upwards with few rows: below about 10,000 on either side, or fewer rows than features, it ranks arms of equal size
-    but is no figure to quote. Papers differ in how many samples they take: `rows` takes as many.
+    upwards with few rows: below about 10,000 on either side, or with fewer rows than features, it ranks arms of equal
+    size but should not be quoted. Papers use different numbers of samples: set `rows` to the same number.
     """
 
     rows: Count | None = None
-    """At most so many of either side are used; none: all."""
+    """Maximum number of rows of either side. null: all."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
     unit: ClassVar[str] = "squared feature units"
@@ -122,7 +122,7 @@ class FID(_FeatureComparison):
             self._check_rows("rows to compare (`rows`)", self.rows)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Also the bias of few rows, and whether they are too few for a covariance of full rank."""
+        """Also the bias from few rows, and whether they are too few for a covariance of full rank."""
         text = note(self._counts(info, samples), space, self.rows)
         counts: dict[Which, int] = {w: min(n, self.rows or n) for w, n in self._counts(info, samples).items()}
         if space and space.dimensions and min(counts.values()) <= space.dimensions:
@@ -150,19 +150,19 @@ def _fid_statistics(features: Tensor) -> Any:
 
 
 def covariance(features: Tensor) -> Tensor:
-    """Unbiased covariance (F, F) float64 of (n, F) features. Never modify it: it is remembered."""
-    found: Tensor = torch.from_numpy(_fid_statistics(features)["sigma"])
-    return found
+    """Unbiased covariance (F, F) float64 of (n, F) features. Never modify it: it is cached."""
+    matrix: Tensor = torch.from_numpy(_fid_statistics(features)["sigma"])
+    return matrix
 
 
 class _Capped(_FeatureComparison):
     """A comparison of all pairs of rows: at most `rows` of either side are used, the same ones for every arm."""
 
     rows: Count = 10_000
-    """Drawn without replacement if there are more: time grows with the square."""
+    """Maximum number of rows of either side, drawn without replacement; time grows with the square."""
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Numbers of rows, how many of them are used, and the network."""
+        """The numbers of rows, how many of them are used, and the network."""
         return MetricNote(note(self._counts(info, samples), space, self.rows))
 
     def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
@@ -172,13 +172,13 @@ class _Capped(_FeatureComparison):
 class KID(_Capped):
     """Kernel distance: the squared maximum mean discrepancy under k(x, y) = (x.y / F + 1)^3 (Binkowski et al. 2018).
 
-    The unbiased estimate over all pairs; with `subsets` the mean over random blocks of `subset_size` rows, as published
-    figures have it (100 of 1,000) and torch-fidelity draws them: the same mean and more noise. Unbiased also with few
+    The unbiased estimate over all pairs; with `subsets` the mean over random blocks of `subset_size` rows, as in
+    published figures (100 of 1,000), drawn by torch-fidelity: the same mean with more noise. Unbiased also with few
     rows, so it can fall slightly below 0 for a perfect model. No unit.
     """
 
     subsets: Count | None = None
-    """Blocks, each of random rows; none: all pairs of rows at once."""
+    """Number of blocks of random rows. null: all pairs of rows at once."""
     subset_size: Annotated[int, Field(ge=2)] | None = None
     """Rows of a block, from either side."""
 
@@ -194,11 +194,11 @@ class KID(_Capped):
         super().check(info, family, samples)
         self._check_rows("rows to compare (`rows`)", self.rows)
 
-    def _least_rows(self) -> int:
+    def _min_rows(self) -> int:
         return self.subset_size or 2
 
-    def _why(self) -> str:
-        return f"at least its subset_size = {self.subset_size}" if self.subset_size else super()._why()
+    def _requirement(self) -> str:
+        return f"at least its subset_size = {self.subset_size}" if self.subset_size else super()._requirement()
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
@@ -215,8 +215,8 @@ class KID(_Capped):
 
 @content_cache
 def _mean_of_pairs(rows: Tensor) -> float:
-    own = float(_kernel(rows.double().square().sum(1), rows.shape[1]).sum())
-    return (_kernel_sum(rows, rows) - own) / (len(rows) * (len(rows) - 1))
+    diagonal = float(_kernel(rows.double().square().sum(1), rows.shape[1]).sum())
+    return (_kernel_sum(rows, rows) - diagonal) / (len(rows) * (len(rows) - 1))
 
 
 def _kernel_sum(a: Tensor, b: Tensor) -> float:
@@ -231,15 +231,15 @@ def _kernel(products: Tensor, dimensions: int) -> Tensor:
 
 
 class _Neighbours(_Capped):
-    """A comparison of manifolds: balls around rows that reach their k-th nearest neighbour in the same set."""
+    """A comparison of manifolds: balls around rows that reach to their k-th nearest neighbour in the same set."""
 
     k: Count = 3
     """Balls reach to the k-th nearest neighbour."""
 
-    def _least_rows(self) -> int:
+    def _min_rows(self) -> int:
         return self.k + 1
 
-    def _why(self) -> str:
+    def _requirement(self) -> str:
         return f"more than its k = {self.k} neighbours"
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
@@ -248,7 +248,7 @@ class _Neighbours(_Capped):
 
 
 class _ShareInside(_Neighbours):
-    """A share of one side's rows: of the samples, or of those that they are compared with."""
+    """A share of one side's rows: of the samples, or of the rows that they are compared with."""
 
     of_samples: ClassVar[bool] = False
 
@@ -275,7 +275,7 @@ class Precision(_ShareInside):
 class Recall(_ShareInside):
     """Share of real rows inside the samples' manifold, 0 to 1: diversity (Kynkaanniemi et al. 2019).
 
-    Precision with the sides exchanged. A few outliers among samples, with their large balls, can raise it.
+    Precision with the sides exchanged. A few outliers among the samples can raise it, since their balls are large.
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
@@ -289,8 +289,8 @@ class Recall(_ShareInside):
 class Density(_Neighbours):
     """How many real balls a sample lies in, on average, divided by k (Naeem et al. 2020): fidelity, robust to outliers.
 
-    1 / (k M) sum_j sum_i 1[ d(sample_j, real_i) < radius_i ]. From 0; 1 is to be expected when both distributions are
-    equal, and more when samples crowd where real rows are dense.
+    1 / (k M) sum_j sum_i 1[ d(sample_j, real_i) < radius_i ]. From 0; 1 is expected when both distributions are equal,
+    and more when samples concentrate where real rows are dense.
     """
 
     k: Count = 5
@@ -309,8 +309,8 @@ class Density(_Neighbours):
 class Coverage(_ShareInside):
     """Share of real rows with a sample nearer than their k-th nearest other real row: diversity (Naeem et al. 2020).
 
-    0 to 1. For equal distributions and as many samples as real rows 1 - 2^-k is to be expected, 0.97 for k = 5; with
-    more samples than real rows it is higher, so compare equal numbers.
+    0 to 1. For equal distributions and equal numbers of samples and real rows 1 - 2^-k is expected, 0.97 for k = 5;
+    with more samples than real rows it is higher, so compare equal numbers.
     """
 
     k: Count = 5
@@ -329,10 +329,10 @@ class Coverage(_ShareInside):
 
 
 class Vendi(FeatureMetric):
-    """Vendi score: the effective number of different samples (Friedman & Dieng 2023); it looks at no real rows.
+    """Vendi score: the effective number of different samples (Friedman & Dieng 2023). It does not use real rows.
 
     exp(entropy of the eigenvalues of K / n), K the cosine similarity of features. 1 if all samples are alike, at most
-    the smaller of n and the number of features. It grows with n, and noise raises it: read it beside precision.
+    the smaller of n and the number of features. It grows with n, and noise raises it: read it together with precision.
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
@@ -344,10 +344,10 @@ class Vendi(FeatureMetric):
 
 
 def vendi_score(features: Tensor) -> float:
-    """Vendi score of (n, F) features under cosine similarity. A vector of zeros is like other zeros only."""
+    """Vendi score of (n, F) features under cosine similarity. A zero vector is similar to other zero vectors only."""
     zeros = (features == 0).all(1, keepdim=True)
     x = F.normalize(torch.cat([features.double(), zeros.double()], 1), dim=1)
-    # X X^T and X^T X have the same eigenvalues but for zeros, which add no entropy.
+    # X X^T and X^T X have the same eigenvalues except zeros, which add no entropy.
     gram = x @ x.T if len(x) < x.shape[1] else x.T @ x
     eigenvalues = torch.linalg.eigvalsh(gram / len(x)).clamp(min=0)
     return float(torch.special.entr(eigenvalues).sum().exp())

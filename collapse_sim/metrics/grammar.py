@@ -1,7 +1,7 @@
-"""Generated text against the grammar that the real text was drawn from: what is left of it, and how likely it is there.
+"""Generated text compared with the grammar that the real text was drawn from: use of productions, and likelihood.
 
-Productions are counted in every text up to where it stops being one of the grammar's (a single wrong word does not stop
-it), so what a model chooses where it has the choice hardly depends on its errors elsewhere.
+Productions are counted in every text up to the point where it no longer follows the grammar (a single wrong word does
+not end the count), so the figures on a model's choices hardly depend on its errors elsewhere.
 """
 
 from __future__ import annotations
@@ -27,38 +27,38 @@ from collapse_sim.metrics.text_base import TextMetric, tokens_of
 
 
 class GrammarMetric(TextMetric):
-    """Texts as the data's grammar parses them."""
+    """Base: texts parsed by the data's grammar."""
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
         _check_truth(self, info)
-        if self.of == "samples" and _continues(family):
+        if self.of == "samples" and _continues_prompts(family):
             raise ValueError(
-                f"{type(self).__name__} reads whole texts, and samples that continue prompts have no beginning: set "
+                f"{type(self).__name__} reads whole texts, but samples that continue prompts have no beginning: set "
                 "the model's `keep_prompt: true`, or no `prompt`"
             )
 
     def facts_of_truth(self, info: Info, data: Data, samples: int) -> MetricNote:
-        """How many rows, and what is known of them."""
+        """The numbers of rows, and reference values from the true grammar."""
         rows = count_of(self.of, info, samples)
-        known = self._known(_truth(data), rows)
-        return MetricNote(note(self._counts(info, samples), None) + (f"; {known}" if known else ""))
+        reference = self._reference(_truth(data), rows)
+        return MetricNote(note(self._counts(info, samples), None) + (f"; {reference}" if reference else ""))
 
-    def _known(self, data: GrammarText, rows: int) -> str:
+    def _reference(self, data: GrammarText, rows: int) -> str:
         return ""
 
 
 class _Rare(GrammarMetric):
-    """The tail: productions that a real text uses less than `below` times, in expectation."""
+    """Base: the tail, productions whose expected number of uses in a real text is less than `below`."""
 
     below: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 0.02
-    """Uses a text; .02: in at most one of 50."""
+    """Rare productions have fewer expected uses per text; .02: in at most one text of 50."""
 
     def _rare(self, grammar: Grammar) -> Tensor:
         """bool (P,)"""
         return torch.from_numpy(grammar.uses < self.below)
 
-    def _known(self, data: GrammarText, rows: int) -> str:
+    def _reference(self, data: GrammarText, rows: int) -> str:
         rare = self._rare(data.true_grammar())
         return f"{int(rare.sum())} of {len(rare)} productions are used less than {self.below:g} times a real text"
 
@@ -66,8 +66,8 @@ class _Rare(GrammarMetric):
 class RareProductions(_Rare):
     """Share of the rare productions that occur in the texts at all, 0 to 1: what is left of the tail.
 
-    It grows with the number of texts, so compare equal numbers; what real texts would have is said beside it, the mean
-    of 1 - P(a text does not use the production)^n. Of pairs it is the target's productions.
+    It grows with the number of texts, so compare equal numbers. The expectation for real texts is shown beside it: the
+    mean of 1 - P(a text does not use the production)^n. For pairs the productions are the target's.
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
@@ -79,17 +79,17 @@ class RareProductions(_Rare):
         used = data.productions(evaluation.rows(self.of))
         return float((used[self._rare(data.true_grammar())] > 0).double().mean())
 
-    def _known(self, data: GrammarText, rows: int) -> str:
+    def _reference(self, data: GrammarText, rows: int) -> str:
         grammar = data.true_grammar()
         expected = 1 - torch.from_numpy(grammar.missed)[self._rare(grammar)] ** rows
-        return f"{super()._known(data, rows)}, and {rows:,} real texts have {float(expected.mean()):.3f} of them"
+        return f"{super()._reference(data, rows)}, and {rows:,} real texts have {float(expected.mean()):.3f} of them"
 
 
 class RareUse(_Rare):
     """How often rare productions are chosen, over how often the truth would choose them in the same places: 1 is right.
 
-    Below 1 the model prefers what is common (a low temperature, top-p, beams, greedy decoding). Chance alone loses
-    productions but leaves this at 1 in the mean, since those that survive gain what others lose; read it beside
+    Below 1 the model prefers common productions (a low temperature, top-p, beams, greedy decoding). Chance alone loses
+    productions but leaves this at 1 in the mean, since the remaining ones gain what others lose; read it together with
     `rare_productions`.
     """
 
@@ -105,12 +105,13 @@ class RareUse(_Rare):
 
 
 class ProductionKL(GrammarMetric):
-    """KL divergence of the grammar refitted to the texts from the true one, in nats a token, from 0.
+    """KL divergence of the grammar refitted to the texts from the true one, in nats per token, from 0.
 
-    sum_A uses(A) KL(p_A || q_A) over nonterminals, uses and p being true, divided by the true mean of tokens: what the
-    wrong frequencies of productions cost, of all that a model may have wrong (`grammar_kl`). q_A are the frequencies in
-    the texts with one true text's worth of choices added, (counts + p_A) / (sum of counts + 1), so that what never
-    occurs costs p log(p / q) and not infinity. What facts decide (headlines of reports) is left out.
+    sum_A uses(A) KL(p_A || q_A) over nonterminals, with the true uses and p, divided by the true mean number of tokens:
+    the cost of wrong frequencies of productions, one part of a model's errors (`grammar_kl`). q_A are the frequencies
+    in the texts with the choices of one true text added, (counts + p_A) / (sum of counts + 1), so that a production
+    that never occurs costs p log(p / q) and not infinity. Choices determined by facts (headlines of reports) are left
+    out.
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
@@ -122,11 +123,11 @@ class ProductionKL(GrammarMetric):
         grammar = data.true_grammar()
         used = data.productions(evaluation.rows(self.of)).double()
         true = torch.tensor([p.probability for p in grammar.productions], dtype=torch.float64)
-        own = (used + true) / (_choices(grammar, used) + 1)
-        costs = torch.from_numpy(grammar.uses) * (true / own).log()
+        refitted = (used + true) / (_choices(grammar, used) + 1)
+        costs = torch.from_numpy(grammar.uses) * (true / refitted).log()
         return float(costs[_drawn(grammar)].sum()) / (grammar.mean_words + 1)
 
-    def _known(self, data: GrammarText, rows: int) -> str:
+    def _reference(self, data: GrammarText, rows: int) -> str:
         """The expectation of chi-squared statistics: (K - 1) / 2n each."""
         grammar = data.true_grammar()
         cost = 0.0
@@ -137,7 +138,7 @@ class ProductionKL(GrammarMetric):
 
 
 class Grammatical(GrammarMetric):
-    """Share of texts that the grammar can make, 0 to 1; of pairs, headlines that it can make of their own report."""
+    """Share of texts that the grammar can generate, 0 to 1; for pairs, of headlines that fit their own report."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "share of texts"
@@ -148,39 +149,39 @@ class Grammatical(GrammarMetric):
         return 1 / count_of(self.of, info, samples)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
-        found = _truth(evaluation.data).log_probability(evaluation.rows(self.of))
-        return float(found.isfinite().double().mean())
+        log_p = _truth(evaluation.data).log_probability(evaluation.rows(self.of))
+        return float(log_p.isfinite().double().mean())
 
 
 class GrammarNLL(GrammarMetric):
-    """Mean negative log probability of the grammatical texts under the grammar, in nats a token.
+    """Mean negative log probability of the grammatical texts under the grammar, in nats per token.
 
-    The true entropy (said beside it) for a perfect model. It falls below that when texts crowd where the probability is
-    high, and rises above when what is rare becomes common. nan when no text is grammatical.
+    For a perfect model it is the true entropy (shown beside it). It falls below that when texts concentrate where the
+    probability is high, and rises above it when rare texts become common. nan when no text is grammatical.
     """
 
     unit: ClassVar[str] = "nats a token"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
-        found = _truth(evaluation.data).log_probability(evaluation.rows(self.of))
+        log_p = _truth(evaluation.data).log_probability(evaluation.rows(self.of))
         tokens = _tokens(evaluation.info, tokens_of(evaluation, self.of))
-        whole = found.isfinite()
-        return float(-found[whole].sum() / tokens[whole].sum())
+        grammatical = log_p.isfinite()
+        return float(-log_p[grammatical].sum() / tokens[grammatical].sum())
 
-    def _known(self, data: GrammarText, rows: int) -> str:
+    def _reference(self, data: GrammarText, rows: int) -> str:
         return f"true: {data.entropy_per_token():.4f}"
 
 
 class GrammarKL(Component):
-    """KL divergence of the model from the truth, in nats a token, from 0: all that the model has wrong.
+    """KL divergence of the model from the truth, in nats per token, from 0: all errors of the model.
 
-    The mean of log p_true - log p_model over the held-out rows, all nats over all tokens (the end of a text is one; of
-    pairs the target's, given the source). It is the held-out loss less the entropy, but both on the same rows, which
-    takes most of the noise of few rows away. A figure of few rows may be slightly negative.
+    The mean of log p_true - log p_model over the held-out rows, all nats over all tokens (the end of a text is one; for
+    pairs the target's, given the source). It is the held-out loss minus the entropy, both on the same rows, which
+    removes most of the noise of few rows. With few rows it may be slightly negative.
     """
 
-    version: ClassVar[int] = 2  # rows are kept
+    version: ClassVar[int] = 2  # values of rows are stored
     kinds: ClassVar[tuple[str, ...] | None] = ("text", "pairs")
     needs: ClassVar[tuple[Need, ...]] = ("model", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
@@ -190,19 +191,19 @@ class GrammarKL(Component):
         _check_truth(self, info)
         if not callable(getattr(family, "nats", None)):
             raise ValueError(
-                f"GrammarKL needs a model that tells the likelihood of texts, and {type(family).__name__} does not (it "
-                "has no method `nats`): use causal_lm or seq2seq"
+                f"GrammarKL needs a model with the likelihood of texts, but {type(family).__name__} does not have it "
+                "(a method `nats`): use causal_lm or seq2seq"
             )
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Over how many rows."""
+        """The number of rows."""
         return MetricNote(note({"held_out": info.held_out}, None))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return self.sum_up(self.score_rows(evaluation))
 
     def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
-        """Of every row nats (n,) beyond those of the truth, float64, and tokens (n,) int64."""
+        """For every row: nats (n,) in excess of the truth's, float64, and tokens (n,) int64."""
         rows = nats_of(evaluation, evaluation.model(), "held_out")
         true = _truth(evaluation.data).log_probability(evaluation.rows("held_out"))
         return {"nats": rows["nats"].double() + true, "tokens": rows["tokens"]}
@@ -212,7 +213,7 @@ class GrammarKL(Component):
         return float(columns["nats"].sum() / columns["tokens"].sum())
 
     def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
-        """Of a ratio."""
+        """The influence on a ratio."""
         return of_ratio(columns["nats"], columns["tokens"])
 
 
@@ -223,8 +224,8 @@ def _check_truth(metric: Component, info: Info) -> None:
         )
 
 
-def _continues(family: ModelFamily) -> bool:
-    """Whether its samples are what comes behind a prompt."""
+def _continues_prompts(family: ModelFamily) -> bool:
+    """Whether its samples are continuations without their prompts."""
     return bool(getattr(family, "prompt", 0)) and not bool(getattr(family, "keep_prompt", False))
 
 
@@ -233,7 +234,7 @@ def _truth(data: Data) -> GrammarText:
 
 
 def _choices(grammar: Grammar, used: Tensor) -> Tensor:
-    """(P,) uses -> (P,): how often there was the choice of each production."""
+    """(P,) uses -> (P,): how often each production could have been chosen."""
     choices = torch.zeros_like(used)
     for numbers in grammar.of.values():
         choices[numbers] = used[numbers].sum()
@@ -241,10 +242,10 @@ def _choices(grammar: Grammar, used: Tensor) -> Tensor:
 
 
 def _drawn(grammar: Grammar) -> Tensor:
-    """bool (P,): productions that chance decides, not facts."""
+    """bool (P,): productions that are chosen at random, not determined by facts."""
     return torch.tensor([p.left not in grammar.told for p in grammar.productions])
 
 
 def _tokens(info: Info, rows: Tensor) -> Tensor:
-    """(n, L) -> (n,): how many tokens are predicted: all but a story's begin."""
+    """(n, L) -> (n,): the number of predicted tokens, all except a story's begin."""
     return (rows[:, int(info.kind == "text") :] != PAD_TOKEN_ID).sum(1)

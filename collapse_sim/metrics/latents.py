@@ -1,4 +1,4 @@
-"""How widely samples spread in the latent space of the model that saw real data."""
+"""The spread of samples in the latent space of the model that was fitted to real data."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ BATCH_ROWS = 1000
 
 
 class LatentStd(Component):
-    """How widely generation 0's encoder spreads the samples: standard deviation of its means, averaged over dimensions.
+    """Standard deviation of the samples' latent means under generation 0's encoder, averaged over dimensions.
 
-    (1 / latent) sum_d std_i(mean_d(sample_i)), with n - 1. Shumailov et al. 2024 ("The Curse of Recursion") see it fall
+    (1 / latent) sum_d std_i(mean_d(sample_i)), with n - 1. In Shumailov et al. 2024 ("The Curse of Recursion") it falls
     from .69 to .44 over five generations of VAEs on MNIST. In units of the prior's standard deviation, from 0; real
-    rows give at most about 1, and generation 0's own samples are the reference. Dimensions that the encoder does not
-    use count with about 0.
+    rows have at most about 1, and generation 0's own samples are the reference. Dimensions that the encoder does not
+    use contribute about 0.
     """
 
     version: ClassVar[int] = 1
@@ -34,7 +34,7 @@ class LatentStd(Component):
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         if not callable(getattr(family, "encode", None)):
             raise ValueError(
-                f"latent_std needs a model with an encoder, and {type(family).__name__} has none: remove it, or use vae"
+                f"latent_std needs a model with an encoder, but {type(family).__name__} has none: remove it, or use vae"
             )
         if samples < 2:
             raise ValueError(f"latent_std needs at least 2 samples, found {samples}")
@@ -42,7 +42,7 @@ class LatentStd(Component):
     @torch.no_grad()
     def score(self, evaluation: Evaluation) -> float | Tensor:
         family, origin, samples = evaluation.family, evaluation.origin(), evaluation.rows("samples")
-        encode = getattr(family, "encode")  # noqa: B009  (not part of ModelFamily; `check` has seen that it is there)
+        encode = getattr(family, "encode")  # noqa: B009  (not part of ModelFamily; `check` has verified it)
         columns = {name: samples[name] for name in family.columns if name in samples}
         n = len(next(iter(columns.values())))
         means = []

@@ -1,4 +1,4 @@
-"""How well a model explains real rows that no generation was fitted to."""
+"""The held-out loss: how well a model explains real rows that no generation was fitted to."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class TestLoss(Component):
     """The family's own loss per row on the held-out real rows, under this generation's weights, without distillation.
 
     L_M(Test) of the KD paper. In the family's unit (nats per pixel, nats per row, squared error ...), so it compares
-    arms of one family only. Noise and latents are the same for every arm, and batches do not move with the machine.
-    Kept for every row where the family tells `row_losses`, but not of closed forms, whose rows are simulated anew for
-    every seed.
+    arms of one family only. Noise and latents are the same for every arm, and batches do not depend on the machine.
+    Values of rows are stored if the family has `row_losses`, but not for closed forms, whose rows are simulated anew
+    for every seed.
     """
 
-    __test__ = False  # not a test, whatever pytest thinks of the name
+    __test__ = False  # for pytest: this is not a test
 
-    version: ClassVar[int] = 2  # rows are kept, and summed in float64
+    version: ClassVar[int] = 2  # values of rows are stored, and summed in float64
     kinds: ClassVar[tuple[str, ...] | None] = None
     needs: ClassVar[tuple[Need, ...]] = ("model", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
@@ -38,11 +38,11 @@ class TestLoss(Component):
             raise ValueError("test_loss needs held-out rows, but this data has none")
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Over how many rows."""
+        """The number of rows."""
         return MetricNote(note({"held_out": info.held_out}, None))
 
     def unit_of(self, family: ModelFamily) -> str:
-        """The unit of the family's loss, where it says one."""
+        """The unit of the family's loss; "" if it has none."""
         return str(getattr(family, "loss_unit", ""))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
@@ -51,7 +51,7 @@ class TestLoss(Component):
         return loss if evaluation.stacked else float(loss)
 
     def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor] | None:
-        """loss (n,), and where a row counts other than 1, count (n,) int64."""
+        """loss (n,) and, if a row's count is not 1, count (n,) int64."""
         family = evaluation.family
         if evaluation.stacked or not isinstance(family, RowLosses):
             return None
@@ -59,12 +59,12 @@ class TestLoss(Component):
         return row_losses(family, model, rows, _draws_of(evaluation), BATCH_ROWS, evaluation.machine)
 
     def sum_up(self, columns: Mapping[str, Tensor]) -> float:
-        """Their sum over what they count."""
+        """The sum of losses over the sum of counts."""
         total = columns["loss"].double().sum()
         return float(total / (columns["count"].sum() if "count" in columns else len(columns["loss"])))
 
     def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
-        """Of a mean, or of a ratio."""
+        """The influence on a mean or on a ratio."""
         return of_ratio(columns["loss"], columns.get("count"))
 
 

@@ -1,4 +1,4 @@
-"""How near the texts' distribution is to the real one's, in clusters of a language model's features: MAUVE."""
+"""MAUVE: the similarity of the texts' distribution to the real one, over clusters of a language model's features."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ class Mauve(ReadingMetric):
 
     The area under the curve of both Kullback-Leibler divergences to mixtures, over k-means clusters of a language
     model's last hidden state at a text's last token, by the package mauve-text (an extra: pip install
-    'collapse-sim[mauve]'). Texts of no token are left out. Figures depend on the model, the numbers of texts and of
-    clusters: compare within one setting only.
+    'collapse-sim[mauve]'). Texts without tokens are left out. Figures depend on the model, the number of texts and the
+    number of clusters: compare only with equal settings.
     """
 
     model: str = "gpt2-large"
     """The model whose features are clustered, by name or folder."""
     against: Literal["held_out", "real"] = "held_out"
-    """Rows that nothing is fitted to, or those of generation 0."""
+    """Real rows to compare with: held_out (nothing is fitted to them), or real (generation 0 is)."""
     rows: Several = 5000
-    """Of either side, drawn without replacement if there are more."""
+    """Maximum number of rows of either side, drawn without replacement."""
     buckets: Literal["auto"] | Several = "auto"
-    """Clusters; auto: a tenth of the texts of the smaller side."""
+    """Number of clusters; auto: a tenth of the texts of the smaller side."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "area under the curve"
@@ -52,48 +52,49 @@ class Mauve(ReadingMetric):
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        """The texts it looks at, and those it compares them with."""
+        """The texts, and those that they are compared with."""
         return (self.of, self.against)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
         if self.of == self.against:
-            raise ValueError(f"`of` and `against` are both {self.of}: a set has MAUVE 1 with itself")
+            raise ValueError(f"`of` and `against` are both {self.of}: the MAUVE of a set with itself is 1")
         if importlib.util.find_spec("mauve") is None:
             raise ValueError("the package mauve-text is not installed: pip install 'collapse-sim[mauve]'")
-        self._found.check(predicts=False)
+        self.reader.check(predicts=False)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """How many rows of how many, the model, and whether they are enough."""
+        """The numbers of rows, the model, and a warning if there are too few rows."""
         counts = self._counts(info, samples)
         few = min(self.rows, *counts.values()) < ENOUGH
         warning = f"unsure: fewer than {ENOUGH:,} texts on a side" if few else ""
-        return MetricNote(f"{note(counts, space, self.rows)}; {self._found.label}", warning)
+        return MetricNote(f"{note(counts, space, self.rows)}; {self.reader.label}", warning)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
-        there, real = self._features(evaluation, self.of), self._features(evaluation, self.against)
-        if len(there) < 2 or len(real) < 2:
+        generated, real = self._features(evaluation, self.of), self._features(evaluation, self.against)
+        if len(generated) < 2 or len(real) < 2:
             return math.nan
         from mauve import compute_mauve
 
-        with _silent():
-            return float(compute_mauve(p_features=real, q_features=there, seed=SEED, num_buckets=self.buckets).mauve)
+        with _stderr_suppressed():
+            result = compute_mauve(p_features=real, q_features=generated, seed=SEED, num_buckets=self.buckets)
+        return float(result.mauve)
 
     def _features(self, evaluation: Evaluation, which: Which) -> np.ndarray:
-        found = list(texts(picked(evaluation, which, self.rows), evaluation.info))
+        chosen = list(texts(picked(evaluation, which, self.rows), evaluation.info))
         with reading(evaluation.machine) as machine:
-            features: np.ndarray = self._found.features(found, machine).numpy()
+            features: np.ndarray = self.reader.features(chosen, machine).numpy()
         return features
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Without what libraries write to standard error themselves: faiss would have more texts a cluster."""
-    kept = os.dup(2)
+def _stderr_suppressed() -> Iterator[None]:
+    """Suppress what libraries write to file descriptor 2: faiss warns of few texts per cluster."""
+    saved = os.dup(2)
     try:
-        with Path(os.devnull).open("wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)
+        with Path(os.devnull).open("wb") as devnull:
+            os.dup2(devnull.fileno(), 2)
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -1,6 +1,6 @@
-"""How near samples are to the rows that generation 0 was fitted to, beside how near they are to rows it never saw.
+"""Distances of samples to the rows that generation 0 was fitted to, compared with rows that it never saw.
 
-Later generations see these rows only where their strategy keeps them; what else they have of them is handed down.
+Later generations see these rows only if their strategy keeps them, otherwise only through earlier generations.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from collapse_sim.metrics.feature_maps import FeatureChoice
 from collapse_sim.metrics.features import Count, FeatureMetric
 from collapse_sim.metrics.neighbours import squared_nearest, squared_radii
 from collapse_sim.metrics.notes import note
-from collapse_sim.metrics.point_samples import PointMetric, per_seed, points, some
+from collapse_sim.metrics.point_samples import PointMetric, per_seed, points, subset
 
 
 class _Nearest(FeatureMetric):
-    """Nearest neighbours among real rows, at most `rows` of each kind, the same ones for every arm."""
+    """Base: nearest neighbours among real rows, at most `rows` of each kind, the same ones for every arm."""
 
-    # Not a network fitted to the same rows: they lie closer together in its features than fresh ones do.
+    # Not a network fitted to the same rows: they are closer together in its features than new rows are.
     features: FeatureChoice = "pixels"
-    """Where images become vectors."""
+    """The map from images to vectors."""
     rows: Count = 10_000
-    """Drawn without replacement if there are more: time grows with the square."""
+    """Maximum number of rows of each kind, drawn without replacement; time grows with the square."""
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -39,10 +39,10 @@ class _Nearest(FeatureMetric):
         self._check_rows("rows to compare (`rows`)", self.rows)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Numbers of rows, how many of them are used, and the network; whether it knows the real rows."""
-        return MetricNote(note(self._counts(info, samples), space, self.rows), self._known())
+        """The numbers of rows, how many are used, the network, and a warning if it was fitted to the real rows."""
+        return MetricNote(note(self._counts(info, samples), space, self.rows), self._warning())
 
-    def _known(self) -> str:
+    def _warning(self) -> str:
         fitted = self.feature_map.network() is not None
         return "the network was fitted to the real rows, too, so fresh ones are farther from them" if fitted else ""
 
@@ -51,12 +51,12 @@ class _Nearest(FeatureMetric):
 
 
 class Memorisation(_Nearest):
-    """Share of samples whose nearest real row is one of generation 0's, among as many held-out rows. .5 is right.
+    """Share of samples nearer to a row of generation 0 than to any of equally many held-out rows. .5 is right.
 
-    Of rows that a model was not fitted to, either kind is as likely the nearest, whatever the samples are like, so a
-    model that is bad or has collapsed has .5 in the mean, too; 1 if all samples are copies. A sample as far from both
-    counts half. The kind of which there are more rows is thinned to equal numbers. The share of records nearer to
-    training than to held-out data of the literature on synthetic data (Platzer & Reutterer 2021).
+    If a model depends on no particular rows, both kinds are equally likely to be nearest, whatever the samples are
+    like, so a bad or collapsed model also has .5 in the mean; 1 if all samples are copies. Ties count half. The larger
+    kind is thinned to equal numbers. In the literature on synthetic data this is the share of records nearer to
+    training than to held-out data (Platzer & Reutterer 2021).
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # .5 is right
@@ -64,15 +64,15 @@ class Memorisation(_Nearest):
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Of real rows as many are used as of held-out ones."""
+        """Equal numbers of real and held-out rows are used."""
         counts = self._counts(info, samples)
         sides = note({"samples": samples}, None, self.rows)
         equal = self._equal(counts["real"], counts["held_out"])
         text = f"{sides}; nearest of {note({w: counts[w] for w in ('real', 'held_out')}, space, equal)}"
-        return MetricNote(text, self._known())
+        return MetricNote(text, self._warning())
 
     def resolution(self, info: Info, samples: int) -> float:
-        """Half a sample's share: a tie counts half."""
+        """Half a sample's share, since a tie counts half."""
         return 0.5 / min(samples, self.rows)
 
     def _equal(self, real: int, held_out: int) -> int:
@@ -92,15 +92,15 @@ def share_nearer(samples: Tensor, rows: Tensor, others: Tensor) -> float:
 
 
 class Authenticity(_Nearest):
-    """Share of samples that are farther from their nearest training row than that row is from its own nearest (Alaa et
-    al. 2022); 0 if all samples are copies.
+    """Share of samples farther from their nearest training row than it is from its own nearest; 0 if all are copies.
 
-    Training rows are those that generation 0 was fitted to. Independent draws of the data have 1 less the probability
-    that nearest neighbours are mutual: .33 in one dimension, .38 in two, towards .5 in many. A model whose samples
-    scatter has more, one whose samples crowd has less without a single copy: read it beside `memorisation`.
+    Alaa et al. 2022. Training rows are those that generation 0 was fitted to. Independent draws of the data have 1
+    minus the probability that nearest neighbours are mutual: .33 in one dimension, .38 in two, towards .5 in many.
+    Scattered samples have more, concentrated samples have less without a single copy: read it together with
+    `memorisation`.
     """
 
-    better: ClassVar[Literal["lower", "higher"] | None] = None  # what fresh rows have is right
+    better: ClassVar[Literal["lower", "higher"] | None] = None  # the value of new rows is right
     unit: ClassVar[str] = "share of samples"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
@@ -121,9 +121,9 @@ class Authenticity(_Nearest):
 class NearestDistance(_Nearest):
     """Median distance of samples to their nearest training row, over that of held-out rows to theirs. 1 is right.
 
-    Training rows are those that generation 0 was fitted to. 0 if most samples are copies, 1 for fresh rows of the data,
-    which nobody could have copied. It mixes copying with quality: samples off the data have more, samples that crowd
-    where rows are dense have less. The distances are those that the data-copying test of Meehan et al. 2020 ranks.
+    Training rows are those that generation 0 was fitted to. 0 if most samples are copies, 1 for new rows of the data,
+    which cannot be copies. It mixes copying with quality: samples away from the data have more, samples concentrated
+    where rows are dense have less. The data-copying test of Meehan et al. 2020 ranks the same distances.
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
@@ -132,9 +132,9 @@ class NearestDistance(_Nearest):
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         real = self._pick(evaluation, "real")
-        own = float(squared_nearest(self._pick(evaluation, "samples"), real)[0].sqrt().quantile(0.5))
-        fresh = _median_nearest(self._pick(evaluation, "held_out"), real)
-        return own / fresh if fresh else math.nan
+        sampled = float(squared_nearest(self._pick(evaluation, "samples"), real)[0].sqrt().quantile(0.5))
+        held_out = _median_nearest(self._pick(evaluation, "held_out"), real)
+        return sampled / held_out if held_out else math.nan
 
 
 @content_cache
@@ -143,15 +143,15 @@ def _median_nearest(rows: Tensor, others: Tensor) -> float:
 
 
 class SampleMemorisation(PointMetric):
-    """Share of samples whose nearest real row is one of generation 0's, among as many held-out rows. .5 is right.
+    """Share of samples nearer to a row of generation 0 than to any of equally many held-out rows. .5 is right.
 
-    `memorisation`, of points as they are: a kernel density with a narrow kernel nears 1, and .5 is what any model has
-    in the mean that knows the distribution only, however bad it is. The kind of which there are more rows is thinned to
-    equal numbers, the same for every arm.
+    `memorisation` of points, without features: near 1 for a kernel density with a narrow kernel, and .5 in the mean for
+    any model that depends on the distribution only, however bad it is. The larger kind is thinned to equal numbers, the
+    same rows for every arm.
     """
 
     rows: Count = 1000
-    """At most so many of each kind: time grows with the square."""
+    """Maximum number of rows of each kind; time grows with the square."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # .5 is right
     unit: ClassVar[str] = "share of samples"
@@ -162,14 +162,14 @@ class SampleMemorisation(PointMetric):
         return ("samples", "real", "held_out")
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Of real rows as many are used as of held-out ones."""
+        """Equal numbers of real and held-out rows are used."""
         counts = self._counts(info, samples)
         equal = self._equal(counts["real"], counts["held_out"])
         real: dict[Which, int] = {which: counts[which] for which in ("real", "held_out")}
         return MetricNote(f"{note({'samples': samples}, None, self.rows)}; nearest of {note(real, None, equal)}")
 
     def resolution(self, info: Info, samples: int) -> float:
-        """Half a sample's share: a tie counts half."""
+        """Half a sample's share, since a tie counts half."""
         return 0.5 / min(samples, self.rows)
 
     def _equal(self, real: int, held_out: int) -> int:
@@ -181,7 +181,7 @@ class SampleMemorisation(PointMetric):
         return per_seed(
             evaluation,
             share_nearer,
-            some(evaluation, "samples", samples, self.rows),
-            some(evaluation, "real", real, equal),
-            some(evaluation, "held_out", held_out, equal),
+            subset(evaluation, "samples", samples, self.rows),
+            subset(evaluation, "real", real, equal),
+            subset(evaluation, "held_out", held_out, equal),
         )

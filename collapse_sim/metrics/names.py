@@ -1,4 +1,4 @@
-"""What a part of a metric is called, in journals, tables and claims."""
+"""Names of parts of metrics in journals, tables and claims."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ def part_name(metric: str, part: str) -> str:
 
 
 def part_of(name: str) -> tuple[str, str] | None:
-    """("class_recall", "3") of "class_recall[3]"; None of what is no such name."""
+    """("class_recall", "3") for "class_recall[3]"; None for any other name."""
     metric, bracket, part = name.partition("[")
     return (metric, part[:-1]) if bracket and part.endswith("]") else None

@@ -1,4 +1,4 @@
-"""Distances between row sets in pieces, so that 10,000 x 10,000 rows fit in memory; float64 throughout."""
+"""Distances between sets of rows, in pieces, so that 10,000 x 10,000 rows fit in memory; float64 throughout."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ PIECE = 2**21  # distances at a time: 16 MB
 def squared_distances(a: Tensor, b: Tensor) -> Iterator[tuple[int, Tensor]]:
     """(first row, squared Euclidean distances (rows, m)) for consecutive pieces of a (n, F) against b (m, F).
 
-    Differences below 3e-7 of the vectors' lengths count as none: they are the rounding of float32 features, and equal
-    rows have to be at distance 0.
+    Differences below 3e-7 of the vectors' lengths are set to 0: they are rounding errors of float32 features, and equal
+    rows must have distance 0.
     """
     a, b = a.double(), b.double()
     b_square = b.square().sum(1)
@@ -41,17 +41,17 @@ def squared_radii(rows: Tensor, k: int) -> Tensor:
 
 
 def inside(rows: Tensor, centres: Tensor, k: int) -> Tensor:
-    """bool (n,): which `rows` lie in the union of the closed balls around `centres` that reach their k-th neighbour."""
+    """bool (n,): which `rows` are in the union of closed balls around `centres` up to their k-th nearest neighbours."""
     radii = squared_radii(centres, k)
     return torch.cat([(squares <= radii).any(1) for _, squares in squared_distances(rows, centres)])
 
 
 def share_inside(rows: Tensor, centres: Tensor, k: int) -> float:
-    """Share of `rows` that lie in it."""
+    """Share of `rows` that are `inside`."""
     return int(inside(rows, centres, k).sum()) / len(rows)
 
 
 def squared_nearest(rows: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
-    """(n,) squared distance of every row (n, F) to its nearest among `others` (m, F), and (n,) which one that is."""
-    found = [squares.min(1) for _, squares in squared_distances(rows, others)]
-    return torch.cat([piece.values for piece in found]), torch.cat([piece.indices for piece in found])
+    """(n,) squared distance of every row (n, F) to its nearest among `others` (m, F), and (n,) the index of that."""
+    minima = [squares.min(1) for _, squares in squared_distances(rows, others)]
+    return torch.cat([piece.values for piece in minima]), torch.cat([piece.indices for piece in minima])

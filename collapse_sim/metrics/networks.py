@@ -1,4 +1,4 @@
-"""Feature maps whose network is read from a file: Inception as published figures use it, TorchScript files, DINOv2."""
+"""Feature maps whose network is read from a file: Inception as in published figures, TorchScript files, DINOv2."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ from collapse_sim.families.pretrained import reason
 from collapse_sim.metrics.weights import (
     OTHERS,
     WeightsFile,
+    candidate_paths,
     download,
     first_file,
+    folders_of,
     hash_of,
     hub_file,
-    looked_in,
-    places,
     socket_timeout,
 )
 
-BATCH_ROWS = 20  # through a network at once: 300 MB of activations in Inception, and no slower on a CPU than 64
+BATCH_ROWS = 20  # per forward pass: 300 MB of activations in Inception, and not slower on a CPU than 64
 
 
 class _Network(Component):
-    """What the maps below share: images of any size, grey ones repeated to three channels."""
+    """Base: images of any size; grey ones are repeated to three channels."""
 
     version: ClassVar[int] = 1
 
@@ -51,49 +51,49 @@ class _Network(Component):
 
 
 class Inception(_Network):
-    """Inception v3 as published FID figures use it, torch-fidelity's port of the weights: 2,048 numbers an image.
+    """Inception v3 as in published FID figures, with torch-fidelity's port of the weights: 2,048 numbers per image.
 
-    Its probabilities are over the 1,008 outputs of its own head (without the bias, as the Inception score has it). The
-    file is looked for in the data folder, in its `weights`, and in torch's own cache; it is downloaded into the latter
-    when it is nowhere. 10 to 20 images a second on two CPU cores.
+    Its probabilities are over the 1,008 outputs of its own head (without the bias, as for the Inception score). The
+    file is searched in the data folder, in its `weights`, and in torch's own cache; if it is not found, it is
+    downloaded into this cache. 10 to 20 images per second on two CPU cores.
     """
 
     file: str | None = None
-    """Other weights of this network: below the data folder, or absolute; none: the published."""
+    """File with other weights of this network, relative to the data folder or absolute. null: the published weights."""
 
     name: ClassVar[str] = "weights-inception-2015-12-05-6726825d.pth"
-    published: ClassVar[str] = "6726825d"  # how the hash of the published file begins
-    not_in_key: ClassVar[tuple[str, ...]] = ("file",)  # which is there by its content
+    published: ClassVar[str] = "6726825d"  # prefix of the published file's hash
+    not_in_key: ClassVar[tuple[str, ...]] = ("file",)  # the key has its content hash
     own_classes: ClassVar[bool] = False
 
     def weights(self, folder: Path) -> WeightsFile:
-        """Find the file, or download it. Raises MissingError: where it was looked for, and what else would do."""
+        """Find the file, or download it. Raises MissingError with the folders searched, and alternatives."""
         path = self._find(folder)
         sha256 = hash_of(path)
         known = sha256.startswith(self.published)
         if not known:
-            _inception(path, sha256)  # a file that is something else is noticed before any training
+            _inception(path, sha256)  # finds out before any training whether the file is something else
         return WeightsFile("inception", path, sha256, 2048, 1008, "" if known else "not the published weights")
 
     def _find(self, folder: Path) -> Path:
-        looked = places(self.file or self.name, folder) + ([] if self.file else [hub_file(self.name)])
-        found = first_file(looked)
-        if found:
-            return found
+        candidates = candidate_paths(self.file or self.name, folder) + ([] if self.file else [hub_file(self.name)])
+        path = first_file(candidates)
+        if path:
+            return path
         missing = f"{self.file or self.name}: the weights of the feature map `inception` are in none of: "
-        missing += looked_in(looked)
+        missing += folders_of(candidates)
         if self.file:
             raise MissingError(f"{missing}; put them there, name the file in `file`, or {OTHERS}")
         from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
 
         try:
-            download(URL_INCEPTION_V3, looked[-1], self.published)
+            download(URL_INCEPTION_V3, candidates[-1], self.published)
         except (OSError, RuntimeError) as error:
             raise MissingError(
                 f"{missing}; and the download failed ({error}); put the file there, "
                 f"from {URL_INCEPTION_V3}, or {OTHERS}"
             ) from error
-        return looked[-1]
+        return candidates[-1]
 
     def load(self, weights: WeightsFile) -> nn.Module:
         """The network on the CPU, in eval mode."""
@@ -114,13 +114,13 @@ def _inception(path: Path, sha256: str) -> nn.Module:
 
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        file = io.BytesIO()  # torch-fidelity unpickles whatever it is given: it gets plain tensors, written again
+        file = io.BytesIO()  # torch-fidelity unpickles its file without a guard: it gets plain tensors, saved again
         torch.save(state, file)
         file.seek(0)
         model: nn.Module = FeatureExtractorInceptionV3(
             "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=file
         )
-    except Exception as error:  # torch has many for a file that is not what it should be
+    except Exception as error:  # torch raises many types for unexpected files
         raise MissingError(
             f"{path}: no weights of torch-fidelity's Inception ({sha256[:8]}: {_first_line(error)}); "
             f"get {Inception.name}, or {OTHERS}"
@@ -129,39 +129,39 @@ def _inception(path: Path, sha256: str) -> nn.Module:
 
 
 class TorchScript(_Network):
-    """A network of one's own as a TorchScript file: float images (n, 3, size, size) -> features (n, F).
+    """Your own network as a TorchScript file: float images (n, 3, size, size) -> features (n, F).
 
-    Such a file is code: it is run when a run begins, and by no check before. Images are resized as Inception's are
-    (TensorFlow 1's bilinear, by torch-fidelity), then (x - shift) / scale. The defaults are Inception's.
+    Such a file is code: it is run only from the beginning of a run, never by a check before. Images are resized as for
+    Inception (TensorFlow 1's bilinear, by torch-fidelity), then (x - shift) / scale. The defaults are Inception's.
     """
 
     file: str
-    """Below the data folder, or absolute."""
+    """The TorchScript file, relative to the data folder or absolute."""
     size: Annotated[int, Field(gt=0)] = 299
-    """Pixels a side."""
+    """Pixels per side."""
     shift: float = 128.0
     """Subtracted from intensities of 0 to 255."""
     scale: Annotated[float, Field(gt=0)] = 128.0
-    """What is left is divided by it."""
+    """The difference is divided by this number."""
 
     def describe(self) -> dict[str, Any]:
-        """The file is in the keys by its content, not its place."""
+        """The file is in the keys by its content, not its location."""
         return super().describe() | {"file": Path(self.file).name}
 
     def weights(self, folder: Path) -> WeightsFile:
-        """Find the file; nothing of it is run. Raises MissingError when it is not there."""
-        looked = places(self.file, folder)
-        path = first_file(looked)
+        """Find the file, without running its code. Raises MissingError when there is none."""
+        candidates = candidate_paths(self.file, folder)
+        path = first_file(candidates)
         if path is None:
             raise MissingError(
-                f"{self.file}: the network of the feature map `torchscript` is in none of: {looked_in(looked)}; put it "
-                "there, or choose another feature map: inception, classifier, or pixels"
+                f"{self.file}: the network of the feature map `torchscript` is in none of: {folders_of(candidates)}; "
+                "put it there, or choose another feature map: inception, classifier, or pixels"
             )
         sha256 = hash_of(path)
         return WeightsFile(path.name, path, sha256, None)
 
     def try_out(self, weights: WeightsFile) -> None:
-        """Run it on two grey images. Raises MissingError when it gives no vectors."""
+        """Run it on two grey images. Raises MissingError when it does not return vectors."""
         weights.dimensions = _dimensions(weights.verified(), weights.sha256, self.size)
 
     def load(self, weights: WeightsFile) -> nn.Module:
@@ -179,7 +179,7 @@ class TorchScript(_Network):
             images.float(), size=(self.size, self.size), align_corners=False
         )
         prepared: Tensor = (resized - self.shift) / self.scale
-        return prepared.contiguous(memory_format=torch.channels_last)  # half as fast again on a CPU
+        return prepared.contiguous(memory_format=torch.channels_last)  # 1.5 times as fast on a CPU
 
 
 @functools.lru_cache(maxsize=8)
@@ -188,39 +188,37 @@ def _dimensions(path: Path, sha256: str, size: int) -> int:
     images = torch.zeros(2, 3, size, size)
     try:
         with torch.no_grad():
-            found = _script(path)(images)
-    except Exception as error:  # it is code
+            output = _script(path)(images)
+    except Exception as error:  # code can raise anything
         raise MissingError(
             f"{path}: no features of images (2, 3, {size}, {size}): {_first_line(error)}; "
             "set `size` to what the network takes, or save it again with torch.jit.save"
         ) from error
-    if not isinstance(found, Tensor) or found.ndim != 2 or len(found) != 2 or not found.is_floating_point():
-        what = f"{found.dtype} {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+    if not isinstance(output, Tensor) or output.ndim != 2 or len(output) != 2 or not output.is_floating_point():
+        what = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
         raise MissingError(
-            f"{path}: for images (2, 3, {size}, {size}) it gives {what}; "
-            "needed: a float tensor (2, F), one vector an image"
+            f"{path}: for images (2, 3, {size}, {size}) it returns {what}; "
+            "needed: a float tensor (2, F), one vector per image"
         )
-    return found.shape[1]
+    return output.shape[1]
 
 
 def _script(path: Path) -> nn.Module:
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message=".*torch.jit.load.* is deprecated"
-        )  # for making, not for reading files
+        warnings.filterwarnings("ignore", message=".*torch.jit.load.* is deprecated")  # it is needed to read files
         script: nn.Module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     return script.eval()
 
 
 class DINOv2(_Network):
-    """DINOv2 (Oquab et al. 2023) by torch-fidelity, as Stein et al. 2023 compare images with: 384 to 1,536 numbers.
+    """DINOv2 (Oquab et al. 2023) by torch-fidelity, as used by Stein et al. 2023: 384 to 1,536 numbers per image.
 
     Code and weights are torch hub's (facebookresearch/dinov2), from its cache, or downloaded before the run begins.
-    The code is run when features are made, and by no check before.
+    The code is run only when features are computed, never by a check before.
     """
 
     model: Literal["vit-s-14", "vit-b-14", "vit-l-14", "vit-g-14"] = "vit-l-14"
-    """The published figures' is vit-l-14."""
+    """Size of the network; published figures use vit-l-14."""
 
     repository: ClassVar[str] = "facebookresearch_dinov2_main"  # the folder in torch hub's cache
     widths: ClassVar[dict[str, int]] = {"vit-s-14": 384, "vit-b-14": 768, "vit-l-14": 1024, "vit-g-14": 1536}
@@ -231,7 +229,7 @@ class DINOv2(_Network):
         if not path.is_file() or not code.is_dir():
             try:
                 self._fetch(path, code)
-            except Exception as error:  # torch hub has an error for everything
+            except Exception as error:  # torch hub raises many types
                 raise MissingError(
                     f"{path.name}: the weights of the feature map `dinov2` are not in {path.parent}, or their code "
                     f"not in {code}; and torch hub could not get them ({_first_line(error)}); fetch them where there "
@@ -252,7 +250,7 @@ class DINOv2(_Network):
         return Path(torch.hub.get_dir()) / self.repository
 
     def _fetch(self, path: Path, code: Path) -> None:
-        """Download what is missing. Nothing of it is run: torch hub would do so at once."""
+        """Download what is missing, without running the code, which torch.hub.load would do."""
         if not code.is_dir():
             fetch: Any = torch.hub._get_cache_or_reload  # torch.hub.load without the loading
             with socket_timeout(), contextlib.redirect_stdout(sys.stderr):
@@ -272,13 +270,13 @@ class DINOv2(_Network):
 def _outputs(
     model: nn.Module | None, images: Tensor, prepared: Callable[[Tensor], Tensor]
 ) -> Iterator[tuple[Tensor, ...]]:
-    """Outputs of a network, (rows, ...) float32 on the CPU each, for consecutive batches of uint8 (n, C, H, W)."""
+    """A network's outputs, each (rows, ...) float32 on the CPU, for consecutive batches of uint8 (n, C, H, W)."""
     if model is None:
         raise ValueError("features of a network need the network")
     device = next((t.device for t in itertools.chain(model.parameters(), model.buffers())), images.device)
     for batch in torch.split(images, BATCH_ROWS):
-        found = model(prepared(batch.to(device).expand(-1, 3, -1, -1)))
-        yield tuple(part.float().cpu() for part in (found if isinstance(found, tuple) else (found,)))
+        outputs = model(prepared(batch.to(device).expand(-1, 3, -1, -1)))
+        yield tuple(output.float().cpu() for output in (outputs if isinstance(outputs, tuple) else (outputs,)))
 
 
 def _first_line(error: Exception) -> str:

@@ -1,6 +1,6 @@
-"""Sampled points against real rows: what families without parameters to read are measured by.
+"""Metrics of sampled points against real rows, for families whose parameters cannot be read.
 
-Figures are comparable within one `against` and equal numbers of rows only. They are nan where a sample is not finite.
+Figures are comparable only with the same `against` and equal numbers of rows. They are nan if a sample is not finite.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
-from collapse_sim.metrics.closed_form import true
+from collapse_sim.metrics.closed_form import true_value
 from collapse_sim.metrics.content_cache import content_cache
 from collapse_sim.metrics.notes import count_of, note
 
 Count = Annotated[int, Field(gt=0)]
-ITERATIONS = 10_000_000  # of the network simplex at most; 2,000 rows take some 100,000
+MAX_ITERATIONS = 10_000_000  # of the network simplex; 2,000 rows take about 100,000
+TENTH = 0.1  # of its true share, which a covered mode must hold
 
 
 class PointMetric(Component):
-    """Who can be scored."""
+    """Base: the checks."""
 
     version: ClassVar[int] = 2
     kinds: ClassVar[tuple[str, ...] | None] = ("points",)
@@ -39,12 +40,12 @@ class PointMetric(Component):
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         shape = info.shape("x")
         if len(shape) != 1:
-            raise ValueError(f"{type(self).__name__} needs points with an x of shape (d,), and this data has {shape}")
+            raise ValueError(f"{type(self).__name__} needs points with an x of shape (d,), but this data has {shape}")
         for which, rows in self._counts(info, samples).items():
             self._check_rows("samples" if which == "samples" else f"{which} rows", rows)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Numbers of rows."""
+        """The numbers of rows."""
         return MetricNote(note(self._counts(info, samples), None))
 
     def _counts(self, info: Info, samples: int) -> dict[Which, int]:
@@ -63,9 +64,9 @@ class _PointComparison(PointMetric):
     """
 
     against: Literal["held_out", "real"] = "held_out"
-    """Rows that nothing is fitted to, or those of generation 0."""
+    """Real rows to compare with: held_out (nothing is fitted to them), or real (generation 0 is)."""
     rows: Count = 1000
-    """Drawn without replacement if there are more: time grows with the square or faster."""
+    """Maximum number of rows of either side, drawn without replacement; time grows with the square or faster."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
 
@@ -78,21 +79,21 @@ class _PointComparison(PointMetric):
         self._check_rows("rows to compare (`rows`)", self.rows)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Numbers of rows, and how many of them are used."""
+        """The numbers of rows, and how many of them are used."""
         return MetricNote(note(self._counts(info, samples), None, self.rows))
 
     def _picks(self, evaluation: Evaluation) -> tuple[Tensor, Tensor]:
         return self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
 
     def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
-        return some(evaluation, which, points(evaluation, which), self.rows)
+        return subset(evaluation, which, points(evaluation, which), self.rows)
 
 
 class SampleW2(_PointComparison):
     """Exact 2-Wasserstein distance between the samples and real rows as sets, in the data's unit, from 0.
 
-    The square root of the least mean squared distance over all ways to move one set onto the other, by POT's network
-    simplex (in one dimension by sorting). Biased upwards with few rows: two sets of 1,000 real rows are apart, too.
+    The square root of the minimal mean squared distance over all ways to move one set onto the other, by POT's network
+    simplex (in one dimension by sorting). Biased upwards with few rows: two sets of 1,000 real rows also differ.
     """
 
     unit: ClassVar[str] = "the data's unit"
@@ -108,7 +109,7 @@ def _w2(samples: Tensor, real: Tensor) -> float:
     if samples.shape[1] == 1:
         return math.sqrt(ot.wasserstein_1d(samples[:, 0].numpy(), real[:, 0].numpy(), p=2))
     costs = _distances(samples, real).square().numpy()
-    return math.sqrt(ot.emd2([], [], costs, numItermax=ITERATIONS))
+    return math.sqrt(ot.emd2([], [], costs, numItermax=MAX_ITERATIONS))
 
 
 class SlicedW2(_PointComparison):
@@ -116,13 +117,13 @@ class SlicedW2(_PointComparison):
 
     The root of the mean, over random directions, of the squared 1-D distance between the projections, each exact
     (Bonneel et al. 2015), by POT. Directions are the same for every arm and generation of a seed. For a shift by v it
-    is about |v| / sqrt(d). Quick with many rows and dimensions, where `sample_w2` is slow and biased.
+    is about |v| / sqrt(d). Fast with many rows and dimensions, where `sample_w2` is slow and biased.
     """
 
     projections: Count = 100
-    """Random directions."""
+    """Number of random directions."""
     rows: Count = 10_000
-    """Drawn without replacement if there are more."""
+    """Maximum number of rows of either side, drawn without replacement."""
 
     unit: ClassVar[str] = "the data's unit"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
@@ -143,13 +144,13 @@ def _sliced_w2(samples: Tensor, real: Tensor, directions: Tensor) -> float:
 class MMD(_PointComparison):
     """Squared maximum mean discrepancy under the kernel exp(-|x - y|^2 / (2 bandwidth^2)) (Gretton et al. 2012).
 
-    The unbiased estimate, over all pairs: about 0 for a perfect model, and it can be slightly negative. No unit.
-    `bandwidth: median` is the median distance between the real rows; it is wide where there are many modes, and then
-    sees little of what happens within one.
+    The unbiased estimate over all pairs: about 0 for a perfect model, possibly slightly negative. No unit.
+    `bandwidth: median` is the median distance between the real rows. With many modes it is wide and hardly sensitive to
+    differences within a mode.
     """
 
     bandwidth: Literal["median"] | Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = "median"
-    """Or a number."""
+    """Width of the kernel: the median distance between the real rows, or a number in the data's unit."""
 
     least: ClassVar[int] = 2
 
@@ -179,13 +180,13 @@ def _kernel(distances: Tensor, width: float) -> Tensor:
 class SampleVarianceRatio(PointMetric):
     """tr(covariance of the samples) / tr(true covariance). 1 is right, 0 is collapsed; no unit.
 
-    The samples' covariance is the unbiased one, so the mean over seeds is that of `variance_ratio`, which reads it off
-    the model; a single figure has the samples' noise. `against: held_out` or `real` takes those rows' covariance
-    instead of the true one, for data that does not tell it.
+    The samples' covariance is the unbiased one, so the mean over seeds is that of `variance_ratio`, which uses the
+    model's covariance; a single figure has the samples' noise. `against: held_out` or `real` uses the covariance of
+    these rows instead of the true one, for data whose truth is unknown.
     """
 
     against: Literal["truth", "held_out", "real"] = "truth"
-    """The true covariance, or that of real rows."""
+    """What to compare with: the true covariance (truth), or that of held-out or real rows."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
     unit: ClassVar[str] = "ratio"
@@ -201,16 +202,16 @@ class SampleVarianceRatio(PointMetric):
         if self.against != "truth":
             self._check_rows(f"{self.against} rows", info.rows if self.against == "real" else info.held_out)
         elif "true_covariance" not in info.known_truths:
-            raise ValueError("this data does not tell its true covariance: compare with rows (`against: held_out`)")
+            raise ValueError("the true covariance of this data is not known: compare with rows (`against: held_out`)")
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
-        spread = per_seed(evaluation, _spread, points(evaluation, "samples"))
+        variance = per_seed(evaluation, _total_variance, points(evaluation, "samples"))
         if self.against == "truth":
-            return spread / float(true(evaluation, "covariance").trace())
-        return spread / per_seed(evaluation, _spread, points(evaluation, self.against))
+            return variance / float(true_value(evaluation, "covariance").trace())
+        return variance / per_seed(evaluation, _total_variance, points(evaluation, self.against))
 
 
-def _spread(x: Tensor) -> float:
+def _total_variance(x: Tensor) -> float:
     return float(x.var(0).sum())
 
 
@@ -220,8 +221,8 @@ def points(evaluation: Evaluation, which: Which) -> Tensor:
     return x if evaluation.stacked else x.unsqueeze(0)
 
 
-def some(evaluation: Evaluation, which: Which, x: Tensor, most: int) -> Tensor:
-    """At most so many of the rows (S, n, d), other ones for every seed, the same for every arm."""
+def subset(evaluation: Evaluation, which: Which, x: Tensor, most: int) -> Tensor:
+    """At most `most` of the rows (S, n, d), different ones for every seed, the same for every arm."""
     n = x.shape[1]
     if n <= most:
         return x
@@ -231,26 +232,23 @@ def some(evaluation: Evaluation, which: Which, x: Tensor, most: int) -> Tensor:
 
 
 def per_seed(evaluation: Evaluation, value: Callable[..., float], samples: Tensor, *others: Tensor) -> float | Tensor:
-    """`value(samples[s], ...)` for every seed s: nan where a sample is not finite, which solvers take for anything."""
-    found = [
+    """`value(samples[s], ...)` for every seed s; nan if a sample is not finite, which solvers do not detect."""
+    values = [
         value(rows, *rest) if bool(rows.isfinite().all()) else math.nan
         for rows, *rest in zip(samples, *others, strict=True)
     ]
-    return torch.tensor(found, dtype=torch.float64) if evaluation.stacked else found[0]
+    return torch.tensor(values, dtype=torch.float64) if evaluation.stacked else values[0]
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-TENTH = 0.1  # of its true share, which a mode has to hold
-
-
 class SampleNLL(PointMetric):
-    """Mean negative log density of the samples under the true density, in nats: their implausibility.
+    """Mean negative log density of the samples under the true density, in nats.
 
-    A perfect model has the true entropy. Samples away from the data raise it; samples that crowd where the density is
-    high, as after a loss of variance, lower it below the entropy. It does not see lost modes.
+    A perfect model has the true entropy. Samples away from the data raise it; samples concentrated where the density is
+    high, as after a loss of variance, lower it below the entropy. It does not detect lost modes.
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # below the true entropy is as wrong as above
@@ -259,7 +257,7 @@ class SampleNLL(PointMetric):
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
         if "log_density" not in info.known_truths:
-            raise ValueError("sample_nll needs data that tells its density, simulated points with a log_density(x)")
+            raise ValueError("sample_nll needs data with a known density: simulated points with a log_density(x)")
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return per_seed(
@@ -270,10 +268,10 @@ class SampleNLL(PointMetric):
 
 
 class _Modes(PointMetric):
-    """Balls around the modes of a mixture."""
+    """Base: balls around the modes of a mixture."""
 
     within: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 3.0
-    """A ball's radius, in the mode's std."""
+    """Radius of the ball around a mode, in the mode's standard deviations."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
 
@@ -281,21 +279,21 @@ class _Modes(PointMetric):
         super().check(info, family, samples)
         if "true_modes" not in info.known_truths:
             raise ValueError(
-                f"{type(self).__name__} needs data that tells its modes, such as eight_gaussians or gaussian_mixture"
+                f"{type(self).__name__} needs data with known modes, such as eight_gaussians or gaussian_mixture"
             )
 
     def _inside(self, evaluation: Evaluation, x: Tensor) -> Tensor:
-        """Which of the samples (n, d) lie in which ball: bool (n, K)."""
+        """Which of the samples (n, d) are in which ball: bool (n, K)."""
         modes, scales = evaluation.data.true_modes(), evaluation.data.mode_scales()  # type: ignore[attr-defined]
         inside: Tensor = torch.cdist(x, modes, compute_mode="donot_use_mm_for_euclid_dist") <= self.within * scales
         return inside
 
 
 class ModeCoverage(_Modes):
-    """Share of the true modes that hold at least a tenth of the samples they should, 0 to 1: diversity.
+    """Share of the true modes that hold at least a tenth of their expected samples, 0 to 1: diversity.
 
-    A mode holds what lies within `within` standard deviations of its centre, and should hold its weight times the mass
-    of that ball: .989 with 3 standard deviations in 2-D. Modes should not overlap. After Metz et al. (2017).
+    A mode holds the samples within `within` standard deviations of its centre. Its expected share is its weight times
+    the mass of this ball: .989 with 3 standard deviations in 2-D. Modes should not overlap. After Metz et al. (2017).
     """
 
     unit: ClassVar[str] = "share of modes"
@@ -309,7 +307,7 @@ class ModeCoverage(_Modes):
         super().check(info, family, samples)
         modes = round(info.constants.get("modes", 1))
         if samples < modes:
-            raise ValueError(f"too few samples: {samples} can't cover {modes} modes")
+            raise ValueError(f"too few samples: {samples} cannot cover {modes} modes")
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         weights = evaluation.data.mode_weights()  # type: ignore[attr-defined]
@@ -324,8 +322,8 @@ class ModeCoverage(_Modes):
 class HighQuality(_Modes):
     """Share of samples within `within` standard deviations of a true mode, 0 to 1: fidelity.
 
-    .989 for a perfect model with 3 standard deviations in 2-D, .997 in 1-D; in more dimensions less, so take more.
-    After Srivastava et al. (2017), who count such samples on rings and grids of Gaussians.
+    .989 for a perfect model with 3 standard deviations in 2-D, .997 in 1-D; less in more dimensions, where `within`
+    should be larger. After Srivastava et al. (2017), who count such samples on rings and grids of Gaussians.
     """
 
     unit: ClassVar[str] = "share of samples"

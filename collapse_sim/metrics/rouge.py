@@ -1,4 +1,4 @@
-"""How much of the held-out targets is in what the model writes for their sources: ROUGE, by rouge-score."""
+"""ROUGE of the model's outputs for held-out sources against the held-out targets, by rouge-score."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from collapse_sim.metrics.text_base import texts, tokens_of
 
 
 class _Rouge(Component):
-    """Who can be scored. The settings are those of the figures that are published for CNN/DailyMail."""
+    """Base: the checks. The default settings are those of published figures for CNN/DailyMail."""
 
     stemming: bool = True
-    """By Porter's stemmer, as ROUGE-1.5.5 with -m and the summarization scripts of transformers."""
+    """Stem words with Porter's stemmer, like ROUGE-1.5.5 with -m and the summarization scripts of transformers."""
 
-    version: ClassVar[int] = 2  # rows are kept
+    version: ClassVar[int] = 2  # values of rows are stored
     kinds: ClassVar[tuple[str, ...] | None] = ("pairs",)
     needs: ClassVar[tuple[Need, ...]] = ("outputs", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
@@ -35,10 +35,10 @@ class _Rouge(Component):
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         info.text()
         if info.held_out < 1:
-            raise ValueError(f"{self.measure} compares with held-out targets, and this data has no held-out rows")
+            raise ValueError(f"{self.measure} compares with held-out targets, but this data has no held-out rows")
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """How many pairs, and whether words are stemmed."""
+        """The number of pairs, and whether words are stemmed."""
         stemmed = "stemmed" if self.stemming else "not stemmed"
         return MetricNote(f"{note({'outputs': info.held_out}, space)}; words {stemmed}")
 
@@ -52,25 +52,25 @@ class _Rouge(Component):
         scorer = RougeScorer([self.measure], use_stemmer=self.stemming)
         outputs = texts(tokens_of(evaluation, "outputs"), evaluation.info)
         targets = texts(tokens_of(evaluation, "held_out"), evaluation.info)
-        found = [
+        f_measures = [
             scorer.score(target, output)[self.measure].fmeasure for target, output in zip(targets, outputs, strict=True)
         ]
-        return {"f": torch.tensor(found, dtype=torch.float64)}
+        return {"f": torch.tensor(f_measures, dtype=torch.float64)}
 
     def sum_up(self, columns: Mapping[str, Tensor]) -> float:
-        """Their mean, in percent."""
+        """The mean F-measure, in percent."""
         return 100 * math.fsum(columns["f"].tolist()) / len(columns["f"])
 
     def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
-        """Of a mean."""
+        """The influence on a mean."""
         return of_ratio(columns["f"], slope=100)
 
 
 class Rouge1(_Rouge):
     """ROUGE-1 of the outputs for held-out sources: F-measure of common words, the mean over rows, in percent.
 
-    Lin 2004, by rouge-score. An empty output scores 0. Targets are compared as the data has them: cut at its length,
-    and without what its tokenizer drops.
+    Lin 2004, by rouge-score. An empty output scores 0. Targets are those of the data: cut at its length, and without
+    what its tokenizer drops.
     """
 
     measure: ClassVar[str] = "rouge1"
@@ -79,7 +79,7 @@ class Rouge1(_Rouge):
 class Rouge2(_Rouge):
     """ROUGE-2 of the outputs for held-out sources: F-measure of common pairs of words, the mean over rows, in percent.
 
-    Lin 2004, by rouge-score. An empty output scores 0, and so does one of a single word.
+    Lin 2004, by rouge-score. An empty output and an output of a single word score 0.
     """
 
     measure: ClassVar[str] = "rouge2"
@@ -88,8 +88,8 @@ class Rouge2(_Rouge):
 class RougeL(_Rouge):
     """ROUGE-L of the outputs for held-out sources: F-measure of the longest common subsequence, mean, in percent.
 
-    Lin 2004, by rouge-score, over a text as one sentence. Not what most papers on CNN/DailyMail call ROUGE-L: that is
-    `rougeLsum`, which is higher. An empty output scores 0.
+    Lin 2004, by rouge-score, which treats a text as one sentence. Most papers on CNN/DailyMail call `rougeLsum`
+    ROUGE-L, which is higher. An empty output scores 0.
     """
 
     measure: ClassVar[str] = "rougeL"
@@ -98,8 +98,8 @@ class RougeL(_Rouge):
 class RougeLsum(_Rouge):
     """Summary-level ROUGE-L of the outputs: longest common subsequences by line, F-measure, mean, in percent.
 
-    Lin 2004, by rouge-score, which divides sentences at line breaks: without any it is `rougeL`, and a tokenizer may
-    drop them (T5's does). An empty output scores 0.
+    Lin 2004, by rouge-score, which splits sentences at line breaks: without line breaks it is `rougeL`, and a tokenizer
+    may drop them (T5's does). An empty output scores 0.
     """
 
     measure: ClassVar[str] = "rougeLsum"

@@ -1,6 +1,6 @@
-"""The spectrum of the features' covariance: in how many directions samples vary, and whether in the rare ones, too.
+"""The spectrum of the features' covariance: the number of directions in which samples vary, and its tail.
 
-Figures are comparable within one feature map and equal numbers of rows only.
+Figures are comparable only with the same feature map and equal numbers of rows.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from collapse_sim.metrics.features import Count, FeatureMetric, covariance
 from collapse_sim.metrics.notes import note
 
 SPREAD: tuple[Which, ...] = ("samples", "held_out")
-ROUNDING = 1e-12  # of the greatest variance: what float32 features leave where there is none
+ROUNDING = 1e-12  # of the greatest variance: rounding errors of float32 features in directions without variance
 
 
 class _Rank(FeatureMetric):
-    """An effective number of dimensions, from the eigenvalues of the covariance."""
+    """Base: an effective number of dimensions, from the eigenvalues of the covariance."""
 
     relative: bool = False
-    """Over that of as many real rows: 1 is right."""
+    """Whether to divide by the value of the same number of real rows: then 1 is right."""
     against: Literal["held_out", "real"] = "held_out"
-    """With `relative`: rows nothing is fitted to, or generation 0's."""
+    """With `relative`: real rows to compare with, held_out (nothing is fitted to them) or real (generation 0 is)."""
     rows: Count | None = None
-    """At most so many of either side are used; none: all."""
+    """Maximum number of rows of either side. null: all."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
@@ -41,13 +41,13 @@ class _Rank(FeatureMetric):
 
     @property
     def unit(self) -> str:
-        """Of what it is a number."""
+        """The unit, which depends on `relative`."""
         return "of that of real rows" if self.relative else "dimensions"
 
     def describe(self) -> dict[str, Any]:
-        """Without the rows that nothing is compared with."""
-        said = super().describe()
-        return {name: value for name, value in said.items() if self.relative or name != "against"}
+        """Without `against` if nothing is compared."""
+        settings = super().describe()
+        return {name: value for name, value in settings.items() if self.relative or name != "against"}
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
@@ -55,7 +55,7 @@ class _Rank(FeatureMetric):
             self._check_rows("rows to use (`rows`)", self.rows)
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Also that few rows make it smaller."""
+        """Also the bias from few rows."""
         counts = self._counts(info, samples)
         used = self._used(counts)
         text = note(counts, space, used)
@@ -65,14 +65,13 @@ class _Rank(FeatureMetric):
         return MetricNote(text)
 
     def _used(self, counts: dict[Which, int]) -> int:
-        """As many rows of either side."""
-        least = min(counts.values())
-        return min(least, self.rows or least)
+        """The number of rows that are used, equal on either side."""
+        smallest = min(counts.values())
+        return min(smallest, self.rows or smallest)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         sides: tuple[Which, ...] = ("samples", self.against) if self.relative else ("samples",)
-        found = {which: evaluation.features(self.feature_map, which) for which in sides}
-        used = self._used({which: len(rows) for which, rows in found.items()})
+        used = self._used({which: len(evaluation.features(self.feature_map, which)) for which in sides})
         ranks = [self._rank(eigenvalues(self._picked(evaluation, which, used))) for which in sides]
         if not self.relative:
             return ranks[0]
@@ -86,8 +85,8 @@ class EffectiveRank(_Rank):
     """Effective rank of the samples' covariance: exp(-sum p_i log p_i), p the eigenvalues over their sum.
 
     Roy & Vetterli 2007, of the covariance matrix, whose singular values are its eigenvalues. d for features that vary
-    alike in d directions, 1 in one direction, 0 when all samples are equal. It counts small variances, too, which
-    collapse takes first; but noise raises it: read it beside `precision`.
+    alike in d directions, 1 in one direction, 0 when all samples are equal. It also counts small variances, which
+    collapse removes first; but noise raises it: read it together with `precision`.
     """
 
     def _rank(self, values: Tensor) -> float:
@@ -98,8 +97,8 @@ class EffectiveRank(_Rank):
 class ParticipationRatio(_Rank):
     """Participation ratio of the samples' covariance: (sum of eigenvalues)^2 / sum of their squares.
 
-    d for features that vary alike in d directions, 1 in one direction, 0 when all samples are equal; the exponential of
-    the Renyi entropy of order 2, where `effective_rank` is that of order 1: the largest variances decide it.
+    d for features that vary alike in d directions, 1 in one direction, 0 when all samples are equal. It is the
+    exponential of the Renyi entropy of order 2 (`effective_rank`: order 1), dominated by the largest variances.
     Gao et al. 2017 ("A theory of multineuronal dimensionality, dynamics and measurement").
     """
 
@@ -111,14 +110,14 @@ class ParticipationRatio(_Rank):
 class TailVariance(FeatureMetric):
     """Variance of samples over that of held-out rows, in the directions in which real rows vary least. 1 is right.
 
-    The directions are the last principal components of generation 0's real rows: as many as hold at most `share` of the
-    variance, one at least. Held-out rows take no part in their choice, so independent draws of the data have 1 in the
-    mean, with few rows, too. Below 1 the tail of the spectrum is lost, above it samples scatter off the data. Own
-    definition; a ratio of traces as `variance_ratio`.
+    The directions are the last principal components of generation 0's real rows that hold at most `share` of the
+    variance, at least one. Held-out rows are not used to choose them, so independent draws of the data have 1 in the
+    mean, even with few rows. Below 1 the tail of the spectrum is lost, above 1 samples scatter away from the data. Own
+    definition; a ratio of traces like `variance_ratio`.
     """
 
     share: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Of the real rows' variance."""
+    """Maximum share of the real rows' variance in the directions that are used."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
     unit: ClassVar[str] = "ratio"
@@ -132,11 +131,11 @@ class TailVariance(FeatureMetric):
         real = covariance(evaluation.features(self.feature_map, "real"))
         values, vectors = torch.linalg.eigh(real)
         values = values.clamp(min=0)
-        # Directions without any variance, such as pixels that are always black, say nothing of a tail.
+        # Directions without any variance, such as pixels that are always black, are not part of the tail.
         varies = values > ROUNDING * values[-1]
-        held = values.cumsum(0) <= self.share * values.sum()
-        held[int(varies.int().argmax())] = True
-        tail = vectors[:, varies & held]
+        in_tail = values.cumsum(0) <= self.share * values.sum()
+        in_tail[int(varies.int().argmax())] = True
+        tail = vectors[:, varies & in_tail]
         samples, held_out = (
             float((covariance(evaluation.features(self.feature_map, which)) @ tail * tail).sum()) for which in SPREAD
         )

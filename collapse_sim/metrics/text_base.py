@@ -1,4 +1,4 @@
-"""What metrics of text have in common: which texts they look at, and what a word is."""
+"""Shared code of text metrics: selection of texts, and the definition of a word."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need
 from collapse_sim.metrics.notes import count_of, note
 
 Of = Literal["samples", "outputs", "held_out"]
-OF_HELD_OUT: tuple[Of, ...] = ("outputs", "held_out")  # one text, or one row of texts, for every held-out row
+OF_HELD_OUT: tuple[Of, ...] = ("outputs", "held_out")  # one text, or one row of texts, per held-out row
 Count = Annotated[int, Field(gt=0)]
-WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")  # letters and digits, apostrophes within; any other sign by itself
+WORD = re.compile(
+    r"\w+(?:['’]\w+)*|[^\w\s]"
+)  # letters and digits, with inner apostrophes; any other character by itself
 
 
 class TextMetric(Component):
-    """Who can be scored: the texts of `tokens`, and of pairs those of `target`."""
+    """Base: the texts of `tokens`, for pairs those of `target`."""
 
     of: Of = "samples"
-    """samples; outputs: what is generated for held-out rows; held_out: the held-out rows themselves, for comparison."""
+    """Which texts: samples; outputs (generated for held-out rows); or held_out (the held-out rows, as a reference)."""
 
     version: ClassVar[int] = 1
     kinds: ClassVar[tuple[str, ...] | None] = ("text", "pairs")
@@ -37,7 +39,7 @@ class TextMetric(Component):
 
     @property
     def needs(self) -> tuple[Need, ...]:
-        """The texts it looks at."""
+        """The texts."""
         return (self.of,)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
@@ -48,7 +50,7 @@ class TextMetric(Component):
                 raise ValueError(f"too few {what}: {rows}, and {type(self).__name__} needs at least {self.least}")
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """How many rows, against how many."""
+        """The numbers of rows."""
         return MetricNote(note(self._counts(info, samples), space))
 
     def _counts(self, info: Info, samples: int) -> dict[Which, int]:
@@ -57,18 +59,18 @@ class TextMetric(Component):
 
 
 def tokens_of(evaluation: Evaluation, which: Which) -> Tensor:
-    """(n, L) ids of the texts that metrics look at."""
+    """(n, L) ids of the texts."""
     return evaluation.rows(which)["target" if evaluation.info.kind == "pairs" else "tokens"]
 
 
 def picked(evaluation: Evaluation, which: Which, rows: int) -> Tensor:
-    """At most `rows` of them, in their order: the same ones for every arm and generation."""
+    """At most `rows` rows of `tokens_of`, in their order: the same ones for every arm and generation."""
     tokens = tokens_of(evaluation, which)
     return tokens[picked_rows(evaluation, which, rows)] if len(tokens) > rows else tokens
 
 
 def picked_rows(evaluation: Evaluation, which: Which, rows: int) -> Tensor:
-    """Which of all rows `picked` takes: their numbers, ascending."""
+    """The indices of the rows that `picked` returns, ascending."""
     n = len(tokens_of(evaluation, which))
     if n <= rows:
         return torch.arange(n)
@@ -77,7 +79,7 @@ def picked_rows(evaluation: Evaluation, which: Which, rows: int) -> Tensor:
 
 
 def texts(tokens: Tensor, info: Info) -> Iterator[str]:
-    """The text of every row, which may be empty; of packed rows every text, at least one a row."""
+    """The text of every row, which may be empty; for packed rows every text, at least one per row."""
     tokenizer = info.text()
     for row in tokens.numpy():
         for ids in parts(row, tokenizer, info.packed):
@@ -85,27 +87,27 @@ def texts(tokens: Tensor, info: Info) -> Iterator[str]:
 
 
 def parts(row: np.ndarray, tokenizer: Tokenizer, packed: bool) -> list[np.ndarray]:
-    """(L,) ids -> the ids of its texts, without begin, end and PAD_TOKEN_ID; a row that is not packed has one."""
+    """(L,) ids -> the ids of its texts, without begin, end and PAD_TOKEN_ID; one text if the row is not packed."""
     if packed:
         return texts_in(row, tokenizer)
     return [row[~np.isin(row, (PAD_TOKEN_ID, tokenizer.begin, tokenizer.end))]]
 
 
 def words(text: str) -> list[str]:
-    """The words of a text: in small letters; runs of letters and digits, which may have apostrophes within, and every
-    other sign that is no space by itself. "It's 3.5!" is it's 3 . 5 !"""
+    """The words of a text in lower case: runs of letters and digits, possibly with inner apostrophes, and every other
+    character that is not a space by itself. "It's 3.5!" is it's 3 . 5 !"""
     return WORD.findall(text.lower())
 
 
 def whole_words(row: np.ndarray, tokenizer: Tokenizer, packed: bool, begun: bool) -> list[str]:
-    """The words of all texts in a row, without those at a place where a text is cut: they may be parts of words.
+    """The words of all texts in a row, except those where a text is cut, which may be parts of words.
 
-    `begun`: whole texts have the token `begin` or `end` before them (rows of `tokens`; targets of pairs have not).
+    `begun`: whole texts begin after the token `begin` or `end` (rows of `tokens`; not targets of pairs).
     """
     ids = row[row != PAD_TOKEN_ID]
-    found = [words(tokenizer.decode(part)) for part in parts(row, tokenizer, packed)]
+    text_words = [words(tokenizer.decode(part)) for part in parts(row, tokenizer, packed)]
     if len(ids) and begun and ids[0] not in (tokenizer.begin, tokenizer.end):
-        found[0] = found[0][1:]
+        text_words[0] = text_words[0][1:]
     if len(ids) and ids[-1] != tokenizer.end:
-        found[-1] = found[-1][:-1]
-    return [word for text in found for word in text]
+        text_words[-1] = text_words[-1][:-1]
+    return [word for text in text_words for word in text]

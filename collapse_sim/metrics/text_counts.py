@@ -1,4 +1,4 @@
-"""Metrics that count the words of texts: variety, repetition, length, likeness among texts."""
+"""Metrics that count the words of texts: variety, repetition, length, similarity between texts."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ T = TypeVar("T")
 
 
 def ngrams(sequence: Sequence[T], n: int) -> Iterator[tuple[T, ...]]:
-    """All runs of n neighbours; none when there are fewer."""
+    """All runs of n consecutive elements; none when there are fewer."""
     return zip(*(islice(sequence, start, None) for start in range(n)), strict=False)
 
 
 class DistinctN(TextMetric):
     """Different n-grams of words over all n-grams, all texts together, from 0 to 1 (Li et al. 2016).
 
-    It falls as there are more texts, whatever they are: compare equal numbers of about equal length. Noise raises it.
+    It falls with the number of texts, whatever they are: compare equal numbers of about equal length. Noise raises it.
     nan when no text has n words.
     """
 
@@ -41,21 +41,21 @@ class DistinctN(TextMetric):
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
-        numbers: dict[str, int] = {}  # in place of words, which take more memory
+        numbers: dict[str, int] = {}  # they replace words, which take more memory
         seen: set[tuple[int, ...]] = set()
         total = 0
         for text in texts(tokens_of(evaluation, self.of), evaluation.info):
-            found = list(ngrams([numbers.setdefault(word, len(numbers)) for word in words(text)], self.n))
-            seen.update(found)
-            total += len(found)
+            grams = list(ngrams([numbers.setdefault(word, len(numbers)) for word in words(text)], self.n))
+            seen.update(grams)
+            total += len(grams)
         return len(seen) / total if total else math.nan
 
 
 class Repetition(TextMetric):
-    """How much a text repeats itself: 1 - different n-grams / n-grams of its words, the mean over texts, from 0 to 1.
+    """Repetition within a text: 1 - different n-grams / n-grams of its words, the mean over texts, from 0 to 1.
 
     rep-n of Welleck et al. 2020 and Su et al. 2022, as a share. Texts of fewer than n words are left out; nan when all
-    are. Long texts repeat more, real ones too (`of: held_out`).
+    are. Long texts repeat more, as real ones do (`of: held_out`).
     """
 
     n: Count = 4
@@ -68,17 +68,17 @@ class Repetition(TextMetric):
     def score(self, evaluation: Evaluation) -> float | Tensor:
         shares = []
         for text in texts(tokens_of(evaluation, self.of), evaluation.info):
-            found = list(ngrams(words(text), self.n))
-            if found:
-                shares.append(1 - len(set(found)) / len(found))
+            grams = list(ngrams(words(text), self.n))
+            if grams:
+                shares.append(1 - len(set(grams)) / len(grams))
         return math.fsum(shares) / len(shares) if shares else math.nan
 
 
 class TextLength(TextMetric):
     """Mean length of a text, in words or in the data's own tokens; empty texts count as 0.
 
-    Of packed rows, in which texts are cut: all words over the texts that end in them; nan when none does. Texts that
-    are cut at the rows' length count as long as they are there.
+    For packed rows, in which texts are cut: all words over the number of texts that end in the rows; nan when none
+    does. Texts that are cut at the rows' length count with their length after the cut.
     """
 
     unit: Literal["words", "tokens"] = "words"
@@ -97,23 +97,23 @@ class TextLength(TextMetric):
             return total / len(tokens)
         ends = int((tokens[tokens != PAD_TOKEN_ID] == tokenizer.end).sum())
         if tokenizer.begin == tokenizer.end:
-            ends -= int((tokens[:, 0] == tokenizer.begin).sum())  # what stands first ends nothing in its row
+            ends -= int((tokens[:, 0] == tokenizer.begin).sum())  # the first token of a row does not end a text in it
         return total / ends if ends else math.nan
 
 
-EPSILON = 0.1  # in place of a count of 0
+EPSILON = 0.1  # replaces a count of 0
 
 
 class SelfBLEU(TextMetric):
     """Mean BLEU of each text against all others as references, from 0 to 1; higher is less diverse (Zhu et al. 2018).
 
-    Sentence BLEU with equal weights for 1 to n words; n-grams that no other text has count 0.1 (method 1 of Chen &
-    Cherry 2014, as the paper's code). Over at most `rows` rows, the same ones for every arm: it rises with their
+    Sentence BLEU with equal weights for 1 to n words; n-grams that no other text has count as 0.1 (method 1 of Chen &
+    Cherry 2014, as in the paper's code). Over at most `rows` rows, the same ones for every arm: it rises with their
     number. Texts without words are left out; nan when fewer than two are left.
     """
 
     rows: Annotated[int, Field(ge=2)] = 200
-    """Drawn without replacement if there are more."""
+    """Maximum number of rows, drawn without replacement."""
     n: Count = 4
     """Words of the longest n-grams."""
 
@@ -123,12 +123,12 @@ class SelfBLEU(TextMetric):
     least: ClassVar[int] = 2
 
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Of how many rows, and how many are used."""
+        """The numbers of rows, and how many are used."""
         return MetricNote(note(self._counts(info, samples), space, self.rows))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
-        found = texts(picked(evaluation, self.of, self.rows), evaluation.info)
-        return self_bleu([text for text in map(words, found) if text], self.n)
+        chosen = texts(picked(evaluation, self.of, self.rows), evaluation.info)
+        return self_bleu([text for text in map(words, chosen) if text], self.n)
 
 
 def self_bleu(sentences: Sequence[Sequence[str]], n: int) -> float:
@@ -145,7 +145,7 @@ def self_bleu(sentences: Sequence[Sequence[str]], n: int) -> float:
                 highest, holder, second = most[gram]
                 shared += min(times, second if holder == i else highest)
             if size == 1 and not shared:
-                logs[i] = -math.inf  # not a word in common
+                logs[i] = -math.inf  # no word in common
             logs[i] += math.log((shared or EPSILON) / max(1, own.total())) / n
     lengths = sorted(map(len, sentences))
     scores = [math.exp(log) * _brevity(len(sentence), lengths) for log, sentence in zip(logs, sentences, strict=True)]
@@ -153,7 +153,7 @@ def self_bleu(sentences: Sequence[Sequence[str]], n: int) -> float:
 
 
 def _two_highest(counts: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, ...], tuple[int, int, int]]:
-    """n-gram -> (its highest count in a sentence, that sentence, its highest count in another one)."""
+    """n-gram -> (its highest count in a sentence, the index of that sentence, its highest count in another one)."""
     most: dict[tuple[str, ...], tuple[int, int, int]] = {}
     for i, own in enumerate(counts):
         for gram, times in own.items():
@@ -163,7 +163,7 @@ def _two_highest(counts: Sequence[Counter[tuple[str, ...]]]) -> dict[tuple[str, 
 
 
 def _brevity(length: int, lengths: Sequence[int]) -> float:
-    """BLEU's penalty against the nearest length among the others, the shorter of two equally near ones."""
+    """BLEU's brevity penalty against the nearest length among the others; of two equally near ones the shorter."""
     place = bisect_left(lengths, length)
     others = [*lengths[max(0, place - 1) : place], *lengths[place + 1 : place + 2]]
     nearest = min(others, key=lambda other: (abs(other - length), other))

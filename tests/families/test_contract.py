@@ -148,8 +148,8 @@ def squares(self, prediction, inputs):
 
 WRONG_ROWS = {
     "must add up to the loss": lambda self, prediction, inputs: mean_square(prediction.output, inputs["target"]) / 2,
-    "gives \\(2,\\) for 32 rows": lambda self, prediction, inputs: inputs["t"].new_zeros(2),
-    "has others in it": lambda self, prediction, inputs: (
+    "returns \\(2,\\) for 32 rows": lambda self, prediction, inputs: inputs["t"].new_zeros(2),
+    "depends on others": lambda self, prediction, inputs: (
         mean_square(prediction.output, inputs["target"]).mean().expand(len(inputs["t"]))
     ),
 }

@@ -40,9 +40,9 @@ def test_contract_of_linear_outputs():
     [
         ((2, 32, 32), "1 or 3 channels, found 2"),
         ((3, 32, 16), "square images, found 32x16: set `data.size`"),
-        ((1, 28, 28), "28 pixels do not divide by 16: set depth: 2 or less, or `data.size` to 32"),
-        ((1, 33, 33), "33 pixels do not divide by 16: set `data.size` to 48"),
-        ((1, 8, 8), "8 pixels do not divide by 16: set depth: 3 or less, or `data.size` to 16"),
+        ((1, 28, 28), "28 pixels are not divisible by 16: set depth: 2 or less, or `data.size` to 32"),
+        ((1, 33, 33), "33 pixels are not divisible by 16: set `data.size` to 48"),
+        ((1, 8, 8), "8 pixels are not divisible by 16: set depth: 3 or less, or `data.size` to 16"),
     ],
 )
 def test_images_that_do_not_fit(shape, message):

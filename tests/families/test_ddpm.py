@@ -129,7 +129,7 @@ def test_only_the_network_runs_in_low_precision(case) -> None:
     single = family.predict(model, inputs)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         half = family.predict(model, inputs)
-        (state,) = family._states(model, draws("sample").normal(4, *model.shape), draws("sample"), 1)
+        (state,) = family._integrate(model, draws("sample").normal(4, *model.shape), draws("sample"), 1)
     assert half.output.dtype == half.encoder.dtype == state.dtype == torch.float32
     assert not torch.equal(half.output, single.output)
     torch.testing.assert_close(half.output, single.output, atol=0.05, rtol=0.05)
@@ -267,8 +267,8 @@ def test_points_have_no_pipeline(tmp_path) -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"sampling_steps": 1500}, "sampling_steps: must divide timesteps: 1000.*found 1500, near it: 1000"),
-        ({"sampling_steps": 30}, "found 30, near it: 25 and 40"),
+        ({"sampling_steps": 1500}, "sampling_steps: must divide timesteps: 1000.*found 1500, nearest divisors: 1000"),
+        ({"sampling_steps": 30}, "found 30, nearest divisors: 25 and 40"),
         ({"eta": 0.5}, "eta: is for sampler: ddim"),
         ({"zero_terminal_snr": True}, "epsilon does not fit zero_terminal_snr.*use target: v"),
         ({"timesteps": 20}, "linear schedule needs more than 20, found 20"),

@@ -202,7 +202,9 @@ def test_rows_that_are_all_the_same():
 
 def test_a_covariance_that_rounding_makes_singular():
     line = torch.linspace(0, 1e9, 50, dtype=torch.float64)
-    with pytest.raises(RecipeError, match="`reg` = 1e-06 is too small to prevent for rows of this scale: raise model"):
+    with pytest.raises(
+        RecipeError, match="gmm: EM failed: `reg` = 1e-06 is too small for rows of this scale; raise model"
+    ):
         GMM().solve(POINTS, {"x": torch.stack([line, line], -1)[None]}, None, {}, draws((0,)))
 
 

@@ -136,7 +136,7 @@ def test_a_singular_kernel_has_no_finite_loss_and_still_samples():
 
 def test_checks():
     KDE(bandwidth=0.1).check(info(rows=1))
-    with pytest.raises(ValueError, match="scott takes the covariance of the rows, which needs more than 2 of them"):
+    with pytest.raises(ValueError, match="scott uses the covariance of the rows, which needs more than 2 rows in"):
         KDE(bandwidth="scott").check(info(rows=2))
     for wrong in (0.0, -1.0, float("inf"), "best"):
         with pytest.raises(ValueError, match="bandwidth"):

@@ -521,18 +521,20 @@ def test_what_does_not_fit(folder):
     writer.check(Info("text", TEXT.columns, 9, 9, 9, tokenizer=few))  # padded vocabularies are common
     with pytest.raises(ValueError, match=r"writer takes 20 tokens, and 64 are needed: lower the data.s `length`"):
         writer.check(Info("text", {"tokens": ((64,), "int16")}, 9, 9, 9, tokenizer=WORDS))
-    with pytest.raises(ValueError, match=r"writer is a decoder alone \(gpt2\); use: causal_lm"):
+    with pytest.raises(ValueError, match=r"writer is a decoder only \(gpt2\); use: causal_lm"):
         Seq2Seq(pretrained="writer").resolve_files(folder).check(PAIRS)
     with pytest.raises(ValueError, match=r"summarizer is an encoder-decoder \(t5\); use: seq2seq"):
         CausalLM(pretrained="summarizer").resolve_files(folder).check(TEXT)
-    with pytest.raises(ValueError, match=r"prompt: 20 tokens of rows of 20, of which something is to be .* at most 19"):
+    with pytest.raises(
+        ValueError, match="prompt: 20 tokens of rows of 20, which leaves nothing to generate; use at most"
+    ):
         CausalLM(preset="tiny", prompt=20, keep_prompt=True).check(TEXT)
     with pytest.raises(ValueError, match="prompt: 21 tokens of rows of 20; use at most 20"):
         CausalLM(preset="tiny", prompt=21).check(TEXT)
     CausalLM(preset="tiny", prompt=20).check(TEXT)
-    with pytest.raises(ValueError, match="stop: end makes rows of one text, and the data's are packed"):
+    with pytest.raises(ValueError, match="stop: end gives rows of one text, but the data's are packed"):
         CausalLM(preset="tiny", stop="end").check(PACKED)
-    with pytest.raises(ValueError, match="the width 64 is no multiple of 5 heads"):
+    with pytest.raises(ValueError, match="the width 64 is not a multiple of 5 heads"):
         CausalLM(preset="tiny", heads=5).check(TEXT)
 
 

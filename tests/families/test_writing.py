@@ -48,7 +48,7 @@ class Chain(CausalLM):
 
     long: float = 4.0
 
-    def _generated(self, model, inputs, new, draws, *, stop, greedy=False):
+    def _generate(self, model, inputs, new, draws, *, stop, greedy=False):
         odds = chain(TWO if model.begin != model.end else ONE, self.long).cumsum(1)
         last, rows = inputs["input_ids"][:, -1:], []
         for at in torch.rand(new, len(last), 1, generator=draws.generator, dtype=torch.float64):
@@ -176,11 +176,14 @@ def test_texts_that_are_not_needed_are_not_written_to_their_end():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"prompts": "own"}, "prompts: own, and there is no prompt; set `prompt` to its number of tokens"),
-        ({"longest": 9, "prompt": 4}, "longest: .* and not with a `prompt`; remove one of them"),
+        ({"prompts": "own"}, "prompts: own, but there is no prompt; set `prompt` to its number of tokens"),
+        (
+            {"longest": 9, "prompt": 4},
+            "longest: is for packed rows of whole texts, not with a `prompt`; remove one of them",
+        ),
         (
             {"longest": 9, "stop": "length"},
-            "longest: .* and not with `stop: length`; remove one of them",
+            "longest: is for packed rows of whole texts, not with `stop: length`; remove one of them",
         ),
     ],
 )
@@ -190,7 +193,7 @@ def test_settings_that_contradict_each_other(settings, message):
 
 
 def test_one_text_a_row_has_no_longest():
-    with pytest.raises(ValueError, match="longest: it is for packed rows, and the data's have one text each"):
+    with pytest.raises(ValueError, match="longest: is for packed rows, but the data's rows have one text each"):
         CausalLM(preset="tiny", longest=9).check(dataclasses.replace(info(ONE), packed=False))
 
 

@@ -57,7 +57,7 @@ def test_check(metric, digits_info):
     metric().check(digits_info, None, 100)
     with pytest.raises(ValueError, match="this data has no labels"):
         metric().check(dataclasses.replace(digits_info, classes=0), None, 100)
-    with pytest.raises(ValueError, match="must classify, and Pixels does not: use classifier"):
+    with pytest.raises(ValueError, match="must classify, but Pixels does not: use classifier"):
         metric(features="pixels").check(digits_info, None, 100)
     with pytest.raises(ValueError, match="too few samples for 10 classes: 9"):
         metric().check(digits_info, None, 9)

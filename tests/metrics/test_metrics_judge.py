@@ -222,7 +222,7 @@ def test_weights_that_are_incomplete(tmp_path, seen):
     path = tmp_path / "judge" / "model.safetensors"
     weights = load_file(path)
     save_file({name: w for name, w in weights.items() if "h.1." not in name}, path, metadata={"format": "pt"})
-    with pytest.raises(MissingError, match="its weights lack 12 of the network's"):
+    with pytest.raises(MissingError, match="12 of the network's weights are missing"):
         JudgePerplexity(judge="judge").resolve_files(tmp_path).score(seen())
 
 

@@ -46,7 +46,7 @@ def test_of_a_vae(evaluation, digits_info):
 
 def test_check(digits_info):
     LatentStd().check(digits_info, VAE(), 2)
-    with pytest.raises(ValueError, match="needs a model with an encoder, and Gaussian has none"):
+    with pytest.raises(ValueError, match="needs a model with an encoder, but Gaussian has none"):
         LatentStd().check(digits_info, Gaussian(), 2)
     with pytest.raises(ValueError, match="at least 2 samples, found 1"):
         LatentStd().check(digits_info, VAE(), 1)

@@ -60,8 +60,8 @@ def test_choice_by_name_mapping_or_instance():
         ("pixel", "unknown 'pixel', did you mean 'pixels'?"),
         ({"use": "clasifier"}, "did you mean 'classifier'?"),
         ({"width": 3}, "a feature map needs `use: NAME`"),
-        (7, "7 is no feature map; allowed: a name, or a mapping"),
-        ("collapse_sim.families.vae:VAE", "is no feature map: it lacks features, network"),
+        (7, "7 is not a feature map; allowed: a name, or a mapping"),
+        ("collapse_sim.families.vae:VAE", "is not a feature map: it lacks features, network"),
     ],
 )
 def test_bad_choice(value, message):

@@ -128,7 +128,7 @@ def test_check(digits_info):
     info = word_rows.info()
     for metric in (Perplexity(), SamplePerplexity()):
         metric.check(info, Uniform(), 5)
-        with pytest.raises(ValueError, match="object does not tell the likelihood of texts"):
+        with pytest.raises(ValueError, match="object does not have the likelihood of texts"):
             metric.check(info, object(), 5)
     with pytest.raises(ValueError, match="needs held-out rows"):
         Perplexity().check(dataclasses.replace(info, held_out=0), Uniform(), 5)

@@ -121,7 +121,7 @@ def test_checks_of_points(metric, scored):
         metric.check(POINTS, VAE(), 10)
     with pytest.raises(ValueError, match="needs simulated data, not files"):
         metric.check(dataclasses.replace(POINTS, fingerprint="abc"), Gaussian(), 10)
-    with pytest.raises(ValueError, match="Truth does not tell its true"):
+    with pytest.raises(ValueError, match="Truth has no known true"):
         scored(metric, GaussianModel(means(1, 3, 1), covariances(1, 3, 2)), Truth())
 
 

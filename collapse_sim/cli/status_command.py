@@ -28,7 +28,8 @@ def status(
 ) -> None:
     """Print the status of a run, or of all runs.
 
-    Without RUN, lists the runs below ./runs. Otherwise shows what is done, the latest values, the process that runs it, and the command that continues it.
+    Without RUN, lists the runs below ./runs. With RUN, shows what is done, the latest values, the process that runs it,
+    and the command that continues it.
     """
     from collapse_sim.store.run_directory import find_run
     from collapse_sim.ui.run_status import run_status

@@ -222,10 +222,10 @@ def _say_unfinished(by_label: Mapping[str, Results]) -> None:
 
 
 def _say_missing_row_values(by_label: Mapping[str, Results]) -> None:
-    from collapse_sim.analysis.row_intervals import lost
+    from collapse_sim.analysis.row_intervals import missing_reason
 
     for label, run in by_label.items():
-        if reason := lost(run):
+        if reason := missing_reason(run):
             say(f"{label}: {reason}")
 
 
@@ -238,11 +238,11 @@ def _check_suffix(path: Path) -> None:
 
 def _draw(results: Results, metrics: Sequence[str], path: Path) -> None:
     from collapse_sim.analysis.fonts import advice
-    from collapse_sim.analysis.plots import named, plot
+    from collapse_sim.analysis.plots import plot, user_texts
 
     scored = [metric for metric in metrics if results.scored(metric)]
     plot(results, scored, path)
     say(f"plot: {path}")
-    boxes = advice(named(results, scored))
+    boxes = advice(user_texts(results, scored))
     if boxes:
         say(f"note: {boxes}")

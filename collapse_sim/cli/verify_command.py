@@ -34,7 +34,7 @@ def verify(
     A claim holds, fails, or is undecided with the seeds at hand; exit code 6 if one fails.
     """
     from collapse_sim.analysis.results import read_results
-    from collapse_sim.analysis.row_intervals import lost
+    from collapse_sim.analysis.row_intervals import missing_reason
     from collapse_sim.analysis.verdicts import decide_all
     from collapse_sim.store.run_directory import find_run
 
@@ -43,7 +43,7 @@ def verify(
         say(f"warning: {problem}")
     decided = list(zip(results.claims, decide_all(results.claims, results), strict=True))
     counts = {status: sum(verdict.status == status for _, verdict in decided) for status in _STATUSES}
-    if len(results.seeds) == 1 and (reason := lost(results)):
+    if len(results.seeds) == 1 and (reason := missing_reason(results)):
         say(reason)
     if as_json:
         claims = [_entry(claim, verdict) for claim, verdict in decided]

@@ -56,9 +56,9 @@ def death(lives: Sequence[Life]) -> Death:
     """The median over seeds and its interval. Raises ValueError if there are no seeds."""
     if not lives:
         raise ValueError("no seeds to take the median of")
-    n, times = len(lives), sorted(math.inf if each.death is None else float(each.death) for each in lives)
+    n, times = len(lives), sorted(math.inf if entry.death is None else float(entry.death) for entry in lives)
     died = sum(map(math.isfinite, times))
-    if len({each.seen for each in lives if each.death is None}) > 1:
+    if len({entry.seen for entry in lives if entry.death is None}) > 1:
         return Death(n, died, _kaplan_meier(lives), None, None)
     low = high = None
     outside = (1 - LEVEL) / 2
@@ -71,9 +71,9 @@ def death(lives: Sequence[Life]) -> Death:
 def _kaplan_meier(lives: Sequence[Life]) -> float:
     """The first generation by which half have died; a seed whose chain ended early counts until then."""
     alive = 1.0
-    for k in sorted({each.death for each in lives if each.death is not None}):
-        at_risk = sum((each.seen if each.death is None else each.death) >= k for each in lives)
-        alive *= 1 - sum(each.death == k for each in lives) / at_risk
+    for k in sorted({entry.death for entry in lives if entry.death is not None}):
+        at_risk = sum((entry.seen if entry.death is None else entry.death) >= k for entry in lives)
+        alive *= 1 - sum(entry.death == k for entry in lives) / at_risk
         if alive <= 0.5 + 1e-12:
             return float(k)
     return math.inf
@@ -117,8 +117,8 @@ def _entry(results: Results, by_seed: Mapping[int, Life]) -> dict[str, Any]:
         "n": summary.n,
         "died": summary.died,
         **{name: _finite(getattr(summary, name)) for name in ("median", "low", "high")},
-        "generations": [each and each.death for each in in_order],
-        "seen": [each and each.seen for each in in_order],
+        "generations": [entry and entry.death for entry in in_order],
+        "seen": [entry and entry.seen for entry in in_order],
     }
 
 

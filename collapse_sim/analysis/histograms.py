@@ -38,10 +38,10 @@ _STYLE = {"axes.linewidth": 0.5, "xtick.major.width": 0.5, "xtick.minor.width": 
 
 def generations_shown(values: Mapping[str, Mapping[int, Values]]) -> list[int]:
     """All generations, or `SHOWN` of them, evenly spaced, including the first and the last."""
-    known = sorted({k for by_generation in values.values() for k in by_generation})
-    if len(known) <= SHOWN:
-        return known
-    return [known[round(i * (len(known) - 1) / (SHOWN - 1))] for i in range(SHOWN)]
+    generations = sorted({k for by_generation in values.values() for k in by_generation})
+    if len(generations) <= SHOWN:
+        return generations
+    return [generations[round(i * (len(generations) - 1) / (SHOWN - 1))] for i in range(SHOWN)]
 
 
 def value_histograms(values: Mapping[str, Mapping[int, Values]], title: str, label: str, path: Path, note: str) -> None:
@@ -82,14 +82,14 @@ def _figure(values: Mapping[str, Mapping[int, Values]], title: str, label: str, 
 
 def _line(axes: Axes, values: Values, edges: Values, base: int, colour: str) -> None:
     """Draw one generation's histogram with its median."""
-    known = _drawable(values)
-    counts = np.histogram(known, edges)[0]
+    drawable = _drawable(values)
+    counts = np.histogram(drawable, edges)[0]
     if counts.any():
         axes.stairs(base + _FILLED * counts / counts.max(), edges, baseline=base, fill=True, color=colour, alpha=0.65)
     axes.axhline(base, color=_INK, linewidth=0.4)
     texts = [""]
-    if len(known):
-        median = float(np.median(known))
+    if len(drawable):
+        median = float(np.median(drawable))
         axes.vlines(median, base, base + _FILLED, color="black", linewidth=1.2)
         texts = [figure(median, 3)]
     if counts.sum() < len(values):

@@ -61,8 +61,8 @@ def _deaths(results: Results, metric: str, width: int | None) -> list[Renderable
             TableColumn(name, [Text("-" if entry is None else _death_text(entry, last)) for entry in deaths])
         )
     seeds = max(len(cell_lives) for cell_lives in lives_by_cell.values())
-    over = f"median over {seeds} seed{'s' * (seeds != 1)}{' [95 % interval]' * (seeds >= ENOUGH)}"
-    title = Text.assemble((metric, "bold"), f": generation at which a part dies ({rule}): {over}")
+    seeds_text = f"median over {seeds} seed{'s' * (seeds != 1)}{' [95 % interval]' * (seeds >= ENOUGH)}"
+    title = Text.assemble((metric, "bold"), f": generation at which a part dies ({rule}): {seeds_text}")
     alive = [
         name for name in names if name not in mortal_names and any(lives_by_cell[arm, name] for arm in results.arms)
     ]

@@ -136,8 +136,8 @@ class Results:
             for arm, by_metric in self.values.items()
         }
         diverged = {arm: {s: k for s, k in ends.items() if s in chosen} for arm, ends in self.diverged.items()}
-        own = tuple(seed for seed in self.seeds if seed in chosen)
-        return replace(self, seeds=own, values=values, diverged=diverged)
+        own_seeds = tuple(seed for seed in self.seeds if seed in chosen)
+        return replace(self, seeds=own_seeds, values=values, diverged=diverged)
 
     def seeds_of(self, arm: str) -> int:
         """The planned number of seeds of an arm."""

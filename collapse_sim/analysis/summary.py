@@ -63,9 +63,9 @@ def _elsewhere(results: Results, metrics: Sequence[str], generation: int) -> lis
         last = generation == common(results, metrics)
         lines.append(f"generation {generation}{' is the last that all arms have' * last}; {others}")
     for metric in metrics:
-        known = results.scored(metric)
-        if known and generation not in known:
-            lines.append(f"{metric}: no scores at generation {generation}, the last are at {known[-1]}")
+        scored = results.scored(metric)
+        if scored and generation not in scored:
+            lines.append(f"{metric}: no scores at generation {generation}, the last are at {scored[-1]}")
     return lines
 
 

@@ -86,7 +86,9 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
         TableColumn(
             "reads",
             [
-                _reading(arm == baseline, differences.get(arm), better, sure=arm in significant, over_rows=over_rows)
+                _reading(
+                    arm == baseline, differences.get(arm), better, significant=arm in significant, over_rows=over_rows
+                )
                 for arm, over_rows in zip(arms, difference_intervals, strict=True)
             ],
         ),
@@ -264,17 +266,24 @@ def _theory_columns(results: Results, metric: str, generation: int, means: Mappi
 
 
 def _reading(
-    is_baseline: bool, difference: Interval | None, better: Better, *, sure: bool, over_rows: Interval | None = None
+    is_baseline: bool,
+    difference: Interval | None,
+    better: Better,
+    *,
+    significant: bool,
+    over_rows: Interval | None = None,
 ) -> Text:
-    """The difference in one word; `sure`: it is significant. For one seed, by its held-out rows."""
+    """The difference in one word; `significant`: whether it is. For one seed, by its held-out rows."""
     if is_baseline:
         return Text("baseline", _FAINT)
     if difference is not None and difference.n == 1 and over_rows is not None:
-        beyond = over_rows.low is not None and over_rows.high is not None and not over_rows.low <= 0 <= over_rows.high
-        return _reading(False, over_rows, better, sure=beyond).append(" (rows)")
+        rows_significant = (
+            over_rows.low is not None and over_rows.high is not None and not over_rows.low <= 0 <= over_rows.high
+        )
+        return _reading(False, over_rows, better, significant=rows_significant).append(" (rows)")
     if difference is None or difference.low is None or difference.high is None:
         return Text(_ABSENT, _FAINT)
-    if not sure:
+    if not significant:
         return Text("equal" if difference.low == difference.high == 0 else "unclear")
     if better is None:
         return Text("above" if difference.mean > 0 else "below")

@@ -103,9 +103,9 @@ def decide_all(claims: Sequence[Stated], results: Results) -> list[Verdict]:
     verdicts = [draft if isinstance(draft, Verdict) else _verdict(draft, results) for draft in drafts]
     for family, members in families.items():
         if len(members) > 1:
-            own = [draft for i in members if isinstance(draft := drafts[i], _Draft)]
-            adjusted_p = adjusted([min(draft.evidence.holds, draft.evidence.fails) for draft in own])
-            for i, draft, p in zip(members, own, adjusted_p, strict=True):
+            family_drafts = [draft for i in members if isinstance(draft := drafts[i], _Draft)]
+            adjusted_p = adjusted([min(draft.evidence.holds, draft.evidence.fails) for draft in family_drafts])
+            for i, draft, p in zip(members, family_drafts, adjusted_p, strict=True):
                 verdicts[i] = _verdict(_corrected(draft, p, len(members), str(family[-1])), results)
     return [_with_protocol(verdict, draft, results) for verdict, draft in zip(verdicts, drafts, strict=True)]
 

@@ -87,10 +87,10 @@ def gc(
     missing = missing_runs(opened_store)
     unreferenced, unfinished = collect(opened_store, delete=delete, without=missing if forget_missing else ())
     for run in missing:
-        fate = "its artefacts are kept, unless --forget-missing is given"
+        outcome = "its artefacts are kept, unless --forget-missing is given"
         if forget_missing:
-            fate = "it is forgotten" if delete else "with --delete it is forgotten"
-        say(f"{run}: the run directory is gone: {fate}")
+            outcome = "it is forgotten" if delete else "with --delete it is forgotten"
+        say(f"{run}: the run directory is gone: {outcome}")
     size = sum(entry.bytes for entry in unreferenced)
     if as_json:
         names = [entry.name for entry in unreferenced]
@@ -101,8 +101,8 @@ def gc(
     if not unreferenced and not unfinished:
         data("nothing to remove")
         return
-    fate = "removed" if delete else "--delete removes them"
-    data(f"{len(unreferenced)} artefacts and {len(unfinished)} unfinished ones, {size / 1e6:.1f} MB: {fate}")
+    outcome = "removed" if delete else "--delete removes them"
+    data(f"{len(unreferenced)} artefacts and {len(unfinished)} unfinished ones, {size / 1e6:.1f} MB: {outcome}")
 
 
 @app.command()

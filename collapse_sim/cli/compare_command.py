@@ -175,10 +175,10 @@ def _tables(results: Results, metrics: Sequence[str], shown: Shown, width: int |
     from collapse_sim.analysis.table import readable
 
     last = common(results, metrics)
-    at = shown.generations[0] if shown.generations else last
+    generation = shown.generations[0] if shown.generations else last
     parts: list[RenderableType] = []
-    if shown.first and at is not None and any(at in results.scored(metric) for metric in metrics):
-        parts += [*summary(results, metrics, at, width), ""]
+    if shown.first and generation is not None and any(generation in results.scored(metric) for metric in metrics):
+        parts += [*summary(results, metrics, generation, width), ""]
     for metric in metrics if shown.rest else ():
         parts += _metric_tables(results, metric, shown, width)
     if parts and shown.rest:

@@ -72,11 +72,11 @@ def _print(rooms: list[str], names: list[str] | None, as_json: bool) -> None:
 
     if names:
         requested = {room: [name for name in registry.names(room) if name in names] for room in rooms}
-        known = [name for room in rooms for name in registry.names(room)]
-        unknown = [name for name in dict.fromkeys(names) if name not in known]
+        available = [name for room in rooms for name in registry.names(room)]
+        unknown = [name for name in dict.fromkeys(names) if name not in available]
         if unknown:
-            hints = (f"no {name!r} in {rooms[0]}{registry.did_you_mean(name, known)}" for name in unknown)
-            raise RecipeError(*hints, f"there are: {', '.join(known)}")
+            hints = (f"no {name!r} in {rooms[0]}{registry.did_you_mean(name, available)}" for name in unknown)
+            raise RecipeError(*hints, f"there are: {', '.join(available)}")
         components = {room: [describe(name, registry.load(room, name)) for name in requested[room]] for room in rooms}
     else:
         components = {room: entries(room) for room in rooms}

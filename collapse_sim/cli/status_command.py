@@ -137,9 +137,9 @@ def as_json(status: RunStatus) -> dict[str, Any]:
     for arm, cells in state.cells.items():
         latest = {}
         for metric in state.metrics:
-            known = [(k, x) for k, x in enumerate(series(state, arm, metric)) if x is not None]
-            if known:
-                k = known[-1][0]
+            means = [(k, x) for k, x in enumerate(series(state, arm, metric)) if x is not None]
+            if means:
+                k = means[-1][0]
                 latest[metric] = {"generation": k, "mean": content["scores"][arm][metric][k]}
         arms[arm] = {"generations_done": sum(state.complete(cell) for cell in cells), "latest": latest}
     process = {"pid": state.pid, "host": state.host, "running": not status.ended} if state.pid else None

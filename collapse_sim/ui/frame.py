@@ -46,8 +46,8 @@ def frame(state: State, width: int, height: int, remark: str = "", now: float | 
     `now` defaults to time.time(), or to the time of the last event if the run is over.
     """
     if now is None:
-        over = bool(remark) or state.outcome is not None
-        now = state.updated if over and state.updated is not None else time.time()
+        ended = bool(remark) or state.outcome is not None
+        now = state.updated if ended and state.updated is not None else time.time()
     return Frame(state, width, height, remark, now)
 
 
@@ -260,8 +260,11 @@ def _bar_line(share: float, text: str, width: int, style: str, symbols: Symbols)
 def _ended(state: State, width: int, remark: str, symbols: Symbols) -> list[Text]:
     """How the run ended: the remark, or the outcome."""
     finished = state.outcome == "finished"
-    made, reused = formatting.count(formatting.counts(state.made)), formatting.count(formatting.counts(state.reused))
-    head, _, rest = (remark or f"{state.outcome}: {made} made, {reused} found in the store").partition(":")
+    made_count, reused_count = (
+        formatting.count(formatting.counts(state.made)),
+        formatting.count(formatting.counts(state.reused)),
+    )
+    head, _, rest = (remark or f"{state.outcome}: {made_count} made, {reused_count} found in the store").partition(":")
     lines = [Text(part) for part in wrapped(f"{head}:{rest}" if rest else head, width, 4, symbols)]
     lines[0].stylize(f"bold {palette.DONE if finished else palette.WARNING}", 0, len(head))
     return lines

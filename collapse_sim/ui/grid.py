@@ -21,8 +21,8 @@ def grid(state: State, layout: GridLayout, height: int, symbols: Symbols) -> lis
     if len(arms) > room:
         room = max(room - 1, 1)  # one line for the number of hidden arms
         k = state.generation()
-        busy = next((i for i, arm in enumerate(arms) if state.covers(arm, k)), 0)
-        first = max(min(busy - room // 2, len(arms) - room), 0)
+        current = next((i for i, arm in enumerate(arms) if state.covers(arm, k)), 0)
+        first = max(min(current - room // 2, len(arms) - room), 0)
     else:
         first = 0
     lines = [_header(state, layout, symbols)]
@@ -30,8 +30,8 @@ def grid(state: State, layout: GridLayout, height: int, symbols: Symbols) -> lis
         lines.append(_row(state, arm, palette.color(i), layout, scale, symbols))
     if len(arms) > room:
         complete = sum(state.complete(cell) for cells in state.cells.values() for cell in cells)
-        every = len(arms) * (state.generations + 1)
-        lines.append(Text(f"{symbols.cut} {len(arms) - room} more arms; {complete} of {every} cells done", style="dim"))
+        total = len(arms) * (state.generations + 1)
+        lines.append(Text(f"{symbols.cut} {len(arms) - room} more arms; {complete} of {total} cells done", style="dim"))
     return lines[:height]
 
 

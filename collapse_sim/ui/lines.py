@@ -69,9 +69,9 @@ def generation_line(state: State, k: int) -> str:
     facts = [f"{state.show} {', '.join(values)}"] if values else []
     summary = state.finished.get(k)
     if summary is not None:
-        made, reused = formatting.counts(summary["made"]), formatting.counts(summary["reused"])
+        made_count, reused_count = formatting.counts(summary["made"]), formatting.counts(summary["reused"])
         facts += [
-            f"made {formatting.count(made)}, found {formatting.count(reused)}",
+            f"made {formatting.count(made_count)}, found {formatting.count(reused_count)}",
             formatting.duration(summary["wall_s"]),
         ]
     return formatting.plain(f"generation {k}/{state.generations}: {'; '.join(facts)}")

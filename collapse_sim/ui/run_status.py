@@ -124,8 +124,10 @@ def recorded(folder: Path, run: dict[str, Any], lines: Sequence[dict[str, Any]])
         if metric is None:
             continue
         series = state.scores.setdefault(arm, {}).setdefault(metric, [None] * (last + 1))
-        own = [by_seed[seed] for seed in state.seeds if seed in by_seed]
-        series[k] = sum(math.nan if x is None else float(x) for x in own) / len(own) if own else None
+        own_scores = [by_seed[seed] for seed in state.seeds if seed in by_seed]
+        series[k] = (
+            sum(math.nan if x is None else float(x) for x in own_scores) / len(own_scores) if own_scores else None
+        )
     for arm, cells in state.cells.items():
         for k, cell in enumerate(cells):
             scored = set(state.seeds).intersection(*(values.get((arm, k, metric), {}) for metric in (None, *metrics)))

@@ -41,8 +41,8 @@ def exit_code(code: int) -> int:
     If the reader closed the pipe, as `head` does, that is no error. Otherwise the exit code is 5 if the command's main
     output could not be written. The results of a run are in files, so its exit code stays the same.
     """
-    loss, needed = streams.lost.get("stdout"), "stdout" in _needed
-    streams.lost.clear()
+    loss, needed = streams.losses.get("stdout"), "stdout" in _needed
+    streams.losses.clear()
     _needed.clear()
     if loss is None or (loss.unread and needed):
         return code
@@ -69,7 +69,7 @@ def say_warnings() -> None:
 def _write(name: streams.Name, text: str) -> None:
     stream: TextIO | None = getattr(sys, name)
     if stream is None:
-        streams.lost.setdefault(name, streams.Loss("it is closed"))
+        streams.losses.setdefault(name, streams.Loss("it is closed"))
         return
     if not _encodable(text, stream):
         encoding = stream.encoding

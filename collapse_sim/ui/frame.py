@@ -260,10 +260,8 @@ def _bar_line(share: float, text: str, width: int, style: str, symbols: Symbols)
 def _ended(state: State, width: int, remark: str, symbols: Symbols) -> list[Text]:
     """How the run ended: the remark, or the outcome."""
     finished = state.outcome == "finished"
-    made_count, reused_count = (
-        formatting.count(formatting.counts(state.made)),
-        formatting.count(formatting.counts(state.reused)),
-    )
+    made_count = formatting.count(formatting.counts(state.made))
+    reused_count = formatting.count(formatting.counts(state.reused))
     head, _, rest = (remark or f"{state.outcome}: {made_count} made, {reused_count} found in the store").partition(":")
     lines = [Text(part) for part in wrapped(f"{head}:{rest}" if rest else head, width, 4, symbols)]
     lines[0].stylize(f"bold {palette.DONE if finished else palette.WARNING}", 0, len(head))

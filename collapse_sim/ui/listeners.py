@@ -68,7 +68,7 @@ class Listeners:
             wall_s = time.time() - (self.state.started or time.time())
             with self._lock:
                 self.state.apply(RunFinished(self.state.name, self.state.run_dir, wall_s, outcome, str(error)))
-        loss = streams.lost.get("stderr")
+        loss = streams.losses.get("stderr")
         if loss is not None:
             note = f"standard error could not be written to ({loss.reason}): later messages are missing there"
             with self._lock:

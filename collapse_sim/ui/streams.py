@@ -27,7 +27,7 @@ class Loss:
     unread: bool = False
 
 
-lost: dict[Name, Loss] = {}
+losses: dict[Name, Loss] = {}
 
 
 def endure() -> None:
@@ -52,7 +52,7 @@ def endure() -> None:
 def note_loss(name: Name, error: OSError | ValueError) -> None:
     """Record that a stream cannot be written to."""
     reason = getattr(error, "strerror", None) or str(error)
-    lost.setdefault(name, Loss(reason, getattr(error, "errno", None) == errno.EPIPE))
+    losses.setdefault(name, Loss(reason, getattr(error, "errno", None) == errno.EPIPE))
 
 
 class _Enduring(io.FileIO):
@@ -94,6 +94,6 @@ def _fill() -> None:
         if getattr(sys, name) is not None:
             continue
         if number:
-            lost[name] = Loss("it is closed")  # type: ignore[index]
+            losses[name] = Loss("it is closed")  # type: ignore[index]
         null_file = Path(os.devnull).open("w" if number else "r", encoding="utf-8")  # noqa: SIM115 - to the process's end
         setattr(sys, name, null_file)

@@ -1,1 +1,1 @@
-"""From a run's journal to means, intervals, verdicts, tables and pictures. Nothing here changes a run."""
+"""Means, intervals, verdicts, tables and pictures from a run's journal. Nothing here changes a run."""

@@ -12,14 +12,14 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from collapse_sim.analysis.scale import Bounds
 
-DECADES = 2.0  # positive values that span more are drawn on a logarithmic axis
-_BELOW = 0.1  # of the least mean, how far down a logarithmic axis follows the ends of intervals
-_ROOM = 1.25  # a factor above and below on a logarithmic axis
+DECADES = 2.0  # positive values that span more decades are drawn on a logarithmic axis
+_BELOW = 0.1  # a logarithmic axis reaches down to interval ends above this share of the least mean
+_ROOM = 1.25  # margin factor above and below on a logarithmic axis
 
 
 def wide(heights: Iterable[float], bounds: Bounds) -> bool:
-    """Whether values belong on a logarithmic axis: all positive, over more than two powers of ten, and not bounded
-    on both sides, where 0.001 and 0.0001 of all rows are much the same."""
+    """Whether values belong on a logarithmic axis: all positive, spanning more than two powers of ten, and not bounded
+    on both sides (a share of 0.001 of all rows differs little from one of 0.0001)."""
     finite = [height for height in heights if math.isfinite(height)]
     if None not in bounds or not finite or min(finite) <= 0:
         return False
@@ -27,19 +27,19 @@ def wide(heights: Iterable[float], bounds: Bounds) -> bool:
 
 
 def logarithmic(axes: Axes, heights: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> None:
-    """The y axis for positive `heights`; ends of intervals that are far below or not positive run out of it."""
+    """Make the y axis logarithmic for positive `heights`; interval ends far below them or <= 0 are cut off."""
     means = [height for height in heights if math.isfinite(height)]
     floor = min(means)
     ends = [low for low in lows if low > _BELOW * floor]
     bottom = min([floor, *ends]) if len(ends) == len([low for low in lows if math.isfinite(low)]) else _BELOW * floor
     top = max([*means, *(high for high in highs if math.isfinite(high))])
     axes.set_ylim(bottom / _ROOM, min(top * _ROOM, sys.float_info.max))
-    axes.set_yscale("log")  # after the limits: margins around hundreds of decades overflow
+    axes.set_yscale("log")  # after setting the limits: margins around hundreds of decades overflow
     plain_log_ticks(axes.yaxis)
 
 
 def linear(axes: Axes, bounds: Bounds, heights: Iterable[float]) -> None:
-    """The y axis around what is drawn, within the bounds; means that are out of bounds are shown all the same."""
+    """Fit the y axis to what is drawn, within the bounds; means that are out of bounds are shown anyway."""
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 2.5, 5, 10]))
     means = [height for height in heights if math.isfinite(height)]
     low, high = axes.get_ylim()
@@ -53,7 +53,7 @@ def linear(axes: Axes, bounds: Bounds, heights: Iterable[float]) -> None:
 
 
 def generations(axes: Axes, first: int, last: int) -> None:
-    """Whole numbers below each other's way."""
+    """Make the x axis one of generations, with integer ticks."""
     axes.set_xlabel("generation")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
     if first == last:
@@ -61,14 +61,14 @@ def generations(axes: Axes, first: int, last: int) -> None:
 
 
 def plain_log_ticks(axis: Axis) -> None:
-    """Powers of ten as plain text: 0.01, 1, 1000, 1e6."""
+    """Label powers of ten as plain text: 0.01, 1, 1000, 1e6."""
     axis.set_major_locator(LogLocator(base=10, numticks=7))
     axis.set_major_formatter(FuncFormatter(lambda value, _: power(value)))
     axis.set_minor_formatter(NullFormatter())
 
 
 def power(value: float) -> str:
-    """ "0.01", "1000", "1e6"; "" for what is no number."""
+    """ "0.01", "1000", "1e6"; "" for non-positive or non-finite values."""
     if not 0 < value < math.inf:
         return ""
     if 1e-3 <= value < 1e5:

@@ -1,9 +1,9 @@
-"""When parts of a metric die: the generation from which on a class stays below a threshold, to the end of its chain.
+"""When parts of a metric die: the generation from which a class stays below a threshold until its chain ends.
 
-A part that is alive at the last generation is right-censored there: it may die later, and no figure pretends to know.
-Over seeds the median is given, which needs no guess for the survivors as long as they are the minority (Kaplan & Meier
-1958 for chains that end early because they diverged), with the interval between order statistics that covers the median
-of any distribution with at least 95 %: it takes six seeds.
+A part that is alive at the last generation is right-censored: it may die later. The median over seeds needs no
+assumption about survivors as long as they are the minority (for chains that diverged before the end: Kaplan & Meier
+1958). Its interval between order statistics covers the median of any distribution with a probability of at least 95 %;
+it needs six seeds.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from collapse_sim.analysis.intervals import LEVEL
 from collapse_sim.analysis.results import Results
 from collapse_sim.metrics.names import part_name
 
-ENOUGH = 6  # seeds for an interval: 2 / 2^6 of all medians lie outside of all seeds
+ENOUGH = 6  # seeds for an interval: with 6, the median lies outside all seeds with probability 2 / 2^6
 
 
 class Life(NamedTuple):
-    """One seed's: the generation of death, None while it lives, and the last generation that was looked at."""
+    """One seed: the generation of death (None: alive), and the last generation with a value."""
 
     death: int | None
     seen: int
 
 
 class Death(NamedTuple):
-    """Over n seeds, `died` of which have lost it. inf: later than any generation there is; None: not to be told."""
+    """Over n seeds, in `died` of which the part died. inf: later than the last generation; None: unknown."""
 
     n: int
     died: int
@@ -39,9 +39,9 @@ class Death(NamedTuple):
 
 
 def life(values: Mapping[int, float], below: float) -> Life | None:
-    """From {generation: value}: the first generation from which on all values are below. None without a value.
+    """From {generation: value}: the first generation from which all values are below `below`. None without a value.
 
-    Values end where the first is nan: the chain has diverged there.
+    Values from the first nan on are ignored: the chain has diverged there.
     """
     first, seen = None, None
     for k, value in sorted(values.items()):
@@ -53,12 +53,12 @@ def life(values: Mapping[int, float], below: float) -> Life | None:
 
 
 def death(lives: Sequence[Life]) -> Death:
-    """The median over seeds and its interval. Raises ValueError without a seed."""
+    """The median over seeds and its interval. Raises ValueError if there are no seeds."""
     if not lives:
         raise ValueError("no seeds to take the median of")
-    n, times = len(lives), sorted(math.inf if one.death is None else float(one.death) for one in lives)
+    n, times = len(lives), sorted(math.inf if entry.death is None else float(entry.death) for entry in lives)
     died = sum(map(math.isfinite, times))
-    if len({one.seen for one in lives if one.death is None}) > 1:
+    if len({entry.seen for entry in lives if entry.death is None}) > 1:
         return Death(n, died, _kaplan_meier(lives), None, None)
     low = high = None
     outside = (1 - LEVEL) / 2
@@ -69,27 +69,27 @@ def death(lives: Sequence[Life]) -> Death:
 
 
 def _kaplan_meier(lives: Sequence[Life]) -> float:
-    """The first generation by which half have died, seeds that were not seen to the end counting while they were."""
+    """The first generation by which half have died; a seed whose chain ended early counts until then."""
     alive = 1.0
-    for k in sorted({one.death for one in lives if one.death is not None}):
-        at_risk = sum((one.seen if one.death is None else one.death) >= k for one in lives)
-        alive *= 1 - sum(one.death == k for one in lives) / at_risk
+    for k in sorted({entry.death for entry in lives if entry.death is not None}):
+        at_risk = sum((entry.seen if entry.death is None else entry.death) >= k for entry in lives)
+        alive *= 1 - sum(entry.death == k for entry in lives) / at_risk
         if alive <= 0.5 + 1e-12:
             return float(k)
     return math.inf
 
 
 def lives(results: Results, arm: str, metric: str, part: str) -> dict[int, Life]:
-    """{seed: its life} of a part, in the order of seeds; empty where it is not scored, or never a number."""
+    """{seed: its life} of a part, in the order of seeds; empty if it has no score, or only nan."""
     below = results.parts[metric].dead_below
     assert below is not None
     by_generation = results.values.get(arm, {}).get(part_name(metric, part), {})
-    found: dict[int, Life] = {}
+    by_seed: dict[int, Life] = {}
     for seed in results.seeds:
-        one = life({k: scores[seed] for k, scores in by_generation.items() if seed in scores}, below)
-        if one is not None:
-            found[seed] = one
-    return found
+        seed_life = life({k: scores[seed] for k, scores in by_generation.items() if seed in scores}, below)
+        if seed_life is not None:
+            by_seed[seed] = seed_life
+    return by_seed
 
 
 def mortal(results: Results, metrics: Sequence[str]) -> list[str]:
@@ -98,30 +98,30 @@ def mortal(results: Results, metrics: Sequence[str]) -> list[str]:
 
 
 def deaths_document(results: Results, metrics: Sequence[str]) -> dict[str, dict[str, list[dict[str, Any]]]]:
-    """{arm: {metric: [a part each]}}: `generations` and `seen` are in the order of `seeds`, null for the living."""
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    """{arm: {metric: [one entry per part]}}; `generations` (null: alive) and `seen` are in the order of `seeds`."""
+    by_arm: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for metric in mortal(results, metrics):
         for arm in results.arms:
-            entries = found.setdefault(arm, {})[metric] = []
+            entries = by_arm.setdefault(arm, {})[metric] = []
             for part in results.parts[metric].names:
-                of = lives(results, arm, metric, part)
-                if of:
-                    entries.append({"part": part_name(metric, part), **_entry(results, of)})
-    return found
+                by_seed = lives(results, arm, metric, part)
+                if by_seed:
+                    entries.append({"part": part_name(metric, part), **_entry(results, by_seed)})
+    return by_arm
 
 
-def _entry(results: Results, of: Mapping[int, Life]) -> dict[str, Any]:
-    told = death(list(of.values()))
-    each = [of.get(seed) for seed in results.seeds]
+def _entry(results: Results, by_seed: Mapping[int, Life]) -> dict[str, Any]:
+    summary = death(list(by_seed.values()))
+    in_order = [by_seed.get(seed) for seed in results.seeds]
     return {
-        "n": told.n,
-        "died": told.died,
-        **{name: _finite(getattr(told, name)) for name in ("median", "low", "high")},
-        "generations": [one and one.death for one in each],
-        "seen": [one and one.seen for one in each],
+        "n": summary.n,
+        "died": summary.died,
+        **{name: _finite(getattr(summary, name)) for name in ("median", "low", "high")},
+        "generations": [entry and entry.death for entry in in_order],
+        "seen": [entry and entry.seen for entry in in_order],
     }
 
 
 def _finite(value: float | None) -> int | None:
-    """JSON has no infinity: null where it is later than any generation."""
+    """JSON has no infinity: null if it is later than the last generation."""
     return None if value is None or math.isinf(value) else int(value)

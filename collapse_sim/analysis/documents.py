@@ -1,4 +1,4 @@
-"""`compare --json` and `--csv`: the same figures for programs."""
+"""The output of `compare --json` and `--csv`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ CSV_COLUMNS = ("run", "arm", "metric", "generation", "seed", "value", "theory", 
 
 
 def run_document(results: Results, metrics: Sequence[str], generations: Sequence[int] | None = None) -> dict[str, Any]:
-    """The figures of one run. `values` are in the order of `seeds`, null where a score is missing or not finite.
+    """The JSON document of one run. `values` are in the order of `seeds`, null if a score is missing or not finite.
 
-    `generations` None: all that are scored.
+    `generations` None: all scored ones.
     """
     arms: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for arm in results.arms:
@@ -65,16 +65,16 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
         ],
         "training": {
             arm: {
-                "protocol": found.protocol,
-                "rows": list(found.rows),
-                "updates": list(found.updates),
-                "epochs": list(found.epochs),
+                "protocol": training.protocol,
+                "rows": list(training.rows),
+                "updates": list(training.updates),
+                "epochs": list(training.epochs),
             }
-            for arm, found in results.training.items()
+            for arm, training in results.training.items()
         },
         "diverged": {
-            arm: [{"seed": seed, "generation": k} for seed, k in found.items()]
-            for arm, found in results.diverged.items()
+            arm: [{"seed": seed, "generation": k} for seed, k in by_seed.items()]
+            for arm, by_seed in results.diverged.items()
         },
         "deaths": deaths_document(results, metrics),
         "problems": list(results.problems),
@@ -84,26 +84,26 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
 def differences_document(
     results: Results, metrics: Sequence[str], generations: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    """Paired differences of every other arm to the baseline of its protocol, with their 95 % intervals."""
-    of = baselines(results)
-    found: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for arm, baseline in of.items():
+    """Paired differences of each arm to the baseline of its protocol, with 95 % intervals."""
+    baseline_of = baselines(results)
+    by_arm: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for arm, baseline in baseline_of.items():
         if arm == baseline:
             continue
-        found[arm] = {}
+        by_arm[arm] = {}
         for metric in metrics:
-            entries = found[arm][metric] = []
+            entries = by_arm[arm][metric] = []
             for k in results.scored(metric, [arm]) if generations is None else generations:
-                minus = results.minus(arm, baseline, metric, k)
-                if minus is not None:
+                difference = results.minus(arm, baseline, metric, k)
+                if difference is not None:
                     rows = _rows(of_difference(results, arm, baseline, metric, k))
-                    entries.append({"generation": k, **_summary(minus), "rows": rows})
-    return {"baseline": results.baseline, "baselines": of, "differences": found}
+                    entries.append({"generation": k, **_summary(difference), "rows": rows})
+    return {"baseline": results.baseline, "baselines": baseline_of, "differences": by_arm}
 
 
 def csv_text(runs: Mapping[str, Results], metrics: Sequence[str], generations: Sequence[int] | None = None) -> str:
-    """Tidy: one row a score, with the columns CSV_COLUMNS; an empty field where theory is silent, or no note known, or
-    no interval over held-out rows (how many, and its ends)."""
+    """Tidy: one row per score, with the columns CSV_COLUMNS. A field is empty if there is no theory, note, or interval
+    over held-out rows (its number of rows and its ends)."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -127,15 +127,20 @@ def _csv_rows(
                     yield label, arm, metric, k, seed, value, theory, note, *over_rows
 
 
-def _summary(found: Interval) -> dict[str, Any]:
-    return {"n": found.n, "mean": _number(found.mean), "low": _number(found.low), "high": _number(found.high)}
+def _summary(interval: Interval) -> dict[str, Any]:
+    return {
+        "n": interval.n,
+        "mean": _number(interval.mean),
+        "low": _number(interval.low),
+        "high": _number(interval.high),
+    }
 
 
-def _rows(found: Interval | None) -> dict[str, Any] | None:
-    """An interval over held-out rows, n of them."""
-    return None if found is None else {"n": found.n, "low": _number(found.low), "high": _number(found.high)}
+def _rows(interval: Interval | None) -> dict[str, Any] | None:
+    """An interval over n held-out rows."""
+    return None if interval is None else {"n": interval.n, "low": _number(interval.low), "high": _number(interval.high)}
 
 
 def _number(value: float | None) -> float | None:
-    """JSON has no NaN and no infinity."""
+    """None for NaN and infinity, which JSON lacks."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""What all drawings share: a style that reads no TeX, names as labels, and files that are never seen half written."""
+"""Common to all drawings: a style without TeX, labels made of names, and files that are written atomically."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LONGEST = 44  # letters of a name in a drawing
-_END = 0.6  # of a shortened name, what is kept of its end: names out of a grid differ there
-_SCRATCH = 40  # letters of a file's name that its scratch file repeats
+_END = 0.6  # share of a shortened name that its end gets, where the names of a grid differ
+_SCRATCH = 40  # letters of the file's name in the name of its scratch file
 _STYLE: Any = {  # matplotlib's stubs want every key as a literal
     "font.size": 8,
     "text.parse_math": False,  # a `$` in a name is a dollar sign
@@ -31,7 +31,7 @@ _STYLE: Any = {  # matplotlib's stubs want every key as a literal
 
 @contextmanager
 def style(texts: Iterable[str], more: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Matplotlib's settings, whatever the user's own are, with fonts for these texts."""
+    """Set matplotlib's settings, independent of the user's own, with fonts for these texts."""
     from matplotlib import rc_context
 
     settings: Any = {**_STYLE, "font.family": families(texts)}
@@ -40,18 +40,18 @@ def style(texts: Iterable[str], more: Mapping[str, Any] | None = None) -> Iterat
         yield
 
 
-def save(drawing: Figure, path: Path, **how: Any) -> None:
-    """Write a figure. Raises StoreError when the disk or its permissions refuse."""
-    with written(path) as scratch, warnings.catch_warnings(), np.errstate(all="ignore"):  # ticks at 1e308 overflow
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # `fonts.lacking` is what is said of it
-        drawing.savefig(scratch, **how)
+def save(drawing: Figure, path: Path, **options: Any) -> None:
+    """Write a figure. Raises StoreError if the file cannot be written."""
+    with scratch_file(path) as scratch, warnings.catch_warnings(), np.errstate(all="ignore"):  # ticks at 1e308 overflow
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # reported by `fonts.advice`
+        drawing.savefig(scratch, **options)
 
 
 @contextmanager
-def written(path: Path) -> Iterator[Path]:
-    """A scratch file beside `path`, moved to it at the end, so that a reader never sees half a picture.
+def scratch_file(path: Path) -> Iterator[Path]:
+    """A scratch file beside `path`, moved to it at the end, so that a reader never sees a partial picture.
 
-    Processes that draw the same picture do not share it. Raises StoreError when the disk or its permissions refuse.
+    Each process has its own. Raises StoreError if the file cannot be written.
     """
     scratch = path.with_name(f".{path.stem[:_SCRATCH]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
@@ -64,20 +64,20 @@ def written(path: Path) -> Iterator[Path]:
 
 
 def labels(names: Iterable[str], longest: int = LONGEST) -> dict[str, str]:
-    """How names are shown: one line, without control characters, long ones cut in the middle, no two alike."""
-    found: dict[str, str] = {}
+    """{name: label}: one line, without control characters, long names cut in the middle, all labels distinct."""
+    by_name: dict[str, str] = {}
     for name in dict.fromkeys(names):
         label = short(name, longest)
         number = 2
-        while label in found.values():
-            mark = f" ({number})"
-            label, number = short(name, longest - len(mark)) + mark, number + 1
-        found[name] = label
-    return found
+        while label in by_name.values():
+            suffix = f" ({number})"
+            label, number = short(name, longest - len(suffix)) + suffix, number + 1
+        by_name[name] = label
+    return by_name
 
 
 def short(text: str, longest: int = LONGEST) -> str:
-    """One line, at most as wide as so many letters, cut in the middle."""
+    """One line, at most as wide as `longest` letters, cut in the middle."""
     line = formatting.plain(text)
     if cells(line) <= longest:
         return line

@@ -1,7 +1,7 @@
-"""Fonts for names in any script: what the machine has for characters that matplotlib's own font lacks.
+"""Fonts for names in any script: installed fonts for characters that matplotlib's own font lacks.
 
-Names that no installed font can draw become boxes; `lacking` tells, so that it is said once and nothing else warns.
-matplotlib, which takes most of a second to import, is only asked about names beyond ASCII.
+Characters that no installed font has are drawn as boxes; `lacking` returns them, so that one warning is enough.
+matplotlib, which takes most of a second to import, is only used for names beyond ASCII.
 """
 
 from __future__ import annotations
@@ -14,28 +14,28 @@ from PIL import ImageFont
 
 BASE = "DejaVu Sans"  # comes with matplotlib
 _FIRST = ("noto sans", "source han", "wenquanyi", "hiragino", "pingfang", "yahei", "yu gothic", "malgun", "droid sans")
-_BOXES = "last resort"  # has a box for every character there is
+_BOXES = "last resort"  # has a box for every character
 
 
 def families(texts: Iterable[str]) -> list[str]:
-    """matplotlib's `font.family` for these texts: the first that has a character draws it."""
-    return [BASE, *_chosen(_beyond_base(texts))[0]]
+    """matplotlib's `font.family` for these texts: each character is drawn by the first font that has it."""
+    return [BASE, *_choose_families(_beyond_base(texts))[0]]
 
 
 def lacking(texts: Iterable[str]) -> str:
     """The characters that no installed font has, each once."""
-    return "".join(sorted(_chosen(_beyond_base(texts))[1]))
+    return "".join(sorted(_choose_families(_beyond_base(texts))[1]))
 
 
 def advice(texts: Iterable[str]) -> str:
-    """What to say of names that are drawn as boxes; "" for none."""
+    """The warning for characters that are drawn as boxes; "" if there are none."""
     missing = lacking(texts)
     shown = missing if len(missing) <= 8 else f"{missing[:8]}..."
     return f"no installed font has {shown}: drawn as boxes; install one, such as Noto Sans CJK" if missing else ""
 
 
 def for_pillow(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font that has most of the text's characters; Pillow has no list of fonts to fall back on."""
+    """The font that has most of the text's characters, because Pillow has no fallback fonts."""
     if text.isascii():
         return ImageFont.load_default(size)
     paths = [_base_path(), *(path for family, path in _installed() if family in families([text]))]
@@ -44,32 +44,32 @@ def for_pillow(text: str, size: int) -> ImageFont.FreeTypeFont | ImageFont.Image
 
 
 def cells(text: str) -> int:
-    """The text's width in letters: CJK signs are as wide as two."""
+    """The text's width in letters; a CJK character is as wide as two."""
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
 def _beyond_base(texts: Iterable[str]) -> frozenset[str]:
-    signs = {c for text in texts if not text.isascii() for c in text if c.isprintable() and not c.isspace()}
-    return frozenset(c for c in signs if ord(c) not in _characters(_base_path())) if signs else frozenset()
+    characters = {c for text in texts if not text.isascii() for c in text if c.isprintable() and not c.isspace()}
+    return frozenset(c for c in characters if ord(c) not in _characters(_base_path())) if characters else frozenset()
 
 
 @cache
-def _chosen(signs: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Families that together have as many of the signs as can be had, and the signs that are left."""
-    found: list[str] = []
-    for family, path in _installed() if signs else ():
-        there = {c for c in signs if ord(c) in _characters(path)}
-        if there:
-            found.append(family)
-            signs -= there
-        if not signs:
+def _choose_families(characters: frozenset[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Families that together have as many of the characters as possible, and the remaining characters."""
+    chosen: list[str] = []
+    for family, path in _installed() if characters else ():
+        available = {c for c in characters if ord(c) in _characters(path)}
+        if available:
+            chosen.append(family)
+            characters -= available
+        if not characters:
             break
-    return tuple(found), signs
+    return tuple(chosen), characters
 
 
 @cache
 def _installed() -> tuple[tuple[str, str], ...]:
-    """(family, file) of one regular font a family, those that have many scripts first."""
+    """(family, file) of one regular font per family, those with many scripts first."""
     from matplotlib import font_manager
 
     files: dict[str, str] = {}
@@ -89,7 +89,7 @@ def _base_path() -> str:
 
 @cache
 def _characters(path: str) -> frozenset[int]:
-    """Code points that a font has; none of a file that cannot be read."""
+    """The code points of a font; none if its file cannot be read."""
     from matplotlib.ft2font import FT2Font
 
     try:

@@ -1,6 +1,6 @@
-"""Pictures of samples: a grid of one generation's, and all arms by generations with the same latents in every cell.
+"""Pictures of samples: a grid of one generation, or all arms by generations with the same latents in every cell.
 
-Small images are enlarged by a whole factor without smoothing, so that a pixel of a picture is a pixel of a sample.
+Small images are enlarged by an integer factor without smoothing, so that single pixels of a sample can be seen.
 """
 
 from __future__ import annotations
@@ -13,33 +13,34 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from collapse_sim.analysis.drawing import labels, written
+from collapse_sim.analysis.drawing import labels, scratch_file
 from collapse_sim.analysis.fonts import for_pillow
 
 Images = NDArray[np.uint8]
-_Row = tuple[str, list[NDArray[np.uint8] | None]]  # label, a picture (h, w, 3) a column
+_Row = tuple[str, list[NDArray[np.uint8] | None]]  # label, one picture (h, w, 3) per column
 
-_SMALLEST = 40  # pixels that an image's shorter side gets at least
+_SMALLEST = 40  # pixels, at least, of an image's shorter side
 _GAP = 2  # pixels between images of a grid
 _MARGIN = 12  # pixels around cells and labels
 _TYPE = 14  # pixels
-_BETWEEN = 200  # grey level of the gaps: neither the black nor the white that images often end in
+_BETWEEN = 200  # grey level of the gaps, unlike the black or white edges of most images
 
 
 def sample_grid(images: Images, path: Path, columns: int) -> None:
     """Write images, uint8 (n, C, H, W) with C 1 or 3, row by row in `columns` columns.
 
-    Raises ValueError for another shape or dtype, StoreError when the file cannot be written.
+    Raises ValueError for another shape or dtype, StoreError if the file cannot be written.
     """
     _save(Image.fromarray(_tiled(images, columns)), path)
 
 
 def arms_by_generations(images: Mapping[str, Mapping[int, Images]], real: Images, path: Path) -> None:
-    """Write one picture: a row an arm, a column a generation, each cell a small grid of that generation's samples.
+    """Write one picture: a row per arm, a column per generation, each cell a small grid of that generation's samples.
 
-    `images[arm][generation]` and `real` are uint8 (n, C, H, W); within one image index the caller uses the same latents
-    everywhere. The top row shows real images, others in each column, as far as they fill whole cells. A cell without
-    images stays empty. Raises ValueError when there is no image at all, StoreError when the file cannot be written.
+    `images[arm][generation]` and `real` are uint8 (n, C, H, W); the caller uses the same latents for the same image
+    index everywhere. The top row shows real images, different ones in each column, as far as they fill entire cells.
+    Cells without images stay empty. Raises ValueError if there is no image at all, StoreError if the file cannot be
+    written.
     """
     generations = sorted({k for by_generation in images.values() for k in by_generation})
     if not generations:
@@ -56,9 +57,9 @@ def arms_by_generations(images: Mapping[str, Mapping[int, Images]], real: Images
 
 
 def arms_by_frames(images: Mapping[str, Images], path: Path) -> None:
-    """Write one picture: a row an arm, a column a moment between pure noise and the finished sample.
+    """Write one picture: a row per arm, a column per point in time between pure noise and the finished sample.
 
-    `images[arm]` is uint8 (frames, C, H, W), equally spaced in time. Raises StoreError when the file cannot be written.
+    `images[arm]` is uint8 (frames, C, H, W), equally spaced in time. Raises StoreError if the file cannot be written.
     """
     last = max(map(len, images.values())) - 1
     headings = ["noise", *(f"{round(100 * i / last)} %" for i in range(1, last)), "sample"]
@@ -67,7 +68,7 @@ def arms_by_frames(images: Mapping[str, Images], path: Path) -> None:
 
 
 def _tiled(images: Images, columns: int) -> NDArray[np.uint8]:
-    """(n, C, H, W) -> one (h, w, 3) picture of the enlarged images with gaps between."""
+    """(n, C, H, W) -> one (h, w, 3) picture of the enlarged images with gaps between them."""
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3) or not len(images):
         raise ValueError(f"expected uint8 images of shape (n, 1 or 3, H, W), found {images.dtype} {images.shape}")
     n, _, height, width = images.shape
@@ -84,7 +85,7 @@ def _tiled(images: Images, columns: int) -> NDArray[np.uint8]:
 
 
 def _sheet(rows: list[_Row], headings: list[str], above: int) -> Image.Image:
-    """Rows of cells with their labels to the left; the headings stand below the first `above` rows."""
+    """Rows of cells with labels to their left; the headings are below the first `above` rows."""
     names = labels(label for label, _ in rows)
     fonts = {label: for_pillow(name, _TYPE) for label, name in names.items()}
     font = for_pillow("", _TYPE)
@@ -107,5 +108,5 @@ def _sheet(rows: list[_Row], headings: list[str], above: int) -> Image.Image:
 
 
 def _save(picture: Image.Image, path: Path) -> None:
-    with written(path) as scratch:
+    with scratch_file(path) as scratch:
         picture.save(scratch)

@@ -1,9 +1,9 @@
 """Means over seeds and their 95 % Student-t intervals.
 
 A seed is one independent repetition of the whole chain, so the n values of one arm at one generation are independent,
-and mean +- t(0.975; n - 1) * s / sqrt(n) covers the expectation in 95 % of experiments when they are near normal.
-Where a metric has bounds, the interval is made on a scale that has none (scale.py), and its ends come back within them.
-Arms share their randomness seed by seed, so two arms are compared by the interval of their paired differences.
+and mean +- t(0.975; n - 1) * s / sqrt(n) covers the expectation in 95 % of experiments if they are nearly normal.
+If a metric has bounds, the interval is computed on an unbounded scale (scale.py) and its ends are transformed back.
+Arms share their randomness per seed, so two arms are compared by the interval of their paired differences.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class Interval(NamedTuple):
 
     @property
     def half(self) -> float | None:
-        """The distance of the mean from the farther end."""
+        """The distance from the mean to the farther end."""
         return None if self.low is None or self.high is None else max(self.high - self.mean, self.mean - self.low)
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the mean is farther from 0 than the plain t interval reaches, on no other scale than its own: on a
-        logarithmic one, no interval ever reaches 0. False for one seed, which has no interval."""
+        """Whether the plain t interval excludes 0. On a logarithmic scale, no interval would ever reach 0. False for
+        one seed, which has no interval."""
         return self.se is not None and abs(self.mean) > quantile(self.n) * self.se
 
     def within(self, bounds: Bounds) -> Interval:
-        """Cut at the bounds of what can be. It covers the expected value as often as it did before."""
+        """The interval cut at the bounds. It covers the expected value as often as before."""
         if self.low is None or self.high is None:
             return self
         least, greatest = bounds
@@ -55,12 +55,12 @@ class Interval(NamedTuple):
 
 
 def quantile(n: int) -> float:
-    """How many standard errors a two-sided Student-t interval over n seeds reaches."""
+    """The half-width of a two-sided Student-t interval over n seeds, in standard errors."""
     return float(stdtrit(n - 1, (1 + LEVEL) / 2))
 
 
 def interval(values: Iterable[float], bounds: Bounds = UNBOUNDED) -> Interval:
-    """Mean and 95 % Student-t interval of one value a seed, within the bounds. Raises ValueError without a value."""
+    """Mean and 95 % Student-t interval of one value per seed, within the bounds. Raises ValueError without a value."""
     array = np.fromiter(values, dtype=np.float64)
     n = array.size
     if n == 0:
@@ -77,21 +77,21 @@ def interval(values: Iterable[float], bounds: Bounds = UNBOUNDED) -> Interval:
     return Interval(n, mean, se, *Scale(bounds).ends(mean, quantile(n) * se))
 
 
-def share(found: Interval | None, base: Interval | None) -> float | None:
-    """A difference as a share of the mean it is taken to; None where that may as well be 0, or has another sign."""
-    if found is None or base is None or not found.finite or not base.finite:
+def share(difference: Interval | None, base: Interval | None) -> float | None:
+    """A difference as a share of the baseline's mean; None unless that excludes 0 and the sign is kept."""
+    if difference is None or base is None or not difference.finite or not base.finite:
         return None
-    if not base.excludes_zero or (base.mean + found.mean) * base.mean < 0:
+    if not base.excludes_zero or (base.mean + difference.mean) * base.mean < 0:
         return None
-    return found.mean / abs(base.mean)
+    return difference.mean / abs(base.mean)
 
 
 def differences(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:
-    """left - right for every seed that both have, in the order of `left`."""
+    """left - right per seed that both have, in the order of `left`."""
     return [value - right[seed] for seed, value in left.items() if seed in right]
 
 
 def paired(left: Mapping[int, float], right: Mapping[int, float]) -> Interval | None:
-    """Mean and interval of the paired differences left - right ({seed: value}); None when no seed is shared."""
+    """Mean and interval of the paired differences left - right ({seed: value}); None if no seed is shared."""
     pairs = differences(left, right)
     return interval(pairs) if pairs else None

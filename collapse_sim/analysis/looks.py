@@ -1,4 +1,4 @@
-"""How arms look in plots: the terminal's colours, or a scale of colours for arms that differ by one number."""
+"""The look of arms in plots: the terminal's colours, or a colour scale for arms that differ by one number."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from matplotlib.colors import to_hex
 from collapse_sim.analysis.results import Results
 from collapse_sim.ui.palette import COLORS, color, linestyle, marker
 
-_LEAST = 3  # arms of a scale
-_SCALE, _TOP = "viridis", 0.85  # above, it is too light on white
-_APART = (COLORS[3], COLORS[6], COLORS[1], COLORS[4])  # for the other arms: colours that the scale does not have
+_LEAST = 3  # the least number of arms for a colour scale
+_SCALE, _TOP = "viridis", 0.85  # above, the scale is too light on white
+_OTHER_COLORS = (COLORS[3], COLORS[6], COLORS[1], COLORS[4])  # of the other arms: not in the scale
 
 
 class Look(NamedTuple):
@@ -24,23 +24,23 @@ class Look(NamedTuple):
 
 
 def looks(results: Results) -> dict[str, Look]:
-    """Of every arm. Where most arms differ by one number only, their colours follow it from dark to light."""
-    places = scale(results.settings, results.arms)
-    if not places:
+    """The look of every arm. If most arms differ only by one number, their colours follow it from dark to light."""
+    positions = scale(results.settings, results.arms)
+    if not positions:
         return {arm: Look(color(i), marker(i), linestyle(i)) for i, arm in enumerate(results.arms)}
-    found: dict[str, Look] = {}
+    by_arm: dict[str, Look] = {}
     others = 0
     for i, arm in enumerate(results.arms):
-        if arm in places:
-            found[arm] = Look(to_hex(colormaps[_SCALE](_TOP * places[arm])), marker(i), "-")
+        if arm in positions:
+            by_arm[arm] = Look(to_hex(colormaps[_SCALE](_TOP * positions[arm])), marker(i), "-")
         else:
-            found[arm] = Look(_APART[others % len(_APART)], marker(i), "--")
+            by_arm[arm] = Look(_OTHER_COLORS[others % len(_OTHER_COLORS)], marker(i), "--")
             others += 1
-    return found
+    return by_arm
 
 
 def scale(settings: Mapping[str, Mapping[str, Any]], arms: tuple[str, ...]) -> dict[str, float]:
-    """{arm: its place from 0 to 1} of the arms that differ by one number, if more than half of all do; {} otherwise."""
+    """{arm: position from 0 to 1} of the arms that differ only by one number, if over half of all do; {} otherwise."""
     groups: dict[str, dict[str, float]] = {}
     for arm in arms:
         leaves = dict(_leaves(settings.get(arm, {}), ""))

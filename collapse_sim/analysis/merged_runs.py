@@ -1,4 +1,4 @@
-"""Several runs as one, to be compared."""
+"""Several runs merged into one for comparison."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ T = TypeVar("T")
 
 
 def merge(runs: Mapping[str, Results]) -> Results:
-    """Every arm is named `LABEL/arm`. Equal seeds are the same draws in every run, so they pair.
+    """Merge runs; arms are named `LABEL/arm`. Equal seeds have the same draws in every run, so they are paired.
 
-    A metric that the runs disagree on is without a better direction, a unit or bounds.
+    Where the runs disagree on a metric's direction, unit or bounds, the metric has none.
     """
     metrics: dict[str, Better] = {}
     for run in runs.values():
@@ -52,27 +52,27 @@ def _by_arm(runs: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
 
 
 def _agreed(runs: Mapping[str, Mapping[str, T]]) -> dict[str, T]:
-    """What all runs that say anything of a metric say alike."""
-    said: dict[str, list[T]] = {}
+    """{metric: value} of the metrics for which all runs that have a value have the same one."""
+    collected: dict[str, list[T]] = {}
     for by_metric in runs.values():
         for metric, value in by_metric.items():
-            said.setdefault(metric, []).append(value)
-    return {metric: values[0] for metric, values in said.items() if all(value == values[0] for value in values)}
+            collected.setdefault(metric, []).append(value)
+    return {metric: values[0] for metric, values in collected.items() if all(value == values[0] for value in values)}
 
 
 def _texts(runs: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
-    """The text of each metric, once where all runs say the same, or else each run's own."""
+    """The text of each metric: once if all runs have the same, otherwise that of each run."""
     merged: dict[str, str] = {}
     for metric in dict.fromkeys(name for texts in runs.values() for name in texts):
-        said = {label: texts[metric] for label, texts in runs.items() if metric in texts}
-        alike = len(said) == len(runs) and len(set(said.values())) == 1
-        texts = said.values() if alike else (f"{label}: {text}" for label, text in said.items())
+        by_label = {label: texts[metric] for label, texts in runs.items() if metric in texts}
+        same = len(by_label) == len(runs) and len(set(by_label.values())) == 1
+        texts = by_label.values() if same else (f"{label}: {text}" for label, text in by_label.items())
         merged[metric] = "; ".join(dict.fromkeys(texts))
     return merged
 
 
 def _references(runs: Mapping[str, Results]) -> tuple[RecordedReference, ...]:
-    """References to the same figures become one, over the arms of all runs."""
+    """References to the same published figures become one, over the arms of all runs."""
     merged: dict[tuple[str, str, int], dict[str, float]] = {}
     for label, run in runs.items():
         for r in run.references:

@@ -1,4 +1,4 @@
-"""How figures are written: a mean to the precision that its interval supports."""
+"""Formatting of figures: a mean to the precision that its interval supports."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 _SIGNIFICANT = 4  # digits of a figure without an interval
-_EVEN = 0.05  # of the longer side: an interval whose sides differ by less is written with one half-width
+_EVEN = 0.05  # sides that differ by less than this share of the longer one are written as one half-width
 _PLAIN = (1e-3, 1e6)  # magnitudes outside are written with an exponent
 
 
@@ -37,8 +37,8 @@ def with_half(mean: float, half: float | None, *, signed: bool = False) -> str:
 
 
 def with_interval(mean: float, low: float | None, high: float | None, *, signed: bool = False) -> str:
-    """`mean ± half`, half being the longer side; `mean [low, high]` to the same decimal place where one side is clearly
-    longer, as near a bound of what can be."""
+    """`mean ± half` with the longer side as half; `mean [low, high]` to the same decimal place if one side is clearly
+    longer, as near a bound."""
     if low is None or high is None or not math.isfinite(mean):
         return with_half(mean, None, signed=signed)
     below, above = mean - low, high - mean
@@ -53,25 +53,25 @@ def with_interval(mean: float, low: float | None, high: float | None, *, signed:
 
 
 def _plain(value: float, decimals: int) -> str:
-    """A bound as 0, 1 or 100, and any other end of an interval to so many decimals."""
+    """A whole number without decimals (a bound such as 0, 1 or 100), any other end of an interval with `decimals`."""
     return f"{value:.0f}" if value == round(value) else f"{value:.{decimals}f}"
 
 
 def aligned(texts: Sequence[str]) -> list[str]:
-    """Figures of one column, padded so that decimal points and ± stand below each other. All get the same length."""
+    """Figures of one column, padded to one length so that decimal points and ± are aligned."""
     rows = [text.partition(" [") if " [" in text else text.partition(" ± ") for text in texts]
-    means = _at_the_point([row[0] for row in rows])
-    halves = iter(_at_the_point([row[2] for row in rows if row[1] == " ± "]))
+    means = _aligned_at_point([row[0] for row in rows])
+    halves = iter(_aligned_at_point([row[2] for row in rows if row[1] == " ± "]))
     ends = [" ± " + next(halves) if row[1] == " ± " else row[1] + row[2] for row in rows]
     width = max(map(len, ends), default=0)
     return [f"{mean}{end:<{width}}" for mean, end in zip(means, ends, strict=True)]
 
 
-def _at_the_point(texts: Sequence[str]) -> list[str]:
-    split = [text.partition(".") for text in texts]
-    before = max((len(whole) for whole, _, _ in split), default=0)
-    after = max((len(point + rest) for _, point, rest in split), default=0)
-    return [f"{whole:>{before}}{point + rest:<{after}}" for whole, point, rest in split]
+def _aligned_at_point(texts: Sequence[str]) -> list[str]:
+    parts = [text.partition(".") for text in texts]
+    before = max((len(integer_part) for integer_part, _, _ in parts), default=0)
+    after = max((len(point + decimals) for _, point, decimals in parts), default=0)
+    return [f"{integer_part:>{before}}{point + decimals:<{after}}" for integer_part, point, decimals in parts]
 
 
 def probability(p: float) -> str:

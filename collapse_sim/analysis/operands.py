@@ -1,4 +1,4 @@
-"""The two sides of a claim in figures: which scores they are, over which seeds, and how sure the claim is by them."""
+"""The two sides of a claim as figures: their scores, their common seeds, and p values over min and max."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.scale import UNBOUNDED, Scale
 from collapse_sim.recipe.claims import ArmAt, Expectation, Number, Pick, Side, Theory
 
-_Values = Mapping[int, float] | float  # a value a seed, or one fixed figure
+_Values = Mapping[int, float] | float  # one value per seed, or one fixed value
 
 
 class MissingFiguresError(LookupError):
-    """A side has no figures: which, and why."""
+    """A side of a claim has no figures; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """Each arm that the left side may be against each that the right side may be: one of each, but for min and max.
+    """Every candidate of the left side against every candidate of the right side; several only for min and max.
 
-    `min(a, b) < c` is true when a or b is less than c, and `max(a, b) < c` when both are. Where one of several is
-    enough, the least of their p values is multiplied by their number, which accounts for the choice; where all are
-    needed, the greatest p value counts.
+    `min(a, b) < c` is true if a or b is less than c, and `max(a, b) < c` if both are. If one of several is enough, the
+    least of their p values is multiplied by their number, which accounts for the choice; if all are needed, the
+    greatest p value counts.
     """
 
     lefts: tuple[str, ...]
@@ -38,22 +38,22 @@ class Compared:
 
     @property
     def picked(self) -> tuple[str, str, Contrast]:
-        """The names and figures of the two whose means are least (greatest): what is shown."""
+        """The names and figures of the pair to show: the least (greatest) mean of each side."""
         i = _pick(self.left_is, [row[0].left_mean for row in self.pairs])
         j = _pick(self.right_is, [pair.right_mean for pair in self.pairs[0]])
         return self.lefts[i], self.rights[j], self.pairs[i][j]
 
     @property
     def choices(self) -> int:
-        """Arms that were chosen from, on both sides together; 0 without min and max."""
+        """The number of arms that were chosen from, on both sides together; 0 without min and max."""
         return len(self.lefts) * (self.left_is is not None) + len(self.rights) * (self.right_is is not None)
 
-    def together(self, of: Callable[[Contrast], OneSided]) -> OneSided:
-        """The evidence of the sides as wholes."""
-        found = [[of(pair) for pair in row] for row in self.pairs]
+    def together(self, p_values: Callable[[Contrast], OneSided]) -> OneSided:
+        """The p values for the claim as a whole, from those of all pairs."""
+        evidence = [[p_values(pair) for pair in row] for row in self.pairs]
         return OneSided(
-            _any_of([[each.below for each in row] for row in found], self.left_is == "min", self.right_is == "max"),
-            _any_of([[each.above for each in row] for row in found], self.left_is == "max", self.right_is == "min"),
+            _any_of([[p.below for p in row] for row in evidence], self.left_is == "min", self.right_is == "max"),
+            _any_of([[p.above for p in row] for row in evidence], self.left_is == "max", self.right_is == "min"),
         )
 
 
@@ -62,7 +62,7 @@ def _pick(how: str | None, means: Sequence[float]) -> int:
 
 
 def _any_of(p_values: Sequence[Sequence[float]], any_left: bool, any_right: bool) -> float:
-    """The p value of "for some (or all) on the left, for some (or all) on the right"."""
+    """The p value of "for any (or all) on the left and any (or all) on the right"."""
     table: NDArray[np.float64] = np.asarray(p_values, dtype=np.float64)
     lefts, rights = len(p_values), len(p_values[0])
     if any_left and any_right:
@@ -75,22 +75,22 @@ def _any_of(p_values: Sequence[Sequence[float]], any_left: bool, any_right: bool
 
 
 def compare(expected: Expectation, metric: str, generation: int, results: Results, looks: int = 1) -> Compared:
-    """The figures of a claim at one generation, one of so many `looks`. Raises MissingFiguresError."""
+    """The figures of a claim at one of `looks` tested generations. Raises MissingFiguresError."""
     if metric not in results.metrics:
         raise MissingFiguresError(f"the run has no metric {metric!r}")
-    asked = _Operands(metric, generation, results)
-    lefts, rights = asked.side(expected.left, expected.right), asked.side(expected.right, expected.left)
-    for side, found in ((expected.left, lefts), (expected.right, rights)):
-        if isinstance(side.term, Pick) and not asked.shared(found):
+    operands = _Operands(metric, generation, results)
+    lefts, rights = operands.side(expected.left, expected.right), operands.side(expected.right, expected.left)
+    for side, figures in ((expected.left, lefts), (expected.right, rights)):
+        if isinstance(side.term, Pick) and not operands.shared(figures):
             raise MissingFiguresError(f"the arms of {side.term.how}(...) share no seed")
-    seeds = asked.shared({**lefts, **rights})
+    seeds = operands.shared({**lefts, **rights})
     if not seeds:
         names = " and ".join([*lefts, *rights])
         raise MissingFiguresError(f"{names} have scores for different seeds only: run the missing ones")
     scale = Scale(results.bounds.get(metric, UNBOUNDED))
     resolution = results.resolutions.get(metric, 0.0)
-    over = [[_over(values, seeds) for values in side.values()] for side in (lefts, rights)]
-    pairs = tuple(tuple(Contrast(left, right, scale, resolution, looks) for right in over[1]) for left in over[0])
+    by_side = [[_over(values, seeds) for values in side.values()] for side in (lefts, rights)]
+    pairs = tuple(tuple(Contrast(left, right, scale, resolution, looks) for right in by_side[1]) for left in by_side[0])
     picks = (side.term.how if isinstance(side.term, Pick) else None for side in (expected.left, expected.right))
     return Compared(tuple(lefts), tuple(rights), pairs, seeds, *picks)
 
@@ -110,18 +110,18 @@ class _Operands:
     results: Results
 
     def side(self, side: Side, other: Side) -> dict[str, _Values]:
-        """{name: figures} of what a side may be; `theory` needs to know the other."""
+        """{name: figures} of a side's candidates; `theory` depends on the other side."""
         terms = side.term.of if isinstance(side.term, Pick) else (side.term,)
-        found: dict[str, _Values] = {}
+        figures: dict[str, _Values] = {}
         for term in terms:
             name, values = self._term(term, other)
             if side.factor != 1:
                 name, values = f"{side.factor:g} * {name}", _times(side.factor, values)
-            found[name] = values
-        return found
+            figures[name] = values
+        return figures
 
     def shared(self, sides: Mapping[str, _Values]) -> tuple[int, ...]:
-        """Seeds that all have a score for, in the run's order."""
+        """The seeds for which all sides have scores, in the run's order."""
         return tuple(
             s for s in self.results.seeds if all(isinstance(values, float) or s in values for values in sides.values())
         )

@@ -1,4 +1,4 @@
-"""`compare` of a metric with parts: every part at one generation, and the generation at which it dies."""
+"""Tables of `compare` for a metric with parts: every part at one generation, and when it dies."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from collapse_sim.metrics.names import part_name
 
 
 def parts_of(results: Results, metric: str, generation: int, width: int | None) -> list[RenderableType]:
-    """Both tables, as far as there is something to show, each with an empty line behind."""
+    """Both tables, each followed by an empty line; a table with nothing to show is left out."""
     if metric not in results.parts:
         return []
-    found = _values(results, metric, generation, width)
+    tables = _values(results, metric, generation, width)
     if mortal(results, [metric]):
-        found += _deaths(results, metric, width)
-    return found
+        tables += _deaths(results, metric, width)
+    return tables
 
 
 def _values(results: Results, metric: str, generation: int, width: int | None) -> list[RenderableType]:
@@ -37,38 +37,48 @@ def _values(results: Results, metric: str, generation: int, width: int | None) -
 
 
 def _deaths(results: Results, metric: str, width: int | None) -> list[RenderableType]:
-    """Arms by the parts that die in any of them."""
+    """Arms by the parts that die in any arm."""
     names = results.parts[metric].names
-    found = {(arm, name): list(lives(results, arm, metric, name).values()) for arm in results.arms for name in names}
-    seen = [one for each in found.values() for one in each]
-    if not seen:
+    lives_by_cell = {
+        (arm, name): list(lives(results, arm, metric, name).values()) for arm in results.arms for name in names
+    }
+    all_lives = [life for cell_lives in lives_by_cell.values() for life in cell_lives]
+    if not all_lives:
         return []
-    last = max(one.seen for one in seen)
-    lost = [name for name in names if any(one.death is not None for arm in results.arms for one in found[arm, name])]
+    last = max(life.seen for life in all_lives)
+    mortal_names = [
+        name
+        for name in names
+        if any(life.death is not None for arm in results.arms for life in lives_by_cell[arm, name])
+    ]
     rule = f"below {results.parts[metric].dead_below:g} from there to the end, generation {last}"
-    if not lost:
+    if not mortal_names:
         return [Text.assemble((metric, "bold"), f": no part dies ({rule})"), ""]
     columns = []
-    for name in lost:
-        told = [death(found[arm, name]) if found[arm, name] else None for arm in results.arms]
-        columns.append(TableColumn(name, [Text("-" if one is None else _told(one, last)) for one in told]))
-    seeds = max(len(each) for each in found.values())
-    over = f"median over {seeds} seed{'s' * (seeds != 1)}{' [95 % interval]' * (seeds >= ENOUGH)}"
-    title = Text.assemble((metric, "bold"), f": generation at which a part dies ({rule}): {over}")
-    rest = [name for name in names if name not in lost and any(found[arm, name] for arm in results.arms)]
-    notes = [Text(f"no seed has lost: {', '.join(rest)}", "dim")] if rest else []
+    for name in mortal_names:
+        deaths = [death(lives_by_cell[arm, name]) if lives_by_cell[arm, name] else None for arm in results.arms]
+        columns.append(
+            TableColumn(name, [Text("-" if entry is None else _death_text(entry, last)) for entry in deaths])
+        )
+    seeds = max(len(cell_lives) for cell_lives in lives_by_cell.values())
+    seeds_text = f"median over {seeds} seed{'s' * (seeds != 1)}{' [95 % interval]' * (seeds >= ENOUGH)}"
+    title = Text.assemble((metric, "bold"), f": generation at which a part dies ({rule}): {seeds_text}")
+    alive = [
+        name for name in names if name not in mortal_names and any(lives_by_cell[arm, name] for arm in results.arms)
+    ]
+    notes = [Text(f"alive in every seed: {', '.join(alive)}", "dim")] if alive else []
     return [title, *blocks(_arms(results), columns, width), *notes, ""]
 
 
-def _told(found: Death, last: int) -> str:
-    """ "3 [2, 4]"; "3 [2, > 5] 8/12" where some seeds have not lost it, "> 5" where none has."""
-    median = _generation(found.median, last)
-    if not found.died:
+def _death_text(death: Death, last: int) -> str:
+    """ "3 [2, 4]"; "3 [2, > 5] 8/12" if it is alive in some seeds, "> 5" if in all."""
+    median = _generation(death.median, last)
+    if not death.died:
         return median
     ends = ""
-    if found.low is not None and found.high is not None:
-        ends = f" [{_generation(found.low, last)}, {_generation(found.high, last)}]"
-    return f"{median}{ends}" + (f" {found.died}/{found.n}" if found.died < found.n else "")
+    if death.low is not None and death.high is not None:
+        ends = f" [{_generation(death.low, last)}, {_generation(death.high, last)}]"
+    return f"{median}{ends}" + (f" {death.died}/{death.n}" if death.died < death.n else "")
 
 
 def _generation(k: float, last: int) -> str:

@@ -1,6 +1,6 @@
-"""Curves over generations with bands, and for one-step recipes the arms beside each other with error bars.
+"""Curves over generations with bands; for one-step recipes, a row per arm with error bars.
 
-Sizes are those of a printed page: a panel is one column (3.4 inches) wide, with type of 8 points.
+Sizes are for a printed page: a panel is one column (3.4 inches) wide, with 8-point type.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from collapse_sim.ui import formatting
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 300
 _PANEL = (3.4, 2.5)  # inches
-_LETTER = 0.062  # inches, about, of an 8-point letter
+_LETTER = 0.062  # inches, approximate width of an 8-point letter
 _LINE = 0.17  # inches, of a line of type
-_ACROSS, _UP = 42, 30  # letters of a panel's title, and along its y axis
-_FEW = 25  # with more generations, markers stand at every few only
-_LARGEST = 2**16 - 1  # pixels a side that matplotlib can draw
+_ACROSS, _UP = 42, 30  # letters that fit in a panel's title, and along its y axis
+_FEW = 25  # with more generations, only every few have markers
+_LARGEST = 2**16 - 1  # pixels per side, at most, in matplotlib
 _PAGE: dict[str, Any] = {
     "axes.titlesize": 8,
     "figure.titlesize": 9,
@@ -62,10 +62,10 @@ _PAGE: dict[str, Any] = {
 def plot(results: Results, metrics: Sequence[str], path: Path) -> None:
     """Write `figure` to `path` (.png at 300 dpi, .pdf, .svg), with run, version and date in the file's metadata.
 
-    Raises StoreError when the file cannot be written.
+    Raises StoreError if the file cannot be written.
     """
     try:
-        with style(named(results, metrics), _PAGE):
+        with style(user_texts(results, metrics), _PAGE):
             notes = "; ".join(f"{metric}: {results.notes[metric]}" for metric in metrics if metric in results.notes)
             metadata = _metadata(results.name, path.suffix.lower(), notes)
             drawing = figure(results, metrics)
@@ -75,66 +75,65 @@ def plot(results: Results, metrics: Sequence[str], path: Path) -> None:
         raise StoreError(f"{path}: cannot write the plot: {error.strerror or error}; choose another file") from error
 
 
-def named(results: Results, metrics: Sequence[str]) -> list[str]:
-    """All texts of the user's own that a plot shows."""
+def user_texts(results: Results, metrics: Sequence[str]) -> list[str]:
+    """All texts from the user that a plot shows."""
     return [results.name, *results.arms, *metrics, *results.units.values(), *results.warnings.values()]
 
 
 def figure(results: Results, metrics: Sequence[str]) -> Figure:
-    """One panel a metric: means over seeds by generation with 95 % bands, theory dashed.
+    """One panel per metric: means over seeds by generation with 95 % bands, theory dashed.
 
-    A recipe of one step (generations 0 and 1) has no curves to speak of: its panels have the arms one below the other
-    with their paired differences to the baseline, published ones beside them. With several protocols there is a column
-    for each.
+    A recipe of one step (generations 0 and 1) has no real curves: its panels have a row per arm with its paired
+    difference to the baseline and the published one. With several protocols there is a column for each.
     """
-    with style(named(results, metrics), _PAGE):
+    with style(user_texts(results, metrics), _PAGE):
         one_step, groups = results.generations <= 1, panels(results)
-        everyone = {arm: group.settings.get(arm, {}) for group in groups.values() for arm in group.arms}
+        settings = {arm: group.settings.get(arm, {}) for group in groups.values() for arm in group.arms}
         shown = [(metric, protocol) for metric in metrics for protocol in groups]
         columns = len(groups) if len(groups) > 1 else min(2, max(1, len(metrics)))
         rows = max(1, math.ceil(len(shown) / columns))
         width, height = _PANEL
-        if one_step:  # names of arms stand to the left, one a line
-            longest = max(map(cells, labels(everyone).values()))
+        if one_step:  # names of arms are to the left, one per line
+            longest = max(map(cells, labels(settings).values()))
             width, height = max(width, 2.4 + longest * _LETTER), 0.9 + _LINE * max(len(g.arms) for g in groups.values())
         drawing = Figure(figsize=(columns * width, rows * height + 2 * _LINE), layout="constrained")
         FigureCanvasAgg(drawing)
         drawing.suptitle(short(results.name, _ACROSS * columns))
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
-        looked = looks(replace(results, arms=tuple(everyone), settings=everyone))  # of an arm the same in all panels
+        looks_by_arm = looks(replace(results, arms=tuple(settings), settings=settings))  # the same in all panels
         for axes, (metric, protocol) in zip(grid.flat, shown, strict=False):
             group = groups[protocol]
             axes.set_title(_title(group, metric, protocol))
             if one_step:
                 dots(axes, group, metric, handles)
             else:
-                _curves(axes, group, metric, {arm: looked[arm] for arm in group.arms}, handles)
+                _curves(axes, group, metric, {arm: looks_by_arm[arm] for arm in group.arms}, handles)
         for axes in grid.flat[len(shown) :]:
             axes.set_axis_off()
         for row in grid if len(groups) > 1 and not one_step else ():
-            _alike([axes for axes in row if axes.has_data()])
+            _align_limits([axes for axes in row if axes.has_data()])
         if handles:
-            counted = dict.fromkeys(name for group in groups.values() for name in _counted(group).values())
-            arms = [name for name in counted if name in handles]
+            arm_labels = dict.fromkeys(name for group in groups.values() for name in _labels_with_seeds(group).values())
+            arms = [name for name in arm_labels if name in handles]
             _legend(drawing, {name: handles[name] for name in arms} | handles)
         return drawing
 
 
-def _curves(axes: Axes, results: Results, metric: str, looked: dict[str, Look], handles: dict[str, Any]) -> None:
+def _curves(axes: Axes, results: Results, metric: str, looks_by_arm: dict[str, Look], handles: dict[str, Any]) -> None:
     heights: list[float] = []
     lows: list[float] = []
     highs: list[float] = []
     bands: list[tuple[str, list[int], list[float], list[float]]] = []
-    names = _counted(results)
-    for arm, look in looked.items():
+    names = _labels_with_seeds(results)
+    for arm, look in looks_by_arm.items():
         scored = results.scored(metric, [arm])
-        found = [mean for k in scored if (mean := results.mean(arm, metric, k)) is not None]
-        if not found:
+        intervals = [mean for k in scored if (mean := results.mean(arm, metric, k)) is not None]
+        if not intervals:
             continue
-        means = [each.mean if each.finite else math.nan for each in found]
-        low = [math.nan if each.low is None else each.low for each in found]
-        high = [math.nan if each.high is None else each.high for each in found]
+        means = [interval.mean if interval.finite else math.nan for interval in intervals]
+        low = [math.nan if interval.low is None else interval.low for interval in intervals]
+        high = [math.nan if interval.high is None else interval.high for interval in intervals]
         (line,) = axes.plot(
             scored,
             means,
@@ -144,22 +143,22 @@ def _curves(axes: Axes, results: Results, metric: str, looked: dict[str, Look], 
             marker=look.marker,
             markersize=3.5,
             markevery=max(1, len(scored) // _FEW * 5),
-            clip_on=False,  # a marker on a bound is whole
+            clip_on=False,  # markers on a bound are not cut
             zorder=3,
         )
         handles.setdefault(names[arm], line)
-        _end(axes, results, arm, metric, look, handles)
+        _mark_divergence(axes, results, arm, metric, look, handles)
         bands.append((look.color, scored, low, high))
         heights, lows, highs = heights + means, lows + low, highs + high
-    theory = _theory_curves(axes, results, metric, looked, handles)
+    theory = _theory_curves(axes, results, metric, looks_by_arm, handles)
     bounds = results.bounds.get(metric, UNBOUNDED)
     log = wide(heights, bounds)
     for colour, scored, low, high in bands:
         if not all(map(math.isnan, low)):
-            ends = [max(value, 1e-300) if log else value for value in low]  # of a logarithm: far below the axis
+            ends = [max(value, 1e-300) if log else value for value in low]  # on a logarithmic axis: far below it
             axes.fill_between(scored, ends, high, color=colour, alpha=0.2, linewidth=0)
-            over = formatting.plural(len(results.seeds), "seed")
-            handles.setdefault(f"95 % interval, {over}", Patch(color="#808080", alpha=0.3, linewidth=0))
+            seeds = formatting.plural(len(results.seeds), "seed")
+            handles.setdefault(f"95 % interval, {seeds}", Patch(color="#808080", alpha=0.3, linewidth=0))
     if log:
         logarithmic(axes, heights + [value for value in theory if value > 0], lows, highs)
     else:
@@ -170,19 +169,19 @@ def _curves(axes: Axes, results: Results, metric: str, looked: dict[str, Look], 
     generations(axes, min(scored, default=0), max(scored, default=0))
 
 
-def _counted(results: Results) -> dict[str, str]:
-    """Labels of arms, with their numbers of seeds where these are not all that there are to be."""
-    found = {}
+def _labels_with_seeds(results: Results) -> dict[str, str]:
+    """{arm: label}, with the number of seeds if it differs from the planned number."""
+    by_arm = {}
     for arm, label in labels(results.arms).items():
         numbers = {len(by_seed) for ks in results.values.get(arm, {}).values() for by_seed in ks.values()}
         least, most = min(numbers, default=0), max(numbers, default=0)
         count = formatting.plural(most, "seed") if least == most else f"{least} to {most} seeds"
-        found[arm] = label if numbers <= {results.seeds_of(arm)} else f"{label} ({count})"
-    return found
+        by_arm[arm] = label if numbers <= {results.seeds_of(arm)} else f"{label} ({count})"
+    return by_arm
 
 
-def _end(axes: Axes, results: Results, arm: str, metric: str, look: Look, handles: dict[str, Any]) -> None:
-    """A cross where an arm's curve ends because a seed of it diverged."""
+def _mark_divergence(axes: Axes, results: Results, arm: str, metric: str, look: Look, handles: dict[str, Any]) -> None:
+    """Draw a cross where an arm's curve ends because one of its seeds diverged."""
     first = min(results.diverged.get(arm, {}).values(), default=None)
     before = [] if first is None else [k for k in results.scored(metric, [arm]) if k < first]
     mean = results.mean(arm, metric, before[-1]) if before else None
@@ -195,12 +194,12 @@ def _end(axes: Axes, results: Results, arm: str, metric: str, look: Look, handle
 
 
 def _theory_curves(
-    axes: Axes, results: Results, metric: str, looked: dict[str, Look], handles: dict[str, Any]
+    axes: Axes, results: Results, metric: str, looks_by_arm: dict[str, Look], handles: dict[str, Any]
 ) -> list[float]:
-    """Dashed, without markers, in a darker shade of the arm's colour: seen on top of a curve that agrees."""
+    """Draw theory dashed, in a darker shade of the arm's colour, so that it is visible on a curve that agrees."""
     last = max(results.scored(metric), default=results.generations)
     drawn: list[float] = []
-    for arm, look in looked.items():
+    for arm, look in looks_by_arm.items():
         values = [results.theory_at(arm, metric, k) for k in range(last + 1)]
         if any(value is not None for value in values):
             heights = [math.nan if value is None else value for value in values]
@@ -211,8 +210,8 @@ def _theory_curves(
     return drawn
 
 
-def _alike(row: Sequence[Axes]) -> None:
-    """Panels of one metric beside each other have the same height of axis, where they have the same scale."""
+def _align_limits(row: Sequence[Axes]) -> None:
+    """Give the panels of one metric the same y limits, if they have the same scale."""
     if len({axes.get_yscale() for axes in row}) == 1:
         limits = [axes.get_ylim() for axes in row]
         for axes in row:
@@ -228,28 +227,28 @@ def _title(results: Results, metric: str, protocol: str | None) -> str:
 
 
 def _legend(drawing: Figure, handles: dict[str, Any]) -> None:
-    """Below the panels, in as many columns as fit; the figure grows by its lines."""
+    """Draw the legend below the panels, in as many columns as fit; the figure grows by its lines."""
     width, height = drawing.get_size_inches()
     names = list(handles)
     columns = next((n for n in range(len(names), 1, -1) if _legend_width(names, n) <= width), 1)
     lines = math.ceil(len(names) / columns)
     drawing.set_size_inches(width, height + _LINE * lines)
-    even = math.ceil(len(names) / lines)  # 5 names in 2 lines: 2 + 2 + 1, not 2 + 1 + 1 + 1
-    drawing.legend(handles.values(), names, loc="outside lower center", ncols=even)
+    balanced_columns = math.ceil(len(names) / lines)  # 5 names in 2 lines: 2 + 2 + 1, not 2 + 1 + 1 + 1
+    drawing.legend(handles.values(), names, loc="outside lower center", ncols=balanced_columns)
 
 
 def _legend_width(names: Sequence[str], columns: int) -> float:
-    """Inches, about, of a legend that is filled column by column."""
+    """The approximate width in inches of a legend that is filled column by column."""
     lines = math.ceil(len(names) / columns)
     return sum(0.6 + _LETTER * max(map(cells, names[i : i + lines])) for i in range(0, len(names), lines))
 
 
 def _metadata(name: str, suffix: str, notes: str) -> dict[str, Any]:
-    """Run, program, date, and what figures are from, under the keys that each format knows."""
+    """Run, program, date and notes, under the keys that each format knows."""
     program, now = f"collapse-sim {__version__}", datetime.now(UTC)
     if suffix == ".png":
-        made = now.isoformat(timespec="seconds")
-        return {"Title": name, "Software": program, "Creation Time": made, "Description": notes}
+        created = now.isoformat(timespec="seconds")
+        return {"Title": name, "Software": program, "Creation Time": created, "Description": notes}
     if suffix == ".svg":
         return {"Title": name, "Creator": [program], "Date": now.isoformat(timespec="seconds"), "Description": notes}
     return {"Title": name, "Creator": program, "CreationDate": now, "Subject": notes}

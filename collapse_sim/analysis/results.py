@@ -1,4 +1,4 @@
-"""What a run has found so far, read from run.json and journal.jsonl; values of rows are read when asked for."""
+"""A run's results so far, read from run.json and journal.jsonl; values of rows are read on demand."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ Diverged = Mapping[str, Mapping[int, int]]  # [arm][seed] -> the generation whos
 
 @dataclass(frozen=True)
 class RecordedClaim:
-    """One claim of the recipe, as run.json keeps it."""
+    """One claim of the recipe, as recorded in run.json."""
 
     that: str
     metric: str
     generation: int | Literal["last", "every"]
     expect: str
-    seeds: tuple[int, ...] | None = None  # those it is decided by; None: all that the recipe was not tuned on
+    seeds: tuple[int, ...] | None = None  # the deciding ones; None: all that the recipe was not tuned on
 
 
 @dataclass(frozen=True)
 class RecordedReference:
-    """Published figures, one an arm."""
+    """Published figures, one per arm."""
 
     source: str
     metric: str
@@ -46,64 +46,58 @@ class RecordedReference:
 
 @dataclass(frozen=True)
 class MetricParts:
-    """What a metric's score sums up, such as a value a class. Each is scored as a metric of its own, `METRIC[PART]`."""
+    """The parts of a metric, such as a value per class. Each is scored as its own metric, `METRIC[PART]`."""
 
     names: tuple[str, ...]  # "3"
     better: Better
-    dead_below: float | None = None  # a part that stays below is dead
+    dead_below: float | None = None  # a part that stays below this value is dead
 
     def metrics(self, metric: str) -> list[str]:
-        """What they are called among the metrics: "class_recall[3]"."""
+        """Their metric names: "class_recall[3]"."""
         return [part_name(metric, name) for name in self.names]
 
 
 @dataclass(frozen=True)
 class Results:
-    """Scores of all arms, with what they are compared to. Arms, seeds and metrics are in the recipe's order."""
+    """Scores of all arms, and what they are compared with. Arms, seeds and metrics are in the recipe's order."""
 
     name: str
     arms: tuple[str, ...]
     seeds: tuple[int, ...]
     metrics: Mapping[str, Better]  # name -> the better direction
     generations: int  # the last generation's number; generation 0 is fitted to real data
-    baseline: str  # the arm that differences are taken to
+    baseline: str  # the arm that others are compared with
     values: Scores
     theory: Curves = field(default_factory=dict)
     references: tuple[RecordedReference, ...] = ()
     claims: tuple[RecordedClaim, ...] = ()
-    notes: Mapping[str, str] = field(default_factory=dict)  # metric -> what stands beside its figures, where known
-    warnings: Mapping[str, str] = field(
-        default_factory=dict
-    )  # metric -> why not to quote them, where there is a reason
-    units: Mapping[str, str] = field(default_factory=dict)  # metric -> its unit, where it has one
-    bounds: Mapping[str, Bounds] = field(
-        default_factory=dict
-    )  # metric -> the least and the greatest value there can be
-    parts: Mapping[str, MetricParts] = field(default_factory=dict)  # metric -> its parts, where it has some
-    resolutions: Mapping[str, float] = field(default_factory=dict)  # metric -> the least step it can make, where known
+    notes: Mapping[str, str] = field(default_factory=dict)  # metric -> note on its figures
+    warnings: Mapping[str, str] = field(default_factory=dict)  # metric -> why its figures should not be quoted
+    units: Mapping[str, str] = field(default_factory=dict)  # metric -> its unit
+    bounds: Mapping[str, Bounds] = field(default_factory=dict)  # metric -> its least and greatest possible value
+    parts: Mapping[str, MetricParts] = field(default_factory=dict)  # metric -> its parts
+    resolutions: Mapping[str, float] = field(default_factory=dict)  # metric -> its smallest possible step
     tuned_on: tuple[int, ...] | None = None  # seeds that settings were chosen on; None: the recipe does not say
     diverged: Diverged = field(default_factory=dict)
-    planned: Mapping[str, int] = field(
-        default_factory=dict
-    )  # arm -> its number of seeds, where it isn't that of `seeds`
+    planned: Mapping[str, int] = field(default_factory=dict)  # arm -> its number of seeds, if not that of `seeds`
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
-    merged_baselines: tuple[str, ...] = ()  # of several runs as one: each run's own
-    training: Mapping[str, Training] = field(default_factory=dict)  # arm -> how long its fits are, where it is trained
-    rows: Mapping[str, RowValues] = field(default_factory=dict)  # arm -> where values of held-out rows are
-    problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
+    merged_baselines: tuple[str, ...] = ()  # of merged runs: the baseline of each run
+    training: Mapping[str, Training] = field(default_factory=dict)  # arm -> the length of its fits, if it is trained
+    rows: Mapping[str, RowValues] = field(default_factory=dict)  # arm -> its values of held-out rows
+    problems: tuple[str, ...] = ()  # of the journal: damaged lines, missing recorded scores
 
     def whole(self) -> list[str]:
-        """The metrics that are no parts of another."""
-        parts = {name for metric, found in self.parts.items() for name in found.metrics(metric)}
+        """The metrics that are not parts of another one."""
+        parts = {name for metric, metric_parts in self.parts.items() for name in metric_parts.metrics(metric)}
         return [metric for metric in self.metrics if metric not in parts]
 
     def with_parts(self, metrics: Sequence[str]) -> list[str]:
-        """Each of the metrics, and its parts behind it."""
+        """Each of the metrics, followed by its parts."""
         parts = {metric: self.parts[metric].metrics(metric) for metric in metrics if metric in self.parts}
         return list(dict.fromkeys(name for metric in metrics for name in (metric, *parts.get(metric, ()))))
 
     def scores(self, arm: str, metric: str, generation: int) -> Mapping[int, float]:
-        """{seed: value} in the order of `seeds`; empty when there is none."""
+        """{seed: value} in the order of `seeds`; empty if there is none."""
         return self.values.get(arm, {}).get(metric, {}).get(generation, {})
 
     def scored(self, metric: str, arms: Sequence[str] | None = None) -> list[int]:
@@ -118,57 +112,57 @@ class Results:
 
     def means(self, metric: str, generation: int) -> dict[str, Interval]:
         """`mean` of every arm that has one."""
-        found = {arm: self.mean(arm, metric, generation) for arm in self.arms}
-        return {arm: mean for arm, mean in found.items() if mean is not None}
+        by_arm = {arm: self.mean(arm, metric, generation) for arm in self.arms}
+        return {arm: mean for arm, mean in by_arm.items() if mean is not None}
 
     def minus(self, arm: str, other: str, metric: str, generation: int) -> Interval | None:
-        """The paired difference arm - other over the seeds that both have, with its 95 % interval; None without one."""
-        found = paired(self.scores(arm, metric, generation), self.scores(other, metric, generation))
+        """The paired difference arm - other over their common seeds, with its 95 % interval; None without a seed."""
+        difference = paired(self.scores(arm, metric, generation), self.scores(other, metric, generation))
         least, greatest = self.bounds.get(metric, UNBOUNDED)
-        if found is None or least is None or greatest is None:
-            return found
-        return found.within((least - greatest, greatest - least))
+        if difference is None or least is None or greatest is None:
+            return difference
+        return difference.within((least - greatest, greatest - least))
 
     def only(self, seeds: Sequence[int]) -> Results:
-        """What these seeds have found."""
-        kept = frozenset(seeds)
-        if kept.issuperset(self.seeds):
+        """The results of these seeds."""
+        chosen = frozenset(seeds)
+        if chosen.issuperset(self.seeds):
             return self
         values = {
             arm: {
-                metric: {k: {s: v for s, v in by_seed.items() if s in kept} for k, by_seed in ks.items()}
+                metric: {k: {s: v for s, v in by_seed.items() if s in chosen} for k, by_seed in ks.items()}
                 for metric, ks in by_metric.items()
             }
             for arm, by_metric in self.values.items()
         }
-        diverged = {arm: {s: k for s, k in ends.items() if s in kept} for arm, ends in self.diverged.items()}
-        own = tuple(seed for seed in self.seeds if seed in kept)
-        return replace(self, seeds=own, values=values, diverged=diverged)
+        diverged = {arm: {s: k for s, k in ends.items() if s in chosen} for arm, ends in self.diverged.items()}
+        own_seeds = tuple(seed for seed in self.seeds if seed in chosen)
+        return replace(self, seeds=own_seeds, values=values, diverged=diverged)
 
     def seeds_of(self, arm: str) -> int:
-        """How many seeds the arm is to have."""
+        """The planned number of seeds of an arm."""
         return self.planned.get(arm, len(self.seeds))
 
     def protocol_of(self, arm: str) -> str | None:
-        """What an arm is trained by (protocol.py); None for what is solved."""
+        """The training protocol of an arm (protocol.py); None for an arm that is solved."""
         return self.training[arm].protocol if arm in self.training else None
 
     def theory_at(self, arm: str, metric: str, generation: int) -> float | None:
-        """The theory curve's value, where there is one."""
+        """The theory curve's value, None if there is none."""
         curve = self.theory.get(arm, {}).get(metric, ())
         return curve[generation] if generation < len(curve) else None
 
     def reference_at(self, metric: str, generation: int) -> RecordedReference | None:
-        """The published figures of this metric and generation, where there are some."""
+        """The published figures of this metric and generation, None if there are none."""
         return next((r for r in self.references if (r.metric, r.generation) == (metric, generation)), None)
 
 
 def read_results(run_dir: Path) -> Results:
-    """Read a run directory. Raises StoreError when it is no run directory, damaged, or of a newer schema.
+    """Read a run directory. Raises StoreError if it is not a run directory, damaged, or of a newer schema.
 
-    The last score of an (arm, generation, metric, seed) counts. What run.json does not list (an arm or a seed of an
-    earlier version of the recipe, a generation beyond its last) is left out; metrics added by `evaluate` are kept. From
-    the generation on at which a seed's fit diverged, its scores are nan.
+    The last score of an (arm, generation, metric, seed) counts. Arms, seeds and generations that run.json does not list
+    (those of an earlier version of the recipe) are left out; metrics added by `evaluate` are kept. From the generation
+    at which a seed's fit diverged, its scores are nan.
     """
     run = read_run(run_dir)
     try:
@@ -184,30 +178,30 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
     arms, seeds, last = tuple(run["arms"]), tuple(run["seeds"]), int(run["generations"])
     metrics: dict[str, Better] = {name: _better(settings["better"]) for name, settings in run["metrics"].items()}
     parts = {name: _parts(entry["parts"]) for name, entry in run["metrics"].items() if entry.get("parts")}
-    of = {name: metric for metric, has in parts.items() for name in has.metrics(metric)}
-    metrics |= {name: parts[metric].better for name, metric in of.items() if name not in metrics}
-    found: dict[str, dict[str, dict[int, dict[int, float]]]] = {arm: {} for arm in arms}
+    metric_of = {name: metric for metric, metric_parts in parts.items() for name in metric_parts.metrics(metric)}
+    metrics |= {name: parts[metric].better for name, metric in metric_of.items() if name not in metrics}
+    scores: dict[str, dict[str, dict[int, dict[int, float]]]] = {arm: {} for arm in arms}
     for line in lines:
-        if line.get("event") == "diverged" and line["arm"] in found:
-            _forget(found[line["arm"]], line["seed"], line["generation"])
-        if line.get("event") != "scores" or line["arm"] not in found or line["generation"] > last:
+        if line.get("event") == "diverged" and line["arm"] in scores:
+            _drop_scores(scores[line["arm"]], line["seed"], line["generation"])
+        if line.get("event") != "scores" or line["arm"] not in scores or line["generation"] > last:
             continue
         for metric, values in line["metrics"].items():
             metrics.setdefault(metric, None)
-            by_seed = found[line["arm"]].setdefault(metric, {}).setdefault(line["generation"], {})
+            by_seed = scores[line["arm"]].setdefault(metric, {}).setdefault(line["generation"], {})
             for seed, value in zip(line["seeds"], values, strict=True):
                 by_seed[seed] = float("nan") if value is None else float(value)
     ended = journal.diverged(lines)
-    own = {arm: {s: k for s, k in sorted(ended.get(arm, {}).items()) if s in seeds and k <= last} for arm in arms}
-    diverged = {arm: ends for arm, ends in own.items() if ends}
+    by_arm = {arm: {s: k for s, k in sorted(ended.get(arm, {}).items()) if s in seeds and k <= last} for arm in arms}
+    diverged = {arm: ends for arm, ends in by_arm.items() if ends}
     for arm, ends in diverged.items():
-        _end(found, arm, ends, metrics)
+        _set_nan(scores, arm, ends, metrics)
     ordered = {
         arm: {
             metric: {k: {s: by_seed[s] for s in seeds if s in by_seed} for k, by_seed in sorted(generations.items())}
             for metric, generations in by_metric.items()
         }
-        for arm, by_metric in found.items()
+        for arm, by_metric in scores.items()
     }
     return Results(
         name=run["name"],
@@ -218,13 +212,13 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         baseline=run.get("baseline") or arms[0],
         values=ordered,
         theory=run.get("theory") or {},
-        references=tuple(_reference(said) for said in run.get("reference") or ()),
+        references=tuple(_reference(entry) for entry in run.get("reference") or ()),
         claims=tuple(_claim(c) for c in run.get("claims", ())),
-        notes=_and_parts(_texts(run, "note"), of),
-        warnings=_and_parts(_texts(run, "warning"), of),
-        units=_and_parts(_texts(run, "unit"), of),
-        bounds=_and_parts(
-            {name: _bounds(entry["bounds"]) for name, entry in run["metrics"].items() if entry.get("bounds")}, of
+        notes=_with_parts(_texts(run, "note"), metric_of),
+        warnings=_with_parts(_texts(run, "warning"), metric_of),
+        units=_with_parts(_texts(run, "unit"), metric_of),
+        bounds=_with_parts(
+            {name: _bounds(entry["bounds"]) for name, entry in run["metrics"].items() if entry.get("bounds")}, metric_of
         ),
         parts=parts,
         resolutions={
@@ -238,20 +232,22 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
     )
 
 
-def _parts(said: Mapping[str, Any]) -> MetricParts:
-    below = said["dead_below"]
-    return MetricParts(tuple(map(str, said["names"])), _better(said["better"]), None if below is None else float(below))
+def _parts(entry: Mapping[str, Any]) -> MetricParts:
+    below = entry["dead_below"]
+    return MetricParts(
+        tuple(map(str, entry["names"])), _better(entry["better"]), None if below is None else float(below)
+    )
 
 
-def _and_parts(said: Mapping[str, T], of: Mapping[str, str]) -> dict[str, T]:
-    """What is said of a metric is said of its parts, too."""
-    return {**{name: said[metric] for name, metric in of.items() if metric in said}, **said}
+def _with_parts(by_metric: Mapping[str, T], metric_of: Mapping[str, str]) -> dict[str, T]:
+    """The values by metric, copied to the parts of each metric."""
+    return {**{name: by_metric[metric] for name, metric in metric_of.items() if metric in by_metric}, **by_metric}
 
 
-def _claim(said: Mapping[str, Any]) -> RecordedClaim:
-    seeds = said.get("seeds")
+def _claim(entry: Mapping[str, Any]) -> RecordedClaim:
+    seeds = entry.get("seeds")
     return RecordedClaim(
-        said["that"], said["metric"], said["generation"], said["expect"], None if seeds is None else tuple(seeds)
+        entry["that"], entry["metric"], entry["generation"], entry["expect"], None if seeds is None else tuple(seeds)
     )
 
 
@@ -264,26 +260,26 @@ def _bounds(pair: Sequence[float | None]) -> Bounds:
     return least, greatest
 
 
-def _forget(by_metric: dict[str, dict[int, dict[int, float]]], seed: int, first: int) -> None:
-    """What a seed had from a generation on, before its chain was found to end there."""
+def _drop_scores(by_metric: dict[str, dict[int, dict[int, float]]], seed: int, first: int) -> None:
+    """Remove a seed's scores from generation `first`, recorded before its chain was found to end there."""
     for by_generation in by_metric.values():
         for k, by_seed in by_generation.items():
             if k >= first:
                 by_seed.pop(seed, None)
 
 
-def _end(
-    found: Mapping[str, dict[str, dict[int, dict[int, float]]]],
+def _set_nan(
+    scores: Mapping[str, dict[str, dict[int, dict[int, float]]]],
     arm: str,
     ends: Mapping[int, int],
     metrics: Mapping[str, Better],
 ) -> None:
-    """nan for the diverged seeds, where any arm is scored: a mean over the seeds that are left would be too good."""
+    """Set nan for diverged seeds wherever any arm is scored: a mean over the other seeds would be too good."""
     for metric in metrics:
-        generations = {k for by_metric in found.values() for k in by_metric.get(metric, {})}
+        generations = {k for by_metric in scores.values() for k in by_metric.get(metric, {})}
         for seed, first in ends.items():
-            for k in (k for k in generations if k >= first):  # a model whose samples diverged has a test loss
-                found[arm].setdefault(metric, {}).setdefault(k, {}).setdefault(seed, float("nan"))
+            for k in (k for k in generations if k >= first):  # a model whose samples diverged may have a test loss
+                scores[arm].setdefault(metric, {}).setdefault(k, {}).setdefault(seed, float("nan"))
 
 
 def _better(word: str | None) -> Better:
@@ -292,5 +288,5 @@ def _better(word: str | None) -> Better:
     return word  # type: ignore[return-value]  # checked above
 
 
-def _reference(said: Mapping[str, Any]) -> RecordedReference:
-    return RecordedReference(said["source"], said["metric"], int(said["generation"]), said["values"])
+def _reference(entry: Mapping[str, Any]) -> RecordedReference:
+    return RecordedReference(entry["source"], entry["metric"], int(entry["generation"]), entry["values"])

@@ -1,8 +1,8 @@
-"""95 % intervals over held-out rows: how far other held-out rows would have moved the figures of these very models.
+"""95 % intervals over held-out rows: how much the figures of the same models would change with other held-out rows.
 
-A score over n rows moves by the mean of n influences (metrics/influence.py), so that its interval is a Student-t
-interval of n values, and a mean over seeds or a difference of arms has the mean or the difference of influences, row by
-row. docs/analysis.md has its coverage beside that of a bootstrap.
+A score over n rows changes by the mean of n influences (metrics/influence.py), so its interval is a Student-t interval
+of n values. A mean over seeds has the mean of the influences per row, a difference of arms their difference.
+docs/analysis.md compares its coverage with that of a bootstrap.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CAVEAT = "decided over held-out rows of one seed: another seed may differ"
 
 
 def over_rows(mean: float, influence: NDArray[Any]) -> Interval | None:
-    """The interval of a score by the influences (n,) of its rows: n is theirs. None for one row, or where one is not
+    """The interval of a score from the influences (n,) of its n rows. None for one row, or if any value is not
     finite."""
     n = len(influence)
     if n < 2 or not math.isfinite(mean) or not np.isfinite(influence).all():
@@ -38,44 +38,44 @@ def over_rows(mean: float, influence: NDArray[Any]) -> Interval | None:
 def influence_of(
     results: Results, arm: str, metric: str, generation: int, seeds: Sequence[int]
 ) -> NDArray[np.float64] | None:
-    """That of the mean over `seeds`, (n,); None where a seed has none, or where several have splits of their own."""
+    """The influences (n,) on the mean over `seeds`; None if a seed has none, or if several have different splits."""
     source = results.rows.get(arm)
     if source is not None and source.resampled and len(seeds) > 1:
         return None
     total: NDArray[np.float64] | None = None
     for seed in seeds if source else ():
         assert source is not None
-        one = source.influence(metric, generation, seed)
-        if one is None or (total is not None and one.shape != total.shape):
+        influence = source.influence(metric, generation, seed)
+        if influence is None or (total is not None and influence.shape != total.shape):
             return None
-        total = one.astype(np.float64) if total is None else total + one
+        total = influence.astype(np.float64) if total is None else total + influence
     return None if total is None else total / len(seeds)
 
 
 def of_mean(
     results: Results, arm: str, metric: str, generation: int, seeds: Sequence[int] | None = None
 ) -> Interval | None:
-    """Of an arm's mean over its seeds, or over these, within the metric's bounds. None without values of rows."""
+    """The interval of an arm's mean over all or these seeds, within the metric's bounds. None without row values."""
     scores = results.scores(arm, metric, generation)
     chosen = list(scores) if seeds is None else list(seeds)
     influence = influence_of(results, arm, metric, generation, chosen) if chosen else None
     if influence is None:
         return None
-    found = over_rows(float(np.mean([scores[seed] for seed in chosen])), influence)
-    return None if found is None else found.within(results.bounds.get(metric, UNBOUNDED))
+    interval = over_rows(float(np.mean([scores[seed] for seed in chosen])), influence)
+    return None if interval is None else interval.within(results.bounds.get(metric, UNBOUNDED))
 
 
 def of_difference(results: Results, arm: str, other: str, metric: str, generation: int) -> Interval | None:
-    """Of the mean of arm - other over the seeds that both have, row by row. None without values of the same rows."""
-    minus = results.minus(arm, other, metric, generation)
-    if minus is None or not _same_rows(results, arm, other):
+    """The interval of the mean arm - other over their common seeds. None without values of the same rows."""
+    difference = results.minus(arm, other, metric, generation)
+    if difference is None or not _same_rows(results, arm, other):
         return None
-    theirs = results.scores(other, metric, generation)
-    seeds = [seed for seed in results.scores(arm, metric, generation) if seed in theirs]
-    left, right = (influence_of(results, of, metric, generation, seeds) for of in (arm, other))
+    other_scores = results.scores(other, metric, generation)
+    seeds = [seed for seed in results.scores(arm, metric, generation) if seed in other_scores]
+    left, right = (influence_of(results, name, metric, generation, seeds) for name in (arm, other))
     if left is None or right is None or left.shape != right.shape:
         return None
-    return over_rows(minus.mean, left - right)
+    return over_rows(difference.mean, left - right)
 
 
 def _same_rows(results: Results, arm: str, other: str) -> bool:
@@ -83,29 +83,29 @@ def _same_rows(results: Results, arm: str, other: str) -> bool:
     return all(sources) and len({source.data for source in sources if source}) == 1
 
 
-def lost(results: Results) -> str:
-    """Why intervals over held-out rows are missing that the run could have: "" where none is. Of what was read."""
-    damaged = {folder: why for source in results.rows.values() for folder, why in source.damaged.items()}
+def missing_reason(results: Results) -> str:
+    """Why intervals over held-out rows are missing that the run should have, among those read; "" if none is."""
+    damaged = {folder: problem for source in results.rows.values() for folder, problem in source.damaged.items()}
     if damaged:
-        named = "; ".join(f"{folder} ({why})" for folder, why in list(damaged.items())[:3])
+        folders = "; ".join(f"{folder} ({problem})" for folder, problem in list(damaged.items())[:3])
         more = f" and {len(damaged) - 3} more" if len(damaged) > 3 else ""
         return (
-            f"no intervals over held-out rows where their values are damaged: {named}{more}; the run makes them again"
+            f"no intervals over held-out rows where their values are damaged: {folders}{more}; the run makes them again"
         )
-    arms = [arm for arm, source in results.rows.items() if source.lost]
+    arms = [arm for arm, source in results.rows.items() if source.store_missing]
     if not arms:
         return ""
-    places = " or ".join(dict.fromkeys(str(place) for arm in arms for place in results.rows[arm].places))
-    return f"no intervals over held-out rows: their values are in the run's store, which is not at {places}"
+    stores = " or ".join(dict.fromkeys(str(place) for arm in arms for place in results.rows[arm].places))
+    return f"no intervals over held-out rows: their values are in the run's store, which is not at {stores}"
 
 
-def decided(
+def verdict_fields(
     expected: Expectation, metric: str, generation: int, results: Results, reason: str, definition: str
 ) -> Mapping[str, Any] | None:
-    """What becomes of a verdict on a directional claim in a run of one seed, by its held-out rows: fields of it.
+    """The fields of a verdict on a directional claim in a run of one seed, decided by its held-out rows.
 
-    `reason` and `definition` are what the verdict says of both sides; the rest is put behind. None for other claims,
-    runs of more seeds, and scores without values of rows.
+    `reason` and `definition` are the beginnings of these fields. None for other claims, runs of several seeds, and
+    scores without values of rows.
     """
     if expected.relation == "=" or len(results.seeds) != 1:
         return None
@@ -114,23 +114,23 @@ def decided(
     if left is None or right is None or not all(_same_rows(results, arm, arms[0]) for arm in arms):
         return None
     influence = left.influence - right.influence
-    found = over_rows(left.value - right.value, influence) if influence.ndim else None
-    if found is None or found.low is None or found.high is None:
+    interval = over_rows(left.value - right.value, influence) if influence.ndim else None
+    if interval is None or interval.low is None or interval.high is None:
         return None
     sign = -1 if expected.relation == "<" else 1
-    rows = f"over {found.n:,} held-out rows of one seed"
-    status, says = _judged(found.low, found.high, sign)
+    rows_text = f"over {interval.n:,} held-out rows of one seed"
+    status, conclusion = _decide(interval.low, interval.high, sign)
     return {
         "status": status,
-        "reason": f"{reason}, interval {rows} {figure(found.low)} to {figure(found.high)}: {says}",
-        "definition": f"{definition} {rows}, 95 % Student-t interval",
-        "low": found.low,
-        "high": found.high,
-        "rows": found.n,
+        "reason": f"{reason}, interval {rows_text} {figure(interval.low)} to {figure(interval.high)}: {conclusion}",
+        "definition": f"{definition} {rows_text}, 95 % Student-t interval",
+        "low": interval.low,
+        "high": interval.high,
+        "rows": interval.n,
     }
 
 
-def _judged(low: float, high: float, sign: int) -> tuple[str, str]:
+def _decide(low: float, high: float, sign: int) -> tuple[str, str]:
     if low == high == 0:
         return "fails", "both sides are equal for every row"
     if low <= 0 <= high:
@@ -140,14 +140,14 @@ def _judged(low: float, high: float, sign: int) -> tuple[str, str]:
 
 
 class _Value(NamedTuple):
-    """One side at the only seed, and how its rows move it: (n,), or 0 of what has no rows."""
+    """One side at the only seed, and the influences of its rows: (n,), or 0 for a number."""
 
     value: float
     influence: NDArray[Any]
 
 
 def _side(side: Side, metric: str, generation: int, results: Results) -> _Value | None:
-    """None for a side that rows say nothing of."""
+    """The value of a side; None if it has no row values."""
     term = side.term
     if isinstance(term, Number):
         return _Value(side.factor * term.value, np.zeros(()))
@@ -160,29 +160,33 @@ def _side(side: Side, metric: str, generation: int, results: Results) -> _Value 
 
 
 HEADER = "± over\nrows"
-MARK = "\n± over rows"  # below a heading, where means of one seed have these intervals
+MARK = "\n± over rows"  # second line of a heading, if means of one seed have these intervals
 
 
-def instead(results: Results, metric: str, generation: int, means: Mapping[str, Interval]) -> dict[str, Interval]:
-    """Means with intervals over rows, where all are of one seed and so have none over seeds; {} else."""
+def in_place_of_seeds(
+    results: Results, metric: str, generation: int, means: Mapping[str, Interval]
+) -> dict[str, Interval]:
+    """Means with intervals over rows, if all are of one seed and so have no interval over seeds; otherwise {}."""
     if any(mean.n > 1 for mean in means.values()):
         return {}
-    found = {arm: of_mean(results, arm, metric, generation) for arm in means}
-    if not any(found.values()):
+    over_rows_by_arm = {arm: of_mean(results, arm, metric, generation) for arm in means}
+    if not any(over_rows_by_arm.values()):
         return {}
-    return {arm: found[arm] or mean for arm, mean in means.items()}
+    return {arm: over_rows_by_arm[arm] or mean for arm, mean in means.items()}
 
 
-def halves(found: Sequence[Interval | None]) -> list[str | None]:
-    """Half-widths of intervals, to two digits."""
-    return [None if one is None or one.half is None else f"± {figure(one.half, 2)}" for one in found]
+def half_widths(intervals: Sequence[Interval | None]) -> list[str | None]:
+    """The half-widths of intervals, to two significant digits."""
+    return [
+        None if interval is None or interval.half is None else f"± {figure(interval.half, 2)}" for interval in intervals
+    ]
 
 
-def note(found: Iterable[Interval | None]) -> list[Text]:
-    """What an interval over rows means; nothing where there is none."""
-    counts = sorted({one.n for one in found if one is not None})
+def note(intervals: Iterable[Interval | None]) -> list[Text]:
+    """A note on the meaning of intervals over rows; [] if there is none."""
+    counts = sorted({interval.n for interval in intervals if interval is not None})
     if not counts:
         return []
     rows = " to ".join(f"{n:,}" for n in dict.fromkeys((counts[0], counts[-1])))
-    said = f"± over rows: 95 % intervals of these models on other held-out rows ({rows} here), not of other seeds"
-    return [Text(said, "dim")]
+    text = f"± over rows: 95 % intervals of these models on other held-out rows ({rows} here), not of other seeds"
+    return [Text(text, "dim")]

@@ -1,9 +1,9 @@
-"""The scale on which the mean of a metric is judged: its own, or where it has bounds one that has none.
+"""The scale on which the mean of a metric is tested: its own, or an unbounded one if the metric has bounds.
 
-A metric with one bound (`fid`, `variance_ratio`: from 0) is judged by the logarithm of its distance from that bound,
-one with two (`coverage`: 0 to 1) by its logit. What is judged is the mean itself, not a mean of logarithms, which by
-Jensen's inequality is another figure: the standard error of the mean is carried over by the delta method, g(m) +-
-t g'(m) se. So seeds whose value lies on the bound itself take part as they are, and need no small number added to them.
+A metric with one bound (`fid`, `variance_ratio`: from 0) is tested by the logarithm of its distance from that bound,
+one with two (`coverage`: 0 to 1) by its logit. The tested quantity is the mean itself, not a mean of logarithms, which
+differs by Jensen's inequality: the standard error of the mean is transformed by the delta method, g(m) +- t g'(m) se.
+So values on the bound itself are used as they are, and need no small number added to them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from scipy.special import chdtri, expit
 
 Numbers = float | NDArray[np.float64]
-Bounds = tuple[float | None, float | None]  # the least and the greatest value there can be; None: no such value
+Bounds = tuple[float | None, float | None]  # the least and the greatest possible value; None: no bound
 UNBOUNDED: Bounds = (None, None)
 
-SKEWED = 0.45  # skewness of a mean that a t test bears: a limit at 2.5 % is then wrong in less than 5 %, at any n
-DOUBT = 0.2  # of the spread, which a few seeds may understate: its upper 80 % limit is what counts
-_LARGEST = 5.0  # of the spread: exp(3 * 5^2) is still a number
+SKEWED = 0.45  # tolerable skewness of a mean: a one-sided t limit at 2.5 % is then wrong in less than 5 %, at any n
+DOUBT = 0.2  # few seeds may underestimate the spread: its upper 80 % limit is used
+_LARGEST = 5.0  # limit of the spread: exp(3 * 5^2) does not overflow
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Scale:
 
     @property
     def words(self) -> str:
-        """What a verdict calls it."""
+        """The name of the test in a verdict."""
         least, greatest = self.bounds
         if least is None and greatest is None:
             return "t test"
@@ -45,7 +45,7 @@ class Scale:
         return np.asarray(above & (np.asarray(value) < (math.inf if greatest is None else greatest)))
 
     def g(self, value: Numbers) -> NDArray[np.float64]:
-        """The value on the scale; only for what is `inside`."""
+        """The value on the scale; only for values that are `inside`."""
         least, greatest = self.bounds
         if least is None and greatest is None:
             return np.asarray(value, dtype=np.float64)
@@ -61,14 +61,14 @@ class Scale:
         return np.asarray(above + (0.0 if greatest is None else 1 / (greatest - np.asarray(value))))
 
     def ends(self, mean: float, half: float) -> tuple[float, float]:
-        """The ends of an interval that reaches `half` to either side of a mean, as far as the scale is straight."""
+        """The ends of the interval mean -+ half, with the half-width carried over to the scale by its slope."""
         if not self.inside(mean):  # a plug-in whose bounds are wrong
             return mean - half, mean + half
         reach = float(self.slope(mean)) * half
         return self._back(mean, -reach), self._back(mean, reach)
 
     def _back(self, mean: float, step: float) -> float:
-        """What lies `step` away from the mean on the scale."""
+        """The value at a distance of `step` from the mean on the scale."""
         least, greatest = self.bounds
         if least is None and greatest is None:
             return mean + step
@@ -80,24 +80,24 @@ class Scale:
         return least + (greatest - least) * float(expit(float(self.g(mean)) + step))
 
     def trusts(self, values: NDArray[np.float64], looks: int = 1) -> NDArray[np.bool_]:
-        """Whether a t test of the mean of n values (..., n) may be relied on, with one bound only: bool (...).
+        """Whether a t test of the mean of n values (..., n) is reliable, for metrics with only one bound: bool (...).
 
-        Values that spread over orders of magnitude have a mean that few of them carry, and most experiments miss those:
-        at the end of a Gaussian chain of N = 10, the mean of 1,000 seeds is mostly far below the expected one, and its
-        standard error with it. Judged by the skewness of a lognormal mean, (w + 2) sqrt(w - 1) / sqrt(n) with
-        w = exp(s^2), where s is an upper limit of the spread of the logarithms. `looks`: at how many generations.
+        If values spread over orders of magnitude, few of them determine the mean, and most experiments miss those: at
+        the end of a Gaussian chain of N = 10, the mean of 1,000 seeds is mostly far below the expected value, and so is
+        its standard error. The criterion is the skewness of a lognormal mean, (w + 2) sqrt(w - 1) / sqrt(n) with
+        w = exp(s^2), where s is an upper limit of the spread of the logarithms. `looks`: number of tested generations.
         """
         least, greatest = self.bounds
         if (least is None) == (greatest is None):
             return np.ones(values.shape[:-1], dtype=np.bool_)
-        rooms = values - least if least is not None else (greatest or 0.0) - values
-        there = rooms.min(-1) > 0
-        n = rooms.shape[-1]
-        logs = np.log(np.where(there[..., None], rooms, 1.0))
+        distances = values - least if least is not None else (greatest or 0.0) - values
+        positive = distances.min(-1) > 0
+        n = distances.shape[-1]
+        logs = np.log(np.where(positive[..., None], distances, 1.0))
         spread = logs.std(-1, ddof=1) * math.sqrt((n - 1) / float(chdtri(n - 1, 1 - DOUBT / looks)))
         w = np.exp(np.minimum(spread, _LARGEST) ** 2)
-        even = (w + 2) * np.sqrt(w - 1) / math.sqrt(n) <= SKEWED
-        return np.asarray(np.where(there, even, rooms.min(-1) == rooms.max(-1)))
+        symmetric = (w + 2) * np.sqrt(w - 1) / math.sqrt(n) <= SKEWED
+        return np.asarray(np.where(positive, symmetric, distances.min(-1) == distances.max(-1)))
 
 
 OWN = Scale()  # of metrics without bounds

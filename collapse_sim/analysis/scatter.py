@@ -1,4 +1,4 @@
-"""Sampled points over generations: a row an arm, a column a generation, the real rows in grey behind every cell."""
+"""Sampled points over generations: a row per arm, a column per generation, real rows in grey behind every cell."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from collapse_sim.ui.palette import color
 
 Points = NDArray[np.float64]
 
-SHOWN = 1000  # rows a cell, of the samples and of the real rows
+SHOWN = 1000  # rows per cell, of the samples and of the real data
 COLUMNS = 8  # generations at most
 _CELL, _GAP = 1.45, 0.08  # inches
-_ABOVE, _BELOW, _TICKS, _LETTER = 0.3, 0.55, 0.4, 0.07  # inches: of headings, ticks and note, ticks, about of a letter
-_MARGIN = 0.2  # share of the real rows' range that is shown around it
-_DOT = 1.6  # points, of a dot among 1,000
+_ABOVE, _BELOW, _TICKS, _LETTER = 0.3, 0.55, 0.4, 0.07  # inches: headings, ticks and note, ticks, a letter
+_MARGIN = 0.2  # margin around the real rows, as a share of their range
+_DOT = 1.6  # points: size of one dot of 1,000
 _REAL, _INK = "#c8c8c8", "#505050"
 _STYLE = {"axes.linewidth": 0.5, "xtick.major.width": 0.5, "ytick.major.width": 0.5}
 
 
 def columns(last: int) -> list[int]:
-    """The generations that are shown of 0..last: all, or `COLUMNS` of them, evenly, with the first and the last."""
+    """The shown generations of 0..last: all, or `COLUMNS` of them, evenly spaced, including the first and the last."""
     if last < COLUMNS:
         return list(range(last + 1))
     return [round(i * last / (COLUMNS - 1)) for i in range(COLUMNS)]
@@ -41,7 +41,7 @@ def points_by_generations(samples: Mapping[str, Mapping[int, Points]], real: Poi
     """Write one picture. `samples[arm][generation]` and `real` are (n, d); the first `SHOWN` rows are drawn.
 
     d = 1: histograms. d > 2: the first two coordinates. All cells have the same axes, around the real rows' range;
-    how many samples lie outside of them is written in the cell. `note` stands below. Raises StoreError when the file
+    the share of samples outside of them is written in the cell. `note` is printed below. Raises StoreError if the file
     cannot be written.
     """
     generations = sorted({k for by_generation in samples.values() for k in by_generation})
@@ -49,7 +49,7 @@ def points_by_generations(samples: Mapping[str, Mapping[int, Points]], real: Poi
 
 
 def points_by_frames(samples: Mapping[str, Points], real: Points, path: Path, note: str) -> None:
-    """The same for one generation, a column a moment between pure noise and finished samples.
+    """The same for one generation, with a column per point in time between pure noise and finished samples.
 
     `samples[arm]` is (frames, n, d), equally spaced in time.
     """
@@ -77,7 +77,7 @@ def _figure(
     drawing = Figure(figsize=(width, height))
     FigureCanvasAgg(drawing)
     grid = drawing.subplots(rows, across, squeeze=False, sharex=True, sharey=True)
-    drawing.subplots_adjust(  # by hand: finding a layout would take as long as all the drawing
+    drawing.subplots_adjust(  # set explicitly: an automatic layout takes as long as the drawing itself
         left=left / width,
         right=1 - _GAP / width,
         top=1 - _ABOVE / height,
@@ -92,7 +92,7 @@ def _figure(
         for axes, k in zip(grid[i], headings, strict=True):
             if k in by_generation:
                 draw(axes, by_generation[k][:SHOWN], real, color(i))
-                _say_outside(axes, by_generation[k][:SHOWN], low, high)
+                _write_share_outside(axes, by_generation[k][:SHOWN], low, high)
     for axes, heading in zip(grid[0], headings.values(), strict=True):
         axes.set_title(heading, fontsize=8)
     corner = grid[0, 0]
@@ -106,7 +106,7 @@ def _figure(
 
 
 def _limits(real: Points) -> tuple[Points, Points]:
-    """The shown range of the first two coordinates, (2,) each; one length for both, so that cells are squares."""
+    """The shown range of the first two coordinates, (2,) each; both have the same length, so cells are squares."""
     low, high = real[:, :2].min(0), real[:, :2].max(0)
     half = (0.5 + _MARGIN) * max(float((high - low).max()), 1e-12)
     middle = (low + high) / 2
@@ -136,11 +136,11 @@ def _histogram(axes: Axes, samples: Points, real: Points, colour: str) -> None:
     heights = [np.histogram(rows[:, 0], edges)[0] / (len(rows) * width) for rows in (real, samples)]
     axes.stairs(heights[0], edges, fill=True, color=_REAL)
     axes.stairs(heights[1], edges, color=colour, linewidth=1.0)
-    axes.set_ylim(0, 2.5 * float(heights[0].max()))  # a collapsed arm's peak runs out of the cell
+    axes.set_ylim(0, 2.5 * float(heights[0].max()))  # the peak of a collapsed arm is cut off
     axes.set_yticks([])
 
 
-def _say_outside(axes: Axes, samples: Points, low: Points, high: Points) -> None:
+def _write_share_outside(axes: Axes, samples: Points, low: Points, high: Points) -> None:
     shown = samples[:, :2]
     outside = float((~((shown >= low) & (shown <= high)).all(1)).mean())
     if outside > 0:

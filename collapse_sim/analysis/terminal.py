@@ -1,4 +1,4 @@
-"""Tables and lines as text for stdout: coloured and as wide as the terminal, plain and as wide as needed off one."""
+"""Tables and lines as text for stdout: on a terminal coloured and as wide as it, otherwise plain and unlimited."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from rich.table import Table
 from collapse_sim.core.printable import Clean
 from collapse_sim.ui.escapes import Cleaned, clean
 
-_UNBOUNDED = 10_000  # characters; layout.blocks has fitted the tables already
+_UNBOUNDED = 10_000  # characters; wrapped_tables.blocks has already fitted the tables
 
 
 def stdout_width() -> int | None:
-    """Characters a line; None when stdout is neither a terminal nor has a width by COLUMNS."""
+    """Characters per line; None if stdout is not a terminal and COLUMNS is not set."""
     if not (sys.stdout is not None and sys.stdout.isatty()) and not os.environ.get("COLUMNS", "").isdecimal():
         return None
     return Console(file=sys.stdout).width
 
 
 def rendered(parts: Iterable[RenderableType], width: int | None) -> Clean:
-    """The parts below each other; strings are taken as they are, without markup. Nothing in them steers a terminal.
+    """The parts one below the other; strings are plain text without markup. Terminal control characters are escaped.
 
-    Colours only on a terminal that has them (NO_COLOR and TERM=dumb: none).
+    Coloured only on a terminal with colours (not with NO_COLOR or TERM=dumb).
     """
     console = Console(file=sys.stdout, width=_UNBOUNDED, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:

@@ -1,4 +1,4 @@
-"""How long the fits of an arm are, as a run directory tells it."""
+"""The length of the fits of an arm, from a run directory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Training:
-    """How long the fits of an arm are, by generation."""
+    """The length of the fits of an arm, by generation."""
 
     protocol: str  # updates, epochs, converged
     rows: tuple[int, ...]
-    updates: tuple[float, ...]  # means over seeds where fits end when they have converged
+    updates: tuple[float, ...]  # means over seeds if fits end on convergence
     epochs: tuple[float, ...]  # how often a fit sees each of its rows
 
     @classmethod
@@ -31,7 +31,7 @@ class Training:
 
 
 def trainings(run: Mapping[str, Any], lines: Iterable[Mapping[str, Any]]) -> dict[str, Training]:
-    """Of every arm that is trained, from run.json and the journal's lines; {} where it does not say."""
+    """{arm: training} of the trained arms, from run.json and the journal's lines; {} if they are not recorded."""
     taken: dict[str, dict[int, dict[int, int]]] = {}
     for line in lines:
         for seed, updates in zip(line["seeds"], line["updates"], strict=True) if "updates" in line else ():

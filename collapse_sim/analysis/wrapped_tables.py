@@ -1,4 +1,4 @@
-"""Tables that never lose a digit: columns that don't fit beside each other go into a further block below."""
+"""Tables that never cut a figure: columns that don't fit side by side go into another block below."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 _GAP = 2  # characters between columns
-_NARROWEST = 12  # the least width that names of rows are folded to
-_FOLDS = re.compile(r"[^ ,;/+]*[ ,;/+]*")  # a name is folded after one of these signs, where it has any
+_NARROWEST = 12  # the least width to which names of rows are folded
+_FOLDS = re.compile(r"[^ ,;/+]*[ ,;/+]*")  # names are folded after one of these characters, if they have any
 
 
 @dataclass(frozen=True)
 class TableColumn:
-    """A header and a cell a row, right-justified. A header may have several lines."""
+    """A header, which may have several lines, and one right-justified cell per row."""
 
     header: str
     cells: Sequence[Text]
@@ -29,9 +29,9 @@ class TableColumn:
 
 
 def blocks(names: TableColumn, columns: Sequence[TableColumn], width: int | None) -> list[RenderableType]:
-    """Tables of at most `width` characters (None: any) with empty lines between, each with the names of the rows.
+    """Tables of at most `width` characters (None: unlimited), separated by empty lines, each with the rows' names.
 
-    Names longer than two fifths of the width are folded. Only a column that is wider than the rest is let run over it.
+    Names longer than two fifths of the width are folded. Only a column that does not fit beside the names is too wide.
     """
     names_width = names.width if width is None else min(names.width, max(_NARROWEST, width * 2 // 5))
     groups: list[list[TableColumn]] = []
@@ -49,7 +49,7 @@ def blocks(names: TableColumn, columns: Sequence[TableColumn], width: int | None
 
 
 def folded(text: str, width: int) -> list[str]:
-    """The text in lines of at most `width` characters, without losing one."""
+    """The entire text in lines of at most `width` characters."""
     lines = [""]
     for piece in _FOLDS.findall(text):
         if lines[-1] and len(lines[-1]) + len(piece.rstrip()) > width:
@@ -67,14 +67,14 @@ def _table(names: TableColumn, names_width: int, columns: Sequence[TableColumn])
         header = "\n".join(line.rjust(column.width) for line in column.header.split("\n"))
         table.add_column(header, no_wrap=True, min_width=column.width, vertical="bottom")
     for name, *cells in zip(names.cells, *(column.cells for column in columns), strict=True):
-        folds = Text("\n".join(folded(name.plain, names_width)), name.style)
+        folded_name = Text("\n".join(folded(name.plain, names_width)), name.style)
         padded = (_right(cell, column.width) for cell, column in zip(cells, columns, strict=True))
-        table.add_row(folds, *padded)
+        table.add_row(folded_name, *padded)
     return table
 
 
 def _right(cell: Text, width: int) -> Text:
-    """Padded here, because a right-justified column of Rich drops the spaces at the end that keep figures aligned."""
+    """Padded on the left; Rich's right-justified columns would drop trailing spaces, which keep figures aligned."""
     padded = cell.copy()
     padded.pad_left(width - cell.cell_len)
     return padded

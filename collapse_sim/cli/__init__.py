@@ -1,1 +1,1 @@
-"""The command line: one small module a command. Modules here import torch only inside the functions that need it."""
+"""The command line: one small module per command. Modules here import torch only inside the functions that need it."""

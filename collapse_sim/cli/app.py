@@ -70,11 +70,11 @@ app.add_typer(recipes_command.app, name="recipes")
 app.add_typer(list_command.app, name="list")
 app.add_typer(cache_command.app, name="cache")
 
-_USAGE = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])  # what a wrong command line raises
+_USAGE = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])  # raised for a wrong command line
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _version(requested: bool) -> None:
+    if requested:
         typer.echo(f"collapse-sim {__version__}")
         raise typer.Exit
 
@@ -82,25 +82,25 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and end.")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Options that come before any command."""
 
 
 @contextlib.contextmanager
-def _hearing(heard: threading.Event) -> Iterator[None]:
-    """Remember Ctrl-C: packages that it meets while they are imported fail with errors of their own."""
+def _noting_ctrl_c(interrupted: threading.Event) -> Iterator[None]:
+    """Record Ctrl-C in `interrupted`: during an import, packages turn it into errors of their own."""
 
-    def hear(number: int, frame: object) -> None:
-        heard.set()
+    def handle(number: int, frame: object) -> None:
+        interrupted.set()
         raise KeyboardInterrupt
 
-    alone = threading.current_thread() is threading.main_thread()
-    if not alone or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield  # somebody else listens
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield  # another handler is installed
         return
-    signal.signal(signal.SIGINT, hear)
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
@@ -115,16 +115,16 @@ def run_app(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    heard = threading.Event()
+    interrupted = threading.Event()
     try:
-        with _hearing(heard):
+        with _noting_ctrl_c(interrupted):
             code = app(args=list(argv) if argv is not None else None, prog_name="collapse-sim", standalone_mode=False)
-    except SystemExit as done:
-        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except _USAGE as error:
-        shown = io.StringIO()
-        error.show(shown)
-        say(shown.getvalue().rstrip())
+        buffer = io.StringIO()
+        error.show(buffer)
+        say(buffer.getvalue().rstrip())
         return error.exit_code
     except InterruptedRunError as stop:
         say(str(stop))
@@ -133,7 +133,7 @@ def _run(argv: Sequence[str] | None) -> int:
         say(f"error: {error}")
         return error.exit_code
     except Exception as error:
-        if heard.is_set():
+        if interrupted.is_set():
             return 128 + signal.SIGINT
         if out_of_memory(error):
             say(f"error: out of memory: {first_line(error)}: finished work is kept; {LESS_MEMORY}")

@@ -1,4 +1,4 @@
-"""`collapse-sim cache`: what the store holds, what no run refers to, and whether it is whole."""
+"""`collapse-sim cache`: list the store, remove what no run refers to, check for damage."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import typer
 from collapse_sim.core.errors import StoreError
 from collapse_sim.ui.console import data, document, say
 
-app = typer.Typer(help="Look after stored artefacts.", no_args_is_help=True)
+app = typer.Typer(help="List, remove and check stored artefacts.", no_args_is_help=True)
 
-StoreOption = Annotated[Path, typer.Option("--store", metavar="DIR", help="The store.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+StoreOption = Annotated[Path, typer.Option("--store", metavar="DIR", help="The store's directory.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 DEFAULT = Path("runs/.store")
 
 
@@ -21,16 +21,17 @@ DEFAULT = Path("runs/.store")
 def list_entries(
     store: StoreOption = DEFAULT,
     by_run: Annotated[
-        bool, typer.Option("--by-run", help="A line a run: how many artefacts, and bytes of its own and shared ones.")
+        bool,
+        typer.Option("--by-run", help="One line per run: number of artefacts, bytes of its own and of shared ones."),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """List artefacts, each with the runs and arms that refer to it. Nothing is changed."""
     from collapse_sim.store.cache import entries, open_store, references, sizes
 
-    opened = open_store(store)
-    found = list(entries(opened))
-    for problem in references(opened)[1]:
+    opened_store = open_store(store)
+    artefacts = list(entries(opened_store))
+    for problem in references(opened_store)[1]:
         say(problem)
     if as_json:
         rows = [
@@ -44,84 +45,88 @@ def list_entries(
                 "runs": list(e.runs),
                 "folder": str(e.folder),
             }
-            for e in found
+            for e in artefacts
         ]
-        document({"schema": 1, "artefacts": rows, "runs": sizes(found)})
+        document({"schema": 1, "artefacts": rows, "runs": sizes(artefacts)})
         return
-    total = f"{len(found)} artefacts, {sum(entry.bytes for entry in found) / 1e6:.1f} MB"
+    total = f"{len(artefacts)} artefacts, {sum(entry.bytes for entry in artefacts) / 1e6:.1f} MB"
     if by_run:
         data(f"{'artefacts':>9} {'own bytes':>14} {'shared bytes':>14}  run")
-        for run, counts in sizes(found).items():
+        for run, counts in sizes(artefacts).items():
             numbers = f"{counts['artefacts']:>9} {counts['own_bytes']:>14} {counts['shared_bytes']:>14}"
             data(f"{numbers}  {run or '- (no run refers to them)'}")
         data(total)
         return
-    data(f"{'artefact':<28} {'kind':<9} {'generation':>10} {'bytes':>12}  {'made (UTC)':<16}  runs: arms")
-    for entry in found:
+    data(f"{'artefact':<28} {'kind':<9} {'generation':>10} {'bytes':>12}  {'created (UTC)':<16}  runs: arms")
+    for entry in artefacts:
         generation = "-" if entry.generation is None else entry.generation
-        made = entry.created[:16].replace("T", " ") or "-"
+        created = entry.created[:16].replace("T", " ") or "-"
         users = ", ".join(Path(run).name for run in entry.runs) or "-"
         users += f": {', '.join(entry.arms)}" if entry.arms else ""
-        data(f"{entry.name:<28} {entry.kind:<9} {generation:>10} {entry.bytes:>12}  {made:<16}  {users}")
+        data(f"{entry.name:<28} {entry.kind:<9} {generation:>10} {entry.bytes:>12}  {created:<16}  {users}")
     data(total)
 
 
 @app.command()
 def gc(
     store: StoreOption = DEFAULT,
-    delete: Annotated[bool, typer.Option("--delete", help="Remove them; without it they are only listed.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove them; without this option they are only listed.")
+    ] = False,
     forget_missing: Annotated[
-        bool, typer.Option("--forget-missing", help="Also what only runs refer to whose directory is gone or moved.")
+        bool, typer.Option("--forget-missing", help="Also artefacts that only missing or moved runs refer to.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """List what no run refers to, or remove it with --delete."""
+    """List artefacts that no run refers to; with --delete, remove them."""
     from collapse_sim.store.cache import collect, missing_runs, open_store, references
 
-    opened = open_store(store)
-    for problem in references(opened)[1]:
+    opened_store = open_store(store)
+    for problem in references(opened_store)[1]:
         say(problem)
-    gone = missing_runs(opened)
-    loose, unfinished = collect(opened, delete=delete, without=gone if forget_missing else ())
-    for run in gone:
-        fate = "its artefacts are kept, unless --forget-missing is given"
+    missing = missing_runs(opened_store)
+    unreferenced, unfinished = collect(opened_store, delete=delete, without=missing if forget_missing else ())
+    for run in missing:
+        outcome = "its artefacts are kept, unless --forget-missing is given"
         if forget_missing:
-            fate = "it is forgotten" if delete else "with --delete it is forgotten"
-        say(f"{run}: the run directory is gone: {fate}")
-    size = sum(entry.bytes for entry in loose)
+            outcome = "it is forgotten" if delete else "with --delete it is forgotten"
+        say(f"{run}: the run directory is gone: {outcome}")
+    size = sum(entry.bytes for entry in unreferenced)
     if as_json:
-        names = [entry.name for entry in loose]
+        names = [entry.name for entry in unreferenced]
         document({"schema": 1, "deleted": delete, "bytes": size, "artefacts": names, "unfinished": len(unfinished)})
         return
-    for entry in loose:
+    for entry in unreferenced:
         data(f"{entry.name:<28} {entry.kind:<9} {entry.bytes:>12}")
-    if not loose and not unfinished:
+    if not unreferenced and not unfinished:
         data("nothing to remove")
         return
-    fate = "removed" if delete else "--delete removes them"
-    data(f"{len(loose)} artefacts and {len(unfinished)} unfinished ones, {size / 1e6:.1f} MB: {fate}")
+    outcome = "removed" if delete else "--delete removes them"
+    data(f"{len(unreferenced)} artefacts and {len(unfinished)} unfinished ones, {size / 1e6:.1f} MB: {outcome}")
 
 
 @app.command()
 def verify(store: StoreOption = DEFAULT, as_json: JsonOption = False) -> None:
-    """Compare every artefact with its hash; exit 5 if one is damaged. Nothing is changed."""
+    """Compare every artefact with its hash. Exit code 5 if one is damaged; nothing is changed."""
     from collapse_sim.store.cache import damaged, entries, open_store, references
 
-    opened = open_store(store)
-    found = list(damaged(opened))
-    count = sum(1 for _ in entries(opened))
-    lists = references(opened)[1]
+    opened_store = open_store(store)
+    damaged_artefacts = list(damaged(opened_store))
+    count = sum(1 for _ in entries(opened_store))
+    list_problems = references(opened_store)[1]
     if as_json:
-        rows = [{"name": e.name, "folder": str(e.folder), "problem": p, "runs": list(e.runs)} for e, p in found]
-        document({"schema": 1, "artefacts": count, "damaged": rows, "damaged_lists": lists})
+        rows = [
+            {"name": e.name, "folder": str(e.folder), "problem": p, "runs": list(e.runs)} for e, p in damaged_artefacts
+        ]
+        document({"schema": 1, "artefacts": count, "damaged": rows, "damaged_lists": list_problems})
     else:
-        for problem in lists:
+        for problem in list_problems:
             data(problem)
-        for entry, problem in found:
+        for entry, problem in damaged_artefacts:
             runs = ", ".join(Path(run).name for run in entry.runs) or "no run"
             data(f"damaged: {entry.folder}: {problem} (referred to by {runs})")
-        data(f"{count} artefacts, {len(found)} damaged")
-    if found:
-        raise StoreError(f"damaged artefacts: {len(found)} of {count}; a run that needs one makes it again")
-    if lists:
-        raise StoreError(f"damaged lists of what runs refer to: {len(lists)}; a run writes its own anew")
+        data(f"{count} artefacts, {len(damaged_artefacts)} damaged")
+    if damaged_artefacts:
+        raise StoreError(f"damaged artefacts: {len(damaged_artefacts)} of {count}; a run that needs one makes it again")
+    if list_problems:
+        raise StoreError(f"damaged lists of references: {len(list_problems)}; each run rewrites its own")

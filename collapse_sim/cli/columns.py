@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells, aligned; the last column is as wide as it likes."""
+    """Rows of cells as aligned columns, without trailing spaces."""
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -15,7 +15,7 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 def terms(rows: Sequence[tuple[str, str]], width: int | None) -> str:
-    """A term and what it means a row, the meaning wrapped beside it to `width` characters (None: one line a row)."""
+    """One row per term, its meaning beside it, wrapped to `width` characters (None: one line per row)."""
     name = max((len(term) for term, _ in rows), default=0) + 2
     lines = []
     for term, meaning in rows:
@@ -25,7 +25,7 @@ def terms(rows: Sequence[tuple[str, str]], width: int | None) -> str:
 
 
 def wrapped(text: str, width: int | None) -> list[str]:
-    """At least one line."""
+    """The text in lines of `width` characters (None: unlimited), at least one line."""
     if width is None:
         return [text]
     return textwrap.wrap(text, max(width, 20), break_on_hyphens=False) or [""]

@@ -1,4 +1,4 @@
-"""`collapse-sim doctor`: what this installation has, for a bug report or a first look."""
+"""`collapse-sim doctor`: versions, devices and data sets of this installation, for bug reports."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from collapse_sim.ui.console import data, document
 
 def doctor(
     data_dir: Annotated[
-        Path, typer.Option("--data-dir", metavar="DIR", envvar="COLLAPSE_SIM_DATA", help="Where data sets are.")
+        Path, typer.Option("--data-dir", metavar="DIR", envvar="COLLAPSE_SIM_DATA", help="Directory of the data sets.")
     ] = Path("data"),
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
 ) -> None:
     """Show versions, devices, memory, and which data sets are found."""
     report = _report(data_dir)
@@ -52,18 +52,18 @@ def _report(data_dir: Path) -> dict[str, dict[str, Any]]:
     devices = {"cpu": f"{threads} thread{'s' * (threads != 1)}, {psutil.virtual_memory().total / 2**30:.1f} GiB memory"}
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
-            facts = torch.cuda.get_device_properties(index)
-            devices[f"cuda:{index}"] = f"{facts.name}, {facts.total_memory / 2**30:.1f} GiB"
+            properties = torch.cuda.get_device_properties(index)
+            devices[f"cuda:{index}"] = f"{properties.name}, {properties.total_memory / 2**30:.1f} GiB"
     else:
         devices["cuda"] = "none found"
-    sets = {"folder": str(data_dir.resolve()) + ("" if data_dir.is_dir() else " (not there)")}
+    data_sets = {"folder": str(data_dir.resolve()) + ("" if data_dir.is_dir() else " (does not exist)")}
     for name in registry.names("data"):
         try:
             kind: Any = registry.load("data", name)
             info = kind().inspect(data_dir)
-            sets[name] = f"{info.pool} real rows, {info.held_out} held out"
+            data_sets[name] = f"{info.pool} real rows, {info.held_out} held out"
         except CollapseSimError as error:
-            sets[name] = f"not found: {str(error).splitlines()[0]}"
+            data_sets[name] = f"not found: {str(error).splitlines()[0]}"
         except ValueError:
-            sets[name] = f"needs settings (see `collapse-sim list data {name}`)"
-    return {"versions": versions, "devices": devices, "data": sets}
+            data_sets[name] = f"needs settings (see `collapse-sim list data {name}`)"
+    return {"versions": versions, "devices": devices, "data": data_sets}

@@ -1,4 +1,4 @@
-"""`collapse-sim evaluate`: score a run by another metric."""
+"""`collapse-sim evaluate`: score a run with another metric."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def evaluate(
     as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
 ) -> None:
-    """Score the finished generations of a run by another metric. Nothing is fitted or sampled again."""
+    """Score the finished generations of a run with another metric. Nothing is fitted or sampled again."""
     say_logs(quiet=quiet)
     if not quiet:
         say(f"reading {run} ...")  # what follows imports torch, which takes seconds
@@ -37,8 +37,8 @@ def evaluate(
     from collapse_sim.store.run_directory import find_run, recipe_of, store_of
 
     folder = find_run(run)
-    done = scored_generations(folder)
-    recipe = load(recipe_of(folder), overrides=["show=null"], metrics=metric, generations=done, plugins=plugins)
+    generations = scored_generations(folder)
+    recipe = load(recipe_of(folder), overrides=["show=null"], metrics=metric, generations=generations, plugins=plugins)
     opened = open_device(device)
     session = Session(prepare(recipe, data_dir, opened), opened, folder, store or store_of(folder), data_dir)
     refuse_to_fit(session.experiment, session.store_dir, folder)

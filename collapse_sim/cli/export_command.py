@@ -36,11 +36,12 @@ def export(
     every: Annotated[
         bool,
         typer.Option(
-            "--all", help="All of them, each in a folder of its own; of --arm, --generation, --seed if given."
+            "--all",
+            help="Every arm, generation and seed (or those of --arm, --generation, --seed), each in its own folder.",
         ),
     ] = False,
     reference: Annotated[
-        bool, typer.Option("--reference", help="Also real and held-out rows, in the samples' format, for other tools.")
+        bool, typer.Option("--reference", help="Also export real and held-out rows, in the format of the samples.")
     ] = False,
     store: StoreOption = None,
     data_dir: DataOption = Path("data"),
@@ -48,8 +49,8 @@ def export(
 ) -> None:
     """Write a model, its configuration and its samples into a folder.
 
-    As safetensors and JSON; a ddpm as a diffusers pipeline too, a language model as a transformers folder. With --all,
-    every arm, generation and seed that the other options leave.
+    Written as safetensors and JSON; ddpm also as a diffusers pipeline, language models also as a transformers folder.
+    With --all, one such folder for every arm, generation and seed that the other options select.
     """
     from collapse_sim.core.files import explained
     from collapse_sim.run.export import check_folder, export_all, export_reference
@@ -70,4 +71,4 @@ def export(
         for path in export_reference(models, to, samples) if reference else ():
             data(str(path), needed=False)
     if absent:
-        say(f"left out, as they are not in the store: {len(absent)} models: {'; '.join(absent)}")
+        say(f"left out because they are not in the store: {len(absent)} models: {'; '.join(absent)}")

@@ -14,9 +14,9 @@ from collapse_sim.ui.console import data, document
 if TYPE_CHECKING:
     from collapse_sim.recipe.catalogue import ComponentEntry
 
-app = typer.Typer(help="What a recipe can use; by name, with settings and defaults.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-_HELP = "Show the settings and defaults of these; without NAME, all names with a line each."
+app = typer.Typer(help="List what a recipe can use, with settings and defaults.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+_HELP = "Show the settings and defaults of these. Without NAME: list all names, one per line."
 
 
 @app.command(epilog=examples("list families", "list families vae ddpm"))
@@ -37,7 +37,7 @@ def strategies(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """What a generation is made from (`arms: NAME: data:`)."""
+    """What a generation is fitted to (`arms: NAME: data:`)."""
     _print(["strategies"], names, as_json)
 
 
@@ -48,7 +48,7 @@ def metrics(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Metrics, and the feature maps that some of them compare in."""
+    """Metrics, and the feature maps that some of them use."""
     _print(["metrics", "features"], names, as_json)
 
 
@@ -71,31 +71,31 @@ def _print(rooms: list[str], names: list[str] | None, as_json: bool) -> None:
     from collapse_sim.recipe.catalogue import describe, entries
 
     if names:
-        of = {room: [name for name in registry.names(room) if name in names] for room in rooms}
-        known = [name for room in rooms for name in registry.names(room)]
-        unknown = [name for name in dict.fromkeys(names) if name not in known]
+        requested = {room: [name for name in registry.names(room) if name in names] for room in rooms}
+        available = [name for room in rooms for name in registry.names(room)]
+        unknown = [name for name in dict.fromkeys(names) if name not in available]
         if unknown:
-            hints = (f"no {name!r} in {rooms[0]}{registry.did_you_mean(name, known)}" for name in unknown)
-            raise RecipeError(*hints, f"there are: {', '.join(known)}")
-        found = {room: [describe(name, registry.load(room, name)) for name in of[room]] for room in rooms}
+            hints = (f"no {name!r} in {rooms[0]}{registry.did_you_mean(name, available)}" for name in unknown)
+            raise RecipeError(*hints, f"there are: {', '.join(available)}")
+        components = {room: [describe(name, registry.load(room, name)) for name in requested[room]] for room in rooms}
     else:
-        found = {room: entries(room) for room in rooms}
+        components = {room: entries(room) for room in rooms}
     if as_json:
-        document({room: [dataclasses.asdict(entry) for entry in group] for room, group in found.items()})
+        document({room: [dataclasses.asdict(entry) for entry in group] for room, group in components.items()})
         return
     width = stdout_width()
     if names:
-        data("\n\n".join(_details(entry, width) for group in found.values() for entry in group))
+        data("\n\n".join(_details(entry, width) for group in components.values() for entry in group))
         return
     blocks = []
-    for room, group in found.items():
+    for room, group in components.items():
         heading = f"{room} (a setting of metrics):\n" if room != rooms[0] else ""
         blocks.append(heading + terms([(entry.name, entry.summary) for entry in group], width))
     data("\n\n".join(blocks))
 
 
 def _details(entry: ComponentEntry, width: int | None) -> str:
-    """A component with its settings: as a table where it fits, otherwise below each other."""
+    """A component with its settings: as a table if it fits, otherwise one below the other."""
     import json
 
     inner = None if width is None else width - 4

@@ -1,4 +1,4 @@
-"""`collapse-sim recipes ...`: look at, copy and check recipes."""
+"""`collapse-sim recipes ...`: list, show, copy and check recipes."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from collapse_sim.cli.options import PluginsOption
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.ui.console import data, document, say, say_logs
 
-app = typer.Typer(help="Shipped recipes, and checking your own.", no_args_is_help=True)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+app = typer.Typer(help="List, show and copy shipped recipes; check your own.", no_args_is_help=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 
 
 @app.command("list", epilog=examples("recipes list"))
 def list_recipes(as_json: AsJson = False) -> None:
-    """List the shipped recipes: name, what each needs, what it shows."""
+    """List the shipped recipes: name, what each shows, what it needs."""
     from collapse_sim.analysis.terminal import stdout_width
     from collapse_sim.recipe import shipped
 
-    found = [_summary(shipped.path(name)) for name in shipped.names()]
+    summaries = [_summary(shipped.path(name)) for name in shipped.names()]
     if as_json:
-        document(found)
+        document(summaries)
     else:
         rows = [
             (
                 entry["name"],
                 entry["description"] + (f" (needs: {entry['needs']})" if entry["needs"] != "nothing" else ""),
             )
-            for entry in found
+            for entry in summaries
         ]
         data(terms(rows, stdout_width()))
 
@@ -52,7 +52,7 @@ def copy(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A shipped recipe.", autocompletion=complete_recipe)],
     dest: Annotated[Path, typer.Argument(metavar="DEST", help="A file, or a folder to put NAME.yaml into.")] = Path(),
 ) -> None:
-    """Copy a shipped recipe, to change it."""
+    """Copy a shipped recipe in order to change it."""
     from collapse_sim.recipe import shipped
 
     source = shipped.path(name)
@@ -62,7 +62,7 @@ def copy(
             file.write(source.read_text(encoding="utf-8"))
     except FileExistsError as error:
         raise RecipeError(
-            f"{target}: is there already; name another file, as in `recipes copy {name} my.yaml`"
+            f"{target}: exists already; choose another file, as in `recipes copy {name} my.yaml`"
         ) from error
     except OSError as error:
         raise RecipeError(f"{target}: cannot be written: {error.strerror}") from error
@@ -77,26 +77,26 @@ def validate(
 ) -> None:
     """Check recipes.
 
-    As they are and at their smoke size; every problem is told with its file and line.
+    Both at full size and at smoke size. Every problem is reported with its file and line.
     """
-    say_logs(quiet=True)  # what a smoke size leaves out is no news here
+    say_logs(quiet=True)  # notes on what a smoke size leaves out do not matter here
     results = [_check(file, plugins) for file in files]
-    wrong = [problem for result in results for problem in result["problems"]]
+    problems = [problem for result in results for problem in result["problems"]]
     if as_json:
         document(results)
     else:
         for result in results:
             if result["ok"]:
                 data(f"{result['file']}: ok: {result['size']}")
-        for problem in wrong:
+        for problem in problems:
             say(problem)
-    if wrong:
+    if problems:
         raise typer.Exit(RecipeError.exit_code)
 
 
 @app.command()
 def schema() -> None:
-    """Print a JSON Schema of recipes, for editors."""
+    """Print a JSON Schema of recipes, for use in editors."""
     from collapse_sim.recipe.catalogue import recipe_schema
 
     document(recipe_schema())

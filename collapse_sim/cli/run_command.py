@@ -26,7 +26,8 @@ def run(
     ],
     arm: Annotated[list[str] | None, typer.Option("--arm", metavar="NAME", help="Only this arm (repeatable).")] = None,
     seed: Annotated[
-        list[int] | None, typer.Option("--seed", metavar="N", help="Only this seed, or a new one (repeatable).")
+        list[int] | None,
+        typer.Option("--seed", metavar="N", help="Only this seed, which may be a new one (repeatable)."),
     ] = None,
     generations: Annotated[
         int | None, typer.Option("--generations", metavar="N", help="The last generation's number.")
@@ -38,34 +39,38 @@ def run(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="The run directory; runs/NAME if left out.")
+        Path | None, typer.Option("--out", metavar="DIR", help="The run directory. Default: runs/NAME.")
     ] = None,
     store: Annotated[
         Path | None,
         typer.Option(
             "--store",
             metavar="DIR",
-            help="Where artefacts are kept; where the run has them, or .store beside it, if left out.",
+            help="Directory for artefacts. Default: the run's own store, or .store beside the run directory.",
         ),
     ] = None,
     data_dir: Annotated[
-        Path, typer.Option("--data-dir", metavar="DIR", envvar="COLLAPSE_SIM_DATA", help="Where data sets are.")
+        Path, typer.Option("--data-dir", metavar="DIR", envvar="COLLAPSE_SIM_DATA", help="Directory of the data sets.")
     ] = Path("data"),
     device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
     checkpoint: Annotated[
         float,
-        typer.Option("--checkpoint-seconds", metavar="S", min=0.0, help="Time between checkpoints of a fit under way."),
+        typer.Option(
+            "--checkpoint-seconds", metavar="S", min=0.0, help="Seconds between checkpoints of a running fit."
+        ),
     ] = 60.0,
-    smoke: Annotated[bool, typer.Option("--smoke", help="The recipe's own small size, to see that it works.")] = False,
+    smoke: Annotated[
+        bool, typer.Option("--smoke", help="Run the recipe's own small size, to check that it works.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
     ] = False,
     plugins: PluginsOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also one line a job.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print one line per job.")] = False,
 ) -> None:
-    """Run a recipe's experiment, or continue it. What is already there is never computed again."""
+    """Run a recipe's experiment, or continue it. What is already stored is never computed again."""
     say_logs(quiet=quiet)
     if not quiet:
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
@@ -73,7 +78,7 @@ def run(
         say(f"warning: {limit}")
     from collapse_sim.ui.starting import starting
 
-    early = None if dry_run else out or _usual_folder(recipe, settings or (), smoke=smoke)
+    early = None if dry_run else out or _default_folder(recipe, settings or (), smoke=smoke)
     with starting(early, early.name if early else ""):
         from collapse_sim.core.machine import open_device
         from collapse_sim.plan.experiment import prepare
@@ -115,8 +120,8 @@ def run(
         check_diverged(result)
 
 
-def _usual_folder(recipe: str, settings: Sequence[str], *, smoke: bool) -> Path | None:
-    """Where the run will lie, known before torch is imported; None where it takes more to know it."""
+def _default_folder(recipe: str, settings: Sequence[str], *, smoke: bool) -> Path | None:
+    """The run directory, found without importing torch; None if that takes loading the recipe."""
     import re
 
     from collapse_sim.recipe import shipped
@@ -124,14 +129,14 @@ def _usual_folder(recipe: str, settings: Sequence[str], *, smoke: bool) -> Path 
     from collapse_sim.recipe.problems import Problems
     from collapse_sim.store.run_directory import RUNS
 
-    given = [text.partition("=")[2].strip() for text in settings if text.partition("=")[0].strip() == "name"]
+    names = [text.partition("=")[2].strip() for text in settings if text.partition("=")[0].strip() == "name"]
     try:
         file = shipped.find(recipe)
         if file.stat().st_size > LARGEST_EARLY:
             return None
-        name = given[-1] if given else read_recipe(file, Problems()).get("name")
+        name = names[-1] if names else read_recipe(file, Problems()).get("name")
     except (CollapseSimError, OSError, ValueError, RecursionError):
-        return None  # what is wrong is told when the recipe is read for good
+        return None  # the error is reported when the recipe is loaded
     if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+,=-]{0,99}", name):
         return None
     return RUNS / (f"{name}-smoke" if smoke else name)

@@ -23,13 +23,15 @@ from collapse_sim.ui.console import data
 def sample(
     run: RunArgument,
     out: Annotated[
-        Path, typer.Option("--out", help="Where to: FILE.npz; FILE.png of images; FILE.jsonl or .txt of texts.")
+        Path, typer.Option("--out", help="Output file: .npz; also .png for images, .jsonl or .txt for texts.")
     ],
-    rows: Annotated[int, typer.Option("--rows", min=1, help="How many rows.")] = 64,
+    rows: Annotated[int, typer.Option("--rows", min=1, help="Number of rows.")] = 64,
     arm: ArmOption = None,
     generation: GenerationOption = None,
     seed: SeedOption = None,
-    draw_seed: Annotated[int, typer.Option("--draw-seed", min=0, help="Another number gives other rows.")] = 0,
+    draw_seed: Annotated[
+        int, typer.Option("--draw-seed", min=0, help="Seed of this draw: another number gives other rows.")
+    ] = 0,
     store: StoreOption = None,
     data_dir: DataOption = Path("data"),
     device: DeviceOption = "auto",
@@ -37,7 +39,7 @@ def sample(
 ) -> None:
     """Draw new rows from a fitted model of a run.
 
-    They are other rows than the ones that the run was continued with; only greedy texts and beams are the same.
+    These rows differ from those that the run itself drew; only texts of greedy and beam search are the same.
     """
     from collapse_sim.core.errors import RecipeError
     from collapse_sim.core.files import explained

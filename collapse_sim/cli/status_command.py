@@ -1,4 +1,4 @@
-"""`status RUN`: where a run stands, once."""
+"""`status RUN`: print the status of a run once."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ def status(
         str | None,
         typer.Argument(
             metavar="RUN",
-            help="A run directory, or the name of a run below ./runs; all if left out.",
+            help="A run directory, or the name of a run below ./runs. Default: all of these.",
             autocompletion=complete_run,
         ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Print where a run stands; without RUN, all runs below ./runs.
+    """Print the status of a run, or of all runs.
 
-    What is done, the latest values, who is at it, and the command that continues it.
+    Without RUN, lists the runs below ./runs. With RUN, shows what is done, the latest values, the process that runs it,
+    and the command that continues it.
     """
     from collapse_sim.store.run_directory import find_run
     from collapse_sim.ui.run_status import run_status
@@ -36,17 +37,17 @@ def status(
     if run is None:
         print_runs(as_json=json)
         return
-    found = run_status(find_run(run, starting=True))
-    for problem in found.problems:
+    current = run_status(find_run(run, starting=True))
+    for problem in current.problems:
         say(f"warning: {problem}")
     if json:
-        document(as_json(found))
+        document(as_json(current))
     else:
-        print_frame(found)
+        print_frame(current)
 
 
 def print_runs(*, as_json: bool) -> None:
-    """Every run below ./runs: its name, where it stands, since when. One that is damaged does not hide the others."""
+    """Print every run below ./runs: name, status, last change. A damaged run does not hide the others."""
     from collapse_sim.core.errors import CollapseSimError
     from collapse_sim.store.run_directory import RUNS, runs_here
     from collapse_sim.ui.run_status import last_change, run_status
@@ -55,19 +56,19 @@ def print_runs(*, as_json: bool) -> None:
     for folder in runs_here():
         row: dict[str, Any] = {"run": folder.name, "directory": str(folder), "changed": last_change(folder)}
         try:
-            found = run_status(folder)
+            current = run_status(folder)
         except CollapseSimError as error:
-            if (folder / "run.json").exists():  # or else its process went before it began
+            if (folder / "run.json").exists():  # otherwise its process ended before the run began
                 rows.append(row | {"status": "damaged", "cells_done": None, "cells": None, "problem": str(error)})
             continue
-        done, every = progress(found.state)
-        rows.append(row | {"status": found.word, "cells_done": done, "cells": every, "problem": ""})
+        done, total = progress(current.state)
+        rows.append(row | {"status": current.word, "cells_done": done, "cells": total, "problem": ""})
     if as_json:
         document({"schema": 1, "runs": rows})
     elif not rows:
         say(f"there are no runs below ./{RUNS}")
     else:
-        data(columns([["run", "stands at", "cells done", "last change"], *map(_run_row, rows)]))
+        data(columns([["run", "status", "cells done", "last change"], *map(_run_row, rows)]))
 
 
 def _run_row(row: dict[str, Any]) -> list[str]:
@@ -79,13 +80,13 @@ def _run_row(row: dict[str, Any]) -> list[str]:
 
 
 def progress(state: State) -> tuple[int, int]:
-    """Cells (arm x generation) that are done, and all."""
-    complete = sum(state.complete(cell) for cells in state.cells.values() for cell in cells)
-    return complete, len(state.cells) * (state.generations + 1)
+    """The number of cells (arm x generation) that are done, and of all cells."""
+    done = sum(state.complete(cell) for cells in state.cells.values() for cell in cells)
+    return done, len(state.cells) * (state.generations + 1)
 
 
-def print_frame(found: RunStatus) -> None:
-    """The dashboard's picture on stdout, as wide as the terminal and as high as it needs."""
+def print_frame(status: RunStatus) -> None:
+    """Print the dashboard on stdout, as wide as the terminal and as high as needed."""
     import sys
 
     from rich.console import Console
@@ -95,24 +96,24 @@ def print_frame(found: RunStatus) -> None:
 
     console = Console(file=sys.stdout, highlight=False)
     with console.capture() as capture:
-        console.print(frame(found.state, console.width, 200, remark(found)))
+        console.print(frame(status.state, console.width, 200, remark(status)))
     data(Clean(capture.get()))
-    if found.word not in ("finished", "running", "starting"):
-        data(f" continue: {found.command}")  # whole, however long, so that it can be copied
+    if status.word not in ("finished", "running", "starting"):
+        data(f" continue: {status.command}")  # never cut, so that it can be copied
 
 
-def remark(found: RunStatus) -> str:
-    """How the run stands, in a sentence; "" while it runs."""
-    state = found.state
-    complete, every = progress(state)
-    cells = f"{complete} of {every} cells (arm x generation) are done"
-    lost = sum(
+def remark(status: RunStatus) -> str:
+    """The status in one sentence; "" while the run is running."""
+    state = status.state
+    done, total = progress(state)
+    cells = f"{done} of {total} cells (arm x generation) are done"
+    diverged = sum(
         state.complete(cell) and state.diverged(arm, k) > 0
         for arm, own in state.cells.items()
         for k, cell in enumerate(own)
     )
-    cells += f", {lost} of them with chains that diverged" if lost else ""
-    gone = f"process {state.pid} on {state.host} is gone"
+    cells += f", {diverged} of them with chains that diverged" if diverged else ""
+    vanished = f"process {state.pid} on {state.host} is gone"
     message = f": {state.message}" if state.message else ""
     return {
         "starting": f"starting: process {state.pid} on {state.host} reads the recipe and the data",
@@ -120,37 +121,37 @@ def remark(found: RunStatus) -> str:
         "finished": f"finished: {cells}",
         "interrupted": f"interrupted: {cells}{message}",
         "failed": f"failed: {cells}{message}",
-        "stopped": f"stopped: {gone}; {cells}",
+        "stopped": f"stopped: {vanished}; {cells}",
         "unfinished": f"unfinished: {cells}",
         "not started": "nothing is done yet",
-    }[found.word]
+    }[status.word]
 
 
-def as_json(found: RunStatus) -> dict[str, Any]:
-    """The same for programs; values are means over seeds."""
+def as_json(status: RunStatus) -> dict[str, Any]:
+    """The same as a JSON document; values are means over seeds."""
     from collapse_sim.ui.grid_layout import series
 
-    state = found.state
-    spelt = state.to_json()
+    state = status.state
+    content = state.to_json()
     arms = {}
     for arm, cells in state.cells.items():
         latest = {}
         for metric in state.metrics:
-            known = [(k, x) for k, x in enumerate(series(state, arm, metric)) if x is not None]
-            if known:
-                k = known[-1][0]
-                latest[metric] = {"generation": k, "mean": spelt["scores"][arm][metric][k]}
+            means = [(k, x) for k, x in enumerate(series(state, arm, metric)) if x is not None]
+            if means:
+                k = means[-1][0]
+                latest[metric] = {"generation": k, "mean": content["scores"][arm][metric][k]}
         arms[arm] = {"generations_done": sum(state.complete(cell) for cell in cells), "latest": latest}
-    process = {"pid": state.pid, "host": state.host, "running": not found.ended} if state.pid else None
+    process = {"pid": state.pid, "host": state.host, "running": not status.ended} if state.pid else None
     return {
         "schema": 1,
         "run": state.name,
         "directory": state.run_dir,
-        "status": found.word,
+        "status": status.word,
         "generations": state.generations + 1,
         "seeds": state.seeds,
         "arms": arms,
         "process": process,
-        "job": spelt["job"],
-        "continue": None if found.word == "finished" else found.command or None,
+        "job": content["job"],
+        "continue": None if status.word == "finished" else status.command or None,
     }

@@ -1,4 +1,4 @@
-"""`collapse-sim verify`: what became of the recipe's claims."""
+"""`collapse-sim verify`: decide the claims of a run's recipe."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def verify(
     A claim holds, fails, or is undecided with the seeds at hand; exit code 6 if one fails.
     """
     from collapse_sim.analysis.results import read_results
-    from collapse_sim.analysis.row_intervals import lost
+    from collapse_sim.analysis.row_intervals import missing_reason
     from collapse_sim.analysis.verdicts import decide_all
     from collapse_sim.store.run_directory import find_run
 
@@ -43,8 +43,8 @@ def verify(
         say(f"warning: {problem}")
     decided = list(zip(results.claims, decide_all(results.claims, results), strict=True))
     counts = {status: sum(verdict.status == status for _, verdict in decided) for status in _STATUSES}
-    if len(results.seeds) == 1 and (why := lost(results)):
-        say(why)
+    if len(results.seeds) == 1 and (reason := missing_reason(results)):
+        say(reason)
     if as_json:
         claims = [_entry(claim, verdict) for claim, verdict in decided]
         problems = list(results.problems)
@@ -85,8 +85,8 @@ def _headline(claim: RecordedClaim, verdict: Verdict) -> Text:
 def _entry(claim: RecordedClaim, verdict: Verdict) -> dict[str, Any]:
     import math
 
-    figures = ("left", "right", "difference", "low", "high", "margin", "p")
-    values = {name: getattr(verdict, name) for name in figures}
+    names = ("left", "right", "difference", "low", "high", "margin", "p")
+    values = {name: getattr(verdict, name) for name in names}
     return {
         "that": claim.that,
         "metric": claim.metric,

@@ -1,4 +1,4 @@
-"""`watch RUN`: the live dashboard of a run that another terminal or machine is at."""
+"""`watch RUN`: the live dashboard of a run in another terminal or on another machine."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def watch(
             metavar="RUN", help="A run directory, or the name of a run below ./runs.", autocompletion=complete_run
         ),
     ],
-    once: Annotated[bool, typer.Option("--once", help="Print one picture on stdout and end.")] = False,
+    once: Annotated[bool, typer.Option("--once", help="Print the dashboard once on stdout and exit.")] = False,
 ) -> None:
-    """Draw the live dashboard of a run until the run ends.
+    """Show the live dashboard of a run until the run ends.
 
-    Exit code 0 when the run is finished, and after Ctrl-C, which ends the watching and not the run; 130 when the run
-    stopped before its end, with the command that continues it.
+    Exit code 0 when the run is finished, and after Ctrl-C, which ends this command but not the run; 130 when the run
+    stopped early: then the command that continues it is printed.
     """
     from collapse_sim.cli.status_command import print_frame
     from collapse_sim.store.run_directory import find_run
@@ -43,50 +43,50 @@ def watch(
         print_frame(run_status(folder))
         return
     try:
-        found = _draw(folder) if is_terminal() else _tell(folder)
+        status = _draw(folder) if is_terminal() else _print_lines(folder)
     except KeyboardInterrupt:
         return
-    if found.word != "finished":
-        raise InterruptedRunError(f"the run is {found.word}; the same command continues it:\n  {found.command}")
+    if status.word != "finished":
+        raise InterruptedRunError(f"the run is {status.word}; the same command continues it:\n  {status.command}")
 
 
 def _draw(folder: Path) -> RunStatus:
-    """Redraw until the run ends; returns how it stands then."""
+    """Redraw until the run ends; returns its final status."""
     import time
 
     from collapse_sim.cli.status_command import remark
     from collapse_sim.ui.dashboard import Dashboard
     from collapse_sim.ui.run_status import live_status
 
-    found = live_status(folder)
-    dashboard = Dashboard(lambda: found.state, lambda error: say(f"warning: drawing failed: {error!r}"))
-    dashboard.remark = remark(found)
+    status = live_status(folder)
+    dashboard = Dashboard(lambda: status.state, lambda error: say(f"warning: drawing failed: {error!r}"))
+    dashboard.remark = remark(status)
     dashboard.start()
     try:
-        while not found.ended:
+        while not status.ended:
             time.sleep(POLL_S)
-            found = live_status(folder)
-            dashboard.remark = remark(found)
+            status = live_status(folder)
+            dashboard.remark = remark(status)
             dashboard.stale = True
     finally:
         dashboard.stop()
-    return found
+    return status
 
 
-def _tell(folder: Path) -> RunStatus:
-    """Off a terminal: one line a generation until the run ends; returns how it stands then."""
+def _print_lines(folder: Path) -> RunStatus:
+    """Without a terminal: print one line per generation until the run ends; returns its final status."""
     import time
 
     from collapse_sim.ui.lines import generation_line
     from collapse_sim.ui.run_status import live_status
 
-    told = -1
+    last_printed = -1
     while True:
-        found = live_status(folder)
-        for k in sorted(found.state.finished):
-            if k > told:
-                say(generation_line(found.state, k))
-                told = k
-        if found.ended:
-            return found
+        status = live_status(folder)
+        for k in sorted(status.state.finished):
+            if k > last_printed:
+                say(generation_line(status.state, k))
+                last_printed = k
+        if status.ended:
+            return status
         time.sleep(POLL_S)

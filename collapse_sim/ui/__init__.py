@@ -1,1 +1,1 @@
-"""What a person sees of a run: the reduction of its events, the dashboard, the lines, the snapshot."""
+"""How a run is shown: the state reduced from its events, the dashboard, log lines, the snapshot file."""

@@ -1,4 +1,4 @@
-"""Values out of a JSON file that anything may have written: each is of the type that it should be, or ValueError."""
+"""Checks for values from an untrusted JSON file: each returns the value in its type, or raises ValueError."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 Check = Callable[[Any], T]
 
-LONGEST = 20_000  # characters of a text; what is longer is cut
+LONGEST = 20_000  # characters of a text; longer texts are cut
 LARGEST_FILE = 64 * 2**20  # bytes
-LARGEST = 1e15  # of a number, whole or not
+LARGEST = 1e15  # absolute value of a number
 
 
 def read_json(path: Path) -> Any:
-    """A small JSON file that another process writes. Raises OSError or ValueError when it is something else."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a named pipe has nothing to say, and must not be waited for
+    """Read a small JSON file that another process writes. Raises OSError or ValueError if it is not one."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # do not wait for a named pipe
     try:
-        found = os.fstat(handle)
-        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_FILE:
+        info = os.fstat(handle)
+        if not stat.S_ISREG(info.st_mode) or info.st_size > LARGEST_FILE:
             raise ValueError(f"{path}: not a file of at most {LARGEST_FILE} bytes")
         with open(handle, "rb", closefd=False) as file:
             return json.loads(file.read())
@@ -44,7 +44,7 @@ def flag(value: Any) -> bool:
 
 
 def score(value: Any) -> float:
-    """Any number; what is not finite may be spelt "nan", "inf", "-inf"."""
+    """Any number; non-finite ones may be written as "nan", "inf", "-inf"."""
     if value in ("nan", "inf", "-inf"):
         return float(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -54,37 +54,37 @@ def score(value: Any) -> float:
 
 def number(value: Any) -> float:
     """A finite number."""
-    found = score(value)
-    if not abs(found) <= LARGEST:
+    x = score(value)
+    if not abs(x) <= LARGEST:
         raise ValueError("found a number that is not finite, or too large")
-    return found
+    return x
 
 
 def amount(value: Any) -> float:
-    """A finite number, not negative."""
-    found = number(value)
-    if found < 0:
+    """A finite, non-negative number."""
+    x = number(value)
+    if x < 0:
         raise ValueError("found a negative number")
-    return found
+    return x
 
 
-def whole(value: Any) -> int:
+def integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or abs(value) > 2**64:
         raise ValueError(f"found {type(value).__name__}, not a whole number")
     return value
 
 
 def count(value: Any) -> int:
-    """A whole number, not negative."""
-    if whole(value) < 0:
+    """A non-negative integer."""
+    if integer(value) < 0:
         raise ValueError("found a negative number")
     return int(value)
 
 
 def process(value: Any) -> int:
-    """A process's number."""
-    if not 0 < whole(value) < 2**31:
-        raise ValueError("found a number that no process has")
+    """A process id."""
+    if not 0 < integer(value) < 2**31:
+        raise ValueError("found a number that cannot be a process id")
     return int(value)
 
 
@@ -93,31 +93,31 @@ def optional(check: Check[T]) -> Check[T | None]:
 
 
 def listed(check: Check[T], length: int | None = None) -> Check[list[T]]:
-    """A list; of `length` entries where that is told."""
+    """A list, of `length` entries if given."""
 
-    def found(value: Any) -> list[T]:
+    def checked_list(value: Any) -> list[T]:
         if not isinstance(value, list) or (length is not None and len(value) != length):
             raise ValueError(f"found {type(value).__name__}, not a list of the right length")
         return [check(item) for item in value]
 
-    return found
+    return checked_list
 
 
 def mapping(check: Check[T]) -> Check[dict[str, T]]:
-    def found(value: Any) -> dict[str, T]:
+    def checked_mapping(value: Any) -> dict[str, T]:
         if not isinstance(value, dict):
             raise ValueError(f"found {type(value).__name__}, not a mapping")
         return {text(name): check(item) for name, item in value.items()}
 
-    return found
+    return checked_mapping
 
 
 def record(**checks: Check[Any]) -> Check[dict[str, Any]]:
-    """A mapping that has these keys; others are left out."""
+    """A mapping that has these keys; other keys are dropped."""
 
-    def found(value: Any) -> dict[str, Any]:
+    def checked_record(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError(f"found {type(value).__name__}, not a mapping")
         return {name: check(value[name]) for name, check in checks.items()}
 
-    return found
+    return checked_record

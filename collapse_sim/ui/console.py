@@ -1,4 +1,4 @@
-"""stdout is data, stderr is for people. All that this program writes on either goes through here, and is harmless."""
+"""Output to stdout (data) and stderr (messages). All output of this program goes through here and is escaped."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from collapse_sim.core.errors import StoreError
 from collapse_sim.ui import streams
 
 _ASCII = str.maketrans({"±": "+/-", "─": "-", "✓": "+", "✗": "x", "↓": "v", "↑": "^", "…": "..."})
-_needed: set[str] = set()  # streams that were to get what a command is for
+_needed: set[str] = set()  # streams that the command's main output goes to
 
 
 def data(text: str, *, needed: bool = True) -> None:
-    """One line or block of output that another program may read. `needed`: it is what the command is for."""
+    """Write text for other programs to stdout. `needed`: it is the command's main output."""
     if needed:
         _needed.add("stdout")
     text = printable.escaped(text)
@@ -25,24 +25,24 @@ def data(text: str, *, needed: bool = True) -> None:
 
 
 def document(value: Any, *, needed: bool = True) -> None:
-    """One JSON document on stdout (`--json`)."""
+    """Write one JSON document to stdout (`--json`)."""
     text = printable.json_text(value, indent=2)
     data(printable.Clean(text if _encodable(text, sys.stdout) else json.dumps(value, indent=2)), needed=needed)
 
 
 def say(text: str) -> None:
-    """A line for a person, on stderr."""
+    """Write a message for the user to stderr."""
     _write("stderr", printable.message(text) + "\n")
 
 
 def exit_code(code: int) -> int:
-    """The last word of a command that would end with `code`: what could not be written is told, if it can be.
+    """The exit code of a command that would end with `code`. Reports output that could not be written, if possible.
 
-    A reader that went away, as `head` does, has what it wants. Otherwise a command is not fine (5) when what it is for
-    could not be written; what a run makes lies in files, so it is.
+    If the reader closed the pipe, as `head` does, that is no error. Otherwise the exit code is 5 if the command's main
+    output could not be written. The results of a run are in files, so its exit code stays the same.
     """
-    loss, needed = streams.lost.get("stdout"), "stdout" in _needed
-    streams.lost.clear()
+    loss, needed = streams.losses.get("stdout"), "stdout" in _needed
+    streams.losses.clear()
     _needed.clear()
     if loss is None or (loss.unread and needed):
         return code
@@ -51,9 +51,9 @@ def exit_code(code: int) -> int:
 
 
 def say_warnings() -> None:
-    """Let warnings of Python and of libraries be said like everything else."""
+    """Print warnings of Python and of libraries by `say`."""
 
-    def told(
+    def show(
         message: Warning | str,
         category: type[Warning],
         filename: str,
@@ -63,13 +63,13 @@ def say_warnings() -> None:
     ) -> None:
         say(f"{filename}:{lineno}: {category.__name__}: {message}")
 
-    warnings.showwarning = told
+    warnings.showwarning = show
 
 
 def _write(name: streams.Name, text: str) -> None:
     stream: TextIO | None = getattr(sys, name)
     if stream is None:
-        streams.lost.setdefault(name, streams.Loss("it is closed"))
+        streams.losses.setdefault(name, streams.Loss("it is closed"))
         return
     if not _encodable(text, stream):
         encoding = stream.encoding
@@ -89,20 +89,20 @@ def _encodable(text: str, stream: TextIO | None) -> bool:
     return True
 
 
-class _Saying(logging.Handler):
+class _SayHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         say(record.getMessage())
 
 
 def say_logs(*, quiet: bool = False) -> None:
-    """Say what the package logs, which is how far it has come before a run begins; `quiet`: warnings only."""
+    """Print the package's log, which shows progress before a run begins; `quiet`: warnings only."""
     logger = logging.getLogger("collapse_sim")
-    logger.handlers = [_Saying()]
+    logger.handlers = [_SayHandler()]
     logger.setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def program(started_as: str) -> list[str]:
-    """How to call this program again, from the first word of the command line that called it (sys.argv[0])."""
+    """The command that starts this program again, from the first word of its command line (sys.argv[0])."""
     import shutil
     from pathlib import Path
 
@@ -114,10 +114,10 @@ def program(started_as: str) -> list[str]:
 
 
 def is_terminal() -> bool:
-    """Whether stderr is a terminal that can be drawn on (a dumb one can't)."""
+    """Whether stderr is a terminal with cursor control (not TERM=dumb)."""
     import os
 
     try:
         return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb")
-    except ValueError:  # a closed one
+    except ValueError:  # stderr is closed
         return False

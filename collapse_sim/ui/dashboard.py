@@ -1,4 +1,4 @@
-"""The live dashboard: redraws the frame in place, in a thread of its own, and leaves the last one standing."""
+"""The live dashboard: redraws the frame in place, in its own thread, and leaves the last one on the screen."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from collapse_sim.ui.frame import frame
 from collapse_sim.ui.state import State
 from collapse_sim.ui.ticker import Ticker
 
-LEAST_PERIOD_S = 0.15  # so at most seven pictures a second
-CLOCK_S = 1.0  # the clock moves even if nothing else does
-LARGEST_SHARE = 0.04  # of the time, spent on drawing
+LEAST_PERIOD_S = 0.15  # so at most seven frames per second
+CLOCK_S = 1.0  # redraw for the clock even if nothing else changes
+LARGEST_SHARE = 0.04  # largest share of the time spent on drawing
 
 
 class Dashboard:
-    """Draws what `read` gives, on stderr. `stale` says that something happened since the last picture."""
+    """Draws the state that `read` returns on stderr. `stale`: something has happened since the last frame."""
 
     def __init__(self, read: Callable[[], State], on_error: Callable[[Exception], None]) -> None:
         self.console = Console(stderr=True)
@@ -36,19 +36,19 @@ class Dashboard:
         return Live(
             console=self.console,
             auto_refresh=False,
-            redirect_stdout=sys.stdout.isatty(),  # a print in between goes above the picture, data to a file stays data
+            redirect_stdout=sys.stdout.isatty(),  # prints go above the frame; output to a file is left alone
             redirect_stderr=True,
             vertical_overflow="crop",
         )
 
     def start(self) -> None:
-        """Show the first picture."""
+        """Show the first frame."""
         self._live.start()
         self.draw()
         self._ticker.start()
 
     def stop(self) -> None:
-        """Draw the last picture, leave it standing, give the cursor back."""
+        """Draw the last frame, leave it on the screen, and restore the cursor."""
         self._ticker.stop()
         try:
             self.draw()
@@ -56,7 +56,7 @@ class Dashboard:
             self._live.stop()
 
     def draw(self) -> None:
-        """One picture, now. After a change of the window's size the screen is begun anew."""
+        """Draw one frame now. If the window size has changed, clear the screen first."""
         if self.console.size != self._size:
             self._size = self.console.size
             self._live.stop()

@@ -1,4 +1,4 @@
-"""Rich's texts and tables with everything in them escaped, and only our own styles left."""
+"""Escaping of all content in Rich texts and tables; only our own styles remain."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collapse_sim.core import printable
 
 
 def clean(part: RenderableType) -> RenderableType:
-    """The same with its texts escaped before anything is laid out, so that columns fit; a table is changed in place."""
+    """Escape all texts before the layout, so that column widths fit. Tables and paddings are changed in place."""
     if isinstance(part, str):
         return printable.escaped(part)
     if isinstance(part, Text):
@@ -29,17 +29,17 @@ def clean(part: RenderableType) -> RenderableType:
 
 
 def clean_text(text: Text) -> Text:
-    """A text with its styles."""
+    """An escaped text that keeps its styles."""
     if printable.escaped(text.plain) == text.plain:
         return text
-    found = text.blank_copy()
+    cleaned = text.blank_copy()
     for segment in text.render(_PLAIN):
-        found.append(printable.escaped(segment.text), segment.style)
-    return found
+        cleaned.append(printable.escaped(segment.text), segment.style)
+    return cleaned
 
 
 class Cleaned:
-    """Any renderable; what is unsafe in what it draws, though cleaned before, is escaped all the same."""
+    """A renderable whose content is escaped first, and whose rendered output is escaped again."""
 
     def __init__(self, part: RenderableType) -> None:
         self.part = clean(part)

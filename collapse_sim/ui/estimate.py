@@ -1,44 +1,44 @@
-"""How long a run will still take, from what its cells took so far."""
+"""The remaining time of a run, estimated from the time its cells took so far."""
 
 from __future__ import annotations
 
 from collapse_sim.ui.state import Cell, State
 
-WEIGHTS = (0.8, 0.1, 0.1)  # of fit, samples and scores in a cell, for cells that are not finished
+WEIGHTS = (0.8, 0.1, 0.1)  # shares of fit, samples and scores in the cost of a cell that is not finished
 
 Line = tuple[float, float, float, float]  # middle of k, mean cost in seconds, slope, least cost
 
 
 def seconds_left(state: State, now: float) -> float | None:
-    """Seconds until the run ends; None while nothing was made that could tell."""
-    found = outlook(state, now)
-    return None if found is None else found[0]
+    """Seconds until the run ends; None while there is nothing to estimate from."""
+    estimate = outlook(state, now)
+    return None if estimate is None else estimate[0]
 
 
 def share_done(state: State, now: float) -> float:
-    """How much of the run is done, 0 to 1: of its time where that can be told, or else of its cells."""
-    found = outlook(state, now)
-    if found is not None and found[1] > 0:
-        return min(max(1 - found[0] / found[1], 0.0), 1.0)
+    """The share of the run that is done, 0 to 1: by time if that can be estimated, otherwise by cells."""
+    estimate = outlook(state, now)
+    if estimate is not None and estimate[1] > 0:
+        return min(max(1 - estimate[0] / estimate[1], 0.0), 1.0)
     shares = [_share(state, cell) for cells in state.cells.values() for cell in cells]
     return sum(shares) / len(shares) if shares else 0.0
 
 
 def outlook(state: State, now: float) -> tuple[float, float] | None:
-    """(seconds until the run ends, seconds that all of it takes); None while nothing was made that could tell.
+    """(seconds until the run ends, seconds of the entire run); None while there is nothing to estimate from.
 
-    An arm's next cells are taken to cost what a straight line through its own finished generations >= 1 says (under
-    accumulate the cost grows with k). An arm without such takes the mean of the others'. Before generation 1 is
-    finished, a cell costs what the dearest so far would. Generation 0 is shared by all arms.
+    The cost of an arm's next cells is extrapolated by a straight line through its own finished generations >= 1 (under
+    accumulate the cost grows with k). An arm that has none takes the mean of the other arms' lines. Before generation 1
+    is finished, every cell costs as much as the most expensive one so far. Generation 0 is shared by all arms.
     """
     if state.outcome is not None or not state.cells:
         return None
     lines = {arm: line for arm, cells in state.cells.items() if (line := _line(state, cells))}
-    first = None if lines else _dearest(state, now)
+    first = None if lines else _most_expensive(state, now)
     if not lines and first is None:
         return None
     running_s = max(now - state.mark, 0.0) if state.job else 0.0
-    shared, total = [0.0, 0.0], [0.0, 0.0]  # left, and all
+    shared, total = [0.0, 0.0], [0.0, 0.0]  # (seconds left, seconds in all)
     for arm, cells in state.cells.items():
         own = [lines[arm]] if arm in lines else list(lines.values())
         for k, cell in enumerate(cells):
@@ -56,7 +56,7 @@ def outlook(state: State, now: float) -> tuple[float, float] | None:
 
 
 def _line(state: State, cells: list[Cell]) -> Line | None:
-    """Least squares through the costs of the finished generations >= 1 that were wholly made now, if there are any."""
+    """Least squares through the costs of the finished generations >= 1, without reused artefacts if possible."""
     finished = [(k, cell) for k, cell in enumerate(cells) if k >= 1 and cell.made and state.complete(cell)]
     points = [(k, c.work_s) for k, c in finished if not c.reused] or [(k, c.work_s) for k, c in finished]
     if not points:
@@ -73,8 +73,8 @@ def _at(line: Line, k: int) -> float:
     return max(mean + slope * (k - middle), least / 2)
 
 
-def _dearest(state: State, now: float) -> float | None:
-    """What a whole cell costs, by the dearest so far; the job under way counts once it has come some way."""
+def _most_expensive(state: State, now: float) -> float | None:
+    """The cost of a full cell, from the most expensive one so far; a running fit counts once it is past 2 %."""
     costs = []
     for arm, cells in state.cells.items():
         for k, cell in enumerate(cells):
@@ -89,6 +89,6 @@ def _dearest(state: State, now: float) -> float | None:
 
 
 def _share(state: State, cell: Cell) -> float:
-    """How much of a cell's work is done, 0 to 1."""
-    every = max(len(state.seeds), 1)
-    return sum(weight * done / every for weight, done in zip(WEIGHTS, state.stages(cell), strict=True))
+    """The share of a cell's work that is done, 0 to 1."""
+    seeds = max(len(state.seeds), 1)
+    return sum(weight * done / seeds for weight, done in zip(WEIGHTS, state.stages(cell), strict=True))

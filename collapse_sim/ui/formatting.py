@@ -1,4 +1,4 @@
-"""Numbers, durations and names as a person reads them, in ASCII."""
+"""Numbers, durations and names formatted for people, in ASCII."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collapse_sim.core import printable
 
 
 def plain(text: str) -> str:
-    r"""One line, with control characters and the like as visible escapes (\x1b): what a name may put on a terminal."""
+    r"""One line that is safe on a terminal, with control characters and the like as visible escapes (\x1b)."""
     return printable.line(text)
 
 
@@ -17,11 +17,11 @@ def duration(seconds: float) -> str:
     """ "0.4 s", "12 s", "3 min 05 s", "2 h 05 min", "3 d 04 h"."""
     if seconds < 9.95:
         return f"{max(seconds, 0.0):.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
+    rounded = round(seconds)
+    if rounded < 60:
+        return f"{rounded} s"
+    if rounded < 3600:
+        return f"{rounded // 60} min {rounded % 60:02d} s"
     minutes = round(seconds / 60)
     if minutes < 24 * 60:
         return f"{minutes // 60} h {minutes % 60:02d} min"
@@ -30,14 +30,14 @@ def duration(seconds: float) -> str:
 
 
 def clock(seconds: float) -> str:
-    """Time that runs: "0:05", "12:04", "2:05:10"."""
+    """Elapsed time: "0:05", "12:04", "2:05:10"."""
     minutes, second = divmod(int(max(seconds, 0.0)), 60)
     hours, minute = divmod(minutes, 60)
     return f"{hours}:{minute:02d}:{second:02d}" if hours else f"{minute}:{second:02d}"
 
 
 def about(seconds: float) -> str:
-    """A duration that is only estimated: "20 s", "3 min", "2 h 05 min"."""
+    """An estimated duration: "20 s", "3 min", "2 h 05 min"."""
     if seconds < 10:
         return f"{max(math.ceil(seconds), 1)} s"
     if seconds < 90:
@@ -63,12 +63,12 @@ def count(n: float) -> str:
 
 
 def rate(per_s: float, unit: str) -> str:
-    """ "12,400 rows/s", "3.2 steps/s", "7.5 s a step"."""
+    """ "12,400 rows/s", "3.2 steps/s", "7.5 s per step"."""
     if per_s >= 100:
         return f"{count(per_s)} {unit}/s"
     if per_s >= 0.5:
         return f"{per_s:.1f} {unit}/s"
-    return f"{1 / per_s:.1f} s a {unit.removesuffix('s')}" if per_s > 0 else f"0 {unit}/s"
+    return f"{1 / per_s:.1f} s per {unit.removesuffix('s')}" if per_s > 0 else f"0 {unit}/s"
 
 
 def size(num_bytes: float) -> str:
@@ -82,7 +82,7 @@ def plural(n: int, noun: str) -> str:
 
 
 def seeds(numbers: Sequence[int], of: int) -> str:
-    """ "seed 3", "seeds 0, 2", "200 seeds"; "" when it goes without saying: none, or all `of` one."""
+    """ "seed 3", "seeds 0, 2", "200 seeds"; "" if there are none, or `of` (all seeds) is at most 1."""
     if not numbers or of <= 1:
         return ""
     if len(numbers) == 1:

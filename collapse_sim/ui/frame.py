@@ -1,4 +1,4 @@
-"""One picture of a run's state, at any size: what the dashboard repeats, `watch` draws, and the README shows."""
+"""One frame that shows a run's state, at any size, for the dashboard, `watch` and the README."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ KIND_WORDS = {
     "scores": "scoring",
 }
 
-CURVE_LINES = 9  # of the loss's curve, where there is room below
-BESIDE = 84  # columns that the job under way keeps on a wide terminal
+CURVE_LINES = 9  # of the loss curve, where there is room below
+BESIDE = 84  # columns for the current job on a wide terminal
 
 
-def doing_words(kind: str, generation: int) -> str:
-    """What is being made. A network that no generation fits is the classifier that a feature map needs."""
+def job_words(kind: str, generation: int) -> str:
+    """What a job does. A fit that belongs to no generation is that of the classifier for a feature map."""
     return "fitting the feature classifier" if kind == "fit" and generation < 0 else KIND_WORDS.get(kind, kind)
 
 
 def frame(state: State, width: int, height: int, remark: str = "", now: float | None = None) -> Frame:
-    """A Rich renderable of at most `width` columns and `height` lines. `remark` replaces the job under way.
+    """A Rich renderable of at most `width` columns and `height` lines. `remark` replaces the current job.
 
-    `now` is time.time() unless told, and the time of the last event when the run is over.
+    `now` defaults to time.time(), or to the time of the last event if the run is over.
     """
     if now is None:
-        over = bool(remark) or state.outcome is not None
-        now = state.updated if over and state.updated is not None else time.time()
+        ended = bool(remark) or state.outcome is not None
+        now = state.updated if ended and state.updated is not None else time.time()
     return Frame(state, width, height, remark, now)
 
 
 def export_svg(state: State, path: Path, width: int = 100, height: int = 40, title: str = "") -> None:
-    """Write the frame as an SVG picture that needs no font from elsewhere."""
+    """Write the frame as an SVG picture that loads no external font."""
     console = Console(record=True, width=width + 1, file=io.StringIO(), force_terminal=True, color_system="truecolor")
     console.print(frame(state, width, height, now=state.updated))
     svg = console.export_svg(title=title or f"collapse-sim run {formatting.plain(state.name)}")
@@ -62,7 +62,7 @@ def export_svg(state: State, path: Path, width: int = 100, height: int = 40, tit
 
 
 class Frame:
-    """Drawn when it is printed, since only then the terminal's encoding is known."""
+    """Composed when it is printed, because only then is the terminal's encoding known."""
 
     def __init__(self, state: State, width: int, height: int, remark: str, now: float) -> None:
         self.state, self.width, self.height, self.remark, self.now = state, width, height, remark, now
@@ -75,7 +75,7 @@ class Frame:
         for i, line in enumerate(lines):
             if i:
                 yield Segment.line()
-            line = clean_text(line)  # what a state from a file holds has not gone through formatting.plain
+            line = clean_text(line)  # a state from a file has not gone through formatting.plain
             line.truncate(width)
             if options.ascii_only:
                 line.plain = line.plain.encode("ascii", "replace").decode()
@@ -87,10 +87,10 @@ class Frame:
 
 
 def compose(state: State, width: int, height: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
-    """The lines. With little height go first: the curve of the loss, second and third samples, table of values, legend,
-    samples, notes, empty lines, names of metrics that don't fit, the bar of the whole run, arms not under way.
+    """The lines. If the height is too small, these are left out first: loss curve, second and third samples, table of
+    values, legend, samples, notes, empty lines, names of metrics that don't fit, bar of the whole run, idle arms.
 
-    A wide terminal that is not high has the curve beside the job under way.
+    On a wide terminal without enough height, the curve is beside the current job.
     """
     body = _body(state, width, remark, now, symbols)
     if not state.cells:
@@ -109,33 +109,35 @@ def compose(state: State, width: int, height: int, remark: str, now: float, symb
         return lines
 
     running = not remark and state.outcome is None
-    whole = afford([_whole(state, width, now, symbols)]) if running else []
-    hidden = afford(_hidden(state, layout, width, symbols))
+    run_bar = afford([_run_bar(state, width, now, symbols)]) if running else []
+    hidden_metrics = afford(_hidden(state, layout, width, symbols))
     above, below = afford([Text()]), afford([Text()])
     keep = min(len(news) + 1, 4) if news else 0
-    room = min(needed(state), spare - keep - 1)  # for samples, below an empty line
-    room = room if room >= least(state) else 0
-    spare -= room + 1 if room else 0
-    plain = state.outcome == "finished" and not state.reused  # then every cell is simply done
-    legend = [] if plain else afford([Text(), _legend(state, width, symbols)], keep)
+    sample_lines = min(needed(state), spare - keep - 1)  # for samples, after an empty line
+    sample_lines = sample_lines if sample_lines >= least(state) else 0
+    spare -= sample_lines + 1 if sample_lines else 0
+    all_done = state.outcome == "finished" and not state.reused  # then every cell has the same symbol
+    legend = [] if all_done else afford([Text(), _legend(state, width, symbols)], keep)
     table = afford([Text(), *table], keep) if table else []
-    body = whole + body
+    body = run_bar + body
     if running:
-        drawn = afford([Text(), *curve(state, width, CURVE_LINES, symbols)], keep) if spare > CURVE_LINES else []
-        beside = [] if drawn else curve(state, width - BESIDE - 3, len(body), symbols)
+        curve_below = afford([Text(), *curve(state, width, CURVE_LINES, symbols)], keep) if spare > CURVE_LINES else []
+        beside = [] if curve_below else curve(state, width - BESIDE - 3, len(body), symbols)
         if beside:
-            body = ([_whole(state, BESIDE, now, symbols)] if whole else []) + _body(state, BESIDE, remark, now, symbols)
+            body = ([_run_bar(state, BESIDE, now, symbols)] if run_bar else []) + _body(
+                state, BESIDE, remark, now, symbols
+            )
             body = _side_by_side(body, beside, BESIDE)
-        body += drawn if len(drawn) > 1 else []
-    middle = grid(state, layout, len(state.cells) + 1 + min(spare, 0), symbols) + hidden
-    texts = samples(state, layout, width, room + max(spare - len(news) - 1, 0), symbols) if room else []
-    head = _head(state, width, "-" if whole else remark, now, symbols)
-    lines = head + above + middle + legend + table + below + body + ([Text(), *texts] if texts else [])
-    room = height - len(lines) - 1
-    return (lines + ([Text(), *news[-room:]] if news and room > 0 else []))[:height]
+        body += curve_below if len(curve_below) > 1 else []
+    table_of_cells = grid(state, layout, len(state.cells) + 1 + min(spare, 0), symbols) + hidden_metrics
+    texts = samples(state, layout, width, sample_lines + max(spare - len(news) - 1, 0), symbols) if sample_lines else []
+    head = _head(state, width, "-" if run_bar else remark, now, symbols)
+    lines = head + above + table_of_cells + legend + table + below + body + ([Text(), *texts] if texts else [])
+    note_lines = height - len(lines) - 1
+    return (lines + ([Text(), *news[-note_lines:]] if news and note_lines > 0 else []))[:height]
 
 
-def _whole(state: State, width: int, now: float, symbols: Symbols) -> Text:
+def _run_bar(state: State, width: int, now: float, symbols: Symbols) -> Text:
     """The bar of the whole run."""
     share, left = share_done(state, now), seconds_left(state, now)
     complete = sum(state.complete(cell) for cells in state.cells.values() for cell in cells)
@@ -155,7 +157,7 @@ def _hidden(state: State, layout: GridLayout, width: int, symbols: Symbols) -> l
 
 
 def _side_by_side(left: list[Text], right: list[Text], width: int) -> list[Text]:
-    """Lines of `width` columns with others to their right."""
+    """Lines of `width` columns, each with one of `right` beside it."""
     lines = []
     for i, line in enumerate(left):
         line.truncate(width, pad=True)
@@ -164,7 +166,7 @@ def _side_by_side(left: list[Text], right: list[Text], width: int) -> list[Text]
 
 
 def _head(state: State, width: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
-    """Name and time, with the time left unless something else is said of it; where it runs and what it takes."""
+    """Two lines: name and time, with the time left unless there is a remark; run directory, device and memory."""
     times = []
     if state.wall_s is not None:
         times.append(formatting.duration(state.wall_s))
@@ -188,7 +190,7 @@ def _head(state: State, width: int, remark: str, now: float, symbols: Symbols) -
 
 
 def _ends(left: Text, right: Text, width: int, symbols: Symbols) -> Text:
-    """Two texts at the two ends of a line; the left one is cut if they don't fit."""
+    """One text at each end of a line; the left one is cut if they don't fit."""
     right.truncate(width)
     room = width - cell_len(right.plain)
     left.truncate(max(room - 2, 0), overflow="ellipsis" if symbols is UNICODE else "crop", pad=True)
@@ -196,14 +198,14 @@ def _ends(left: Text, right: Text, width: int, symbols: Symbols) -> Text:
 
 
 def _body(state: State, width: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
-    """How the run ended, or the stages of this generation and the job under way: always three lines while it runs."""
+    """How the run ended; while it runs, three lines: the stages of this generation, and the current job."""
     if remark or state.outcome is not None:
         return _ended(state, width, remark, symbols)
     job = state.job
     if job is None:
         doing = Text("getting ready" if not state.cells else "", style="dim")
         if state.waiting:
-            kind = doing_words(state.waiting["kind"], state.waiting["generation"])
+            kind = job_words(state.waiting["kind"], state.waiting["generation"])
             k = state.waiting["generation"]
             doing = Text(f"waiting for another process: {kind}" + (f", generation {k}" if k >= 0 else ""))
         return [_stages(state, symbols), doing, Text()]
@@ -213,7 +215,7 @@ def _body(state: State, width: int, remark: str, now: float, symbols: Symbols) -
         formatting.seeds(job.seeds, len(state.seeds)),
     ]
     parts += [f"loss {formatting.value(job.loss)}" if job.loss is not None else ""]
-    what = Text.assemble((doing_words(job.kind, job.generation), f"bold {palette.RUNNING}"))
+    what = Text.assemble((job_words(job.kind, job.generation), f"bold {palette.RUNNING}"))
     what.append("".join(f" {symbols.dot} {part}" for part in parts if part))
     return [_stages(state, symbols), what, _bar(job, width, now, symbols)]
 
@@ -222,19 +224,19 @@ def _stages(state: State, symbols: Symbols) -> Text:
     """How many fits, samples and scores of this generation are done, over arms and seeds."""
     if not state.cells:
         return Text()
-    k, every = state.generation(), len(state.cells) * len(state.seeds)
+    k, total = state.generation(), len(state.cells) * len(state.seeds)
     done = [sum(column) for column in zip(*(state.stages(cells[k]) for cells in state.cells.values()), strict=True)]
     line = Text(f"generation {k} of {state.generations}  ")
     for name, number in zip(("fits", "samples", "scores"), done, strict=True):
         line.append(f" {symbols.dot} " if name != "fits" else " ", style="dim")
         line.append(
-            f"{name} {formatting.count(number)}/{formatting.count(every)}", style="" if number < every else palette.DONE
+            f"{name} {formatting.count(number)}/{formatting.count(total)}", style="" if number < total else palette.DONE
         )
     return line
 
 
 def _bar(job: JobUnderWay, width: int, now: float, symbols: Symbols) -> Text:
-    """Progress, rate and time left of a job; only its age when it tells no progress."""
+    """Progress, rate and time left of a job; only its age if it reports no progress."""
     if not job.total:
         age_s = now - job.started
         return Text(f"for {formatting.clock(age_s)}" if age_s >= 1 else "", style="dim")
@@ -256,17 +258,18 @@ def _bar_line(share: float, text: str, width: int, style: str, symbols: Symbols)
 
 
 def _ended(state: State, width: int, remark: str, symbols: Symbols) -> list[Text]:
-    """How it ended: the remark, or the outcome."""
+    """How the run ended: the remark, or the outcome."""
     finished = state.outcome == "finished"
-    made, found = formatting.count(formatting.counts(state.made)), formatting.count(formatting.counts(state.reused))
-    head, _, rest = (remark or f"{state.outcome}: {made} made, {found} found in the store").partition(":")
+    made_count = formatting.count(formatting.counts(state.made))
+    reused_count = formatting.count(formatting.counts(state.reused))
+    head, _, rest = (remark or f"{state.outcome}: {made_count} made, {reused_count} found in the store").partition(":")
     lines = [Text(part) for part in wrapped(f"{head}:{rest}" if rest else head, width, 4, symbols)]
     lines[0].stylize(f"bold {palette.DONE if finished else palette.WARNING}", 0, len(head))
     return lines
 
 
 def _notes(state: State, width: int, room: int, symbols: Symbols) -> list[Text]:
-    """The last notes, newest last, as many as there is room for."""
+    """The last notes that fit in `room` lines, newest last."""
     lines: list[Text] = []
     for note in reversed(state.notes):
         warning = note["level"] == "warning"
@@ -281,16 +284,16 @@ def _notes(state: State, width: int, room: int, symbols: Symbols) -> list[Text]:
     return lines
 
 
-def wrapped(text: str, width: int, most: int, symbols: Symbols) -> list[str]:
+def wrapped(text: str, width: int, max_lines: int, symbols: Symbols) -> list[str]:
     """A message in at most `most` lines of `width` columns, without control characters."""
     lines = textwrap.wrap(formatting.plain(text), max(width, 1), break_on_hyphens=False)
-    if len(lines) > most:
-        lines[most - 1] = symbols.fit(" ".join(lines[most - 1 :]), width)
-    return lines[:most]
+    if len(lines) > max_lines:
+        lines[max_lines - 1] = symbols.fit(" ".join(lines[max_lines - 1 :]), width)
+    return lines[:max_lines]
 
 
 def _legend(state: State, width: int, symbols: Symbols) -> Text:
-    """What the cells' symbols mean; of a finished run only what it can have."""
+    """The meaning of the cells' symbols; for a finished run only those that can occur."""
     line = Text()
     for symbol, style, meaning in symbols.legend()[: 2 if state.outcome == "finished" else None]:
         line.append("   " if line else "").append(symbol, style=style).append(f" {meaning}", style="dim")

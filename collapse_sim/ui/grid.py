@@ -15,14 +15,14 @@ VERBS = ("fit", "draw", "score")
 
 
 def grid(state: State, layout: GridLayout, height: int, symbols: Symbols) -> list[Text]:
-    """A header and one line an arm, at most `height` lines; arms under way stay in sight."""
+    """A header and one line per arm, at most `height` lines; the arms of the current job stay visible."""
     arms, scale = list(state.cells), SparklineScale.of(state)
     room = max(height - 1, 1)
     if len(arms) > room:
-        room = max(room - 1, 1)  # one line says that there are more
+        room = max(room - 1, 1)  # one line for the number of hidden arms
         k = state.generation()
-        busy = next((i for i, arm in enumerate(arms) if state.covers(arm, k)), 0)
-        first = max(min(busy - room // 2, len(arms) - room), 0)
+        current = next((i for i, arm in enumerate(arms) if state.covers(arm, k)), 0)
+        first = max(min(current - room // 2, len(arms) - room), 0)
     else:
         first = 0
     lines = [_header(state, layout, symbols)]
@@ -30,13 +30,13 @@ def grid(state: State, layout: GridLayout, height: int, symbols: Symbols) -> lis
         lines.append(_row(state, arm, palette.color(i), layout, scale, symbols))
     if len(arms) > room:
         complete = sum(state.complete(cell) for cells in state.cells.values() for cell in cells)
-        every = len(arms) * (state.generations + 1)
-        lines.append(Text(f"{symbols.cut} {len(arms) - room} more arms; {complete} of {every} cells done", style="dim"))
+        total = len(arms) * (state.generations + 1)
+        lines.append(Text(f"{symbols.cut} {len(arms) - room} more arms; {complete} of {total} cells done", style="dim"))
     return lines[:height]
 
 
 def values(state: State, layout: GridLayout, symbols: Symbols) -> list[Text]:
-    """The shown metric by arm and generation, below the cells' columns; [] when they are too narrow for that."""
+    """The shown metric by arm and generation, in the cells' columns; [] if these are too narrow."""
     texts = {
         arm: ["" if x is None else formatting.value(x) for x in series(state, arm, state.show)] for arm in state.cells
     }
@@ -67,7 +67,7 @@ def _header(state: State, layout: GridLayout, symbols: Symbols) -> Text:
 
 
 def _numbers(layout: GridLayout) -> str:
-    """The generations' numbers above their cells, as many as there is room for."""
+    """The generations' numbers above their cells, as many as fit."""
     step = next(s for s in (1, 2, 5, 10, 20, 50, 100, 10**9) if s * layout.slot > len(str(layout.last)))
     numbers = " " if layout.windowed else ""
     for k in range(layout.first, layout.last + 1):
@@ -98,35 +98,35 @@ def _row(state: State, arm: str, color: str, layout: GridLayout, scale: Sparklin
 
 
 def _cell(state: State, arm: str, k: int, slot: int, symbols: Symbols) -> tuple[str, str]:
-    """What stands for one arm at one generation, and its style."""
-    cell, every = state.cells[arm][k], len(state.seeds)
+    """The text and style of the cell of one arm at one generation."""
+    cell, seeds = state.cells[arm][k], len(state.seeds)
     if state.complete(cell) and state.diverged(arm, k):
-        every_seed = state.diverged(arm, k) == every
-        return symbols.bad if every_seed else f"{symbols.bad}{state.diverged(arm, k)}", palette.WARNING
+        all_diverged = state.diverged(arm, k) == seeds
+        return symbols.bad if all_diverged else f"{symbols.bad}{state.diverged(arm, k)}", palette.WARNING
     if state.complete(cell):
-        found = cell.reused and not cell.made
-        return (symbols.found, palette.FOUND) if found else (symbols.done, palette.DONE)
+        reused = cell.reused and not cell.made
+        return (symbols.reused, palette.REUSED) if reused else (symbols.done, palette.DONE)
     stages, running = state.stages(cell), state.covers(arm, k)
     if not any(stages) and not running:
         return symbols.todo, "dim"
-    part = min(int(sum(stages) / (3 * every) * len(symbols.part)), len(symbols.part) - 1)
+    part = min(int(sum(stages) / (3 * seeds) * len(symbols.part)), len(symbols.part) - 1)
     symbol, style = (symbols.running, f"bold {palette.RUNNING}") if running else (symbols.part[part], palette.RUNNING)
     if slot >= WIDEST_SLOT:
-        stage = next((i for i, done in enumerate(stages) if done < every), 2)
-        share = f"{stages[stage]}/{every}" if every < 10 else f"{100 * stages[stage] // every}%"
-        return f"{symbol} {VERBS[stage]} {share if every > 1 else ''}", style
+        stage = next((i for i, done in enumerate(stages) if done < seeds), 2)
+        share = f"{stages[stage]}/{seeds}" if seeds < 10 else f"{100 * stages[stage] // seeds}%"
+        return f"{symbol} {VERBS[stage]} {share if seeds > 1 else ''}", style
     if slot >= LEAST_VALUE - 1:
-        return f"{symbol}{min(100 * sum(stages) // (3 * every), 99)}%", style
+        return f"{symbol}{min(100 * sum(stages) // (3 * seeds), 99)}%", style
     return symbol, style
 
 
 def _sparkline(values: list[float | None], width: int, scale: SparklineScale, symbols: Symbols) -> str:
-    """One column a generation, or the last value of every stretch when there are more generations than columns."""
+    """One column per generation; with more generations than columns, each column shows its last value."""
     columns = []
     for i in range(width):
         start = i * len(values) // width
-        stretch = values[start : max((i + 1) * len(values) // width, start + 1)]
-        x = next((x for x in reversed(stretch) if x is not None), None)
+        column_values = values[start : max((i + 1) * len(values) // width, start + 1)]
+        x = next((x for x in reversed(column_values) if x is not None), None)
         if x is None:
             columns.append(" ")
         else:

@@ -1,4 +1,4 @@
-"""Which columns of the terminal the parts of the table get."""
+"""The widths of the table's parts on the terminal."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from collapse_sim.ui.symbols import Symbols
 ROOMY_SLOT = 8  # room for "▸67%", or a value, and some air
 WIDEST_SLOT = 13  # room for "▸ score 2/3" and some air
 LEAST_VALUE = 6
-LEAST_SPARK = 7  # columns of a sparkline that make room for cells, before it is cut no further
+LEAST_SPARK = 7  # a sparkline gives up columns to the cells down to this width
 
 
 def series(state: State, arm: str, metric: str | None) -> list[float | None]:
-    """A metric's means of an arm, one a generation; [] when there is none yet."""
+    """An arm's means of a metric, one per generation; [] if there is none yet."""
     return state.scores.get(arm, {}).get(metric or "", [])
 
 
 def latest(state: State, arm: str, metric: str | None) -> str:
-    """The last mean there is, as a person reads it."""
+    """The last known mean, formatted; "" if there is none."""
     return next((formatting.value(x) for x in reversed(series(state, arm, metric)) if x is not None), "")
 
 
@@ -43,14 +43,14 @@ class GridLayout:
     slot: int
     first: int  # the window's generations, first to last
     last: int
-    windowed: bool  # one column at each end says whether there is more
+    windowed: bool  # whether one column at each end shows that there are more
     spark: int
     shown: int  # sparkline and value together
     others: tuple[tuple[str, int], ...]  # (metric, columns)
 
     @property
     def cells(self) -> int:
-        """Columns of the cells together."""
+        """The width of all cells together."""
         return (self.last - self.first + 1) * self.slot + 2 * self.windowed
 
     @classmethod
@@ -62,7 +62,7 @@ class GridLayout:
         spark = columns if columns <= 10 else max(min(columns, width // 6), 10)
         shown = _shown(state, spark, symbols, width)
         room = width - name - 2 - 2 - shown
-        if room < columns:  # the sparkline gives way to the cells
+        if room < columns:  # the sparkline gives up columns to the cells
             spark = spark - (columns - room) if spark - (columns - room) >= LEAST_SPARK else min(spark, LEAST_SPARK)
             spark = 0 if width < 60 else spark
             shown = _shown(state, spark, symbols, width)
@@ -76,10 +76,10 @@ class GridLayout:
         others = []
         for metric in state.metrics:
             values = [len(latest(state, arm, metric)) for arm in state.cells]
-            needs = 2 + max(len(title(state, metric, symbols)), LEAST_VALUE, *values)
-            if metric != state.show and needs <= room:
-                others.append((metric, needs))
-                room -= needs
+            needed = 2 + max(len(title(state, metric, symbols)), LEAST_VALUE, *values)
+            if metric != state.show and needed <= room:
+                others.append((metric, needed))
+                room -= needed
         slot = min(slot + room // columns, WIDEST_SLOT)
         return cls(name, slot, 0, columns - 1, False, spark, shown, tuple(others))
 
@@ -93,7 +93,7 @@ def _shown(state: State, spark: int, symbols: Symbols, width: int) -> int:
 
 @dataclass(frozen=True)
 class SparklineScale:
-    """One scale for all sparklines, so that arms can be compared; logarithmic when values differ by much."""
+    """One scale for all sparklines, so that arms can be compared; logarithmic if values span a factor over 30."""
 
     low: float
     high: float
@@ -111,7 +111,7 @@ class SparklineScale:
         return cls(low, high, False)
 
     def level(self, x: float, levels: int) -> int:
-        """0 .. levels - 1; the middle when all values are the same."""
+        """The level of x, 0 .. levels - 1; the middle if all values are the same."""
         if self.high <= self.low:
             return levels // 2
         share = ((math.log(x) if self.log else x) - self.low) / (self.high - self.low)

@@ -1,4 +1,4 @@
-"""Off a terminal: one line a generation, plain text, nothing that moves."""
+"""Progress without a terminal: one line of plain text per generation."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from collapse_sim.ui.state import State
 
 
 class Lines:
-    """Says events on stderr, once `state` is up to date. `verbose`: also a line a job and a text an arm; `quiet`:
-    warnings only."""
+    """Prints events on stderr, after `state` has applied them. `verbose`: also a line per job and a text per arm;
+    `quiet`: warnings only."""
 
     def __init__(self, state: State, *, quiet: bool = False, verbose: bool = False) -> None:
         self._state, self._quiet, self._verbose = state, quiet, verbose
 
     def __call__(self, event: Event) -> None:
-        """Say one event, or nothing."""
+        """Print one event, or nothing."""
         kind = type(event)
         if kind in (JobFinished, TextSamples) and not self._verbose:
-            return  # the bulk
+            return  # most events are of these kinds
         if isinstance(event, Note):
             if event.level == "warning" or not self._quiet:
                 say(note_line(event.message, event.level))
@@ -69,9 +69,9 @@ def generation_line(state: State, k: int) -> str:
     facts = [f"{state.show} {', '.join(values)}"] if values else []
     summary = state.finished.get(k)
     if summary is not None:
-        made, found = formatting.counts(summary["made"]), formatting.counts(summary["reused"])
+        made_count, reused_count = formatting.counts(summary["made"]), formatting.counts(summary["reused"])
         facts += [
-            f"made {formatting.count(made)}, found {formatting.count(found)}",
+            f"made {formatting.count(made_count)}, found {formatting.count(reused_count)}",
             formatting.duration(summary["wall_s"]),
         ]
     return formatting.plain(f"generation {k}/{state.generations}: {'; '.join(facts)}")

@@ -1,4 +1,4 @@
-"""Who listens to a run: the dashboard on a terminal, lines elsewhere, the snapshot always. None can stop the run."""
+"""Listeners of a run: the dashboard on a terminal, otherwise lines, and the snapshot. None can stop the run."""
 
 from __future__ import annotations
 
@@ -22,10 +22,11 @@ Outcome = Literal["interrupted", "failed"]
 
 
 class Listeners:
-    """`with listeners(run_dir, ...) as emit:` gives the callable that takes a run's events.
+    """`with listeners(run_dir, ...) as emit:` returns the callable that takes a run's events.
 
-    The dashboard is drawn when stderr is a terminal that can be drawn on, unless `quiet`, `verbose` (a line a job,
-    which a dashboard would hide) or `json`; otherwise lines are said. An exception in a listener is told once.
+    The dashboard is shown if stderr is a terminal with cursor control, unless `quiet`, `verbose` (a line per job,
+    which a dashboard would hide) or `json` is set; otherwise lines are printed. The first exception in a listener is
+    reported, later ones are not.
     """
 
     def __init__(self, run_dir: Path, *, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
@@ -37,13 +38,13 @@ class Listeners:
         self._lines = None if draw else Lines(self.state, quiet=quiet, verbose=verbose)
         self._snapshot = Snapshot(run_dir, self._json, self._failed)
         self._started = False
-        self._said = False
+        self._failure_reported = False
 
     def __enter__(self) -> Emit:
         return self.emit
 
     def emit(self, event: Event) -> None:
-        """Take in one event: microseconds, and never an exception."""
+        """Handle one event: takes microseconds, never raises."""
         try:
             with self._lock:
                 self.state.apply(event)
@@ -55,7 +56,7 @@ class Listeners:
             elif self._dashboard is not None:
                 self._dashboard.stale = True
                 if isinstance(event, Note) and not self._started:
-                    say(note_line(event.message, event.level))  # there is no dashboard yet, and may never be one
+                    say(note_line(event.message, event.level))  # the dashboard has not started, and may never start
         except Exception as error:
             self._failed(error)
 
@@ -67,9 +68,9 @@ class Listeners:
             wall_s = time.time() - (self.state.started or time.time())
             with self._lock:
                 self.state.apply(RunFinished(self.state.name, self.state.run_dir, wall_s, outcome, str(error)))
-        loss = streams.lost.get("stderr")
+        loss = streams.losses.get("stderr")
         if loss is not None:
-            note = f"standard error could not be written to ({loss.reason}): what was said there since is missing"
+            note = f"standard error could not be written to ({loss.reason}): later messages are missing there"
             with self._lock:
                 self.state.apply(Note(note))
         for listener in (self._dashboard, self._snapshot):
@@ -88,7 +89,7 @@ class Listeners:
                 self._dashboard.start()
 
     def _json(self) -> dict[str, Any]:
-        """The state as it is now."""
+        """The current state as JSON."""
         with self._lock:
             self.state.updated = time.time()
             if time.monotonic() - self._measured > MEASURE_S:
@@ -97,15 +98,15 @@ class Listeners:
             return self.state.to_json()
 
     def _copy(self) -> State:
-        """For drawing in another thread, by the same way that `watch` gets it."""
+        """A copy for drawing in another thread, made in the way that `watch` reads it."""
         return State.from_json(self._json())
 
     def _failed(self, error: Exception) -> None:
-        if not self._said:
-            self._said = True
-            say(f"warning: showing the run failed, the run itself goes on: {error!r}")
+        if not self._failure_reported:
+            self._failure_reported = True
+            say(f"warning: the display failed, the run itself continues: {error!r}")
 
 
 def listeners(run_dir: Path, *, quiet: bool = False, verbose: bool = False, json: bool = False) -> Listeners:
-    """The listeners of a run that lies in `run_dir`."""
+    """The listeners of the run in `run_dir`."""
     return Listeners(run_dir, quiet=quiet, verbose=verbose, json=json)

@@ -1,4 +1,4 @@
-"""Which process writes a run's state, whether it is still there, and what it takes."""
+"""The process that writes a run's state: who it is, whether it is still alive, and its memory."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Literal
 
 from collapse_sim.ui.state import State
 
-SILENT_S = 30.0  # a process on another machine that was not heard of for so long is taken to be gone
+SILENT_S = 30.0  # a process on another machine is considered gone after so long without an update
 
 
 def sign(state: State) -> None:
-    """Note this process as the writer."""
+    """Record this process as the writer of the state."""
     import psutil
 
     state.pid, state.host = os.getpid(), socket.gethostname()
@@ -22,17 +22,17 @@ def sign(state: State) -> None:
 
 
 def measure(state: State) -> None:
-    """Note the memory that this process takes, and that torch holds on the GPU if it uses one."""
+    """Record the memory of this process, and what torch has reserved on GPUs if it uses them."""
     import psutil
 
     state.memory_bytes = psutil.Process().memory_info().rss
-    torch = sys.modules.get("torch")  # not imported for this
+    torch = sys.modules.get("torch")  # do not import it for this
     if torch is not None and torch.cuda.is_initialized():
         state.gpu_bytes = sum(torch.cuda.memory_reserved(i) for i in range(torch.cuda.device_count()))
 
 
 def presence(state: State) -> Literal["here", "gone", "ended"]:
-    """Whether the writer is at work ("here"), has ended the run ("ended"), or vanished without a word ("gone")."""
+    """Whether the writer is alive ("here"), has ended the run ("ended"), or vanished before its end ("gone")."""
     if state.outcome is not None or state.pid is None:
         return "ended"
     if state.host != socket.gethostname():

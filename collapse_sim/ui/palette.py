@@ -1,8 +1,8 @@
-"""One palette for the terminal and the plots, safe for colour-blind eyes, on dark and on light ground.
+"""One palette for the terminal and the plots, safe for colour-blind readers, on dark and light backgrounds.
 
-The colours are Okabe & Ito's (2008), less yellow (1.3:1 against white, unreadable in a plot), with grey in place of
-black (invisible on a dark terminal). There are 7 colours and 9 markers, and the line style changes with every round of
-the colours: no two of 63 arms look the same, and none differ by colour alone.
+The colours are Okabe & Ito's (2008) without yellow (1.3:1 against white, unreadable in a plot), with grey instead of
+black (invisible on a dark terminal). There are 7 colours and 9 markers, and the line style changes after every 7 arms:
+no two of 63 arms look the same, and none differ by colour alone.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COLORS = (
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "h")  # matplotlib's names
 LINESTYLES = ("-", "--", "-.", ":")
 
-DONE, RUNNING, FOUND, WARNING = COLORS[2], COLORS[1], COLORS[5], COLORS[3]  # states of a cell, and notes
+DONE, RUNNING, REUSED, WARNING = COLORS[2], COLORS[1], COLORS[5], COLORS[3]  # states of a cell, and notes
 
 
 def color(i: int) -> str:

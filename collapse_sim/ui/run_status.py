@@ -1,4 +1,4 @@
-"""Where a run stands, from its directory: run.json and the journal say what is done, live.json who is at it."""
+"""The status of a run, from its directory: run.json and the journal (what is done), live.json (who runs it)."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ Word = Literal["starting", "running", "finished", "interrupted", "failed", "stop
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as its directory tells it. "stopped": its process vanished; "unfinished": it ended with cells to do."""
+    """A run's status. "stopped": its process vanished; "unfinished": it ended with cells left to do."""
 
     word: Word
     state: State
     command: str  # the command that continues it
-    problems: tuple[str, ...] = ()  # what is wrong with the journal: damaged lines, recorded scores that are gone
+    problems: tuple[str, ...] = ()  # of the journal: damaged lines, missing recorded scores
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will change any more unless someone runs it again."""
+        """Whether no process is running it, so that nothing will change."""
         return self.word not in ("starting", "running")
 
 
 def run_status(folder: Path) -> RunStatus:
-    """Read a run directory. Raises RecipeError when it is none, StoreError when it is damaged or of a newer schema."""
-    begins = read_starting(folder)
-    if begins is not None and not (folder / RUN_FILE).is_file():
-        return RunStatus("starting", begins, "")
+    """Read a run directory. Raises RecipeError if it is not one, StoreError if it is damaged or of a newer schema."""
+    starting = read_starting(folder)
+    if starting is not None and not (folder / RUN_FILE).is_file():
+        return RunStatus("starting", starting, "")
     run = read_run(folder)
     lines, problems = read_journal(folder)
     try:
@@ -60,22 +60,22 @@ def run_status(folder: Path) -> RunStatus:
     complete = all(state.complete(cell) for cells in state.cells.values() for cell in cells)
     word: Word = "finished" if complete else "unfinished" if lines else "not started"
     if live is not None:
-        at_it = presence(live)
+        process = presence(live)
         merge_live(state, live)
-        if at_it == "here":
+        if process == "here":
             word = "running"
         elif not complete:
             state.job = state.waiting = None
-            word = "stopped" if at_it == "gone" else _word(live.outcome)
-    if begins is not None and word != "running":
-        state.pid, state.host = begins.pid, begins.host
+            word = "stopped" if process == "gone" else _word(live.outcome)
+    if starting is not None and word != "running":
+        state.pid, state.host = starting.pid, starting.host
         word = "starting"
-    went_through = live is not None and live.outcome == "finished"
-    return RunStatus(word, state, continuing(folder, [] if went_through else lines), tuple(problems))
+    finished_before = live is not None and live.outcome == "finished"
+    return RunStatus(word, state, continuing(folder, [] if finished_before else lines), tuple(problems))
 
 
 def live_status(folder: Path) -> RunStatus:
-    """The same for a quick look, twice a second: while a process is at it, its own word is enough."""
+    """The same, fast enough for twice a second: while a process runs it, only live.json is read."""
     live = read_live(folder)
     if live is not None and presence(live) == "here":
         return RunStatus("running", live, "")
@@ -87,7 +87,7 @@ def _word(outcome: str | None) -> Word:
 
 
 def read_live(folder: Path) -> State | None:
-    """The state that the run's process wrote last; None when there is none that can be read, whatever is there."""
+    """The state that the run's process wrote last; None if there is none or it cannot be read."""
     try:
         if (folder / LIVE_FILE).stat().st_size > LARGEST_FILE:
             return None
@@ -97,7 +97,7 @@ def read_live(folder: Path) -> State | None:
 
 
 def recorded(folder: Path, run: dict[str, Any], lines: Sequence[dict[str, Any]]) -> State:
-    """What run.json and the journal say. A later line of the same arm, generation, seed and metric counts."""
+    """The state from run.json and the journal. For one arm, generation, seed and metric the last line counts."""
     metrics, last = list(run["metrics"]), int(run["generations"])
     state = State(
         name=run["name"],
@@ -111,7 +111,7 @@ def recorded(folder: Path, run: dict[str, Any], lines: Sequence[dict[str, Any]])
         cells={arm: [Cell() for _ in range(last + 1)] for arm in run["arms"]},
     )
     state.ended = {arm: ends for arm, ends in journal.diverged(lines).items() if arm in state.cells}
-    values: dict[tuple[str, int, str | None], dict[int, float | None]] = {}  # None: scored at all
+    values: dict[tuple[str, int, str | None], dict[int, float | None]] = {}  # metric None: scored at all
     for line in lines:
         if line.get("event") == "generation":
             state.finished[int(line["generation"])] = {name: line[name] for name in ("made", "reused", "wall_s")}
@@ -124,8 +124,10 @@ def recorded(folder: Path, run: dict[str, Any], lines: Sequence[dict[str, Any]])
         if metric is None:
             continue
         series = state.scores.setdefault(arm, {}).setdefault(metric, [None] * (last + 1))
-        own = [by_seed[seed] for seed in state.seeds if seed in by_seed]
-        series[k] = sum(math.nan if x is None else float(x) for x in own) / len(own) if own else None
+        own_scores = [by_seed[seed] for seed in state.seeds if seed in by_seed]
+        series[k] = (
+            sum(math.nan if x is None else float(x) for x in own_scores) / len(own_scores) if own_scores else None
+        )
     for arm, cells in state.cells.items():
         for k, cell in enumerate(cells):
             scored = set(state.seeds).intersection(*(values.get((arm, k, metric), {}) for metric in (None, *metrics)))
@@ -138,7 +140,7 @@ _LOWER = {"lower": True, "higher": False}
 
 
 def last_change(folder: Path) -> float | None:
-    """When something in a run's directory was last written, in seconds since 1970."""
+    """When a file of a run directory was last written, in seconds since 1970; None if there is none."""
     times = []
     for name in (RUN_FILE, JOURNAL_FILE, LIVE_FILE, STARTING_FILE):
         with contextlib.suppress(OSError):
@@ -147,7 +149,7 @@ def last_change(folder: Path) -> float | None:
 
 
 def merge_live(state: State, live: State) -> None:
-    """Add to a recorded state what only the process knows: the job under way, cells in part, times, notes."""
+    """Add what only the process knows to a recorded state: the current job, partial cells, times, notes."""
     for name in ("device", "precision", "started", "updated", "outcome", "message", "wall_s", "pid", "host", "mark"):
         setattr(state, name, getattr(live, name))
     for name in (
@@ -163,7 +165,7 @@ def merge_live(state: State, live: State) -> None:
         "curve",
     ):
         setattr(state, name, getattr(live, name))
-    all_metrics = set(state.metrics) <= set(live.metrics)  # or else what it has scored is not all there is to score
+    all_metrics = set(state.metrics) <= set(live.metrics)  # otherwise its scored cells lack the other metrics
     for arm, cells in live.cells.items():
         for ours, theirs in zip(state.cells.get(arm, []), cells, strict=False):
             for stage in STAGES if all_metrics and not state.complete(ours) else STAGES[:2]:
@@ -174,9 +176,9 @@ def merge_live(state: State, live: State) -> None:
 
 
 def continuing(folder: Path, lines: Iterable[dict[str, Any]]) -> str:
-    """The command that continues a run: the one that was given last, or without any, one for the recipe that it keeps.
+    """The command that continues a run: its last command, or without one, a command for the recipe in its directory.
 
-    The latter is for all that was ever asked for in the run: the last command may have been for a part of it.
+    The latter covers everything ever requested in the run; the last command may have been for a part of it.
     """
     commands = [line["command"] for line in lines if line.get("event") == "session" and line.get("command")]
     if not commands:

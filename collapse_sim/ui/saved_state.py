@@ -1,4 +1,4 @@
-"""A state as JSON and back. What is read may be anything: a damaged file, a newer program's, a stranger's."""
+"""A state as JSON and back. The input is untrusted: it may be damaged, or written by another program or version."""
 
 from __future__ import annotations
 
@@ -8,52 +8,52 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from collapse_sim.ui import checked
-from collapse_sim.ui.checked import amount, count, flag, listed, mapping, number, optional, record, score, text, whole
+from collapse_sim.ui.checked import amount, count, flag, integer, listed, mapping, number, optional, record, score, text
 from collapse_sim.ui.state import KEPT_LOSSES, KEPT_NOTES, STAGES, Cell, Curve, JobUnderWay, State
 
 SCHEMA = 1
 
 
-def spelt(state: State) -> dict[str, Any]:
+def document(state: State) -> dict[str, Any]:
     """Plain JSON: non-finite numbers as strings, bit sets as "all" or the seeds that are done."""
     content = {item.name: getattr(state, item.name) for item in fields(state) if item.name != "cells"}
     content["schema"] = SCHEMA
     content["job"] = asdict(state.job) if state.job else None
     content["curve"] = asdict(state.curve) if state.curve else None
-    content["cells"] = {arm: [_spelt_cell(state, cell) for cell in cells] for arm, cells in state.cells.items()}
-    found: dict[str, Any] = _spelt(content)
-    return found
+    content["cells"] = {arm: [_cell_document(state, cell) for cell in cells] for arm, cells in state.cells.items()}
+    plain: dict[str, Any] = _plain(content)
+    return plain
 
 
 def state(content: Any) -> State:
-    """The state that `spelt` gave. Raises ValueError when it is something else, or of a newer schema."""
+    """The state that `document` returned. Raises ValueError if it is not one, or of a newer schema."""
     try:
-        newer = whole(content["schema"]) > SCHEMA
+        newer = integer(content["schema"]) > SCHEMA
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not the state of a run: {error!r}") from error
     if newer:
         raise ValueError(f"schema {content['schema']} is newer than {SCHEMA}: update collapse-sim")
     try:
-        found = State(**{name: check(content[name]) for name, check in _FIELDS.items()})
-        found.job = JobUnderWay(**_JOB(content["job"])) if content["job"] is not None else None
-        found.curve = Curve(**_CURVE(content["curve"])) if content["curve"] is not None else None
-        found.made, found.reused = Counter(found.made), Counter(found.reused)
-        found.finished = {int(k): summary for k, summary in mapping(_SUMMARY)(content["finished"]).items()}
-        rows = found.generations + 1
-        found.scores = mapping(mapping(listed(optional(score), rows)))(content["scores"])
+        restored = State(**{name: check(content[name]) for name, check in _FIELDS.items()})
+        restored.job = JobUnderWay(**_JOB(content["job"])) if content["job"] is not None else None
+        restored.curve = Curve(**_CURVE(content["curve"])) if content["curve"] is not None else None
+        restored.made, restored.reused = Counter(restored.made), Counter(restored.reused)
+        restored.finished = {int(k): summary for k, summary in mapping(_SUMMARY)(content["finished"]).items()}
+        rows = restored.generations + 1
+        restored.scores = mapping(mapping(listed(optional(score), rows)))(content["scores"])
         ended = mapping(_COUNTS)(content["ended"])
-        found.ended = {arm: {int(seed): k for seed, k in chains.items()} for arm, chains in ended.items()}
-        found.texts = mapping(_TEXTS)(content.get("texts", {}))
+        restored.ended = {arm: {int(seed): k for seed, k in chains.items()} for arm, chains in ended.items()}
+        restored.texts = mapping(_TEXTS)(content.get("texts", {}))
         cells = mapping(listed(_CELL, rows))(content["cells"])
-        if len({*found.seeds}) != len(found.seeds) or list(cells) != found.arms:
+        if len({*restored.seeds}) != len(restored.seeds) or list(cells) != restored.arms:
             raise ValueError("its arms or seeds are not those of its cells")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"not the state of a run: {error!r}") from error
-    found.cells = {arm: [_cell(found, cell) for cell in own] for arm, own in cells.items()}
-    return found
+    restored.cells = {arm: [_cell(restored, cell) for cell in own] for arm, own in cells.items()}
+    return restored
 
 
-def _spelt_cell(state: State, cell: Cell) -> dict[str, Any]:
+def _cell_document(state: State, cell: Cell) -> dict[str, Any]:
     content = {item.name: getattr(cell, item.name) for item in fields(cell)}
     for stage in STAGES:
         bits = content[stage]
@@ -70,23 +70,23 @@ def _cell(state: State, content: Any) -> Cell:
     return Cell(**{**content, **bits})
 
 
-def _spelt(entry: Any) -> Any:
+def _plain(entry: Any) -> Any:
     """A copy in JSON's types, with non-finite floats as "nan", "inf", "-inf"."""
     if isinstance(entry, float):
         return entry if math.isfinite(entry) else str(entry)
     if isinstance(entry, dict):
-        return {str(key): _spelt(item) for key, item in entry.items()}
+        return {str(key): _plain(item) for key, item in entry.items()}
     if isinstance(entry, list | tuple):
-        return [_spelt(item) for item in entry]
+        return [_plain(item) for item in entry]
     return entry
 
 
 def _seeds_done(value: Any) -> Any:
-    return value if value == "all" else listed(whole)(value)
+    return value if value == "all" else listed(integer)(value)
 
 
-def _CELL(value: Any) -> dict[str, Any]:  # noqa: N802 - beside the others
-    """A cell; what is 0 is left out of the file."""
+def _CELL(value: Any) -> dict[str, Any]:  # noqa: N802 - named like the other checks
+    """A cell; zeros are left out of the file."""
     if not isinstance(value, dict):
         raise ValueError(f"found {type(value).__name__}, not a cell")
     return {name: _CELL_FIELDS[name](entry) for name, entry in value.items()}
@@ -100,21 +100,21 @@ _CELL_FIELDS: dict[str, checked.Check[Any]] = {
     "work_s": amount,
 }
 _JOB = record(
-    kind=text, digest=text, generation=whole, arms=listed(text), seeds=listed(whole), started=number, done=count,
+    kind=text, digest=text, generation=integer, arms=listed(text), seeds=listed(integer), started=number, done=count,
     total=count, unit=text, loss=optional(score), first_done=count, first_time=number, last_time=number,
 )  # fmt: skip
 _CURVE = record(
-    digest=text, generation=whole, arms=listed(text), seeds=listed(whole), total=count, unit=text,
+    digest=text, generation=integer, arms=listed(text), seeds=listed(integer), total=count, unit=text,
     losses=lambda value: listed(listed(score, 2))(value)[-KEPT_LOSSES:],
 )  # fmt: skip
-_COUNTS = mapping(count)  # also of a chain's end, by seed
+_COUNTS = mapping(count)  # also used for the end of chains, by seed
 _SUMMARY = record(made=_COUNTS, reused=_COUNTS, wall_s=amount)
 _TEXTS = record(generation=count, texts=listed(text))
 _FIELDS: dict[str, checked.Check[Any]] = {
     "name": text,
     "run_dir": text,
     "arms": listed(text),
-    "seeds": listed(whole),
+    "seeds": listed(integer),
     "generations": count,
     "metrics": listed(text),
     "lower_is_better": mapping(optional(flag)),
@@ -132,7 +132,7 @@ _FIELDS: dict[str, checked.Check[Any]] = {
     "memory_bytes": optional(count),
     "gpu_bytes": optional(count),
     "rows_per_s": optional(amount),
-    "waiting": optional(record(kind=text, digest=text, generation=whole)),
+    "waiting": optional(record(kind=text, digest=text, generation=integer)),
     "made": _COUNTS,
     "reused": _COUNTS,
     "notes": lambda value: listed(record(message=text, level=text))(value)[-KEPT_NOTES:],

@@ -15,11 +15,11 @@ from collapse_sim.store.run_directory import LIVE_FILE
 from collapse_sim.ui.ticker import Ticker
 
 PERIOD_S = 0.5
-HEARTBEAT_S = 5.0  # written even if nothing happened: on another machine that is the only sign of life
+HEARTBEAT_S = 5.0  # written even if nothing happened: other machines have no other sign of life
 
 
 class Snapshot:
-    """Writes the JSON that `read` gives when it is `stale`, at most twice a second, and at the end."""
+    """Writes the JSON that `read` returns if `stale`, at most twice a second, and at the end."""
 
     def __init__(self, folder: Path, read: Callable[[], dict[str, Any]], on_error: Callable[[Exception], None]) -> None:
         self.stale = True
@@ -29,17 +29,17 @@ class Snapshot:
         self._ticker = Ticker(self._tick, PERIOD_S, on_error)
 
     def start(self) -> None:
-        """Write the first one."""
+        """Write the first snapshot."""
         self.write()
         self._ticker.start()
 
     def stop(self) -> None:
-        """Write the last one."""
+        """Write the last snapshot."""
         self._ticker.stop()
         self.write()
 
     def write(self) -> None:
-        """Replace live.json. A full disk or a missing folder costs the picture, not the run."""
+        """Replace live.json. A full disk or a missing folder only loses the snapshot."""
         self.stale = False
         self._written = time.monotonic()
         with contextlib.suppress(StoreError):

@@ -1,7 +1,7 @@
-"""A run that has been asked for and is not claimed yet: its recipe is read and torch is imported, for seconds.
+"""A run that is starting and does not own its directory yet: reading the recipe and importing torch takes seconds.
 
-RUN/starting.json tells `status` and `watch` so. It is the only file that is written before everything is checked. It
-goes away with the run, or with the error that kept it from beginning, and with it the folders that were made for it.
+RUN/starting.json shows this to `status` and `watch`. It is the only file that is written before everything is checked.
+It is removed at the end of the run, or after an error that prevents the start, together with empty folders made for it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collapse_sim.ui.checked import amount, count, optional, read_json, record, 
 from collapse_sim.ui.checked import process as process_number
 from collapse_sim.ui.state import State
 
-UNHEARD_S = 60.0  # a process on another machine is taken to be starting for so long, and a while more
+UNHEARD_S = 60.0  # a process on another machine is considered starting for so long, plus SILENT_S
 _CHECK = record(
     schema=count, name=text, pid=process_number, host=text, process_started=optional(amount), started=amount
 )
@@ -29,40 +29,40 @@ _CHECK = record(
 
 @contextlib.contextmanager
 def starting(folder: Path | None, name: str) -> Iterator[None]:
-    """Say in a run's directory that this process is about to begin, if there is one and it can be written to."""
-    made: list[Path] = []
+    """Record in the run directory, if it is known and writable, that this process is starting the run."""
+    new_folders: list[Path] = []
     path = folder / STARTING_FILE if folder is not None else None
-    mine = False
+    written = False
     if folder is not None and path is not None and read_starting(folder) is None:
         state = State(name=name, started=time.time())
         live_process.sign(state)
         content = {"schema": 1, "name": name, "started": state.started, "pid": state.pid, "host": state.host}
         with contextlib.suppress(OSError, CollapseSimError, ValueError):
             check_place(folder, "--out")
-            made = _absent(folder)
+            new_folders = _absent(folder)
             folder.mkdir(parents=True, exist_ok=True)
             write_atomic(path, json.dumps(content | {"process_started": state.process_started}), durable=False)
-            mine = True
+            written = True
     try:
         yield
     finally:
-        if mine and path is not None:
+        if written and path is not None:
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
-        for place in made:
+        for new_folder in new_folders:
             with contextlib.suppress(OSError):
-                place.rmdir()  # unless there is something in it by now
+                new_folder.rmdir()  # fails if it is not empty any more
 
 
 def read_starting(folder: Path) -> State | None:
-    """Who is starting the run in a folder, if anybody is, as a state with nothing done."""
+    """The process that is starting the run in a folder, as a state with nothing done; None if there is none."""
     try:
-        found = _CHECK(read_json(folder / STARTING_FILE))
+        content = _CHECK(read_json(folder / STARTING_FILE))
     except (OSError, ValueError, KeyError, RecursionError):
         return None
-    state = State(name=found["name"], run_dir=str(folder), started=found["started"], updated=found["started"])
-    state.pid, state.host, state.process_started = found["pid"], found["host"], found["process_started"]
-    state.updated = found["started"] + UNHEARD_S
+    state = State(name=content["name"], run_dir=str(folder), started=content["started"], updated=content["started"])
+    state.pid, state.host, state.process_started = content["pid"], content["host"], content["process_started"]
+    state.updated = content["started"] + UNHEARD_S
     if live_process.presence(state) != "here":
         return None
     state.updated = None
@@ -70,7 +70,7 @@ def read_starting(folder: Path) -> State | None:
 
 
 def _absent(folder: Path) -> list[Path]:
-    """A folder and those above it, as far as they are not there, innermost first."""
+    """A folder and its parents, as far as they do not exist, innermost first."""
     absent = []
     place = folder
     while not os.path.lexists(place):

@@ -1,4 +1,4 @@
-"""Where a run stands: a plain reduction of its events, JSON-able, so that another terminal can draw the same."""
+"""The state of a run, reduced from its events; it can be saved as JSON, so that other terminals show the same."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Cell:
     fit: int = 0
     samples: int = 0
     scores: int = 0
-    score_parts: int = 0  # scores made so far, one a metric and seed
-    made: int = 0  # artefacts made now, one a seed
-    reused: int = 0  # artefacts that were there
-    work_s: float = 0.0  # wall time spent on making this cell
+    score_parts: int = 0  # scores computed so far, one per metric and seed
+    made: int = 0  # artefacts made by this process, one per seed
+    reused: int = 0  # artefacts that were already stored
+    work_s: float = 0.0  # wall time spent on this cell
 
 
 @dataclass(slots=True)
@@ -55,33 +55,33 @@ class JobUnderWay:
     total: int = 0  # 0: not known yet
     unit: str = ""
     loss: float | None = None
-    first_done: int = 0  # `done` and time of the first progress, which a rate is taken from
+    first_done: int = 0  # `done` and time of the first progress event, from which rates are computed
     first_time: float = 0.0
     last_time: float = 0.0
 
     @property
     def fraction(self) -> float:
-        """Of the job, 0 to 1."""
+        """The share of the job that is done, 0 to 1."""
         return min(self.done / self.total, 1.0) if self.total > 0 else 0.0
 
     @property
     def per_s(self) -> float | None:
-        """Units a second, over the job so far; None before two signs of progress."""
+        """Units per second since the first progress event; None before the second one."""
         elapsed = self.last_time - self.first_time
         return (self.done - self.first_done) / elapsed if elapsed > 0 and self.done > self.first_done else None
 
     @property
     def seconds_left(self) -> float | None:
-        """At the rate so far."""
+        """The remaining time at the rate so far; None if that is unknown."""
         return (self.total - self.done) / self.per_s if self.per_s and self.total else None
 
 
 @dataclass(slots=True)
 class Curve:
-    """The loss of the fit under way, or of the last one."""
+    """The loss of the current fit, or of the last one."""
 
     digest: str
-    generation: int  # -1: of a network for features
+    generation: int  # -1: a network for features
     arms: list[str]
     seeds: list[int]
     total: int
@@ -89,7 +89,7 @@ class Curve:
     losses: list[list[float]] = field(default_factory=list)  # [done, loss], at most KEPT_LOSSES
 
     def add(self, done: int, loss: float) -> None:
-        """Another point; every other one is dropped when there are many."""
+        """Add a point; if there are too many, every other one is dropped."""
         self.losses.append([float(done), float(loss)])
         if len(self.losses) > KEPT_LOSSES:
             del self.losses[-2::-2]
@@ -97,7 +97,7 @@ class Curve:
 
 @dataclass
 class State:
-    """The reduction. `apply` costs microseconds; everything that can be derived is left to the drawers."""
+    """The reduced state. `apply` takes microseconds; whatever can be derived is computed when it is drawn."""
 
     name: str = ""
     run_dir: str = ""
@@ -116,22 +116,22 @@ class State:
     wall_s: float | None = None  # of the whole run, once it has ended
     pid: int | None = None  # the process that wrote this
     host: str = ""
-    process_started: float | None = None  # tells a process from a later one of the same number
+    process_started: float | None = None  # distinguishes the process from a later one with the same id
     memory_bytes: int | None = None
     gpu_bytes: int | None = None
     rows_per_s: float | None = None
     job: JobUnderWay | None = None
     waiting: dict[str, Any] | None = None  # {"kind", "digest", "generation"} that another process is making
-    made: dict[str, int] = field(default_factory=Counter)  # artefacts by kind, one a seed
+    made: dict[str, int] = field(default_factory=Counter)  # artefacts by kind, one per seed
     reused: dict[str, int] = field(default_factory=Counter)
     finished: dict[int, dict[str, Any]] = field(default_factory=dict)  # generation -> {"made", "reused", "wall_s"}
     notes: list[dict[str, str]] = field(default_factory=list)  # {"message", "level"}, the last ones
-    scores: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)  # arm -> metric -> mean a generation
-    cells: dict[str, list[Cell]] = field(default_factory=dict)  # arm -> one a generation
+    scores: dict[str, dict[str, list[float | None]]] = field(default_factory=dict)  # means: [arm][metric][generation]
+    cells: dict[str, list[Cell]] = field(default_factory=dict)  # arm -> one cell per generation
     texts: dict[str, dict[str, Any]] = field(default_factory=dict)  # arm -> {"generation", "texts"}, the latest
     ended: dict[str, dict[int, int]] = field(default_factory=dict)  # arm -> seed -> generation its chain diverged at
     curve: Curve | None = None
-    mark: float = 0.0  # since when the time counts for the next artefact
+    mark: float = 0.0  # start of the work time of the next artefact
 
     def __post_init__(self) -> None:
         self._bits = {seed: 1 << i for i, seed in enumerate(self.seeds)}
@@ -140,7 +140,7 @@ class State:
     # -- reduction ------------------------------------------------------------------------------------------------
 
     def apply(self, event: Event, now: float | None = None) -> None:
-        """Take in one event. `now` is time.time() unless told."""
+        """Apply one event. `now` defaults to time.time()."""
         self.updated = time.time() if now is None else now
         handler: Callable[[State, Any, float], None] = _HANDLERS[type(event)]
         handler(self, event, self.updated)
@@ -159,7 +159,7 @@ class State:
             precision=event.precision,
             started=now,
             updated=now,
-            notes=self.notes,  # what was said before the run began still holds
+            notes=self.notes,  # notes from before the run began stay valid
             cells={arm: [Cell() for _ in range(event.generations + 1)] for arm in event.arms},
             mark=now,
         )
@@ -178,11 +178,11 @@ class State:
             job.first_done, job.first_time = event.done, now
         job.done, job.total, job.unit, job.loss, job.last_time = event.done, event.total, event.unit, event.loss, now
         if event.loss is not None and event.kind == "fit":
-            self._draw_on(event, event.loss)
+            self._add_loss(event, event.loss)
         if event.rows_per_s is not None:
             self.rows_per_s = event.rows_per_s
 
-    def _draw_on(self, event: JobProgress, loss: float) -> None:
+    def _add_loss(self, event: JobProgress, loss: float) -> None:
         curve, seeds = self.curve, list(event.seeds)
         again = curve is not None and curve.losses and event.done < curve.losses[-1][0]
         if curve is None or again or (curve.digest, curve.seeds) != (event.digest, seeds):
@@ -191,16 +191,16 @@ class State:
         curve.add(event.done, loss)
 
     def _job_finished(self, event: JobFinished, now: float) -> None:
-        kind, number = event.kind, len(event.seeds) or 1
+        kind, seeds = event.kind, len(event.seeds) or 1
         tally = self.reused if event.reused else self.made
-        tally[kind] = tally.get(kind, 0) + number
+        tally[kind] = tally.get(kind, 0) + seeds
         work_s, self.mark = now - self.mark, now
         if self.job is not None and self.job.digest == event.digest:
             self.job = None
         if self.waiting is not None and self.waiting["digest"] == event.digest:
             self.waiting = None
         if not 0 <= event.generation <= self.generations:
-            return  # real data, a network for features
+            return  # real data, or a network for features
         bits = self.bits_of(event.seeds)
         for arm in event.arms:
             if arm not in self.cells:
@@ -213,9 +213,9 @@ class State:
             elif kind == "scores":
                 cell.score_parts += len(event.seeds) or len(self.seeds)
             if event.reused:
-                cell.reused += number
+                cell.reused += seeds
             else:
-                cell.made += number
+                cell.made += seeds
                 cell.work_s += work_s
 
     def _job_failed(self, event: JobFailed, now: float) -> None:
@@ -262,7 +262,7 @@ class State:
     # -- questions ------------------------------------------------------------------------------------------------
 
     def bits_of(self, seeds: Sequence[int]) -> int:
-        """The bit set of some seeds; of () all: the artefact is the same for every seed."""
+        """The bit set of some seeds; () means all, for an artefact that is the same for every seed."""
         if len(seeds) == 1:
             return self._bits.get(seeds[0], 0)
         if not seeds or list(seeds) == self.seeds:
@@ -273,29 +273,29 @@ class State:
         return bits
 
     def stages(self, cell: Cell) -> tuple[int, int, int]:
-        """For how many seeds a cell's fit, samples and scores are done."""
-        every = len(self.seeds)
-        parts = min(cell.score_parts // max(len(self.metrics), 1), every)
-        scores = every if self.complete(cell) else max(cell.scores.bit_count(), parts)
+        """The numbers of seeds whose fit, samples and scores are done in a cell."""
+        seeds = len(self.seeds)
+        parts = min(cell.score_parts // max(len(self.metrics), 1), seeds)
+        scores = seeds if self.complete(cell) else max(cell.scores.bit_count(), parts)
         return cell.fit.bit_count(), cell.samples.bit_count(), scores
 
     def complete(self, cell: Cell) -> bool:
-        """A scored cell is a finished cell, for every seed."""
+        """Whether a cell is finished: scored for every seed."""
         return cell.scores == self.all_seeds
 
     def diverged(self, arm: str, k: int) -> int:
-        """How many of an arm's seeds have diverged by generation k."""
+        """The number of an arm's seeds that have diverged by generation k."""
         return sum(at <= k for at in self.ended.get(arm, {}).values())
 
     def generation(self) -> int:
-        """The generation under way: the first that some arm has not finished; the last when all have."""
+        """The current generation: the first that some arm has not finished; the last if all have."""
         for k in range(self.generations + 1):
             if any(not self.complete(cells[k]) for cells in self.cells.values()):
                 return k
         return self.generations
 
     def covers(self, arm: str, k: int) -> bool:
-        """Whether the job under way is part of this cell."""
+        """Whether the current job is part of this cell."""
         return self.job is not None and self.job.generation == k and arm in self.job.arms
 
     # -- JSON -----------------------------------------------------------------------------------------------------
@@ -304,11 +304,11 @@ class State:
         """Plain JSON: non-finite numbers as strings, bit sets as "all" or the seeds that are done."""
         from collapse_sim.ui import saved_state
 
-        return saved_state.spelt(self)
+        return saved_state.document(self)
 
     @classmethod
     def from_json(cls, content: Any) -> State:
-        """The state that `to_json` spelt. Raises ValueError when it is something else, or of a newer schema."""
+        """The state that `to_json` returned. Raises ValueError if it is not one, or of a newer schema."""
         from collapse_sim.ui import saved_state
 
         return saved_state.state(content)

@@ -1,7 +1,7 @@
-"""Standard output and standard error that cannot end a run: what can't be written any more is dropped, and remembered.
+"""Standard streams that cannot end a run: output that cannot be written is dropped, and the failure is recorded.
 
-A terminal that is closed, a pipe without a reader, a full disk below a log, a stream that was closed from the start:
-progress is not the work, so the work goes on.
+Examples: a closed terminal, a pipe without a reader, a full disk below a log file, a stream that was closed from the
+start. Progress output is not the work itself, so the run continues.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ Name = Literal["stdout", "stderr"]
 
 @dataclass(frozen=True)
 class Loss:
-    """Why a stream is written to no longer. `unread`: its reader has gone, as `head` does, and wants no more."""
+    """Why a stream is no longer written to. `unread`: its reader has closed it, as `head` does."""
 
     reason: str
     unread: bool = False
 
 
-lost: dict[Name, Loss] = {}
+losses: dict[Name, Loss] = {}
 
 
 def endure() -> None:
-    """Make this process's standard streams enduring; what no terminal font or encoding has is escaped."""
+    """Make this process's standard streams ignore write errors; characters that cannot be encoded are escaped."""
     _fill()
     for number, name in ((1, "stdout"), (2, "stderr")):
         old = getattr(sys, name)
         if not isinstance(old, io.TextIOWrapper):
-            continue  # not a file of the system: a notebook's, a test's
+            continue  # not a system file, but that of a notebook or a test
         old.flush()
         raw: Any = _Enduring(number, "wb", closefd=False)
         stream = io.TextIOWrapper(
@@ -50,13 +50,13 @@ def endure() -> None:
 
 
 def note_loss(name: Name, error: OSError | ValueError) -> None:
-    """Remember that a stream cannot be written to."""
+    """Record that a stream cannot be written to."""
     reason = getattr(error, "strerror", None) or str(error)
-    lost.setdefault(name, Loss(reason, getattr(error, "errno", None) == errno.EPIPE))
+    losses.setdefault(name, Loss(reason, getattr(error, "errno", None) == errno.EPIPE))
 
 
 class _Enduring(io.FileIO):
-    """The system's stream 1 or 2."""
+    """File descriptor 1 or 2."""
 
     def write(self, data: memoryview | bytes, /) -> int:  # type: ignore[override]
         try:
@@ -64,36 +64,36 @@ class _Enduring(io.FileIO):
                 select.select([], [self], [], 1.0)
         except OSError as error:
             note_loss("stdout" if self.fileno() == 1 else "stderr", error)
-            self._go_nowhere()
+            self._discard()
             return len(data)
         return written
 
-    def _go_nowhere(self) -> None:
-        """Also for what libraries write without Python; where it cannot be, every write fails and is dropped."""
+    def _discard(self) -> None:
+        """Send further output, also that of C libraries, to the null device. If that fails, each write is dropped."""
         with contextlib.suppress(OSError):
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self.fileno())
+            os.close(null)
 
 
 def _fill() -> None:
-    """Put the null device where a standard stream is closed.
+    """Open the null device in place of closed standard streams.
 
-    Otherwise the next file that is opened, an artefact maybe, gets its number, and with it what libraries write there.
+    Otherwise the next file that is opened, possibly an artefact, gets its descriptor, and with it what libraries write.
     """
     names = ("stdin", "stdout", "stderr")
     for number in range(len(names)):  # all of them before anything else is opened
         try:
             os.fstat(number)
         except OSError:
-            nowhere = os.open(os.devnull, os.O_RDWR)
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
+            null = os.open(os.devnull, os.O_RDWR)
+            if null != number:
+                os.dup2(null, number)
+                os.close(null)
     for number, name in enumerate(names):
         if getattr(sys, name) is not None:
             continue
         if number:
-            lost[name] = Loss("it is closed")  # type: ignore[index]
-        nothing = Path(os.devnull).open("w" if number else "r", encoding="utf-8")  # noqa: SIM115 - to the process's end
-        setattr(sys, name, nothing)
+            losses[name] = Loss("it is closed")  # type: ignore[index]
+        null_file = Path(os.devnull).open("w" if number else "r", encoding="utf-8")  # noqa: SIM115 - to the process's end
+        setattr(sys, name, null_file)

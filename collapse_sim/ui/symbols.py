@@ -1,4 +1,4 @@
-"""What the dashboard is drawn with: one set for UTF-8, one for terminals with ASCII only."""
+"""The dashboard's symbols: one set for UTF-8, one for ASCII terminals."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collapse_sim.ui import palette
 
 @dataclass(frozen=True)
 class Symbols:
-    """One column each."""
+    """Symbols, each one column wide."""
 
     todo: str
     part: str  # from little to nearly all
     running: str
     done: str
-    found: str
+    reused: str
     spark: str  # from low to high
     bad: str  # a value that is not finite
     bar: str
@@ -34,28 +34,28 @@ class Symbols:
         """(symbol, style, meaning) of the cells."""
         return [
             (self.done, palette.DONE, "done"),
-            (self.found, palette.FOUND, "found"),
+            (self.reused, palette.REUSED, "found"),
             (self.running, palette.RUNNING, "under way"),
             (self.part[1], palette.RUNNING, "in part"),
             (self.todo, "dim", "to do"),
         ]
 
     def fit(self, text: str, width: int) -> str:
-        """Exactly `width` columns: padded, or cut with a sign that something is missing."""
+        """Exactly `width` columns: padded, or cut and marked as cut."""
         if cell_len(text) <= width:
             return set_cell_size(text, width)
         return set_cell_size(text, max(width - 1, 0)) + self.cut if width > 0 else ""
 
     def right(self, text: str, width: int) -> str:
-        """Exactly `width` columns, flush right."""
+        """Exactly `width` columns, right-aligned."""
         return " " * (width - cell_len(text)) + text if cell_len(text) <= width else self.fit(text, width)
 
 
 UNICODE = Symbols(
-    todo="·", part="◔◑◕", running="▸", done="●", found="○", spark="▁▂▃▄▅▆▇█", bad="×", bar="━", bar_rest="━",
+    todo="·", part="◔◑◕", running="▸", done="●", reused="○", spark="▁▂▃▄▅▆▇█", bad="×", bar="━", bar_rest="━",
     more_left="‹", more_right="›", lower="↓", higher="↑", dot="·", cut="…", note="!",
 )  # fmt: skip
 ASCII = Symbols(
-    todo=".", part="-=+", running=">", done="#", found="o", spark="_.-:=+*#", bad="x", bar="#", bar_rest="-",
+    todo=".", part="-=+", running=">", done="#", reused="o", spark="_.-:=+*#", bad="x", bar="#", bar_rest="-",
     more_left="<", more_right=">", lower="v", higher="^", dot="-", cut="~", note="!",
 )  # fmt: skip

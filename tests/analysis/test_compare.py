@@ -168,7 +168,7 @@ def test_the_first_table_is_arms_by_metrics_at_the_last_generation(call: Call, w
     ]
     assert (
         found.stderr
-        == "differences to the baseline, every generation, and how long fits were: --all, or --metric NAME\n"
+        == "for differences to the baseline, every generation, and the length of fits: --all or --metric NAME\n"
     )
     everything = call("toy", "--all").stdout
     assert everything.startswith(found.stdout)
@@ -317,7 +317,7 @@ def test_a_run_that_goes_on_is_noted(call: Call, write_run: WriteRun) -> None:
         (["--metric", "los"], r"--metric: there is no 'los', did you mean 'loss'\?; the run measures: loss, fid"),
         (["--baseline", "distil"], r"--baseline: there is no 'distil', did you mean 'distill'\?"),
         (["--generation", "9"], r"--generation: generation 9 has no scores \(the recipe ends at 1\); scored are: 0, 1"),
-        (["--generation", "first"], "'first' is no generation; allowed: a number, 'last', 'all'"),
+        (["--generation", "first"], "'first' is not a generation; allowed: a number, 'last', 'all'"),
         (["--json", "--csv"], "--json and --csv exclude each other"),
         (["--plot", "curves.jpeg"], r"curves\.jpeg: the suffix says the format; allowed: \.png, \.pdf, \.svg"),
     ],

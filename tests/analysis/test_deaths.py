@@ -134,7 +134,7 @@ def test_tables(run: Path, call: Callable[..., Result]) -> None:
     lines = [line.split() for line in table.splitlines()]
     assert ["replace", "2"] in lines
     assert ["accumulate", ">", "3"] in lines
-    assert "no seed has lost: 0" in table
+    assert "alive in every seed: 0" in table
     single = call("toy", "--metric", "shares[1]").stdout
     assert "shares[1] (of the real share): mean over 2 seeds" in single
     assert "part dies" not in single

@@ -207,13 +207,13 @@ def test_names_without_a_font_are_boxes_and_no_warning(
     write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fonts, "_installed", lambda: ())
-    fonts._chosen.cache_clear()
+    fonts._choose_families.cache_clear()
     run = write_run({"日本語": {"m": [[1.0]] * 3}}, seeds=[0])
     plot(read_results(run), ["m"], tmp_path / "x.png")  # warnings are errors here
     assert fonts.lacking(["日本語 a", "日"]) == "日本語"
     assert fonts.advice(["日本語"]).startswith("no installed font has 日本語: drawn as boxes")
     assert fonts.advice(["plain", "é, Ж"]) == ""
-    fonts._chosen.cache_clear()
+    fonts._choose_families.cache_clear()
 
 
 def test_signs_that_the_first_font_lacks_come_from_another() -> None:

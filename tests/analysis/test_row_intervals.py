@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from collapse_sim.analysis.documents import csv_text, differences_document, run_document
 from collapse_sim.analysis.results import RecordedClaim, Results, read_results
-from collapse_sim.analysis.row_intervals import CAVEAT, lost, of_difference, of_mean, over_rows
+from collapse_sim.analysis.row_intervals import CAVEAT, missing_reason, of_difference, of_mean, over_rows
 from collapse_sim.analysis.row_values import RowValues
 from collapse_sim.analysis.table import against_baseline, by_generation
 from collapse_sim.analysis.terminal import rendered
@@ -283,7 +283,7 @@ def test_a_run_of_one_seed(sandbox: Any, capsys: pytest.CaptureFixture[str], mon
     without = CliRunner().invoke(app, [str(folder), "--json"], catch_exceptions=False)
     assert json.loads(without.stdout)["arms"]["replace"]["test_loss"][1]["rows"] is None
     assert "no intervals over held-out rows: their values are in the run's store, which is not at" in without.stderr
-    assert lost(read_results(moved / "run")) == ""
+    assert missing_reason(read_results(moved / "run")) == ""
     shutil.copytree(sandbox.root / "gone", moved / ".store", dirs_exist_ok=True)
     assert of_mean(read_results(moved / "run"), "replace", "test_loss", 1) == found
     assert decide(run.claims[0], read_results(folder)).status == "undecided"

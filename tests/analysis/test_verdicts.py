@@ -214,7 +214,7 @@ def test_last_and_every_end_where_both_sides_have_come_to() -> None:
     last = verdict("a < b", found)
     assert (last.status, last.generation) == ("holds", 2)
     assert last.caveats == (
-        "generation 2 is the last that both sides have (a has come to 3, b has come to 2); the recipe goes to 3",
+        "generation 2 is the last that both sides have (a has reached 3, b has reached 2); the recipe goes to 3",
     )
     every = verdict("a < b", found, "every")
     assert (every.status, every.caveats) == ("holds", last.caveats)

@@ -197,7 +197,7 @@ def test_doctor(shell):
     assert report["versions"]["collapse-sim"] == __version__
     assert report["versions"]["torch"]
     assert report["devices"]["cpu"].startswith("1 thread, ")
-    assert report["data"]["folder"] == f"{shell.root}/data (not there)"
+    assert report["data"]["folder"] == f"{shell.root}/data (does not exist)"
     assert report["data"]["digits"] == "1437 real rows, 360 held out"
     assert report["data"]["mnist"] == f"not found: mnist: no data in {shell.root}/data"
     assert report["data"]["image_folder"] == "needs settings (see `collapse-sim list data image_folder`)"

@@ -275,7 +275,7 @@ def test_what_is_not_made_yet_is_left_out_and_said(finished, tmp_path):
     done = finished("export", "tiny", "--to", "all", "--all")
     assert len(below(tmp_path / "all")) == 2 * 3
     assert done.err == (
-        "left out, as they are not in the store: 2 models: replace, generation 1, seed 0; "
+        "left out because they are not in the store: 2 models: replace, generation 1, seed 0; "
         "accumulate+distill, generation 1, seed 0\n"
     )
     assert "no such arm" in finished.refused("export", "tiny", "--to", "new", "--all", "--arm", "x", code=2)

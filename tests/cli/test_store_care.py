@@ -106,7 +106,7 @@ def test_list(shell, recipe):
     shell("run", recipe(), "-q")
     text = shell("cache", "list").out
     head, *rows, total = text.splitlines()
-    assert head.split() == ["artefact", "kind", "generation", "bytes", "made", "(UTC)", "runs:", "arms"]
+    assert head.split() == ["artefact", "kind", "generation", "bytes", "created", "(UTC)", "runs:", "arms"]
     assert sorted(row.split()[2] for row in rows if row.split()[1] == "fit") == ["0", "1", "1"]
     users = [row.partition("tiny")[2] for row in rows]
     assert users.count(": replace") == users.count(": accumulate+distill") == 3  # a fit, samples, a score
@@ -268,7 +268,7 @@ def test_a_damaged_list_of_references(shell, recipe):
     done = shell("cache", "list", "--json")
     assert f"runs/.store/runs/{path.name}: damaged" in done.err
     assert len(done.json["artefacts"]) == 19
-    assert "damaged lists of what runs refer to: 1" in shell("cache", "verify", code=5).err
+    assert "damaged lists of references: 1" in shell("cache", "verify", code=5).err
     assert f"{path.name}: damaged" in shell("run", name, "-q", "--out", "runs/a").err
     assert json.loads(path.read_text()) == content
     shell("cache", "verify")

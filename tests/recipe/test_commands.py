@@ -46,7 +46,7 @@ def test_copy_never_overwrites(tmp_path: Path) -> None:
     Path("folder").mkdir()
     assert run("recipes", "copy", "quickstart", "folder").strip() == "folder/quickstart.yaml"
     Path("mine.yaml").write_text("mine")
-    with pytest.raises(RecipeError, match=r"mine.yaml: is there already; name another file"):
+    with pytest.raises(RecipeError, match=r"mine.yaml: exists already; choose another file"):
         run("recipes", "copy", "quickstart", "mine.yaml")
     assert Path("mine.yaml").read_text() == "mine"
     with pytest.raises(RecipeError, match="cannot be written: No such file or directory"):

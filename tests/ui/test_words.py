@@ -40,7 +40,7 @@ def test_value(x, text):
 
 
 @pytest.mark.parametrize(
-    ("per_s", "text"), [(12400.4, "12,400 steps/s"), (3.21, "3.2 steps/s"), (0.125, "8.0 s a step"), (0, "0 steps/s")]
+    ("per_s", "text"), [(12400.4, "12,400 steps/s"), (3.21, "3.2 steps/s"), (0.125, "8.0 s per step"), (0, "0 steps/s")]
 )
 def test_rate(per_s, text):
     assert formatting.rate(per_s, "steps") == text

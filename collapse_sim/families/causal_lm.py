@@ -13,18 +13,9 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Conditioning, Conditions, Inputs, Rows
-from collapse_sim.families.language import (
-    Count,
-    LanguageModel,
-    Predicted,
-    TextFamily,
-    by_length,
-    lengths,
-    padded,
-    sizes,
-    trimmed,
-)
+from collapse_sim.families.language import Count, LanguageModel, Predicted, TextFamily, sizes
 from collapse_sim.families.pretrained import positions_of
+from collapse_sim.families.token_rows import by_length, lengths, padded, trimmed
 from collapse_sim.families.writing import Writer
 
 TEXT_ROWS = 16  # rows that a generated text may span, unless `longest` sets a number of tokens

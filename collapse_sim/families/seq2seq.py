@@ -11,17 +11,8 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Conditions, Inputs, Rows
-from collapse_sim.families.language import (
-    LanguageModel,
-    Predicted,
-    TextFamily,
-    by_length,
-    lengths,
-    padded,
-    sizes,
-    trimmed,
-    until_end,
-)
+from collapse_sim.families.language import LanguageModel, Predicted, TextFamily, sizes
+from collapse_sim.families.token_rows import by_length, lengths, padded, trimmed, until_end
 
 Preset = Literal["tiny"]
 

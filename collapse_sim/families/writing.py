@@ -11,7 +11,7 @@ from torch import Tensor
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
-from collapse_sim.families.language import lengths, padded, until_end
+from collapse_sim.families.token_rows import lengths, padded, until_end
 
 
 class Write(Protocol):

@@ -22,8 +22,9 @@ from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, texts_of
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import PRESETS, CausalLM
 from collapse_sim.families.held_out_loss import mean_loss
-from collapse_sim.families.language import Predicted, until_end
+from collapse_sim.families.language import Predicted
 from collapse_sim.families.seq2seq import Seq2Seq
+from collapse_sim.families.token_rows import until_end
 from collapse_sim.testing import CPU, check_family
 
 from .wording import LENGTH, PACKED, PAIRS, TARGET, TEXT, WORDS, blocks, ids, pairs, texts

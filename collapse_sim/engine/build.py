@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -106,9 +106,13 @@ BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
 
 
 def builder(context: JobContext) -> Build:
-    """The build function that the store calls, with its surroundings bound."""
+    """The build function that the store calls, with its surroundings bound: jobs of a group one after the other."""
 
-    def build(job: Job, folder: Path) -> None:
+    def build(jobs: Sequence[Job], folders: Sequence[Path]) -> None:
+        for job, folder in zip(jobs, folders, strict=True):
+            build_one(job, folder)
+
+    def build_one(job: Job, folder: Path) -> None:
         try:
             with contextlib.redirect_stdout(sys.stderr):  # stdout is the command's data, whatever a plug-in prints
                 BUILDERS[job.spec.kind](job, folder, context)

@@ -42,7 +42,13 @@ def boundary(name: str) -> None:
 
 
 MadeOn = Callable[[Spec], Mapping[str, Any]]  # device, precision and threads that an artefact is made with
-Build = Callable[[Job, Path], None]  # writes the artefact's files into that folder
+Build = Callable[[Sequence[Job], Sequence[Path]], None]  # writes each job's artefact into the folder of its place
+Grouping = Callable[[Sequence[Job]], Iterable[Sequence[Job]]]  # which jobs are built together
+
+
+def one_by_one(jobs: Sequence[Job]) -> list[Sequence[Job]]:
+    """Groups of one job each."""
+    return [(job,) for job in jobs]
 
 
 class Store:
@@ -129,19 +135,23 @@ class Store:
 
     # -- making ---------------------------------------------------------------------------------------------------
 
-    def make_all(self, requests: Sequence[Request], build: Build, emit: Emit) -> Counter[str]:
+    def make_all(
+        self, requests: Sequence[Request], build: Build, emit: Emit, group: Grouping = one_by_one
+    ) -> Counter[str]:
         """Make what is missing, once for equal requests. Artefacts that another process is making are awaited last.
 
+        The jobs of a group are built by one call of `build` and committed one by one.
+
         An exception ends its own job only and is recorded in `failures`, except InterruptedRunError and StoreError,
-        which end all jobs. Artefacts that depend on a failed one are not made. Returns counts of artefacts, "made" and
-        "reused", one per seed.
+        which end all jobs; the jobs of a group in which one fails are made again, each alone. Artefacts that depend on
+        a failed one are not made. Returns counts of artefacts, "made" and "reused", one per seed.
         """
         with lease(self.root):
-            return self._make_all(requests, build, emit)
+            return self._make_all(requests, build, emit, group)
 
-    def _make_all(self, requests: Sequence[Request], build: Build, emit: Emit) -> Counter[str]:
+    def _make_all(self, requests: Sequence[Request], build: Build, emit: Emit, group: Grouping) -> Counter[str]:
         counts: Counter[str] = Counter()
-        jobs = []
+        jobs: list[Job] = []
         for request in merge(requests):
             seeds = request.seeds if request.spec.seeded else (-1,)
             missing = self.missing(request.spec, request.seeds, emit)
@@ -151,24 +161,40 @@ class Store:
                 counts["reused"] += len(stored)
                 emit(_finished(Job(request.spec, request.spec.seeds(stored), request.arms), True, 0.0))
             jobs += list(split(request, missing_of(request.spec, missing, self.failures)))
-        for wait in (False, True):
-            later = []
-            for job in jobs:
-                self._check_stop()
-                outcome = self._attempt(job, build, emit, wait)
-                if outcome is None:
-                    later.append(job)
-                else:
-                    counts.update(outcome)
-            jobs = later
+        later: list[Job] = []
+        for members in group(jobs):
+            self._check_stop()
+            later += self._attempt_group(members, build, emit, counts)
+        for job in later:
+            self._check_stop()
+            counts.update(self._attempt(job, build, emit, wait=True) or {})
         return counts
 
+    def _attempt_group(self, jobs: Sequence[Job], build: Build, emit: Emit, counts: Counter[str]) -> list[Job]:
+        """Make jobs together where none fails, else one by one. Returns those that other processes are making."""
+        if len(jobs) > 1:
+            try:
+                return self._make(jobs, build, emit, counts)
+            except (InterruptedRunError, StoreError):
+                raise
+            except Exception as error:
+                emit(Note(f"{len(jobs)} fits that were made together are made one by one: {error}", "info"))
+        later: list[Job] = []
+        for job in jobs:
+            outcome = self._attempt(job, build, emit, wait=False)
+            if outcome is None:
+                later.append(job)
+            else:
+                counts.update(outcome)
+        return later
+
     def _attempt(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
-        """Make a job; if some seeds of a batch diverge, the rest is made without them."""
+        """Make a job; if some seeds of a batch diverge, the rest is made without them. None: another process makes it."""
         spec = job.spec
         while True:
+            counts: Counter[str] = Counter()
             try:
-                return self._make(job, build, emit, wait)
+                return None if self._make([job], build, emit, counts, wait=wait) else counts
             except (InterruptedRunError, StoreError):
                 raise
             except Exception as error:
@@ -180,32 +206,47 @@ class Store:
                     return Counter()
                 job, wait = Job(spec, rest, arms), True  # no retry later, which would include the failed seeds
 
-    def _make(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
+    def _make(
+        self, jobs: Sequence[Job], build: Build, emit: Emit, counts: Counter[str], *, wait: bool = False
+    ) -> list[Job]:
+        """Make jobs together under their locks, and count them. Returns those that other processes are making."""
+        later: list[Job] = []
+        todo: list[Job] = []
+        with contextlib.ExitStack() as locks:
+            for job in jobs:
+                spec = job.spec
+                if not self._lock(job, locks, emit, wait):
+                    later.append(job)
+                    continue
+                missing = self.missing(spec, job.seeds, emit)  # another process may have made them in the meantime
+                counts["reused"] += (len(job.seeds) or 1) - len(missing)
+                if missing:
+                    todo.append(Job(spec, spec.seeds(missing), job.arms))
+                    emit(JobStarted(spec.kind, spec.digest, spec.generation, job.arms, todo[-1].seeds))
+                else:
+                    emit(_finished(job, True, 0.0))
+            if todo:
+                started = time.perf_counter()
+                self._commit(todo, build, started)
+                for job in todo:
+                    emit(_finished(job, False, time.perf_counter() - started))
+                    counts["made"] += len(job.seeds) or 1
+        return later
+
+    def _lock(self, job: Job, locks: contextlib.ExitStack, emit: Emit, wait: bool) -> bool:
+        """Take a job's lock until `locks` ends. Returns False if another process has it and `wait` is False."""
         spec = job.spec
-        lock_name = spec.digest if spec.stacked else f"{spec.digest}-{job.block}"
-        lock = Lock(self.root / "locks" / f"{lock_name}.lock")
+        name = spec.digest if spec.stacked else f"{spec.digest}-{job.block}"
+        lock = Lock(self.root / "locks" / f"{name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
             emit(Waiting(spec.kind, spec.digest, spec.generation))
             if not wait:
-                return None
+                return False
             self._wait_for(lock)
-        try:
-            missing = self.missing(spec, job.seeds, emit)  # another process may have made them in the meantime
-            counts = Counter({"reused": (len(job.seeds) or 1) - len(missing)})
-            if missing:
-                todo = Job(spec, spec.seeds(missing), job.arms)
-                emit(JobStarted(spec.kind, spec.digest, spec.generation, job.arms, todo.seeds))
-                started = time.perf_counter()
-                self._commit(todo, build, started)
-                emit(_finished(todo, False, time.perf_counter() - started))
-                counts["made"] = len(missing)
-            else:
-                emit(_finished(job, True, 0.0))
-            return counts
-        finally:
-            lock.release()
+        locks.callback(lock.release)
+        return True
 
     def _wait_for(self, lock: Lock) -> None:
         while True:
@@ -214,50 +255,61 @@ class Store:
                 lock.acquire(timeout=1)
                 return
 
-    def _commit(self, job: Job, build: Build, started: float) -> None:
-        """Build in tmp/, flush, write the manifest last, then move into place in one step."""
-        scratch = self.root / "tmp" / f"{job.spec.digest[:16]}-{token()}-{secrets.token_hex(4)}"
-        target = self._folder(job.spec.digest) / job.block
-        with explained(self.root, "--store"):
-            scratch.mkdir()
+    def _commit(self, jobs: Sequence[Job], build: Build, started: float) -> None:
+        """Build in tmp/; then, for each job, flush, write the manifest last, and move into place in one step."""
+        scratches = [self._scratch(job) for job in jobs]
         try:
             with explained(self.root, "--store"):
-                build(job, scratch)
+                for scratch in scratches:
+                    scratch.mkdir()
+                build(jobs, scratches)
                 boundary("built")
-                files = {}
-                for path in sorted(scratch.iterdir()):
-                    sync(path)
-                    files[path.name] = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
-                manifest = {
-                    "kind": job.spec.kind,
-                    "digest": job.spec.digest,
-                    "seeds": list(job.seeds),
-                    "stacked": job.spec.stacked,
-                    "generation": job.spec.generation,
-                    "files": files,
-                    "description": job.spec.description,
-                    "environment": environment(),
-                    "machine": dict(self.made_on(job.spec)),
-                    "wall_s": round(time.perf_counter() - started, 3),
-                    "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                }
-                with (scratch / MANIFEST).open("w", encoding="utf-8") as file:
-                    file.write(sealed.text(manifest, indent=1))
-                    file.flush()
-                    os.fsync(file.fileno())
-                boundary("manifest")
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self._move(scratch, target)
-                boundary("committed")
-                sync(target.parent)
+                for job, scratch in zip(jobs, scratches, strict=True):
+                    self._finish(job, scratch, started, jobs)
         except BaseException as error:
-            remove(scratch)
+            for scratch in scratches:
+                remove(scratch)
             if isinstance(error, FileNotFoundError) and str(error.filename or "").startswith(str(self.root)):
                 raise StoreError(
                     f"{error.filename}: removed while it was in use, by hand or by a machine that took this process "
                     "for gone; run the same command again"
                 ) from error
             raise
+
+    def _scratch(self, job: Job) -> Path:
+        return self.root / "tmp" / f"{job.spec.digest[:16]}-{token()}-{secrets.token_hex(4)}"
+
+    def _finish(self, job: Job, scratch: Path, started: float, group: Sequence[Job]) -> None:
+        """Commit one artefact that is built, and remove what is left of unfinished work on it."""
+        target = self._folder(job.spec.digest) / job.block
+        files = {}
+        for path in sorted(scratch.iterdir()):
+            sync(path)
+            files[path.name] = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
+        manifest = {
+            "kind": job.spec.kind,
+            "digest": job.spec.digest,
+            "seeds": list(job.seeds),
+            "stacked": job.spec.stacked,
+            "generation": job.spec.generation,
+            "files": files,
+            "description": job.spec.description,
+            "environment": environment(),
+            "machine": dict(self.made_on(job.spec)),
+            "wall_s": round(time.perf_counter() - started, 3),
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        }
+        if len(group) > 1:
+            manifest["group"] = [f"{member.spec.digest}/{member.block}" for member in group]
+        with (scratch / MANIFEST).open("w", encoding="utf-8") as file:
+            file.write(sealed.text(manifest, indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        boundary("manifest")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        self._move(scratch, target)
+        boundary("committed")
+        sync(target.parent)
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block

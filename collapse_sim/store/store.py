@@ -189,7 +189,7 @@ class Store:
         return later
 
     def _attempt(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
-        """Make a job; if some seeds of a batch diverge, the rest is made without them. None: another process makes it."""
+        """Make a job; if some seeds of a batch diverge, the rest is made without them. None: another process has it."""
         spec = job.spec
         while True:
             counts: Counter[str] = Counter()

@@ -180,17 +180,15 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
     parts = {name: _parts(entry["parts"]) for name, entry in run["metrics"].items() if entry.get("parts")}
     metric_of = {name: metric for metric, metric_parts in parts.items() for name in metric_parts.metrics(metric)}
     metrics |= {name: parts[metric].better for name, metric in metric_of.items() if name not in metrics}
-    scores: dict[str, dict[str, dict[int, dict[int, float]]]] = {arm: {} for arm in arms}
-    for line in lines:
-        if line.get("event") == "diverged" and line["arm"] in scores:
-            _drop_scores(scores[line["arm"]], line["seed"], line["generation"])
-        if line.get("event") != "scores" or line["arm"] not in scores or line["generation"] > last:
-            continue
-        for metric, values in line["metrics"].items():
-            metrics.setdefault(metric, None)
-            by_seed = scores[line["arm"]].setdefault(metric, {}).setdefault(line["generation"], {})
-            for seed, value in zip(line["seeds"], values, strict=True):
-                by_seed[seed] = float("nan") if value is None else float(value)
+    recorded = journal.scores_of(lines)
+    scores = {
+        arm: {
+            metric: {k: by_seed for k, by_seed in by_generation.items() if k <= last}
+            for metric, by_generation in recorded.get(arm, {}).items()
+        }
+        for arm in arms
+    }
+    metrics |= {metric: None for by_metric in scores.values() for metric in by_metric if metric not in metrics}
     ended = journal.diverged(lines)
     by_arm = {arm: {s: k for s, k in sorted(ended.get(arm, {}).items()) if s in seeds and k <= last} for arm in arms}
     diverged = {arm: ends for arm, ends in by_arm.items() if ends}
@@ -258,14 +256,6 @@ def _texts(run: Mapping[str, Any], key: str) -> dict[str, str]:
 def _bounds(pair: Sequence[float | None]) -> Bounds:
     least, greatest = (None if bound is None else float(bound) for bound in pair)
     return least, greatest
-
-
-def _drop_scores(by_metric: dict[str, dict[int, dict[int, float]]], seed: int, first: int) -> None:
-    """Remove a seed's scores from generation `first`, recorded before its chain was found to end there."""
-    for by_generation in by_metric.values():
-        for k, by_seed in by_generation.items():
-            if k >= first:
-                by_seed.pop(seed, None)
 
 
 def _set_nan(

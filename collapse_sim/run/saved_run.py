@@ -25,11 +25,12 @@ from collapse_sim.ui.run_status import continuing
 
 def scored_generations(folder: Path) -> int:
     """The last generation that every arm of a run has scores of. Raises RecipeError when there is none beyond 0."""
-    last: dict[str, int] = dict.fromkeys(read_run(folder)["arms"], -1)
-    for line in journal.read(folder / JOURNAL_FILE):
-        if line["event"] == "scores" and line["arm"] in last:
-            last[line["arm"]] = max(last[line["arm"]], line["generation"])
-    done = min(last.values())
+    scores = journal.scores_of(journal.read(folder / JOURNAL_FILE))
+    generations = {
+        arm: [k for by_generation in scores.get(arm, {}).values() for k in by_generation]
+        for arm in read_run(folder)["arms"]
+    }
+    done = min(max(scored, default=-1) for scored in generations.values())
     if done < 1:
         raise RecipeError(f"{folder}: no generation after 0 is finished for all arms yet; continue the run first")
     return done

@@ -67,6 +67,28 @@ def load(path: Path) -> Journal:
     return Journal(lines, damaged, bool(rest))
 
 
+def scores_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[int, dict[int, float]]]]:
+    """{arm: {metric: {generation: {seed: value}}}} as recorded; an unknown value (null) is nan.
+
+    The last value of an (arm, metric, generation, seed) counts. A seed's scores from the generation at which its chain
+    diverged are dropped if they were recorded before that.
+    """
+    scores: dict[str, dict[str, dict[int, dict[int, float]]]] = {}
+    for line in lines:
+        if line.get("event") == "diverged":
+            for by_generation in scores.get(line["arm"], {}).values():
+                for k, by_seed in by_generation.items():
+                    if k >= line["generation"]:
+                        by_seed.pop(line["seed"], None)
+        elif line.get("event") == "scores":
+            for metric, values in line["metrics"].items():
+                by_metric = scores.setdefault(line["arm"], {}).setdefault(metric, {})
+                by_seed = by_metric.setdefault(line["generation"], {})
+                for seed, value in zip(line["seeds"], values, strict=True):
+                    by_seed[seed] = math.nan if value is None else float(value)
+    return scores
+
+
 def diverged(lines: Iterable[Mapping[str, Any]]) -> dict[str, dict[int, int]]:
     """{arm: {seed: generation}} of the chains that ended: the earliest generation with a `diverged` line.
 

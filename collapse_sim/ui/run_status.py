@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -111,28 +110,22 @@ def recorded(folder: Path, run: dict[str, Any], lines: Sequence[dict[str, Any]])
         cells={arm: [Cell() for _ in range(last + 1)] for arm in run["arms"]},
     )
     state.ended = {arm: ends for arm, ends in journal.diverged(lines).items() if arm in state.cells}
-    values: dict[tuple[str, int, str | None], dict[int, float | None]] = {}  # metric None: scored at all
     for line in lines:
         if line.get("event") == "generation":
             state.finished[int(line["generation"])] = {name: line[name] for name in ("made", "reused", "wall_s")}
-        if line.get("event") != "scores" or line["arm"] not in state.cells or not 0 <= line["generation"] <= last:
-            continue
-        for metric, scores in [*line["metrics"].items(), (None, [None] * len(line["seeds"]))]:
-            known = values.setdefault((line["arm"], line["generation"], metric), {})
-            known.update(zip(line["seeds"], scores, strict=False))
-    for (arm, k, metric), by_seed in values.items():
-        if metric is None:
-            continue
-        series = state.scores.setdefault(arm, {}).setdefault(metric, [None] * (last + 1))
-        own_scores = [by_seed[seed] for seed in state.seeds if seed in by_seed]
-        series[k] = (
-            sum(math.nan if x is None else float(x) for x in own_scores) / len(own_scores) if own_scores else None
-        )
+    recorded_scores = journal.scores_of(lines)
     for arm, cells in state.cells.items():
+        by_metric = recorded_scores.get(arm, {})
+        for metric, by_generation in by_metric.items():
+            for k, by_seed in by_generation.items():
+                own_scores = [by_seed[seed] for seed in state.seeds if seed in by_seed]
+                if 0 <= k <= last:
+                    series = state.scores.setdefault(arm, {}).setdefault(metric, [None] * (last + 1))
+                    series[k] = sum(own_scores) / len(own_scores) if own_scores else None
         for k, cell in enumerate(cells):
-            scored = set(state.seeds).intersection(*(values.get((arm, k, metric), {}) for metric in (None, *metrics)))
-            done = scored and state.bits_of([seed for seed in state.seeds if seed in scored])
-            cell.fit = cell.samples = cell.scores = done or 0
+            scored = [by_metric.get(metric, {}).get(k, {}) for metric in metrics]
+            seeds = [seed for seed in state.seeds if scored and all(seed in by_seed for by_seed in scored)]
+            cell.fit = cell.samples = cell.scores = state.bits_of(seeds) if seeds else 0
     return state
 
 

@@ -48,8 +48,8 @@ def config_of(folder: Path) -> Any:
     missing = [name for name in SIZES if not isinstance(getattr(config, name, None), int)]
     if missing:
         raise ValueError(
-            f"{folder}: its configuration ({config.model_type}) has no {', '.join(missing)}: it is not that of a "
-            "language model"
+            f"{folder}: its configuration ({config.model_type}) has no {', '.join(missing)}: it is none of a language "
+            "model"
         )
     return config
 

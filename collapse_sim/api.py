@@ -15,7 +15,8 @@ from collapse_sim.core.machine import Device, Machine, open_device
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Columns, Data, FileData, Info, RowSource, SimulatedData
 from collapse_sim.data.sources import REAL, Chain, Plan, RowCounts, Source, StrategyError, Taught
-from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily, Prediction, RowLosses, Rows
+from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily, Prediction, Rows
+from collapse_sim.families.hooks import RowLosses
 from collapse_sim.families.training import Train
 from collapse_sim.metrics.base import (
     ClassifyingMap,

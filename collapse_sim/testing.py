@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +14,22 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.engine.fit import backward
-from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily, RowLosses, row_counts_of
+from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily
+from collapse_sim.families.hooks import (
+    Continues,
+    Encodes,
+    Exports,
+    HasConditions,
+    HasLossUnit,
+    HasRowCounts,
+    HasTextLikelihood,
+    HasTrajectory,
+    Regularised,
+    RowLosses,
+    RowsAtOnce,
+    conditioning_of,
+    row_counts_of,
+)
 
 CPU = Machine(torch.device("cpu"), "fp32")
 
@@ -37,6 +54,64 @@ def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], to
         _check_micro_batches(family, model, teacher, dict.fromkeys(family.terms, 0.5), inputs, tolerance)
         _check_terms(family, info, inputs, tolerance)
     _check_samples(family, model, info, rows)
+    check_hooks(family, model, info, rows)
+
+
+def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:
+    """Check every optional ability that a family has (families/hooks.py), on rows of its columns."""
+    model = model.eval().requires_grad_(False)
+    columns = {name: column for name, column in rows.items() if name in family.columns}
+    n = len(next(iter(columns.values())))
+    if isinstance(family, HasLossUnit):
+        assert isinstance(family.loss_unit, str), "loss_unit must be text"
+    if isinstance(family, Regularised):
+        unknown = set(family.regularised) - set(family.terms)
+        assert not unknown, f"regularised names {', '.join(sorted(unknown))}, which is no term"
+    if isinstance(family, HasConditions):
+        unknown = set(family.conditions) - set(info.columns)
+        assert not unknown, f"conditions names {', '.join(sorted(unknown))}, which is no column of the data"
+    assert conditioning_of(family) in ("real", "fitted"), "conditioned_on must be 'real' or 'fitted'"
+    if isinstance(family, RowsAtOnce):
+        assert family.rows_at_once(model, columns) >= 1, "rows_at_once must be at least 1"
+    if isinstance(family, HasRowCounts):
+        inputs = family.corrupt(columns, _draws("corrupt"))
+        counts = family.row_counts(inputs)
+        assert counts.shape == (n,), f"row_counts has shape {tuple(counts.shape)}, needed: ({n},)"
+        assert int(counts.sum()) == int(inputs.count), "row_counts must add up to the batch's count"
+    if isinstance(family, Encodes):
+        mean, log_variance = family.encode(model, columns)
+        assert mean.shape == log_variance.shape, "encode must give a mean and a log variance of one shape"
+        assert len(mean) == n, f"encode gives {len(mean)} latents for {n} rows"
+        one, _ = family.encode(model, {name: column[:1] for name, column in columns.items()})
+        assert torch.allclose(one[0], mean[0], rtol=1e-4, atol=1e-5), "encode must not depend on the other rows"
+    if isinstance(family, HasTextLikelihood):
+        nats, tokens = family.nats(model, columns)
+        assert nats.shape == tokens.shape == (n,), f"nats must give two columns of {n} rows"
+        assert nats.dtype == torch.float64, "nats must be float64"
+        assert bool((nats >= 0).all()), "a row of tokens cannot be more likely than 1"
+        assert not bool(nats[tokens == 0].any()), "a row without predicted tokens has 0 nats"
+    if isinstance(family, Continues):
+        prompts, tokenizer = next(iter(columns.values()))[:, :3], info.text()
+        going_on = ((prompts[:, 1:] != tokenizer.end) & (prompts[:, 1:] >= 0)).all(1)
+        prompts = prompts[going_on][:4]
+        texts = family.continuations(model, prompts, _draws("continuations"))
+        assert torch.equal(texts[:, : prompts.shape[1]], prompts), "continuations must begin with their prompts"
+    if isinstance(family, HasTrajectory):
+        frames = family.trajectory(model, 2, 4, _draws("trajectory"))
+        shape, dtype = info.columns[family.columns[0]]
+        assert frames.shape == (4, 2, *shape), f"trajectory has shape {tuple(frames.shape)}, needed: {(4, 2, *shape)}"
+        assert str(frames.dtype) == f"torch.{dtype}", f"trajectory is {frames.dtype}, rows are {dtype}"
+        again = family.trajectory(model, 2, 4, _draws("trajectory"))
+        assert torch.equal(frames, again), "trajectory is not repeatable"
+    if isinstance(family, Exports):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = family.export(model, info, Path(folder))
+            outside = [path for path in paths if not path.is_file() or not path.is_relative_to(folder)]
+            assert not outside, f"export returns {outside[0]}, which is no file that it has written into the folder"
+
+
+def _conditions(family: object) -> tuple[str, ...]:
+    return family.conditions if isinstance(family, HasConditions) else ()
 
 
 def check_closed_form(family: ClosedForm, info: Info, rows: Mapping[str, Tensor], tolerance: float = 1e-9) -> None:
@@ -159,7 +234,7 @@ def _check_terms(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
     target = family.predict(_build(family, info, 0), inputs)
     terms = family.distillation(family.predict(model, inputs), target, inputs)
     assert set(terms) == set(family.terms), f"distillation returns {sorted(terms)}, terms has {sorted(family.terms)}"
-    regularised = getattr(family, "regularised", ())
+    regularised = family.regularised if isinstance(family, Regularised) else ()
     for name, term in terms.items():
         if name in regularised:
             continue
@@ -178,7 +253,7 @@ def _flat(prediction: object) -> Tensor:
 
 def _check_samples(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
-        columns = {name: rows[name][:5] for name in getattr(family, "conditions", ())}
+        columns = {name: rows[name][:5] for name in _conditions(family)}
         first = family.sample(model, Conditions(5, columns), _draws("sample"))
         again = family.sample(model, Conditions(5, columns), _draws("sample"))
     for name, column in first.items():

@@ -15,7 +15,7 @@ import numpy as np
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import conditions_of
 from collapse_sim.data.sources import REAL, Source
-from collapse_sim.families.base import conditioning_of
+from collapse_sim.families.hooks import conditioning_of
 from collapse_sim.plan.specs import FitSpec
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
@@ -15,7 +15,9 @@ from collapse_sim.data.base import Info
 
 Rows = Mapping[str, Tensor]  # columns of one batch: name -> (n, ...); in an ensemble (S, n, ...)
 Prediction = Any
-Conditioning = Literal["real", "held_out", "fitted"]  # the rows that samples are conditioned on: see conditioning_of
+Conditioning = Literal[
+    "real", "held_out", "fitted"
+]  # the rows that samples are conditioned on: see hooks.conditioning_of
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class Conditions(NamedTuple):
 class ModelFamily(Protocol):
     """A frozen config object; its fields are its configuration (see component.Component).
 
-    Losses and distillation terms are SUMS over rows (or tokens); the engine divides by `inputs.count` once. Optional:
-    `loss_unit`, the unit of the divided loss, shown in tables and plots; `row_losses` (see RowLosses).
+    Losses and distillation terms are SUMS over rows (or tokens); the engine divides by `inputs.count` once.
+    What a family may offer beside this is in families/hooks.py, a protocol for each ability.
     """
 
     version: ClassVar[int]
@@ -96,41 +98,6 @@ class ModelFamily(Protocol):
         ...
 
 
-def conditioning_of(family: object) -> Conditioning:
-    """The family's `conditioned_on`: "real" (the default: rows that generation 0 is fitted to) or "fitted" (rows that
-    the same model was fitted to, so that a generation continues what the previous one wrote)."""
-    conditioning: Conditioning = getattr(family, "conditioned_on", "real")
-    return conditioning
-
-
-@runtime_checkable
-class RowLosses(Protocol):
-    """A family that returns the loss of every single row, which intervals over held-out rows are computed from.
-
-    Optional: `row_counts(inputs)`, (n,) or in an ensemble (S, n): what each row adds to `inputs.count` where that is
-    not 1, as with tokens.
-    """
-
-    def row_losses(self, prediction: Prediction, inputs: Inputs) -> Tensor:
-        """(n,) or in an ensemble (S, n): what each row adds to `loss`, in the order of `inputs`."""
-        ...
-
-
-def row_counts_of(family: object, inputs: Inputs) -> Tensor | None:
-    """(n,): what each row adds to `inputs.count`. None: 1 each."""
-    row_counts: Callable[[Inputs], Tensor] | None = getattr(family, "row_counts", None)
-    return None if row_counts is None else row_counts(inputs)
-
-
-def rows_at_once_of(family: object) -> Callable[[nn.Module, Rows], int] | None:
-    """The family's `rows_at_once(model, rows)`, or None: how many rows an evaluation passes to the network at a time.
-
-    For families whose activations are not proportional to the number of values in a row, such as language models.
-    """
-    rows_at_once: Callable[[nn.Module, Rows], int] | None = getattr(family, "rows_at_once", None)
-    return rows_at_once
-
-
 @runtime_checkable
 class ClosedForm(Protocol):
     """A family that is fitted in closed form, for all seeds at once. Tensors have a leading ensemble axis S >= 1."""
@@ -144,22 +111,6 @@ class ClosedForm(Protocol):
     def build_ensemble(self, info: Info, size: int) -> nn.Module:
         """A model with leading axis S = size, into which the state of `solve`'s result can be loaded."""
         ...
-
-
-def theory_of(family: object) -> Any:
-    """The family's `theory` method, or None. Families with known theoretical curves have one (see plan/theory.py)."""
-    return getattr(family, "theory", None)
-
-
-def exporter_of(family: object) -> Callable[[nn.Module, Info, Path], list[Path]] | None:
-    """The family's `export(model, info, folder)`, or None. Families whose models other programs can load have one.
-
-    It writes one model (on the CPU, in eval mode; for a closed form with an ensemble axis of 1) in the other program's
-    format into the existing folder, under its own name. It returns the paths of the written files: [] when there is no
-    such format for this data. `collapse-sim export` calls it, after weights.safetensors and config.json.
-    """
-    export: Callable[[nn.Module, Info, Path], list[Path]] | None = getattr(family, "export", None)
-    return export
 
 
 def intensities(x: Tensor) -> Tensor:

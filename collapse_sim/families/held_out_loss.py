@@ -11,14 +11,8 @@ from torch import Tensor, nn
 
 from collapse_sim.core.errors import PluginError
 from collapse_sim.core.randomness import Draws
-from collapse_sim.families.base import (
-    Inputs,
-    ModelFamily,
-    Prediction,
-    RowLosses,
-    row_counts_of,
-    rows_at_once_of,
-)
+from collapse_sim.families.base import Inputs, ModelFamily, Prediction
+from collapse_sim.families.hooks import RowLosses, RowsAtOnce, row_counts_of
 
 if TYPE_CHECKING:
     from collapse_sim.core.machine import Machine
@@ -139,7 +133,6 @@ def _predict_all(
 
 def _pieces(family: ModelFamily, model: nn.Module, batch: Mapping[str, Tensor]) -> int:
     """The number of pieces that a batch is split into, so that activations of large rows fit in memory."""
-    at_once = rows_at_once_of(family)
-    if at_once is not None:
-        return -(-len(next(iter(batch.values()))) // at_once(model, batch))
+    if isinstance(family, RowsAtOnce):
+        return -(-len(next(iter(batch.values()))) // family.rows_at_once(model, batch))
     return -(-max(column.numel() for column in batch.values()) // PIECE_VALUES)

@@ -19,6 +19,7 @@ from collapse_sim.data.text.grammar_stories import GrammarText
 from collapse_sim.data.text.pcfg import Grammar
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.hooks import HasTextLikelihood
 from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.notes import count_of, note
@@ -189,7 +190,7 @@ class GrammarKL(Component):
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         _check_truth(self, info)
-        if not callable(getattr(family, "nats", None)):
+        if not isinstance(family, HasTextLikelihood):
             raise ValueError(
                 f"GrammarKL needs a model with the likelihood of texts, but {type(family).__name__} does not have it "
                 "(a method `nats`): use causal_lm or seq2seq"

@@ -10,6 +10,7 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.hooks import Encodes
 from collapse_sim.metrics.base import Evaluation, Need
 
 BATCH_ROWS = 1000
@@ -32,7 +33,7 @@ class LatentStd(Component):
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        if not callable(getattr(family, "encode", None)):
+        if not isinstance(family, Encodes):
             raise ValueError(
                 f"latent_std needs a model with an encoder, but {type(family).__name__} has none: remove it, or use vae"
             )
@@ -42,7 +43,7 @@ class LatentStd(Component):
     @torch.no_grad()
     def score(self, evaluation: Evaluation) -> float | Tensor:
         family, origin, samples = evaluation.family, evaluation.origin(), evaluation.rows("samples")
-        encode = getattr(family, "encode")  # noqa: B009  (not part of ModelFamily; `check` has verified it)
+        assert isinstance(family, Encodes)
         columns = {name: samples[name] for name in family.columns if name in samples}
         n = len(next(iter(columns.values())))
         means = []
@@ -50,5 +51,5 @@ class LatentStd(Component):
             batch = {
                 name: rows[first : first + BATCH_ROWS].to(evaluation.machine.device) for name, rows in columns.items()
             }
-            means.append(encode(origin, batch)[0].double().cpu())
+            means.append(family.encode(origin, batch)[0].double().cpu())
         return float(torch.cat(means).std(0).mean())

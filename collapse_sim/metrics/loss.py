@@ -10,8 +10,9 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.families.base import ModelFamily, RowLosses
+from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.held_out_loss import BATCH_ROWS, mean_loss, role_of_batch, row_losses
+from collapse_sim.families.hooks import HasLossUnit, RowLosses
 from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.notes import note
@@ -43,7 +44,7 @@ class TestLoss(Component):
 
     def unit_of(self, family: ModelFamily) -> str:
         """The unit of the family's loss; "" if it has none."""
-        return str(getattr(family, "loss_unit", ""))
+        return str(family.loss_unit) if isinstance(family, HasLossUnit) else ""
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         family, model, rows = evaluation.family, evaluation.model(), evaluation.rows("held_out")

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.hooks import HasTextLikelihood
 from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.language_model import ReadingMetric, reading
@@ -103,7 +104,7 @@ class SamplePerplexity(TextMetric):
 
 
 def _check_family(family: ModelFamily) -> None:
-    if not callable(getattr(family, "nats", None)):
+    if not isinstance(family, HasTextLikelihood):
         raise ValueError(
             f"{type(family).__name__} does not have the likelihood of texts (a method `nats`): use causal_lm "
             "or seq2seq, or the metric test_loss"
@@ -113,8 +114,10 @@ def _check_family(family: ModelFamily) -> None:
 @torch.no_grad()
 def nats_of(evaluation: Evaluation, model: nn.Module, which: Which) -> dict[str, Tensor]:
     """-log p of every row under a model of the family, and its number of predicted tokens."""
+    family = evaluation.family
+    assert isinstance(family, HasTextLikelihood)
     with evaluation.machine.autocast():
-        nats, tokens = evaluation.family.nats(model, evaluation.rows(which))  # type: ignore[attr-defined]
+        nats, tokens = family.nats(model, evaluation.rows(which))
     return {"nats": nats, "tokens": tokens}
 
 

@@ -10,7 +10,7 @@ from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.core.plugins import asking
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.data.sources import Plan, RowCounts
-from collapse_sim.families.base import conditioning_of
+from collapse_sim.families.hooks import conditioning_of
 from collapse_sim.metrics.base import PartsMetric
 from collapse_sim.metrics.names import part_of
 from collapse_sim.plan.settings import Arm, Recipe

@@ -17,7 +17,8 @@ from collapse_sim.core.plugins import described
 from collapse_sim.data.base import Data, Info, conditions_of
 from collapse_sim.data.sources import REAL, Plan, Source
 from collapse_sim.data.split import resampled
-from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily, conditioning_of
+from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily
+from collapse_sim.families.hooks import conditioning_of
 from collapse_sim.families.training import Train
 from collapse_sim.metrics.base import FeatureMap, Metric, Which
 from collapse_sim.store.spec import Spec

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from collapse_sim.core.plugins import asking
 from collapse_sim.core.registry import identity
 from collapse_sim.data.sources import Chain, Taught
-from collapse_sim.families.base import theory_of
+from collapse_sim.families.hooks import HasTheory
 
 if TYPE_CHECKING:
     from collapse_sim.plan.experiment import Experiment
@@ -24,15 +24,14 @@ def curves(experiment: Experiment) -> dict[str, dict[str, list[float]]]:
     expected: dict[str, dict[str, list[float]]] = {}
     for plan in experiment.arm_plans:
         family = plan.recipe.model
-        theory = theory_of(family)
-        if theory is None:
+        if not isinstance(family, HasTheory):
             continue
         chain = Chain(
             tuple(generation.rows for generation in plan.generations), taught(plan.arm, len(plan.generations))
         )
         for shown, metric in plan.recipe.metrics.items():
             with asking(family, "theory"):
-                curve = theory(identity(type(metric)), chain, plan.recipe.data, plan.data.info)
+                curve = family.theory(identity(type(metric)), chain, plan.recipe.data, plan.data.info)
                 if curve is not None:
                     expected.setdefault(plan.name, {})[shown] = [float(value) for value in curve]
     return expected

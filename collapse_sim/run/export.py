@@ -15,7 +15,7 @@ from collapse_sim.core.machine import open_device
 from collapse_sim.data.base import Info
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.sample import ROWS_FILE
-from collapse_sim.families.base import exporter_of
+from collapse_sim.families.hooks import Exports
 from collapse_sim.run.sample_files import StoredRows, write_dataset, write_jsonl, write_npz, write_png_folder
 from collapse_sim.run.saved_run import Stored
 from collapse_sim.run.text_samples import file_name
@@ -76,9 +76,10 @@ def export(stored: Stored, folder: Path, samples: SampleFormat | None = None) ->
     if info.tokenizer is not None:
         (folder / TOKENIZER).mkdir()
         paths += info.tokenizer.save(folder / TOKENIZER)
-    write_own = exporter_of(spec.family)
-    if write_own is not None:
-        paths += write_own(artefacts.model(stored.store, spec, (stored.seed,), open_device("cpu")), info, folder)
+    if isinstance(spec.family, Exports):
+        paths += spec.family.export(
+            artefacts.model(stored.store, spec, (stored.seed,), open_device("cpu")), info, folder
+        )
     if rows is not None:
         paths.append(_write_rows(samples, folder, "dataset" if samples == "dataset" else "samples", rows, info))
     return paths

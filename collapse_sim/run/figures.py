@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.sample import model_in_use
 from collapse_sim.engine.work import JobContext
+from collapse_sim.families.hooks import HasTrajectory
 from collapse_sim.plan.experiment import ArmPlan, Experiment
 from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.run.attempts import attempts_of
@@ -110,7 +110,7 @@ def draw_denoising(experiment: Experiment, k: int, context: JobContext, folder: 
 def _denoising(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
     recipe, kind = experiment.recipe, experiment.info.kind
     path = folder / f"denoising-generation-{k:03d}.png"
-    if not hasattr(recipe.model, "trajectory") or (kind == "points" and 0 < k < recipe.generations):
+    if not isinstance(recipe.model, HasTrajectory) or (kind == "points" and 0 < k < recipe.generations):
         return []
     if path.exists():
         return [path]
@@ -141,7 +141,8 @@ def _trajectories(experiment: Experiment, k: int, context: JobContext, rows: int
     by_model: dict[str, np.ndarray] = {}
     for fit in fits.values():
         if fit.digest not in by_model:
-            family: Any = fit.family
+            family = fit.family
+            assert isinstance(family, HasTrajectory)
             with model_in_use(context, fit, (seed,)) as (model, machine):
                 draws = Draws((seed,), "denoising", 0, device=machine.device)
                 by_model[fit.digest] = family.trajectory(model, rows, FRAMES, draws).cpu().numpy()

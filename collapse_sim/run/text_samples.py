@@ -24,6 +24,7 @@ from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, texts_of
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.sample import model_in_use
 from collapse_sim.engine.work import JobContext
+from collapse_sim.families.hooks import Continues
 from collapse_sim.metrics.base import DrawnRows
 from collapse_sim.plan.experiment import ArmPlan, Experiment
 from collapse_sim.plan.specs import SampleSpec
@@ -180,7 +181,7 @@ def _continued(experiment: Experiment, context: JobContext) -> PromptSet | None:
     """The first tokens of held-out texts, which models continue; None where there are none, or the family cannot."""
     info, seed = experiment.info, experiment.recipe.seeds[0]
     length = min(PROMPT_TOKENS, info.shape("tokens")[0] // 2)
-    if not hasattr(experiment.recipe.model, "continuations") or not info.held_out or length < 1:
+    if not isinstance(experiment.recipe.model, Continues) or not info.held_out or length < 1:
         return None
     rows = _prompt_rows(experiment, context.store, length)
     if not len(rows):
@@ -189,7 +190,8 @@ def _continued(experiment: Experiment, context: JobContext) -> PromptSet | None:
     starts, rests = texts_of(rows[:, :length], tokenizer), _rests(rows[:, length:], tokenizer)
 
     def answer(spec: SampleSpec) -> list[str]:
-        family: Any = spec.model.family
+        family = spec.model.family
+        assert isinstance(family, Continues)
         with model_in_use(context, spec.model, (seed,)) as (model, machine):
             draws = Draws((seed,), "continuations", 0, device=machine.device)
             ids = family.continuations(model, machine.put(torch.from_numpy(rows[:, :length])), draws)

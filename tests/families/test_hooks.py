@@ -1,0 +1,110 @@
+"""Optional abilities of families are written down, and tested by `check_family`."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from collapse_sim.core import registry
+from collapse_sim.core.component import Component
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import ClosedForm, ModelFamily
+from collapse_sim.families.hooks import HOOKS
+from collapse_sim.families.vae import VAE
+from collapse_sim.testing import check_family, check_hooks
+
+INFO = Info("images", {"image": ((1, 8, 8), "uint8")}, 64, 64, 16)
+ROWS = {"image": torch.randint(0, 256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)}
+CONTRACT = {name for base in (ModelFamily, ClosedForm) for name in (*vars(base), *getattr(base, "__annotations__", ()))}
+OTHER = {"metrics", "sampling"}  # default metrics of a recipe; settings that only samples depend on (Component)
+BASES = {"encoder_decoder", "limits"}  # what the families of text ask of their subclasses
+
+
+@pytest.mark.parametrize("name", registry.names("families"))
+def test_what_a_family_offers_beside_its_contract_is_written_down(name: str) -> None:
+    cls = registry.load("families", name)
+    inherited = {member for member in dir(Component) if not member.startswith("_")}
+    own = {member for member in dir(cls) if not member.startswith("_")} - inherited - set(cls.model_fields)
+    assert own - CONTRACT - OTHER - BASES - set(HOOKS) <= set(), "write a protocol for it in families/hooks.py"
+
+
+class WrongVAE(VAE):
+    """One ability at a time is broken."""
+
+    hidden: int = 8
+    latent: int = 2
+
+
+class Unknown(WrongVAE):
+    regularised: ClassVar[tuple[str, ...]] = ("outputs",)
+
+
+class NoColumn(WrongVAE):
+    conditions: ClassVar[tuple[str, ...]] = ("caption",)
+
+
+class Whose(WrongVAE):
+    conditioned_on: ClassVar[str] = "mine"
+
+
+class NoRows(WrongVAE):
+    def rows_at_once(self, model: Any, rows: Any) -> int:
+        return 0
+
+
+class MiscountedRows(WrongVAE):
+    def row_counts(self, inputs: Any) -> torch.Tensor:
+        return torch.full((40,), 2)
+
+
+class MixedLatents(WrongVAE):
+    def encode(self, model: Any, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        mean, log_variance = super().encode(model, rows)
+        return mean - mean.mean(0), log_variance
+
+
+class ShortTrajectory(WrongVAE):
+    def trajectory(self, model: Any, rows: int, frames: int, draws: Any) -> torch.Tensor:
+        return torch.zeros(frames - 1, rows, 1, 8, 8, dtype=torch.uint8)
+
+
+class RandomTrajectory(WrongVAE):
+    def trajectory(self, model: Any, rows: int, frames: int, draws: Any) -> torch.Tensor:
+        return torch.randint(0, 256, (frames, rows, 1, 8, 8)).to(torch.uint8)
+
+
+class ElsewhereExport(WrongVAE):
+    def export(self, model: Any, info: Info, folder: Any) -> list[Any]:
+        return [folder / "missing.bin"]
+
+
+class ImpossibleNats(WrongVAE):
+    def nats(self, model: Any, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return -torch.ones(40, dtype=torch.float64), torch.ones(40, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [
+        (Unknown(), "regularised names outputs, which is no term"),
+        (NoColumn(), "conditions names caption, which is no column"),
+        (Whose(), "conditioned_on must be"),
+        (NoRows(), "rows_at_once must be at least 1"),
+        (MiscountedRows(), "row_counts must add up"),
+        (MixedLatents(), "encode must not depend on the other rows"),
+        (ShortTrajectory(), r"trajectory has shape \(3, 2, 1, 8, 8\), needed: \(4, 2, 1, 8, 8\)"),
+        (RandomTrajectory(), "trajectory is not repeatable"),
+        (ElsewhereExport(), "is no file that it has written"),
+        (ImpossibleNats(), "cannot be more likely than 1"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, VAE) else "",
+)
+def test_a_broken_ability_is_found(family: Any, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_hooks(family, family.build(INFO), INFO, ROWS)
+
+
+def test_a_right_family_passes() -> None:
+    check_family(WrongVAE(), INFO, ROWS)

@@ -98,7 +98,7 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         assert torch.equal(texts[:, : prompts.shape[1]], prompts), "continuations must begin with their prompts"
     if isinstance(family, HasTrajectory):
         frames = family.trajectory(model, 2, 4, _draws("trajectory"))
-        shape, dtype = info.columns[family.columns[0]]
+        shape, dtype = next(info.columns[name] for name in family.columns if name in info.columns)
         assert frames.shape == (4, 2, *shape), f"trajectory has shape {tuple(frames.shape)}, needed: {(4, 2, *shape)}"
         assert str(frames.dtype) == f"torch.{dtype}", f"trajectory is {frames.dtype}, rows are {dtype}"
         again = family.trajectory(model, 2, 4, _draws("trajectory"))

@@ -40,14 +40,10 @@ class MLP(Denoiser):
         self.hidden = nn.ModuleList(Hidden(i, w, dropout) for i, w in zip(inputs, widths, strict=True))
         self.last = nn.Linear(widths[-1], d)
 
-    def encoder(self) -> nn.Module:
-        """The middle hidden layer."""
-        return self.hidden[(len(self.hidden) - 1) // 2]
-
-    def output(self, x: Tensor, t: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """The encoder's output is that of the middle hidden layer."""
         time = nn.functional.silu(self.embedding(self.sinusoids(t)))
-        h = x
+        states = [x]
         for layer in self.hidden:
-            h = layer(h, time)
-        result: Tensor = self.last(h)
-        return result
+            states.append(layer(states[-1], time))
+        return self.last(states[-1]), states[1 + (len(self.hidden) - 1) // 2]

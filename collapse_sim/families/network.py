@@ -37,27 +37,9 @@ class Denoiser(nn.Module):
         super().__init__()
         self.shape = shape
 
-    def encoder(self) -> nn.Module:
-        """The layer whose output is used as the encoder's."""
-        raise NotImplementedError
-
-    def output(self, x: Tensor, t: Tensor) -> Tensor:
-        """The network's output: a tensor of x's shape."""
-        raise NotImplementedError
-
     def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        encoded: list[Tensor] = []
-
-        def keep_output(module: nn.Module, arguments: object, result: Any) -> None:
-            encoded.append(result[0] if isinstance(result, tuple) else result)
-
-        # The hook is registered for this call only, so that a copy of the module (such as an average) has its own.
-        handle = self.encoder().register_forward_hook(keep_output)
-        try:
-            output = self.output(x, t)
-        finally:
-            handle.remove()
-        return output, encoded[0]
+        """The network's output, of x's shape, and the output of its encoder, (n, ...)."""
+        raise NotImplementedError
 
 
 class Network(BaseModel):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from collapse_sim.families.network import Denoiser
 
@@ -41,13 +41,23 @@ class UNet(Denoiser):
             dropout=dropout,
         )
 
-    def encoder(self) -> nn.Module:
-        blocks: nn.ModuleList = self.unet.down_blocks
-        return blocks[-1]
-
-    def output(self, x: Tensor, t: Tensor) -> Tensor:
-        result: Tensor = self.unet(x, t, return_dict=False)[0]
-        return result
+    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        """UNet2DModel's own steps, as this configuration has them; the encoder's output is that of the last down block,
+        which UNet2DModel does not return."""
+        unet = self.unet
+        time = unet.time_embedding(unet.time_proj(t).to(x.dtype))
+        h = unet.conv_in(x)
+        skipped: tuple[Tensor, ...] = (h,)
+        for block in unet.down_blocks:
+            h, outputs = block(hidden_states=h, temb=time)
+            skipped += outputs
+        encoded = h
+        h = unet.mid_block(h, time)
+        for block in unet.up_blocks:
+            count = len(block.resnets)
+            h = block(h, skipped[-count:], time)
+            skipped = skipped[:-count]
+        return unet.conv_out(unet.conv_act(unet.conv_norm_out(h))), encoded
 
 
 def norm_groups(widths: tuple[int, ...]) -> int:

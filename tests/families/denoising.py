@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
@@ -33,11 +32,6 @@ class Oracle(Denoiser):
     def __init__(self, shape: tuple[int, ...], answer) -> None:
         super().__init__(shape)
         self.answer = answer
-        self.layer = nn.Identity()
 
-    def encoder(self) -> nn.Module:
-        return self.layer
-
-    def output(self, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
-        self.layer(x)
-        return self.answer(x, t)
+    def forward(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.answer(x, t), x

@@ -66,7 +66,7 @@ def test_attention_is_where_it_is_asked_for(attention, places) -> None:
 
 @pytest.mark.parametrize("info", [IMAGES, COLOUR, POINTS], ids=["grey", "colour", "points"])
 def test_any_shape_and_the_encoders_output(info) -> None:
-    """The encoder's output is what the named layer gives, and copies of the model (EMA) catch their own."""
+    """Copies of the model (EMA) give their own encoder's output."""
     network = Network(widths=(8, 16, 24) if info.kind == "points" else (8, 24), dropout=0.5)
     network.check(info)
     model = network.build(info).eval()
@@ -81,6 +81,25 @@ def test_any_shape_and_the_encoders_output(info) -> None:
     assert encoder.shape == ((3, 16) if info.kind == "points" else (3, 24, shape[1] // 2, shape[2] // 2))
     assert twin(x, t)[1].abs().max() == 0 < encoder.abs().max()
     assert encoder.requires_grad
+
+
+@pytest.mark.parametrize("attention", ["middle", "none", (0, 1)])
+def test_the_unet_computes_what_diffusers_own_forward_does(attention) -> None:
+    """Bit by bit, in training mode, too; and its encoder's output is what the last down block gives."""
+    model = Network(widths=(8, 16), layers=2, attention=attention, dropout=0.3).build(COLOUR)
+    (shape, _), *_ = COLOUR.columns.values()
+    x, t = torch.randn(3, *shape), torch.tensor([0.0, 10.5, 999.0])
+    given = []
+    model.unet.down_blocks[-1].register_forward_hook(lambda block, arguments, result: given.append(result[0]))
+    for mode in (True, False):
+        model.train(mode)
+        torch.manual_seed(0)
+        expected = model.unet(x, t, return_dict=False)[0]
+        torch.manual_seed(0)
+        output, encoder = model(x, t)
+        assert torch.equal(output, expected)
+        assert torch.equal(encoder, given[-2])
+        assert given[-1] is encoder
 
 
 def test_every_time_is_told_apart() -> None:

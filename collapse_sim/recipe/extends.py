@@ -130,9 +130,9 @@ def _check_chain(chain: list[Path], mark: Mark, problems: Problems) -> None:
 def _target(file: Path, target: object, mark: Mark, problems: Problems) -> Path:
     """The file that `extends: target` in `file` refers to."""
     if isinstance(target, str) and target:
-        beside = file.parent / target
-        if shipped.is_file(beside):
-            return beside
+        path = file.parent / target
+        if shipped.is_file(path):
+            return path
         if target in shipped.names():
             return shipped.path(target)
     names = shipped.names()

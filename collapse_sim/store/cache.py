@@ -149,8 +149,8 @@ def forget(store: Store, runs: Collection[str]) -> None:
 
 def refuse_if_active(store: Store) -> None:
     """Raise StoreError while a run is using the store."""
-    for words in living(store.root).values():
-        raise StoreError(f"{store.root}: in use by a run ({words}); try again when it has ended")
+    for process in living(store.root).values():
+        raise StoreError(f"{store.root}: in use by a run ({process}); try again when it has ended")
 
 
 def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tuple[list[StoredArtefact], list[Path]]:

@@ -71,12 +71,12 @@ def lost_scores(scores: Scores, lines: Iterable[Mapping[str, Any]]) -> list[str]
     for arm, metric, name, runs in _entries(scores):
         seeds, by_generation = set(parse_block(name)), present.get((arm, metric), {})
         for first, last in runs:
-            gone = {k for k in range(first, last + 1) if not seeds <= by_generation.get(k, set())}
-            if gone:
-                absent.setdefault((arm, metric), set()).update(gone)
+            lost = {k for k in range(first, last + 1) if not seeds <= by_generation.get(k, set())}
+            if lost:
+                absent.setdefault((arm, metric), set()).update(lost)
     return [
-        f"{metric} of {arm}, {'generation' if len(gone) == 1 else 'generations'} {block_name(tuple(sorted(gone)))[1:]}"
-        for (arm, metric), gone in absent.items()
+        f"{metric} of {arm}, {'generation' if len(lost) == 1 else 'generations'} {block_name(tuple(sorted(lost)))[1:]}"
+        for (arm, metric), lost in absent.items()
     ]
 
 

@@ -121,8 +121,8 @@ def problems_of(folder: Path, content: journal.Journal, scores: recorded.Scores 
             f"{folder / recorded.RECORDED_FILE}: damaged ({scores}): it cannot be told whether {JOURNAL_FILE} is "
             f"complete; {COMPLETE}"
         )
-    elif gone := recorded.lost_scores(scores, content.lines):
-        shown = "; ".join(gone[:5]) + (f"; and {len(gone) - 5} more" if len(gone) > 5 else "")
+    elif lost := recorded.lost_scores(scores, content.lines):
+        shown = "; ".join(lost[:5]) + (f"; and {len(lost) - 5} more" if len(lost) > 5 else "")
         problems.append(f"{folder / JOURNAL_FILE}: incomplete, recorded scores are gone: {shown}; {COMPLETE}")
     return problems
 
@@ -134,13 +134,13 @@ def store_of(folder: Path) -> Path:
     The first of these that has models of the run is used, so that a store of other runs is never taken. Raises what
     `read_run` does, and StoreError when the run has a journal and its store cannot be found.
     """
-    beside = folder.parent / ".store"
+    default = folder.parent / ".store"
     if not os.path.lexists(folder / RUN_FILE):
-        return beside
+        return default
     run = read_run(folder)
     last_known = (folder / str(run.get("store", ""))).resolve()
-    places = [beside] if last_known == beside.resolve() else [last_known, beside]
-    places = [place for place in (*places, Path(str(run.get("store_at") or beside))) if (place / "objects").is_dir()]
+    places = [default] if last_known == default.resolve() else [last_known, default]
+    places = [place for place in (*places, Path(str(run.get("store_at") or default))) if (place / "objects").is_dir()]
     lines = journal.read(folder / JOURNAL_FILE)
     fits = list(dict.fromkeys(str(line["fit"]) for line in lines if "fit" in line))
     for place in places:
@@ -148,10 +148,10 @@ def store_of(folder: Path) -> Path:
             return place
     if lines:
         raise StoreError(
-            f"{folder}: its store is not where it was ({last_known}), nor {beside}, so everything of this run would be "
-            "made again; give its path, or that of a new store, with `collapse-sim run ... --store DIR`"
+            f"{folder}: its store is not where it was ({last_known}), nor {default}, so everything of this run would "
+            "be made again; give its path, or that of a new store, with `collapse-sim run ... --store DIR`"
         )
-    return beside
+    return default
 
 
 def _sample_of(digests: list[str]) -> Iterator[str]:

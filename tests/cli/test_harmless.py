@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from collapse_sim.cli.app import run_app
-from tests.cli.test_commands import Terminal
-from tests.test_printable import KEPT, steers
+from tests.cli.test_app import Terminal
+from tests.core.test_printable import KEPT, steers
 
 EVIL = "\x1b[31m\x07\x9b\u202e\u2066\x7f\u200b\x1b]0;title\x07"
 SPELT = r"\e[31m\a\x9b\u202e\u2066\x7f\u200b\e]0;title\a"  # the same in YAML's double quotes

@@ -20,7 +20,7 @@ from collapse_sim.data.images.image_rows import ImageSettings
 from collapse_sim.data.images.jpeg_zeros import zeroed
 
 from .making import rows_of, tagged, write_pictures
-from .test_errors import message_of
+from .test_data_errors import message_of
 
 
 def photo() -> Image.Image:

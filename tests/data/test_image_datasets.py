@@ -16,7 +16,7 @@ from collapse_sim.run.sample_files import StoredRows, write_dataset
 from collapse_sim.store.rowfile import RowWriter
 
 from .making import rows_of, tagged
-from .test_errors import message_of
+from .test_data_errors import message_of
 
 datasets = pytest.importorskip("datasets")
 

@@ -21,7 +21,7 @@ from collapse_sim.data.images.mnist import MNIST
 from collapse_sim.data.point_files import PointFiles
 
 from .making import labels_of, rows_of, tagged, write_celeba, write_cifar_arrays, write_mnist, write_pictures
-from .test_errors import message_of
+from .test_data_errors import message_of
 
 HERE = ImageFolder(path=".")
 

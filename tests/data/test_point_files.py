@@ -17,7 +17,7 @@ from collapse_sim.data.held_out import shuffled
 from collapse_sim.data.point_files import PointFiles
 
 from .making import rows_of
-from .test_errors import message_of
+from .test_data_errors import message_of
 
 POINTS = np.random.default_rng(0).normal(size=(20, 3)) * [1, 10, 1e-3]
 

@@ -14,7 +14,7 @@ from collapse_sim.data.images.celeba import CelebA
 from collapse_sim.data.images.mnist import MNIST
 
 from .making import MNIST_FILES, rows_of, write_celeba, write_mnist
-from .test_errors import message_of
+from .test_data_errors import message_of
 
 
 def dotted(name: str) -> str:

@@ -15,8 +15,7 @@ from collapse_sim.cli import list_command, recipes_command
 from collapse_sim.core import registry
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.recipe import shipped
-
-from .helpers import GOOD, write
+from tests.recipe.helpers import GOOD, write
 
 app = typer.Typer()
 app.add_typer(recipes_command.app, name="recipes")

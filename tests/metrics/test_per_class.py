@@ -11,7 +11,7 @@ import torch
 from collapse_sim.metrics.base import PartsMetric, RowMetric
 from collapse_sim.metrics.classes import ClassRecall, ClassShares
 from collapse_sim.metrics.features import Recall
-from tests.metrics.test_metrics_features import brute_force, normal
+from tests.metrics.test_features import brute_force, normal
 
 CENTRES = torch.tensor([[0.0, 0.0], [50.0, 0.0], [0.0, 50.0]])
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from collapse_sim.metrics.base import FeatureSpace
 from collapse_sim.metrics.spectrum import EffectiveRank, ParticipationRatio, TailVariance
-from tests.metrics.test_metrics_features import normal
+from tests.metrics.test_features import normal
 
 RANKS = (EffectiveRank, ParticipationRatio)
 

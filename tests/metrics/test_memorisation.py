@@ -19,7 +19,7 @@ from collapse_sim.metrics.memorisation import (
     SampleMemorisation,
     share_nearer,
 )
-from tests.metrics.test_metrics_features import normal
+from tests.metrics.test_features import normal
 
 ALL = (Memorisation, Authenticity, NearestDistance)
 

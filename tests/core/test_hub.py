@@ -16,7 +16,6 @@ from collapse_sim.core import hub
 from collapse_sim.core.errors import MissingError
 from collapse_sim.data.text.tokenizers_made import Learned, tokenizer_of
 from collapse_sim.families.causal_lm import CausalLM
-
 from tests.families.wording import TEXT, WORDS
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 548105171\n"

@@ -41,6 +41,7 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
         "schema": SCHEMA,
         "run": results.name,
         "arms": arms,
+        "arm_settings": {arm: dict(results.differing.get(arm, {})) for arm in results.arms},
         "seeds": list(results.seeds),
         "generations": results.generations,
         "common_generation": common(results, metrics),
@@ -102,19 +103,24 @@ def differences_document(
 
 
 def csv_text(runs: Mapping[str, Results], metrics: Sequence[str], generations: Sequence[int] | None = None) -> str:
-    """Tidy: one row per score, with the columns CSV_COLUMNS. A field is empty if there is no theory, note, or interval
-    over held-out rows (its number of rows and its ends)."""
+    """Tidy: one row per score, with the columns CSV_COLUMNS and one for each setting in which the arms of a run differ,
+    as "arm.data.use". A field is empty if there is no theory, note, or interval over held-out rows (its number of rows
+    and its ends)."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    paths = list(dict.fromkeys(path for run in runs.values() for own in run.differing.values() for path in own))
+    writer.writerow([*CSV_COLUMNS, *(f"arm.{path}" for path in paths)])
     for label, results in runs.items():
-        writer.writerows(_csv_rows(label, results, metrics, generations))
+        for arm, *row in _csv_rows(label, results, metrics, generations):
+            own = results.differing.get(arm, {})
+            writer.writerow([*row, *(own.get(path) for path in paths)])
     return out.getvalue()
 
 
 def _csv_rows(
     label: str, results: Results, metrics: Sequence[str], generations: Sequence[int] | None
 ) -> Iterable[tuple[Any, ...]]:
+    """(the arm, then the fields of CSV_COLUMNS)."""
     for arm in results.arms:
         for metric in metrics:
             texts = [results.notes.get(metric), results.warnings.get(metric)]
@@ -124,7 +130,7 @@ def _csv_rows(
                 for seed, value in results.scores(arm, metric, k).items():
                     rows = of_mean(results, arm, metric, k, [seed])
                     over_rows = (None, None, None) if rows is None else (rows.n, rows.low, rows.high)
-                    yield label, arm, metric, k, seed, value, theory, note, *over_rows
+                    yield arm, label, arm, metric, k, seed, value, theory, note, *over_rows
 
 
 def _summary(interval: Interval) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
+from collapse_sim.analysis.arm_settings import arm_settings
 from collapse_sim.analysis.intervals import Interval, interval, paired
 from collapse_sim.analysis.row_values import RowValues, row_sources
 from collapse_sim.analysis.scale import UNBOUNDED, Bounds
@@ -81,6 +82,7 @@ class Results:
     diverged: Diverged = field(default_factory=dict)
     planned: Mapping[str, int] = field(default_factory=dict)  # arm -> its number of seeds, if not that of `seeds`
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
+    differing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> settings in which arms differ
     merged_baselines: tuple[str, ...] = ()  # of merged runs: the baseline of each run
     training: Mapping[str, Training] = field(default_factory=dict)  # arm -> the length of its fits, if it is trained
     rows: Mapping[str, RowValues] = field(default_factory=dict)  # arm -> its values of held-out rows
@@ -225,6 +227,7 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         tuned_on=None if run.get("tuned_on") is None else tuple(run["tuned_on"]),
         diverged=diverged,
         settings=run.get("settings", {}).get("arms", {}),
+        differing=arm_settings(run.get("settings", {})),
         training=trainings(run, lines),
         problems=problems,
     )

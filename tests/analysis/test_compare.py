@@ -58,6 +58,7 @@ def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
             "replace": {"loss": [entry(0, [1.0, 2.0], 1.5, half), entry(1, [3.0, 4.5], 3.75, wide)]},
             "distill": {"loss": [entry(0, [1.0, 2.0], 1.5, half), entry(1, [2.5, 3.5], 3.0, half)]},
         },
+        "arm_settings": {"replace": {}, "distill": {}},
         "seeds": [5, 4],
         "generations": 1,
         "common_generation": 1,

@@ -1,0 +1,37 @@
+"""The settings in which the arms of a run differ, as columns beside their figures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+SHARED = ("model", "train", "retrain", "sampling", "samples")  # keys of a recipe that an arm may have for itself
+
+
+def arm_settings(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{arm: {"data.use": "mix", "train.learning_rate": 0.001, ...}}: every arm's value of each setting in which arms
+    differ, with the recipe's own where the arm has none; None where there is none at all.
+
+    `document` is the resolved recipe, as run.json has it.
+    """
+    shared = {key: document[key] for key in SHARED if document.get(key) is not None}
+    data = document.get("data")
+    if isinstance(data, Mapping) and data.get("rows") is not None:
+        shared["rows"] = data["rows"]
+    by_arm = {
+        arm: dict(_leaves({**shared, **{key: value for key, value in own.items() if value is not None}}, ""))
+        for arm, own in document.get("arms", {}).items()
+    }
+    paths = dict.fromkeys(path for leaves in by_arm.values() for path in leaves)
+    differing = [path for path in paths if len({repr(leaves.get(path)) for leaves in by_arm.values()}) > 1]
+    return {arm: {path: leaves.get(path) for path in differing} for arm, leaves in by_arm.items()}
+
+
+def _leaves(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
+    """Settings by their dotted paths; lists are one value."""
+    for key, inner in value.items():
+        if isinstance(inner, Mapping):
+            yield from _leaves(inner, f"{path}{key}.")
+        else:
+            yield f"{path}{key}", json.dumps(inner) if isinstance(inner, list) else inner

@@ -37,7 +37,7 @@ def config_of(folder: Path) -> Any:
     if quantised:
         how = quantised.get("quant_method") if isinstance(quantised, dict) else type(quantised).__name__
         raise ValueError(
-            f"{folder}: its weights are quantised ({how or 'quantization_config'}), but are read in float32 here: use "
+            f"{folder}: its weights are quantised ({how or 'quantization_config'}), and are read in float32 here: use "
             "the model before quantisation"
         )
     if config.get_text_config() is not config:

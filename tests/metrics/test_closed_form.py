@@ -127,5 +127,5 @@ def test_checks_of_points(metric, scored):
 
 def test_checks_of_regression():
     ExcessTestError().check(REGRESSION, LinearRegression(), 10)
-    with pytest.raises(ValueError, match="reads a model's weights, and Gaussian models have none"):
+    with pytest.raises(ValueError, match="reads a model's weights, but Gaussian models have none"):
         ExcessTestError().check(POINTS, Gaussian(), 10)

@@ -208,7 +208,7 @@ def test_wrong_torchscript_files(tmp_path):
     (tmp_path / "text.pt").write_text("not a network")
     feature_map = TorchScript(file="any")
     problems = {
-        "maps.pt": r"gives torch.float32 \(2, 3, 1, 1\); needed: a float tensor \(2, F\)",
+        "maps.pt": r"returns torch.float32 \(2, 3, 1, 1\); needed: a float tensor \(2, F\)",
         "picky.pt": r"no features of images \(2, 3, 299, 299\): .*; set `size` to what the network takes",
         "text.pt": "no features of images",
         "none.pt": "none.pt: the network of the feature map `torchscript` is in none of: .*classifier, or pixels",
@@ -303,7 +303,7 @@ def test_class_metrics_through_inception(evaluation, digits_info):
     ClassEntropy(features="inception").check(unlabelled, None, 5)
     with pytest.raises(ValueError, match="knows other classes than the data's labels: use classifier"):
         ClassCoverage(features="inception").check(digits_info, None, 100)
-    with pytest.raises(ValueError, match=r"too few samples: 19, and 10 parts \(`splits`\) need two each"):
+    with pytest.raises(ValueError, match=r"too few samples: 19, but 10 parts \(`splits`\) need two each"):
         InceptionScore().check(unlabelled, None, 19)
     InceptionScore().check(unlabelled, None, 20)
     # Sure of each of four equally frequent classes: 4. Every sample alike: 1.

@@ -17,7 +17,7 @@ from typing import Literal
 
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.files import file_hash
-from collapse_sim.core.readable import check_pointer, fault, there
+from collapse_sim.core.readable import check_pointer, file_problem, path_exists
 
 Part = Literal["model", "tokenizer"]
 SAFE, SAFE_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -65,10 +65,10 @@ def find(name: str, data_dir: Path, part: Part) -> PretrainedFiles:
     """
     candidates = [Path(name).expanduser(), data_dir / name]
     try:
-        existing = [path for path in candidates if there(path)]
+        existing = [path for path in candidates if path_exists(path)]
         folder = next((path for path in existing if path.is_dir()), None)
         if folder is None and existing:
-            kind = fault(existing[0]) or "a file"
+            kind = file_problem(existing[0]) or "a file"
             raise MissingError(f"{existing[0].absolute()}: {kind}; needed: a folder that has {NEEDED[part]}")
         if folder is None:
             folder = _fetch(name, candidates, part)
@@ -87,7 +87,7 @@ def find(name: str, data_dir: Path, part: Part) -> PretrainedFiles:
 def _check_folder(folder: Path, part: Part) -> None:
     """Raises MissingError when a needed file is absent, or is not a regular file."""
     for path in sorted(folder.iterdir()):
-        problem = "" if path.is_dir() else fault(path)
+        problem = "" if path.is_dir() else file_problem(path)
         if problem and (_is_part(path.name, part) or problem.endswith("not a file")):  # transformers would open a pipe
             raise MissingError(f"{path.absolute()}: {problem}; needed for a {part}: {NEEDED[part]}")
     missing = _missing_file(folder, part)
@@ -123,7 +123,7 @@ def _check_weights(folder: Path) -> None:
             outside = sorted(file for file in files if Path(file).name != file)
             if outside:
                 raise ValueError(f"it names {outside[0]}, which is not a file in the same folder")
-            absent = sorted(file for file in files if fault(folder / file))
+            absent = sorted(file for file in files if file_problem(folder / file))
             if absent:
                 raise MissingError(
                     f"{folder.absolute()}: {index.name} names files that are not there: {', '.join(absent[:5])}"

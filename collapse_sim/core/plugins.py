@@ -26,7 +26,7 @@ def name_of(cls: type[Any]) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def told(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """An exception of foreign code on one line: its type and its text."""
     try:
         text = " ".join(str(error).split())
@@ -37,7 +37,7 @@ def told(error: BaseException) -> str:
 
 
 @contextmanager
-def asking(component: object, method: str, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+def plugin_errors(component: object, method: str, expected: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Within this context, any exception of a user-defined class becomes a PluginError that names class and method.
 
     Passed on unchanged: this package's own errors, those in `expected`, Ctrl-C, and whatever classes of this package
@@ -52,10 +52,10 @@ def asking(component: object, method: str, expected: tuple[type[Exception], ...]
     except BaseException as error:
         if isinstance(error, (CollapseSimError, *expected)) or not own:
             raise
-        raise PluginError(f"{name_of(type(component))}: `{method}` raised {told(error)}") from error
+        raise PluginError(f"{name_of(type(component))}: `{method}` raised {error_text(error)}") from error
 
 
-def blamed(error: BaseException, components: Iterable[object]) -> object | None:
+def responsible_component(error: BaseException, components: Iterable[object]) -> object | None:
     """The user-defined component in whose module an exception was raised, or through which it passed; None if none."""
     names = set()
     trace = error.__traceback__
@@ -75,7 +75,7 @@ def described(component: Any) -> dict[str, Any]:
 
     Raises PluginError when `describe` of such a class fails, or returns anything but plain JSON.
     """
-    with asking(component, "describe"):
+    with plugin_errors(component, "describe"):
         description = component.describe()
         if not isinstance(description, dict):
             raise TypeError(f"it returns {type(description).__name__}; needed: a dict of plain JSON")

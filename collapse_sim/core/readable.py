@@ -16,7 +16,7 @@ from collapse_sim.core.files import kind_of
 POINTER = b"version https://git-lfs"  # start of the text that git-lfs stores in place of a large file
 
 
-def fault(path: Path) -> str:
+def file_problem(path: Path) -> str:
     """Why a path is not a file, in words for a message: "a named pipe, not a file"; "" for a file or a link to one.
 
     Nothing is opened.
@@ -32,7 +32,7 @@ def fault(path: Path) -> str:
     return "" if stat.S_ISREG(mode) else f"{kind_of(mode)}, not a file"
 
 
-def there(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether anything exists at a path, even a broken link."""
     try:
         return os.path.lexists(path)

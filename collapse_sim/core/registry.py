@@ -250,7 +250,7 @@ def _plugin(name: str, get: Callable[[], object]) -> type[Component]:
 
 
 def _imported(name: str, get: Callable[[], object]) -> type[Component]:
-    from collapse_sim.core.plugins import told
+    from collapse_sim.core.plugins import error_text
 
     try:
         with redirect_stdout(sys.stderr):  # stdout is data, and a module may print
@@ -258,9 +258,9 @@ def _imported(name: str, get: Callable[[], object]) -> type[Component]:
     except KeyboardInterrupt:
         raise
     except (ImportError, AttributeError) as error:
-        raise UnknownNameError(f"cannot import {name!r}: {told(error).partition(': ')[2]}") from error
+        raise UnknownNameError(f"cannot import {name!r}: {error_text(error).partition(': ')[2]}") from error
     except BaseException as error:  # a user's own module may raise anything at import, even SystemExit
-        raise UnknownNameError(f"cannot import {name!r}: {told(error)}") from error
+        raise UnknownNameError(f"cannot import {name!r}: {error_text(error)}") from error
     return _component(name, target)
 
 

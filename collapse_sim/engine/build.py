@@ -16,7 +16,7 @@ from collapse_sim.core.errors import CollapseSimError, MissingError, OutOfMemory
 from collapse_sim.core.events import Kind
 from collapse_sim.core.machine import Device
 from collapse_sim.core.memory_errors import first_line, out_of_memory
-from collapse_sim.core.plugins import blamed, name_of, told
+from collapse_sim.core.plugins import error_text, name_of, responsible_component
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Columns, FileData, Info, RowSource, SimulatedData
 from collapse_sim.data.split import Part, parts_of
@@ -125,9 +125,11 @@ def builder(context: JobContext) -> Build:
                     "finished work is kept; lower train.batch_size or sampling.shard, or split batches with "
                     f"train.accumulate. ({first_line(error)})"
                 ) from error
-            own = blamed(error, _components(job.spec))
+            own = responsible_component(error, _components(job.spec))
             if own is not None:
-                raise PluginError(f"{where(job, job.seeds)}: {name_of(type(own))} raised {told(error)}") from error
+                raise PluginError(
+                    f"{where(job, job.seeds)}: {name_of(type(own))} raised {error_text(error)}"
+                ) from error
             raise
 
     return build

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, PlainSerializer, ValidationError, WithJson
 from torch import Tensor, nn
 
 from collapse_sim.core.component import Component, is_plugin, lacks
-from collapse_sim.core.plugins import name_of, told
+from collapse_sim.core.plugins import error_text, name_of
 from collapse_sim.core.registry import UnknownNameError, load
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
@@ -55,7 +55,7 @@ def _make(name: str, settings: dict[str, Any]) -> FeatureMap:
     except BaseException as error:
         if not is_plugin(cls):
             raise
-        raise ValueError(f"{name_of(cls)} raised {told(error)}") from error
+        raise ValueError(f"{name_of(cls)} raised {error_text(error)}") from error
     return cast(FeatureMap, feature_map)
 
 

@@ -134,7 +134,9 @@ class ProductionKL(GrammarMetric):
         cost = 0.0
         for left, numbers in grammar.of.items():
             choices = rows * float(grammar.uses[numbers].sum())
-            cost += (left not in grammar.told) * (len(numbers) - 1) / 2 / rows * (choices / (choices + 1)) ** 2
+            cost += (
+                (left not in grammar.chosen_by_facts) * (len(numbers) - 1) / 2 / rows * (choices / (choices + 1)) ** 2
+            )
         return f"of {rows:,} real texts about {cost / (grammar.mean_words + 1):.5f}"
 
 
@@ -244,7 +246,7 @@ def _choices(grammar: Grammar, used: Tensor) -> Tensor:
 
 def _drawn(grammar: Grammar) -> Tensor:
     """bool (P,): productions that are chosen at random, not determined by facts."""
-    return torch.tensor([p.left not in grammar.told for p in grammar.productions])
+    return torch.tensor([p.left not in grammar.chosen_by_facts for p in grammar.productions])
 
 
 def _tokens(info: Info, rows: Tensor) -> Tensor:

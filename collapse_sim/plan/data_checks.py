@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from collapse_sim.core.errors import MissingError, RecipeError
-from collapse_sim.core.plugins import asking
+from collapse_sim.core.plugins import plugin_errors
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.data.sources import Plan, RowCounts
 from collapse_sim.families.hooks import conditioning_of
@@ -37,7 +37,7 @@ def with_recipe_lines(recipe: Recipe) -> Iterator[None]:
 def misfit(recipe: Recipe, path: str, component: object, ask: Callable[[], None]) -> Iterator[str]:
     """What a component's `check` says."""
     try:
-        with asking(component, "check", (ValueError,)):
+        with plugin_errors(component, "check", (ValueError,)):
             ask()
     except ValueError as error:
         yield f"{recipe.where(path)}: {path}: {error}"
@@ -77,7 +77,7 @@ def _unknown_part(recipe: Recipe, name: str, info: Info) -> Iterator[str]:
     metric = recipe.metrics[metric_name]
     parts: tuple[str, ...] = ()
     if isinstance(metric, PartsMetric):
-        with asking(metric, "parts"):
+        with plugin_errors(metric, "parts"):
             parts = metric.parts(info)
     if part not in parts:
         allowed = f"its parts are {', '.join(parts)}" if parts else "it has none"

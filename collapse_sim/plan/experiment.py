@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from collapse_sim.core.component import is_plugin
 from collapse_sim.core.errors import MissingError, RecipeError
-from collapse_sim.core.plugins import asking
+from collapse_sim.core.plugins import plugin_errors
 from collapse_sim.data.base import Info
 from collapse_sim.data.sources import Plan, RowCounts, StrategyError, generation_zero
 from collapse_sim.data.split import divided
@@ -112,7 +112,7 @@ class Experiment:
         for score in self.arm_plans[0].generations[0].scores.values():
             feature_map = getattr(score.metric, "feature_map", None)
             if score.weights is not None and isinstance(feature_map, UntriedMap):
-                with asking(feature_map, "try_out"):
+                with plugin_errors(feature_map, "try_out"):
                     feature_map.try_out(score.weights)
 
     def specs(self) -> Iterator[Spec]:
@@ -137,7 +137,7 @@ def prepare(recipe: Recipe, data_dir: Path, device: Device | None = None) -> Exp
 
     Raises MissingError when data or weights are not there, RecipeError with every other problem.
     """
-    with with_recipe_lines(recipe), asking(recipe.data, "inspect"):
+    with with_recipe_lines(recipe), plugin_errors(recipe.data, "inspect"):
         info = recipe.data.inspect(data_dir)
         check_info(info, recipe.data)
         info = divided(recipe.data, info)
@@ -208,7 +208,7 @@ def plans_of(arm: Arm, generations: int, counts: RowCounts) -> tuple[Plan, ...]:
     plans = [generation_zero(counts)]
     own = is_plugin(type(arm.strategy))
     for k in range(1, generations + 1):
-        with asking(arm.strategy, f"plan({k}, ...)", (StrategyError,)):
+        with plugin_errors(arm.strategy, f"plan({k}, ...)", (StrategyError,)):
             plan = arm.strategy.plan(k, counts)
             if own:
                 check_plan(plan, k, counts)
@@ -222,7 +222,7 @@ def _with_files(recipe: Recipe, data_dir: Path) -> Recipe:
 
     def resolve(path: str, component: T) -> T:
         try:
-            with asking(component, "resolve_files"):
+            with plugin_errors(component, "resolve_files"):
                 return component.resolve_files(data_dir)
         except MissingError as error:
             absent.append(f"{recipe.where(path)}: {path}: {error}")
@@ -243,7 +243,7 @@ def _weights(metric: Metric, data_dir: Path) -> WeightsFile | None:
     feature_map = getattr(metric, "feature_map", None)
     if not isinstance(feature_map, WeightedMap):
         return None
-    with asking(feature_map, "weights"):
+    with plugin_errors(feature_map, "weights"):
         return feature_map.weights(data_dir)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from collapse_sim.core.errors import RecipeError
-from collapse_sim.core.plugins import asking
+from collapse_sim.core.plugins import plugin_errors
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.store.jobs import MAX_STACK
 
@@ -60,7 +60,7 @@ def _weights(family: ModelFamily, info: Info) -> float:
     """Bytes of a model's weights; infinite for sizes that torch cannot count. No memory is taken."""
     import torch
 
-    with asking(family, "build", (ValueError,)):
+    with plugin_errors(family, "build", (ValueError,)):
         try:
             with torch.device("meta"):
                 state = family.build(info).state_dict()

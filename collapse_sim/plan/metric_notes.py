@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from collapse_sim.core.errors import PluginError
-from collapse_sim.core.plugins import asking
+from collapse_sim.core.plugins import plugin_errors
 from collapse_sim.metrics.base import FeatureSpace, MetricNote, PartsMetric
 
 if TYPE_CHECKING:
@@ -19,10 +19,10 @@ def shown_as(score: ScoreSpec) -> dict[str, Any]:
     Raises PluginError for bounds that are none.
     """
     metric = score.metric
-    with asking(metric, "unit"):
+    with plugin_errors(metric, "unit"):
         asked = getattr(metric, "unit_of", None)
         unit = str(asked(score.model.family) if asked else getattr(metric, "unit", ""))
-    with asking(metric, "bounds"):
+    with plugin_errors(metric, "bounds"):
         bounds = getattr(metric, "bounds", (None, None))
     try:
         least, greatest = (None if bound is None else float(bound) for bound in bounds)
@@ -31,7 +31,7 @@ def shown_as(score: ScoreSpec) -> dict[str, Any]:
             f"{type(metric).__module__}:{type(metric).__qualname__}: `bounds` is {bounds!r}; allowed: the least and "
             "the greatest value there can be, each a number or None"
         ) from None
-    with asking(metric, "resolution"):
+    with plugin_errors(metric, "resolution"):
         resolve = getattr(metric, "resolution", None)
         resolution = float(resolve(score.data.info, score.samples.rows)) if resolve else 0.0
     return {"unit": unit, "bounds": [least, greatest], **({"resolution": resolution} if resolution else {})}
@@ -42,7 +42,7 @@ def parts_of(score: ScoreSpec) -> dict[str, Any] | None:
     metric = score.metric
     if not isinstance(metric, PartsMetric):
         return None
-    with asking(metric, "parts"):
+    with plugin_errors(metric, "parts"):
         names = list(metric.parts(score.data.info))
     better = getattr(metric, "better_of_parts", metric.better)
     return {"names": names, "better": better, "dead_below": getattr(metric, "dead_below", None)}
@@ -55,7 +55,7 @@ def facts_of(score: ScoreSpec) -> MetricNote | None:
     if of_truth is None and facts is None:
         return None
     space = space_of(score)
-    with asking(score.metric, "facts"):
+    with plugin_errors(score.metric, "facts"):
         metric_note: MetricNote = of_truth(info, score.data.data, samples) if of_truth else facts(info, samples, space)  # type: ignore[misc]
     return metric_note
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from collapse_sim.core.plugins import asking
+from collapse_sim.core.plugins import plugin_errors
 from collapse_sim.core.registry import identity
 from collapse_sim.data.sources import Chain, Taught
 from collapse_sim.families.hooks import HasTheory
@@ -30,7 +30,7 @@ def curves(experiment: Experiment) -> dict[str, dict[str, list[float]]]:
             tuple(generation.rows for generation in plan.generations), taught(plan.arm, len(plan.generations))
         )
         for shown, metric in plan.recipe.metrics.items():
-            with asking(family, "theory"):
+            with plugin_errors(family, "theory"):
                 curve = family.theory(identity(type(metric)), chain, plan.recipe.data, plan.data.info)
                 if curve is not None:
                     expected.setdefault(plan.name, {})[shown] = [float(value) for value in curve]

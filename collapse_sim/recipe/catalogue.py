@@ -11,7 +11,7 @@ from pydantic import BaseModel
 
 from collapse_sim.core import registry
 from collapse_sim.core.component import is_plugin
-from collapse_sim.core.plugins import told
+from collapse_sim.core.plugins import error_text
 from collapse_sim.families.training import Train
 from collapse_sim.plan.settings import Claim, Reference, Sampling, Teacher
 from collapse_sim.recipe.resolve import ArmLayout, RecipeKeys
@@ -53,7 +53,7 @@ def _entry(group: str, name: str) -> ComponentEntry:
     except Exception as error:
         if not is_plugin(cls):
             raise
-        return ComponentEntry(name, f"cannot be described: {told(error)}", ())
+        return ComponentEntry(name, f"cannot be described: {error_text(error)}", ())
 
 
 def describe(name: str, cls: type[BaseModel]) -> ComponentEntry:

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from collapse_sim.core import registry
 from collapse_sim.core.component import Component, is_plugin, lacks
 from collapse_sim.core.hashing import canonical_json
-from collapse_sim.core.plugins import name_of, told
+from collapse_sim.core.plugins import error_text, name_of
 from collapse_sim.data.base import Data
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import FeatureMap, Metric, Need
@@ -106,7 +106,7 @@ class Resolver:
         except BaseException as error:
             if not is_plugin(cls):
                 raise
-            self.problem(steps, f"{name_of(cls)} raised {told(error)}")
+            self.problem(steps, f"{name_of(cls)} raised {error_text(error)}")
             return None
         for message in mistakes:
             self.problem((*steps, "use"), f"{name_of(cls)}: {message}")

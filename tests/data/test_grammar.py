@@ -227,8 +227,8 @@ def test_a_production_of_headlines_depends_on_one_kind_of_fact(tail: float) -> N
         return inner.union(*(below(name) for name in inner))
 
     kinds: dict[str, set[str]] = {}
-    for left in grammar.told:
-        assert not below(left) & grammar.told
+    for left in grammar.chosen_by_facts:
+        assert not below(left) & grammar.chosen_by_facts
         for name in {left} | below(left):
             kinds.setdefault(name, set()).update(grammar.productions[n].fact.split("=")[0] for n in grammar.of[left])
     assert all(len(found) == 1 for found in kinds.values())

@@ -57,7 +57,7 @@ class Grammar:
         self.of: dict[str, list[int]] = {}  # nonterminal -> its productions
         for number, production in enumerate(self.productions):
             self.of.setdefault(production.left, []).append(number)
-        self.told = frozenset(p.left for p in self.productions if p.fact and facts_choose)
+        self.chosen_by_facts = frozenset(p.left for p in self.productions if p.fact and facts_choose)
         self._top_down = self._topological_order()
         own = {word for p in self.productions for word in p.right if not _nonterminal(word)}
         self.words = tuple(sorted(own.union(words)))
@@ -68,8 +68,12 @@ class Grammar:
         self._reversed = [right[::-1] for right in self._right]
         self._cumulative = {self._symbol[left]: self._cumulative_sums(left) for left in self.of}
         self._starts = self._first_words()
-        self._table = {self._symbol[left]: self._predictions(left) for left in self.of if left not in self.told}
-        self._by_fact = {self._symbol[left]: {self.productions[n].fact: n for n in self.of[left]} for left in self.told}
+        self._table = {
+            self._symbol[left]: self._predictions(left) for left in self.of if left not in self.chosen_by_facts
+        }
+        self._by_fact = {
+            self._symbol[left]: {self.productions[n].fact: n for n in self.of[left]} for left in self.chosen_by_facts
+        }
 
     def _topological_order(self) -> list[str]:
         """Nonterminals, each before those that its productions contain."""
@@ -214,7 +218,7 @@ class Grammar:
     @cached_property
     def _surprise(self) -> list[float]:
         """-log probability, in nats; 0 for productions that facts choose."""
-        return [0.0 if p.left in self.told else -math.log(p.probability) for p in self.productions]
+        return [0.0 if p.left in self.chosen_by_facts else -math.log(p.probability) for p in self.productions]
 
     @cached_property
     def uses(self) -> np.ndarray:
@@ -262,7 +266,7 @@ class Grammar:
     @cached_property
     def choices(self) -> int:
         """The largest number of random numbers that `draw` needs."""
-        drawn = [len(self.of[p.left]) > 1 and p.left not in self.told for p in self.productions]
+        drawn = [len(self.of[p.left]) > 1 and p.left not in self.chosen_by_facts for p in self.productions]
         return self._maximum(lambda number: int(drawn[number]))
 
     def _maximum(self, value: Callable[[int], int]) -> int:

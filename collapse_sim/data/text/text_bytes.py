@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
 from collapse_sim.core.errors import MissingError
-from collapse_sim.core.readable import check_pointer, fault
+from collapse_sim.core.readable import check_pointer, file_problem
 
 GZIP = b"\x1f\x8b"
 UTF_16 = {codecs.BOM_UTF32_LE: "UTF-32", codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16"}  # in this order
@@ -33,7 +33,7 @@ def opened(path: Path) -> Iterator[Opened]:
     Raises MissingError for a path that is not a file, a pointer of git-lfs, compression other than gzip, UTF-16, and an
     incomplete gzip file.
     """
-    wrong = fault(path)
+    wrong = file_problem(path)
     if wrong:
         raise MissingError(f"{path}: {wrong}")
     check_pointer(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from collapse_sim.core.errors import MissingError
-from collapse_sim.core.readable import check_pointer, fault
+from collapse_sim.core.readable import check_pointer, file_problem
 from collapse_sim.data.text.text_bytes import no_utf8
 from collapse_sim.data.text.text_fields import At, Field, find_field
 
@@ -65,7 +65,7 @@ def arrow(path: Path, fields: Sequence[Field], at: At) -> Iterator[tuple[str, ..
 
 def _open(path: Path) -> BinaryIO:
     """Open a file in Python, since pyarrow does not accept names that are not UTF-8."""
-    wrong = fault(path)
+    wrong = file_problem(path)
     if wrong:
         raise MissingError(f"{path}: {wrong}")
     check_pointer(path)

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from collapse_sim.core.errors import MissingError, RecipeError
-from collapse_sim.core.readable import fault, there
+from collapse_sim.core.readable import file_problem, path_exists
 from collapse_sim.data.data_files import names_in
 from collapse_sim.data.saved_datasets import SPLITS, STATE, saved_names
 from collapse_sim.data.text.text_source import SUFFIXES, Format, TextFile
@@ -59,18 +59,18 @@ def _identity(path: Path) -> tuple[int, int]:
 def _files_of(setting: str, name: str, folder: Path, format: Format | None) -> list[TextFile]:
     """The files that one name stands for: a file, a folder of the datasets library, or all files matching a pattern."""
     path = (folder / Path(name).expanduser()).absolute()
-    if glob.has_magic(name) and not there(path):
+    if glob.has_magic(name) and not path_exists(path):
         paths = _matching(name, folder)
         if not paths:
             raise MissingError(f"{setting}: no file matches {path}{_suggestion(path)}")
     elif path.is_dir():
         return folder_files(setting, path)
-    elif there(path):
+    elif path_exists(path):
         paths = [path]
     else:
         raise MissingError(f"{setting}: no file {path}{_suggestion(path)}")
     for path in paths:
-        if wrong := fault(path):
+        if wrong := file_problem(path):
             raise MissingError(f"{setting}: {path}: {wrong}: remove it, or name only the intended files")
     return [TextFile(path, format or _format(path, setting)) for path in paths]
 
@@ -107,7 +107,7 @@ def _matches_below(folder: Path, parts: tuple[str, ...], visited: tuple[tuple[in
         for child in _matching_children(folder, "*"):
             if child.is_dir():
                 yield from _matches_below(child, parts, (*visited, identity))
-    elif there(folder / part):
+    elif path_exists(folder / part):
         yield from _matches_below(folder / part, rest, visited)
     elif glob.has_magic(part):
         for child in _matching_children(folder, part):
@@ -139,7 +139,7 @@ def folder_files(label: str, folder: Path) -> list[TextFile]:
         )
     names = saved_names(folder)
     for name in names:
-        if wrong := fault(folder / name):
+        if wrong := file_problem(folder / name):
             lacks = f"{folder} lacks {name}" if wrong == "no such file" else f"{folder / name}: {wrong}"
             raise MissingError(f"{label}: {lacks}: save the dataset again")
     return [TextFile(folder / name, "arrow") for name in names]

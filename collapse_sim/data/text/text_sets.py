@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 
 from collapse_sim.core.errors import MissingError
-from collapse_sim.core.readable import fault
+from collapse_sim.core.readable import file_problem
 from collapse_sim.data.data_files import names_in
 from collapse_sim.data.saved_datasets import STATE
 from collapse_sim.data.text import text_fields
@@ -99,7 +99,7 @@ def _matches(settings: TextSettings, folder: Path, pattern: str) -> list[TextFil
     subfolder = folder / below
     paths = [path for path in map(subfolder.joinpath, names_in(subfolder)) if path.match(name) and not path.is_dir()]
     for path in paths:
-        if wrong := fault(path):
+        if wrong := file_problem(path):
             raise MissingError(f"{settings.name}: {path}: {wrong}: get it again")
     _check_shards(settings, paths)
     return [TextFile(path, SUFFIXES[path.suffix]) for path in paths]

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from collapse_sim.core.errors import MissingError, StoreError
 from collapse_sim.core.files import explained, file_hash, sync
 from collapse_sim.core.hashing import digest_of
-from collapse_sim.core.readable import fault
+from collapse_sim.core.readable import file_problem
 from collapse_sim.data.remember import cache_folder, seal, unsealed
 from collapse_sim.data.text.long_texts import encode
 from collapse_sim.data.text.text_source import Digest, TextSource, TextSummary
@@ -127,7 +127,7 @@ def _damage(folder: Path, files: Mapping[str, Any], columns: int) -> str:
         return "other files"
     for name, sha256 in files.items():
         path = folder / name
-        if wrong := fault(path):
+        if wrong := file_problem(path):
             return f"{name}: {wrong}"
         try:
             stamp = _stamp(path)

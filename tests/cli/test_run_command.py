@@ -205,7 +205,7 @@ def test_set_and_smoke(shell, recipe):
     settings = ["--set", "train.steps=7", "--set", "arms.replace.data=accumulate", "--out", "runs/other"]
     plan = shell("run", name, "--smoke", *settings, "--dry-run", "--json").json
     assert plan["arms"]["replace"][1] == {
-        "generation": 1, "rows": 300, "steps": 7, "epochs": 0.7, "teacher": None, "fits_to_make": 1,
+        "generation": 1, "rows": 300, "samples": 100, "steps": 7, "epochs": 0.7, "teacher": None, "fits_to_make": 1,
         "sources": [{"from": "real", "rows": 200}, {"from": 0, "rows": 100}],
     }  # fmt: skip
 

@@ -98,9 +98,9 @@ def test_names_without_a_font_are_said_once(sandbox, monkeypatch):
     from collapse_sim.analysis import fonts
 
     monkeypatch.setattr(fonts, "_installed", lambda: ())
-    fonts._chosen.cache_clear()
+    fonts._choose_families.cache_clear()
     notes = run(sandbox, GAUSSIAN.replace("  replace:", "  日本語:"))
-    fonts._chosen.cache_clear()
+    fonts._choose_families.cache_clear()
     assert notes == ["no installed font has 日本語: drawn as boxes; install one, such as Noto Sans CJK"]
 
 

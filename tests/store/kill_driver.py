@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -45,10 +45,10 @@ COMMIT = store.Store._commit
 def log_builds(log: Path) -> None:
     """Have this process note every artefact that it starts to build, with its process id."""
 
-    def noting(self: store.Store, job: store.Job, *rest: object) -> None:
+    def noting(self: store.Store, jobs: Sequence[store.Job], *rest: object) -> None:
         with log.open("a") as file:
-            file.write(f"{os.getpid()} {job.spec.digest}/{job.block}\n")
-        COMMIT(self, job, *rest)
+            file.writelines(f"{os.getpid()} {job.spec.digest}/{job.block}\n" for job in jobs)
+        COMMIT(self, jobs, *rest)
 
     store.Store._commit = noting
 
@@ -166,7 +166,7 @@ def diffusion(folder: Path, recipe: Path) -> dict:
     """A shard of a diffusion model takes a call of its network for every timestep."""
     from collapse_sim.families.unet import UNet
 
-    return sampling(folder, recipe, UNet, "output", load(recipe).model.timesteps)
+    return sampling(folder, recipe, UNet, "forward", load(recipe).model.timesteps)
 
 
 def writing(folder: Path, recipe: Path) -> dict:
@@ -228,8 +228,9 @@ def together(folder: Path, recipe: Path) -> dict:
         log_builds(log)
         noting = store.Store._commit
 
-        def meeting(self: store.Store, job: store.Job, *rest: object) -> None:
+        def meeting(self: store.Store, jobs: Sequence[store.Job], *rest: object) -> None:
             """Hold a fit until the other process builds one too, however late it came."""
+            (job,) = jobs
             deadline = time.monotonic() + 30
             with log.open("a") as file:
                 file.write(f"{os.getpid()} arrived\n" if job.spec.kind == "fit" else "")
@@ -237,7 +238,7 @@ def together(folder: Path, recipe: Path) -> dict:
                 if time.monotonic() > deadline:
                     break
                 time.sleep(0.01)
-            noting(self, job, *rest)
+            noting(self, jobs, *rest)
 
         store.Store._commit = meeting
         run(here, recipe, 60.0)

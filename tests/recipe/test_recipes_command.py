@@ -111,7 +111,7 @@ def test_list_shows_settings_with_defaults_and_meanings() -> None:
     entries = {entry["name"]: entry for entry in json.loads(run("list", "data", "--json"))["data"]}
     by_name = {setting["name"]: setting for setting in entries["image_folder"]["settings"]}
     assert by_name["path"]["required"]
-    assert by_name["size"]["meaning"].startswith("Pixels of the square")  # declared in a base class
+    assert by_name["size"]["meaning"].startswith("Side in pixels of the square")  # declared in a base class
 
 
 @pytest.mark.parametrize(

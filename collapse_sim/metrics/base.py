@@ -136,6 +136,15 @@ class RowMetric(Metric, Protocol):
         ...
 
 
+class ScoredByRows:
+    """Mixin of RowMetrics: the score is what `sum_up` makes of the values of rows."""
+
+    def score(self: RowMetric, evaluation: Evaluation) -> float | Tensor:
+        columns = self.score_rows(evaluation)
+        assert columns is not None, "this metric always has values of rows"
+        return self.sum_up(columns)
+
+
 @runtime_checkable
 class HeldOutRows(RowMetric, Protocol):
     """A metric whose rows are the held-out rows, so that other held-out rows would have given another score."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from collapse_sim.core.component import Component
+from collapse_sim.core.registry import identity
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.metrics.base import Evaluation, Need
@@ -42,31 +43,11 @@ def true_value(evaluation: Evaluation, name: str) -> Tensor:
     return torch.as_tensor(method()).double().cpu()
 
 
-class VarianceRatio(Component):
-    """tr(covariance of the model) / tr(true covariance). 1 is right, 0 is collapsed; no unit.
-
-    Shumailov et al. 2024; under replace its mean is (1 - 1/N)^t after t fits to N rows.
-    """
+class _ParameterMetric(Component):
+    """Base: a model's parameters against the true ones."""
 
     version: ClassVar[int] = 1
-    kinds: ClassVar[tuple[str, ...] | None] = ("points",)
-    needs: ClassVar[tuple[Need, ...]] = ("model",)
-    better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
-    unit: ClassVar[str] = "ratio"
-    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
-
-    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        needs_buffers("variance_ratio", info, family, "covariance")
-
-    def score(self, evaluation: Evaluation) -> float | Tensor:
-        (covariance,) = buffers(evaluation, "covariance")
-        return _trace(covariance) / _trace(true_value(evaluation, "covariance"))
-
-
-class MeanError(Component):
-    """Euclidean distance between the model's mean and the true mean, in the data's unit, from 0."""
-
-    version: ClassVar[int] = 1
+    parameters: ClassVar[tuple[str, ...]]  # that it reads of a model
     kinds: ClassVar[tuple[str, ...] | None] = ("points",)
     needs: ClassVar[tuple[Need, ...]] = ("model",)
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
@@ -74,7 +55,28 @@ class MeanError(Component):
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        needs_buffers("mean_error", info, family, "mean")
+        needs_buffers(identity(type(self)), info, family, *self.parameters)
+
+
+class VarianceRatio(_ParameterMetric):
+    """tr(covariance of the model) / tr(true covariance). 1 is right, 0 is collapsed; no unit.
+
+    Shumailov et al. 2024; under replace its mean is (1 - 1/N)^t after t fits to N rows.
+    """
+
+    parameters: ClassVar[tuple[str, ...]] = ("covariance",)
+    better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
+    unit: ClassVar[str] = "ratio"
+
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        (covariance,) = buffers(evaluation, "covariance")
+        return _trace(covariance) / _trace(true_value(evaluation, "covariance"))
+
+
+class MeanError(_ParameterMetric):
+    """Euclidean distance between the model's mean and the true mean, in the data's unit, from 0."""
+
+    parameters: ClassVar[tuple[str, ...]] = ("mean",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         (mean,) = buffers(evaluation, "mean")
@@ -82,7 +84,7 @@ class MeanError(Component):
         return distance
 
 
-class W2(Component):
+class W2(_ParameterMetric):
     """2-Wasserstein distance between Gaussians with the model's and the true mean and covariance, in the data's unit.
 
     The exact distance for `gaussian`; for a mixture or a kernel density only that of their first two moments, from 0.
@@ -91,15 +93,7 @@ class W2(Component):
     distance, not its square. Values below about 1e-7 of the data's scale are rounding errors.
     """
 
-    version: ClassVar[int] = 1
-    kinds: ClassVar[tuple[str, ...] | None] = ("points",)
-    needs: ClassVar[tuple[Need, ...]] = ("model",)
-    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
-    unit: ClassVar[str] = "the data's unit"
-    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
-
-    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        needs_buffers("w2", info, family, "mean", "covariance")
+    parameters: ClassVar[tuple[str, ...]] = ("mean", "covariance")
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         mean, covariance = buffers(evaluation, "mean", "covariance")
@@ -128,21 +122,15 @@ def _root(covariance: Tensor) -> Tensor:
     return root
 
 
-class ExcessTestError(Component):
+class ExcessTestError(_ParameterMetric):
     """||w - w*||^2, which is E[(x w - x w*)^2] for x ~ N(0, I): the test error in excess of the true weights' w*.
 
     arXiv 2404.01413 has closed forms of its growth. In squared units of y, from 0.
     """
 
-    version: ClassVar[int] = 1
+    parameters: ClassVar[tuple[str, ...]] = ("weights",)
     kinds: ClassVar[tuple[str, ...] | None] = ("regression",)
-    needs: ClassVar[tuple[Need, ...]] = ("model",)
-    better: ClassVar[Literal["lower", "higher"] | None] = "lower"
     unit: ClassVar[str] = "squared unit of y"
-    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
-
-    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        needs_buffers("excess_test_error", info, family, "weights")
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         (weights,) = buffers(evaluation, "weights")

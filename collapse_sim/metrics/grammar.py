@@ -20,7 +20,7 @@ from collapse_sim.data.text.pcfg import Grammar
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import HasTextLikelihood
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, ScoredByRows
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.notes import count_of, note
 from collapse_sim.metrics.perplexity import nats_of
@@ -176,7 +176,7 @@ class GrammarNLL(GrammarMetric):
         return f"true: {data.entropy_per_token():.4f}"
 
 
-class GrammarKL(Component):
+class GrammarKL(ScoredByRows, Component):
     """KL divergence of the model from the truth, in nats per token, from 0: all errors of the model.
 
     The mean of log p_true - log p_model over the held-out rows, all nats over all tokens (the end of a text is one; for
@@ -201,9 +201,6 @@ class GrammarKL(Component):
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The number of rows."""
         return MetricNote(note({"held_out": info.held_out}, None))
-
-    def score(self, evaluation: Evaluation) -> float | Tensor:
-        return self.sum_up(self.score_rows(evaluation))
 
     def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
         """For every row: nats (n,) in excess of the truth's, float64, and tokens (n,) int64."""

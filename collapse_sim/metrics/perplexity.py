@@ -14,14 +14,14 @@ from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import HasTextLikelihood
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, ScoredByRows, Which
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.language_model import ReadingMetric, reading
 from collapse_sim.metrics.notes import note
 from collapse_sim.metrics.text_base import OF_HELD_OUT, Count, TextMetric, picked_rows, texts, tokens_of
 
 
-class Perplexity(Component):
+class Perplexity(ScoredByRows, Component):
     """Perplexity of held-out real text under this generation's model: exp of the mean nats per token, from 1.
 
     exp(test_loss): every token that the model is trained to predict counts once, including the end of text; for pairs
@@ -44,9 +44,6 @@ class Perplexity(Component):
         """The number of rows."""
         return MetricNote(note({"held_out": info.held_out}, space))
 
-    def score(self, evaluation: Evaluation) -> float | Tensor:
-        return self.sum_up(self.score_rows(evaluation))
-
     def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
         """nats (n,) float64 and tokens (n,) int64 of every row."""
         return nats_of(evaluation, evaluation.model(), "held_out")
@@ -60,7 +57,7 @@ class Perplexity(Component):
         return of_ratio(columns["nats"], columns["tokens"], of_tokens(columns))
 
 
-class SamplePerplexity(TextMetric):
+class SamplePerplexity(ScoredByRows, TextMetric):
     """Perplexity of this generation's samples under generation 0's model of the same seed, from 1.
 
     exp(all nats / all tokens). Under replace it falls while `perplexity` rises: samples approach the texts that
@@ -80,9 +77,6 @@ class SamplePerplexity(TextMetric):
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
         _check_family(family)
-
-    def score(self, evaluation: Evaluation) -> float | Tensor:
-        return self.sum_up(self.score_rows(evaluation))
 
     def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
         """nats (n,) float64 and tokens (n,) int64 of every row."""
@@ -134,7 +128,7 @@ def of_rows(columns: Mapping[str, Tensor]) -> Tensor:
     return perplexities
 
 
-class JudgePerplexity(ReadingMetric):
+class JudgePerplexity(ScoredByRows, ReadingMetric):
     """Perplexity of the texts, per token, under a named language model that no generation was fitted with.
 
     The KD paper's "mean perplexity" (its table 3, with `of: outputs`): the mean over texts of exp(nats / tokens).
@@ -162,9 +156,6 @@ class JudgePerplexity(ReadingMetric):
     def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, and the judge."""
         return MetricNote(f"{note(self._counts(info, samples), space, self.rows)}; {self.reader.label}")
-
-    def score(self, evaluation: Evaluation) -> float | Tensor:
-        return self.sum_up(self.score_rows(evaluation))
 
     def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
         """nats (n,) float64 and tokens (n,) int64 of every text, and the index of its row, int64."""

@@ -12,13 +12,13 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, ScoredByRows
 from collapse_sim.metrics.influence import of_ratio
 from collapse_sim.metrics.notes import note
 from collapse_sim.metrics.text_base import texts, tokens_of
 
 
-class _Rouge(Component):
+class _Rouge(ScoredByRows, Component):
     """Base: the checks. The default settings are those of published figures for CNN/DailyMail."""
 
     stemming: bool = True
@@ -41,9 +41,6 @@ class _Rouge(Component):
         """The number of pairs, and whether words are stemmed."""
         stemmed = "stemmed" if self.stemming else "not stemmed"
         return MetricNote(f"{note({'outputs': info.held_out}, space)}; words {stemmed}")
-
-    def score(self, evaluation: Evaluation) -> float | Tensor:
-        return self.sum_up(self.score_rows(evaluation))
 
     def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor]:
         """f (n,) float64: the F-measure of every row, 0 to 1."""

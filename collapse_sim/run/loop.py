@@ -56,10 +56,10 @@ def run_generations(
         for name, plan in arms.items():
             _record(name, k, plan, seeds, run, context)
         files = [str(path) for observe in observers for path in observe(k)]
-        made, reused = ({kind: count[what] for kind, count in counts.items()} for what in ("made", "reused"))
+        created, reused = ({kind: count[what] for kind, count in counts.items()} for what in ("made", "reused"))
         wall_s = time.perf_counter() - started
-        run.record_generation(k, made, reused, wall_s)
-        context.emit(GenerationFinished(k, made, reused, wall_s, tuple(files)))
+        run.record_generation(k, created, reused, wall_s)
+        context.emit(GenerationFinished(k, created, reused, wall_s, tuple(files)))
         if all(_stopped(plan, seed, context) for plan in arms.values() for seed in seeds):
             break
     return total

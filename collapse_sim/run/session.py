@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,7 +25,6 @@ from collapse_sim.plan.metric_notes import facts_of, parts_of, shown_as, space_o
 from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.settings import Recipe
 from collapse_sim.plan.sizes import bytes_to_come, operations_per_step
-from collapse_sim.plan.specs import ScoreSpec
 from collapse_sim.plan.theory import curves
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
@@ -180,7 +179,7 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
         "arms": [arm.name for arm in recipe.arms],
         "baseline": recipe.baseline,
         "show": recipe.show,
-        "metrics": {name: _described(score) for name, score in experiment.arm_plans[0].generations[0].scores.items()},
+        "metrics": {name: _described(name, experiment) for name in recipe.metrics},
         "tuned_on": None if recipe.tuned_on is None else list(recipe.tuned_on),
         "claims": [claim.model_dump(mode="json", exclude_none=True) for claim in recipe.claims],
         "reference": _references(recipe),
@@ -200,17 +199,33 @@ def _references(recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
-def _described(score: ScoreSpec) -> dict[str, Any]:
-    """A metric as run.json has it; all arms and generations share what stands beside its figures."""
-    facts, space, parts = facts_of(score), space_of(score), parts_of(score)
+def _described(name: str, experiment: Experiment) -> dict[str, Any]:
+    """A metric as run.json has it; a note that is not the same for all arms names those that it is of."""
+    scores = {plan.name: plan.generations[0].scores[name] for plan in experiment.arm_plans}
+    score = next(iter(scores.values()))
+    notes: dict[str, list[str]] = {}
+    warnings: dict[str, list[str]] = {}
+    for arm, own in scores.items():
+        of_arm = facts_of(own)
+        if of_arm is not None:
+            notes.setdefault(of_arm.note, []).append(arm)
+            warnings.setdefault(of_arm.warning, []).append(arm)
+    space, parts = space_of(score), parts_of(score)
     return {
         "better": score.metric.better,
         **shown_as(score),
         "settings": score.metric.describe(),
         **({"features": space.label} if space else {}),
-        **({"note": facts.note, "warning": facts.warning} if facts else {}),
+        **({"note": _by_arm(notes), "warning": _by_arm(warnings)} if notes else {}),
         **({"parts": parts} if parts else {}),
     }
+
+
+def _by_arm(texts: Mapping[str, Sequence[str]]) -> str:
+    """One text, if all arms have the same; else each with its arms."""
+    if len(texts) == 1:
+        return next(iter(texts))
+    return "; ".join(f"{text} ({formatting.arms(arms, 0)})" for text, arms in texts.items() if text)
 
 
 def check_space(experiment: Experiment, store: Path, place: Path) -> None:

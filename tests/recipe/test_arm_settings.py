@@ -143,3 +143,14 @@ def test_arms_of_their_own_settings_run(sandbox):
     lines = {(line["arm"], line["generation"]): line["metrics"] for line in sandbox.journal(event="scores")}
     assert set(lines) == {(arm, k) for arm in ("plain", "own") for k in (0, 1)}
     assert lines["plain", 0]["fid"] != lines["own", 0]["fid"]
+
+
+def test_notes_of_figures_name_the_arms_that_they_are_of(sandbox):
+    own = "samples: 60"
+    sandbox.run(RECIPE.replace(" OWN", f", {own}").replace("generations: 2", "generations: 1"))
+    metrics = json.loads((sandbox.root / "run" / "run.json").read_text())["metrics"]
+    plain, other = metrics["fid"]["note"].split("; classifier")[0], metrics["fid"]["note"]
+    assert plain.startswith("100 samples against 200 real rows")
+    assert "(plain); 60 samples against 200 real rows" in other
+    assert other.endswith("(own)")
+    assert metrics["test_loss"]["note"] == "50 held-out rows"  # the same for both

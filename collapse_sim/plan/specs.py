@@ -300,7 +300,7 @@ class FeatureSpecs:
         return (*{spec.digest: spec for spec in networks}.values(), *fixed)
 
     def network(self, feature_map: FeatureMap) -> FitSpec | None:
-        """The network behind a feature map, fitted once to the labelled real rows; for all seeds if those are."""
+        """The network behind a feature map, fitted once to the labelled real rows; shared by all seeds if these are."""
         key = canonical_json(described(feature_map))
         if key not in self._networks:
             settings = feature_map.network()

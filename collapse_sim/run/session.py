@@ -201,7 +201,7 @@ def _references(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _described(score: ScoreSpec) -> dict[str, Any]:
-    """A metric's entry in run.json; the note beside its values is the same for all arms and generations."""
+    """A metric as run.json has it; all arms and generations share what stands beside its figures."""
     facts, space, parts = facts_of(score), space_of(score), parts_of(score)
     return {
         "better": score.metric.better,

@@ -1,1 +1,1 @@
-"""The engine: the only optimisation loop, the only sampling driver, and all that knows the machine."""
+"""The engine: the only optimisation loop, the only sampling driver, and everything specific to the machine."""

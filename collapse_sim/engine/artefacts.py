@@ -1,4 +1,4 @@
-"""From specs to tensors: what the engine and the metrics read out of the store."""
+"""From specs to tensors: what the engine and the metrics read from the store."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def stacked_columns(store: Store, spec: DataSpec | SampleSpec, seeds: Sequence[i
 
 
 def runs(store: Store, spec: Spec, seeds: Sequence[int]) -> Iterator[tuple[Block, slice]]:
-    """The blocks that hold `seeds`, in their order, with the slice of each block's ensemble axis."""
+    """The blocks that hold `seeds`, in the order of `seeds`, each with the slice of its ensemble axis."""
     position = 0
     while position < len(seeds):
         block = store.block(spec, seeds[position])
@@ -65,7 +65,7 @@ def runs(store: Store, spec: Spec, seeds: Sequence[int]) -> Iterator[tuple[Block
 
 
 def model(store: Store, spec: FitSpec, seeds: Sequence[int], device: Device) -> nn.Module:
-    """A fitted model for use: eval mode, no gradients, on the device. Stacked specs: leading axis S."""
+    """A fitted model ready for use: eval mode, no gradients, on the device. Stacked specs: leading axis S."""
     family, info = spec.family, spec.data.info
     if not isinstance(family, ClosedForm):
         (seed,) = seeds or (0,)
@@ -84,15 +84,15 @@ def model(store: Store, spec: FitSpec, seeds: Sequence[int], device: Device) -> 
 
 
 def real_order(spec: DataSpec, seed: int) -> np.ndarray | None:
-    """The order in which a seed sees the real rows; its first rows are what `rows`, `mix` and `fresh` take.
+    """The order in which a seed sees the real rows; `rows`, `mix` and `fresh` take its first rows.
 
-    Simulated rows have no order to change.
+    None for simulated rows, which have no order to change.
     """
     return None if spec.data.seeded else _order(spec.info.pool, seed)
 
 
 def part(spec: DataSpec, seed: int) -> np.ndarray | None:
-    """Which of the real rows generation 0 of a seed is fitted to; None: all."""
+    """Which real rows generation 0 of a seed is fitted to; None: all."""
     if spec.info.rows == spec.info.pool:
         return None
     order = real_order(spec, seed)
@@ -101,12 +101,12 @@ def part(spec: DataSpec, seed: int) -> np.ndarray | None:
 
 @functools.lru_cache(maxsize=4)
 def _order(rows: int, seed: int) -> np.ndarray:
-    """Never modify it: every shard of a sampling asks for it again."""
+    """Never modify the result: it is cached for every shard of a sampling."""
     return Draws((seed,), "real order", 0).permutation(rows).numpy()
 
 
 def training_table(store: Store, spec: FitSpec, seed: int, device: Device) -> Table:
-    """All rows that a fit is made from, as one table of the family's columns."""
+    """All rows that a fit uses, as one table of the family's columns."""
     parts = []
     for source, rows_spec, drawn in zip(spec.plan.sources, spec.sources, choice.drawn(spec, seed), strict=True):
         real = source.generation == REAL
@@ -114,7 +114,7 @@ def training_table(store: Store, spec: FitSpec, seed: int, device: Device) -> Ta
         file, stored = columns(store, rows_spec, seed, "real" if real else "samples")
         wanted = {name: stored[name] for name in spec.family.columns if name in stored}
         whole = source.first == 0 and source.rows == spec.data.info.pool
-        plain = whole and spec.plan.budget is None  # all of them: then the order makes no difference
+        plain = whole and spec.plan.budget is None  # all rows: their order makes no difference
         order = real_order(spec.data, seed) if real and not plain else None
         if drawn is None:
             parts.append(TablePart(file, wanted, source.rows, source.first, order))
@@ -144,7 +144,7 @@ def _rows_of(
     seeds: Sequence[int],
     drawn: Sequence[np.ndarray | None],
 ) -> dict[str, Tensor]:
-    """One source's rows, (S, n, ...) each; `drawn` has those of each seed where they are not a stretch."""
+    """One source's rows, (S, n, ...) each; `drawn` has each seed's rows where they are not a contiguous range."""
     assert isinstance(part, (DataSpec, SampleSpec))
     real = source.generation == REAL
     columns = stacked_columns(store, part, seeds, "real" if real else "samples")
@@ -189,8 +189,8 @@ def conditions(
 ) -> dict[str, Tensor]:
     """Columns of the rows whose conditions generated rows first, ..., last - 1 are made for.
 
-    Samples are made for real rows (choice.conditions_at says which of the seed's order), outputs for held-out rows,
-    from the first on. (n, ...) each; for an ensemble (S, n, ...).
+    Samples are made for real rows (choice.conditions_at gives their places in the seed's order), outputs for held-out
+    rows in their order. (n, ...) each; for an ensemble (S, n, ...).
     """
     if not names:
         return {}

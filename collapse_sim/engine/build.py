@@ -32,14 +32,14 @@ from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Build
 
-PIECE_BYTES = 2**22  # rows that are kept together when decoding is interrupted
-READ_ROWS = 64  # rows decoded between two looks at whether to stop: photographs may take a tenth of a second each
+PIECE_BYTES = 2**22  # size of a piece of rows, from which interrupted decoding continues
+READ_ROWS = 64  # rows decoded between two checks for a requested stop: a photograph may take a tenth of a second
 
 
 def decode(job: Job, folder: Path, context: JobContext) -> None:
     """Read or simulate the real, validation and held-out rows into a file each: real.safetensors and so on.
 
-    Rows of files are never in memory together; resuming repeats at most PIECE_BYTES of them.
+    Rows of files are never all in memory at once; resuming repeats at most PIECE_BYTES of them.
     """
     spec = job.spec
     assert isinstance(spec, DataSpec)
@@ -66,7 +66,7 @@ def decode(job: Job, folder: Path, context: JobContext) -> None:
 
 
 def _read(source: RowSource, info: Info, context: JobContext, piece: int, first: int, last: int) -> Columns:
-    """One piece, a few rows at a time."""
+    """Read one piece, a few rows at a time."""
     parts: list[Columns] = []
     for start in range(first, last, READ_ROWS):
         context.stop.check()
@@ -78,9 +78,9 @@ def _read(source: RowSource, info: Info, context: JobContext, piece: int, first:
 
 
 def made_on(device: Device, spec: Spec) -> dict[str, Any]:
-    """What a manifest says of the machine: device, precision of the network behind the artefact, threads.
+    """What a manifest records of the machine: device, precision of the network behind the artefact, threads.
 
-    Closed forms are float64; rows are read, and features made, in no precision but their own.
+    Closed forms are float64, features fp32; reading rows has no precision of its own.
     """
     entry: dict[str, Any] = {"device": device.describe(), "threads": torch.get_num_threads()}
     fit = spec if isinstance(spec, FitSpec) else getattr(spec, "model", None)
@@ -92,7 +92,7 @@ def made_on(device: Device, spec: Spec) -> dict[str, Any]:
 
 
 def describe_precision(device: Device, train: Train | None) -> str:
-    """For people: "bf16", "fp32+tf32"; of closed forms (None) "fp64"."""
+    """For people: "bf16", "fp32+tf32"; "fp64" for closed forms (None)."""
     return device.with_precision(train.precision, train.tf32).describe_precision() if train else "fp64"
 
 
@@ -106,7 +106,7 @@ BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
 
 
 def builder(context: JobContext) -> Build:
-    """The build function that the store calls, with its surroundings bound: jobs of a group one after the other."""
+    """The build function that the store calls, bound to `context`: it builds the jobs of a group one after another."""
 
     def build(jobs: Sequence[Job], folders: Sequence[Path]) -> None:
         for job, folder in zip(jobs, folders, strict=True):
@@ -114,7 +114,7 @@ def builder(context: JobContext) -> Build:
 
     def build_one(job: Job, folder: Path) -> None:
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is the command's data, whatever a plug-in prints
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for the command's data, even if a plug-in prints
                 BUILDERS[job.spec.kind](job, folder, context)
         except CollapseSimError:
             raise
@@ -136,7 +136,7 @@ def builder(context: JobContext) -> Build:
 
 
 def _components(spec: Spec) -> list[object]:
-    """The components that make an artefact."""
+    """The components involved in making an artefact."""
     named = [getattr(spec, name, None) for name in ("family", "metric", "feature_map", "data")]
     inner = [getattr(named[1], "feature_map", None)]
     if isinstance(spec, ScoreSpec):

@@ -1,4 +1,4 @@
-"""Checkpoints of an unfinished fit: two are kept, each with its hash; a damaged newest one gives way to the older."""
+"""Checkpoints of an unfinished fit: two are kept, each with its hash; if the newest is damaged, the older is used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEPT = 2
 
 
 class Resumable(Protocol):
-    """What fit.py keeps between two steps."""
+    """The state that fit.py keeps between steps."""
 
     model: nn.Module
     optimizer: torch.optim.Optimizer
@@ -39,13 +39,13 @@ class Resumable(Protocol):
 class Checkpoints:
     """step-NNN.safetensors and step-NNN.json in one folder; the JSON is written last and holds the tensors' hash.
 
-    The JSON is sealed (store/sealed.py) and says which fit it is of.
+    The JSON is sealed (store/sealed.py) and names the fit that it belongs to.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.ended = folder / "diverged.json"  # why there is no model, when there is none
-        self._fit = folder.name.partition("@")[0]  # DIGEST-BLOCK, whichever process the folder is of
+        self.ended = folder / "diverged.json"  # the reason when there is no model
+        self._fit = folder.name.partition("@")[0]  # DIGEST-BLOCK, whichever process owns the folder
 
     def newest(self) -> Path | None:
         """The newest checkpoint's file, if there is one."""
@@ -85,7 +85,7 @@ class Checkpoints:
             remove(old.with_suffix(".safetensors"))
 
     def restore(self, run: Resumable, emit: Emit) -> None:
-        """Continue from the newest whole checkpoint; without one, from the start."""
+        """Continue from the newest intact checkpoint, or from the start if there is none."""
         for path in reversed(self._names()):
             try:
                 state = sealed.read(path)
@@ -101,13 +101,13 @@ class Checkpoints:
             remove(path.with_suffix(".safetensors"))
 
     def end(self, ending: Mapping[str, Any]) -> None:
-        """Keep how the fit ended without a model; JSON."""
+        """Record how the fit ended without a model, as JSON."""
         with explained(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.ended, sealed.text({"fit": self._fit, **ending}))
 
     def ending(self) -> dict[str, Any] | None:
-        """How the fit has ended before; None when it has not, or what is kept of it is damaged."""
+        """How this fit ended earlier; None when it has not, or when the record is damaged."""
         try:
             kept = sealed.read(self.ended)
         except (OSError, ValueError):

@@ -1,9 +1,9 @@
-"""Which rows of its sources a fit takes, where its plan has them drawn: by (seed, generation), the same in every arm.
+"""Which rows of its sources a fit takes when its plan has them drawn: by (seed, generation), the same in every arm.
 
 Samples may be made for conditions: a regression's x, the article of a summary, the prompt of a text. Sample i is made
-for the condition of the last but i of the real rows that generation 0 is fitted to. A model that is fitted to a real
-row and to a sample for the same condition has seen one condition and not two, which with half of the rows of each kind
-can be worse than to have no real rows at all. So rows that are drawn are of as many different conditions as there are.
+for the condition of real row n - 1 - i, of the n real rows that generation 0 is fitted to. A model fitted to a real row
+and to a sample for the same condition has seen one condition and not two, which with half of the rows of each kind can
+be worse than having no real rows at all. So drawn rows cover as many different conditions as possible.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from collapse_sim.plan.specs import FitSpec
 
 
 def conditions_at(real: int, first: int, last: int) -> np.ndarray:
-    """Whose conditions samples first, ..., last - 1 are made for: places among `real` real rows in a seed's order."""
+    """Whose conditions samples first, ..., last - 1 are made for: places among the `real` rows in a seed's order."""
     return real - 1 - np.arange(first, last)
 
 
 def drawn(spec: FitSpec, seed: int) -> list[np.ndarray | None]:
-    """For each of the plan's sources its rows, (source.rows,) int64, real ones by their place in the seed's order.
+    """The rows of each of the plan's sources, (source.rows,) int64; real ones by their place in the seed's order.
 
     None where nothing is drawn: rows first, ..., first + rows - 1.
     """
@@ -43,7 +43,7 @@ def drawn(spec: FitSpec, seed: int) -> list[np.ndarray | None]:
 
 
 def subsample(spec: FitSpec, seed: int) -> np.ndarray | None:
-    """Which rows of all sources together, (budget,) int64, a plan with a budget takes; None without one."""
+    """Which rows of all sources together, (budget,) int64, a plan with a budget takes; None without a budget."""
     plan = spec.plan
     if plan.budget is None:
         return None
@@ -87,10 +87,9 @@ def _apart(
     rank: np.ndarray,
     fixed: Sequence[bool],
 ) -> list[np.ndarray]:
-    """`counts[i]` of the rows of each source: those of the conditions that were taken least, and then by `rank`.
+    """`counts[i]` rows of each source: those whose conditions were taken least often so far, then by `rank`.
 
-    Sources that are `fixed` take their first rows; samples, which have fewer conditions to choose from, go before real
-    rows.
+    `fixed` sources take their first rows; samples, which have fewer conditions to choose from, go before real rows.
     """
     taken = np.zeros(len(rank), dtype=np.int64)
     chosen: dict[int, np.ndarray] = {}

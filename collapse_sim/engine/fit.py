@@ -33,9 +33,9 @@ HISTORY_FILE = "history.json"
 
 
 def fit(job: Job, folder: Path, context: JobContext) -> None:
-    """Fit a model and write model.safetensors and history.json: solved where the family can, optimised otherwise.
+    """Fit a model and write model.safetensors and history.json: solved if the family allows it, otherwise optimised.
 
-    Raises DivergedError when a loss, or what would be stored, is not finite.
+    Raises DivergedError when a loss, or anything to be stored, is not finite.
     """
     spec = job.spec
     assert isinstance(spec, FitSpec)
@@ -82,8 +82,8 @@ def make_optimizer(train: Train, model: nn.Module) -> torch.optim.Optimizer:
 
 
 def _groups(train: Train, model: nn.Module) -> list[dict[str, Any]]:
-    """All parameters, with `decay: weights` in two groups: matrices and kernels decay; what has fewer than two
-    dimensions (biases, the scales of norms) and embeddings don't."""
+    """All parameters; with `decay: weights` in two groups: matrices and kernels decay, but embeddings and parameters of
+    fewer than two dimensions (biases, the scales of norms) don't."""
     parameters = list(model.parameters())
     if train.decay == "all" or not train.weight_decay:
         return [{"params": parameters, "weight_decay": train.weight_decay}]
@@ -127,8 +127,8 @@ def backward(
 
 
 def take_step(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) -> bool:
-    """An update of the optimiser. Whether it was taken: under fp16 one whose gradients overflow is skipped, and the
-    next is scaled by less. Such a step moves neither the schedule nor the averaged weights."""
+    """Update the optimiser. Returns whether the step was taken: under fp16, one whose gradients overflow is skipped and
+    the next is scaled by less. A skipped step moves neither the schedule nor the averaged weights."""
     scale = scaler.get_scale() if scaler.is_enabled() else 0.0
     scaler.step(optimizer)
     scaler.update()
@@ -147,7 +147,7 @@ def updates_of(store: Store, spec: FitSpec, seed: int) -> int | None:
 
 
 def _optimise(job: Job, spec: FitSpec, context: JobContext) -> tuple[nn.Module, list[dict[str, Any]], int]:
-    """The model, the evaluations, and how many updates it took."""
+    """The fitted model, the evaluations, and the number of updates taken."""
     family, train, k = spec.family, spec.train, spec.generation
     assert train is not None
     seed = job.seeds[0] if job.seeds else 0
@@ -227,7 +227,7 @@ def _optimise(job: Job, spec: FitSpec, context: JobContext) -> tuple[nn.Module, 
 
 
 class _Run:
-    """The state of a fit between two steps: all that a checkpoint holds."""
+    """The state of a fit between steps: everything that a checkpoint holds."""
 
     def __init__(
         self,
@@ -250,7 +250,7 @@ class _Run:
         return self.model if self.average is None else self.average.module
 
     def settled(self, patience: int | None) -> bool:
-        """Whether the last `patience` evaluations were none lower than the least before them."""
+        """Whether none of the last `patience` evaluations was lower than the lowest before them."""
         if patience is None or not self.history:
             return False
         losses = [entry["validation_loss"] for entry in self.history]
@@ -278,10 +278,10 @@ class _Run:
 
 
 class _Watch:
-    """Looks for what is not finite, and keeps what it found, so that the same fit is not tried again in vain."""
+    """Detects values that are not finite and records the finding, so that the same fit is not retried in vain."""
 
     def __init__(self, job: Job, checkpoints: Checkpoints, machine: Machine) -> None:
-        """Raises DivergedError when this fit has diverged before, with the same versions on such a device."""
+        """Raises DivergedError when this fit diverged before with the same versions on the same kind of device."""
         self._job, self._checkpoints, self._machine = job, checkpoints, machine
         self._setting = {"device": machine.device.type, "precision": machine.precision, **environment()}
         self._bad_step = torch.full((), -1, device=machine.device)
@@ -304,8 +304,8 @@ class _Watch:
 
     @torch.no_grad()
     def check_fitted(self, step: int, family: ModelFamily, model: nn.Module, batch: Sequence[Inputs]) -> None:
-        """Raise DivergedError unless the weights, and the last batch's loss under them, are finite: no step follows the
-        last update that would show what it did."""
+        """Raise DivergedError unless the weights, and the last batch's loss under them, are finite: no later step would
+        show what the last update did."""
         state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
         if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
             self.end(step, "the weights became non-finite")
@@ -317,7 +317,7 @@ class _Watch:
                 self.end(step, "the loss became non-finite")
 
     def end(self, step: int, what: str) -> None:
-        """Raise DivergedError, and keep its message."""
+        """Record the message of a DivergedError and raise it."""
         good = self._checkpoints.newest()
         kept = f"the last good checkpoint is {good}" if good else "there is no earlier checkpoint of this fit"
         message = (

@@ -1,4 +1,4 @@
-"""What a model is given to generate for: columns of real rows, of held-out rows, or of those that it was fitted to."""
+"""The conditions given to a model: columns of real rows, of held-out rows, or of those that it was fitted to."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Given = Callable[[int, int], dict[str, Tensor]]  # (first, last) -> columns (las
 
 
 def given_to(store: Store, spec: SampleSpec, seeds: Sequence[int]) -> Given:
-    """The conditions of the samples' rows first, ..., last - 1, on the CPU; no columns where nothing is given."""
+    """The conditions of generated rows first, ..., last - 1, on the CPU; no columns for models without conditions."""
     model, of = spec.model, spec.conditions
     names = conditions_of(model.data.data, model.family)
     if of == "fitted" and names:
@@ -30,7 +30,7 @@ def given_to(store: Store, spec: SampleSpec, seeds: Sequence[int]) -> Given:
 
 
 def _fitted(store: Store, model: FitSpec, names: Sequence[str], seeds: Sequence[int]) -> Given:
-    """Rows of the model's own fit in a drawn order: where they are more than the samples, those are drawn from all."""
+    """Rows that the model was fitted to, in random order: where they outnumber the samples, drawn from all."""
     draws = Draws(seeds or (0,), "prompts", model.generation, stacked=model.stacked)
     if model.stacked:
         columns = artefacts.training_stack(store, model, seeds)

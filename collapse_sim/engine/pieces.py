@@ -1,4 +1,4 @@
-"""Rows made piece by piece into one file, continued where a kill left off."""
+"""Rows made piece by piece into one file, resumable after a kill."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Pieces(NamedTuple):
 def in_pieces(job: Job, folder: Path, context: JobContext, *files: Pieces) -> None:
     """Make row files piece by piece, one file after the other, into `folder`. Resuming repeats at most one piece.
 
-    They lie among the job's checkpoints until all are whole. A wish to stop is heard between pieces.
+    They stay among the job's checkpoints until all are complete. A requested stop is honoured between pieces.
     """
     partial = context.store.partial(job)
     with explained(partial):
@@ -78,9 +78,9 @@ def in_pieces(job: Job, folder: Path, context: JobContext, *files: Pieces) -> No
 
 
 def _finished(progress_file: Path, partial: Path, files: Sequence[Pieces]) -> tuple[dict[str, list[str]], str]:
-    """Hashes of the pieces already in each file, by its name, up to the first one that isn't what it should be.
+    """Hashes of the pieces already in each file, by file name, up to the first piece that is wrong.
 
-    And what is wrong there, "" when nothing is.
+    Also what is wrong there; "" when nothing is.
     """
     good: dict[str, list[str]] = {}
     if not os.path.lexists(progress_file):
@@ -90,7 +90,7 @@ def _finished(progress_file: Path, partial: Path, files: Sequence[Pieces]) -> tu
         for file in files:
             good[file.name] = []
             if not recorded.get(file.name) or not os.path.lexists(partial / file.name):
-                continue  # a kill between its last move and the commit leaves the record alone
+                continue  # a kill between the last move and the commit leaves only the record
             rows = RowFile(partial / file.name)
             for text, (first, last) in zip(recorded[file.name], file.bounds(), strict=False):
                 digest = _hash({name: column[first:last] for name, column in rows.columns.items()})
@@ -104,7 +104,7 @@ def _finished(progress_file: Path, partial: Path, files: Sequence[Pieces]) -> tu
 
 
 def _hash(columns: Mapping[str, np.ndarray]) -> str:
-    """sha256 over the columns' bytes, by name, and over what they are."""
+    """sha256 over the columns' names, dtypes, shapes and bytes, in order of name."""
     total = hashlib.sha256()
     for name in sorted(columns):
         column = np.ascontiguousarray(columns[name])
@@ -114,5 +114,5 @@ def _hash(columns: Mapping[str, np.ndarray]) -> str:
 
 
 def layout(columns: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[int, ...], str]]:
-    """Shape of a row and dtype, by column."""
+    """Row shape and dtype, by column."""
     return {name: (column.shape[1:], str(column.dtype)) for name, column in columns.items()}

@@ -1,4 +1,4 @@
-"""The rows a fit reads: several generations' rows as one table, gathered by index, without copying them together."""
+"""The rows that a fit reads: several generations' rows as one table, gathered by index without a joint copy."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ from torch import Tensor
 from collapse_sim.core.machine import Device
 from collapse_sim.store.rowfile import RowFile
 
-# Reading a row also maps its neighbours (some 300 KB are seen here, by read-ahead); after so many rows the pages are
-# given back, so that memory stays flat however many generations a fit reads from.
+# Reading a row also maps its neighbours (read-ahead: some 300 KB were observed); after this many rows the pages are
+# released, so that memory stays flat however many generations a fit reads from.
 RELEASE_ROWS = 64
-PIECE_BYTES = (
-    2**26
-)  # what is held on a device is brought there by so much: through pinned memory, which is never given back
+PIECE_BYTES = 2**26  # rows move to the device in pieces of this size, through pinned memory, which is never released
 
 
 @dataclass(frozen=True)
 class TablePart:
-    """Rows of one file: `order[i]` is the file's row of this part's row i (None: first + i)."""
+    """Rows of one file: row i of the part is the file's row order[first + i] (`order` None: first + i)."""
 
     file: RowFile
     columns: Mapping[str, np.ndarray]
@@ -61,7 +59,7 @@ class Table:
         return {name: self._device.put(column) for name, column in self._read(index.numpy()).items()}
 
     def _held(self, rows: int) -> dict[str, Tensor]:
-        """All rows on the device, brought there by so many."""
+        """All rows on the device, moved there `rows` at a time."""
         held: dict[str, Tensor] = {}
         for first in range(0, max(1, self._rows), rows):
             for name, piece in self._read(np.arange(first, min(first + rows, self._rows))).items():

@@ -1,4 +1,4 @@
-"""The only sampling driver: shard by shard, each with a seed of its own, continued where a kill left off."""
+"""The only sampling driver: shard by shard, each with its own seed, resumable after a kill."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ class Sampler:
     """Draws rows from the model of a SampleSpec: the only place where a family's `sample` is called."""
 
     def __init__(self, context: JobContext, spec: SampleSpec, seeds: Sequence[int], place: str = "") -> None:
-        """`place` begins the messages of errors."""
+        """`place` is the prefix of error messages."""
         self._context, self._spec, self._seeds, self._place = context, spec, tuple(seeds), place
         self._conditions = given_to(context.store, spec, seeds)
 
     @contextmanager
     def drawing(self) -> Iterator[Callable[[str, int, int, int], dict[str, np.ndarray]]]:
-        """Within it rows are drawn by `draw(role, step, first, last)`: rows first, ..., last - 1, (n, ...) each, of an
-        ensemble (S, n, ...). Role and step choose the random draws.
+        """Yield `draw(role, step, first, last)`, which draws rows first, ..., last - 1: (n, ...) each, for an ensemble
+        (S, n, ...). Role and step choose the random draws.
 
-        Raises DivergedError when the model generates what is not finite, PluginError for columns that are wrong.
+        Raises DivergedError when the model generates values that are not finite, PluginError for wrong columns.
         """
         spec, seeds = self._spec, self._seeds or (0,)
         dtype = torch.float64 if spec.stacked else torch.float32
@@ -71,7 +71,7 @@ class Sampler:
 def sample(job: Job, folder: Path, context: JobContext) -> None:
     """Draw a generation's rows into samples.safetensors. Resuming repeats at most one shard.
 
-    Raises DivergedError when the model generates what is not finite.
+    Raises DivergedError when the model generates values that are not finite.
     """
     spec = job.spec
     assert isinstance(spec, SampleSpec)
@@ -93,7 +93,7 @@ def sample(job: Job, folder: Path, context: JobContext) -> None:
 
 
 def check_columns(spec: SampleSpec, columns: object, rows: tuple[int, ...]) -> None:
-    """Raise PluginError unless a family has generated what was asked for: the data's columns, so many rows of each.
+    """Raise PluginError unless a family generated what was asked for: the data's columns, each with `rows` rows.
 
     `rows`: (n,), for an ensemble (S, n).
     """
@@ -116,8 +116,8 @@ def check_columns(spec: SampleSpec, columns: object, rows: tuple[int, ...]) -> N
 
 @contextmanager
 def not_finite(place: str) -> Iterator[None]:
-    """What families and torch raise for outputs that are no numbers becomes a DivergedError: they cannot be rounded to
-    intensities, and no token can be drawn by them."""
+    """Turn errors of families and torch about outputs that are not finite into a DivergedError: such outputs cannot be
+    rounded to intensities, and no token can be drawn from them."""
     try:
         yield
     except FloatingPointError as error:

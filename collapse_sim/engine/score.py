@@ -1,4 +1,4 @@
-"""Scoring: what metrics look at, features kept in the store, and the held-out loss during a fit."""
+"""Scoring: what metrics read, features kept in the store, and the validation loss during a fit."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Store
 
 FEATURES_FILE, SCORES_FILE = "features.safetensors", "scores.json"
-PARTS_FILE = "parts.json"  # what a metric of parts has for each of them: {part: [one value a seed]}
+PARTS_FILE = "parts.json"  # the values of a metric's parts: {part: [one value per seed]}
 SPLITS: dict[Which, artefacts.Split] = {
     "samples": "samples", "outputs": "samples", "real": "real", "held_out": "held_out",
 }  # fmt: skip
-PIECE_ROWS = 200  # features are kept by so many: Inception takes 20 s for them on two cores
+PIECE_ROWS = 200  # rows per piece of features: Inception takes 20 s for them on two cores
 
 
 class StoredEvaluation:
@@ -101,7 +101,7 @@ class StoredEvaluation:
 
 
 class _NotFiniteError(ArithmeticError):
-    """What a metric wants to look at has a value that is no number: its score is nan, whatever it would make of it."""
+    """A metric's input has a value that is not finite: its score is nan, whatever the metric would make of it."""
 
 
 def _finite(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -111,7 +111,7 @@ def _finite(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def rows(store: Store, spec: ScoreSpec, seeds: tuple[int, ...], which: Which) -> dict[str, Tensor]:
-    """Columns of a set of rows on the CPU: (n, ...), in an ensemble (S, n, ...). `real`: those of generation 0."""
+    """Columns of a set of rows on the CPU: (n, ...), for an ensemble (S, n, ...). `real`: those of generation 0."""
     source = _source(spec, which)
     if spec.stacked:
         stacked, info = artefacts.stacked_columns(store, source, seeds, SPLITS[which]), spec.data.info
@@ -125,7 +125,7 @@ def rows(store: Store, spec: ScoreSpec, seeds: tuple[int, ...], which: Which) ->
 
 
 def _source(spec: ScoreSpec, which: Which) -> SampleSpec | DataSpec:
-    """Where a set of rows is."""
+    """The spec that holds a set of rows."""
     if which == "outputs":
         assert spec.outputs is not None
         return spec.outputs
@@ -133,12 +133,12 @@ def _source(spec: ScoreSpec, which: Which) -> SampleSpec | DataSpec:
 
 
 def _part(source: Spec, which: Which, seed: int) -> np.ndarray | None:
-    """Which of the real rows generation 0 of a seed is fitted to; None: all (of what is no real data, too)."""
+    """Which real rows generation 0 of a seed is fitted to; None: all, as for rows that are not real."""
     return artefacts.part(source, seed) if which == "real" and isinstance(source, DataSpec) else None
 
 
 def score(job: Job, folder: Path, context: JobContext) -> None:
-    """Compute one metric and write scores.json: one value a seed. A value that is not finite is kept as text.
+    """Compute one metric and write scores.json: one value per seed. A value that is not finite is stored as text.
 
     The score of features that are not finite is nan.
     """
@@ -175,7 +175,7 @@ def _write_parts(folder: Path, parts: Mapping[str, Sequence[float]]) -> None:
 
 
 def _parts(spec: ScoreSpec, metric: PartsMetric, parts: object, seeds: int) -> dict[str, list[float]]:
-    """The values of parts, one a seed, in their order. Raises PluginError when they are something else."""
+    """The values of the parts, one per seed, in the metric's order. Raises PluginError for anything else."""
     names = metric.parts(spec.data.info)
     if not isinstance(parts, Mapping) or set(parts) != set(names):
         description = f"parts {', '.join(map(str, parts))}" if isinstance(parts, Mapping) else type(parts).__name__
@@ -186,14 +186,14 @@ def _parts(spec: ScoreSpec, metric: PartsMetric, parts: object, seeds: int) -> d
 
 
 def _kept(metric: RowMetric, columns: Mapping[str, Tensor], evaluation: Evaluation) -> dict[str, Tensor]:
-    """The values of rows as they are stored, with float32 influences of held-out rows where the metric tells them."""
+    """The values of rows as they are stored, with float32 influences of held-out rows where the metric gives them."""
     kept = {name: column.contiguous() for name, column in columns.items()}
     influence = metric.influence(columns, evaluation) if isinstance(metric, HeldOutRows) else None
     return kept if influence is None else {**kept, INFLUENCE: influence.float().contiguous()}
 
 
 def _values(spec: ScoreSpec, value: object, seeds: int) -> list[float]:
-    """A score as one number a seed. Raises PluginError when it is something else."""
+    """A score as one number per seed. Raises PluginError for anything else."""
     metric = f"{name_of(type(spec.metric))}: `score`"
     plain: object = value.tolist() if isinstance(value, Tensor) else value
     listed: list[object] = plain if isinstance(plain, list) else [plain]
@@ -208,7 +208,7 @@ def _values(spec: ScoreSpec, value: object, seeds: int) -> list[float]:
 
 
 def _blocks(store: Store, spec: ScoreSpec, seeds: Sequence[int]) -> list[Block]:
-    """The artefacts of these seeds that are there, each once."""
+    """The existing artefacts of these seeds, each once."""
     stored_seeds = set(seeds) - set(store.missing(spec, seeds))
     return list({block.folder: block for block in (store.block(spec, seed) for seed in stored_seeds)}.values())
 
@@ -226,8 +226,8 @@ def read_scores(store: Store, spec: ScoreSpec, seeds: tuple[int, ...]) -> dict[i
 
 
 def read_parts(store: Store, spec: ScoreSpec, seeds: Sequence[int]) -> dict[str, list[float]]:
-    """{part: one value for each of these seeds} of a metric of parts; nan where the chain has diverged, {} if it has
-    none."""
+    """{part: one value for each of these seeds} of a metric with parts; nan where the chain has diverged, {} without
+    parts."""
     if not isinstance(spec.metric, PartsMetric):
         return {}
     names = spec.metric.parts(spec.data.info)
@@ -240,7 +240,7 @@ def read_parts(store: Store, spec: ScoreSpec, seeds: Sequence[int]) -> dict[str,
 
 
 def features(job: Job, folder: Path, context: JobContext) -> None:
-    """Compute features of one set of rows and write features.safetensors. Resuming repeats at most one piece."""
+    """Compute the features of one set of rows and write features.safetensors. Resuming repeats at most one piece."""
     spec = job.spec
     assert isinstance(spec, FeatureSpec)
     seed = job.seeds[0] if job.seeds else 0
@@ -270,7 +270,7 @@ def features(job: Job, folder: Path, context: JobContext) -> None:
         bad = bad or not all(np.isfinite(column).all() for column in columns.values())
         return columns
 
-    # A network from a file is large work, however small the models of this run are.
+    # A network from a file needs much work, however small the models of this run are.
     with machine.limit_threads(math.inf) if spec.weights else contextlib.nullcontext():
         in_pieces(job, folder, context, Pieces(FEATURES_FILE, rows, PIECE_ROWS, make))
     if bad:
@@ -286,8 +286,8 @@ def features(job: Job, folder: Path, context: JobContext) -> None:
 def validation_loss(
     store: Store, data: DataSpec, family: ModelFamily, model: nn.Module, seed: int, machine: Machine
 ) -> float:
-    """The family's own loss a row on the validation rows, or without such on the held-out rows; the same draws whenever
-    it is asked for, in eval mode."""
+    """The family's own loss per row on the validation rows, or on held-out rows if there are none; in eval mode, with
+    the same draws on every call."""
     file, stored = artefacts.columns(store, data, seed, "validation" if data.info.validation else "held_out")
     columns = {name: torch.from_numpy(np.asarray(stored[name])) for name in family.columns if name in stored}
     loss = mean_loss(

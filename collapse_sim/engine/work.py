@@ -1,4 +1,4 @@
-"""What every builder is handed: the store, the machine, and a way to report, to stop and to checkpoint."""
+"""What every builder receives: the store, the machine, and a way to report, to stop and to checkpoint."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ class Stop:
 
     @contextmanager
     def on_signals(self, announce: Callable[[str], None]) -> Iterator[None]:
-        """Within it the first signal requests a stop, and a second one ends the process at once.
+        """While it is active, the first signal requests a stop, and a second one ends the process at once.
 
-        SIGHUP counts unless it is ignored, as nohup has it: a terminal that closes takes a checkpoint.
+        SIGHUP counts unless it is ignored, as under nohup: closing the terminal then takes a checkpoint.
         """
 
         def handle(number: int, frame: FrameType | None) -> None:
@@ -114,5 +114,5 @@ class JobContext:
         )
 
     def restart_clock(self) -> None:
-        """The next report's rate counts from now."""
+        """Measure the next report's rate from now."""
         self._last_report = time.perf_counter()

@@ -1,1 +1,1 @@
-"""What an experiment is, and all that there is to make of it: keys, sizes and closed forms, no models."""
+"""What an experiment is and everything to be made for it: keys, sizes and closed forms, no models."""

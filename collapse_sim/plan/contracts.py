@@ -1,4 +1,4 @@
-"""What components answer, looked at: a user's own may answer anything. What is wrong is a TypeError or ValueError."""
+"""Checks what components return, as a user's own may return anything. Problems raise TypeError or ValueError."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collapse_sim.data.sources import REAL, Plan, RowCounts, Source, StrategyErr
 
 
 def check_info(info: object, data: Data) -> None:
-    """What `inspect` gives is an Info of the data's kind, with rows of known columns."""
+    """Check that `inspect` returned an Info of the data's kind, with valid columns and row counts."""
     if not isinstance(info, Info):
         raise TypeError(f"it gives {type(info).__name__}; needed: collapse_sim.data.base.Info")
     if info.kind != data.kind:
@@ -31,7 +31,7 @@ def check_info(info: object, data: Data) -> None:
 
 
 def check_plan(plan: object, k: int, counts: RowCounts) -> None:
-    """What `plan` gives is a Plan of rows that there are. Raises StrategyError for rows that there are not."""
+    """Check that `plan` returned a Plan of existing rows. Raises StrategyError for rows that do not exist."""
     if not isinstance(plan, Plan) or not all(isinstance(source, Source) for source in plan.sources):
         raise TypeError(f"it gives {type(plan).__name__}; needed: a Plan of a tuple of Sources")
     if plan.budget is not None and not (_count(plan.budget) and plan.budget):

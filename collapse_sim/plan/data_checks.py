@@ -1,4 +1,4 @@
-"""What a recipe asks of its data, looked at before anything is made: each problem with the line that it comes from."""
+"""Checks a recipe against its data before anything is made; each problem names the recipe line that it comes from."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTING = re.compile(r"(data|train)\.\w+")
 
 @contextmanager
 def with_recipe_lines(recipe: Recipe) -> Iterator[None]:
-    """Problems raised within it that begin with a setting's path, as in "data.rows: ...", get its file and line."""
+    """Add file and line to problems raised inside it that begin with a setting's path, as in "data.rows: ..."."""
 
     def mark(problem: str) -> str:
         path = problem.partition(":")[0]
@@ -35,7 +35,7 @@ def with_recipe_lines(recipe: Recipe) -> Iterator[None]:
 
 
 def misfit(recipe: Recipe, path: str, component: object, ask: Callable[[], None]) -> Iterator[str]:
-    """What a component's `check` says."""
+    """The problem that a component's `check` reports."""
     try:
         with plugin_errors(component, "check", (ValueError,)):
             ask()
@@ -44,7 +44,7 @@ def misfit(recipe: Recipe, path: str, component: object, ask: Callable[[], None]
 
 
 def metric_misfits(recipe: Recipe, info: Info, counts: RowCounts, arm: Arm | None = None) -> Iterator[str]:
-    """What the metrics and the sample count have against the data; with an arm, against the settings of that arm."""
+    """Conflicts of the metrics and the sample count with the data; with an arm, under that arm's settings."""
     for name, metric in recipe.metrics.items():
 
         def ask(metric: object = metric) -> None:
@@ -69,7 +69,7 @@ def metric_misfits(recipe: Recipe, info: Info, counts: RowCounts, arm: Arm | Non
 
 
 def _unknown_part(recipe: Recipe, name: str, info: Info) -> Iterator[str]:
-    """What is wrong with a metric's name in a claim or a reference: it may be of a part that there is not."""
+    """The problem with a metric's name in a claim or a reference when the metric lacks the part that it names."""
     named = part_of(name)
     if named is None or name in recipe.metrics:
         return
@@ -85,7 +85,7 @@ def _unknown_part(recipe: Recipe, name: str, info: Info) -> Iterator[str]:
 
 
 def conditions_beyond(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts) -> Iterator[str]:
-    """A generation whose samples are for more rows than it was fitted to."""
+    """The problem with the first generation whose samples need more rows than it is fitted to."""
     conditions = conditions_of(recipe.data, recipe.model)
     if not conditions or conditioning_of(recipe.model) != "fitted":
         return

@@ -1,4 +1,4 @@
-"""`run --dry-run`: what a run would do, generation by generation, and how much of it is there already."""
+"""`run --dry-run`: what a run would do, generation by generation, and how much of it already exists."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from collapse_sim.store.spec import Spec
 
 
 def missing(experiment: Experiment, store: Path, spec: Spec) -> int:
-    """How many of a spec's artefacts (one a seed) a store does not have, by name alone; the store need not exist."""
+    """How many of a spec's artefacts (one per seed) a store lacks, judged by name alone; the store need not exist."""
     stored = present(store, spec.digest)
     return sum(seed not in stored for seed in (experiment.recipe.seeds if spec.seeded else (-1,)))
 
 
 def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
-    """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to come."""
+    """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to write."""
     recipe = experiment.recipe
     specs = list(experiment.specs())
     missing_seeds = {spec.digest: missing(experiment, store, spec) for spec in specs}
@@ -61,7 +61,7 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
 
 
 def _sources_document(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
-    """Sources as JSON; of a long list the first ones, the number and the rows of those between, and the last."""
+    """Sources as JSON; a long list keeps the first two, the number and the rows of those between, and the last."""
     if len(sources) > LISTED:
         between = sources[2:-1]
         more = {"more": len(between), "rows": sum(source.rows for source in between)}
@@ -74,7 +74,7 @@ def _sources_document(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
 
 
 def plan_text(plan: dict[str, Any]) -> str:
-    """The same for people."""
+    """The plan document as text for people."""
     artefacts, seeds = plan["artefacts"], plan["seeds"]
     shown = ", ".join(map(str, seeds)) if len(seeds) <= 10 else f"{seeds[0]}..{seeds[-1]} ({len(seeds)})"
     lines = [

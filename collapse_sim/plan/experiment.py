@@ -1,4 +1,4 @@
-"""From a recipe to the table of what there is to make: arms x generations of specs. Nothing is computed here."""
+"""From a recipe to the table of everything to make: arms x generations of specs. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ T = TypeVar("T", ModelFamily, Metric)
 
 @dataclass(frozen=True)
 class GenerationPlan:
-    """What there is to make of one generation of an arm; every seed is addressed by the same specs."""
+    """Everything to make for one generation of an arm; the same specs serve every seed."""
 
     fit: FitSpec
     samples: SampleSpec
-    outputs: SampleSpec | None  # generated for held-out rows' conditions; None when no metric looks at them
+    outputs: SampleSpec | None  # generated for held-out rows' conditions; None when no metric needs them
     scores: Mapping[str, ScoreSpec]  # by the metric's shown name
 
     @property
@@ -60,7 +60,7 @@ class GenerationPlan:
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
-        """What the scores read of the store beside models and rows, each once."""
+        """What the scores read from the store besides models and rows, each once."""
         specs = (spec for score in self.scores.values() for spec in score.features.values())
         return tuple({spec.digest: spec for spec in specs}.values())
 
@@ -78,7 +78,7 @@ class GenerationPlan:
 
 @dataclass(frozen=True)
 class ArmPlan:
-    """One arm, all generations."""
+    """One arm with all its generations."""
 
     arm: Arm
     recipe: Recipe  # with the arm's own settings
@@ -94,7 +94,7 @@ class ArmPlan:
 
 @dataclass(frozen=True)
 class Experiment:
-    """A recipe that has met its data: every problem that can be found before any training has been looked for."""
+    """A recipe checked against its data: every problem that can be found before training has been looked for."""
 
     recipe: Recipe
     info: Info
@@ -102,12 +102,12 @@ class Experiment:
     data: DataSpec
     shared: tuple[Spec, ...]  # the real rows, feature networks and real features: the same for all generations
     arm_plans: tuple[ArmPlan, ...]
-    weights_bytes: Mapping[str, int]  # {arm: of one model}
+    weights_bytes: Mapping[str, int]  # {arm: bytes of one model's weights}
 
     def try_networks(self) -> None:
-        """Run the networks of the user's own files once, before anything is fitted: they are code, so no check does.
+        """Run the networks in the user's own files once before anything is fitted: they are code that no check covers.
 
-        Raises MissingError when one does not give features.
+        Raises MissingError when one returns no features.
         """
         for score in self.arm_plans[0].generations[0].scores.values():
             feature_map = getattr(score.metric, "feature_map", None)
@@ -122,7 +122,7 @@ class Experiment:
         yield from {spec.digest: spec for spec in (*self.shared, *planned)}.values()
 
     def arms_by_digest(self) -> dict[str, list[str]]:
-        """{digest: the arms that it is a model, samples, features or a score of}; what all share has none."""
+        """{digest: the arms whose model, samples, features or score it is}; data and networks have no entry."""
         arms: dict[str, list[str]] = {}
         for plan in self.arm_plans:
             for digest in {spec.digest for generation in plan.generations for spec in generation.specs()}:
@@ -131,11 +131,11 @@ class Experiment:
 
 
 def prepare(recipe: Recipe, data_dir: Path, device: Device | None = None) -> Experiment:
-    """Look at the data, check everything against it, find files of weights, and lay out all specs.
+    """Inspect the data, check everything against it, find weights files, and lay out all specs.
 
-    Precisions are resolved for the `device` (None: a CPU), because fits in another one are other fits.
+    Precisions are resolved for `device` (None: a CPU), because a fit in another precision is a different fit.
 
-    Raises MissingError when data or weights are not there, RecipeError with every other problem.
+    Raises MissingError when data or weights do not exist, RecipeError for every other problem.
     """
     with with_recipe_lines(recipe), plugin_errors(recipe.data, "inspect"):
         info = recipe.data.inspect(data_dir)
@@ -176,8 +176,8 @@ def lay_out(
     files: Mapping[str, WeightsFile | None],
     weights_bytes: Mapping[str, int],
 ) -> Experiment:
-    """All specs of a recipe whose precisions are resolved. `plans` are those of each arm, `files` the weights that each
-    metric's features are read from."""
+    """All specs of a recipe whose precisions are resolved. `plans` are those of each arm, `files` the weights that
+    each metric's features are read from."""
     data = data_spec(recipe.data, info)
     features = FeatureSpecs(data)
     arm_plans = tuple(_arm_plan(recipe, arm, plans[arm.name], data, features, files) for arm in recipe.arms)
@@ -186,7 +186,7 @@ def lay_out(
 
 
 def info_of(recipe: Recipe, arm: Arm, info: Info) -> Info:
-    """What an arm knows of the data: it may have a number of real rows of its own, of those that there are."""
+    """The Info of the data for an arm, which may set its own number of real rows, up to those that exist."""
     if arm.rows is None:
         return info
     if arm.rows > info.pool:
@@ -199,12 +199,12 @@ def info_of(recipe: Recipe, arm: Arm, info: Info) -> Info:
 
 
 def counts_of(recipe: Recipe, info: Info) -> RowCounts:
-    """The sizes that strategies plan with."""
+    """The row counts that strategies plan with."""
     return RowCounts(info.rows, recipe.samples or info.rows, info.pool)
 
 
 def plans_of(arm: Arm, generations: int, counts: RowCounts) -> tuple[Plan, ...]:
-    """What each generation of an arm is fitted to. Raises StrategyError when the rows are not there."""
+    """What each generation of an arm is fitted to. Raises StrategyError when the rows do not exist."""
     plans = [generation_zero(counts)]
     own = is_plugin(type(arm.strategy))
     for k in range(1, generations + 1):
@@ -217,7 +217,7 @@ def plans_of(arm: Arm, generations: int, counts: RowCounts) -> tuple[Plan, ...]:
 
 
 def _with_files(recipe: Recipe, data_dir: Path) -> Recipe:
-    """The recipe with the files that its model and metrics read. Raises MissingError: all that are not there."""
+    """The recipe with the files that its model and metrics read. Raises MissingError listing all that do not exist."""
     absent: list[str] = []
 
     def resolve(path: str, component: T) -> T:

@@ -1,4 +1,4 @@
-"""Whether what a recipe asks for can be held in memory at all, before any of it is made."""
+"""Checks, before anything is made, whether what a recipe asks for can fit in memory at all."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CGROUPS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 def check_rows(recipe: Recipe, info: Info) -> None:
     """Raise RecipeError when simulated rows are larger than all memory that this process can have.
 
-    Only what is certain is refused here and below: gradients, activations and what else is running come on top of it.
+    Here and below only certain failures are refused: gradients, activations and other programs need memory on top.
     """
     if recipe.data.seeded:
         stack = min(len(recipe.seeds), MAX_STACK)
@@ -33,13 +33,13 @@ def check_rows(recipe: Recipe, info: Info) -> None:
 
 
 def check_weights(recipe: Recipe, info: Info, path: str = "model") -> int:
-    """The bytes of one model's weights. Raises RecipeError when they are larger than all memory, or cannot be made.
+    """The bytes of one model's weights. Raises RecipeError when they exceed all memory, or cannot be made.
 
-    `path` is where the recipe has the model.
+    `path` is the model's path in the recipe.
     """
     try:
         weights = _weights(recipe.model, info)
-    except ValueError as error:  # settings that do not go together, as the library behind the model says
+    except ValueError as error:  # incompatible settings, reported by the library behind the model
         raise RecipeError(f"{recipe.where(path)}: {path}: {error}") from error
     stack = min(len(recipe.seeds), MAX_STACK) if isinstance(recipe.model, ClosedForm) else 1
     _check(recipe, path, "weights", weights, stack)
@@ -57,7 +57,7 @@ def _check(recipe: Recipe, path: str, what: str, each: float, seeds: int) -> Non
 
 
 def _weights(family: ModelFamily, info: Info) -> float:
-    """Bytes of a model's weights; infinite for sizes that torch cannot count. No memory is taken."""
+    """Bytes of a model's weights; infinite for sizes that torch cannot count. Allocates no memory."""
     import torch
 
     with plugin_errors(family, "build", (ValueError,)):
@@ -72,7 +72,7 @@ def _weights(family: ModelFamily, info: Info) -> float:
 
 
 def available() -> int:
-    """Bytes of memory that this process can have: of the machine, its container, and its own limit (ulimit -v)."""
+    """Bytes of memory that this process can have: the least of machine, container and its own limit (ulimit -v)."""
     bounds: list[int] = [psutil.virtual_memory().total + psutil.swap_memory().total]
     soft, _ = resource.getrlimit(resource.RLIMIT_AS)
     if soft != resource.RLIM_INFINITY:

@@ -1,4 +1,4 @@
-"""What run.json says of a metric: its unit, bounds and parts, and the note that stands beside its figures."""
+"""What run.json says about a metric: its unit, bounds and parts, and the note shown beside its values."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def shown_as(score: ScoreSpec) -> dict[str, Any]:
-    """How tables, plots and verdicts take a score's metric, as far as it says: {"unit": "share of real rows",
+    """How tables, plots and verdicts show a score's metric, as far as it declares that: {"unit": "share of real rows",
     "bounds": [0.0, 1.0], "resolution": 0.001}.
 
-    Raises PluginError for bounds that are none.
+    Raises PluginError for invalid bounds.
     """
     metric = score.metric
     with plugin_errors(metric, "unit"):
@@ -38,7 +38,7 @@ def shown_as(score: ScoreSpec) -> dict[str, Any]:
 
 
 def parts_of(score: ScoreSpec) -> dict[str, Any] | None:
-    """What run.json says of a metric's parts: their names, better direction and where they die; None if it has none."""
+    """What run.json says about a metric's parts: names, better direction, `dead_below`; None if it has none."""
     metric = score.metric
     if not isinstance(metric, PartsMetric):
         return None
@@ -49,7 +49,7 @@ def parts_of(score: ScoreSpec) -> dict[str, Any] | None:
 
 
 def facts_of(score: ScoreSpec) -> MetricNote | None:
-    """What stands beside the figures of a score's metric; None when it says nothing."""
+    """The note shown beside the values of a score's metric; None when it has none."""
     info, samples = score.data.info, score.samples.rows
     of_truth, facts = getattr(score.metric, "facts_of_truth", None), getattr(score.metric, "facts", None)
     if of_truth is None and facts is None:

@@ -1,11 +1,11 @@
-"""How long the fits of later generations are, when arms have different numbers of rows: the protocol of a comparison.
+"""How long later generations are fitted when arms have different numbers of rows: the protocol of a comparison.
 
-An arm that accumulates has k + 1 times the rows of one that replaces. With equal updates it sees each row ever fewer
-times; with equal epochs it takes ever more updates; and both orderings of arms are published. So every arm says which:
+An arm that accumulates has k + 1 times the rows of one that replaces. With equal updates it sees each row less and less
+often; with equal epochs it takes more and more updates; published results rank the arms both ways. So every arm says:
 
 - updates: as many optimiser updates in every generation as in generation 0;
 - epochs: as many passes over its own rows (Gerstgrasser et al. 2024);
-- converged: until the loss on validation rows falls no more; the weights of its least value are kept.
+- converged: until the loss on validation rows stops falling; the weights with the lowest loss are kept.
 
 Generation 0 is the same fit under updates and epochs.
 """
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
     from collapse_sim.plan.experiment import ArmPlan, Experiment
 
 
-PATIENCE = 5  # evaluations, if a recipe does not say
-LONGEST = 20  # times the length that a recipe gives: where a fit that is still getting better ends
+PATIENCE = 5  # evaluations, if the recipe gives none
+LONGEST = 20  # times the length that a recipe gives: the limit of a fit that is still improving
 
 
 def protocol_of(train: Train, protocol: Protocol | None) -> Protocol:
-    """What an arm says, or else what the length of a fit is given in."""
+    """The arm's protocol; by default the unit in which the length of a fit is given."""
     return protocol or ("updates" if train.steps is not None else "epochs")
 
 
 def at_length(train: Train, protocol: Protocol, rows: int, real: int) -> Train:
-    """The settings of one fit, its length in `steps`: of a generation with `rows`, where generation 0 has `real` rows.
+    """The settings of one fit with its length in `steps`, for `rows` rows where generation 0 has `real` rows.
 
-    Fits that are equally long have equal settings, and so equal keys, under whatever protocol they came to them.
+    Fits of equal length have equal settings, and so equal keys, whichever protocol they follow.
     """
     mine, first = updates_per_epoch(train, rows), updates_per_epoch(train, real)
     if train.steps is not None:
@@ -48,16 +48,16 @@ def at_length(train: Train, protocol: Protocol, rows: int, real: int) -> Train:
     steps = max(1, steps)
     changes: dict[str, object] = {"steps": steps, "epochs": None}
     if protocol == "converged":
-        warmup = train.warmup_steps or round(train.warmup_ratio * steps)  # of the length, not of what it may come to
+        warmup = train.warmup_steps or round(train.warmup_ratio * steps)  # of the given length, not of the limit
         changes |= {"steps": steps * LONGEST, "patience": train.patience or PATIENCE, "keep": "best"}
         changes |= {"warmup_steps": warmup, "warmup_ratio": 0.0}
     return train.model_copy(update=changes)
 
 
 def at_precision(recipe: Recipe, device: Device | None = None) -> Recipe:
-    """The recipe with what `precision: auto` means on a device (None: a CPU) written out.
+    """The recipe with `precision: auto` replaced by what it means on a device (None: a CPU).
 
-    Raises RecipeError for a precision that the device does not have.
+    Raises RecipeError for a precision that the device does not support.
     """
     from collapse_sim.core.machine import open_device
 
@@ -82,7 +82,7 @@ def at_precision(recipe: Recipe, device: Device | None = None) -> Recipe:
 
 
 def _choosing(recipe: Recipe) -> Iterator[tuple[str, Arm, int]]:
-    """Where weights are chosen by validation rows: (path of the setting, arm, generation 0 or 1)."""
+    """Where validation rows choose the weights: (path of the setting, arm, generation 0 or 1)."""
     for arm in recipe.arms:
         for k in (0, 1):
             train = recipe.train_of(k, arm)
@@ -96,7 +96,7 @@ def _choosing(recipe: Recipe) -> Iterator[tuple[str, Arm, int]]:
 
 
 def _path_of_training(recipe: Recipe, arm: Arm, k: int) -> str:
-    """The recipe's path of the settings that generation k of an arm is fitted by."""
+    """The recipe path of the settings that generation k of an arm is fitted with."""
     if k and arm.retrain:
         return f"arms.{arm.name}.retrain"
     if arm.train:
@@ -105,7 +105,7 @@ def _path_of_training(recipe: Recipe, arm: Arm, k: int) -> str:
 
 
 def without_validation(recipe: Recipe, info: Info) -> list[str]:
-    """Settings that need validation rows, where there are none: held-out rows are for what is reported."""
+    """Problems: settings that need validation rows when there are none, as held-out rows are for reporting."""
     if info.validation:
         return []
     advice = "set data.validation_rows, for instance to a tenth of the real rows"
@@ -116,7 +116,7 @@ def without_validation(recipe: Recipe, info: Info) -> list[str]:
 
 
 def warnings_of(experiment: Experiment) -> list[str]:
-    """What a careful reader would object to, and what may be meant all the same."""
+    """Warnings about settings that a careful reader would object to, but that may be intended."""
     recipe = experiment.recipe
     arms_by_path: dict[str, list[str]] = {}
     for path, arm, k in _choosing(recipe):
@@ -133,8 +133,8 @@ def warnings_of(experiment: Experiment) -> list[str]:
 
 
 def training_of(plan: ArmPlan) -> dict[str, Any] | None:
-    """How long the fits of an arm are; None for closed forms: {"protocol": ..., "rows": [...], "updates": [...],
-    "epochs": [...]}, one entry a generation. Under `converged` these are the lengths that a fit ends at the latest."""
+    """How long an arm's fits are; None for closed forms: {"protocol": ..., "rows": [...], "updates": [...],
+    "epochs": [...]}, one entry per generation. Under `converged` these lengths are upper limits."""
     trains = [generation.fit.train for generation in plan.generations if generation.fit.train is not None]
     if not trains:
         return None

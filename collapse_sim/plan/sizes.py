@@ -1,4 +1,4 @@
-"""How large an experiment is: operations of an update, bytes that are still to be written."""
+"""How large an experiment is: operations per update, bytes still to be written."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collapse_sim.store.spec import Spec
 
 
 def operations_per_step(experiment: Experiment) -> float:
-    """Floating-point operations of an optimiser update, of the arm with most: three times those of a forward pass.
+    """Floating-point operations per optimiser update in the most expensive arm: three times a forward pass.
 
     0 for closed forms.
     """
@@ -29,8 +29,8 @@ def operations_per_step(experiment: Experiment) -> float:
 
 
 def forward_operations(family: ModelFamily, info: Info) -> float:
-    """Floating-point operations of a family's prediction per row: of the matrix products, convolutions and attention
-    that torch.utils.flop_counter counts."""
+    """Floating-point operations per row of a family's prediction: the matrix products, convolutions and attention that
+    torch.utils.flop_counter counts."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -50,7 +50,7 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
 
 
 def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
-    """An estimate of what the artefacts that are still missing will take on the disk: rows and weights."""
+    """An estimate of the disk space, in bytes, that the missing artefacts will take: rows and weights."""
     info, row = experiment.info, experiment.info.row_bytes
     weights = {
         generation.fit.digest: experiment.weights_bytes[plan.name]

@@ -1,8 +1,8 @@
-"""What there is to make: one spec an artefact, for any seed. A spec's digest is the content key.
+"""What there is to make: one spec per artefact, for any seed. A spec's digest is the content key.
 
 digest = sha256 of the canonical JSON of everything that determines the bytes: settings, versions, parents' digests. The
-seed is the other half of an artefact's address, so that one digest serves all seeds. An arm's name, the device, the
-number of workers and the log cadence are not in it.
+seed is the other half of an artefact's address, so that one digest serves all seeds. The digest does not include the
+arm's name, the device, the number of workers or the log cadence.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from collapse_sim.store.spec import Spec
 if TYPE_CHECKING:
     from collapse_sim.metrics.weights import WeightsFile
 
-LISTED = 16  # sources of a fit that stand in its key one by one
+LISTED = 16  # up to this many sources are listed one by one in the key of a fit
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class DataSpec(Spec):
-    """All real rows, the validation rows and the held-out rows, decoded: a file each."""
+    """All real, validation and held-out rows, decoded: one file for each."""
 
     data: Data
     info: Info
@@ -39,20 +39,20 @@ class DataSpec(Spec):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FitSpec(Spec):
-    """A model."""
+    """A fitted model."""
 
     family: ModelFamily
     train: Train | None
     plan: Plan
     data: DataSpec
-    past: Mapping[int, SampleSpec]  # the samples of the generations before, by their number
+    past: Mapping[int, SampleSpec]  # the samples of earlier generations, by generation number
     teacher: FitSpec | None
     weights: Mapping[str, float]
     init: FitSpec | None
 
     @property
     def sources(self) -> tuple[DataSpec | SampleSpec, ...]:
-        """The specs of the plan's sources, in its order."""
+        """The specs of the plan's sources, in the plan's order."""
         return tuple(_source(source, self.data, self.past) for source in self.plan.sources)
 
     @property
@@ -62,11 +62,11 @@ class FitSpec(Spec):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SampleSpec(Spec):
-    """A generation's generated rows: its samples, for conditions of real rows or of those that its model was fitted to;
-    or its outputs, for held-out ones.
+    """A generation's generated rows: its samples, for conditions of real rows or of rows that its model was fitted to;
+    or its outputs, for conditions of held-out rows.
 
-    Where the model is given conditions of real rows, sample i is made for that of the last but i of the real rows in
-    the seed's order; output i is made for that of held-out row i.
+    With conditions of real rows, sample i is made for that of real row n - 1 - i in the seed's order, of the n that
+    generation 0 is fitted to; output i is made for that of held-out row i.
     """
 
     model: FitSpec
@@ -95,7 +95,7 @@ class FeatureSpec(Spec):
 
     @property
     def count(self) -> int:
-        """How many rows."""
+        """The number of rows."""
         if isinstance(self.rows, SampleSpec):
             return self.rows.rows
         return self.rows.info.held_out if self.which == "held_out" else self.rows.info.rows
@@ -113,7 +113,7 @@ class ScoreSpec(Spec):
     data: DataSpec
     network: FitSpec | None
     weights: WeightsFile | None
-    features: Mapping[Which, FeatureSpec]  # that are kept in the store, by the rows they are of
+    features: Mapping[Which, FeatureSpec]  # those kept in the store, by the rows they belong to
 
     @property
     def parents(self) -> tuple[Spec, ...]:
@@ -122,14 +122,14 @@ class ScoreSpec(Spec):
 
 
 def data_spec(data: Data, info: Info) -> DataSpec:
-    """The real rows. The content of files is in the key, not their place."""
+    """The real rows. The key holds the content of files, not their location."""
     description = {"data": described(data), "fingerprint": info.fingerprint}
     seeded = data.seeded or resampled(data)
     return DataSpec("data", REAL, description, seeded, data.seeded, data=data, info=info)
 
 
 def replace_info(spec: DataSpec, info: Info) -> DataSpec:
-    """The same rows, of which generation 0 of an arm is fitted to another number: the same artefact."""
+    """The same artefact for an arm whose generation 0 is fitted to a different number of its rows."""
     return spec if info == spec.info else replace(spec, info=info)
 
 
@@ -140,17 +140,17 @@ def _source(source: Source, data: DataSpec, past: Mapping[int, SampleSpec]) -> D
 def _needed(
     metric: Metric, model: FitSpec, samples: SampleSpec, outputs: SampleSpec | None, origin: FitSpec
 ) -> dict[str, Spec]:
-    """Which of these a metric declares that it needs."""
+    """Those of these artefacts that a metric declares that it needs."""
     roles = {"model": model, "samples": samples, "outputs": outputs, "origin": origin}
     return {role: spec for role, spec in roles.items() if spec is not None and role in metric.needs}
 
 
 class SourcesKey:
-    """What the fits of one arm, one after the other, are made from, as it stands in their keys.
+    """What the successive fits of one arm are made from, as recorded in their keys.
 
-    A list of a few sources stands there as it is. A longer one stands there as its length and a hash that runs over it
-    entry by entry: under `accumulate` it is the generation's before and one more, so that 3,000 generations cost 3,000
-    entries and not the square of it.
+    A short list of sources is recorded as it is, a longer one as its length and a hash updated entry by entry: under
+    `accumulate` each generation adds one entry to the previous one's, so that 3,000 generations cost 3,000 entries
+    and not the square of it.
     """
 
     def __init__(self, data: DataSpec, past: Mapping[int, SampleSpec]) -> None:
@@ -159,7 +159,7 @@ class SourcesKey:
         self._hash = hashlib.sha256()
 
     def of(self, sources: tuple[Source, ...]) -> Any:
-        """Plain JSON."""
+        """The key's entry for these sources: plain JSON."""
         if len(sources) <= LISTED:
             return [self._entry(source) for source in sources]
         if sources[: len(self._hashed)] != self._hashed:
@@ -189,7 +189,7 @@ def fit_spec(
 ) -> FitSpec:
     """Generation `generation` of a family, fitted to the plan's sources. All weights 0 is the same as no teacher.
 
-    `key` is the one of the generations before of the same arm, if there is one: it saves time, and changes nothing.
+    `key` is the one used for the arm's earlier generations, if any: it saves time and changes nothing.
     """
     weights = dict(weights or {})
     if not any(weights.values()):
@@ -213,14 +213,14 @@ def fit_spec(
 
 
 def _sampling_fields(family: ModelFamily) -> tuple[str, ...]:
-    """Settings of a family that only its samples depend on: another sampler costs no fit."""
+    """Settings of a family that affect only its samples: changing the sampler requires no new fit."""
     fields: tuple[str, ...] = getattr(family, "sampling", ())
     return fields
 
 
 def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Conditioning | None = None) -> SampleSpec:
-    """`rows` rows from a model, for `conditions` (None: those that its family says). A closed-form model draws them in
-    one piece. The rows that a model was fitted to are in its own key."""
+    """`rows` rows from a model, for `conditions` (None: those of its family). A closed-form model draws them in one
+    piece. The rows that a model was fitted to are in its own key."""
     conditions = conditions or conditioning_of(model.family)
     shard = rows if model.stacked else min(shard, rows)
     fields = _sampling_fields(model.family)
@@ -246,7 +246,7 @@ def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Conditioning 
 
 
 def _part_key(data: DataSpec) -> dict[str, int]:
-    """Where generation 0 is fitted to a part of the real rows."""
+    """The key's entry where generation 0 is fitted to a part of the real rows."""
     return {"part": data.info.rows} if data.info.rows < data.info.pool else {}
 
 
@@ -262,7 +262,7 @@ def score_spec(
     weights: WeightsFile | None = None,
     outputs: SampleSpec | None = None,
 ) -> ScoreSpec:
-    """A metric of one generation. Only what the metric declares that it needs is in the key."""
+    """A metric of one generation. The key holds only what the metric declares that it needs."""
     model, data = samples.model, samples.model.data
     feature_map: FeatureMap | None = getattr(metric, "feature_map", None)
     network = features.network(feature_map) if feature_map else None
@@ -300,7 +300,7 @@ class FeatureSpecs:
         return (*{spec.digest: spec for spec in networks}.values(), *fixed)
 
     def network(self, feature_map: FeatureMap) -> FitSpec | None:
-        """The network behind a feature map, fitted once to the labelled real rows; for all seeds, if these are."""
+        """The network behind a feature map, fitted once to the labelled real rows; shared by all seeds if these are."""
         key = canonical_json(described(feature_map))
         if key not in self._networks:
             settings = feature_map.network()
@@ -313,7 +313,7 @@ class FeatureSpecs:
     def of(
         self, metric: Metric, feature_map: FeatureMap | None, weights: WeightsFile | None, samples: SampleSpec
     ) -> dict[Which, FeatureSpec]:
-        """The features that a metric reads. Those of a map without a network are cheaper to compute than to keep."""
+        """The features that a metric reads. Those of a map without a network are cheaper to compute than to store."""
         if feature_map is None or (weights is None and self.network(feature_map) is None):
             return {}
         wanted = getattr(metric, "features_of", metric.needs)
@@ -328,7 +328,7 @@ class FeatureSpecs:
     ) -> FeatureSpec:
         """Features of a generation's samples, of the real rows that generation 0 is fitted to, or of held-out rows.
 
-        Where generation 0 is fitted to a part of the real rows, that part is another one for every seed.
+        Where generation 0 is fitted to a part of the real rows, each seed has a different part.
         """
         network = self.network(feature_map)
         part = _part_key(rows) if which == "real" and isinstance(rows, DataSpec) else {}

@@ -21,7 +21,7 @@ class Strategy(Protocol):
     """The contract of the data axis."""
 
     def plan(self, k: int, counts: RowCounts) -> Plan:
-        """What generation k >= 1 is fitted to. Raises StrategyError when the rows are not there."""
+        """What generation k >= 1 is fitted to. Raises StrategyError when the rows do not exist."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Curves that theory predicts for a recipe's arms, asked of the model family."""
+"""Curves that theory predicts for a recipe's arms, provided by the model family."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def curves(experiment: Experiment) -> dict[str, dict[str, list[float]]]:
-    """{arm: {metric's shown name: expected value at generation 0, 1, ...}}, for what the family knows; {} if nothing.
+    """{arm: {metric's shown name: expected value at generation 0, 1, ...}}, as far as the family knows; {} if nothing.
 
     A family that knows curves has the method `theory(metric, chain, data, info) -> list | None`, where `metric` is the
-    registry's name of the metric ("module:Class" for one that has none) and `chain` is what the models are made from
+    metric's registry name ("module:Class" if it has none) and `chain` is what the models are made from
     (data.sources.Chain).
     """
     expected: dict[str, dict[str, list[float]]] = {}
@@ -38,7 +38,7 @@ def curves(experiment: Experiment) -> dict[str, dict[str, list[float]]]:
 
 
 def taught(arm: Arm, generations: int) -> tuple[Taught | None, ...]:
-    """Who teaches each of so many generations. A teacher whose weights are all 0 is none, and generation 0 has none."""
+    """The teacher of each of `generations` generations; None for generation 0 and for weights that are all 0."""
     teacher = arm.teacher if arm.teacher is not None and arm.teacher.active else None
     later = range(1, generations)
     return (None, *(None if teacher is None else Taught(teacher.generation_for(k), teacher.weights) for k in later))

@@ -1,1 +1,1 @@
-"""What a run does and leaves behind: the generation loop, a session at it, saved runs, exports, figures."""
+"""What a run does and leaves behind: the generation loop, sessions, saved runs, exports, figures."""

@@ -1,7 +1,7 @@
-"""Pictures and pages that may fail. What cannot be drawn is said once, with the reason, and ends nothing.
+"""Pictures and pages that may fail. A failure is reported once, with its reason, and never ends a run.
 
-A run is there for its scores. A font that is missing, a full disk, a folder without permission, samples that are
-damaged or a plug-in's own histogram must not take hours of work with them.
+A run is there for its scores. A missing font, a full disk, a folder without permission, damaged samples or a plug-in's
+own histogram must not cost hours of work.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ _LONGEST = 300  # characters of a reason
 
 
 class Attempts:
-    """What could not be drawn in one sitting at a run, by its kind."""
+    """What could not be drawn in one session of a run, by kind."""
 
     def __init__(self) -> None:
         self.failed: Counter[str] = Counter()
         self._told: set[str] = set()
 
     def make(self, emit: Emit, what: str, draw: Callable[[], Iterable[T]]) -> list[T]:
-        """What `draw` gives; nothing when it fails, which is told the first time for each `what`.
+        """What `draw` returns; nothing when it fails, which is reported the first time for each `what`.
 
-        A wish to stop (InterruptedRunError, KeyboardInterrupt) passes.
+        A requested stop (InterruptedRunError, KeyboardInterrupt) passes through.
         """
         try:
             return list(draw())
@@ -43,14 +43,14 @@ class Attempts:
             return []
 
     def tell(self, emit: Emit, message: str) -> None:
-        """Something to know of the pictures, once."""
+        """Report something about the pictures, once."""
         if message and message not in self._told:
             self._told.add(message)
             emit(Note(message, "info"))
 
     @property
     def summary(self) -> str:
-        """One line: what could not be drawn, and how often; "" when all could."""
+        """One line: what could not be drawn, and how often; "" when nothing failed."""
         kinds = (f"{what} ({formatting.plural(n, 'time')})" for what, n in self.failed.items())
         return f"could not be drawn: {', '.join(kinds)}; scores are not affected" if self.failed else ""
 
@@ -59,7 +59,7 @@ _ATTEMPTS: WeakKeyDictionary[Store, Attempts] = WeakKeyDictionary()
 
 
 def attempts_of(store: Store) -> Attempts:
-    """Those of a sitting, which has one Store."""
+    """The Attempts of a session, which has one Store."""
     return _ATTEMPTS.setdefault(store, Attempts())
 
 

@@ -1,4 +1,4 @@
-"""A stored model and its samples as files of their own, in formats that other programs read."""
+"""Exports a stored model and its samples as separate files, in formats that other programs read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from collapse_sim.run.text_samples import file_name
 SampleFormat = Literal["npz", "png", "jsonl", "dataset", "none"]
 _TEXT: tuple[SampleFormat, ...] = ("jsonl", "dataset", "npz", "none")
 _NUMBERS: tuple[SampleFormat, ...] = ("npz", "dataset", "none")
-FORMATS: Mapping[str, tuple[SampleFormat, ...]] = {  # by kind of data, of other kinds those of _NUMBERS; default first
+FORMATS: Mapping[str, tuple[SampleFormat, ...]] = {  # by kind of data (others: _NUMBERS); default first
     "images": ("npz", "png", "dataset", "none"),
     "text": _TEXT,
     "pairs": _TEXT,
@@ -31,18 +31,18 @@ FORMATS: Mapping[str, tuple[SampleFormat, ...]] = {  # by kind of data, of other
 
 
 TOKENIZER = "tokenizer"  # a folder
-LONGEST_NAME = 150  # bytes of an arm's name in a folder's
+LONGEST_NAME = 150  # bytes of an arm's name in a folder name
 
 
 def check_folder(folder: Path) -> None:
-    """Raise RecipeError when `folder` is there and not empty, StoreError when it cannot be made or written to."""
+    """Raise RecipeError when `folder` exists and is not empty, StoreError when it cannot be made or written to."""
     check_place(folder, "--to")
     if folder.exists() and any(folder.iterdir()):
         raise RecipeError(f"--to {folder}: not empty; name a new folder")
 
 
 def check_format(samples: SampleFormat | None, info: Info) -> SampleFormat:
-    """The format to write, this data's own where none is said. Raises RecipeError when its rows have no such format."""
+    """The format to write, by default this data's own. Raises RecipeError when its rows have no such format."""
     allowed = FORMATS.get(info.kind, _NUMBERS)
     if samples is None or samples in allowed:
         return samples or allowed[0]
@@ -54,8 +54,8 @@ def check_format(samples: SampleFormat | None, info: Info) -> SampleFormat:
 def export(stored: Stored, folder: Path, samples: SampleFormat | None = None) -> Sequence[Path]:
     """Write a model, its configuration and its samples into `folder`, and return what was written.
 
-    weights.safetensors and config.json always, with tokenizer/ for texts; samples.npz, samples/ (PNG files),
-    samples.jsonl or dataset/ as `samples` says (None: jsonl for texts, npz for all else); and what the family's own
+    Always weights.safetensors and config.json, with tokenizer/ for texts; samples.npz, samples/ (PNG files),
+    samples.jsonl or dataset/ as `samples` says (None: jsonl for texts, otherwise npz); and what the family's own
     `export` writes. Raises RecipeError and StoreError before anything is written.
     """
     info = stored.experiment.info
@@ -105,8 +105,8 @@ def export_all(models: Sequence[Stored], folder: Path, samples: SampleFormat | N
 def export_reference(models: Sequence[Stored], folder: Path, samples: SampleFormat | None = None) -> Iterator[Path]:
     """Write the rows that samples are compared with, in the format of the samples, into FOLDER/reference.
 
-    `real` are those that generation 0 was fitted to, `held_out` those that nothing is fitted to. Where seeds have rows
-    of their own, each has a folder reference/seed-S.
+    `real` are the rows that generation 0 was fitted to, `held_out` those that nothing is fitted to. Where seeds have
+    different rows, each has its own folder reference/seed-S.
     """
     stored, info = models[0], models[0].experiment.info
     samples = check_format(None if samples == "none" else samples, info)
@@ -124,7 +124,7 @@ def export_reference(models: Sequence[Stored], folder: Path, samples: SampleForm
 
 
 def _write_rows(samples: SampleFormat, folder: Path, name: str, rows: StoredRows, info: Info) -> Path:
-    """In one file or folder, named after the rows."""
+    """Write rows into one file or folder, named after them."""
     path = folder / (name if samples in ("png", "dataset") else f"{name}.{samples}")
     if samples == "png":
         write_png_folder(path, rows, info)
@@ -144,7 +144,7 @@ def _sample_rows(stored: Stored) -> StoredRows:
 
 
 def _config(stored: Stored) -> dict[str, Any]:
-    """All that is needed to build the model again, and where it comes from."""
+    """Everything needed to rebuild the model, and where it comes from."""
     spec, info = stored.plan.fit, stored.experiment.info
     return {
         "schema": 1,
@@ -165,7 +165,7 @@ def _config(stored: Stored) -> dict[str, Any]:
 
 
 def _text_config(info: Info) -> dict[str, Any]:
-    """What there is to know of texts: the tokenizer's file, its tokens with a meaning, and whether rows are packed."""
+    """What config.json says about texts: the tokenizer's file, its special tokens, and whether rows are packed."""
     if info.tokenizer is None:
         return {}
     tokenizer = info.tokenizer

@@ -1,4 +1,4 @@
-"""What a generation looks like: pictures of a run, drawn from stored samples, for the kinds of data that have any."""
+"""Pictures of a run's generations, drawn from stored samples, for the kinds of data that have any."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from collapse_sim.run.text_samples import draw_texts, file_name
 from collapse_sim.store.store import Store
 
 OVERVIEW = "arms-by-generations"
-SHOWN = 64  # rows a grid
-CELL = 16  # rows in a cell of the arms x generations picture
+SHOWN = 64  # rows per grid
+CELL = 16  # rows per cell of the arms x generations picture
 FRAMES = 9  # moments in the picture of one sample's denoising
-SCATTER_EVERY_S = 60.0  # a scatter takes a second: generations that are quicker than this share one
+SCATTER_EVERY_S = 60.0  # a scatter takes a second: generations quicker than this share one
 
 
 def draw_figures(experiment: Experiment, context: JobContext, folder: Path, k: int) -> list[Path]:
@@ -90,17 +90,17 @@ def _images_overview(experiment: Experiment, k: int, store: Store, folder: Path)
 def _first_images(
     experiment: Experiment, plan: ArmPlan, generations: Iterable[int], store: Store
 ) -> dict[int, np.ndarray]:
-    """The first seed's, by generation, of those generations that it has."""
+    """The first seed's images by generation, for those of `generations` that are stored."""
     seed = experiment.recipe.seeds[0]
     specs = {j: plan.generations[j].samples for j in generations}
     return {j: _first_rows(store, spec, seed) for j, spec in specs.items() if store.has(spec, seed)}
 
 
 def draw_denoising(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
-    """How samples of every arm's generation k come out of noise, the same noise for all arms and generations.
+    """How samples of every arm's generation k emerge from noise, the same noise for all arms and generations.
 
-    Of images one sample per arm, which costs as much as sampling one row; of points many, and of the first and last
-    generations only, as a scatter takes a second. [] for families without `trajectory`. What cannot be drawn is
+    For images one sample per arm, which costs as much as sampling one row; for points many, but only for the first and
+    last generation, as a scatter takes a second. [] for families without `trajectory`. What cannot be drawn is
     reported as a Note and left out. Raises InterruptedRunError only.
     """
     draw = partial(_denoising, experiment, k, context, folder)
@@ -134,7 +134,7 @@ def _denoising(experiment: Experiment, k: int, context: JobContext, folder: Path
 
 
 def _trajectories(experiment: Experiment, k: int, context: JobContext, rows: int) -> dict[str, np.ndarray]:
-    """By arm: (frames, rows, ...), of arms that have come to generation k."""
+    """{arm: (frames, rows, ...)}, for arms that have reached generation k."""
     seed = experiment.recipe.seeds[0]
     fits = {plan.name: plan.generations[k].fit for plan in experiment.arm_plans}
     fits = {arm: fit for arm, fit in fits.items() if context.store.has(fit, seed)}
@@ -155,7 +155,7 @@ def _points(experiment: Experiment, k: int, context: JobContext, folder: Path) -
 
 
 def _points_overview(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
-    """One scatter (in one dimension histograms) of all generations so far; that of the last one is always drawn."""
+    """One scatter (histograms in one dimension) of all generations so far; always drawn for the last generation."""
     path = folder / f"{OVERVIEW}.png"
     unfinished = k < experiment.recipe.generations
     if unfinished and path.exists() and time.time() - path.stat().st_mtime < SCATTER_EVERY_S:
@@ -179,7 +179,7 @@ def _points_overview(experiment: Experiment, k: int, context: JobContext, folder
 
 
 def _real_points(experiment: Experiment, store: Store) -> tuple[np.ndarray, str]:
-    """The real rows behind a scatter of the first seed's samples, and what stands below it."""
+    """The real rows behind a scatter of the first seed's samples, and the note below it."""
     from collapse_sim.analysis.scatter import SHOWN as ROWS
 
     seed = experiment.recipe.seeds[0]

@@ -25,9 +25,9 @@ Observer = Callable[[int], Iterable[Path]]  # called with the number of each fin
 def run_generations(
     experiment: Experiment, run: RunWriter, context: JobContext, observers: Sequence[Observer] = ()
 ) -> Counter[str]:
-    """Make what is missing of the experiment, in the order that shares most. Returns artefacts made and reused.
+    """Make what the experiment still lacks, in the order that shares most. Returns counts of artefacts made and reused.
 
-    What cannot be made is in `context.store.failures` afterwards, and all else is there.
+    Afterwards, failures are in `context.store.failures` and everything else is in the store.
     """
     recipe, seeds = experiment.recipe, experiment.recipe.seeds
     build = builder(context)
@@ -68,16 +68,16 @@ def run_generations(
 def _record(
     arm: str, k: int, plan: GenerationPlan, seeds: tuple[int, ...], run: RunWriter, context: JobContext
 ) -> None:
-    """Into the journal: where chains ended, and the scores of generation k, with nan for what has diverged.
+    """Write to the journal where chains ended, and the scores of generation k, with nan for diverged chains.
 
-    A metric that could not be computed for some seeds has a line of its own.
+    A metric that could not be computed for some seeds gets its own line.
     """
     store = context.store
     for seed in seeds:
         cause = store.failures.cause(plan.samples, seed)
         if cause is not None and cause.diverged:
             run.record_diverged(arm, cause.generation, seed, cause.message)
-    by_seeds: dict[tuple[int, ...], dict[str, list[float]]] = {}  # metrics that the same seeds have scores of
+    by_seeds: dict[tuple[int, ...], dict[str, list[float]]] = {}  # metrics, grouped by the seeds that have scores
     for name, spec in plan.scores.items():
         values = read_scores(store, spec, seeds)
         scores = by_seeds.setdefault(tuple(values), {})
@@ -97,6 +97,6 @@ def _record(
 
 
 def _stopped(plan: GenerationPlan, seed: int, context: JobContext) -> bool:
-    """Whether a chain goes no further, and is not worth a line per generation: it failed, and did not diverge."""
+    """Whether a chain ended and needs no line per generation: it failed without diverging."""
     cause = context.store.failures.cause(plan.samples, seed)
     return cause is not None and not cause.diverged

@@ -17,10 +17,10 @@ from collapse_sim.data.saved_datasets import without_progress
 from collapse_sim.data.text.tokens import END_OF_TEXT, texts_of
 from collapse_sim.store.rowfile import RowFile
 
-TEXT_KINDS = ("text", "pairs")  # of data whose rows are token ids
+TEXT_KINDS = ("text", "pairs")  # kinds of data whose rows are token ids
 SUFFIXES: Mapping[str, tuple[str, ...]] = {".npz": (), ".png": ("images",), ".jsonl": TEXT_KINDS, ".txt": ("text",)}
-TEXT_NAMES = {"tokens": "text"}  # columns of token ids -> names of their texts
-CHUNK_ROWS = 512  # rows that are read at a time, so that memory stays flat however many there are
+TEXT_NAMES = {"tokens": "text"}  # column of token ids -> name of its text
+CHUNK_ROWS = 512  # rows read at a time, so that memory stays flat however many there are
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class StoredRows:
     """One seed's rows in a row file of the store."""
 
     path: Path
-    slot: int | None = None  # the seed's place on the file's ensemble axis; None: the file has no such axis
+    slot: int | None = None  # the seed's index on the file's ensemble axis; None: the file has no such axis
     order: np.ndarray | None = None  # only these rows, in this order
 
     def open(self) -> tuple[RowFile, dict[str, np.ndarray]]:
@@ -40,7 +40,7 @@ class StoredRows:
         return len(next(iter(self.open()[1].values()))) if self.order is None else len(self.order)
 
     def chunks(self) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
-        """(number of the first row, columns) of CHUNK_ROWS rows at a time, in their order."""
+        """(number of the first row, columns) for CHUNK_ROWS rows at a time, in order."""
         file, columns = self.open()
         for first in range(0, self.rows(), CHUNK_ROWS):
             part = slice(first, first + CHUNK_ROWS) if self.order is None else self.order[first : first + CHUNK_ROWS]
@@ -50,12 +50,12 @@ class StoredRows:
 
 
 def suffixes(info: Info) -> tuple[str, ...]:
-    """The endings of files that rows of this data can be written into by `write_rows`."""
+    """The file endings in which `write_rows` can write rows of this data."""
     return (".npz", *(suffix for suffix, kinds in SUFFIXES.items() if info.kind in kinds))
 
 
 def write_rows(path: Path, columns: Mapping[str, np.ndarray], info: Info) -> None:
-    """Rows that are in memory, as one file in the format that its suffix says; images in a square grid."""
+    """Write rows held in memory to one file, in the format that its suffix says; images as a square grid."""
     if path.suffix == ".png":
         from collapse_sim.analysis.image_grids import sample_grid
 
@@ -69,15 +69,15 @@ def write_rows(path: Path, columns: Mapping[str, np.ndarray], info: Info) -> Non
 
 
 def write_npz(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Columns by name, (rows, ...) each, as a compressed .npz."""
+    """Write columns by name, (rows, ...) each, to a compressed .npz."""
     arrays: dict[str, Any] = {name: np.asarray(column) for name, column in columns.items()}
     np.savez_compressed(path, **arrays)
 
 
 def write_png_folder(folder: Path, rows: StoredRows, info: Info) -> None:
-    """Images as FOLDER/ROW.png, labelled ones as FOLDER/LABEL/ROW.png: what the data `image_folder` reads.
+    """Write images to FOLDER/ROW.png, labelled ones to FOLDER/LABEL/ROW.png, as the data `image_folder` reads them.
 
-    Numbers have leading zeros, so that the order of the names is the order of the rows (with labels: within a class).
+    Numbers are zero-padded, so that names sort in the order of the rows (with labels: within a class).
     """
     digits, label_digits = len(str(rows.rows() - 1)), len(str(info.classes - 1))
     folder.mkdir()
@@ -91,21 +91,21 @@ def write_png_folder(folder: Path, rows: StoredRows, info: Info) -> None:
 
 
 def texts_by_row(columns: Mapping[str, np.ndarray], info: Info) -> list[dict[str, str]]:
-    """Decoded rows: {"text": ...} each, of pairs {"source": ..., "target": ...}."""
+    """Decoded rows: {"text": ...} each, for pairs {"source": ..., "target": ...}."""
     tokenizer = info.text()
     decoded = {TEXT_NAMES.get(n, n): texts_of(columns[n], tokenizer) for n in info.columns if n in columns}
     return [dict(zip(decoded, values, strict=True)) for values in zip(*decoded.values(), strict=True)]
 
 
 def write_jsonl(path: Path, chunks: Iterable[Mapping[str, np.ndarray]], info: Info) -> None:
-    """Texts as UTF-8, one JSON object a row and line (`texts_by_row`): what the data `text_files` and `pairs` read."""
+    """Write texts as UTF-8, one JSON object (`texts_by_row`) per line, as the data `text_files` and `pairs` read."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for columns in chunks:
             file.writelines(json_text(row) + "\n" for row in texts_by_row(columns, info))
 
 
 def write_text(path: Path, columns: Mapping[str, np.ndarray], info: Info) -> None:
-    """Texts as plain UTF-8, a line with END_OF_TEXT behind each."""
+    """Write texts as plain UTF-8, each followed by a line with END_OF_TEXT."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         file.writelines(f"{row['text']}\n{END_OF_TEXT}\n" for row in texts_by_row(columns, info))
 
@@ -113,7 +113,7 @@ def write_text(path: Path, columns: Mapping[str, np.ndarray], info: Info) -> Non
 def write_dataset(folder: Path, rows: StoredRows, info: Info) -> None:
     """A dataset that `datasets.load_from_disk` reads: images as an Image (PNG), labels as a ClassLabel, texts decoded.
 
-    Other columns keep their type; those of several values a row are lists of fixed length.
+    Other columns keep their type; columns with several values per row are lists of fixed length.
     """
     import datasets
 
@@ -158,5 +158,5 @@ def _is_image(name: str, info: Info) -> bool:
 
 
 def _channels_last(image: np.ndarray) -> np.ndarray:
-    """(C, H, W) -> (H, W, C), of one channel (H, W)."""
+    """(C, H, W) -> (H, W, C), or (H, W) for one channel."""
     return image[0] if len(image) == 1 else image.transpose(1, 2, 0)

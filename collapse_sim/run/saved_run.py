@@ -1,4 +1,4 @@
-"""What can be done with a finished run: score it by another metric, find its models, draw more from them."""
+"""What can be done with a finished run: score it with another metric, find its models, draw more from them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from collapse_sim.ui.run_status import continuing
 
 
 def scored_generations(folder: Path) -> int:
-    """The last generation that every arm of a run has scores of. Raises RecipeError when there is none beyond 0."""
+    """The last generation for which every arm of a run has scores. Raises RecipeError when it is not beyond 0."""
     scores = journal.scores_of(journal.read(folder / JOURNAL_FILE))
     generations = {
         arm: [k for by_generation in scores.get(arm, {}).values() for k in by_generation]
@@ -37,9 +37,9 @@ def scored_generations(folder: Path) -> int:
 
 
 def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
-    """Raise StoreError when models or samples are not in the store: scoring alone cannot make them.
+    """Raise StoreError when models or samples are missing from the store: scoring alone cannot make them.
 
-    Those of chains that have diverged are not missed: there are none, and their scores are nan.
+    Diverged chains do not count as missing: they have no models, and their scores are nan.
     """
     diverged_at = diverged(folder)
     needed: dict[str, set[int]] = {}
@@ -84,10 +84,10 @@ def find(
     store_dir: Path | None = None,
     plugins: bool | None = None,
 ) -> Stored:
-    """A model of a run; by default the first arm's, of the last generation, of the first seed. `plugins`: as `load`.
+    """A model of a run, by default of the first arm, last generation and first seed. `plugins`: as in `load`.
 
-    `store_dir` None: where the run has its artefacts. Raises RecipeError for an arm, generation or seed that the run
-    has not, StoreError when it is not fitted yet.
+    `store_dir` None: the run's own store. Raises RecipeError for an arm, generation or seed that the run does not have,
+    StoreError when the model is not fitted yet.
     """
     experiment, store = opened(folder, data_dir, store_dir, plugins)
     recipe = experiment.recipe
@@ -117,9 +117,9 @@ def find_all(
     *,
     samples: bool = True,
 ) -> tuple[list[Stored], list[str]]:
-    """All models of a run, or of this arm, generation, seed; and in words those that are not in the store.
+    """All models of a run, or those of this arm, generation, seed; and descriptions of those not in the store.
 
-    `samples`: only those whose samples are there too. Raises what `find` does, StoreError when there is none.
+    `samples`: only those whose samples are stored too. Raises what `find` does, and StoreError when there are none.
     """
     experiment, store = opened(folder, data_dir, store_dir, plugins)
     recipe = experiment.recipe
@@ -154,13 +154,13 @@ def opened(
 ) -> tuple[Experiment, Store]:
     """A run's experiment without its metrics, and its store. Raises RecipeError, StoreError and MissingError."""
     read_run(folder)
-    # a metric's network need not be there
+    # a metric's network need not exist
     unscored = replace(load_recipe(recipe_of(folder), plugins=plugins), metrics={})
     return prepare(unscored, data_dir), open_store(store_dir or store_of(folder))
 
 
 def check_choice(experiment: Experiment, arm: str | None, generation: int | None, seed: int | None) -> None:
-    """Raise RecipeError for an arm, generation or seed that the run has not."""
+    """Raise RecipeError for an arm, generation or seed that the run does not have."""
     recipe, arms = experiment.recipe, [plan.name for plan in experiment.arm_plans]
     if arm is not None and arm not in arms:
         raise RecipeError(f"--arm {arm}: no such arm{registry.did_you_mean(arm, arms)}; allowed: {', '.join(arms)}")
@@ -171,9 +171,9 @@ def check_choice(experiment: Experiment, arm: str | None, generation: int | None
 
 
 def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dict[str, np.ndarray]:
-    """`rows` new rows from a model, (rows, ...) each; other ones than the run was continued with.
+    """`rows` new rows from a model, (rows, ...) each, different from those that the run continued with.
 
-    Conditional data has as many conditions as the rows that have them, so no more can be drawn.
+    With conditions, at most as many rows can be drawn as there are rows with conditions.
     """
     fit, samples = stored.plan.fit, stored.plan.samples
     names = conditions_of(fit.data.data, fit.family)

@@ -1,4 +1,4 @@
-"""One sitting at a run: claim its directory, show it, run the loop, leave things so that the next sitting continues."""
+"""One session of a run: claim its directory, show it, run the loop, and leave it so that the next session continues."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program, say
 from collapse_sim.ui.listeners import listeners
 
-SHOWN = 20  # chains that diverged, in the last message
+SHOWN = 20  # diverged chains listed in the last message
 SPARE_BYTES = 64 * 2**20  # room left for journals, pictures and checkpoints
 
 
 @dataclass(frozen=True)
 class Session:
-    """Everything a run needs beside its recipe."""
+    """Everything a run needs besides its recipe."""
 
     experiment: Experiment
     device: Device
@@ -57,8 +57,8 @@ class Session:
 
         "diverged": [{"arms", "generation", "seeds", "message"}, ...], chains that ended with nan; `check_diverged`
         raises for them. Raises InterruptedRunError after a checkpoint, StoreError for a folder that is not writable,
-        full, damaged or another recipe's (RecipeError). What else a job raises (out of memory, a plug-in, a bug) is
-        raised at the end, when all that does not depend on it is finished. What was finished is kept in every case.
+        full, damaged or another recipe's (RecipeError). Any other error of a job (out of memory, a plug-in, a bug) is
+        raised at the end, once everything that does not depend on it is finished. Finished work is always kept.
         """
         recipe, stop = self.experiment.recipe, Stop()
         started = time.perf_counter()
@@ -115,16 +115,16 @@ class Session:
         }
 
     def check(self) -> None:
-        """Look at the run directory, the store and the disk before any work; nothing is made or changed.
+        """Check the run directory, the store and the disk before any work; nothing is made or changed.
 
-        Raises RecipeError when the directory holds another experiment's run, StoreError when it is damaged or of a
+        Raises RecipeError when the directory holds another experiment's run, StoreError when it is damaged or has a
         newer schema, when one of the two cannot be written to, or when the disk cannot hold what is still to be made.
         """
         RunWriter(self.folder).check(describe_run(self.experiment))
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"))
 
     def _precision(self) -> str:
-        """Of the fits, as far as they have one in common."""
+        """The precisions of the fits, each once."""
         fits = (plan.fit for arm in self.experiment.arm_plans for plan in arm.generations)
         return " / ".join(dict.fromkeys(describe_precision(self.device, fit.train) for fit in fits))
 
@@ -145,7 +145,7 @@ class Session:
 
 
 def observers_of(experiment: Experiment, context: JobContext, pictures: Path) -> tuple[Observer, ...]:
-    """What is shown of each finished generation: texts on the dashboard, and pictures in a folder."""
+    """What is shown after each finished generation: texts on the dashboard, and pictures in a folder."""
     return partial(show_texts, experiment, context), partial(draw_figures, experiment, context, pictures)
 
 
@@ -155,7 +155,7 @@ def _diverged(failure: Failure) -> dict[str, Any]:
 
 
 def check_diverged(result: Mapping[str, Any]) -> None:
-    """Raise DivergedError when a run's result has chains that diverged: the first in full, where the others did."""
+    """Raise DivergedError when chains in a run's result diverged: the first in full, only the places of the others."""
     if not result["diverged"]:
         return
     first, *others = result["diverged"]
@@ -169,7 +169,7 @@ def _seeds(chain: Mapping[str, Any]) -> str:
 
 
 def describe_run(experiment: Experiment) -> dict[str, Any]:
-    """run.json of an experiment (store/run_directory.py has the layout)."""
+    """The content of run.json for an experiment (layout: store/run_directory.py)."""
     recipe = experiment.recipe
     return {
         "name": recipe.name,
@@ -192,7 +192,7 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
 
 
 def _references(recipe: Recipe) -> list[dict[str, Any]]:
-    """Published figures are of a generation of their own: an arm that goes further does not move them."""
+    """Published figures, each at its own generation: an arm that goes further does not move them."""
     return [
         reference.model_dump(mode="json") | {"generation": reference.at(recipe.generations)}
         for reference in recipe.references
@@ -229,7 +229,7 @@ def _by_arm(texts: Mapping[str, Sequence[str]]) -> str:
 
 
 def check_space(experiment: Experiment, store: Path, place: Path) -> None:
-    """Raise StoreError when the disk of `place`, where the store is or will be, cannot hold what is to be made yet."""
+    """Raise StoreError when the disk of `place`, where the store is or will be, cannot hold what is still to make."""
     needed = bytes_to_come(experiment, partial(missing, experiment, store)) + SPARE_BYTES
     free = shutil.disk_usage(place).free
     if needed > free:

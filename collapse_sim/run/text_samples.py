@@ -1,4 +1,4 @@
-"""What a generation's texts look like: samples for the dashboard, Markdown pages and histograms, out of the store."""
+"""How a generation's texts look: samples for the dashboard, Markdown pages and histograms, from the store."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from collapse_sim.store.rowfile import VALUES_FILE
 from collapse_sim.store.store import Store
 
 SCHEMA = 1  # of same-prompt.json
-SHOWN = 3  # texts an arm
+SHOWN = 3  # texts per arm
 LONGEST = 240  # characters of a text on the dashboard
-EMPTY = "(empty)"  # in the place of a target without a word
-SOURCE = 60  # characters of a source that stands beside its target
-PROMPTS = 4  # for which all generations' answers are kept
-PROMPT_TOKENS = 8  # of a held-out text, which a language model continues
-SEARCHED = 1000  # held-out rows that are looked through for prompts
-DRAWN_EVERY_S = 60.0  # histograms take a second: generations that are quicker than this share one
+EMPTY = "(empty)"  # shown for a target without words
+SOURCE = 60  # characters of a source shown beside its target
+PROMPTS = 4  # prompts that all generations' answers are kept for
+PROMPT_TOKENS = 8  # tokens of a held-out text that a language model continues
+SEARCHED = 1000  # held-out rows searched for prompts
+DRAWN_EVERY_S = 60.0  # histograms take a second: generations quicker than this share one
 
 
 def show_texts(experiment: Experiment, context: JobContext, k: int) -> list[Path]:
-    """Emit the first samples of every arm's generation k, of the first seed: an observer of the loop, without files.
+    """Emit the first samples of every arm's generation k, for the first seed: an observer of the loop, without files.
 
     Nothing for data without texts. What cannot be read is reported as a Note and left out. Raises InterruptedRunError
     only.
@@ -56,7 +56,7 @@ def show_texts(experiment: Experiment, context: JobContext, k: int) -> list[Path
 
 
 def text_samples(experiment: Experiment, k: int, store: Store) -> Iterator[TextSamples | Note]:
-    """The first samples of every arm's generation k, of the first seed; nothing for data without texts."""
+    """The first samples of every arm's generation k, for the first seed; nothing for data without texts."""
     as_line = IN_A_LINE.get(experiment.info.kind)
     if as_line is None:
         return
@@ -84,7 +84,7 @@ IN_A_LINE: dict[str, Callable[[Mapping[str, str]], str]] = {
 
 
 def draw_texts(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
-    """Pages and histograms of the first seed: generation k's samples, and what changed from generation 0 on.
+    """Pages and histograms for the first seed: generation k's samples, and what changed since generation 0.
 
     What cannot be made is reported as a Note and left out. Raises InterruptedRunError only.
     """
@@ -133,8 +133,8 @@ class PromptSet(NamedTuple):
 def _same_prompt(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
     """Answers of all arms to the same prompts, generations 0..k, as same-prompt.json and same-prompt.md.
 
-    What the JSON file has of the same models is taken from it, and everything else is asked again, so that it costs one
-    answer a model, whenever and in how many sittings it is run.
+    Answers of the same models are reused from the JSON file and all others are generated, so that each model answers
+    once, whenever and in however many sessions it is run.
     """
     prompt_set = PROMPT_SETS[experiment.info.kind](experiment, context)
     if prompt_set is None:
@@ -168,7 +168,7 @@ def _same_prompt(experiment: Experiment, k: int, context: JobContext, folder: Pa
 
 
 def _answered(path: Path, head: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
-    """Answers by model that a file has to the same prompts; {} when there are none, or it is not whole."""
+    """A file's answers to the same prompts, by model; {} when there are none, or the file is damaged."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         document = json.loads(path.read_text(encoding="utf-8"))
         answers = {entry["model"]: tuple(map(str, entry["texts"])) for entry in document["answers"]}
@@ -178,7 +178,7 @@ def _answered(path: Path, head: Mapping[str, Any]) -> dict[str, tuple[str, ...]]
 
 
 def _continued(experiment: Experiment, context: JobContext) -> PromptSet | None:
-    """The first tokens of held-out texts, which models continue; None where there are none, or the family cannot."""
+    """The first tokens of held-out texts, for models to continue; None without such texts, or if the family cannot."""
     info, seed = experiment.info, experiment.recipe.seeds[0]
     length = min(PROMPT_TOKENS, info.shape("tokens")[0] // 2)
     if not isinstance(experiment.recipe.model, Continues) or not info.held_out or length < 1:
@@ -201,13 +201,13 @@ def _continued(experiment: Experiment, context: JobContext) -> PromptSet | None:
 
 
 def _rests(rows: np.ndarray, tokenizer: Tokenizer) -> list[str]:
-    """Texts up to their end, from the middle of rows on; packed rows have other texts behind it."""
+    """Texts from the middle of rows up to their end; in packed rows, other texts follow."""
     over = ((rows == tokenizer.end) | (rows == PAD_TOKEN_ID)).cumsum(1) > 0
     return [tokenizer.decode(row[~ended]) for row, ended in zip(rows, over, strict=True)]
 
 
 def _prompt_rows(experiment: Experiment, store: Store, length: int) -> np.ndarray:
-    """(at most PROMPTS, L): the first held-out rows with different beginnings of `length` tokens, which go on."""
+    """(at most PROMPTS, L): the first held-out rows whose first `length` tokens differ and whose texts go on."""
     tokenizer = experiment.info.text()
     file, columns = artefacts.columns(store, experiment.data, experiment.recipe.seeds[0], "held_out")
     rows = np.array(columns["tokens"][:SEARCHED])
@@ -240,7 +240,7 @@ NOTES = {
 
 
 def _histogram(experiment: Experiment, name: str, metric: DrawnRows, k: int, store: Store, folder: Path) -> list[Path]:
-    """The picture of a metric that keeps values of rows, of all generations so far; the last one is always drawn."""
+    """Histograms of a metric that keeps values of rows, for all generations so far; always drawn for the last one."""
     from collapse_sim.analysis.histograms import value_histograms
 
     path, seed = folder / f"perplexities-{file_name(name)}.png", experiment.recipe.seeds[0]
@@ -273,7 +273,7 @@ def _samples(experiment: Experiment, spec: SampleSpec, store: Store, rows: int =
 
 
 def _real_rows(experiment: Experiment, store: Store, rows: int) -> dict[str, np.ndarray]:
-    """The real rows that the first samples are made for, where they are made for conditions."""
+    """The real rows that the first samples are made for, if they are made for conditions."""
     seed, names = experiment.recipe.seeds[0], tuple(experiment.info.columns)
     rows = min(rows, experiment.info.rows)
     columns = artefacts.conditions(store, experiment.data, names, (seed,), 0, rows)
@@ -281,10 +281,9 @@ def _real_rows(experiment: Experiment, store: Store, rows: int) -> dict[str, np.
 
 
 def file_name(name: str, longest: int = 100) -> str:
-    """A name as a part of a file's name: at most so many bytes, always the same, and no two names alike.
+    """A name for use in file names: at most `longest` bytes, always the same, and different for different names.
 
-    Signs that files have trouble with become "-". Where that changes a name, or where it is cut, a part of its hash
-    stands behind it.
+    Characters that are unsafe in file names become "-". A name that is changed or cut gets part of its hash appended.
     """
     plain = "".join(c if c.isalnum() or c in "+-_.=" else "-" for c in name)
     if plain == name and len(name.encode()) <= longest:

@@ -106,11 +106,11 @@ BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
 
 
 def builder(context: JobContext) -> Build:
-    """The build function that the store calls, bound to `context`: it builds the jobs of a group one after another."""
+    """The build function that the store calls, with its surroundings bound. No kind of artefact is made in groups."""
 
     def build(jobs: Sequence[Job], folders: Sequence[Path]) -> None:
-        for job, folder in zip(jobs, folders, strict=True):
-            build_one(job, folder)
+        ((job, folder),) = zip(jobs, folders, strict=True)
+        build_one(job, folder)
 
     def build_one(job: Job, folder: Path) -> None:
         try:

@@ -105,7 +105,7 @@ def _product(part: Any, steps: Steps, name: str, arm: MarkedMapping, problems: P
         problems.add(mark, path, f"found {value_text(part)}; allowed: {allowed}")
         return []
     valid = True
-    part = _with_rows_of_arm(part)
+    part = _with_rows_of_arm(part, path, problems)
     for key, values in part.items():
         if not isinstance(values, Items) or not values:
             valid = False
@@ -116,10 +116,14 @@ def _product(part: Any, steps: Steps, name: str, arm: MarkedMapping, problems: P
     return [dict(zip(part, values, strict=True)) for values in itertools.product(*columns)]
 
 
-def _with_rows_of_arm(part: MarkedMapping) -> MarkedMapping:
+def _with_rows_of_arm(part: MarkedMapping, path: str, problems: Problems) -> MarkedMapping:
     """A grid may vary the recipe's `data.rows`: an arm has it as its own `rows`."""
     if "data.rows" not in part:
         return part
+    if "rows" in part:
+        problems.add(
+            part.marks["rows"], f"{path}.rows", "the same as `data.rows`, which is there too; remove one of them"
+        )
     renamed = MarkedMapping(part.mark)
     for key, values in part.items():
         renamed.put("rows" if key == "data.rows" else key, values, part.marks[key])

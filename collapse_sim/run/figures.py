@@ -136,17 +136,17 @@ def _denoising(experiment: Experiment, k: int, context: JobContext, folder: Path
 def _trajectories(experiment: Experiment, k: int, context: JobContext, rows: int) -> dict[str, np.ndarray]:
     """{arm: (frames, rows, ...)}, for arms that have reached generation k."""
     seed = experiment.recipe.seeds[0]
-    fits = {plan.name: plan.generations[k].fit for plan in experiment.arm_plans}
-    fits = {arm: fit for arm, fit in fits.items() if context.store.has(fit, seed)}
-    by_model: dict[str, np.ndarray] = {}
-    for fit in fits.values():
-        if fit.digest not in by_model:
-            family = fit.family
+    samples = {plan.name: plan.generations[k].samples for plan in experiment.arm_plans}
+    samples = {arm: spec for arm, spec in samples.items() if context.store.has(spec.model, seed)}
+    by_sampler: dict[str, np.ndarray] = {}  # by model and sampler: arms of one model may sample in other ways
+    for spec in samples.values():
+        if spec.digest not in by_sampler:
+            fit, family = spec.model, spec.model.family
             assert isinstance(family, HasTrajectory)
             with model_in_use(context, fit, (seed,)) as (model, machine):
                 draws = Draws((seed,), "denoising", 0, device=machine.device)
-                by_model[fit.digest] = family.trajectory(model, rows, FRAMES, draws).cpu().numpy()
-    return {arm: by_model[fit.digest] for arm, fit in fits.items()}
+                by_sampler[spec.digest] = family.trajectory(model, rows, FRAMES, draws).cpu().numpy()
+    return {arm: by_sampler[spec.digest] for arm, spec in samples.items()}
 
 
 def _points(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:

@@ -155,7 +155,7 @@ def opened(
     """A run's experiment without its metrics, and its store. Raises RecipeError, StoreError and MissingError."""
     read_run(folder)
     # a metric's network need not exist
-    unscored = replace(load_recipe(recipe_of(folder), plugins=plugins), metrics={})
+    unscored = replace(load_recipe(recipe_of(folder), plugins=plugins), metrics={}, claims=(), references=())
     return prepare(unscored, data_dir), open_store(store_dir or store_of(folder))
 
 

@@ -211,9 +211,11 @@ def _described(name: str, experiment: Experiment) -> dict[str, Any]:
             notes.setdefault(of_arm.note, []).append(arm)
             warnings.setdefault(of_arm.warning, []).append(arm)
     space, parts = space_of(score), parts_of(score)
+    shown = shown_as(score)
+    coarsest = max(shown_as(own).get("resolution", 0.0) for own in scores.values())
     return {
         "better": score.metric.better,
-        **shown_as(score),
+        **({**shown, "resolution": coarsest} if coarsest else shown),
         "settings": score.metric.describe(),
         **({"features": space.label} if space else {}),
         **({"note": _by_arm(notes), "warning": _by_arm(warnings)} if notes else {}),

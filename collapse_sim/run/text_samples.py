@@ -128,6 +128,7 @@ class PromptSet(NamedTuple):
 
     prompts: list[Prompt]
     answer: Callable[[SampleSpec], list[str]]
+    per_row: bool = False  # the prompts are those of the first samples' real rows
 
 
 def _same_prompt(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
@@ -153,6 +154,8 @@ def _same_prompt(experiment: Experiment, k: int, context: JobContext, folder: Pa
     for plan in experiment.arm_plans:
         for j, generation in enumerate(plan.generations):
             spec = generation.samples
+            if prompt_set.per_row and plan.data.info.rows != experiment.info.rows:
+                continue  # an arm with its own number of real rows has samples for other ones
             if j <= k and spec.digest not in known and context.store.has(spec, seed):
                 context.stop.check()
                 known[spec.digest] = tuple(prompt_set.answer(spec))
@@ -221,12 +224,15 @@ def _prompt_rows(experiment: Experiment, store: Store, length: int) -> np.ndarra
 
 def _summed_up(experiment: Experiment, context: JobContext) -> PromptSet:
     """The sources of the first samples, which are the same for all arms and generations, and their targets."""
-    real = texts_by_row(_real_rows(experiment, context.store, min(PROMPTS, experiment.counts.samples)), experiment.info)
+    real = texts_by_row(
+        _real_rows(experiment, context.store, min(PROMPTS, *(plan.counts.samples for plan in experiment.arm_plans))),
+        experiment.info,
+    )
 
     def answer(spec: SampleSpec) -> list[str]:
         return [row["target"] for row in _samples(experiment, spec, context.store, len(real))]
 
-    return PromptSet([Prompt(row["source"], row["target"]) for row in real], answer)
+    return PromptSet([Prompt(row["source"], row["target"]) for row in real], answer, per_row=True)
 
 
 PROMPT_SETS: dict[str, Callable[[Experiment, JobContext], PromptSet | None]] = {"text": _continued, "pairs": _summed_up}

@@ -71,15 +71,15 @@ def scores_of(lines: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[in
     """{arm: {metric: {generation: {seed: value}}}} as recorded; an unknown value (null) is nan.
 
     The last value of an (arm, metric, generation, seed) counts. A seed's scores from the generation at which its chain
-    diverged are dropped if they were recorded before that.
+    diverged are dropped if they were recorded before that; nan, which says the same, stays.
     """
     scores: dict[str, dict[str, dict[int, dict[int, float]]]] = {}
     for line in lines:
         if line.get("event") == "diverged":
             for by_generation in scores.get(line["arm"], {}).values():
                 for k, by_seed in by_generation.items():
-                    if k >= line["generation"]:
-                        by_seed.pop(line["seed"], None)
+                    if k >= line["generation"] and math.isfinite(by_seed.get(line["seed"], math.nan)):
+                        del by_seed[line["seed"]]
         elif line.get("event") == "scores":
             for metric, values in line["metrics"].items():
                 by_metric = scores.setdefault(line["arm"], {}).setdefault(metric, {})

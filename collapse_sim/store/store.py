@@ -173,14 +173,18 @@ class Store:
     def _attempt_group(self, jobs: Sequence[Job], build: Build, emit: Emit, counts: Counter[str]) -> list[Job]:
         """Make jobs together where none fails, else one by one. Returns those that other processes are making."""
         if len(jobs) > 1:
+            of_group: Counter[str] = Counter()
             try:
-                return self._make(jobs, build, emit, counts)
+                later = self._make(jobs, build, emit, of_group)
+                counts.update(of_group)
+                return later
             except (InterruptedRunError, StoreError):
                 raise
             except Exception as error:
                 emit(Note(f"{len(jobs)} fits that were made together are made one by one: {error}", "info"))
-        later: list[Job] = []
+        later = []
         for job in jobs:
+            self._check_stop()
             outcome = self._attempt(job, build, emit, wait=False)
             if outcome is None:
                 later.append(job)

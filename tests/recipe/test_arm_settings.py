@@ -115,6 +115,10 @@ def test_the_document_gives_the_same_experiment_again(sandbox):
         ("model: 3", r"arms\.own\.model: found 3; allowed: a mapping of settings of the model 'vae'"),
         ("model: {latnet: 3}", r"arms\.own\.model\.latnet: unknown .*did you mean 'latent'"),
         ("train: {learning_rate: fast}", r"arms\.own\.train\.learning_rate: found 'fast'"),
+        (
+            "grid: {data.rows: [200], rows: [120]}",
+            r"arms\.own\.grid\.rows: the same as `data\.rows`, which is there too",
+        ),
         ("samples: 0", r"arms\.own\.samples: found 0; allowed: .*1"),
     ],
 )

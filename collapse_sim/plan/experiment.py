@@ -263,7 +263,7 @@ def _arm_plan(
     key = SourcesKey(data, past)
     wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):
-        train = recipe.train_of(k, arm)
+        train = own.train_of(k)
         if train is not None:
             train = at_length(train, protocol_of(train, arm.protocol), plan.rows, counts.real)
         taught_by = arm.teacher if k > 0 else None
@@ -279,6 +279,6 @@ def _arm_plan(
             for name, metric in recipe.metrics.items()
         }
         generations.append(GenerationPlan(fit, samples, outputs, scores))
-    later = recipe.train_of(1, arm)
+    later = own.train_of(1)
     protocol = protocol_of(later, arm.protocol) if later else None
     return ArmPlan(arm, own, data, counts, protocol, tuple(generations))

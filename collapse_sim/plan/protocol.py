@@ -84,8 +84,9 @@ def at_precision(recipe: Recipe, device: Device | None = None) -> Recipe:
 def _choosing(recipe: Recipe) -> Iterator[tuple[str, Arm, int]]:
     """Where validation rows choose the weights: (path of the setting, arm, generation 0 or 1)."""
     for arm in recipe.arms:
+        own = recipe.for_arm(arm)
         for k in (0, 1):
-            train = recipe.train_of(k, arm)
+            train = own.train_of(k)
             path = _path_of_training(recipe, arm, k)
             if train is None:
                 continue

@@ -140,7 +140,9 @@ class Recipe:
             samples=arm.samples or self.samples,
         )
 
-    def train_of(self, k: int, arm: Arm) -> Train | None:
-        """How generation k of an arm is fitted; the length is that for generation 0's rows (see protocol.py)."""
-        own = self.for_arm(arm)
-        return own.train if k == 0 else own.retrain or own.train
+    def train_of(self, k: int) -> Train | None:
+        """How generation k is fitted; its length is that of a fit to generation 0's rows (protocol.py).
+
+        Ask `for_arm(arm)` for the settings of one arm.
+        """
+        return self.train if k == 0 else self.retrain or self.train

@@ -81,8 +81,8 @@ def test_retrain_may_count_in_the_other_unit():
     assert recipe.retrain is not None
     assert (recipe.train.steps, recipe.train.epochs) == (250, None)
     assert (recipe.retrain.steps, recipe.retrain.epochs) == (None, 2)
-    assert recipe.train_of(0, recipe.arms[0]) is recipe.train
-    assert recipe.train_of(1, recipe.arms[0]) is recipe.retrain
+    assert recipe.for_arm(recipe.arms[0]).train_of(0) is recipe.train
+    assert recipe.for_arm(recipe.arms[0]).train_of(1) is recipe.retrain
 
 
 def test_operations_of_a_row_are_those_of_its_layers():

@@ -101,7 +101,7 @@ class DDPM(Denoising):
 
     @property
     def loss_unit(self) -> str:
-        return super().loss_unit if self.criterion == "mse" else "smooth L1 error a value"
+        return super().loss_unit if self.criterion == "mse" else "smooth L1 error per value"
 
     def _criterion(self, output: Tensor, target: Tensor) -> Tensor:
         if self.criterion == "mse":

@@ -77,7 +77,7 @@ class Denoising(Component):
 
     @property
     def loss_unit(self) -> str:
-        return "squared error a value"
+        return "squared error per value"
 
     def loss(self, prediction: Denoised, inputs: Inputs) -> Tensor:
         return self.row_losses(prediction, inputs).sum()

@@ -57,7 +57,7 @@ class Flow(Component):
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)
     terms: ClassVar[tuple[str, ...]] = ("output",)
-    loss_unit: ClassVar[str] = "nats a row"
+    loss_unit: ClassVar[str] = "nats per row"
 
     def check(self, info: Info) -> None:
         """Accepts any data of points."""

@@ -77,7 +77,7 @@ class GMM(Component):
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)
     terms: ClassVar[tuple[str, ...]] = ("output",)
-    loss_unit: ClassVar[str] = "nats a row"
+    loss_unit: ClassVar[str] = "nats per row"
 
     def check(self, info: Info) -> None:
         if info.rows < max(2, self.components):

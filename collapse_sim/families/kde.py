@@ -73,7 +73,7 @@ class KDE(Component):
     kinds: ClassVar[tuple[str, ...]] = ("points",)
     columns: ClassVar[tuple[str, ...]] = ("x",)
     terms: ClassVar[tuple[str, ...]] = ()
-    loss_unit: ClassVar[str] = "nats a row"
+    loss_unit: ClassVar[str] = "nats per row"
 
     def check(self, info: Info) -> None:
         (d,) = info.shape("x")

@@ -130,7 +130,7 @@ class TextFamily(Component):
     """beam: number of beams."""
 
     terms: ClassVar[tuple[str, ...]] = ("logits", "hidden")
-    loss_unit: ClassVar[str] = "nats a token"
+    loss_unit: ClassVar[str] = "nats per token"
     sampling: ClassVar[tuple[str, ...]] = ("decoding", "temperature", "top_k", "top_p", "beams")
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "sample_perplexity")  # added unless a recipe has them itself
     encoder_decoder: ClassVar[bool] = False

@@ -90,7 +90,7 @@ class VAEFamily(Component):
     @property
     def loss_unit(self) -> str:
         if self.reconstruction == "bce":
-            return "nats a pixel"
+            return "nats per pixel"
         return "squared standardised intensity a pixel" if self.standardize else "squared intensity a pixel"
 
     @property

@@ -296,7 +296,7 @@ class Density(_Neighbours):
     k: Count = 5
     """Balls reach to the k-th nearest neighbour."""
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
-    unit: ClassVar[str] = "real balls a sample, over k"
+    unit: ClassVar[str] = "real balls per sample, divided by k"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:

@@ -116,7 +116,7 @@ class ProductionKL(GrammarMetric):
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
-    unit: ClassVar[str] = "nats a token"
+    unit: ClassVar[str] = "nats per token"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
@@ -163,7 +163,7 @@ class GrammarNLL(GrammarMetric):
     probability is high, and rises above it when rare texts become common. nan when no text is grammatical.
     """
 
-    unit: ClassVar[str] = "nats a token"
+    unit: ClassVar[str] = "nats per token"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
@@ -188,7 +188,7 @@ class GrammarKL(ScoredByRows, Component):
     kinds: ClassVar[tuple[str, ...] | None] = ("text", "pairs")
     needs: ClassVar[tuple[Need, ...]] = ("model", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
-    unit: ClassVar[str] = "nats a token"
+    unit: ClassVar[str] = "nats per token"
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         _check_truth(self, info)

@@ -252,7 +252,7 @@ class SampleNLL(PointMetric):
     """
 
     better: ClassVar[Literal["lower", "higher"] | None] = None  # below the true entropy is as wrong as above
-    unit: ClassVar[str] = "nats a sample"
+    unit: ClassVar[str] = "nats per sample"
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)

@@ -152,7 +152,7 @@ def test_tables_are_plain_off_a_terminal(call: Call, write_run: WriteRun) -> Non
 
 def test_the_first_table_is_arms_by_metrics_at_the_last_generation(call: Call, write_run: WriteRun) -> None:
     metrics = {
-        "loss": {"better": "lower", "unit": "nats a pixel"},
+        "loss": {"better": "lower", "unit": "nats per pixel"},
         "fid": {"better": "higher", "note": "few rows", "warning": "biased"},
     }
     write_run(SCORES, seeds=[0, 1], metrics=metrics)
@@ -160,11 +160,11 @@ def test_the_first_table_is_arms_by_metrics_at_the_last_generation(call: Call, w
     assert found.stdout.splitlines() == [
         "toy at generation 1: mean over 2 seeds ± 95 % interval; ↓ lower is better, ↑ higher, "
         "* not worse than the best",
-        "               loss ↓",
-        "arm      nats a pixel      fid ↑",
-        "────────────────────────────────",
-        "replace   3.8 ± 9.5 *  21 ± 13 *",
-        "distill   3.0 ± 6.4 *  12 ± 13",
+        "                 loss ↓",
+        "arm      nats per pixel      fid ↑",
+        "──────────────────────────────────",
+        "replace     3.8 ± 9.5 *  21 ± 13 *",
+        "distill     3.0 ± 6.4 *  12 ± 13",
         "fid: few rows; biased",
     ]
     assert (

@@ -138,10 +138,10 @@ def test_a_thousand_seeds_are_one_curve_and_one_band_an_arm(write_run: WriteRun)
 
 
 def test_panels_say_what_is_on_their_axes(write_run: WriteRun) -> None:
-    metrics = {"loss": {"better": "lower", "unit": "nats a pixel"}, "odd": {"better": None}}
+    metrics = {"loss": {"better": "lower", "unit": "nats per pixel"}, "odd": {"better": None}}
     run = write_run({"a": {"loss": [[1.0]] * 3, "odd": [[1.0]] * 3}}, seeds=[0], metrics=metrics, name="my run")
     drawing = figure(read_results(run), ["loss", "odd"])
-    assert [axes.get_ylabel() for axes in drawing.axes] == ["nats a pixel", "odd"]
+    assert [axes.get_ylabel() for axes in drawing.axes] == ["nats per pixel", "odd"]
     assert [axes.get_xlabel() for axes in drawing.axes] == ["generation", "generation"]
     assert drawing.get_suptitle() == "my run"
 

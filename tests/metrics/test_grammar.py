@@ -148,7 +148,7 @@ def test_headlines_of_other_reports_are_not_grammatical(scored) -> None:
 
 
 class Known:
-    """A model that is the truth but for `apart` nats a token."""
+    """A model that is the truth but for `apart` nats per token."""
 
     def __init__(self, data, apart: float) -> None:
         self.data, self.apart = data, apart

@@ -107,7 +107,7 @@ def test_metric_of_a_vae_is_a_float_and_repeats(evaluation, digits_info):
     seen = evaluation(given, family=family)
     loss = TestLoss().score(seen)
     assert isinstance(loss, float)
-    assert 0.5 < loss < 0.9  # about log 2 nats a pixel before any training
+    assert 0.5 < loss < 0.9  # about log 2 nats per pixel before any training
     seen.generation = 4
     assert TestLoss().score(seen) == loss
 

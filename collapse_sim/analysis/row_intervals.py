@@ -1,6 +1,6 @@
 """95 % intervals over held-out rows: how much the figures of the same models would change with other held-out rows.
 
-A score over n rows changes by the mean of n influences (metrics/influence.py), so its interval is a Student-t interval
+A score over n rows changes by the mean of n influences (metrics/base.py), so its interval is a Student-t interval
 of n values. A mean over seeds has the mean of the influences per row, a difference of arms their difference.
 docs/analysis.md compares its coverage with that of a bootstrap.
 """

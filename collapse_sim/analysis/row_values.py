@@ -1,4 +1,4 @@
-"""The influence of each held-out row on a score (metrics/influence.py), read from the run's store."""
+"""The influence of each held-out row on a score (metrics/base.py), read from the run's store."""
 
 from __future__ import annotations
 

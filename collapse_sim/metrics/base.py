@@ -1,4 +1,4 @@
-"""The contract of a metric, and the data that a metric can use."""
+"""The contract of a metric, the data that a metric can use, and what metrics share: notes and influences of rows."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ class HeldOutRows(RowMetric, Protocol):
     """A metric whose rows are the held-out rows, so that other held-out rows would have given another score."""
 
     def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
-        """(n,): the influence of each held-out row on the score, with sum 0 (metrics/influence.py), in an order that is
+        """(n,): the influence of each held-out row on the score, with sum 0 (metrics/base.py), in an order that is
         the same for every model. None if the rows are not held-out rows."""
         ...
 
@@ -248,3 +248,50 @@ class ClassifyingMap(FeatureMap, Protocol):
     def classified(self, model: nn.Module | None, images: Tensor) -> tuple[Tensor, Tensor]:
         """uint8 (n, C, H, W) -> features, and float32 (n, classes) probabilities whose rows sum to 1, in one pass."""
         ...
+
+
+ENOUGH = 10_000  # rows on either side from which the bias of a FID is relatively small
+ROWS_ARE: Mapping[Which, str] = {
+    "samples": "samples",
+    "outputs": "outputs for held-out rows",
+    "real": "real rows",
+    "held_out": "held-out rows",
+}
+
+
+def count_of(which: Which, info: Info, samples: int) -> int:
+    """The number of rows of a kind."""
+    return {"samples": samples, "outputs": info.held_out, "real": info.rows, "held_out": info.held_out}[which]
+
+
+def note(counts: Mapping[Which, int], space: FeatureSpace | None, used: int | None = None) -> str:
+    """ "5,000 samples against 10,000 of 60,000 real rows; inception 6726825d"; at most `used` rows of either side."""
+    sides = [
+        f"{n:,} {ROWS_ARE[which]}" if used is None or n <= used else f"{used:,} of {n:,} {ROWS_ARE[which]}"
+        for which, n in counts.items()
+    ]
+    return " against ".join(sides) + (f"; {space.label}" if space else "")
+
+
+def biased(counts: Mapping[Which, int]) -> str:
+    """The warning for a biased estimate from these numbers of rows; "" if they are enough."""
+    few = [ROWS_ARE[which] for which, n in counts.items() if n < ENOUGH]
+    return f"biased: fewer than {ENOUGH:,} {' and '.join(few)}" if few else ""
+
+
+def ratio_influences(values: Tensor, weights: Tensor | None = None, slope: float = 1.0) -> Tensor:
+    """Influences on f(sum of values / sum of weights), where f has this slope at the ratio: (n,) float64, with sum 0.
+
+    A score over n rows drawn from many is approximately its expected value plus the mean of n independent influences,
+    so its standard error is s / sqrt(n), s their standard deviation (Hampel 1974; infinitesimal jackknife, Efron 1982,
+    ch. 6). For a mean these are the deviations from it, for a ratio those of its linearisation (Cochran 1977, ch. 6).
+
+    `values` and `weights` are (n,); without weights the influences are those on the mean.
+    """
+    values = values.double()
+    if weights is None:
+        return slope * (values - values.mean())
+    weights = weights.double()
+    ratio = values.sum() / weights.sum()
+    influences: Tensor = slope * (values - ratio * weights) / weights.mean()
+    return influences

@@ -13,11 +13,20 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import ClassifyingMap, Evaluation, FeatureSpace, MetricNote, Need, Which
+from collapse_sim.metrics.base import (
+    ClassifyingMap,
+    Evaluation,
+    FeatureSpace,
+    MetricNote,
+    Need,
+    Which,
+    biased,
+    count_of,
+    note,
+)
 from collapse_sim.metrics.feature_maps import FeatureChoice
 from collapse_sim.metrics.features import Recall, rows_picked
 from collapse_sim.metrics.neighbours import inside
-from collapse_sim.metrics.notes import biased, count_of, note
 
 TINY = 1e-300  # replaces a probability of 0, so that the logarithm is finite
 FAIR = 10  # a class counts as shown if its frequency is at least a tenth of the real one

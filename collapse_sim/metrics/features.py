@@ -14,13 +14,22 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from collapse_sim.core.component import Component
+from collapse_sim.core.content_cache import content_cache
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureMap, FeatureSpace, MetricNote, Need, Which
-from collapse_sim.metrics.content_cache import content_cache
+from collapse_sim.metrics.base import (
+    Evaluation,
+    FeatureMap,
+    FeatureSpace,
+    MetricNote,
+    Need,
+    Which,
+    biased,
+    count_of,
+    note,
+)
 from collapse_sim.metrics.feature_maps import FeatureChoice
 from collapse_sim.metrics.neighbours import PIECE, share_inside, squared_distances, squared_radii
-from collapse_sim.metrics.notes import biased, count_of, note
 
 Count = Annotated[int, Field(gt=0)]
 STATISTICS_ROWS = 5_000  # rows of float64 at a time

@@ -20,10 +20,17 @@ from collapse_sim.data.text.pcfg import Grammar
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import HasTextLikelihood
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, ScoredByRows
-from collapse_sim.metrics.influence import of_ratio
-from collapse_sim.metrics.notes import count_of, note
-from collapse_sim.metrics.perplexity import nats_of
+from collapse_sim.metrics.base import (
+    Evaluation,
+    FeatureSpace,
+    MetricNote,
+    Need,
+    ScoredByRows,
+    count_of,
+    note,
+    ratio_influences,
+)
+from collapse_sim.metrics.loss import nats_of
 from collapse_sim.metrics.text_base import TextMetric, tokens_of
 
 
@@ -214,7 +221,7 @@ class GrammarKL(ScoredByRows, Component):
 
     def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
         """The influence on a ratio."""
-        return of_ratio(columns["nats"], columns["tokens"])
+        return ratio_influences(columns["nats"], columns["tokens"])
 
 
 def _check_truth(metric: Component, info: Info) -> None:

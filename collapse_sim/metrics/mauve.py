@@ -16,9 +16,8 @@ from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, note
 from collapse_sim.metrics.language_model import ReadingMetric, reading
-from collapse_sim.metrics.notes import note
 from collapse_sim.metrics.text_base import picked, texts
 
 Several = Annotated[int, Field(ge=2)]

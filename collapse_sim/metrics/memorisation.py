@@ -10,14 +10,13 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from collapse_sim.core.content_cache import content_cache
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
-from collapse_sim.metrics.content_cache import content_cache
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, note
 from collapse_sim.metrics.feature_maps import FeatureChoice
 from collapse_sim.metrics.features import Count, FeatureMetric
 from collapse_sim.metrics.neighbours import squared_nearest, squared_radii
-from collapse_sim.metrics.notes import note
 from collapse_sim.metrics.point_samples import PointMetric, per_seed, points, subset
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from collapse_sim.metrics.content_cache import content_cache
+from collapse_sim.core.content_cache import content_cache
 
 PIECE = 2**21  # distances at a time: 16 MB
 

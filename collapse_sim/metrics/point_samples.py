@@ -14,12 +14,11 @@ from pydantic import Field
 from torch import Tensor
 
 from collapse_sim.core.component import Component
+from collapse_sim.core.content_cache import content_cache
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, count_of, note
 from collapse_sim.metrics.closed_form import true_value
-from collapse_sim.metrics.content_cache import content_cache
-from collapse_sim.metrics.notes import count_of, note
 
 Count = Annotated[int, Field(gt=0)]
 MAX_ITERATIONS = 10_000_000  # of the network simplex; 2,000 rows take about 100,000

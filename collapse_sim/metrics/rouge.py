@@ -12,9 +12,7 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, ScoredByRows
-from collapse_sim.metrics.influence import of_ratio
-from collapse_sim.metrics.notes import note
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, ScoredByRows, note, ratio_influences
 from collapse_sim.metrics.text_base import texts, tokens_of
 
 
@@ -60,7 +58,7 @@ class _Rouge(ScoredByRows, Component):
 
     def influence(self, columns: Mapping[str, Tensor], evaluation: Evaluation) -> Tensor | None:
         """The influence on a mean."""
-        return of_ratio(columns["f"], slope=100)
+        return ratio_influences(columns["f"], slope=100)
 
 
 class Rouge1(_Rouge):

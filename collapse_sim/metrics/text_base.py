@@ -15,8 +15,7 @@ from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, texts_in
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
-from collapse_sim.metrics.notes import count_of, note
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, count_of, note
 
 Of = Literal["samples", "outputs", "held_out"]
 OF_HELD_OUT: tuple[Of, ...] = ("outputs", "held_out")  # one text, or one row of texts, per held-out row

@@ -25,7 +25,7 @@ from collapse_sim.analysis.table import against_baseline, by_generation
 from collapse_sim.analysis.terminal import rendered
 from collapse_sim.analysis.verdicts import decide
 from collapse_sim.cli.compare_command import compare
-from collapse_sim.metrics.influence import of_ratio
+from collapse_sim.metrics.base import ratio_influences
 from collapse_sim.store.blocks import block_name, object_folder
 
 from .lines import RECIPE
@@ -36,7 +36,7 @@ STORE = Path("store")
 
 def influence(values: Values, weights: Values | None = None, slope: float = 1.0) -> Values:
     given = None if weights is None else torch.from_numpy(weights)
-    found: Values = of_ratio(torch.from_numpy(values), given, slope).numpy()
+    found: Values = ratio_influences(torch.from_numpy(values), given, slope).numpy()
     return found
 
 

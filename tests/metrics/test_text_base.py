@@ -11,8 +11,7 @@ from collapse_sim.core.registry import load
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer
 from collapse_sim.metrics.base import DrawnRows, HeldOutRows, Metric
 from collapse_sim.metrics.text_base import parts, picked, texts, tokens_of, whole_words, words
-from collapse_sim.metrics.text_counts import DistinctN, Repetition, SelfBLEU, TextLength
-from collapse_sim.metrics.text_words import RareWords, Vocabulary, Zipf
+from collapse_sim.metrics.text_counts import DistinctN, RareWords, Repetition, SelfBLEU, TextLength, Vocabulary, Zipf
 from tests.metrics import word_rows
 
 COUNTING = [DistinctN(), Repetition(), TextLength(), Zipf(), Vocabulary(), RareWords(), SelfBLEU()]

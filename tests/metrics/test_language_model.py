@@ -13,7 +13,7 @@ from collapse_sim.core.errors import MissingError
 from collapse_sim.core.machine import open_machine
 from collapse_sim.families import pretrained_checks
 from collapse_sim.metrics import language_model
-from collapse_sim.metrics.perplexity import JudgePerplexity
+from collapse_sim.metrics.loss import JudgePerplexity
 from tests.metrics import judges, word_rows
 
 TEXTS = ["the cat sat on the mat", "dog", "", "a b c a b", "ran ran ran", "the dog ran on a mat the cat sat on"]

@@ -15,6 +15,12 @@ from collapse_sim.families.classifier import Classifier
 from collapse_sim.metrics.feature_maps import ClassifierFeatures
 
 
+@pytest.fixture
+def digits_info() -> Info:
+    columns = {"image": ((1, 8, 8), "uint8"), "label": ((), "int64")}
+    return Info("images", columns, 1437, 1437, 360, classes=10, fingerprint="abc")
+
+
 def draws() -> Draws:
     return Draws((0,), "corrupt", 0)
 

@@ -1,4 +1,4 @@
-"""The spectrum of the features' covariance: the number of directions in which samples vary, and its tail.
+"""How far samples spread: the spectrum of the features' covariance (number of directions, tail), and latent means.
 
 Figures are comparable only with the same feature map and equal numbers of rows.
 """
@@ -12,11 +12,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which
+from collapse_sim.families.hooks import Encodes
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, note
 from collapse_sim.metrics.features import Count, FeatureMetric, covariance
-from collapse_sim.metrics.notes import note
 
 SPREAD: tuple[Which, ...] = ("samples", "held_out")
 ROUNDING = 1e-12  # of the greatest variance: rounding errors of float32 features in directions without variance
@@ -146,3 +147,45 @@ def eigenvalues(features: Tensor) -> Tensor:
     """Eigenvalues of the covariance of (n, F) features, ascending; rounding errors are 0."""
     values = torch.linalg.eigvalsh(covariance(features))
     return torch.where(values > ROUNDING * values[-1].clamp(min=0), values, torch.zeros_like(values))
+
+
+BATCH_ROWS = 1000
+
+
+class LatentStd(Component):
+    """Standard deviation of the samples' latent means under generation 0's encoder, averaged over dimensions.
+
+    (1 / latent) sum_d std_i(mean_d(sample_i)), with n - 1. In Shumailov et al. 2024 ("The Curse of Recursion") it falls
+    from .69 to .44 over five generations of VAEs on MNIST. In units of the prior's standard deviation, from 0; real
+    rows have at most about 1, and generation 0's own samples are the reference. Dimensions that the encoder does not
+    use contribute about 0.
+    """
+
+    version: ClassVar[int] = 1
+    kinds: ClassVar[tuple[str, ...] | None] = None
+    needs: ClassVar[tuple[Need, ...]] = ("samples", "origin")
+    better: ClassVar[Literal["lower", "higher"] | None] = "higher"
+    unit: ClassVar[str] = "the prior's standard deviations"
+    bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+
+    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
+        if not isinstance(family, Encodes):
+            raise ValueError(
+                f"latent_std needs a model with an encoder, but {type(family).__name__} has none: remove it, or use vae"
+            )
+        if samples < 2:
+            raise ValueError(f"latent_std needs at least 2 samples, found {samples}")
+
+    @torch.no_grad()
+    def score(self, evaluation: Evaluation) -> float | Tensor:
+        family, origin, samples = evaluation.family, evaluation.origin(), evaluation.rows("samples")
+        assert isinstance(family, Encodes)
+        columns = {name: samples[name] for name in family.columns if name in samples}
+        n = len(next(iter(columns.values())))
+        means = []
+        for first in range(0, n, BATCH_ROWS):
+            batch = {
+                name: rows[first : first + BATCH_ROWS].to(evaluation.machine.device) for name, rows in columns.items()
+            }
+            means.append(family.encode(origin, batch)[0].double().cpu())
+        return float(torch.cat(means).std(0).mean())

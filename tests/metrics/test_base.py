@@ -6,12 +6,11 @@ import dataclasses
 
 import pytest
 
-from collapse_sim.metrics.base import FeatureSpace, MetricNote
+from collapse_sim.metrics.base import FeatureSpace, MetricNote, biased
 from collapse_sim.metrics.classes import ClassEntropy, InceptionScore
 from collapse_sim.metrics.feature_maps import ClassifierFeatures, Pixels
 from collapse_sim.metrics.features import FID, KID, Precision, Vendi
 from collapse_sim.metrics.loss import TestLoss
-from collapse_sim.metrics.notes import biased
 
 INCEPTION = FeatureSpace("inception 6726825d", 2048)
 

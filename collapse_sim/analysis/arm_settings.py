@@ -20,18 +20,21 @@ def arm_settings(document: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     if isinstance(data, Mapping) and data.get("rows") is not None:
         shared["rows"] = data["rows"]
     by_arm = {
-        arm: dict(_leaves({**shared, **{key: value for key, value in own.items() if value is not None}}, ""))
+        arm: {
+            path: json.dumps(value) if isinstance(value, list | Mapping) else value
+            for path, value in leaves({**shared, **{key: value for key, value in own.items() if value is not None}})
+        }
         for arm, own in document.get("arms", {}).items()
     }
-    paths = dict.fromkeys(path for leaves in by_arm.values() for path in leaves)
-    differing = [path for path in paths if len({repr(leaves.get(path)) for leaves in by_arm.values()}) > 1]
-    return {arm: {path: leaves.get(path) for path in differing} for arm, leaves in by_arm.items()}
+    paths = dict.fromkeys(path for flat in by_arm.values() for path in flat)
+    differing = [path for path in paths if len({repr(flat.get(path)) for flat in by_arm.values()}) > 1]
+    return {arm: {path: flat.get(path) for path in differing} for arm, flat in by_arm.items()}
 
 
-def _leaves(value: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
-    """Settings by their dotted paths; lists are one value."""
-    for key, inner in value.items():
-        if isinstance(inner, Mapping):
-            yield from _leaves(inner, f"{path}{key}.")
+def leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    """("train.learning_rate", 0.001), ...: settings by their dotted paths. Lists and empty mappings are one value."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{path}{key}.")
         else:
-            yield f"{path}{key}", json.dumps(inner) if isinstance(inner, list) else inner
+            yield f"{path}{key}", value

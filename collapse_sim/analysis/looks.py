@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from matplotlib import colormaps
 from matplotlib.colors import to_hex
 
+from collapse_sim.analysis.arm_settings import leaves
 from collapse_sim.analysis.results import Results
 from collapse_sim.ui.palette import COLORS, color, linestyle, marker
 
@@ -43,10 +44,10 @@ def scale(settings: Mapping[str, Mapping[str, Any]], arms: tuple[str, ...]) -> d
     """{arm: position from 0 to 1} of the arms that differ only by one number, if over half of all do; {} otherwise."""
     groups: dict[str, dict[str, float]] = {}
     for arm in arms:
-        leaves = dict(_leaves(settings.get(arm, {}), ""))
-        for path, value in leaves.items():
+        flat = dict(leaves(settings.get(arm, {})))
+        for path, value in flat.items():
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                rest = {other: v for other, v in leaves.items() if other != path}
+                rest = {other: v for other, v in flat.items() if other != path}
                 key = json.dumps([path, rest], sort_keys=True, default=str)
                 groups.setdefault(key, {})[arm] = float(value)
     largest = max(groups.values(), key=len, default={})
@@ -54,11 +55,3 @@ def scale(settings: Mapping[str, Mapping[str, Any]], arms: tuple[str, ...]) -> d
         return {}
     order = sorted(set(largest.values()))
     return {arm: order.index(value) / max(len(order) - 1, 1) for arm, value in largest.items()}
-
-
-def _leaves(tree: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(tree, Mapping) and tree:
-        for key, value in tree.items():
-            yield from _leaves(value, f"{path}.{key}")
-    else:
-        yield path, tree

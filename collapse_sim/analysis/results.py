@@ -15,7 +15,8 @@ from collapse_sim.analysis.training_columns import Training, trainings
 from collapse_sim.core.errors import StoreError
 from collapse_sim.metrics.names import part_name
 from collapse_sim.store import journal
-from collapse_sim.store.run_directory import JOURNAL_FILE, REMAKE, RUN_FILE, read_journal, read_run
+from collapse_sim.store.run_directory import JOURNAL_FILE, REMAKE, RUN_FILE, read_journal, read_run, values_by_arm
+from collapse_sim.ui import formatting
 
 T = TypeVar("T")
 Better = Literal["lower", "higher"] | None
@@ -222,7 +223,9 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         ),
         parts=parts,
         resolutions={
-            name: float(entry["resolution"]) for name, entry in run["metrics"].items() if entry.get("resolution")
+            name: max(float(step or 0.0) for step in values_by_arm(entry["resolution"], [""]).values())
+            for name, entry in run["metrics"].items()
+            if entry.get("resolution")
         },
         tuned_on=None if run.get("tuned_on") is None else tuple(run["tuned_on"]),
         diverged=diverged,
@@ -253,7 +256,17 @@ def _claim(entry: Mapping[str, Any]) -> RecordedClaim:
 
 
 def _texts(run: Mapping[str, Any], key: str) -> dict[str, str]:
-    return {name: entry[key] for name, entry in run["metrics"].items() if entry.get(key)}
+    return {name: text for name, entry in run["metrics"].items() if (text := _text(entry.get(key)))}
+
+
+def _text(value: str | Mapping[str, str] | None) -> str:
+    """One text if all arms have the same, else each with its arms."""
+    if not isinstance(value, Mapping):
+        return value or ""
+    arms: dict[str, list[str]] = {}
+    for arm, text in value.items():
+        arms.setdefault(text, []).append(arm)
+    return "; ".join(f"{text} ({formatting.arms(those, 0)})" for text, those in arms.items() if text)
 
 
 def _bounds(pair: Sequence[float | None]) -> Bounds:

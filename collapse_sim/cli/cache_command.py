@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
+from collapse_sim.cli.options import JsonOption
 from collapse_sim.core.errors import StoreError
 from collapse_sim.ui.console import data, document, say
 
 app = typer.Typer(help="List, remove and check stored artefacts.", no_args_is_help=True)
 
 StoreOption = Annotated[Path, typer.Option("--store", metavar="DIR", help="The store's directory.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 DEFAULT = Path("runs/.store")
 
 

@@ -55,16 +55,17 @@ def export(
     from collapse_sim.core.files import explained
     from collapse_sim.run.export import check_folder, export_all, export_reference
     from collapse_sim.run.export import export as write
-    from collapse_sim.run.saved_run import find, find_all
+    from collapse_sim.run.saved_run import ModelChoice, SavedRun
     from collapse_sim.store.run_directory import find_run
 
     check_folder(to)
-    folder = find_run(run)
+    opened = SavedRun.open(find_run(run), data_dir, store, plugins)
+    choice = ModelChoice(arm, generation, seed)
     absent: list[str] = []
     if every:
-        models, absent = find_all(folder, data_dir, arm, generation, seed, store, plugins, samples=samples != "none")
+        models, absent = opened.models(choice, samples=samples != "none")
     else:
-        models = [find(folder, data_dir, arm, generation, seed, store, plugins)]
+        models = [opened.model(choice)]
     with explained(to, "--to"):
         for path in export_all(models, to, samples) if every else write(models[0], to, samples):
             data(str(path), needed=False)

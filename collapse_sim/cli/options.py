@@ -18,12 +18,14 @@ RunArgument = Annotated[
 ArmOption = Annotated[str | None, typer.Option("--arm", help="Which arm. Default: the first.")]
 GenerationOption = Annotated[int | None, typer.Option("--generation", help="Which generation. Default: the last.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Which seed. Default: the first.")]
-DataOption = Annotated[Path, typer.Option("--data-dir", envvar="COLLAPSE_SIM_DATA", help="Directory of the data sets.")]
+DataOption = Annotated[
+    Path, typer.Option("--data-dir", metavar="DIR", envvar="COLLAPSE_SIM_DATA", help="Directory of the data sets.")
+]
 StoreOption = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="Directory of its artefacts. Default: the run's own store."),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+DeviceOption = Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 PluginsOption = Annotated[
     bool | None,

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from collapse_sim.cli.examples import complete_recipe
-from collapse_sim.cli.options import PluginsOption
+from collapse_sim.cli.options import DataOption, DeviceOption, JsonOption, PluginsOption
 from collapse_sim.core.errors import CollapseSimError
 from collapse_sim.core.memory_errors import tight_limit
 from collapse_sim.ui.console import data, document, say, say_logs
@@ -49,10 +49,8 @@ def run(
             help="Directory for artefacts. Default: the run's own store, or .store beside the run directory.",
         ),
     ] = None,
-    data_dir: Annotated[
-        Path, typer.Option("--data-dir", metavar="DIR", envvar="COLLAPSE_SIM_DATA", help="Directory of the data sets.")
-    ] = Path("data"),
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    data_dir: DataOption = Path("data"),
+    device: DeviceOption = "auto",
     checkpoint: Annotated[
         float,
         typer.Option(
@@ -66,7 +64,7 @@ def run(
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
     ] = False,
     plugins: PluginsOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    as_json: JsonOption = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print one line per job.")] = False,
 ) -> None:

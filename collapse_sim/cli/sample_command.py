@@ -44,13 +44,13 @@ def sample(
     from collapse_sim.core.errors import RecipeError
     from collapse_sim.core.files import explained
     from collapse_sim.run.sample_files import SUFFIXES, suffixes, write_rows
-    from collapse_sim.run.saved_run import draw, find
+    from collapse_sim.run.saved_run import ModelChoice, SavedRun, draw
     from collapse_sim.store.run_directory import find_run
 
     if out.suffix not in SUFFIXES:
         raise RecipeError(f"--out {out}: the suffix says the format; allowed: {', '.join(SUFFIXES)}")
-    stored = find(find_run(run), data_dir, arm, generation, seed, store, plugins)
-    info = stored.experiment.info
+    opened = SavedRun.open(find_run(run), data_dir, store, plugins)
+    stored, info = opened.model(ModelChoice(arm, generation, seed)), opened.experiment.info
     if out.suffix not in suffixes(info):
         raise RecipeError(f"--out {out}: not for data of kind {info.kind}; allowed: {', '.join(suffixes(info))}")
     columns = draw(stored, rows, draw_seed, device)

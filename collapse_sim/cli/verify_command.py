@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from collapse_sim.cli.examples import complete_run
+from collapse_sim.cli.options import JsonOption, RunArgument
 from collapse_sim.core.errors import ClaimsFailedError
 from collapse_sim.ui.console import data, document, say
 
@@ -21,13 +19,8 @@ _STATUSES = ("holds", "fails", "undecided")
 
 
 def verify(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run directory, or the name of a run below ./runs.", autocompletion=complete_run
-        ),
-    ],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    run: RunArgument,
+    as_json: JsonOption = False,
 ) -> None:
     """Decide each claim of the run's recipe.
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from collapse_sim.cli.examples import complete_run
+from collapse_sim.cli.options import RunArgument
 from collapse_sim.core.errors import InterruptedRunError
 from collapse_sim.ui.console import is_terminal, say
 
@@ -19,12 +19,7 @@ POLL_S = 0.5
 
 
 def watch(
-    run: Annotated[
-        str,
-        typer.Argument(
-            metavar="RUN", help="A run directory, or the name of a run below ./runs.", autocompletion=complete_run
-        ),
-    ],
+    run: RunArgument,
     once: Annotated[bool, typer.Option("--once", help="Print the dashboard once on stdout and exit.")] = False,
 ) -> None:
     """Show the live dashboard of a run until the run ends.

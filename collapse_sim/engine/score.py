@@ -25,7 +25,7 @@ from collapse_sim.engine.pieces import Pieces, in_pieces
 from collapse_sim.engine.sample import to_numpy
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.families.held_out_loss import BATCH_ROWS, mean_loss, role_of_batch
+from collapse_sim.families.held_out_loss import BATCH_ROWS, HeldOutLoss, role_of_batch
 from collapse_sim.metrics.base import (
     ClassifyingMap,
     Evaluation,
@@ -290,13 +290,10 @@ def validation_loss(
     the same draws on every call."""
     file, stored = artefacts.columns(store, data, seed, "validation" if data.info.validation else "held_out")
     columns = {name: torch.from_numpy(np.asarray(stored[name])) for name in family.columns if name in stored}
-    loss = mean_loss(
-        family,
-        model,
-        columns,
-        lambda batch: Draws((seed,), role_of_batch(batch), 0, device=machine.device),
-        BATCH_ROWS,
-        machine,
-    )
+
+    def draws_for(batch: int) -> Draws:
+        return Draws((seed,), role_of_batch(batch), 0, device=machine.device)
+
+    loss = HeldOutLoss(family, model, columns, draws_for, BATCH_ROWS, machine).mean()
     file.release()
     return float(loss)

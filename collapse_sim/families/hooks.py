@@ -6,7 +6,6 @@ Closed forms have a contract of their own, families.base.ClosedForm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -131,23 +130,6 @@ class Exports(Protocol):
         format into the existing folder, under its own name. Returns the paths of the written files: [] when there is no
         such format for this data. `collapse-sim export` calls it, after weights.safetensors and config.json."""
         ...
-
-
-HOOKS: Mapping[str, type] = {
-    "loss_unit": HasLossUnit,
-    "row_losses": RowLosses,
-    "row_counts": HasRowCounts,
-    "rows_at_once": RowsAtOnce,
-    "regularised": Regularised,
-    "conditions": HasConditions,
-    "conditioned_on": HasConditioning,
-    "encode": Encodes,
-    "nats": HasTextLikelihood,
-    "continuations": Continues,
-    "trajectory": HasTrajectory,
-    "theory": HasTheory,
-    "export": Exports,
-}  # by the name of their member
 
 
 def conditioning_of(family: object) -> Conditioning:

@@ -84,8 +84,8 @@ class Metric(Protocol):
     Optional members:
 
     - `feature_map`: the FeatureMap that it uses; `features_of`: the rows whose features it needs (default: `needs`).
-    - `facts(info, samples, space) -> MetricNote`: the note beside its figures; `space` is the FeatureSpace of its map
-      or None. If the data knows its truth, `facts_of_truth(info, data, samples)` instead.
+    - `metric_note(info, samples, space) -> MetricNote`: the note beside its figures; `space` is the FeatureSpace of its
+      map or None. If the data knows its truth, `note_from_truth(info, data, samples)` instead.
     - `unit`, a few words, and `bounds`, the (least, greatest) possible value, None where there is none: class variables
       for tables and plots; no key depends on them. `unit` may be a setting; if the unit is that of the model's loss,
       `unit_of(family)` replaces it.

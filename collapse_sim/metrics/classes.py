@@ -60,7 +60,7 @@ class _ClassMetric(Component):
         if own and samples < info.classes:
             raise ValueError(f"too few samples for {info.classes} classes: {samples}")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The number of samples, and the classifier."""
         return MetricNote(note({"samples": samples}, space))
 
@@ -140,7 +140,7 @@ class InceptionScore(_ClassMetric):
         if samples < 2 * self.splits:
             raise ValueError(f"too few samples: {samples}, but {self.splits} parts (`splits`) need two each")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also the bias from few samples."""
         return MetricNote(note({"samples": samples}, space), biased({"samples": samples}))
 
@@ -195,7 +195,7 @@ class ClassShares(_ByClass, OwnClassMetric):
         """The value below which a class is dead."""
         return self.alive_from
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, the classifier, and the number of classes."""
         counts: dict[Which, int] = {"samples": samples, "real": info.rows}
         return MetricNote(f"{note(counts, space)}; the least of {info.classes} classes")
@@ -227,11 +227,11 @@ class ClassRecall(_ByClass, Recall):
             raise ValueError("this metric is per class, but this data has no labels: use recall")
         super().check(info, family, samples)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also the mean number of rows per class."""
         rows = min(self.rows, count_of(self.against, info, samples))
         classes = f"the least of {info.classes} classes of about {rows / info.classes:,.0f} rows"
-        return MetricNote(f"{super().facts(info, samples, space).note}; {classes}")
+        return MetricNote(f"{super().metric_note(info, samples, space).note}; {classes}")
 
     def resolution(self, info: Info, samples: int) -> float:
         """One row of a class of mean size, as a share."""

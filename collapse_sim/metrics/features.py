@@ -63,7 +63,7 @@ class FeatureMetric(Component):
         for which, rows in self._counts(info, samples).items():
             self._check_rows("samples" if which == "samples" else f"{which} rows", rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, and the network."""
         return MetricNote(note(self._counts(info, samples), space))
 
@@ -130,7 +130,7 @@ class FID(_FeatureComparison):
         if self.rows is not None:
             self._check_rows("rows to compare (`rows`)", self.rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also the bias from few rows, and whether they are too few for a covariance of full rank."""
         text = note(self._counts(info, samples), space, self.rows)
         counts: dict[Which, int] = {w: min(n, self.rows or n) for w, n in self._counts(info, samples).items()}
@@ -170,7 +170,7 @@ class _Capped(_FeatureComparison):
     rows: Count = 10_000
     """Maximum number of rows of either side, drawn without replacement; time grows with the square."""
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, how many of them are used, and the network."""
         return MetricNote(note(self._counts(info, samples), space, self.rows))
 

@@ -46,7 +46,7 @@ class GrammarMetric(TextMetric):
                 "the model's `keep_prompt: true`, or no `prompt`"
             )
 
-    def facts_of_truth(self, info: Info, data: Data, samples: int) -> MetricNote:
+    def note_from_truth(self, info: Info, data: Data, samples: int) -> MetricNote:
         """The numbers of rows, and reference values from the true grammar."""
         rows = count_of(self.of, info, samples)
         reference = self._reference(_truth(data), rows)
@@ -205,7 +205,7 @@ class GrammarKL(ScoredByRows, Component):
                 "(a method `nats`): use causal_lm or seq2seq"
             )
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The number of rows."""
         return MetricNote(note({"held_out": info.held_out}, None))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -11,10 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from collapse_sim.core.component import Component
-from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.families.held_out_loss import BATCH_ROWS, mean_loss, role_of_batch, row_losses
+from collapse_sim.families.held_out_loss import BATCH_ROWS, HeldOutLoss, role_of_batch
 from collapse_sim.families.hooks import HasLossUnit, HasTextLikelihood, RowLosses
 from collapse_sim.metrics.base import (
     Evaluation,
@@ -50,7 +49,7 @@ class TestLoss(Component):
         if info.held_out < 1:
             raise ValueError("test_loss needs held-out rows, but this data has none")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The number of rows."""
         return MetricNote(note({"held_out": info.held_out}, None))
 
@@ -59,8 +58,7 @@ class TestLoss(Component):
         return str(family.loss_unit) if isinstance(family, HasLossUnit) else ""
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
-        family, model, rows = evaluation.family, evaluation.model(), evaluation.rows("held_out")
-        loss = mean_loss(family, model, rows, _draws_of(evaluation), BATCH_ROWS, evaluation.machine, evaluation.stacked)
+        loss = _held_out_loss(evaluation).mean()
         return loss if evaluation.stacked else float(loss)
 
     def score_rows(self, evaluation: Evaluation) -> Mapping[str, Tensor] | None:
@@ -68,8 +66,7 @@ class TestLoss(Component):
         family = evaluation.family
         if evaluation.stacked or not isinstance(family, RowLosses):
             return None
-        model, rows = evaluation.model(), evaluation.rows("held_out")
-        return row_losses(family, model, rows, _draws_of(evaluation), BATCH_ROWS, evaluation.machine)
+        return _held_out_loss(evaluation).by_row()
 
     def sum_up(self, columns: Mapping[str, Tensor]) -> float:
         """The sum of losses over the sum of counts."""
@@ -81,8 +78,16 @@ class TestLoss(Component):
         return ratio_influences(columns["loss"], columns.get("count"))
 
 
-def _draws_of(evaluation: Evaluation) -> Callable[[int], Draws]:
-    return lambda batch: evaluation.draws(role_of_batch(batch))
+def _held_out_loss(evaluation: Evaluation) -> HeldOutLoss:
+    return HeldOutLoss(
+        evaluation.family,
+        evaluation.model(),
+        evaluation.rows("held_out"),
+        lambda batch: evaluation.draws(role_of_batch(batch)),
+        BATCH_ROWS,
+        evaluation.machine,
+        evaluation.stacked,
+    )
 
 
 class Perplexity(ScoredByRows, Component):
@@ -104,7 +109,7 @@ class Perplexity(ScoredByRows, Component):
         if info.held_out < 1:
             raise ValueError("perplexity needs held-out rows, but this data has none")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The number of rows."""
         return MetricNote(note({"held_out": info.held_out}, space))
 
@@ -217,7 +222,7 @@ class JudgePerplexity(ScoredByRows, ReadingMetric):
         super().check(info, family, samples)
         self.reader.check(predicts=True)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, and the judge."""
         return MetricNote(f"{note(self._counts(info, samples), space, self.rows)}; {self.reader.label}")
 

@@ -62,7 +62,7 @@ class Mauve(ReadingMetric):
             raise ValueError("the package mauve-text is not installed: pip install 'collapse-sim[mauve]'")
         self.reader.check(predicts=False)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, the model, and a warning if there are too few rows."""
         counts = self._counts(info, samples)
         few = min(self.rows, *counts.values()) < ENOUGH

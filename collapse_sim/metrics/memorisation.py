@@ -37,7 +37,7 @@ class _Nearest(FeatureMetric):
         super().check(info, family, samples)
         self._check_rows("rows to compare (`rows`)", self.rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, how many are used, the network, and a warning if it was fitted to the real rows."""
         return MetricNote(note(self._counts(info, samples), space, self.rows), self._warning())
 
@@ -62,7 +62,7 @@ class Memorisation(_Nearest):
     unit: ClassVar[str] = "share of samples"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Equal numbers of real and held-out rows are used."""
         counts = self._counts(info, samples)
         sides = note({"samples": samples}, None, self.rows)
@@ -160,7 +160,7 @@ class SampleMemorisation(PointMetric):
     def needs(self) -> tuple[Need, ...]:
         return ("samples", "real", "held_out")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Equal numbers of real and held-out rows are used."""
         counts = self._counts(info, samples)
         equal = self._equal(counts["real"], counts["held_out"])

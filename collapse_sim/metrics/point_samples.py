@@ -43,7 +43,7 @@ class PointMetric(Component):
         for which, rows in self._counts(info, samples).items():
             self._check_rows("samples" if which == "samples" else f"{which} rows", rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows."""
         return MetricNote(note(self._counts(info, samples), None))
 
@@ -77,7 +77,7 @@ class _PointComparison(PointMetric):
         super().check(info, family, samples)
         self._check_rows("rows to compare (`rows`)", self.rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, and how many of them are used."""
         return MetricNote(note(self._counts(info, samples), None, self.rows))
 

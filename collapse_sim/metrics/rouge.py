@@ -35,7 +35,7 @@ class _Rouge(ScoredByRows, Component):
         if info.held_out < 1:
             raise ValueError(f"{self.measure} compares with held-out targets, but this data has no held-out rows")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The number of pairs, and whether words are stemmed."""
         stemmed = "stemmed" if self.stemming else "not stemmed"
         return MetricNote(f"{note({'outputs': info.held_out}, space)}; words {stemmed}")

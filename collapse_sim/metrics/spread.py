@@ -55,7 +55,7 @@ class _Rank(FeatureMetric):
         if self.rows is not None:
             self._check_rows("rows to use (`rows`)", self.rows)
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also the bias from few rows."""
         counts = self._counts(info, samples)
         used = self._used(counts)

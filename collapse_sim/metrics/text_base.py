@@ -48,7 +48,7 @@ class TextMetric(Component):
                 what = which.replace("_", "-") + (" rows" if which in ("held_out", "real") else "")
                 raise ValueError(f"too few {what}: {rows}, and {type(self).__name__} needs at least {self.least}")
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows."""
         return MetricNote(note(self._counts(info, samples), space))
 

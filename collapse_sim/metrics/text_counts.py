@@ -126,7 +126,7 @@ class SelfBLEU(TextMetric):
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     least: ClassVar[int] = 2
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, and how many are used."""
         return MetricNote(note(self._counts(info, samples), space, self.rows))
 
@@ -271,9 +271,9 @@ class RareWords(Vocabulary):
 
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)  # `relative` may be somewhat above 1
 
-    def facts(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
+    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also which words are rare, and the expected share of words that occur once, in resampled real rows."""
-        facts = super().facts(info, samples, space)
+        facts = super().metric_note(info, samples, space)
         drawn = self._counts(info, samples)[self.of]
         once = 100 * (1 - (1 - 1 / info.rows) ** drawn)
         rare = f"the rarest {100 * self.share:.3g} % of the real words"

@@ -48,15 +48,19 @@ def parts_of(score: ScoreSpec) -> dict[str, Any] | None:
     return {"names": names, "better": better, "dead_below": getattr(metric, "dead_below", None)}
 
 
-def facts_of(score: ScoreSpec) -> MetricNote | None:
+def note_of(score: ScoreSpec) -> MetricNote | None:
     """The note shown beside the values of a score's metric; None when it has none."""
     info, samples = score.data.info, score.samples.rows
-    of_truth, facts = getattr(score.metric, "facts_of_truth", None), getattr(score.metric, "facts", None)
-    if of_truth is None and facts is None:
+    from_truth = getattr(score.metric, "note_from_truth", None)
+    from_rows = getattr(score.metric, "metric_note", None)
+    if from_truth is None and from_rows is None:
         return None
     space = space_of(score)
-    with plugin_errors(score.metric, "facts"):
-        metric_note: MetricNote = of_truth(info, score.data.data, samples) if of_truth else facts(info, samples, space)  # type: ignore[misc]
+    with plugin_errors(score.metric, "metric_note"):
+        if from_truth is not None:
+            metric_note: MetricNote = from_truth(info, score.data.data, samples)
+        else:
+            metric_note = from_rows(info, samples, space)  # type: ignore[misc]
     return metric_note
 
 

@@ -17,7 +17,7 @@ from collapse_sim.engine import artefacts
 from collapse_sim.engine.sample import ROWS_FILE
 from collapse_sim.families.hooks import Exports
 from collapse_sim.run.sample_files import StoredRows, write_dataset, write_jsonl, write_npz, write_png_folder
-from collapse_sim.run.saved_run import Stored
+from collapse_sim.run.saved_run import StoredModel
 from collapse_sim.run.text_samples import file_name
 
 SampleFormat = Literal["npz", "png", "jsonl", "dataset", "none"]
@@ -51,19 +51,19 @@ def check_format(samples: SampleFormat | None, info: Info) -> SampleFormat:
     raise RecipeError(f"--samples {samples}: {what} {wrong}; allowed: {', '.join(allowed)}")
 
 
-def export(stored: Stored, folder: Path, samples: SampleFormat | None = None) -> Sequence[Path]:
+def export(stored: StoredModel, folder: Path, samples: SampleFormat | None = None) -> Sequence[Path]:
     """Write a model, its configuration and its samples into `folder`, and return what was written.
 
     Always weights.safetensors and config.json, with tokenizer/ for texts; samples.npz, samples/ (PNG files),
     samples.jsonl or dataset/ as `samples` says (None: jsonl for texts, otherwise npz); and what the family's own
     `export` writes. Raises RecipeError and StoreError before anything is written.
     """
-    info = stored.experiment.info
+    info = stored.run.experiment.info
     check_folder(folder)
     samples = check_format(samples, info)
     rows = None if samples == "none" else _sample_rows(stored)
     spec = stored.plan.fit
-    block = stored.store.block(spec, stored.seed)
+    block = stored.run.store.block(spec, stored.seed)
     state = load_file(block.file(artefacts.MODEL_FILE))
     if block.stacked:
         slot = block.seeds.index(stored.seed)
@@ -78,20 +78,20 @@ def export(stored: Stored, folder: Path, samples: SampleFormat | None = None) ->
         paths += info.tokenizer.save(folder / TOKENIZER)
     if isinstance(spec.family, Exports):
         paths += spec.family.export(
-            artefacts.model(stored.store, spec, (stored.seed,), open_device("cpu")), info, folder
+            artefacts.model(stored.run.store, spec, (stored.seed,), open_device("cpu")), info, folder
         )
     if rows is not None:
         paths.append(_write_rows(samples, folder, "dataset" if samples == "dataset" else "samples", rows, info))
     return paths
 
 
-def export_all(models: Sequence[Stored], folder: Path, samples: SampleFormat | None = None) -> Iterator[Path]:
+def export_all(models: Sequence[StoredModel], folder: Path, samples: SampleFormat | None = None) -> Iterator[Path]:
     """Write each model as `export` does, into FOLDER/NUMBER-ARM/generation-K/seed-S; yields what was written.
 
     Raises RecipeError and StoreError before anything is written.
     """
     check_folder(folder)
-    experiment = models[0].experiment
+    experiment = models[0].run.experiment
     check_format(samples, experiment.info)
     arms = [plan.name for plan in experiment.arm_plans]
     for stored in models:
@@ -102,21 +102,23 @@ def export_all(models: Sequence[Stored], folder: Path, samples: SampleFormat | N
         )
 
 
-def export_reference(models: Sequence[Stored], folder: Path, samples: SampleFormat | None = None) -> Iterator[Path]:
+def export_reference(
+    models: Sequence[StoredModel], folder: Path, samples: SampleFormat | None = None
+) -> Iterator[Path]:
     """Write the rows that samples are compared with, in the format of the samples, into FOLDER/reference.
 
     `real` are the rows that generation 0 was fitted to, `held_out` those that nothing is fitted to. Where seeds have
     different rows, each has its own folder reference/seed-S.
     """
-    stored, info = models[0], models[0].experiment.info
+    stored, info = models[0], models[0].run.experiment.info
     samples = check_format(None if samples == "none" else samples, info)
-    data = stored.experiment.data
+    data = stored.run.experiment.data
     apart = data.seeded or info.rows < info.pool
     seeds = dict.fromkeys(model.seed for model in models)
     for seed in seeds if apart else (stored.seed,):
         place = folder / "reference" / (f"seed-{seed}" if apart and len(seeds) > 1 else "")
         place.mkdir(parents=True)
-        block = stored.store.block(data, seed)
+        block = stored.run.store.block(data, seed)
         slot = block.seeds.index(seed) if block.stacked else None
         real = StoredRows(block.file("real.safetensors"), slot, artefacts.part(data, seed))
         yield _write_rows(samples, place, "real", real, info)
@@ -138,17 +140,17 @@ def _write_rows(samples: SampleFormat, folder: Path, name: str, rows: StoredRows
     return path
 
 
-def _sample_rows(stored: Stored) -> StoredRows:
-    block = stored.store.block(stored.plan.samples, stored.seed)
+def _sample_rows(stored: StoredModel) -> StoredRows:
+    block = stored.run.store.block(stored.plan.samples, stored.seed)
     return StoredRows(block.file(ROWS_FILE), block.seeds.index(stored.seed) if block.stacked else None)
 
 
-def _config(stored: Stored) -> dict[str, Any]:
+def _config(stored: StoredModel) -> dict[str, Any]:
     """Everything needed to rebuild the model, and where it comes from."""
-    spec, info = stored.plan.fit, stored.experiment.info
+    spec, info = stored.plan.fit, stored.run.experiment.info
     return {
         "schema": 1,
-        "run": stored.experiment.recipe.name,
+        "run": stored.run.experiment.recipe.name,
         "arm": stored.arm,
         "generation": stored.generation,
         "seed": stored.seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from collapse_sim.core.machine import open_device
 from collapse_sim.data.base import conditions_of
 from collapse_sim.engine.sample import Sampler
 from collapse_sim.engine.work import JobContext
-from collapse_sim.plan.experiment import Experiment, GenerationPlan, prepare
+from collapse_sim.plan.experiment import ArmPlan, Experiment, GenerationPlan, prepare
 from collapse_sim.recipe.loader import load as load_recipe
 from collapse_sim.store import journal
 from collapse_sim.store.blocks import present
@@ -63,114 +64,120 @@ def diverged(folder: Path) -> dict[str, dict[int, int]]:
 
 
 @dataclass(frozen=True)
-class Stored:
-    """One fitted model of a run: an arm, a generation, a seed."""
+class ModelChoice:
+    """Which models of a run: an arm, a generation, a seed; None where none is named."""
 
+    arm: str | None = None
+    generation: int | None = None
+    seed: int | None = None
+
+    def check(self, experiment: Experiment) -> None:
+        """Raise RecipeError for an arm, generation or seed that the experiment does not have."""
+        recipe, arms = experiment.recipe, [plan.name for plan in experiment.arm_plans]
+        if self.arm is not None and self.arm not in arms:
+            allowed = f"{registry.did_you_mean(self.arm, arms)}; allowed: {', '.join(arms)}"
+            raise RecipeError(f"--arm {self.arm}: no such arm{allowed}")
+        if self.generation is not None and not 0 <= self.generation <= recipe.generations:
+            raise RecipeError(f"--generation {self.generation}: this run has generations 0 to {recipe.generations}")
+        if self.seed is not None and self.seed not in recipe.seeds:
+            raise RecipeError(f"--seed {self.seed}: this run has seeds {', '.join(map(str, recipe.seeds))}")
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A run with its store, without its metrics."""
+
+    folder: Path
     experiment: Experiment
     store: Store
     data_dir: Path
-    arm: str
+
+    @classmethod
+    def open(cls, folder: Path, data_dir: Path, store_dir: Path | None = None, plugins: bool | None = None) -> SavedRun:
+        """`store_dir` None: the run's own store. `plugins`: as in `load`.
+
+        Raises RecipeError, StoreError and MissingError.
+        """
+        read_run(folder)
+        # a metric's network need not exist
+        unscored = replace(load_recipe(recipe_of(folder), plugins=plugins), metrics={}, claims=(), references=())
+        return cls(folder, prepare(unscored, data_dir), open_store(store_dir or store_of(folder)), data_dir)
+
+    def model(self, choice: ModelChoice) -> StoredModel:
+        """One model, by default of the first arm, last generation and first seed.
+
+        Raises RecipeError for an arm, generation or seed that the run does not have, DivergedError when the chain ended
+        before it, StoreError when it is not fitted yet.
+        """
+        choice.check(self.experiment)
+        plans, recipe = self.experiment.arm_plans, self.experiment.recipe
+        arm_plan = next(plan for plan in plans if choice.arm in (None, plan.name))
+        k = recipe.generations if choice.generation is None else choice.generation
+        stored = StoredModel(self, arm_plan, k, recipe.seeds[0] if choice.seed is None else choice.seed)
+        if not self.store.has(stored.plan.fit, stored.seed):
+            at = diverged(self.folder).get(stored.arm, {}).get(stored.seed)
+            if at is not None and at <= k:
+                raise DivergedError(f"{stored}: there is no model, its chain diverged at generation {at}")
+        self.store.block(stored.plan.fit, stored.seed)
+        return stored
+
+    def models(self, choice: ModelChoice, *, samples: bool = True) -> tuple[list[StoredModel], list[str]]:
+        """All models that fit the choice, and descriptions of those not in the store.
+
+        `samples`: only those whose samples are stored too. Raises RecipeError for an arm, generation or seed that the
+        run does not have, StoreError when no model is there.
+        """
+        choice.check(self.experiment)
+        models: list[StoredModel] = []
+        absent: list[str] = []
+        diverged_at = diverged(self.folder)
+        for stored in self._all(choice):
+            try:
+                for spec in (stored.plan.fit, stored.plan.samples) if samples else (stored.plan.fit,):
+                    self.store.block(spec, stored.seed)
+            except StoreError:
+                ends_at = diverged_at.get(stored.arm, {}).get(stored.seed, stored.generation + 1)
+                absent.append(f"{stored}{' (diverged)' * (ends_at <= stored.generation)}")
+            else:
+                models.append(stored)
+        if not models:
+            command = continuing(self.folder, [])
+            raise StoreError(
+                f"{self.folder}: none of these models is in {self.store.root}; make them first with:\n  {command}"
+            )
+        return models, absent
+
+    def _all(self, choice: ModelChoice) -> Iterator[StoredModel]:
+        recipe = self.experiment.recipe
+        for arm_plan in self.experiment.arm_plans:
+            if choice.arm in (None, arm_plan.name):
+                for k in range(recipe.generations + 1) if choice.generation is None else (choice.generation,):
+                    for seed in recipe.seeds if choice.seed is None else (choice.seed,):
+                        yield StoredModel(self, arm_plan, k, seed)
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """One fitted model of a run: of an arm, a generation, a seed."""
+
+    run: SavedRun
+    arm_plan: ArmPlan
     generation: int
     seed: int
-    plan: GenerationPlan
+
+    @property
+    def arm(self) -> str:
+        return self.arm_plan.name
+
+    @property
+    def plan(self) -> GenerationPlan:
+        return self.arm_plan.generations[self.generation]
+
+    def __str__(self) -> str:
+        return f"{self.arm}, generation {self.generation}, seed {self.seed}"
 
 
-def find(
-    folder: Path,
-    data_dir: Path,
-    arm: str | None,
-    generation: int | None,
-    seed: int | None,
-    store_dir: Path | None = None,
-    plugins: bool | None = None,
-) -> Stored:
-    """A model of a run, by default of the first arm, last generation and first seed. `plugins`: as in `load`.
-
-    `store_dir` None: the run's own store. Raises RecipeError for an arm, generation or seed that the run does not have,
-    StoreError when the model is not fitted yet.
-    """
-    experiment, store = opened(folder, data_dir, store_dir, plugins)
-    recipe = experiment.recipe
-    check_choice(experiment, arm, generation, seed)
-    name = experiment.arm_plans[0].name if arm is None else arm
-    k = recipe.generations if generation is None else generation
-    number = recipe.seeds[0] if seed is None else seed
-    plan = next(plan for plan in experiment.arm_plans if plan.name == name).generations[k]
-    if not store.has(plan.fit, number):
-        at = diverged(folder).get(name, {}).get(number)
-        if at is not None and at <= k:
-            raise DivergedError(
-                f"{name}, generation {k}, seed {number}: there is no model, its chain diverged at generation {at}"
-            )
-    store.block(plan.fit, number)
-    return Stored(experiment, store, data_dir, name, k, number, plan)
-
-
-def find_all(
-    folder: Path,
-    data_dir: Path,
-    arm: str | None,
-    generation: int | None,
-    seed: int | None,
-    store_dir: Path | None = None,
-    plugins: bool | None = None,
-    *,
-    samples: bool = True,
-) -> tuple[list[Stored], list[str]]:
-    """All models of a run, or those of this arm, generation, seed; and descriptions of those not in the store.
-
-    `samples`: only those whose samples are stored too. Raises what `find` does, and StoreError when there are none.
-    """
-    experiment, store = opened(folder, data_dir, store_dir, plugins)
-    recipe = experiment.recipe
-    check_choice(experiment, arm, generation, seed)
-    models: list[Stored] = []
-    absent: list[str] = []
-    diverged_at = diverged(folder)
-    for arm_plan in experiment.arm_plans:
-        name = arm_plan.name
-        if arm not in (None, name):
-            continue
-        for k in range(recipe.generations + 1) if generation is None else (generation,):
-            plan = arm_plan.generations[k]
-            for number in recipe.seeds if seed is None else (seed,):
-                try:
-                    for spec in (plan.fit, plan.samples) if samples else (plan.fit,):
-                        store.block(spec, number)
-                except StoreError:
-                    ended = " (diverged)" * (diverged_at.get(name, {}).get(number, k + 1) <= k)
-                    absent.append(f"{name}, generation {k}, seed {number}{ended}")
-                else:
-                    models.append(Stored(experiment, store, data_dir, name, k, number, plan))
-    if not models:
-        raise StoreError(
-            f"{folder}: none of these models is in {store.root}; make them first with:\n  {continuing(folder, [])}"
-        )
-    return models, absent
-
-
-def opened(
-    folder: Path, data_dir: Path, store_dir: Path | None, plugins: bool | None = None
-) -> tuple[Experiment, Store]:
-    """A run's experiment without its metrics, and its store. Raises RecipeError, StoreError and MissingError."""
-    read_run(folder)
-    # a metric's network need not exist
-    unscored = replace(load_recipe(recipe_of(folder), plugins=plugins), metrics={}, claims=(), references=())
-    return prepare(unscored, data_dir), open_store(store_dir or store_of(folder))
-
-
-def check_choice(experiment: Experiment, arm: str | None, generation: int | None, seed: int | None) -> None:
-    """Raise RecipeError for an arm, generation or seed that the run does not have."""
-    recipe, arms = experiment.recipe, [plan.name for plan in experiment.arm_plans]
-    if arm is not None and arm not in arms:
-        raise RecipeError(f"--arm {arm}: no such arm{registry.did_you_mean(arm, arms)}; allowed: {', '.join(arms)}")
-    if generation is not None and not 0 <= generation <= recipe.generations:
-        raise RecipeError(f"--generation {generation}: this run has generations 0 to {recipe.generations}")
-    if seed is not None and seed not in recipe.seeds:
-        raise RecipeError(f"--seed {seed}: this run has seeds {', '.join(map(str, recipe.seeds))}")
-
-
-def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dict[str, np.ndarray]:
+def draw(stored: StoredModel, rows: int, draw_seed: int, device: str = "auto") -> dict[str, np.ndarray]:
     """`rows` new rows from a model, (rows, ...) each, different from those that the run continued with.
 
     With conditions, at most as many rows can be drawn as there are rows with conditions.
@@ -181,9 +188,8 @@ def draw(stored: Stored, rows: int, draw_seed: int, device: str = "auto") -> dic
     most, whose = (fit.plan.rows, "row that it was fitted to") if fitted else (fit.data.info.rows, "real row")
     if names and rows > most:
         raise RecipeError(f"--rows {rows}: at most {most}, one for the {', '.join(names)} of each {whose}")
-    context = JobContext(stored.store, open_device(device), lambda event: None, stored.data_dir)
-    own = next(plan.recipe for plan in stored.experiment.arm_plans if plan.name == stored.arm)
-    shard = rows if samples.stacked else own.sampling.shard
+    context = JobContext(stored.run.store, open_device(device), lambda event: None, stored.run.data_dir)
+    shard = rows if samples.stacked else stored.arm_plan.recipe.sampling.shard
     role = f"afterwards/{draw_seed}"
     with Sampler(context, samples, (stored.seed,)).drawing() as draw_rows:
         pieces = [draw_rows(role, first, first, min(first + shard, rows)) for first in range(0, rows, shard)]

@@ -6,7 +6,7 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,16 +21,18 @@ from collapse_sim.engine.build import describe_precision, made_on
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.dry_run import missing
 from collapse_sim.plan.experiment import Experiment
-from collapse_sim.plan.metric_notes import facts_of, parts_of, shown_as, space_of
+from collapse_sim.plan.metric_notes import note_of, parts_of, shown_as, space_of
 from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.settings import Recipe
 from collapse_sim.plan.sizes import bytes_to_come, operations_per_step
+from collapse_sim.plan.specs import ScoreSpec
 from collapse_sim.plan.theory import curves
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
 from collapse_sim.run.text_samples import show_texts
 from collapse_sim.store.failures import Failure
+from collapse_sim.store.run_directory import BY_ARM, common
 from collapse_sim.store.run_writer import RunWriter, registered
 from collapse_sim.store.store import Store
 from collapse_sim.ui import formatting
@@ -200,34 +202,30 @@ def _references(recipe: Recipe) -> list[dict[str, Any]]:
 
 
 def _described(name: str, experiment: Experiment) -> dict[str, Any]:
-    """A metric as run.json has it; a note that is not the same for all arms names those that it is of."""
+    """A metric as run.json has it (layout: store/run_directory.py)."""
     scores = {plan.name: plan.generations[0].scores[name] for plan in experiment.arm_plans}
     score = next(iter(scores.values()))
-    notes: dict[str, list[str]] = {}
-    warnings: dict[str, list[str]] = {}
-    for arm, own in scores.items():
-        of_arm = facts_of(own)
-        if of_arm is not None:
-            notes.setdefault(of_arm.note, []).append(arm)
-            warnings.setdefault(of_arm.warning, []).append(arm)
+    by_rows: dict[Any, dict[str, Any]] = {}
+    for own in scores.values():
+        if _rows_of(own) not in by_rows:
+            note, resolution = note_of(own), shown_as(own).get("resolution")
+            notes = (note.note, note.warning) if note else (None, None)
+            by_rows[_rows_of(own)] = dict(zip(BY_ARM, (*notes, resolution), strict=True))
+    of_arms = {key: common({arm: by_rows[_rows_of(own)][key] for arm, own in scores.items()}) for key in BY_ARM}
     space, parts = space_of(score), parts_of(score)
-    shown = shown_as(score)
-    coarsest = max(shown_as(own).get("resolution", 0.0) for own in scores.values())
     return {
         "better": score.metric.better,
-        **({**shown, "resolution": coarsest} if coarsest else shown),
+        **shown_as(score),
         "settings": score.metric.describe(),
         **({"features": space.label} if space else {}),
-        **({"note": _by_arm(notes), "warning": _by_arm(warnings)} if notes else {}),
+        **{key: value for key, value in of_arms.items() if value is not None},
         **({"parts": parts} if parts else {}),
     }
 
 
-def _by_arm(texts: Mapping[str, Sequence[str]]) -> str:
-    """One text, if all arms have the same; else each with its arms."""
-    if len(texts) == 1:
-        return next(iter(texts))
-    return "; ".join(f"{text} ({formatting.arms(arms, 0)})" for text, arms in texts.items() if text)
+def _rows_of(score: ScoreSpec) -> tuple[Any, ...]:
+    """What a score's note depends on."""
+    return score.data.digest, score.data.info.rows, score.samples.rows, score.network.digest if score.network else None
 
 
 def check_space(experiment: Experiment, store: Path, place: Path) -> None:

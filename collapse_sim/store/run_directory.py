@@ -7,15 +7,16 @@ recipe.yaml begins with one. run.json:
    absolute, as of the last run, "generations": 5,
    "seeds": [...], "arms": [NAME, ...], "baseline": NAME, "show": METRIC,
    "metrics": {NAME: {"better": "lower"|"higher"|null, "unit": "share of real rows", "bounds": [0.0, 1.0],
-                      "resolution": 0.001 (the least step it can make, where known),
+                      "resolution": 0.001 (the least step it can make, where known; BY_ARM),
                       "settings": ..., "features": "inception 6726825d",
-                      "note": "5,000 samples against 10,000 held-out rows; inception 6726825d",
-                      "warning": "biased: fewer than 10,000 samples" | ""}},
+                      "note": "5,000 samples against 10,000 held-out rows; inception 6726825d" (BY_ARM),
+                      "warning": "biased: fewer than 10,000 samples" | "" (BY_ARM)}},
    "tuned_on": [SEED, ...] | null, "claims": [{"that", "metric", "generation", "expect", "seeds" (own)}, ...],
    "reference": [{"source", "metric", "generation": 5, "values": {ARM: figure}}, ...],
    "training": {ARM: {"protocol", "rows": [...], "updates": [...], "epochs": [...]}}, a number per generation,
    "theory": {ARM: {METRIC: [value at generation 0, 1, ...]}}, "settings": {the resolved recipe},
    "samples": rows per generation}
+BY_ARM: where it is not the same for all arms, {ARM: value}.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,19 @@ RUN_FILE, RECIPE_FILE, JOURNAL_FILE, LIVE_FILE, PICTURES = (
     "pictures",
 )
 LOCK_FILE = ".lock"  # held while run.json, recipe.yaml, the journal or recorded.json is changed
+BY_ARM = ("note", "warning", "resolution")  # of a metric, which depend on an arm's numbers of rows
 RECIPE_HEAD = b"# sha256 of the lines below, as this run wrote them: "
+
+
+def common(values: Mapping[str, Any]) -> Any:
+    """The value of all arms if they have the same one, else {arm: value} as it is given."""
+    first = next(iter(values.values()))
+    return first if all(value == first for value in values.values()) else dict(values)
+
+
+def values_by_arm(value: Any, arms: Iterable[str]) -> dict[str, Any]:
+    """{arm: value} of what `common` returned for these arms."""
+    return dict(value) if isinstance(value, Mapping) else dict.fromkeys(arms, value)
 
 
 def read_run(folder: Path) -> dict[str, Any]:

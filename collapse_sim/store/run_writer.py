@@ -23,18 +23,21 @@ from collapse_sim.store.lease import lease
 from collapse_sim.store.locks import locked
 from collapse_sim.store.process import environment
 from collapse_sim.store.run_directory import (
+    BY_ARM,
     JOURNAL_FILE,
     LOCK_FILE,
     PICTURES,
     RECIPE_FILE,
     RUN_FILE,
     SCHEMA,
+    common,
     damaged,
     problems_of,
     read_recorded,
     read_run,
     recipe_of,
     recipe_text,
+    values_by_arm,
 )
 from collapse_sim.store.store import REFERENCES_LOCK
 
@@ -256,6 +259,8 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
         if set(old[key]) - set(new[key]):  # a part of the run is continued, or something is added: keep its order
             merged[key] = list(dict.fromkeys((*old[key], *new[key])))
     merged["metrics"] = {**new["metrics"], **{n: m for n, m in old["metrics"].items() if n not in new["metrics"]}}
+    for name in set(old["metrics"]) & set(new["metrics"]):
+        merged["metrics"][name] = _merged_metric(name, old, new)
     longer = new["generations"] >= old["generations"]
     for key in ("theory", "training"):
         merged[key] = {**old.get(key, {}), **new.get(key, {})} if longer else {**new.get(key, {}), **old.get(key, {})}
@@ -275,6 +280,18 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
     merged["settings"] = settings
     merged["recipe"] = digest_of(settings)
     return merged
+
+
+def _merged_metric(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """A metric as the new part of the run has it, with what it says of arms that only the old part has."""
+    metric = dict(new["metrics"][name])
+    for key in BY_ARM:
+        before = values_by_arm(old["metrics"][name].get(key), old["arms"])
+        now = values_by_arm(metric.get(key), new["arms"])
+        value = common({**before, **now})
+        if value is not None:
+            metric[key] = value
+    return metric
 
 
 def _claims(old: Sequence[Mapping[str, Any]], new: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

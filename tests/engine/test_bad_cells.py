@@ -23,7 +23,7 @@ from collapse_sim.engine.work import Stop
 from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
-from collapse_sim.run.saved_run import find, find_all, refuse_to_fit
+from collapse_sim.run.saved_run import ModelChoice, SavedRun, refuse_to_fit
 from collapse_sim.store.locks import Lock
 from tests.conftest import TINY, artefacts
 from tests.metrics.networks import save_script
@@ -342,7 +342,7 @@ def test_a_run_with_a_diverged_arm_can_be_scored_by_another_metric(sandbox, tmp_
     experiment = prepare(load(folder / "recipe.yaml"), sandbox.root)
     refuse_to_fit(experiment, sandbox.root / ".store", folder)
     with pytest.raises(DivergedError, match="seed 0: there is no model, its chain diverged at generation 1"):
-        find(folder, sandbox.root, "accumulate+distill", 2, 0)
-    models, absent = find_all(folder, sandbox.root, None, None, None)
+        SavedRun.open(folder, sandbox.root).model(ModelChoice("accumulate+distill", 2, 0))
+    models, absent = SavedRun.open(folder, sandbox.root).models(ModelChoice())
     assert len(models) == 4
     assert [text.endswith("(diverged)") for text in absent] == [True, True]

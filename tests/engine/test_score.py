@@ -88,11 +88,11 @@ def test_nothing_is_made_without_the_file(sandbox):
 
 def test_models_are_found_without_it(sandbox, network):
     """What draws from a model or exports it scores nothing."""
-    from collapse_sim.run.saved_run import find
+    from collapse_sim.run.saved_run import ModelChoice, SavedRun
 
     sandbox.run(RECIPE)
     network.unlink()
-    assert find(sandbox.root / "run", sandbox.root / "data", None, None, None).generation == 2
+    assert SavedRun.open(sandbox.root / "run", sandbox.root / "data").model(ModelChoice()).generation == 2
 
 
 def test_a_stop_repeats_at_most_one_piece(sandbox, network, counted, monkeypatch):

@@ -21,7 +21,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, texts_of
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import PRESETS, CausalLM
-from collapse_sim.families.held_out_loss import mean_loss
+from collapse_sim.families.held_out_loss import HeldOutLoss
 from collapse_sim.families.language import Predicted
 from collapse_sim.families.seq2seq import Seq2Seq
 from collapse_sim.families.token_rows import until_end
@@ -140,9 +140,9 @@ def test_a_decoder_begins_as_it_was_trained_to(tmp_path):
 @pytest.mark.parametrize("at_once", [1, 7, 1000])
 def test_a_mean_loss_does_not_depend_on_how_many_rows_are_seen_at_once(at_once, monkeypatch):
     model, rows = built(TINY, TEXT), texts()
-    whole = mean_loss(TINY, model, rows, lambda batch: draws(), 1000, CPU)
+    whole = HeldOutLoss(TINY, model, rows, lambda batch: draws(), 1000, CPU).mean()
     monkeypatch.setattr(CausalLM, "rows_at_once", lambda *_: at_once)
-    assert number(mean_loss(TINY, model, rows, lambda batch: draws(), 13, CPU)) == pytest.approx(
+    assert number(HeldOutLoss(TINY, model, rows, lambda batch: draws(), 13, CPU).mean()) == pytest.approx(
         number(whole), rel=1e-6
     )
     assert number(TINY.nats(model, rows)[0].sum() / TINY.nats(model, rows)[1].sum()) == pytest.approx(

@@ -21,23 +21,25 @@ def many(digits_info):
 
 
 def test_counts_and_network(digits_info, many):
-    assert FID().facts(many, 10_000, INCEPTION) == MetricNote(
+    assert FID().metric_note(many, 10_000, INCEPTION) == MetricNote(
         "10,000 samples against 10,000 held-out rows; inception 6726825d", ""
     )
-    assert FID(against="real").facts(many, 10_000, FeatureSpace("pixels")).note == (
+    assert FID(against="real").metric_note(many, 10_000, FeatureSpace("pixels")).note == (
         "10,000 samples against 60,000 real rows; pixels"
     )
-    assert Vendi().facts(many, 500, INCEPTION).note == "500 samples; inception 6726825d"
-    assert ClassEntropy().facts(many, 500, FeatureSpace("classifier 1234abcd")).note == (
+    assert Vendi().metric_note(many, 500, INCEPTION).note == "500 samples; inception 6726825d"
+    assert ClassEntropy().metric_note(many, 500, FeatureSpace("classifier 1234abcd")).note == (
         "500 samples; classifier 1234abcd"
     )
-    assert TestLoss().facts(digits_info, 500, None) == MetricNote("360 held-out rows")
+    assert TestLoss().metric_note(digits_info, 500, None) == MetricNote("360 held-out rows")
 
 
 def test_how_many_of_them_are_used(many):
-    capped = Precision(against="real").facts(many, 4_000, INCEPTION)
+    capped = Precision(against="real").metric_note(many, 4_000, INCEPTION)
     assert capped.note == "4,000 samples against 10,000 of 60,000 real rows; inception 6726825d"
-    assert KID(rows=100).facts(many, 4_000, None).note == "100 of 4,000 samples against 100 of 10,000 held-out rows"
+    assert (
+        KID(rows=100).metric_note(many, 4_000, None).note == "100 of 4,000 samples against 100 of 10,000 held-out rows"
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,15 +53,19 @@ def test_how_many_of_them_are_used(many):
 )
 def test_bias_of_fid(many, samples, held_out, warning):
     info = dataclasses.replace(many, held_out=held_out)
-    assert FID().facts(info, samples, INCEPTION).warning == warning
+    assert FID().metric_note(info, samples, INCEPTION).warning == warning
     assert biased({"samples": samples, "held_out": held_out}) == warning
-    assert InceptionScore().facts(info, samples, INCEPTION).warning == biased({"samples": samples})
-    assert KID().facts(info, samples, INCEPTION).warning == ""
+    assert InceptionScore().metric_note(info, samples, INCEPTION).warning == biased({"samples": samples})
+    assert KID().metric_note(info, samples, INCEPTION).warning == ""
 
 
 def test_a_covariance_without_full_rank(many):
-    assert FID().facts(many, 2_048, INCEPTION).note.endswith("; too few rows for the covariance of its 2,048 features")
-    assert FID().facts(many, 2_049, INCEPTION).note.endswith("6726825d")
+    assert (
+        FID()
+        .metric_note(many, 2_048, INCEPTION)
+        .note.endswith("; too few rows for the covariance of its 2,048 features")
+    )
+    assert FID().metric_note(many, 2_049, INCEPTION).note.endswith("6726825d")
 
 
 def test_dimensions_of_maps(digits_info):

@@ -176,5 +176,5 @@ def test_check_of_class_parts(digits_info):
     for metric in (ClassRecall(), ClassShares()):
         metric.check(digits_info, None, 100)
         assert metric.parts(digits_info) == tuple("0123456789")
-    assert ClassRecall().facts(digits_info, 500, None).note.endswith("the least of 10 classes of about 36 rows")
-    assert "against 1,437 real rows; the least of 10 classes" in ClassShares().facts(digits_info, 500, None).note
+    assert ClassRecall().metric_note(digits_info, 500, None).note.endswith("the least of 10 classes of about 36 rows")
+    assert "against 1,437 real rows; the least of 10 classes" in ClassShares().metric_note(digits_info, 500, None).note

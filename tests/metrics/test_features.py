@@ -289,6 +289,6 @@ def test_fid_of_some_rows_is_that_of_these_rows_alone(evaluation):
     alone = evaluation({"samples features": samples[order], "held_out features": held_out})
     assert metric.score(seen) == pytest.approx(FID(features="pixels").score(alone), rel=1e-9)
     assert metric.score(seen) != pytest.approx(FID(features="pixels").score(seen), rel=1e-3)
-    facts = metric.facts(seen.info, 20_000, None)
+    facts = metric.metric_note(seen.info, 20_000, None)
     assert facts.note.startswith("100 of 20,000 samples")
     assert facts.warning == "biased: fewer than 10,000 samples and held-out rows"

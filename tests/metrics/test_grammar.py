@@ -28,7 +28,7 @@ from collapse_sim.metrics.grammar import (
     RareUse,
 )
 from collapse_sim.metrics.loss import TestLoss
-from collapse_sim.plan.metric_notes import facts_of
+from collapse_sim.plan.metric_notes import note_of
 from tests.metrics import word_rows
 
 OF_TEXTS = [RareProductions(), RareUse(), ProductionKL(), Grammatical(), GrammarNLL()]
@@ -65,9 +65,9 @@ def scored(evaluation):
     return run
 
 
-def note_of(metric, data, samples: int) -> str:
+def note_text(metric, data, samples: int) -> str:
     parts = SimpleNamespace(info=data.inspect(Path()), data=data)
-    return facts_of(SimpleNamespace(metric=metric, data=parts, samples=SimpleNamespace(rows=samples))).note
+    return note_of(SimpleNamespace(metric=metric, data=parts, samples=SimpleNamespace(rows=samples))).note
 
 
 def test_by_hand(scored) -> None:
@@ -88,16 +88,16 @@ def test_by_hand(scored) -> None:
 
 def test_facts_by_hand() -> None:
     data = Tiny(held_out_rows=50)
-    assert note_of(RareProductions(below=0.2), data, 8) == (
+    assert note_text(RareProductions(below=0.2), data, 8) == (
         "8 samples; 2 of 4 productions are used less than 0.2 times a real text, and 8 real texts have "
         f"{1 - (0.982**8 + 0.9**8) / 2:.3f} of them"
     )
-    assert note_of(RareUse(), data, 8) == "8 samples; 1 of 4 productions are used less than 0.02 times a real text"
-    assert note_of(RareProductions(of="held_out"), data, 8).startswith("50 held-out rows; 1 of 4")
-    assert note_of(Grammatical(), data, 8) == "8 samples"
+    assert note_text(RareUse(), data, 8) == "8 samples; 1 of 4 productions are used less than 0.02 times a real text"
+    assert note_text(RareProductions(of="held_out"), data, 8).startswith("50 held-out rows; 1 of 4")
+    assert note_text(Grammatical(), data, 8) == "8 samples"
     entropy = -0.882 * math.log(0.882) - 0.018 * math.log(0.018) - 0.1 * math.log(0.1)
-    assert note_of(GrammarNLL(), data, 8) == f"8 samples; true: {entropy / 3.9:.4f}"
-    assert note_of(GrammarKL(), data, 8) == "50 held-out rows"
+    assert note_text(GrammarNLL(), data, 8) == f"8 samples; true: {entropy / 3.9:.4f}"
+    assert note_text(GrammarKL(), data, 8) == "50 held-out rows"
 
 
 def test_texts_of_nothing(scored) -> None:
@@ -114,7 +114,7 @@ def test_real_texts_score_what_is_said_of_them(scored, data) -> None:
     sets = [simulated(data, 400, seed) for seed in range(10)]
     for metric in (RareProductions(), ProductionKL()):
         found = torch.tensor([scored(metric, rows, data) for rows in sets])
-        expected = float(note_of(metric, data, 400).rsplit("about ")[-1].split("have ")[-1].split()[0])
+        expected = float(note_text(metric, data, 400).rsplit("about ")[-1].split("have ")[-1].split()[0])
         tolerance = 0.05 * expected if isinstance(metric, ProductionKL) else 0.001  # a series' first term; rounded
         assert float(found.mean()) == pytest.approx(expected, abs=4 * float(found.std()) / 10**0.5 + tolerance)
     use = torch.tensor([scored(RareUse(), rows, data) for rows in sets])

@@ -103,7 +103,7 @@ def test_facts_name_the_judge(there):
     metric = located(there)
     metric.check(word_rows.info(words=judges.WORDS), None, 2000)
     model, _ = metric.describe()["judge"]
-    assert metric.facts(word_rows.info(), 2000, None).note == f"1,000 of 2,000 samples; judge {model[:8]}"
+    assert metric.metric_note(word_rows.info(), 2000, None).note == f"1,000 of 2,000 samples; judge {model[:8]}"
 
 
 def test_weights_in_torchs_format(there, seen, tmp_path):

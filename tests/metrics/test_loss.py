@@ -15,7 +15,7 @@ from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Inputs
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.gaussian import Gaussian
-from collapse_sim.families.held_out_loss import BATCH_ROWS, mean_loss, role_of_batch
+from collapse_sim.families.held_out_loss import BATCH_ROWS, HeldOutLoss, role_of_batch
 from collapse_sim.families.linear import LinearRegression
 from collapse_sim.families.seq2seq import Seq2Seq
 from collapse_sim.families.vae import VAE
@@ -47,7 +47,7 @@ def draws_for(batch: int) -> Draws:
 
 def test_is_the_sum_over_batches_by_the_total_count(machine):
     rows, model = {"x": torch.randn(25, 3), "unused": torch.zeros(25)}, nn.Linear(3, 3)
-    loss = mean_loss(Distance(), model.train(), rows, draws_for, 10, machine)
+    loss = HeldOutLoss(Distance(), model.train(), rows, draws_for, 10, machine).mean()
     total = 0.0
     with torch.no_grad():
         for batch in range(3):
@@ -64,20 +64,20 @@ def test_is_the_sum_over_batches_by_the_total_count(machine):
 def test_the_same_each_time_and_for_each_model_the_same_draws(machine):
     rows = {"x": torch.randn(7, 3)}
     first, second = nn.Linear(3, 3), nn.Linear(3, 3)
-    a = mean_loss(Distance(), first, rows, draws_for, 4, machine)
-    mean_loss(Distance(), second, rows, draws_for, 4, machine)
-    assert mean_loss(Distance(), first, rows, draws_for, 4, machine) == a
+    a = HeldOutLoss(Distance(), first, rows, draws_for, 4, machine).mean()
+    HeldOutLoss(Distance(), second, rows, draws_for, 4, machine).mean()
+    assert HeldOutLoss(Distance(), first, rows, draws_for, 4, machine).mean() == a
 
 
 def test_no_rows(machine):
     with pytest.raises(ValueError, match="the held-out set is empty"):
-        mean_loss(Distance(), nn.Linear(3, 3), {"x": torch.randn(0, 3)}, draws_for, 4, machine)
+        HeldOutLoss(Distance(), nn.Linear(3, 3), {"x": torch.randn(0, 3)}, draws_for, 4, machine).mean()
 
 
 def test_mode_is_restored_after_an_error(machine):
     model = nn.Linear(4, 4).train()
     with pytest.raises(RuntimeError):
-        mean_loss(Distance(), model, {"x": torch.randn(5, 3)}, draws_for, 4, machine)
+        HeldOutLoss(Distance(), model, {"x": torch.randn(5, 3)}, draws_for, 4, machine).mean()
     assert model.training
 
 
@@ -88,7 +88,7 @@ def test_ensemble_gives_each_member_its_own_loss(machine):
     family = Gaussian()
     model = family.solve(None, {"x": x[:, :9]}, None, {}, None)
     draws = lambda batch: Draws((0, 1, 2), role_of_batch(batch), 0, stacked=True)  # noqa: E731
-    losses = mean_loss(family, model, {"x": x}, draws, 2, machine, stacked=True)
+    losses = HeldOutLoss(family, model, {"x": x}, draws, 2, machine, stacked=True).mean()
     assert losses.shape == (3,)
     for loss, mean, covariance, rows in zip(losses, model.mean, model.covariance, x, strict=True):
         normal = torch.distributions.MultivariateNormal(mean, covariance)
@@ -240,4 +240,4 @@ def test_perplexity_check(digits_info):
             metric.check(info, object(), 5)
     with pytest.raises(ValueError, match="needs held-out rows"):
         Perplexity().check(dataclasses.replace(info, held_out=0), Uniform(), 5)
-    assert Perplexity().facts(info, 5, None).note == "4 held-out rows"
+    assert Perplexity().metric_note(info, 5, None).note == "4 held-out rows"

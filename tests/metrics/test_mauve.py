@@ -90,11 +90,11 @@ def test_check_and_facts(there, package):
     info = word_rows.info(real=9000, held_out=500, words=judges.WORDS)
     metric = located(there)
     metric.check(info, None, 2000)
-    facts = metric.facts(info, 2000, None)
+    facts = metric.metric_note(info, 2000, None)
     digest = metric.describe()["model"][0]
     assert facts.note == f"2,000 samples against 500 held-out rows; features {digest[:8]}"
     assert facts.warning == "unsure: fewer than 1,000 texts on a side"
-    assert not located(there, against="real").facts(info, 2000, None).warning
+    assert not located(there, against="real").metric_note(info, 2000, None).warning
     with pytest.raises(ValueError, match="are both held_out"):
         located(there, of="held_out").check(info, None, 2000)
     with pytest.raises(ValueError, match="too few held-out rows: 1"):

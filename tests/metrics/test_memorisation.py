@@ -154,9 +154,9 @@ def test_checks_and_facts(digits_info):
         with pytest.raises(ValueError, match="too few samples: 1"):
             metric().check(digits_info, None, 1)
     said = "500 samples; nearest of 360 of 1,437 real rows against 360 held-out rows"
-    assert Memorisation().facts(digits_info, 500, None) == MetricNote(said, "")
-    assert "fitted to the real rows" in Memorisation(features="classifier").facts(digits_info, 500, None).warning
+    assert Memorisation().metric_note(digits_info, 500, None) == MetricNote(said, "")
+    assert "fitted to the real rows" in Memorisation(features="classifier").metric_note(digits_info, 500, None).warning
     points = dataclasses.replace(digits_info, kind="points", columns={"x": ((2,), "float64")})
-    assert SampleMemorisation().facts(points, 500, None).note == said
+    assert SampleMemorisation().metric_note(points, 500, None).note == said
     with pytest.raises(ValueError, match="too few held_out rows: 0"):
         SampleMemorisation().check(dataclasses.replace(points, held_out=0), None, 100)

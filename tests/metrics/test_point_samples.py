@@ -260,12 +260,19 @@ def test_checks_of_rows():
 
 def test_numbers_of_rows_stand_beside_the_figures():
     info = dataclasses.replace(POINTS, held_out=2500)
-    assert SampleW2().facts(info, 1000, None).note == "1,000 samples against 1,000 of 2,500 held-out rows"
-    assert MMD(against="real", rows=50).facts(info, 60, None).note == "50 of 60 samples against 50 of 100 real rows"
+    assert SampleW2().metric_note(info, 1000, None).note == "1,000 samples against 1,000 of 2,500 held-out rows"
     assert (
-        SampleVarianceRatio(against="held_out").facts(info, 60, None).note == "60 samples against 2,500 held-out rows"
+        MMD(against="real", rows=50).metric_note(info, 60, None).note == "50 of 60 samples against 50 of 100 real rows"
     )
-    assert SampleVarianceRatio().facts(info, 60, None).note == SampleNLL().facts(info, 60, None).note == "60 samples"
+    assert (
+        SampleVarianceRatio(against="held_out").metric_note(info, 60, None).note
+        == "60 samples against 2,500 held-out rows"
+    )
+    assert (
+        SampleVarianceRatio().metric_note(info, 60, None).note
+        == SampleNLL().metric_note(info, 60, None).note
+        == "60 samples"
+    )
 
 
 def test_checks_of_what_data_tells():

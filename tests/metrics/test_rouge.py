@@ -65,7 +65,7 @@ def test_empty_outputs_count_as_0(scored, cls):
 def test_check_and_facts():
     info = word_rows.info("pairs", held_out=13_000)
     Rouge1().check(info, None, 5)
-    assert Rouge2().facts(info, 5, None).note == "13,000 outputs for held-out rows; words stemmed"
-    assert RougeL(stemming=False).facts(info, 5, None).note.endswith("; words not stemmed")
+    assert Rouge2().metric_note(info, 5, None).note == "13,000 outputs for held-out rows; words stemmed"
+    assert RougeL(stemming=False).metric_note(info, 5, None).note.endswith("; words not stemmed")
     with pytest.raises(ValueError, match="rougeL compares with held-out targets"):
         RougeL().check(dataclasses.replace(info, held_out=0), None, 5)

@@ -130,9 +130,9 @@ def test_needs_checks_and_facts(digits_info):
     assert EffectiveRank(against="real").describe() == EffectiveRank().describe()
     assert EffectiveRank(relative=True).unit == "of that of real rows"
     space = FeatureSpace("classifier 12345678", 64)
-    said = EffectiveRank(relative=True).facts(digits_info, 500, space).note
+    said = EffectiveRank(relative=True).metric_note(digits_info, 500, space).note
     assert said.startswith("360 of 500 samples against 360 held-out rows; classifier 12345678; few rows for 64")
-    assert EffectiveRank().facts(digits_info, 640, space).note == "640 samples; classifier 12345678"
+    assert EffectiveRank().metric_note(digits_info, 640, space).note == "640 samples; classifier 12345678"
     bare = dataclasses.replace(digits_info, held_out=1)
     for metric in (EffectiveRank(relative=True), TailVariance()):
         with pytest.raises(ValueError, match=r"too few held.out rows: 1"):

@@ -146,14 +146,15 @@ def test_check(metric):
 
 def test_what_stands_beside_figures():
     info = word_rows.info(real=3000, held_out=500)
-    assert DistinctN().facts(info, 2000, None).note == "2,000 samples"
-    assert Zipf(of="held_out").facts(info, 2000, None).note == "500 held-out rows"
+    assert DistinctN().metric_note(info, 2000, None).note == "2,000 samples"
+    assert Zipf(of="held_out").metric_note(info, 2000, None).note == "500 held-out rows"
     assert (
-        Vocabulary(of="outputs").facts(info, 2000, None).note == "500 outputs for held-out rows against 3,000 real rows"
+        Vocabulary(of="outputs").metric_note(info, 2000, None).note
+        == "500 outputs for held-out rows against 3,000 real rows"
     )
-    assert SelfBLEU().facts(info, 2000, None).note == "200 of 2,000 samples"
-    assert RareWords().facts(info, 3000, None).note == (
+    assert SelfBLEU().metric_note(info, 2000, None).note == "200 of 2,000 samples"
+    assert RareWords().metric_note(info, 3000, None).note == (
         "3,000 samples against 3,000 real rows; rare: the rarest 5 % of the real words; "
         "3,000 real rows drawn again have 63 % of those seen once"
     )
-    assert "rare: at most 2 times, relative to" in RareWords(at_most=2, relative=True).facts(info, 9, None).note
+    assert "rare: at most 2 times, relative to" in RareWords(at_most=2, relative=True).metric_note(info, 9, None).note

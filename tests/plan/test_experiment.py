@@ -20,7 +20,7 @@ from collapse_sim.engine.score import rows
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.families import held_out_loss
 from collapse_sim.families.base import Conditions
-from collapse_sim.families.held_out_loss import mean_loss
+from collapse_sim.families.held_out_loss import HeldOutLoss
 from collapse_sim.families.vae import VAE
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.plan.sizes import forward_operations
@@ -100,7 +100,7 @@ def test_the_mean_loss_does_not_depend_on_how_much_the_network_sees(monkeypatch,
     rows = {"image": torch.randint(0, 256, (150, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)}
 
     def loss() -> torch.Tensor:
-        return mean_loss(family, model, rows, lambda i: Draws((0,), "x", 0, i), 100, machine)
+        return HeldOutLoss(family, model, rows, lambda i: Draws((0,), "x", 0, i), 100, machine).mean()
 
     whole = loss()
     monkeypatch.setattr(held_out_loss, "PIECE_VALUES", values)

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from collapse_sim.analysis.results import read_results
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.plan.dry_run import plan_document
 from collapse_sim.plan.experiment import prepare
@@ -150,11 +151,16 @@ def test_arms_of_their_own_settings_run(sandbox):
 
 
 def test_notes_of_figures_name_the_arms_that_they_are_of(sandbox):
+    """Also after a session of one arm only, which knows nothing of the other's rows."""
     own = "samples: 60"
-    sandbox.run(RECIPE.replace(" OWN", f", {own}").replace("generations: 2", "generations: 1"))
-    metrics = json.loads((sandbox.root / "run" / "run.json").read_text())["metrics"]
-    plain, other = metrics["fid"]["note"].split("; classifier")[0], metrics["fid"]["note"]
-    assert plain.startswith("100 samples against 200 real rows")
-    assert "(plain); 60 samples against 200 real rows" in other
-    assert other.endswith("(own)")
-    assert metrics["test_loss"]["note"] == "50 held-out rows"  # the same for both
+    recipe = RECIPE.replace(" OWN", f", {own}").replace("generations: 2", "generations: 1")
+    sandbox.run(recipe)
+    whole = (sandbox.root / "run" / "run.json").read_text()
+    note = read_results(sandbox.root / "run").notes["fid"]
+    assert note.startswith("100 samples against 200 real rows")
+    assert "(plain); 60 samples against 200 real rows" in note
+    assert note.endswith("(own)")
+    assert json.loads(whole)["metrics"]["test_loss"]["note"] == "50 held-out rows"  # the same for both
+    for arm in ("own", "plain"):
+        sandbox.run(recipe, arms=[arm])
+        assert json.loads((sandbox.root / "run" / "run.json").read_text())["metrics"] == json.loads(whole)["metrics"]

@@ -168,5 +168,5 @@ def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp
         native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
         return "bf16" if native else "fp32"
     if precision == "fp16" and device.type != "cuda":
-        raise RecipeError("train.precision: fp16 needs a CUDA device; allowed here: auto, fp32, bf16")
+        raise RecipeError("fp16 needs a CUDA device; allowed here: auto, fp32, bf16")
     return precision

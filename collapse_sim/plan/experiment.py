@@ -141,32 +141,42 @@ def prepare(recipe: Recipe, data_dir: Path, device: Device | None = None) -> Exp
         info = recipe.data.inspect(data_dir)
         check_info(info, recipe.data)
         info = divided(recipe.data, info)
-    with with_recipe_lines(recipe):
-        recipe = at_precision(recipe, device)
+    recipe = at_precision(recipe, device)
     recipe = _with_files(recipe, data_dir)
     check_rows(recipe, info)
     problems: list[str] = []
     weights_bytes: dict[str, int] = {}
     plans: dict[str, tuple[Plan, ...]] = {}
     for arm in recipe.arms:
-        own, own_info = recipe.for_arm(arm), info_of(recipe, arm, info)
-        counts = counts_of(own, own_info)
-        path = f"arms.{arm.name}.model" if arm.model else "model"
-        misfits = [*misfit(recipe, path, own.model, partial(own.model.check, own_info))]
-        weights_bytes[arm.name] = 0 if misfits else check_weights(own, own_info, path)
-        problems += [*misfits, *metric_misfits(own, own_info, counts, arm)]
         try:
-            plans[arm.name] = plans_of(arm, recipe.generations, counts)
-        except StrategyError as error:
-            path = f"arms.{arm.name}.data"
-            problems.append(f"{recipe.where(path)}: {path}: {error}")
-            continue
-        problems += conditions_beyond(own, arm, plans[arm.name], counts)
+            plans[arm.name], weights_bytes[arm.name], own_problems = _check_arm(recipe, arm, info)
+            problems += own_problems
+        except RecipeError as error:
+            problems += error.problems
     problems += without_validation(recipe, info)
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
     files = {name: _weights(metric, data_dir) for name, metric in recipe.metrics.items()}
     return lay_out(recipe, info, plans, files, weights_bytes)
+
+
+def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], int, list[str]]:
+    """An arm's plans, the bytes of one model's weights, and the problems of its settings on this data.
+
+    Raises RecipeError for a problem that leaves nothing else to check.
+    """
+    own, own_info = recipe.for_arm(arm), info_of(recipe, arm, info)
+    counts = counts_of(own, own_info)
+    path = f"arms.{arm.name}.model" if arm.model else "model"
+    misfits = [*misfit(recipe, path, own.model, partial(own.model.check, own_info))]
+    weights_bytes = 0 if misfits else check_weights(own, own_info, path)
+    problems = [*misfits, *metric_misfits(own, own_info, counts, arm)]
+    try:
+        plans = plans_of(arm, recipe.generations, counts)
+    except StrategyError as error:
+        path = f"arms.{arm.name}.data"
+        return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
+    return plans, weights_bytes, [*problems, *conditions_beyond(own, arm, plans, counts)]
 
 
 def lay_out(

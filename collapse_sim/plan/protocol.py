@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.data.base import Info
 from collapse_sim.data.sources import REAL
 from collapse_sim.families.training import Train, updates_per_epoch
@@ -57,19 +58,34 @@ def at_length(train: Train, protocol: Protocol, rows: int, real: int) -> Train:
 def at_precision(recipe: Recipe, device: Device | None = None) -> Recipe:
     """The recipe with `precision: auto` replaced by what it means on a device (None: a CPU).
 
-    Raises RecipeError for a precision that the device does not support.
+    Raises RecipeError for every precision that the device does not support.
     """
     from collapse_sim.core.machine import open_device
 
     auto = (device or open_device("cpu")).with_precision("auto").precision
+    problems: list[str] = []
 
-    def resolve(train: Train | None) -> Train | None:
+    def resolve(train: Train | None, path: str) -> Train | None:
         if train is not None and device is not None:
-            device.with_precision(train.precision)
+            try:
+                device.with_precision(train.precision)
+            except RecipeError as error:
+                where = f"{path}.precision"
+                problems.append(f"{recipe.where(where)}: {where}: {error}")
         return train.model_copy(update={"precision": auto}) if train and train.precision == "auto" else train
 
-    arms = tuple(replace(arm, train=resolve(arm.train), retrain=resolve(arm.retrain)) for arm in recipe.arms)
-    resolved = replace(recipe, train=resolve(recipe.train), retrain=resolve(recipe.retrain), arms=arms)
+    arms = tuple(
+        replace(
+            arm,
+            train=resolve(arm.train, f"arms.{arm.name}.train"),
+            retrain=resolve(arm.retrain, f"arms.{arm.name}.retrain"),
+        )
+        for arm in recipe.arms
+    )
+    train, retrain = resolve(recipe.train, "train"), resolve(recipe.retrain, "retrain")
+    resolved = replace(recipe, train=train, retrain=retrain, arms=arms)
+    if problems:
+        raise RecipeError(*dict.fromkeys(problems))
     document = dict(recipe.document)
     for key, train in (("train", resolved.train), ("retrain", resolved.retrain)):
         if train is not None and key in document:

@@ -8,6 +8,7 @@ import pytest
 
 from collapse_sim.analysis.results import read_results
 from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.machine import open_device
 from collapse_sim.plan.dry_run import plan_document
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
@@ -164,3 +165,23 @@ def test_notes_of_figures_name_the_arms_that_they_are_of(sandbox):
     for arm in ("own", "plain"):
         sandbox.run(recipe, arms=[arm])
         assert json.loads((sandbox.root / "run" / "run.json").read_text())["metrics"] == json.loads(whole)["metrics"]
+
+
+def test_problems_of_all_arms_are_listed_together(sandbox):
+    """Of their data, the sizes of their models and their precisions, each with the arm's own path."""
+    arms = """
+  many: {data: accumulate, rows: 100000}
+  more: {data: accumulate, rows: 200000}
+  wide: {data: accumulate, model: {hidden: 100000000}}
+metrics:"""
+    recipe = RECIPE.replace(" OWN", "").replace("\nmetrics:", arms)
+    with pytest.raises(RecipeError) as raised:
+        prepare(load(sandbox.recipe(recipe)), sandbox.root)
+    paths = [problem.split(": ")[1] for problem in raised.value.problems]
+    assert paths == ["arms.many.rows", "arms.more.rows", "arms.wide.model"]
+
+    recipe = RECIPE.replace(" OWN", ", train: {precision: fp16}, retrain: {precision: fp16}")
+    with pytest.raises(RecipeError) as raised:
+        prepare(load(sandbox.recipe(recipe)), sandbox.root, open_device("cpu"))
+    paths = [problem.split(": ")[1] for problem in raised.value.problems]
+    assert paths == ["arms.own.train.precision", "arms.own.retrain.precision"]

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from collapse_sim.cli.app import run_app
 from collapse_sim.core.errors import MissingError
-from collapse_sim.data import data_files, progress, remember
+from collapse_sim.data import data_files, remember
 from collapse_sim.data.images import image_survey
 from collapse_sim.data.images.image_folder import ImageFolder
 
 from .making import tagged, write_pictures
 
 FILES, ARRAY = ImageFolder(path="pictures"), ImageFolder(path="pictures.npy")
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, which takes files that were written just now."""
-    monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remember, "SETTLED_NS", -(10**12))
-    return tmp_path / "cache"
 
 
 @pytest.fixture
@@ -168,32 +157,3 @@ def test_where_it_lies(data_dir: Path, cache: Path, monkeypatch: pytest.MonkeyPa
         FILES.inspect(data_dir)
         assert len(list((data_dir / place).rglob("*.json"))) == 1
         monkeypatch.delenv(name)
-
-
-def test_progress_is_said_when_it_takes_long(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, logger="collapse_sim")
-    FILES.inspect(data_dir)
-    assert not caplog.messages  # it was quick
-    clock = iter(np.arange(0.0, 100.0, 0.6))
-    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    FILES.inspect(data_dir)
-    assert caplog.messages == [f"image_folder: checking {data_dir}/pictures, once: 1 of 9 files"]
-
-
-@pytest.mark.parametrize("quiet", [False, True])
-def test_the_command_line_says_it_on_stderr(
-    quiet: bool, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress, "AFTER_S", 0.0)
-    recipe = data_dir / "recipe.yaml"
-    recipe.write_text(
-        "{name: r, data: {use: image_folder, path: pictures}, model: {use: vae, hidden: 4, latent: 2},"
-        " train: {steps: 1}, generations: 1, seeds: [0], arms: {a: {data: replace}}, metrics: [test_loss]}"
-    )
-    words = ["run", str(recipe), "--data-dir", str(data_dir), "--out", str(data_dir / "run"), "--dry-run"]
-    assert run_app([*words, *(["--quiet"] if quiet else [])]) == 0
-    said = capsys.readouterr()
-    assert ("checking" in said.err) == (not quiet)
-    assert "checking" not in said.out

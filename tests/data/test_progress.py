@@ -51,3 +51,23 @@ def test_the_command_line_says_it_on_stderr(
     said = capsys.readouterr()
     assert ("checking" in said.err) == (not quiet)
     assert "checking" not in said.out
+
+
+def test_it_is_said_after_one_second_and_then_every_five(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="collapse_sim")
+    now = 100.0
+    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: now))
+    at = progress.Progress("reading", 20_000, "rows").at
+    said: list[float] = []
+    for tenth in range(200):
+        now = 100.0 + tenth / 10
+        before = len(caplog.messages)
+        at(100 * tenth)
+        said += [tenth / 10] * (len(caplog.messages) - before)
+    assert said == [1.0, 6.0, 11.0, 16.0]
+    assert caplog.messages[1] == "reading: 6,000 of 20,000 rows"
+    now += 10
+    at(20_000)
+    assert len(caplog.messages) == 4  # all are done

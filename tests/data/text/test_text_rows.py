@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from collapse_sim.data.text.text_rows import PackedRows, Stream
+from collapse_sim.data.text.text_rows import PackedRows, Stream, TextRows, TokenColumn
 from collapse_sim.data.text.text_tokens import Tokens
 from collapse_sim.data.text.tokens import Tokenizer, texts_in
 
-from .making_texts import END, WORDS, random_texts
+from .making_texts import END, NO, WORDS, random_texts
 
 
 @pytest.mark.parametrize("begin", [0, 1])
@@ -37,3 +37,28 @@ def test_packed_rows_are_blocks_of_all_texts_joined(begin: int, length: int) -> 
     assert np.array_equal(rows.select(few).read(0, 3)["tokens"], blocks[few])
     again = texts_in(np.array(joined), tokenizer)
     assert [ids.tolist() for ids in again] == [texts[number].tolist() for number in chosen]
+
+
+@pytest.mark.parametrize("begin", [False, True])
+@pytest.mark.parametrize("cut_ends", [False, True])
+@pytest.mark.parametrize("length", [2, 5, 30])
+def test_one_text_a_row(length: int, begin: bool, cut_ends: bool) -> None:
+    """Against lists that are put together whole and then cut; and the count of those that are cut."""
+    tokenizer = Tokenizer.of_words(WORDS)
+    texts = tokenizer.encode(["", *random_texts(40), ""])
+    ids = np.concatenate(texts).astype(np.int16)
+    column = TokenColumn(Tokens(ids, np.cumsum([0, *map(len, texts)])), length, begin, cut_ends)
+    chosen = np.arange(41, -1, -3)
+    wholes = [[END] * begin + texts[number].tolist() + [END] for number in chosen]
+    expected = [(whole + [NO] * length)[:length] for whole in wholes]
+    for row, whole in zip(expected, wholes, strict=True):
+        row[-1] = END if cut_ends and len(whole) > length else row[-1]
+    rows = TextRows({"source": column}, chosen, tokenizer)
+    assert len(rows) == len(chosen)
+    for first, last in ((0, len(chosen)), (3, 9), (4, 4)):
+        found = rows.read(first, last)["source"]
+        assert found.tolist() == expected[first:last]
+        assert found.dtype == "int16"
+    few = np.array([5, 2, 2])
+    assert rows.select(few).read(0, 3)["source"].tolist() == [expected[number] for number in few]
+    assert column.cut(chosen) == sum(len(whole) > length for whole in wholes)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from collapse_sim.data.text.text_files import TextFiles
-from collapse_sim.data.text.tokens import Tokenizer, texts_in, texts_of
+from collapse_sim.data.text.tokens import END_OF_TEXT, Tokenizer, row_of, texts_in, texts_of
 from tests.data.making import rows_of
 
-from .making_texts import END_OF_TEXT, NO, WORDS, write_records, write_txt
+from .making_texts import NO, WORDS, random_texts, write_records, write_txt
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,29 @@ def test_special_tokens_in_a_text_are_ordinary(tmp_path: Path) -> None:
     row = rows_of(data, tmp_path)[0]["tokens"][0]
     assert (row == tokenizer.end).sum() == 2
     assert texts_of(row[None], tokenizer) == [text]
+
+
+def test_a_row_is_its_text_again() -> None:
+    tokenizer = Tokenizer.of_words(WORDS)
+    texts = ["", *random_texts(20)]
+    rows = [row_of(ids, 15, tokenizer, begin=True, cut_ends=False) for ids in tokenizer.encode(texts)]
+    assert texts_of(np.stack(rows), tokenizer) == texts
+
+
+@pytest.mark.parametrize("words", [5, 32_766, 32_767, 40_000])
+def test_every_id_fits_into_its_column(words: int) -> None:
+    tokenizer = Tokenizer.of_words([f"w{number}" for number in range(words)])
+    assert tokenizer.size == words + 1
+    (ids,) = tokenizer.encode([f"w0 w{words - 1} nothing"])
+    assert ids.tolist() == [1, words, 0]
+    assert ids.astype(tokenizer.dtype).tolist() == ids.tolist()
+    assert tokenizer.decode(ids) == f"w0 w{words - 1}"
+    assert (tokenizer.token(words), tokenizer.token(words + 1)) == (f"w{words - 1}", "")
+
+
+def test_another_vocabulary_or_mark_is_another_tokenizer() -> None:
+    tokenizer = Tokenizer.of_words(WORDS)
+    others = [replace(tokenizer, begin=1), replace(tokenizer, end=1), replace(tokenizer, pad=1)]
+    hashes = {made.sha256 for made in (tokenizer, *others, Tokenizer.of_words([*WORDS, "g"]))}
+    assert len(hashes) == 5
+    assert Tokenizer.of_words(WORDS).sha256 == tokenizer.sha256

@@ -6,6 +6,7 @@ Covers the kinds of images/ from files, and of toys/ the plainest two; texts are
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def _celeba(folder: Path) -> FileData:
 
 @pytest.mark.parametrize("make", [_mnist, _fashion, _cifar_arrays, _cifar_binary, _celeba, _pictures, _array])
 @pytest.mark.parametrize("cap", [None, 5])
-def test_file_data_is_split_without_overlap(make, cap, tmp_path: Path) -> None:
+def test_file_data_is_split_without_overlap(make: Any, cap: Any, tmp_path: Path) -> None:
     data = make(tmp_path).model_copy(update={"held_out_rows": cap})
     info = data.inspect(tmp_path)
     train, held_out = rows_of(data, tmp_path)
@@ -93,14 +94,14 @@ def test_file_data_is_split_without_overlap(make, cap, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [GaussianPoints(dimensions=3), LinearData(dimensions=3)])
-def test_simulated_parts_are_drawn_apart(data) -> None:
+def test_simulated_parts_are_drawn_apart(data: Any) -> None:
     """Real and held-out rows come from draws of two roles, as the engine asks for them."""
     parts = [data.simulate(50, Draws((0,), role, 0, dtype=torch.float64))["x"].numpy() for role in ("real", "held_out")]
     assert not row_bytes(parts[0]) & row_bytes(parts[1])
 
 
 @pytest.mark.parametrize("make", [_mnist, _cifar_arrays, _pictures])
-def test_rows_leaves_a_reserve(make, tmp_path: Path) -> None:
+def test_rows_leaves_a_reserve(make: Any, tmp_path: Path) -> None:
     """`rows` lowers what generation 0 is fitted to; the rows themselves and the held-out ones stay the same."""
     data = make(tmp_path)
     fewer = data.model_copy(update={"rows": 7})
@@ -111,7 +112,7 @@ def test_rows_leaves_a_reserve(make, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [Digits(), MNIST(), FashionMNIST(), CIFAR10()])
-def test_contract(data) -> None:
+def test_contract(data: Any) -> None:
     assert isinstance(data, Data)
     assert data.kind == "images"
     assert not data.seeded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,11 +26,11 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     look, content_hash = image_survey._summarise, data_files.content_hash
 
-    def looking(listing):
+    def looking(listing: Any) -> Any:
         made.append("files")
         return look(listing)
 
-    def hashing(**arrays):
+    def hashing(**arrays: Any) -> Any:
         made.append("array")
         return content_hash(**arrays)
 
@@ -47,7 +48,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("data", [FILES, ARRAY])
-def test_a_second_start_reads_nothing(data, data_dir: Path, cache: Path, looks: list[str]) -> None:
+def test_a_second_start_reads_nothing(data: Any, data_dir: Path, cache: Path, looks: list[str]) -> None:
     infos = [data.inspect(data_dir) for _ in range(3)]
     assert len(looks) == 1
     assert infos[0] == infos[1] == infos[2]
@@ -82,7 +83,7 @@ def _rewrite(folder: Path) -> None:
         lambda folder: Image.fromarray(tagged(1, 8, 8, first=99)[0]).save(folder / "new.png"),
     ],
 )
-def test_every_change_is_seen(change, data_dir: Path, cache: Path, looks: list[str]) -> None:
+def test_every_change_is_seen(change: Any, data_dir: Path, cache: Path, looks: list[str]) -> None:
     before = FILES.inspect(data_dir).fingerprint
     change(data_dir / "pictures")
     after = FILES.inspect(data_dir).fingerprint
@@ -112,7 +113,7 @@ def test_unreadable_files_are_looked_at_again(data_dir: Path, cache: Path, looks
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"stamps": 1}', '{"found": {}}'])
 @pytest.mark.parametrize("data", [FILES, ARRAY])
-def test_a_damaged_note_is_made_anew(data, text: str, data_dir: Path, cache: Path, looks: list[str]) -> None:
+def test_a_damaged_note_is_made_anew(data: Any, text: str, data_dir: Path, cache: Path, looks: list[str]) -> None:
     info = data.inspect(data_dir)
     (note,) = cache.rglob("*.json")
     note.write_text(text)
@@ -123,7 +124,9 @@ def test_a_damaged_note_is_made_anew(data, text: str, data_dir: Path, cache: Pat
 
 
 @pytest.mark.parametrize("data", [FILES, ARRAY])
-def test_no_flipped_letter_of_a_note_changes_what_is_found(data, data_dir: Path, cache: Path, looks: list[str]) -> None:
+def test_no_flipped_letter_of_a_note_changes_what_is_found(
+    data: Any, data_dir: Path, cache: Path, looks: list[str]
+) -> None:
     """What a note says proves itself: a damaged one is made anew, and does not give other rows or another key."""
     info = data.inspect(data_dir)
     (note,) = cache.rglob("*.json")
@@ -139,7 +142,7 @@ def test_no_flipped_letter_of_a_note_changes_what_is_found(data, data_dir: Path,
 
 @pytest.mark.parametrize("data", [FILES, ARRAY])
 def test_a_cache_that_cannot_be_written_to_is_no_error(
-    data, data_dir: Path, cache: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
+    data: Any, data_dir: Path, cache: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (data_dir / "a file").touch()
     monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(data_dir / "a file"))

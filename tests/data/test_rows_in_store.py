@@ -11,7 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -74,7 +74,9 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     reads.clear()
 
 
-def prepared(data: Data, data_dir: Path, root: Path, emit=lambda event: None, work: list[JobContext] | None = None):
+def prepared(
+    data: Data, data_dir: Path, root: Path, emit: Any = lambda event: None, work: list[JobContext] | None = None
+) -> Any:
     """Real and held-out columns after they went through the store."""
     store = Store(root / ".store")
     surroundings = JobContext(store, CPU, emit, data_dir)
@@ -85,7 +87,7 @@ def prepared(data: Data, data_dir: Path, root: Path, emit=lambda event: None, wo
     return [RowFile(store.block(spec, 0).file(f"{split}.safetensors")).columns for split in ("real", "held_out")]
 
 
-def check(found) -> None:
+def check(found: Any) -> None:
     for columns, rows in zip(found, (1000, 300), strict=True):
         assert np.array_equal(columns["x"], np.arange(rows, dtype=np.float64)[:, None])
         assert np.array_equal(columns["label"], np.arange(rows))
@@ -103,7 +105,7 @@ def _array(folder: Path) -> Data:
 
 
 @pytest.mark.parametrize("make", [_pictures, _array, lambda folder: Digits(size=9, held_out_rows=31)])
-def test_the_store_holds_what_the_source_gives(make, tmp_path: Path) -> None:
+def test_the_store_holds_what_the_source_gives(make: Any, tmp_path: Path) -> None:
     data = make(tmp_path)
     for stored, rows in zip(prepared(data, tmp_path, tmp_path), rows_of(data, tmp_path), strict=True):
         assert set(stored) == set(rows)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,10 +23,10 @@ from collapse_sim.data.images.image_folder import ImageFolder
 from tests.data.making import HEIGHT, WIDTH, message_of, rows_of, write_celeba
 
 
-def faces(columns) -> list[int]:
+def faces(columns: Any) -> list[int]:
     """Which faces the rows are, by their number."""
     assert columns["image"].shape[1:] == (3, 64, 64)
-    return (columns["image"][:, 0, 0, 0] // 10).tolist()
+    return list((columns["image"][:, 0, 0, 0] // 10).tolist())
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_the_split_is_torchvisions(tmp_path: Path) -> None:
         header = "" if name == "identity_CelebA" else "12\na\n"
         (root / f"{name}.txt").write_text(header + "".join(f"{n:06}.png 1\n" for n in range(1, 13)))
 
-    class Unchecked(torchvision.CelebA):  # its checksums are those of the whole set
+    class Unchecked(torchvision.CelebA):  # type: ignore[misc, name-defined]  # its checksums are those of the whole set
         def _check_integrity(self) -> bool:
             return True
 

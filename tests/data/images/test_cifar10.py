@@ -11,14 +11,7 @@ import numpy as np
 import pytest
 
 from collapse_sim.data.images.cifar10 import CIFAR10
-from tests.data.making import (
-    labels_of,
-    message_of,
-    rows_of,
-    tagged,
-    write_cifar_arrays,
-    write_cifar_binary,
-)
+from tests.data.making import labels_of, message_of, rows_of, tagged, write_cifar_arrays, write_cifar_binary
 
 
 def test_cifar_layouts_give_the_same_rows_and_key(tmp_path: Path) -> None:

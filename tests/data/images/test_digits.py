@@ -7,11 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from collapse_sim.data.images.digits import Digits
-from tests.data.making import (
-    check_columns,
-    row_bytes,
-    rows_of,
-)
+from tests.data.making import check_columns, row_bytes, rows_of
 
 
 def test_digits_are_split_without_overlap(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_damaged_bytes_give_nothing_but_these_errors(kind: str) -> None:
     for _ in range(100):
         spoilt = bytearray(content)
         for place in rng.integers(0, min(len(content), rng.choice([40, 200, len(content)])), rng.choice([1, 3, 20])):
-            spoilt[place] = rng.choice([0, 255, rng.integers(0, 256)])
+            spoilt[place] = rng.choice([0, 255, int(rng.integers(0, 256))])
         try:
             check(bytes(spoilt))
             assert pixels(bytes(spoilt), ImageSettings(), 3).dtype == np.uint8
@@ -142,10 +142,10 @@ def deep_tiff(samples: int) -> bytes:
 
 
 DEEP: dict[str, Callable[[], bytes]] = {
-    **{f"png, {n} samples": lambda c=c, n=n: deep_png(c, n) for c, n in ((0, 1), (2, 3), (4, 2), (6, 4))},
-    **{f"tiff, {n} samples": lambda n=n: deep_tiff(n) for n in (1, 3)},
+    **{f"png, {n} samples": lambda c=c, n=n: deep_png(c, n) for c, n in ((0, 1), (2, 3), (4, 2), (6, 4))},  # type: ignore[misc]
+    **{f"tiff, {n} samples": lambda n=n: deep_tiff(n) for n in (1, 3)},  # type: ignore[misc]
     **{
-        f"{kind}, {mode}": lambda kind=kind, mode=mode: encoded(Image.new(mode, (4, 4), 40_000), kind)
+        f"{kind}, {mode}": lambda kind=kind, mode=mode: encoded(Image.new(mode, (4, 4), 40_000), kind)  # type: ignore[misc]
         for kind, modes in (("PNG", ("I;16",)), ("TIFF", ("I;16", "I;16B", "I", "F")))
         for mode in modes
     },

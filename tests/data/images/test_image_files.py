@@ -6,6 +6,7 @@ import logging
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,13 +14,7 @@ from PIL import Image
 
 from collapse_sim.data.images import image_files
 from collapse_sim.data.images.image_folder import ImageFolder
-from tests.data.making import (
-    STRANGE,
-    message_of,
-    rows_of,
-    tagged,
-    write_pictures,
-)
+from tests.data.making import STRANGE, message_of, rows_of, tagged, write_pictures
 
 HERE = ImageFolder(path=".")
 
@@ -105,7 +100,7 @@ def test_a_link_to_itself(pool: Path) -> None:
 
 
 @pytest.mark.parametrize(("make", "message"), STRANGE)
-def test_what_is_no_file_is_never_opened(make, message: str, pool: Path) -> None:
+def test_what_is_no_file_is_never_opened(make: Any, message: str, pool: Path) -> None:
     make(pool / "a" / "x.jpg")
     assert f"a/x.jpg ({message}" in message_of(HERE, pool)
 
@@ -133,8 +128,8 @@ def test_all_these_endings_are_read(tmp_path: Path, caplog: pytest.LogCaptureFix
     data = ImageFolder(path=".", channels=3, held_out=1)
     assert inspected(tmp_path, data) == (20, 10)
     assert "left out" not in caplog.text
-    _, listing = data._find(tmp_path)
-    real, _ = data.open(tmp_path)
+    listing: Any = data._find(tmp_path)[1]
+    real: Any = data.open(tmp_path)[0]
     for row, number in enumerate(real.index):
         with Image.open(tmp_path / listing.names[number]) as image:
             expected = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
@@ -239,7 +234,7 @@ def test_a_folder_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.Monke
     write_pictures(tmp_path / "b", tagged(2, 4, 4))
     scan = os.scandir
 
-    def refuse(path: Path):
+    def refuse(path: Path) -> Any:
         if path.name == "b":
             raise PermissionError(13, "Permission denied", str(path))
         return scan(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,13 +13,7 @@ from pydantic import ValidationError
 
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.data.images.image_folder import ImageFolder
-from tests.data.making import (
-    message_of,
-    row_bytes,
-    rows_of,
-    tagged,
-    write_pictures,
-)
+from tests.data.making import message_of, row_bytes, rows_of, tagged, write_pictures
 
 
 def test_files_and_array_of_the_same_images_give_the_same_rows(tmp_path: Path) -> None:
@@ -164,6 +159,6 @@ def test_too_many_rows_held_out(tmp_path: Path) -> None:
         ({"path": "x", "sise": 32}, "Extra inputs are not permitted"),
     ],
 )
-def test_settings_that_make_no_sense(settings, message: str) -> None:
+def test_settings_that_make_no_sense(settings: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         ImageFolder(**settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,13 +17,7 @@ from collapse_sim.data.images.digits import Digits
 from collapse_sim.data.images.image_folder import ImageFolder
 from collapse_sim.data.images.image_rows import ImageRows, ImageSettings
 from collapse_sim.data.images.mnist import MNIST
-from tests.data.making import (
-    message_of,
-    rows_of,
-    tagged,
-    write_mnist,
-    write_pictures,
-)
+from tests.data.making import message_of, rows_of, tagged, write_mnist, write_pictures
 
 
 @pytest.mark.parametrize("size", [32, 14, 20])
@@ -116,7 +111,7 @@ def test_any_range_of_rows_in_any_order() -> None:
         ({"crop": 6, "size": 5, "fit": "pad"}, "data.size: cannot pad 6x6 images to 5x5"),
     ],
 )
-def test_settings_that_do_not_fit(settings, message: str, tmp_path: Path) -> None:
+def test_settings_that_do_not_fit(settings: Any, message: str, tmp_path: Path) -> None:
     assert message in message_of(Digits(**settings), tmp_path, RecipeError)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def _no_bars(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     datasets.disable_progress_bars()
 
 
-def made(label: str = "label", **more: list[object]) -> datasets.Dataset:
+def made(label: str = "label", **more: list[object]) -> Any:
     features = {"image": datasets.Image(), label: datasets.ClassLabel(names=["ant", "bee", "cat"])}
     columns = {"image": [Image.fromarray(image) for image in IMAGES], label: LABELS, **more}
     rows = datasets.Dataset.from_dict(columns)

@@ -12,15 +12,7 @@ from PIL import Image
 
 from collapse_sim.core.errors import MissingError
 from collapse_sim.data.images.image_folder import ImageFolder
-from tests.data.making import (
-    message_of,
-    middle,
-    oriented,
-    photo,
-    rows_of,
-    tagged,
-    write_pictures,
-)
+from tests.data.making import message_of, middle, oriented, photo, rows_of, tagged, write_pictures
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

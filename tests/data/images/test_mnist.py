@@ -6,20 +6,13 @@ import gzip
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from collapse_sim.data.images.mnist import MNIST, FashionMNIST
-from tests.data.making import (
-    MNIST_FILES,
-    idx_bytes,
-    labels_of,
-    message_of,
-    rows_of,
-    tagged,
-    write_mnist,
-)
+from tests.data.making import MNIST_FILES, idx_bytes, labels_of, message_of, rows_of, tagged, write_mnist
 
 
 @pytest.mark.parametrize(
@@ -34,7 +27,7 @@ from tests.data.making import (
     ],
 )
 @pytest.mark.parametrize("zipped", [False, True])
-def test_idx_files_are_found_in_every_layout(data, place: str, zipped: bool, tmp_path: Path) -> None:
+def test_idx_files_are_found_in_every_layout(data: Any, place: str, zipped: bool, tmp_path: Path) -> None:
     write_mnist(tmp_path / place, zipped=zipped)
     train, held_out = rows_of(data, tmp_path)
     assert np.array_equal(train["image"], tagged(30, 1, 28, 28))
@@ -118,7 +111,7 @@ def test_zipping_keeps_the_key_and_a_changed_byte_changes_it(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("data", "title", "name"), [(MNIST(), "MNIST", "mnist"), (FashionMNIST(), "FashionMNIST", "fashion_mnist")]
 )
-def test_missing_idx_files(data, title: str, name: str, tmp_path: Path) -> None:
+def test_missing_idx_files(data: Any, title: str, name: str, tmp_path: Path) -> None:
     text = message_of(data, tmp_path)
     assert text.startswith(f"{name}: no data in {tmp_path}")
     for place in (tmp_path / title / "raw", tmp_path / name):

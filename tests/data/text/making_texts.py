@@ -127,7 +127,7 @@ def write_txt(path: Path, texts: Sequence[str], separator: str = f"\n{END_OF_TEX
     return path
 
 
-def write_records(path: Path, **columns: Sequence[str]) -> Path:
+def write_records(path: Path, **columns: Sequence[object]) -> Path:
     """JSONL, CSV, TSV, Parquet or Arrow, by the name's ending; or a folder of Dataset.save_to_disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".jsonl":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def named(data: object) -> str:
 
 
 @pytest.mark.parametrize("data", KINDS, ids=named)
-def test_first_rows_do_not_depend_on_how_many_are_drawn(data) -> None:
+def test_first_rows_do_not_depend_on_how_many_are_drawn(data: Any) -> None:
     whole = data.simulate(600, draws(0))
     for rows in (1, 7, 255, 256, 257):
         for name, column in data.simulate(rows, draws(0)).items():
@@ -36,7 +37,7 @@ def test_first_rows_do_not_depend_on_how_many_are_drawn(data) -> None:
 
 
 @pytest.mark.parametrize("data", KINDS, ids=named)
-def test_stacked_slices_equal_single_seeds(data) -> None:
+def test_stacked_slices_equal_single_seeds(data: Any) -> None:
     stacked = data.simulate(300, draws(3, 1, 4, stacked=True))
     for slot, seed in enumerate((3, 1, 4)):
         for name, column in data.simulate(300, draws(seed)).items():
@@ -45,10 +46,9 @@ def test_stacked_slices_equal_single_seeds(data) -> None:
 
 
 @pytest.mark.parametrize("data", KINDS, ids=named)
-def test_columns_are_what_inspect_promises(data) -> None:
+def test_columns_are_what_inspect_promises(data: Any) -> None:
     data = data.model_copy(update={"rows": 50, "fresh_rows": 30, "held_out_rows": 20})
     info = data.inspect(Path("/nowhere"))
-    assert isinstance(data, Data)
     assert data.seeded
     assert (info.kind, info.rows, info.pool, info.held_out, info.fingerprint) == (data.kind, 50, 80, 20, "")
     assert not info.packed
@@ -59,10 +59,11 @@ def test_columns_are_what_inspect_promises(data) -> None:
         assert rows[name].shape == (info.pool, *shape)
         assert str(rows[name].dtype) == f"torch.{dtype}" == "torch.int16"
     assert all(callable(getattr(data, name)) for name in info.known_truths)
+    assert isinstance(data, Data)
 
 
 @pytest.mark.parametrize("data", KINDS, ids=named)
-def test_rows_are_as_tokens_has_them(data) -> None:
+def test_rows_are_as_tokens_has_them(data: Any) -> None:
     """Begin (of stories), words, end, PAD_TOKEN_ID; and the text gives the same words again."""
     tokenizer = data.inspect(Path()).text()
     assert tokenizer.begin == tokenizer.end == 0
@@ -76,7 +77,7 @@ def test_rows_are_as_tokens_has_them(data) -> None:
 
 
 @pytest.mark.parametrize("data", [GrammarStories(), GrammarStories(tail=2.0)], ids=named)
-def test_probability_is_the_sum_over_all_derivations(data) -> None:
+def test_probability_is_the_sum_over_all_derivations(data: Any) -> None:
     rows = data.simulate(60, draws(5))
     texts = texts_of(rows["tokens"].numpy(), data.inspect(Path()).text())
     expected = [math.log(probability(data.true_grammar(), text.split())) for text in texts]
@@ -84,7 +85,7 @@ def test_probability_is_the_sum_over_all_derivations(data) -> None:
 
 
 @pytest.mark.parametrize("data", KINDS, ids=named)
-def test_rows_follow_what_is_told(data) -> None:
+def test_rows_follow_what_is_told(data: Any) -> None:
     """Entropy, uses and misses against 5,000 rows, which all parse."""
     grammar, rows = data.true_grammar(), data.simulate(5000, draws(2))
     found = data.log_probability(rows)
@@ -180,6 +181,6 @@ def test_swapped_words_are_none_of_the_grammar() -> None:
         (GrammarPairs, {"tail": float("nan")}, "less than or equal to 4"),
     ],
 )
-def test_bad_settings(kind, settings, message: str) -> None:
+def test_bad_settings(kind: Any, settings: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         kind(**settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from tests.data.making import message_of, rows_of
 from .making_texts import END, LINES, NO, t5_like, words_folder, write_records, write_txt
 
 
-def pairs(**settings) -> Pairs:
+def pairs(**settings: Any) -> Pairs:
     given = {"train": "train.jsonl", "validation": "validation.jsonl", "tokenizer": "words"}
     return Pairs(**{**given, "source_length": 5, "target_length": 3, **settings})
 

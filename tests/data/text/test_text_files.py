@@ -13,13 +13,7 @@ from collapse_sim.data.text.text_files import TextFiles
 from collapse_sim.data.text.tokens import Tokenizer
 from tests.data.making import message_of
 
-from .making_texts import (
-    TRAIN,
-    WORDS,
-    files,
-    unpacked,
-    write_txt,
-)
+from .making_texts import TRAIN, WORDS, files, unpacked, write_txt
 
 
 def test_the_place_is_not_in_the_key_and_the_content_is(folder: Path) -> None:

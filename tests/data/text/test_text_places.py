@@ -13,13 +13,7 @@ from collapse_sim.core.errors import RecipeError
 from collapse_sim.data.text import text_places
 from tests.data.making import message_of, rows_of
 
-from .making_texts import (
-    files,
-    unpacked,
-    words_folder,
-    write_records,
-    write_txt,
-)
+from .making_texts import files, unpacked, words_folder, write_records, write_txt
 
 
 def test_lists_and_patterns_are_read_in_order(folder: Path) -> None:

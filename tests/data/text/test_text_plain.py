@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,9 @@ from collapse_sim.data.text.text_plain import articles
     ],
 )
 @pytest.mark.parametrize("chunk", [1, 5, 1000])
-def test_what_divides_a_txt_file(content: str, settings, texts: list[str], chunk: int, tmp_path: Path, monkeypatch):
+def test_what_divides_a_txt_file(
+    content: str, settings: Any, texts: list[str], chunk: int, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(text_plain, "CHUNK_BYTES", chunk)
     (tmp_path / "t.txt").write_bytes(content.encode())
     source = TextFiles(train="t.txt", tokenizer="words", **settings).parts(tmp_path).train

@@ -9,9 +9,7 @@ import pytest
 
 from tests.data.making import rows_of
 
-from .making_texts import (
-    unpacked,
-)
+from .making_texts import unpacked
 
 
 def test_json_lines_that_were_put_together(folder: Path) -> None:

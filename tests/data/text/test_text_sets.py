@@ -41,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def texts(data, folder: Path, column: str = "tokens") -> list[list[str]]:
+def texts(data: Any, folder: Path, column: str = "tokens") -> list[list[str]]:
     tokenizer = data.inspect(folder).text()
     return [texts_of(part[column], tokenizer) for part in rows_of(data, folder)]
 
@@ -50,7 +50,7 @@ def texts(data, folder: Path, column: str = "tokens") -> list[list[str]]:
     "names", ["{}.jsonl", "{}.csv", "{}.parquet", "{}", "{}-00000-of-00001.parquet", "data/{}-0.parquet"]
 )
 @pytest.mark.parametrize(("data", "source", "target"), SUMMARIES)
-def test_pairs_in_every_layout(data, source: str, target: str, names: str, folder: Path) -> None:
+def test_pairs_in_every_layout(data: Any, source: str, target: str, names: str, folder: Path) -> None:
     for part, lines in PARTS.items():
         write_records(folder / data.name / names.format(part), **{source: lines, target: lines[::-1]})
     assert texts(data, folder, "source") == [TRAIN, HELD_OUT]
@@ -138,7 +138,7 @@ def test_wikitext_as_published_and_as_a_hub_has_it(place: str, folder: Path) -> 
     ],
 )
 def test_the_datasets_library_is_asked(
-    data, hub: str, subset: str | None, fields: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+    data: Any, hub: str, subset: str | None, fields: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For its cache first; nothing else but names is passed on, and no code of a data set may run."""
     import datasets
@@ -160,7 +160,7 @@ def test_the_datasets_library_is_asked(
 
 
 @pytest.mark.parametrize("data", [SUMMARIES[0][0], SUMMARIES[1][0], STORIES, WIKI])
-def test_what_is_said_without_data_and_network(data, folder: Path) -> None:
+def test_what_is_said_without_data_and_network(data: Any, folder: Path) -> None:
     with pytest.raises(MissingError) as caught:
         data.inspect(folder)
     first, *advice = str(caught.value).splitlines()

@@ -8,8 +8,9 @@ import random
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     made: list[str] = []
     records = TextSource.records
 
-    def reading(self: TextSource, doing: str):
+    def reading(self: TextSource, doing: str) -> Any:
         made.append(doing)
         return records(self, doing)
 
@@ -53,7 +54,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return made
 
 
-def all_rows(data, folder: Path) -> list[list[list[int]]]:
+def all_rows(data: Any, folder: Path) -> list[list[list[int]]]:
     return [column.tolist() for part in rows_of(data, folder) for column in part.values()]
 
 
@@ -65,7 +66,7 @@ def all_rows(data, folder: Path) -> list[list[list[int]]]:
         (PAIRS, ["checking", "tokenising"]),
     ],
 )
-def test_a_second_start_reads_no_text(data, first: list[str], folder: Path, passes: list[str]) -> None:
+def test_a_second_start_reads_no_text(data: Any, first: list[str], folder: Path, passes: list[str]) -> None:
     info, rows = data.inspect(folder), all_rows(data, folder)
     assert passes == first
     text_tokens._folders_of_process.clear()  # as in another process
@@ -106,9 +107,9 @@ def _truncated(place: Path) -> None:
         lambda place: shutil.rmtree(place),
         lambda place: place.rename(place.with_suffix(".0123abcd.tmp")),  # as a killed process leaves it
         lambda place: (place / "files.json").unlink(),
-        lambda place: (shutil.rmtree(place), place.write_text("a file")),
-        lambda place: ((place / "0.ids").unlink(), os.mkfifo(place / "0.ids")),
-        lambda place: ((place / "files.json").unlink(), os.mkfifo(place / "files.json")),
+        lambda place: (shutil.rmtree(place), place.write_text("a file")),  # type: ignore[func-returns-value]
+        lambda place: ((place / "0.ids").unlink(), os.mkfifo(place / "0.ids")),  # type: ignore[func-returns-value]
+        lambda place: ((place / "files.json").unlink(), os.mkfifo(place / "files.json")),  # type: ignore[func-returns-value]
         lambda place: ((place / "0.ids").unlink(), (place / "0.ids").symlink_to("0.ids")),
     ],
 )
@@ -122,7 +123,7 @@ def test_damaged_tokens_are_made_anew(damage: Callable[[Path], object], folder: 
 
 
 @pytest.mark.parametrize("data", [LEARNED, PAIRS])
-def test_no_flipped_bit_gives_other_rows(data, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_flipped_bit_gives_other_rows(data: Any, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     """In any file of the cache: what is damaged is named and made again."""
     caplog.set_level("INFO", logger="collapse_sim")
     info, expected = data.inspect(folder), all_rows(data, folder)
@@ -154,7 +155,7 @@ def test_a_disk_without_locks(number: int, folder: Path, passes: list[str], monk
     shutil.rmtree(folder / "cache")
     text_tokens._folders_of_process.clear()
     passes.clear()
-    monkeypatch.setattr(text_tokens.FileLock, "acquire", refused)
+    monkeypatch.setattr("collapse_sim.data.text.text_tokens.FileLock.acquire", refused)
     for _ in range(2):
         assert all_rows(DATA, folder) == expected
         text_tokens._folders_of_process.clear()
@@ -175,7 +176,11 @@ def test_notes_that_are_no_files(make: Callable[[Path], object], folder: Path) -
 
 @pytest.mark.parametrize("data", [DATA, LEARNED, PAIRS])
 def test_a_cache_that_cannot_be_written_to_is_no_error(
-    data, folder: Path, passes: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+    data: Any,
+    folder: Path,
+    passes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     expected = all_rows(data, folder)
     (folder / "a file").touch()
@@ -191,7 +196,9 @@ def test_a_cache_that_cannot_be_written_to_is_no_error(
 
 def test_the_temporary_folder_ends_with_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
     ends: list[tuple[Callable[..., object], Path]] = []
-    monkeypatch.setattr(text_tokens.atexit, "register", lambda end, place, **_: ends.append((end, place)))
+    monkeypatch.setattr(
+        "collapse_sim.data.text.text_tokens.atexit.register", lambda end, place, **_: ends.append((end, place))
+    )
     place = text_tokens._temporary.__wrapped__()
     ((end, named),) = ends
     assert place.is_dir()
@@ -213,7 +220,7 @@ def test_a_full_disk_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_two_at_once_tokenise_once(folder: Path, passes: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     write = text_tokens._write
 
-    def slowly(*given: object) -> None:
+    def slowly(*given: Any) -> None:
         time.sleep(0.1)
         write(*given)
 
@@ -232,7 +239,7 @@ def test_texts_that_change_while_they_are_read(folder: Path, monkeypatch: pytest
     """What is kept under a hash has that hash."""
     records = TextSource.records
 
-    def changing(self: TextSource, doing: str):
+    def changing(self: TextSource, doing: str) -> Iterator[tuple[str, ...]]:
         for texts in records(self, doing):
             yield tuple(text + " a" for text in texts) if doing == "tokenising" else texts
 
@@ -251,6 +258,6 @@ def test_batches_make_no_difference(folder: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def test_tokens_are_mapped(folder: Path) -> None:
-    real, _ = DATA.open(folder)
+    real: Any = DATA.open(folder)[0]
     assert isinstance(real.stream.tokens.ids, np.memmap)
     assert real.stream.tokens.ids.dtype == "int16"

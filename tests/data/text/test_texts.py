@@ -14,16 +14,7 @@ from collapse_sim.data.text.text_files import TextFiles
 from collapse_sim.data.text.tokens import texts_of
 from tests.data.making import message_of, rows_of
 
-from .making_texts import (
-    END,
-    NO,
-    WORDS,
-    files,
-    random_texts,
-    unpacked,
-    write_records,
-    write_txt,
-)
+from .making_texts import END, NO, WORDS, files, random_texts, unpacked, write_records, write_txt
 
 
 def test_a_text_a_row(folder: Path) -> None:

@@ -21,13 +21,7 @@ from collapse_sim.data.text.tokens import END_OF_TEXT
 from collapse_sim.recipe.problems import validate
 from tests.data.making import message_of
 
-from .making_texts import (
-    LINES,
-    MAKERS,
-    named,
-    words_folder,
-    write_txt,
-)
+from .making_texts import LINES, MAKERS, named, words_folder, write_txt
 from .making_texts import files as reading
 
 
@@ -95,7 +89,7 @@ def test_a_reason_on_a_later_line_is_told(folder: Path, monkeypatch: pytest.Monk
 # Learned byte pairs.
 
 
-def texts(**settings) -> TextFiles:
+def texts(**settings: Any) -> TextFiles:
     return TextFiles(**{"train": "t.txt", "validation": "v.txt", "tokenizer": {"bpe": 320}, "length": 8, **settings})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import scipy.integrate
@@ -25,7 +26,7 @@ def test_circles_are_the_closed_form() -> None:
 
 
 @pytest.mark.parametrize("data", [TwoMoons(), SwissRoll(), TwoMoons(noise=0.01)], ids=["moons", "roll", "thin moons"])
-def test_curves_are_integrated_exactly(data) -> None:
+def test_curves_are_integrated_exactly(data: Any) -> None:
     """Against Simpson's rule with a thousand times as many nodes, up to 10 standard deviations away from the curve."""
     clean = data.mixture().means[::37][:12]
     away = torch.randn(len(clean), 2, dtype=torch.float64, generator=torch.Generator().manual_seed(2))

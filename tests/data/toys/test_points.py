@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def rows_of(data: SimulatedPoints, rows: int) -> Tensor:
 
 
 @pytest.mark.parametrize("data", EVERY, ids=name_of)
-def test_first_rows_do_not_depend_on_how_many_are_drawn(data) -> None:
+def test_first_rows_do_not_depend_on_how_many_are_drawn(data: Any) -> None:
     whole = rows_of(data, 1100)
     for rows in (1, 7, 255, 256, 257, 1000):
         assert torch.equal(rows_of(data, rows), whole[:rows]), rows
@@ -42,7 +43,7 @@ def test_first_rows_do_not_depend_on_how_many_are_drawn(data) -> None:
 
 @pytest.mark.parametrize("data", EVERY, ids=name_of)
 @pytest.mark.parametrize("rows", [1, 300])
-def test_stacked_slices_equal_single_seeds(data, rows: int) -> None:
+def test_stacked_slices_equal_single_seeds(data: Any, rows: int) -> None:
     stacked = data.simulate(rows, draws(3, 1, 4, stacked=True))["x"]
     for slot, seed in enumerate((3, 1, 4)):
         assert torch.equal(stacked[slot], data.simulate(rows, draws(seed))["x"])
@@ -50,10 +51,9 @@ def test_stacked_slices_equal_single_seeds(data, rows: int) -> None:
 
 
 @pytest.mark.parametrize("data", EVERY, ids=name_of)
-def test_columns_are_what_inspect_promises(data) -> None:
+def test_columns_are_what_inspect_promises(data: Any) -> None:
     data = data.model_copy(update={"rows": 50, "fresh_rows": 30, "held_out_rows": 20})
     info = data.inspect(Path("/nowhere"))
-    assert isinstance(data, Data)
     assert data.seeded
     assert (info.kind, info.rows, info.pool, info.held_out, info.fingerprint) == ("points", 50, 80, 20, "")
     rows = data.simulate(info.pool, draws(0))
@@ -62,10 +62,11 @@ def test_columns_are_what_inspect_promises(data) -> None:
     assert rows["x"].dtype == torch.float64
     assert all(callable(getattr(data, name)) for name in info.known_truths)
     assert {"log_density", "true_covariance"} <= set(info.known_truths)
+    assert isinstance(data, Data)
 
 
 @pytest.mark.parametrize("data", PLANE, ids=name_of)
-def test_density_integrates_to_one(data) -> None:
+def test_density_integrates_to_one(data: Any) -> None:
     """By Simpson's rule on a grid, which knows nothing of how the density is computed."""
     side = np.linspace(-5, 6, 331)
     grid = torch.from_numpy(np.stack(np.meshgrid(side, side), -1).reshape(-1, 2))
@@ -75,7 +76,7 @@ def test_density_integrates_to_one(data) -> None:
 
 
 @pytest.mark.parametrize("data", PLANE, ids=name_of)
-def test_rows_follow_the_density(data) -> None:
+def test_rows_follow_the_density(data: Any) -> None:
     """Chi-squared of counts in cells against the density's integral over each cell."""
     x = rows_of(data, 20_000).numpy()
     low, high = x.min(0) - 0.1, x.max(0) + 0.1
@@ -94,7 +95,7 @@ def test_rows_follow_the_density(data) -> None:
 
 
 @pytest.mark.parametrize("data", EVERY, ids=name_of)
-def test_moments_are_the_rows_own(data) -> None:
+def test_moments_are_the_rows_own(data: Any) -> None:
     x = rows_of(data, 100_000)
     mean, covariance = data.true_mean(), data.true_covariance()
     apart = x - x.mean(0)
@@ -107,7 +108,7 @@ def test_mixture_is_that_of_scipy() -> None:
     x = torch.randn(50, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 3
     parts = [
         weight * scipy.stats.multivariate_normal(mean, scale**2 * np.eye(2)).pdf(x.numpy())
-        for mean, scale, weight in zip(MIXED.means, MIXED.scales, (1 / 8, 3 / 8, 1 / 2), strict=True)
+        for mean, scale, weight in zip(MIXED.means, (0.3, 1.0, 0.5), (1 / 8, 3 / 8, 1 / 2), strict=True)
     ]
     np.testing.assert_allclose(MIXED.log_density(x).exp().numpy(), sum(parts), rtol=1e-12)
     # Where the density is 0 in float64 its logarithm is still a number: 1/2 |x/s|^2 away.
@@ -130,6 +131,6 @@ def test_mixture_is_that_of_scipy() -> None:
         (SwissRoll, {"rows": 0}, "greater than 0"),
     ],
 )
-def test_bad_settings(kind, settings, message: str) -> None:
+def test_bad_settings(kind: Any, settings: Any, message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         kind(**settings)

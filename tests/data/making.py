@@ -1,15 +1,23 @@
-"""Makes the tiny data files that the tests read. Every row is unique: its number is in its first two bytes."""
+"""Makes the tiny data files that the tests read, and reads them. Every row is unique: its number is in its first two
+bytes."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+import io
+import os
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
-from collapse_sim.data.base import Columns, FileData
+from collapse_sim.core.errors import MissingError
+from collapse_sim.core.randomness import Draws
+from collapse_sim.data.base import Columns, Data, FileData, Info
 
 MNIST_FILES = (
     "train-images-idx3-ubyte",
@@ -113,3 +121,91 @@ def rows_of(data: FileData, folder: Path) -> list[Columns]:
 
 def row_bytes(images: np.ndarray) -> set[bytes]:
     return {row.tobytes() for row in images}
+
+
+def check_columns(info: Info, columns: Columns, rows: int) -> None:
+    """Columns are what `inspect` promised."""
+    assert set(columns) == set(info.columns)
+    for name, (shape, dtype) in info.columns.items():
+        assert columns[name].shape == (rows, *shape)
+        assert columns[name].dtype == dtype
+    if info.classes:
+        assert columns["label"].min() >= 0
+        assert columns["label"].max() < info.classes
+
+
+def message_of(data: Data, folder: Path, error: type[Exception] = MissingError) -> str:
+    """What inspecting says."""
+    with pytest.raises(error) as caught:
+        data.inspect(folder)
+    return str(caught.value)
+
+
+def draws(*seeds: int, stacked: bool = False) -> Draws:
+    """What real rows of simulated data are drawn from."""
+    return Draws(seeds, "real", 0, dtype=torch.float64, stacked=stacked)
+
+
+# Encoded photographs.
+
+
+def photo() -> Image.Image:
+    from sklearn.datasets import load_sample_images
+
+    return Image.fromarray(load_sample_images().images[0][100:300, 200:440])
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def middle(content: bytes, length: int) -> bytes:
+    """With zeros in the middle."""
+    first = len(content) // 2
+    return content[:first] + bytes(length) + content[first + length :]
+
+
+def oriented(tag: int, kind: str) -> bytes:
+    return encoded(photo().resize((24, 40)), kind, exif=oriented_exif(tag))
+
+
+def oriented_exif(tag: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    return exif
+
+
+# What may lie in the place of a file, and what is said of it.
+
+
+def _fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _socket(path: Path) -> None:
+    here = Path.cwd()
+    os.chdir(path.parent)  # names of sockets are short
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(path.name)
+    finally:
+        os.chdir(here)
+
+
+def _nowhere(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path.name)
+
+
+STRANGE: list[tuple[Callable[[Path], None], str]] = [
+    (_fifo, "a named pipe"),
+    (_socket, "a socket"),
+    (Path.mkdir, "a folder"),
+    (_nowhere, "a link to nowhere, which does not exist"),
+    (_loop, ""),
+]

@@ -23,7 +23,6 @@ def test_the_example_is_a_kind_of_data(tmp_path: Path) -> None:
     module: dict[str, Any] = {"__name__": "rings"}
     exec(compile(block, "<docs/data.md>", "exec"), module)
     data = module["Rings"](held_out=4)
-    assert isinstance(data, Data)
     with pytest.raises(MissingError, match=r"rings\.npy: no such file"):
         data.inspect(tmp_path)
     points = np.random.default_rng(0).normal(size=(10, 2))
@@ -35,6 +34,7 @@ def test_the_example_is_a_kind_of_data(tmp_path: Path) -> None:
     np.save(tmp_path / "rings.npy", points.astype(np.float32))
     with pytest.raises(MissingError, match="found float32"):
         data.inspect(tmp_path)
+    assert isinstance(data, Data)
 
 
 @pytest.mark.parametrize("name", sorted(registry.BUILT_IN["data"]))

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from collapse_sim.data import remember
 from collapse_sim.data.duplicates import groups_of, row_digests
 from collapse_sim.data.images.celeba import CelebA
 from collapse_sim.data.images.image_folder import ImageFolder
@@ -21,11 +20,9 @@ SAID = "held-out images have the same content as one that is trained on"
 @pytest.mark.parametrize("form", ["files", "array"])
 @pytest.mark.parametrize("held_out", [5, 0.3, 20])
 def test_copies_on_both_sides_are_counted(
-    form: str, held_out: float | int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    form: str, held_out: float | int, tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As many as comparing the rows finds; at the second start, too, when nothing is read."""
-    monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remember, "SETTLED_NS", -(10**12))
     images = np.concatenate([tagged(20, 4, 4), tagged(10, 4, 4), tagged(3, 4, 4)])
     if form == "files":
         write_pictures(tmp_path / "images", images)

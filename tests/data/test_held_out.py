@@ -1,131 +1,88 @@
-"""Held-out rows are never among the rows to train on, for every kind of data, and no row is lost or doubled."""
+"""Which rows are held out, and how many are used: a fixed permutation, cut in two."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
+from pydantic import TypeAdapter, ValidationError
 
-from collapse_sim.core.randomness import Draws
-from collapse_sim.data.base import FileData, Info
-from collapse_sim.data.images.celeba import CelebA
-from collapse_sim.data.images.cifar10 import CIFAR10
-from collapse_sim.data.images.digits import Digits
-from collapse_sim.data.images.image_folder import ImageFolder
-from collapse_sim.data.images.mnist import MNIST, FashionMNIST
-from collapse_sim.data.toys.gaussian_points import GaussianPoints
-from collapse_sim.data.toys.linear_data import LinearData
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.data.held_out import ShareOrCount, check_rows, held_out_index, shuffled, shuffled_split
 
-from .making import (
-    labels_of,
-    row_bytes,
-    rows_of,
-    tagged,
-    write_celeba,
-    write_cifar_arrays,
-    write_cifar_binary,
-    write_mnist,
-    write_pictures,
+
+def limits(rows: int | None = None, held_out_rows: int | None = None) -> Any:
+    return SimpleNamespace(rows=rows, held_out_rows=held_out_rows)
+
+
+def test_the_permutation_never_changes() -> None:
+    """As recorded: it is part of what a published result means."""
+    assert shuffled(10).tolist() == [2, 8, 4, 9, 1, 6, 7, 3, 0, 5]
+    assert sorted(shuffled(1000).tolist()) == list(range(1000))
+    assert not np.array_equal(shuffled(1000), np.arange(1000))
+
+
+@pytest.mark.parametrize("rows", [2, 3, 10, 101])
+@pytest.mark.parametrize("held_out", [0.001, 0.2, 0.5, 0.999, 1])
+def test_every_row_is_in_exactly_one_part(held_out: float | int, rows: int) -> None:
+    train, other = shuffled_split(held_out, rows, "points")
+    assert sorted([*train.tolist(), *other.tolist()]) == list(range(rows))
+    assert len(train) >= 1 <= len(other)
+    assert abs(len(other) - (held_out if held_out == 1 else held_out * rows)) < 1  # next to a share, but never none
+
+
+def test_holding_out_more_adds_rows_and_moves_none() -> None:
+    before: set[int] = set()
+    for held_out in range(1, 20):
+        other = set(shuffled_split(held_out, 20, "points")[1].tolist())
+        assert before < other
+        before = other
+    for held_out in (20, 21):
+        with pytest.raises(RecipeError, match=rf"data.held_out: {held_out} of 20 points leaves none .* at most 19"):
+            shuffled_split(held_out, 20, "points")
+
+
+def test_the_used_held_out_rows_are_a_choice_in_order() -> None:
+    for count in (None, 50, 51):
+        assert held_out_index(limits(held_out_rows=count), 50).tolist() == list(range(50))
+    before: set[int] = set()
+    for count in range(1, 50):
+        index = held_out_index(limits(held_out_rows=count), 50)
+        assert len(index) == count
+        assert (np.diff(index) > 0).all()
+        assert before < set(index.tolist()) <= set(range(50))
+        before = set(index.tolist())
+
+
+def test_what_is_asked_for_and_not_there_is_said_at_once() -> None:
+    check_rows(limits(), 0, 0)
+    check_rows(limits(7, 5), 7, 5)
+    with pytest.raises(RecipeError) as caught:
+        check_rows(limits(8, 6), 7, 5)
+    assert "data.rows: 8 asked for, but there are 7 real rows" in str(caught.value)
+    assert "data.held_out_rows: 6 asked for, but there are 5 held-out rows" in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [0.2, 1, 500, 1e-9, 1 - 1e-9])
+def test_a_share_stays_a_share_and_a_count_a_count(value: float | int) -> None:
+    found = TypeAdapter(ShareOrCount).validate_python(value)
+    assert (found, type(found)) == (value, type(value))
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (True, "True is not a number"),
+        ("0.2", "'0.2' is not a number"),
+        (None, "None is not a number"),
+        (1.0, "for a number of rows omit the decimal point"),
+        (0.0, "0.0 is not a share"),
+        (float("inf"), "inf is not a share"),
+        (-1, "-1 rows are too few"),
+    ],
 )
-
-
-def _mnist(folder: Path) -> FileData:
-    write_mnist(folder / "MNIST" / "raw")
-    return MNIST()
-
-
-def _fashion(folder: Path) -> FileData:
-    write_mnist(folder / "FashionMNIST" / "raw", zipped=True)
-    return FashionMNIST()
-
-
-def _cifar_arrays(folder: Path) -> FileData:
-    write_cifar_arrays(folder / "cifar10", *_cifar())
-    return CIFAR10()
-
-
-def _cifar_binary(folder: Path) -> FileData:
-    write_cifar_binary(folder / "cifar-10-batches-bin", *_cifar())
-    return CIFAR10()
-
-
-def _cifar() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    return tagged(30, 32, 32, 3), labels_of(30), tagged(12, 32, 32, 3, first=1000), labels_of(12)
-
-
-def _pictures(folder: Path) -> FileData:
-    write_pictures(folder / "pictures", tagged(42, 6, 6, 3))
-    return ImageFolder(path="pictures", held_out=12)
-
-
-def _array(folder: Path) -> FileData:
-    np.save(folder / "pictures.npy", tagged(42, 6, 6))
-    return ImageFolder(path="pictures.npy", held_out=12)
-
-
-def _celeba(folder: Path) -> FileData:
-    root = write_celeba(folder / "celeba", [2 if number % 7 in (1, 4) else 0 for number in range(42)])
-    for path, image in zip(sorted((root / "img_align_celeba").iterdir()), tagged(42, 6, 6, 3), strict=True):
-        Image.fromarray(image).save(path)
-    return CelebA(crop=None, size=None)
-
-
-@pytest.mark.parametrize("make", [_mnist, _fashion, _cifar_arrays, _cifar_binary, _celeba, _pictures, _array])
-@pytest.mark.parametrize("cap", [None, 5])
-def test_file_data_is_split_without_overlap(make, cap, tmp_path: Path) -> None:
-    data = make(tmp_path).model_copy(update={"held_out_rows": cap})
-    info = data.inspect(tmp_path)
-    train, held_out = rows_of(data, tmp_path)
-    train_rows, held_out_rows = row_bytes(train["image"]), row_bytes(held_out["image"])
-    assert len(train_rows) == info.pool == info.rows == 30
-    assert len(held_out_rows) == info.held_out == (cap or 12)
-    assert not train_rows & held_out_rows
-    _matches(info, train, info.pool)
-    _matches(info, held_out, info.held_out)
-
-
-def test_digits_are_split_without_overlap(tmp_path: Path) -> None:
-    """All 1,797 digits are different pictures, so that bytes tell rows apart; each is in exactly one part."""
-    from sklearn.datasets import load_digits
-
-    info = Digits().inspect(tmp_path)
-    train, held_out = rows_of(Digits(), tmp_path)
-    assert (info.rows, info.pool, info.held_out) == (1437, 1437, 360)
-    assert not row_bytes(train["image"]) & row_bytes(held_out["image"])
-    every = np.array([[round(v * 255 / 16) for v in row] for row in load_digits().data], np.uint8).reshape(-1, 1, 8, 8)
-    assert len(row_bytes(every)) == 1797
-    assert row_bytes(train["image"]) | row_bytes(held_out["image"]) == row_bytes(every)
-    _matches(info, train, 1437)
-    _matches(info, held_out, 360)
-
-
-@pytest.mark.parametrize("data", [GaussianPoints(dimensions=3), LinearData(dimensions=3)])
-def test_simulated_parts_are_drawn_apart(data) -> None:
-    """Real and held-out rows come from draws of two roles, as the engine asks for them."""
-    parts = [data.simulate(50, Draws((0,), role, 0, dtype=torch.float64))["x"].numpy() for role in ("real", "held_out")]
-    assert not row_bytes(parts[0]) & row_bytes(parts[1])
-
-
-@pytest.mark.parametrize("make", [_mnist, _cifar_arrays, _pictures])
-def test_rows_leaves_a_reserve(make, tmp_path: Path) -> None:
-    """`rows` lowers what generation 0 is fitted to; the rows themselves and the held-out ones stay the same."""
-    data = make(tmp_path)
-    fewer = data.model_copy(update={"rows": 7})
-    info = fewer.inspect(tmp_path)
-    assert (info.rows, info.pool, info.held_out) == (7, 30, 12)
-    for whole, part in zip(rows_of(data, tmp_path), rows_of(fewer, tmp_path), strict=True):
-        assert np.array_equal(whole["image"], part["image"])
-
-
-def _matches(info: Info, columns, rows: int) -> None:
-    """Columns are what `inspect` promised."""
-    assert set(columns) == set(info.columns)
-    for name, (shape, dtype) in info.columns.items():
-        assert columns[name].shape == (rows, *shape)
-        assert columns[name].dtype == dtype
-    if info.classes:
-        assert columns["label"].min() >= 0
-        assert columns["label"].max() < info.classes
+def test_what_is_neither(value: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        TypeAdapter(ShareOrCount).validate_python(value)

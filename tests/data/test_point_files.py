@@ -16,8 +16,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.held_out import shuffled
 from collapse_sim.data.point_files import PointFiles
 
-from .making import rows_of
-from .test_data_errors import message_of
+from .making import message_of, rows_of
 
 POINTS = np.random.default_rng(0).normal(size=(20, 3)) * [1, 10, 1e-3]
 

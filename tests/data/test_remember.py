@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from collapse_sim.cli.app import run_app
 from collapse_sim.core.errors import MissingError
-from collapse_sim.data import data_files, progress, remember
+from collapse_sim.data import data_files, remember
 from collapse_sim.data.images import image_survey
 from collapse_sim.data.images.image_folder import ImageFolder
 
@@ -23,24 +21,16 @@ FILES, ARRAY = ImageFolder(path="pictures"), ImageFolder(path="pictures.npy")
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache, which takes files that were written just now."""
-    monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remember, "SETTLED_NS", -(10**12))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Grows by one whenever files are read for their hash."""
     made: list[str] = []
     look, content_hash = image_survey._summarise, data_files.content_hash
 
-    def looking(listing):
+    def looking(listing: Any) -> Any:
         made.append("files")
         return look(listing)
 
-    def hashing(**arrays):
+    def hashing(**arrays: Any) -> Any:
         made.append("array")
         return content_hash(**arrays)
 
@@ -58,7 +48,7 @@ def data_dir(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("data", [FILES, ARRAY])
-def test_a_second_start_reads_nothing(data, data_dir: Path, cache: Path, looks: list[str]) -> None:
+def test_a_second_start_reads_nothing(data: Any, data_dir: Path, cache: Path, looks: list[str]) -> None:
     infos = [data.inspect(data_dir) for _ in range(3)]
     assert len(looks) == 1
     assert infos[0] == infos[1] == infos[2]
@@ -93,7 +83,7 @@ def _rewrite(folder: Path) -> None:
         lambda folder: Image.fromarray(tagged(1, 8, 8, first=99)[0]).save(folder / "new.png"),
     ],
 )
-def test_every_change_is_seen(change, data_dir: Path, cache: Path, looks: list[str]) -> None:
+def test_every_change_is_seen(change: Any, data_dir: Path, cache: Path, looks: list[str]) -> None:
     before = FILES.inspect(data_dir).fingerprint
     change(data_dir / "pictures")
     after = FILES.inspect(data_dir).fingerprint
@@ -123,7 +113,7 @@ def test_unreadable_files_are_looked_at_again(data_dir: Path, cache: Path, looks
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"stamps": 1}', '{"found": {}}'])
 @pytest.mark.parametrize("data", [FILES, ARRAY])
-def test_a_damaged_note_is_made_anew(data, text: str, data_dir: Path, cache: Path, looks: list[str]) -> None:
+def test_a_damaged_note_is_made_anew(data: Any, text: str, data_dir: Path, cache: Path, looks: list[str]) -> None:
     info = data.inspect(data_dir)
     (note,) = cache.rglob("*.json")
     note.write_text(text)
@@ -134,7 +124,9 @@ def test_a_damaged_note_is_made_anew(data, text: str, data_dir: Path, cache: Pat
 
 
 @pytest.mark.parametrize("data", [FILES, ARRAY])
-def test_no_flipped_letter_of_a_note_changes_what_is_found(data, data_dir: Path, cache: Path, looks: list[str]) -> None:
+def test_no_flipped_letter_of_a_note_changes_what_is_found(
+    data: Any, data_dir: Path, cache: Path, looks: list[str]
+) -> None:
     """What a note says proves itself: a damaged one is made anew, and does not give other rows or another key."""
     info = data.inspect(data_dir)
     (note,) = cache.rglob("*.json")
@@ -150,7 +142,7 @@ def test_no_flipped_letter_of_a_note_changes_what_is_found(data, data_dir: Path,
 
 @pytest.mark.parametrize("data", [FILES, ARRAY])
 def test_a_cache_that_cannot_be_written_to_is_no_error(
-    data, data_dir: Path, cache: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
+    data: Any, data_dir: Path, cache: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (data_dir / "a file").touch()
     monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(data_dir / "a file"))
@@ -168,32 +160,3 @@ def test_where_it_lies(data_dir: Path, cache: Path, monkeypatch: pytest.MonkeyPa
         FILES.inspect(data_dir)
         assert len(list((data_dir / place).rglob("*.json"))) == 1
         monkeypatch.delenv(name)
-
-
-def test_progress_is_said_when_it_takes_long(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO, logger="collapse_sim")
-    FILES.inspect(data_dir)
-    assert not caplog.messages  # it was quick
-    clock = iter(np.arange(0.0, 100.0, 0.6))
-    monkeypatch.setattr(progress, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    FILES.inspect(data_dir)
-    assert caplog.messages == [f"image_folder: checking {data_dir}/pictures, once: 1 of 9 files"]
-
-
-@pytest.mark.parametrize("quiet", [False, True])
-def test_the_command_line_says_it_on_stderr(
-    quiet: bool, data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(progress, "AFTER_S", 0.0)
-    recipe = data_dir / "recipe.yaml"
-    recipe.write_text(
-        "{name: r, data: {use: image_folder, path: pictures}, model: {use: vae, hidden: 4, latent: 2},"
-        " train: {steps: 1}, generations: 1, seeds: [0], arms: {a: {data: replace}}, metrics: [test_loss]}"
-    )
-    words = ["run", str(recipe), "--data-dir", str(data_dir), "--out", str(data_dir / "run"), "--dry-run"]
-    assert run_app([*words, *(["--quiet"] if quiet else [])]) == 0
-    said = capsys.readouterr()
-    assert ("checking" in said.err) == (not quiet)
-    assert "checking" not in said.out

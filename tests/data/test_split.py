@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,12 +32,12 @@ class Numbers:
         return {"x": self.numbers[first:last].copy()}
 
 
-def numbers_of(source) -> list[int]:
-    return source.read(0, len(source))["x"].tolist()
+def numbers_of(source: Any) -> list[int]:
+    return list(source.read(0, len(source))["x"].tolist())
 
 
-def split(data, rows: int, held_out: int, seed: int = 0, packed: bool = False):
-    info = dataclasses.replace(data.inspect(None), rows=rows, pool=rows, held_out=held_out, packed=packed)
+def split(data: Any, rows: int, held_out: int, seed: int = 0, packed: bool = False) -> Any:
+    info = dataclasses.replace(data.inspect(Path()), rows=rows, pool=rows, held_out=held_out, packed=packed)
     info = divided(data, info)
     parts = parts_of(data, info, Numbers(0, rows), Numbers(rows, rows + held_out), seed)
     assert len(parts["real"]) == info.pool
@@ -43,7 +45,7 @@ def split(data, rows: int, held_out: int, seed: int = 0, packed: bool = False):
     return {name: numbers_of(source) for name, source in parts.items()}
 
 
-def test_validation_rows_come_out_of_the_real_rows_the_same_for_every_seed():
+def test_validation_rows_come_out_of_the_real_rows_the_same_for_every_seed() -> None:
     found = split(Digits(validation_rows=7), 50, 20)
     assert len(found["validation"]) == 7
     assert found["held_out"] == list(range(50, 70))
@@ -53,14 +55,14 @@ def test_validation_rows_come_out_of_the_real_rows_the_same_for_every_seed():
     assert split(Digits(), 50, 20) == {"real": list(range(50)), "held_out": list(range(50, 70))}
 
 
-def test_validation_blocks_of_packed_texts_are_the_last_ones():
+def test_validation_blocks_of_packed_texts_are_the_last_ones() -> None:
     """So one text at most has blocks on both sides."""
     found = split(Digits(validation_rows=7), 50, 20, packed=True)
     assert found["validation"] == list(range(43, 50))
     assert found["real"] == list(range(43))
 
 
-def test_every_seed_may_have_a_split_of_its_own():
+def test_every_seed_may_have_a_split_of_its_own() -> None:
     data = Digits(validation_rows=7, split="seed")
     first, second = (split(data, 50, 20, seed) for seed in (1, 2))
     for found in (first, second):
@@ -71,25 +73,25 @@ def test_every_seed_may_have_a_split_of_its_own():
     assert split(data, 50, 20, 1) == first
 
 
-def test_what_cannot_be_split_is_said():
-    info = Digits().inspect(None)
+def test_what_cannot_be_split_is_said() -> None:
+    info = Digits().inspect(Path())
     with pytest.raises(RecipeError, match=r"data.validation_rows: 1437 asked for, but there are 1437 real rows: lower"):
         divided(Digits(validation_rows=1437), info)
     with pytest.raises(RecipeError, match=r"real rows, of which data.rows takes 1400: lower one of them"):
-        divided(Digits(validation_rows=100, rows=1400), Digits(rows=1400).inspect(None))
+        divided(Digits(validation_rows=100, rows=1400), Digits(rows=1400).inspect(Path()))
     with pytest.raises(RecipeError, match=r"data.split: packed texts"):
         divided(Digits(split="seed"), dataclasses.replace(info, packed=True))
-    assert divided(Digits(validation_rows=37, rows=1400), Digits(rows=1400).inspect(None)).rows == 1400
+    assert divided(Digits(validation_rows=37, rows=1400), Digits(rows=1400).inspect(Path())).rows == 1400
     assert divided(Digits(validation_rows=37), info).rows == 1400
 
 
-def test_simulated_data_draws_validation_rows_beside_its_real_ones():
+def test_simulated_data_draws_validation_rows_beside_its_real_ones() -> None:
     data = GaussianPoints(rows=10, validation_rows=5)
-    info = divided(data, data.inspect(None))
+    info = divided(data, data.inspect(Path()))
     assert (info.rows, info.pool, info.validation) == (10, 10, 5)
 
 
-def test_neighbours_are_read_together():
+def test_neighbours_are_read_together() -> None:
     source = Numbers(0, 100)
     assert numbers_of(Chosen(source, np.array([3, 4, 5, 9, 20, 21]))) == [3, 4, 5, 9, 20, 21]
     assert source.reads == 3
@@ -99,7 +101,7 @@ def test_neighbours_are_read_together():
     ]  # fmt: skip
 
 
-def test_a_run_with_splits_of_its_own_holds_rows_once_a_seed(sandbox):
+def test_a_run_with_splits_of_its_own_holds_rows_once_a_seed(sandbox: Any) -> None:
     """The whole program, with features of a classifier, fitted once a seed then; a second run finds all."""
     text = TINY.replace("validation_rows: 40", "validation_rows: 40, split: seed").replace(
         "metrics: [test_loss]", "metrics: [test_loss, {use: coverage, features: {use: classifier, train: {steps: 5}}}]"

@@ -124,9 +124,10 @@ class RareWords(Vocabulary):
         once = 100 * (1 - (1 - 1 / info.rows) ** drawn)
         rare = f"the rarest {100 * self.share:.3g} % of the real words"
         rare = rare if self.at_most is None else f"at most {self.at_most} times"
-        over = ", relative to real rows drawn again" if self.relative else ""
+        over = ", relative to resampled real rows" if self.relative else ""
         return MetricNote(
-            f"{facts.note}; rare: {rare}{over}; {drawn:,} real rows drawn again have {once:.0f} % of those seen once"
+            f"{facts.note}; rare: {rare}{over}; "
+            f"{drawn:,} resampled real rows have {once:.0f} % of the words that occur once"
         )
 
     def score(self, evaluation: Evaluation) -> float | Tensor:

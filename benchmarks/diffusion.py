@@ -1,9 +1,10 @@
-"""Diffusion training and sampling, against a plain diffusers loop: python benchmarks/diffusion.py [--device cuda].
+"""Diffusion training and sampling compared with a plain diffusers loop: python benchmarks/diffusion.py [--device cuda].
 
 The same UNet, rows, batch sizes, precision and number of updates: once as a script with diffusers would do it (rows on
 the device, noise from the scheduler, autocast), once through `collapse-sim`'s engine. Prints JSON: for every batch size
-images/s of both and their ratio, memory, and the engine's achieved TFLOP/s (three times a forward pass's linear layers
-and convolutions) beside the rate of large matrix products on the same machine; then images/s of ancestral sampling.
+the images/s of both and their ratio, memory, and the engine's TFLOP/s (three times the linear layers and convolutions
+of a forward pass), to be compared with the rate of large matrix products on the same machine; then images/s of
+ancestral sampling.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ from collapse_sim.store.store import Store
 
 
 def synchronised(machine: Machine) -> float:
-    """The time, once the device has done all that it was given."""
+    """The time, once the device has finished all queued work."""
     if machine.device.type == "cuda":
         torch.cuda.synchronize(machine.device)
     return time.perf_counter()
 
 
 def plain(family: DDPM, info: Info, images: torch.Tensor, steps: int, batch: int, machine: Machine) -> float:
-    """Seconds of a training loop as a script with diffusers would have it."""
+    """Seconds of a training loop as in a script with diffusers."""
     torch.manual_seed(0)
     unet = family.build(info).unet.to(machine.device)  # type: ignore[union-attr, operator]
     noising = scheduler(family.timesteps, family.schedule, family.zero_terminal_snr)
@@ -108,7 +109,7 @@ def matrix_rate(machine: Machine, size: int) -> float:
 
 
 def training(family: DDPM, options: argparse.Namespace, machine: Machine, scratch: Path) -> list[dict[str, Any]]:
-    """One entry a batch size."""
+    """One entry per batch size."""
     shape = (options.rows + 100, options.size, options.size, 3)
     rows = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     np.save(scratch / "rows.npy", rows)
@@ -161,10 +162,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"))
     parser.add_argument("--tf32", action="store_true")
-    parser.add_argument("--preset", default="celeba", help="the network's size: celeba (64x64), cifar10, digits")
+    parser.add_argument("--preset", default="celeba", help="size of the network: celeba (64x64), cifar10, digits")
     parser.add_argument("--size", type=int, default=64, help="pixels")
     parser.add_argument("--batch", type=int, nargs="+", default=[32, 128, 512])
-    parser.add_argument("--steps", type=int, default=100, help="updates a measurement")
+    parser.add_argument("--steps", type=int, default=100, help="updates per measurement")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", type=int, default=5000)
     parser.add_argument("--timesteps", type=int, default=1000)

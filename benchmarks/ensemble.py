@@ -1,7 +1,7 @@
-"""What one batched computation over all seeds saves for toys: python benchmarks/ensemble.py [--seeds N].
+"""What one batched computation over all seeds saves for toy models: python benchmarks/ensemble.py [--seeds N].
 
 The same Gaussian chain under replace, ten generations: through the engine with all seeds as one ensemble, and as the
-short NumPy loop over seeds that a user would write. Printed as JSON, with the ratio of medians.
+short NumPy loop over seeds that a user would write. Prints JSON, with the ratio of medians.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ metrics: [variance_ratio]
 
 
 def numpy_loop(seeds: int, generations: int, rows: int) -> float:
-    """Seconds of the chain, seed by seed, keeping nothing."""
+    """Seconds of the chain, one seed after another, storing nothing."""
     started = time.perf_counter()
     for seed in range(seeds):
         rng = np.random.default_rng(seed)
@@ -45,7 +45,7 @@ def numpy_loop(seeds: int, generations: int, rows: int) -> float:
 
 
 def engine(seeds: int, store: Path, machine: Machine) -> float:
-    """Seconds of the whole run: simulated, fitted, sampled, scored, stored, journalled."""
+    """Seconds of the whole run: simulation, fits, samples, scores, store and journal."""
     path = store / "recipe.yaml"
     path.write_text(RECIPE.replace("SEEDS", str(seeds)))
     started = time.perf_counter()

@@ -1,11 +1,11 @@
 """How often `verify` is wrong: python -m benchmarks.false_alarms [--experiments N] > rates.json
 
-Experiments whose truth is known. For every form of claim and number of seeds: how often a claim holds that is false by
-the least there is (its truth lies on the border of what it says), and how often one fails that is true by the least.
-Claims about arms are decided as a run's are. Claims about theory go by the same p values, of all experiments at once,
-for the chains of Gaussians (replace and accumulate, N = 10 and 100): late in a replaced chain of N = 10 the variance
-ratio is extremely skewed. Claims about arms of 1,000 seeds have a fifth of the experiments. Prints JSON and, on stderr,
-a table in per cent.
+Experiments with a known truth. For every form of claim and number of seeds: how often a claim holds although it is
+false by the smallest possible margin (the truth is exactly on the border of the claim), and how often one fails that is
+true by the smallest margin. Claims about arms are decided like those of a run. Claims about theory use the same p
+values, computed for all experiments at once, for chains of Gaussians (replace and accumulate, N = 10 and 100): late in
+a replaced chain of N = 10 the variance ratio is extremely skewed. Claims about arms with 1,000 seeds use a fifth of the
+experiments. Prints JSON and, on stderr, a table in per cent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 
 
 class Form(NamedTuple):
-    """Claims about arms a, b, c ... that have these means, and which verdict on them would be wrong."""
+    """Claims about arms a, b, c ... with these means, and which verdict on them would be wrong."""
 
     expects: tuple[str, ...]
     wrong: str
@@ -54,7 +54,7 @@ FORMS: dict[str, Form] = {
 
 
 def rate(form: Form, n: int, experiments: int) -> float:
-    """The share of experiments in which any of the claims gets the wrong verdict; noise is paired, as seeds are."""
+    """The share of experiments in which any of the claims gets the wrong verdict; noise is paired, like seeds."""
     rng = np.random.default_rng([n, experiments])
     wrong = 0
     for _ in range(experiments):
@@ -66,7 +66,7 @@ def rate(form: Form, n: int, experiments: int) -> float:
 
 
 def results(arms: Mapping[str, Array]) -> Results:
-    """What a run with these scores at generation 0 has found."""
+    """The results of a run with these scores at generation 0."""
     values = {arm: {"m": {0: dict(enumerate(row.tolist()))}} for arm, row in arms.items()}
     seeds = tuple(range(len(next(iter(arms.values())))))
     return Results("simulated", tuple(arms), seeds, {"m": None}, 0, "a", values)
@@ -98,14 +98,14 @@ def accumulated(rng: np.random.Generator, rows: int, shape: tuple[int, int]) -> 
 
 
 def near(ratios: Array, theory: float, part: float, looks: int = 1) -> tuple[Array, Array]:
-    """Two-sided p values that `A = theory within` a part holds, and that it fails."""
+    """Two-sided p values for `A = theory within` a fraction: that it holds, and that it fails."""
     low = p_values(ratios, theory * (1 - part), POSITIVE, looks=looks)
     high = p_values(ratios, theory * (1 + part), POSITIVE, looks=looks)
     return 2 * np.maximum(low[1], high[0]), 2 * np.minimum(low[0], high[1])
 
 
 def theory_rates(kind: str, rows: int, n: int, experiments: int) -> dict[str, float]:
-    """{form: share of experiments that are wrong}."""
+    """{form: share of experiments with a wrong verdict}."""
     draw = {"replace": replaced, "accumulate": accumulated}[kind]
     shape = (experiments, n)
     steps = draw(np.random.default_rng([rows, n]), rows, shape)
@@ -135,7 +135,7 @@ def theory_rates(kind: str, rows: int, n: int, experiments: int) -> dict[str, fl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--experiments", type=int, default=1000, help="of each form and number of seeds")
+    parser.add_argument("--experiments", type=int, default=1000, help="experiments per form and number of seeds")
     options = parser.parse_args()
     started = time.perf_counter()
 
@@ -148,7 +148,7 @@ def main() -> None:
             for n in SEEDS:
                 for name, share in theory_rates(kind, rows, n, options.experiments).items():
                     found.setdefault(name, {})[n] = share
-    print(f"{'% of experiments that are wrong':<48}" + "".join(f"{n:>8}" for n in SEEDS), file=sys.stderr)
+    print(f"{'% of experiments with a wrong verdict':<48}" + "".join(f"{n:>8}" for n in SEEDS), file=sys.stderr)
     for name, rates in found.items():
         print(f"{name:<48}" + "".join(f"{100 * rates[n]:>8.1f}" for n in SEEDS), file=sys.stderr)
     seconds = round(time.perf_counter() - started, 1)

@@ -1,10 +1,11 @@
 """FID between the training and the test images of CIFAR-10: python benchmarks/fid_cifar10_train_test.py --data-dir DIR.
 
-The known value with the standard Inception network is about 3.15 for the full sets, so this tells whether a network,
-its preprocessing and the arithmetic are right; growing numbers of rows show the bias of FID with few. Features are kept
-in pieces under --out: a second start goes on where the first was stopped. Printed as JSON lines.
+The known value with the standard Inception network is about 3.15 for the full sets, so this checks a network, its
+preprocessing and the arithmetic; increasing numbers of rows show the bias of FID with few rows. Features are kept in
+pieces in --out: a second start continues where the first was stopped. Prints JSON lines.
 
---features takes what a recipe's `features:` does: inception, or "{torchscript: inception.pt}" for a file in --data-dir.
+--features accepts the same values as a recipe's `features:`, such as inception, or "{torchscript: inception.pt}" for a
+file in --data-dir.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ from collapse_sim.metrics.features import FID, KID, Precision, Recall
 from collapse_sim.metrics.weights import WeightsFile
 
 PIECE_ROWS = 500
-SIZES = (2_000, 5_000, 10_000)  # rows of either side, before all of them
+SIZES = (2_000, 5_000, 10_000)  # rows on either side, before all rows
 
 
 class Compared:
-    """Features of two sets of rows, as metrics ask for them."""
+    """Features of two sets of rows, with the interface that metrics use."""
 
     def __init__(self, train: torch.Tensor, test: torch.Tensor) -> None:
         self._features = {"samples": train, "held_out": test}
@@ -48,7 +49,7 @@ class Compared:
 def kept_features(
     rows: RowSource, feature_map: WeightedMap, weights: WeightsFile, folder: Path, name: str, machine: Machine
 ) -> torch.Tensor:
-    """Features of all rows, (n, F); pieces that are in `folder` are read, the others computed."""
+    """Features of all rows, (n, F); pieces that exist in `folder` are read, the others are computed."""
     network = None
     pieces = []
     for first in range(0, len(rows), PIECE_ROWS):
@@ -68,7 +69,7 @@ def kept_features(
 
 
 def fid_of_parts(train: torch.Tensor, test: torch.Tensor, rows: int, feature_map: WeightedMap) -> dict[str, object]:
-    """FID of as many disjoint parts of `rows` rows as the test set has, up to five."""
+    """FID of all disjoint parts of `rows` rows in the test set, at most five."""
     started = time.perf_counter()
     parts = [slice(first, first + rows) for first in range(0, len(test) - rows + 1, rows)][:5]
     values = [FID(features=feature_map).score(Compared(train[part], test[part])) for part in parts]

@@ -1,8 +1,8 @@
-"""What the engine costs on top of a plain PyTorch loop: python benchmarks/fit_overhead.py [--device cpu] [--steps N].
+"""The overhead of the engine over a plain PyTorch loop: python benchmarks/fit_overhead.py [--device cpu] [--steps N].
 
-The same VAE, rows, batch size, optimiser and number of updates: once as a user's own script would do it (rows in memory
-as uint8, a shuffled index, autocast when asked for), once through `collapse-sim`'s engine. Both are timed in turn,
-several times; the ratio of medians is printed with all figures, as JSON.
+The same VAE, rows, batch size, optimiser and number of updates: once as in a user's own script (rows in memory as
+uint8, a shuffled index, autocast when requested), once through `collapse-sim`'s engine. Both are timed alternately,
+several times; prints JSON with all figures and the ratio of medians.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from collapse_sim.store.store import Store
 
 
 def plain(images: torch.Tensor, steps: int, batch: int, machine: Machine) -> float:
-    """Seconds of a training loop as a script would have it."""
+    """Seconds of a training loop as in a user's own script."""
     torch.manual_seed(0)
     info_shape = tuple(images.shape[1:])
     model = VAE(hidden=420, latent=20).build(_Shape(info_shape)).to(machine.device)  # type: ignore[arg-type]

@@ -1,10 +1,9 @@
-"""What a machine with a GPU is borrowed for: python benchmarks/gpu.py [--out DIR] [--minutes 8], or `make gpu`.
+"""Runs the tests and benchmarks that need a GPU: python benchmarks/gpu.py [--out DIR] [--minutes 8], or `make gpu`.
 
-The tests that need CUDA, then every benchmark on it, alone and one after the other; the most valuable first. Each
-result is written as it ends, into three files: tests.txt (pytest's output), benchmarks.json (a list of what the
-benchmarks print) and log.txt (what they said, and how long each took). What does not fit into the time is left out and
-named.
-Exit code: 0, or 1 when a test or a benchmark failed or was left out.
+The tests that need CUDA, then every benchmark, one at a time, the most valuable first. Each result is written as soon
+as it is complete, to three files: tests.txt (pytest's output), benchmarks.json (a list of what the benchmarks print)
+and log.txt (their messages, and how long each took). Benchmarks that do not fit into the time are left out and named.
+Exit code: 0, or 1 if a test or a benchmark failed or was left out.
 """
 
 from __future__ import annotations
@@ -21,8 +20,8 @@ from pathlib import Path
 import torch
 
 HERE = Path(__file__).parent
-# (seconds it may take, the program and its arguments). With the tests they add up to eight minutes; the sizes are for a
-# host on which a launch of a kernel takes 8 us, and were not tried as they are now.
+# (time limit in seconds, the program and its arguments). With the tests they add up to eight minutes; the sizes are for
+# a host on which a kernel launch takes 8 us, and have not been tested in their present form.
 CASES: list[tuple[int, str]] = [
     (45, "fit_overhead.py --steps 300 --repeats 3"),
     (75, "text.py --shape gpt2-9m --steps 60 --repeats 1"),
@@ -34,7 +33,7 @@ TESTS_S = 190
 
 
 def run(command: list[str], seconds: float, out: Path, log: Path) -> int | str:
-    """Run a program with its output in `out` and its errors in the log; its exit code, or why it has none."""
+    """Run a program with its output in `out` and its errors in the log; its exit code, or why there is none."""
     started = time.perf_counter()
     with out.open("w") as output, log.open("a") as errors:
         errors.write(f"\n$ {' '.join(command[1:])}\n")
@@ -51,7 +50,7 @@ def run(command: list[str], seconds: float, out: Path, log: Path) -> int | str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/gpu"), metavar="DIR", help="where the results go")
-    parser.add_argument("--minutes", type=float, default=8, help="for all of it")
+    parser.add_argument("--minutes", type=float, default=8, help="time for everything")
     options = parser.parse_args()
     if not torch.cuda.is_available():
         print("no CUDA device here", file=sys.stderr)
@@ -61,7 +60,7 @@ def main() -> int:
     log, last = options.out / "log.txt", options.out / "last.json"
     workers = min(12, os.cpu_count() or 1)
     parallel = ["-n", str(workers)] if importlib.util.find_spec("xdist") else []
-    # pytest-benchmark, where it is installed, warns of pytest-xdist, and warnings are errors.
+    # pytest-benchmark, if installed, warns about pytest-xdist, and warnings are errors.
     tests = [sys.executable, "-m", "pytest", "-m", "gpu", "tests/gpu", *parallel, "-p", "no:benchmark"]
     codes = [run([*tests, "--durations", "10"], TESTS_S, options.out / "tests.txt", log)]
     print(f"tests: {codes[0]}", flush=True)

@@ -1,9 +1,9 @@
-"""What pairing by seeds gives: how alike the seeds of two arms are, and how much narrower that makes their difference.
+"""What pairing by seeds gains: how correlated two arms are over seeds, and how much narrower their difference becomes.
 
     python benchmarks/paired_seeds.py RUN [--generation G] [--metric M]...
 
 For every metric and every pair of arms: the correlation of their values over seeds, and the width of the paired 95 %
-interval of their difference over that of the unpaired one (Welch's). Below 1 pairing helps; about 1 it gives nothing.
+interval of their difference over that of the unpaired one (Welch's). Below 1 pairing helps; about 1 it gains nothing.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from collapse_sim.analysis.results import Results, read_results
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="a run directory; ten seeds or more, or a correlation says nothing")
-    parser.add_argument("--generation", type=int, help="the last one if left out")
+    parser.add_argument("run", type=Path, help="a run directory; with fewer than ten seeds a correlation says nothing")
+    parser.add_argument("--generation", type=int, help="default: the last")
     parser.add_argument("--metric", action="append", help="only this one (may be repeated)")
     said = parser.parse_args()
     results = read_results(said.run)
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def cell(results: Results, metric: str, generation: int, a: str, b: str) -> str:
-    """ "0.62, 0.63"; "-" where the values of one arm don't scatter."""
+    """ "0.62, 0.63"; "-" if the values of one arm do not scatter."""
     of = [results.scores(arm, metric, generation) for arm in (a, b)]
     seeds = [seed for seed in results.seeds if all(seed in values for values in of)]
     x, y = (np.array([values[seed] for seed in seeds]) for values in of)
@@ -49,13 +49,13 @@ def cell(results: Results, metric: str, generation: int, a: str, b: str) -> str:
 
 
 def paired_half(differences: np.ndarray) -> float:
-    """Half the width of the Student-t interval of the mean difference."""
+    """Half the width of the Student-t interval for the mean difference."""
     n = len(differences)
     return _quantile(n - 1) * float(differences.std(ddof=1)) / math.sqrt(n)
 
 
 def unpaired_half(x: np.ndarray, y: np.ndarray) -> float:
-    """The same for independent seeds: Welch's interval of the difference of two means."""
+    """The same for independent seeds: Welch's interval for the difference of two means."""
     parts = [float(values.var(ddof=1)) / len(values) for values in (x, y)]
     freedom = sum(parts) ** 2 / sum(p * p / (len(v) - 1) for p, v in zip(parts, (x, y), strict=True))
     return _quantile(freedom) * math.sqrt(sum(parts))

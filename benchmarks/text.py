@@ -1,8 +1,8 @@
-"""Training and sampling of language models, against transformers' Trainer and generate: python benchmarks/text.py.
+"""Training and sampling of language models, compared with transformers: python benchmarks/text.py.
 
-The same network, rows, batch size, precision and number of updates: once by transformers' Trainer with its defaults
-(fused AdamW), once through `collapse-sim`'s engine, in turn in one process. Then samples of one length: by generate
-on the network, with weights in the run's precision, and by the family. Prints JSON: tokens/s of both and their ratio.
+The same network, rows, batch size, precision and number of updates: once with transformers' Trainer and its defaults
+(fused AdamW), once through `collapse-sim`'s engine, alternately in one process. Then samples of one length: with
+`generate`, with the weights in the run's precision, and with the family. Prints JSON: tokens/s of both and their ratio.
 
     python benchmarks/text.py --shape gpt2-9m --device cuda       # rows of 256 tokens, a vocabulary of 10,000
     python benchmarks/text.py --shape t5-small --device cuda      # sources of 512 tokens, targets of 64
@@ -80,7 +80,7 @@ class RandomTokens(Component):
 
 
 class Examples(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
-    """The same rows as transformers' models take them."""
+    """The same rows in the form that transformers' models take."""
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         inputs = arrays.get("tokens", arrays.get("source"))
@@ -96,7 +96,7 @@ class Examples(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
 
 
 def synchronised(machine: Machine) -> float:
-    """The time, once the device has done all that it was given."""
+    """The time, once the device has finished all queued work."""
     if machine.device.type == "cuda":
         torch.cuda.synchronize(machine.device)
     return time.perf_counter()
@@ -151,7 +151,7 @@ def engine(
 
 
 def training(family: TextFamily, data: RandomTokens, options: argparse.Namespace, machine: Machine) -> dict[str, Any]:
-    """Tokens/s of the rows' whole length, sources and targets together."""
+    """Tokens/s over the rows' whole length, sources and targets together."""
     info, examples = data.inspect(Path()), Examples(data.arrays())
     tokens = options.steps * options.batch * sum(data.lengths.values())
     theirs, ours = [], []
@@ -167,7 +167,7 @@ def training(family: TextFamily, data: RandomTokens, options: argparse.Namespace
 
 
 def sampling(family: TextFamily, data: RandomTokens, options: argparse.Namespace, machine: Machine) -> dict[str, Any]:
-    """Tokens/s of generated tokens, all rows to the full length."""
+    """Generated tokens/s, all rows to the full length."""
     info, arrays = data.inspect(Path()), data.arrays()
     with machine.seeded(0):
         model = machine.for_inference(family.build(info))
@@ -217,7 +217,7 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16"))
     parser.add_argument("--batch", type=int, default=32)
-    parser.add_argument("--steps", type=int, default=100, help="updates a measurement")
+    parser.add_argument("--steps", type=int, default=100, help="updates per measurement")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", type=int, default=2000)
     parser.add_argument("--shard", type=int, default=256, help="rows that are sampled together")

@@ -66,10 +66,10 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         assert isinstance(family.loss_unit, str), "loss_unit must be text"
     if isinstance(family, Regularised):
         unknown = set(family.regularised) - set(family.terms)
-        assert not unknown, f"regularised names {', '.join(sorted(unknown))}, which is no term"
+        assert not unknown, f"regularised names {', '.join(sorted(unknown))}, which are not terms"
     if isinstance(family, HasConditions):
         unknown = set(family.conditions) - set(info.columns)
-        assert not unknown, f"conditions names {', '.join(sorted(unknown))}, which is no column of the data"
+        assert not unknown, f"conditions names {', '.join(sorted(unknown))}, which are not columns of the data"
     assert conditioning_of(family) in ("real", "fitted"), "conditioned_on must be 'real' or 'fitted'"
     if isinstance(family, RowsAtOnce):
         assert family.rows_at_once(model, columns) >= 1, "rows_at_once must be at least 1"
@@ -107,7 +107,7 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         with tempfile.TemporaryDirectory() as folder:
             paths = family.export(model, info, Path(folder))
             outside = [path for path in paths if not path.is_file() or not path.is_relative_to(folder)]
-            assert not outside, f"export returns {outside[0]}, which is no file that it has written into the folder"
+            assert not outside, f"export returns {outside[0]}, which is not a file that it has written into the folder"
 
 
 def _conditions(family: object) -> tuple[str, ...]:

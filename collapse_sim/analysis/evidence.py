@@ -158,11 +158,11 @@ def _two_sided(p: float) -> float:
 def _doubt(contrasts: Sequence[Contrast], *, equal: bool = False) -> str:
     """Why these seeds decide nothing, whatever their difference; "" if they may. `equal`: for claims with "="."""
     if not all(pair.trusted for pair in contrasts):
-        return "the seeds are so skewed that a few carry the mean, and no test of it can be relied on"
+        return "the seeds are so skewed that a few dominate the mean, and no test of it is reliable"
     if not any(pair.blunt for pair in contrasts):
         return ""
     if contrasts[0].n < LEAST:
-        return f"{contrasts[0].n} seeds without scatter are no certainty: at least {LEAST} are needed"
+        return f"{contrasts[0].n} seeds without scatter are not conclusive: at least {LEAST} are needed"
     if equal or not all(pair.blunt and pair.unresolved for pair in contrasts):
         return ""
     gap = max(abs(pair.difference.mean) for pair in contrasts)

@@ -134,7 +134,7 @@ def _decide(low: float, high: float, sign: int) -> tuple[str, str]:
     if low == high == 0:
         return "fails", "both sides are equal for every row"
     if low <= 0 <= high:
-        return "undecided", "contains 0, so these rows do not tell"
+        return "undecided", "contains 0, so these rows do not decide the claim"
     side = "above" if low > 0 else "below"
     return ("holds" if (sign > 0) == (low > 0) else "fails"), f"wholly {side} 0"
 

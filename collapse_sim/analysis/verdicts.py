@@ -265,13 +265,13 @@ def _conclusion(draft: _Draft, status: Status) -> str:
         assert evidence.margin is not None
         band = f"{figure(-evidence.margin)} to {figure(evidence.margin)} ({expected.within:g} % of {evidence.names[1]})"
         position = {"holds": "inside", "fails": "outside"}.get(status)
-        return f"{position} {band}" if position else f"these seeds do not tell whether it is inside {band}"
+        return f"{position} {band}" if position else f"these seeds do not decide whether it is inside {band}"
     if status != "undecided":
         return "below 0" if difference.mean < 0 else "above 0"
     if difference.low is not None and difference.high is not None and difference.low <= 0 <= difference.high:
-        return "contains 0, so these seeds do not tell"
+        return "contains 0, so these seeds do not decide the claim"
     return (
         "within what the metric can resolve"
         if evidence.shown.blunt
-        else "too near to 0 for all that is tested together"
+        else "too close to 0 given everything that is tested together"
     )

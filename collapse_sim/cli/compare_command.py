@@ -233,7 +233,7 @@ def _check_suffix(path: Path) -> None:
     from collapse_sim.analysis.plots import SUFFIXES
 
     if path.suffix.lower() not in SUFFIXES:
-        raise RecipeError(f"--plot: {path}: the suffix says the format; allowed: {', '.join(SUFFIXES)}")
+        raise RecipeError(f"--plot: {path}: the suffix selects the format; allowed: {', '.join(SUFFIXES)}")
 
 
 def _draw(results: Results, metrics: Sequence[str], path: Path) -> None:

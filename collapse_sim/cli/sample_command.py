@@ -48,7 +48,7 @@ def sample(
     from collapse_sim.store.run_directory import find_run
 
     if out.suffix not in SUFFIXES:
-        raise RecipeError(f"--out {out}: the suffix says the format; allowed: {', '.join(SUFFIXES)}")
+        raise RecipeError(f"--out {out}: the suffix selects the format; allowed: {', '.join(SUFFIXES)}")
     opened = SavedRun.open(find_run(run), data_dir, store, plugins)
     stored, info = opened.model(ModelChoice(arm, generation, seed)), opened.experiment.info
     if out.suffix not in suffixes(info):

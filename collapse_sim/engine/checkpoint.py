@@ -96,7 +96,7 @@ class Checkpoints:
             if whole:
                 _apply(run, state, load(content))
                 return
-            emit(Note(f"damaged checkpoint passed over: {path}"))
+            emit(Note(f"damaged checkpoint skipped: {path}"))
             remove(path)
             remove(path.with_suffix(".safetensors"))
 

@@ -66,8 +66,8 @@ def _check_solution(job: Job, model: nn.Module) -> None:
     bad = tuple(seed for seed, *whole in zip(job.seeds, *good, strict=True) if not all(whole))
     if bad:
         raise DivergedError(
-            f"{where(job, bad)}: the fitted parameters are not finite: the rows that it is fitted to have no such "
-            f"{type(job.spec.family).__name__}; the chain ends there",  # type: ignore[attr-defined]
+            f"{where(job, bad)}: the fitted parameters are not finite: no such "
+            f"{type(job.spec.family).__name__} exists for its rows; the chain ends there",  # type: ignore[attr-defined]
             bad,
         )
 
@@ -288,7 +288,8 @@ class _Watch:
         known = checkpoints.ending()
         if known and known.get("setting") == self._setting:
             kept = (
-                f"(as before: it is tried again with other versions or another device, or without {checkpoints.ended})"
+                "(as before: it is tried again only with other versions, on another device, or without "
+                f"{checkpoints.ended})"
             )
             raise DivergedError(f"{where(job, job.seeds)}: {known['message']} {kept}", job.seeds)
 

@@ -46,7 +46,7 @@ def in_pieces(job: Job, folder: Path, context: JobContext, *files: Pieces) -> No
     progress_file = partial / "shards.json"
     hashes, damage = _finished(progress_file, partial, files)
     if damage:
-        context.emit(Note(f"damaged unfinished rows, made again from there: {partial} ({damage})"))
+        context.emit(Note(f"damaged unfinished rows, remade from there: {partial} ({damage})"))
     done, total = 0, sum(file.rows for file in files)
     context.restart_clock()
     rows_seen = 0

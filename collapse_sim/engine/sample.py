@@ -99,7 +99,7 @@ def check_columns(spec: SampleSpec, columns: object, rows: tuple[int, ...]) -> N
     """
     family, info = spec.model.family, spec.model.data.info
     if not isinstance(columns, Mapping) or not all(isinstance(column, Tensor) for column in columns.values()):
-        raise PluginError(f"{name_of(type(family))}: `sample` gave no mapping of names to tensors")
+        raise PluginError(f"{name_of(type(family))}: `sample` did not return a mapping of names to tensors")
     lacking = [name for name in family.columns if name in info.columns and name not in columns]
     if lacking:
         raise PluginError(f"{name_of(type(family))}: `sample` gave {', '.join(map(str, columns))} and no {lacking[0]}")

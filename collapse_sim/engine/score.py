@@ -65,7 +65,7 @@ class StoredEvaluation:
 
     def _allow(self, need: Need) -> None:
         if need not in self._spec.metric.needs:
-            raise AssertionError(f"{type(self._spec.metric).__name__} looks at {need!r}, which its `needs` leaves out")
+            raise AssertionError(f"{type(self._spec.metric).__name__} reads {need!r}, which its `needs` does not list")
 
     def model(self) -> nn.Module:
         self._allow("model")

@@ -42,14 +42,13 @@ def config_of(folder: Path) -> Any:
         )
     if config.get_text_config() is not config:
         raise ValueError(
-            f"{folder}: {config.model_type} takes more than text (its sizes are below text_config): use a model of "
-            "text only"
+            f"{folder}: {config.model_type} takes more than text (its sizes are in text_config): use a text-only model"
         )
     missing = [name for name in SIZES if not isinstance(getattr(config, name, None), int)]
     if missing:
         raise ValueError(
-            f"{folder}: its configuration ({config.model_type}) has no {', '.join(missing)}: it is none of a language "
-            "model"
+            f"{folder}: its configuration ({config.model_type}) has no {', '.join(missing)}: it is not that of a "
+            "language model"
         )
     return config
 

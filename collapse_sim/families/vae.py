@@ -91,7 +91,7 @@ class VAEFamily(Component):
     def loss_unit(self) -> str:
         if self.reconstruction == "bce":
             return "nats per pixel"
-        return "squared standardised intensity a pixel" if self.standardize else "squared intensity a pixel"
+        return "squared standardised intensity per pixel" if self.standardize else "squared intensity per pixel"
 
     @property
     def regularised(self) -> tuple[str, ...]:

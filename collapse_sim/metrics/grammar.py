@@ -68,7 +68,7 @@ class _Rare(GrammarMetric):
 
     def _reference(self, data: GrammarText, rows: int) -> str:
         rare = self._rare(data.true_grammar())
-        return f"{int(rare.sum())} of {len(rare)} productions are used less than {self.below:g} times a real text"
+        return f"{int(rare.sum())} of {len(rare)} productions are used less than {self.below:g} times per real text"
 
 
 class RareProductions(_Rare):

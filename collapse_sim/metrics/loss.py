@@ -163,7 +163,7 @@ class SamplePerplexity(ScoredByRows, TextMetric):
 
     def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
         """Perplexities of rows with tokens."""
-        return "perplexity under generation 0, a token", of_rows(columns)
+        return "perplexity under generation 0, per token", of_rows(columns)
 
 
 def _check_family(family: ModelFamily) -> None:
@@ -262,4 +262,4 @@ class JudgePerplexity(ScoredByRows, ReadingMetric):
 
     def histogram(self, columns: Mapping[str, Tensor]) -> tuple[str, Tensor]:
         """Perplexities of texts with tokens."""
-        return f"perplexity under {Path(self.judge).name}, a token", of_rows(columns)
+        return f"perplexity under {Path(self.judge).name}, per token", of_rows(columns)

@@ -43,7 +43,7 @@ class _Nearest(FeatureMetric):
 
     def _warning(self) -> str:
         fitted = self.feature_map.network() is not None
-        return "the network was fitted to the real rows, too, so fresh ones are farther from them" if fitted else ""
+        return "the network was also fitted to the real rows, so new rows are farther from them" if fitted else ""
 
     def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
         return self._picked(evaluation, which, self.rows)

@@ -43,7 +43,7 @@ class _Rank(FeatureMetric):
     @property
     def unit(self) -> str:
         """The unit, which depends on `relative`."""
-        return "of that of real rows" if self.relative else "dimensions"
+        return "relative to real rows" if self.relative else "dimensions"
 
     def describe(self) -> dict[str, Any]:
         """Without `against` if nothing is compared."""

@@ -273,14 +273,15 @@ class RareWords(Vocabulary):
 
     def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """Also which words are rare, and the expected share of words that occur once, in resampled real rows."""
-        facts = super().metric_note(info, samples, space)
+        base = super().metric_note(info, samples, space)
         drawn = self._counts(info, samples)[self.of]
         once = 100 * (1 - (1 - 1 / info.rows) ** drawn)
         rare = f"the rarest {100 * self.share:.3g} % of the real words"
         rare = rare if self.at_most is None else f"at most {self.at_most} times"
-        over = ", relative to real rows drawn again" if self.relative else ""
+        over = ", relative to resampled real rows" if self.relative else ""
         return MetricNote(
-            f"{facts.note}; rare: {rare}{over}; {drawn:,} real rows drawn again have {once:.0f} % of those seen once"
+            f"{base.note}; rare: {rare}{over}; "
+            f"{drawn:,} resampled real rows have {once:.0f} % of the words that occur once"
         )
 
     def score(self, evaluation: Evaluation) -> float | Tensor:

@@ -17,7 +17,7 @@ def check_info(info: object, data: Data) -> None:
     if info.kind != data.kind:
         raise ValueError(f"it gives data of {info.kind!r}, and `kind` is {data.kind!r}")
     if not isinstance(info.columns, Mapping):
-        raise TypeError("its `columns` are no mapping of names to (shape, dtype)")
+        raise TypeError("its `columns` are not a mapping of names to (shape, dtype)")
     for name, column in info.columns.items():
         shape, dtype = column
         if not isinstance(name, str) or not all(_count(side) for side in shape):

@@ -53,8 +53,8 @@ def metric_misfits(recipe: Recipe, info: Info, counts: RowCounts, arm: Arm | Non
         yield from misfit(recipe, f"metrics.{name}", metric, ask)
         if "outputs" in metric.needs and not conditions_of(recipe.data, recipe.model):
             yield (
-                f"{recipe.where(f'metrics.{name}')}: metrics.{name}: it looks at what is generated for held-out rows, "
-                "and nothing is given to this model to generate for; it is for data of pairs, or with a `prompt`"
+                f"{recipe.where(f'metrics.{name}')}: metrics.{name}: it uses what is generated for held-out rows, but "
+                "this model generates without conditions; it needs data of pairs, or a `prompt`"
             )
     named = [*(claim.metric for claim in recipe.claims), *(reference.metric for reference in recipe.references)]
     for name in dict.fromkeys(named):

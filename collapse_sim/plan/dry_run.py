@@ -78,7 +78,7 @@ def plan_text(plan: dict[str, Any]) -> str:
     artefacts, seeds = plan["artefacts"], plan["seeds"]
     shown = ", ".join(map(str, seeds)) if len(seeds) <= 10 else f"{seeds[0]}..{seeds[-1]} ({len(seeds)})"
     lines = [
-        f"{plan['name']}: seeds {shown}; {plan['samples']} samples a generation",
+        f"{plan['name']}: seeds {shown}; {plan['samples']} samples per generation",
         f"artefacts: {artefacts['to_make']} to make, {artefacts['reused']} there already; "
         f"about {plan['bytes_to_come'] / 1e6:.1f} MB to write",
     ]
@@ -87,7 +87,7 @@ def plan_text(plan: dict[str, Any]) -> str:
         protocol = plan["protocols"][arm]
         own = generations[0]["samples"]
         notes = [f"protocol: {protocol}"] if protocol else []
-        notes += [f"{own} samples a generation"] if own != plan["samples"] else []
+        notes += [f"{own} samples per generation"] if own != plan["samples"] else []
         lines.append(f"\n{arm}" + (f" ({'; '.join(notes)})" if notes else ""))
         counts = f"{'generation':>10} {'rows':>9} {'updates':>9} {'epochs':>7}"
         lines.append(f"  {counts}  {'teacher':>7}  {'to fit':>6}  made from")

@@ -143,7 +143,7 @@ def warnings_of(experiment: Experiment) -> list[str]:
             arms_by_path.setdefault(path, []).append(arm.name)
     return [
         f"{', '.join(arms)}: fitted to no real rows, and {path} lets real validation rows choose the weights: a fit "
-        "that ends early for that is no collapse"
+        "that ends early because of this is not collapse"
         + ("" if path.endswith("protocol") else "; set retrain: {keep: last} to leave them out")
         for path, arms in arms_by_path.items()
     ]

@@ -112,7 +112,7 @@ class Fresh(Component):
         if fresh and first + fresh > counts.pool:
             lower = "`share` or `data.rows`" if self.redraw else "`share`, `generations` or `data.rows`"
             raise StrategyError(
-                f"fresh needs {fresh} unused real rows a generation, {first + fresh} in all at generation {k}, "
+                f"fresh needs {fresh} unused real rows per generation, {first + fresh} in all at generation {k}, "
                 f"but the data has {counts.pool}: lower {lower}"
             )
         if synthetic > counts.samples:

@@ -20,8 +20,8 @@ from typing import Literal, NamedTuple
 
 FORMS = (
     'A < B, A > B, A = B within 2 %, A = theory within 10 %; where a side is an arm, a quoted "arm" (when its name has '
-    "signs beyond letters, digits and _ - . +), arm@0, min(arm, arm), max(arm, arm), theory or a number, with or "
-    "without a factor as in 0.9 * arm"
+    "characters other than letters, digits and _ - . +), arm@0, min(arm, arm), max(arm, arm), theory or a number, with "
+    "or without a factor as in 0.9 * arm"
 )
 _TOKEN = re.compile(r'\s*(?:"(?P<quoted>[^"]+)"|(?P<sign>[<>=!]=|[<>=*@(),%])|(?P<word>[\w.+-]+))')
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -171,7 +171,7 @@ class _Parser:
         if number <= 0:
             raise ValueError(f"{self.text!r}: a factor must be above 0, found {number:g}")
         if _NUMBER.fullmatch(self.next):
-            raise self.error("a factor stands before an arm or `theory`")
+            raise self.error("a factor must precede an arm or `theory`")
         return Side(self.term(), number)
 
     def term(self) -> ArmAt | Pick | Theory:
@@ -184,7 +184,7 @@ class _Parser:
                 while self.take(","):
                     arms.append(self.arm())
                 if not self.take(")"):
-                    raise self.error(f"expected ',' or ')' to go on with {how}(...)")
+                    raise self.error(f"expected ',' or ')' to continue {how}(...)")
                 return Pick(how, tuple(arms))
         return self.arm()
 
@@ -198,7 +198,7 @@ class _Parser:
         if not self.take("@"):
             return ArmAt(name)
         if not self.next.isdecimal():
-            raise self.error("after '@' comes a generation's number")
+            raise self.error("'@' must be followed by a generation's number")
         generation = int(self.next)
         self._at += 1
         return ArmAt(name, generation)
@@ -217,11 +217,11 @@ class _Parser:
             raise self.error("'=' needs a tolerance: `within 2 %`")
         amount = self.number()
         if amount is None or amount <= 0:
-            raise self.error("after `within` comes a number above 0")
+            raise self.error("`within` must be followed by a number above 0")
         if self.next == "se":
             raise ValueError(
-                f"{self.text!r}: standard errors are no tolerance: they shrink with every seed, and do not say which "
-                "difference is too large. Give it in '%' of the right side, as in `within 10 %`"
+                f"{self.text!r}: standard errors are not a tolerance: they shrink with every seed, and do not say "
+                "which difference is too large. Give it in '%' of the right side, as in `within 10 %`"
             )
         if not self.take("%"):
             raise self.error("a tolerance is in '%', of the right side")

@@ -122,7 +122,7 @@ class Resolver:
         lacking = lacks(cls, CONTRACTS[group])
         if lacking:
             kind = CONTRACTS[group].__name__
-            self.problem(steps, f"{name!r} is no {kind}: it lacks {', '.join(lacking)}")
+            self.problem(steps, f"{name!r} is not a {kind}: it lacks {', '.join(lacking)}")
             return None
         return cls
 

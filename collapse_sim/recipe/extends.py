@@ -121,9 +121,9 @@ def _check_chain(chain: list[Path], mark: Mark, problems: Problems) -> None:
     first = resolved.index(resolved[-1])
     if first < len(chain) - 1:
         circle = " -> ".join(shipped.label(link) for link in resolved[first:])
-        raise RecipeError(*problems.lines, f"{mark}: extends: goes round in a circle: {circle}")
+        raise RecipeError(*problems.lines, f"{mark}: extends: is circular: {circle}")
     if len(chain) > marked.EXTENDS:
-        message = f"{mark}: extends: more than {marked.EXTENDS} recipes over each other"
+        message = f"{mark}: extends: more than {marked.EXTENDS} recipes laid over each other"
         raise RecipeError(*problems.lines, message)
 
 

@@ -33,7 +33,7 @@ def allowed(files: Iterable[Path], plugins: bool | None, named: Collection[Any])
     return Allowed(
         names,
         f"{folders[0]} was not made by a run of yours, or was moved, and importing a module runs its code; "
-        "if you trust it, say --plugins",
+        "if you trust it, use --plugins",
     )
 
 

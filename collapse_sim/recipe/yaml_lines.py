@@ -54,7 +54,7 @@ class _Loader(yaml.SafeLoader):
 
 
 _DIGITS = 100  # of a whole number that is converted: Python has a limit of its own
-_TOO_DEEP = f"more than {marked.DEPTH} mappings and lists within each other"
+_TOO_DEEP = f"more than {marked.DEPTH} nested mappings and lists"
 
 
 for _name, (_pattern, _first) in _PATTERNS.items():
@@ -71,7 +71,7 @@ def read(path: Path, label: str, problems: Problems) -> MarkedMapping:
         with path.open("rb") as file:
             content = file.read(marked.FILE_BYTES + 1)
         if len(content) > marked.FILE_BYTES:
-            raise RecipeError(f"{label}: larger than {marked.FILE_BYTES / 1e6:g} MB, which no recipe is")
+            raise RecipeError(f"{label}: larger than {marked.FILE_BYTES / 1e6:g} MB, too large for a recipe")
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RecipeError(f"{label}: not UTF-8 text (byte {error.start}); save the recipe as UTF-8") from error
@@ -198,7 +198,7 @@ class _Builder:
         try:
             value = _MAKE[kind](str(node.value))
         except (ValueError, KeyError):
-            self.problems.unreadable(mark, path, f"found {value_text(str(node.value))}, which is no {kind}")
+            self.problems.unreadable(mark, path, f"found {value_text(str(node.value))}, which is not a valid {kind}")
             return None
         if isinstance(value, int) and abs(value) >= marked.INTEGER_LIMIT:
             self.problems.unreadable(

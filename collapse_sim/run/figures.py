@@ -187,7 +187,7 @@ def _real_points(experiment: Experiment, store: Store) -> tuple[np.ndarray, str]
     order = artefacts.real_order(experiment.data, seed)
     rows = min(ROWS, experiment.info.rows)
     real = np.array(columns["x"][:rows] if order is None else columns["x"][order[:rows]])
-    note = f"Grey: {rows:,} real rows. Seed {seed}, at most {ROWS:,} rows a cell"
+    note = f"Grey: {rows:,} real rows. Seed {seed}, at most {ROWS:,} rows per cell"
     if real.shape[1] > 2:
         note += f", the first 2 of {real.shape[1]} coordinates"
     return real, note

@@ -265,7 +265,7 @@ def _histogram(experiment: Experiment, name: str, metric: DrawnRows, k: int, sto
     counts = [len(numbers) for by_generation in values.values() for numbers in by_generation.values()]
     if not counts:
         return []
-    note = f"Seed {seed}, {max(counts):,} texts a generation. Every histogram has its own height"
+    note = f"Seed {seed}, {max(counts):,} texts per generation. Every histogram has its own height"
     value_histograms(values, name, label, path, note)
     return [path]
 

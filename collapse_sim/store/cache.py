@@ -118,7 +118,7 @@ def references(store: Store) -> tuple[list[Registered], list[str]]:
             reason = (isinstance(error, OSError) and error.strerror) or error
             problems.append(
                 f"{path}: damaged ({reason}), so nothing is regarded as unused; run the recipe of that run again to "
-                "write it anew, or remove it if the run is gone"
+                "rewrite it, or remove it if the run is gone"
             )
     return users, problems
 

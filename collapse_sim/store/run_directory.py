@@ -131,7 +131,7 @@ def problems_of(folder: Path, content: journal.Journal, scores: recorded.Scores 
         problems.append(f"{folder / JOURNAL_FILE}: {count} {lines} damaged and left out (line {numbers}); {COMPLETE}")
     if isinstance(scores, str):
         problems.append(
-            f"{folder / recorded.RECORDED_FILE}: damaged ({scores}): it cannot be told whether {JOURNAL_FILE} is "
+            f"{folder / recorded.RECORDED_FILE}: damaged ({scores}): it is not known whether {JOURNAL_FILE} is "
             f"complete; {COMPLETE}"
         )
     elif lost := recorded.lost_scores(scores, content.lines):

@@ -223,7 +223,7 @@ def own_recipe(path: Path) -> None:
         if not isinstance(run.get("settings"), dict):
             raise damaged(folder / RUN_FILE, "it lacks settings")
         write_atomic(path, _recipe_text(run))
-        logger.warning("%s was gone; it is written anew from %s", path, RUN_FILE)
+        logger.warning("%s was missing; it is rewritten from %s", path, RUN_FILE)
     recipe_of(folder)
 
 
@@ -247,7 +247,7 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
         elif name in new["metrics"] and "features" in metric:
             differences += _pairs(metric["features"], new["metrics"][name].get("features"), f"metrics.{name}.features")
     if old.get("fingerprint", new["fingerprint"]) != new["fingerprint"]:
-        differences.append("data: the files had another content there than they have here")
+        differences.append("data: the files had different content there")
     if differences:
         raise RecipeError(
             f"{folder}: holds a run of a different recipe; choose another folder with --out, or undo:",
@@ -358,7 +358,7 @@ def _registered_before(path: Path, folder: Path) -> tuple[dict[str, list[int]], 
     except FileNotFoundError:
         return {}, {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("%s: damaged (%s); it is written anew", path, error)
+        logger.warning("%s: damaged (%s); it is rewritten", path, error)
     known: dict[str, list[int]] = {}
     names: dict[str, list[str]] = {}
     with suppress(StoreError):

@@ -181,7 +181,7 @@ class Store:
             except (InterruptedRunError, StoreError):
                 raise
             except Exception as error:
-                emit(Note(f"{len(jobs)} fits that were made together are made one by one: {error}", "info"))
+                emit(Note(f"{len(jobs)} fits that were computed together are computed one by one: {error}", "info"))
         later = []
         for job in jobs:
             self._check_stop()
@@ -276,7 +276,7 @@ class Store:
             if isinstance(error, FileNotFoundError) and str(error.filename or "").startswith(str(self.root)):
                 raise StoreError(
                     f"{error.filename}: removed while it was in use, by hand or by a machine that took this process "
-                    "for gone; run the same command again"
+                    "for dead; run the same command again"
                 ) from error
             raise
 

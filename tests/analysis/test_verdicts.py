@@ -67,7 +67,7 @@ def test_zero_scatter_is_certain_for_three_seeds_only(expect: str, status: str) 
     assert ("equal for every seed" in found.reason) == ("c" in expect)
     two = verdict(expect, results({arm: [values[:2] for values in ks] for arm, ks in three.items()}))
     assert two.status == "undecided"
-    assert two.reason.endswith("2 seeds without scatter are no certainty: at least 3 are needed")
+    assert two.reason.endswith("2 seeds without scatter are not conclusive: at least 3 are needed")
 
 
 def test_zero_scatter_is_no_certainty_below_the_resolution() -> None:
@@ -117,8 +117,8 @@ def test_only_seeds_of_both_sides_are_used() -> None:
         ([0.05, 0.0, -0.05], "holds", "inside -0.2000 to 0.2000 (2 % of b)"),
         ([0.55, 0.5, 0.45], "fails", "outside -0.2000 to 0.2000"),
         ([-0.55, -0.5, -0.45], "fails", "outside -0.2000 to 0.2000"),
-        ([0.25, 0.2, 0.15], "undecided", "do not tell whether it is inside"),
-        ([0.9, 0.0, -0.9], "undecided", "do not tell whether it is inside"),
+        ([0.25, 0.2, 0.15], "undecided", "do not decide whether it is inside"),
+        ([0.9, 0.0, -0.9], "undecided", "do not decide whether it is inside"),
     ],
 )
 def test_equivalence(differences: list[float], status: str, words: str) -> None:
@@ -174,7 +174,7 @@ def test_a_mean_that_few_seeds_carry_is_not_judged() -> None:
         results({"a": [list(values)]}, theory={"a": {"loss": [0.9**51]}}, bounds={"loss": (0.0, None)}),
     )
     assert found.status == "undecided"
-    assert "so skewed that a few carry the mean" in found.reason
+    assert "so skewed that a few dominate the mean" in found.reason
 
 
 def test_near_theory_yet_surely_not_equal_is_said() -> None:
@@ -287,7 +287,7 @@ def test_claims_against_one_arm_are_corrected_together() -> None:
     assert [verdict.status for verdict in alone[:2]] == ["holds", "holds"]
     assert [verdict.status for verdict in together[:2]] == ["undecided", "undecided"]
     assert together[0].corrections == ("3 claims against base (Holm)",)
-    assert "too near to 0 for all that is tested together" in together[0].reason
+    assert "too close to 0 given everything that is tested together" in together[0].reason
     assert together[3:] == alone[3:]
 
 

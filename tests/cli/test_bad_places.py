@@ -158,7 +158,7 @@ def test_a_run_of_other_data(shell, recipe):
     np.save(shell.root / "data" / "pictures.npy", np.full((60, 8, 8), 8, np.uint8))
     text = shell.refused("run", name, code=2)
     assert "runs/tiny: holds a run of a different recipe; choose another folder with --out, or undo:\n" in text
-    assert "\n  data: the files had another content there than they have here\n" in text
+    assert "\n  data: the files had different content there\n" in text
 
 
 def spoil_run(shell, **changes: object) -> None:

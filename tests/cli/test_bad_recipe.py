@@ -52,7 +52,7 @@ RECIPES = {
     "share that needs more rows than there are": (
         [("data: replace", "data: {use: fresh, share: 0.9}"), ("rows: 200", "rows: 1300")],
         [
-            "r.yaml:10: arms.replace.data: fresh needs 1170 unused real rows a generation, ",
+            "r.yaml:10: arms.replace.data: fresh needs 1170 unused real rows per generation, ",
             "but the data has 1397: lower",
         ],
     ),

@@ -200,8 +200,8 @@ MISFITS = {
     ),
     "outputs of nothing": (
         [(METRICS, "metrics: [{use: distinct_n, of: outputs}]")],
-        "r.yaml:9: metrics.distinct_n: it looks at what is generated for held-out rows, and nothing is given to this "
-        "model to generate for; it is for data of pairs, or with a `prompt`",
+        "r.yaml:9: metrics.distinct_n: it uses what is generated for held-out rows, but this model generates without "
+        "conditions; it needs data of pairs, or a `prompt`",
     ),
     "more samples than prompts": (
         [(PRESET, f"{PRESET}, prompt: 2"), ("seeds: [0]", "samples: 17\nseeds: [0]")],

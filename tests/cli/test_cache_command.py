@@ -261,7 +261,7 @@ def test_a_damaged_list_of_references(shell, recipe):
     for words in (["gc"], ["gc", "--delete"]):
         done = shell("cache", *words)
         assert f"runs/.store/runs/{path.name}: damaged (it does not match its own hash), so nothing is " in done.err
-        assert "run the recipe of that run again to write it anew, or remove it if the run is gone" in done.err
+        assert "run the recipe of that run again to rewrite it, or remove it if the run is gone" in done.err
         assert done.out == "nothing to remove\n"
     assert shell("cache", "gc", "--delete", "--forget-missing").out == "nothing to remove\n"
     assert shell.artefacts() == before

@@ -61,7 +61,7 @@ def test_a_run_directory_is_trusted_where_it_was_made_and_nowhere_else(shell):
     for command, words in after.items():
         said = shell(command, *words, code=2).err
         assert "'own_strategy:Own' is not imported: elsewhere/toy was not made by a run of yours" in said
-        assert "say --plugins" in said
+        assert "use --plugins" in said
     assert "is not imported" in shell("run", "elsewhere/toy/recipe.yaml", code=2).err
     assert not Path("imported").exists()
     for command, words in after.items():

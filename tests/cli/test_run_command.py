@@ -65,7 +65,7 @@ def test_dry_run_shows_the_steps_of_every_generation(shell, recipe):
     kinds = 3  # a fit, samples, a score
     assert plan["artefacts"] == {"to_make": 1 + 2 * kinds * (1 + 4 + 4), "reused": 0}
     text = shell("run", name, "--generations", "4", "--dry-run").out
-    assert "tiny: seeds 0; 160 samples a generation\n" in text
+    assert "tiny: seeds 0; 160 samples per generation\n" in text
     assert "artefacts: 28 to make, 0 there already; about " in text
     head, *rows = text.partition("\naccumulate+distill (protocol: epochs)\n")[2].splitlines()
     assert head.split() == ["generation", "rows", "updates", "epochs", "teacher", "to", "fit", "made", "from"]
@@ -190,7 +190,7 @@ def test_a_recipe_that_a_run_keeps_proves_itself(shell, recipe, words):
     text = shell.refused(*words, code=5)
     assert "runs/tiny/recipe.yaml: edited or damaged, it is not what the run wrote; " in text
     kept.unlink()
-    assert "it is written anew from run.json" in shell("run", "runs/tiny/recipe.yaml").err
+    assert "it is rewritten from run.json" in shell("run", "runs/tiny/recipe.yaml").err
     assert kept.read_bytes() == before
     shell(*words)
 

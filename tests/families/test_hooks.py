@@ -94,15 +94,15 @@ class ImpossibleNats(WrongVAE):
 @pytest.mark.parametrize(
     ("family", "message"),
     [
-        (Unknown(), "regularised names outputs, which is no term"),
-        (NoColumn(), "conditions names caption, which is no column"),
+        (Unknown(), "regularised names outputs, which are not terms"),
+        (NoColumn(), "conditions names caption, which are not columns"),
         (Whose(), "conditioned_on must be"),
         (NoRows(), "rows_at_once must be at least 1"),
         (MiscountedRows(), "row_counts must add up"),
         (MixedLatents(), "encode must not depend on the other rows"),
         (ShortTrajectory(), r"trajectory has shape \(3, 2, 1, 8, 8\), needed: \(4, 2, 1, 8, 8\)"),
         (RandomTrajectory(), "trajectory is not repeatable"),
-        (ElsewhereExport(), "is no file that it has written"),
+        (ElsewhereExport(), "is not a file that it has written"),
         (ImpossibleNats(), "cannot be more likely than 1"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, VAE) else "",

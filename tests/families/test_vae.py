@@ -213,9 +213,9 @@ def test_a_recipe_is_told_where(tmp_path: Path) -> None:
 def test_units_say_what_the_loss_is_of() -> None:
     assert [VAE(**settings).loss_unit for settings in ALL[:4]] == [  # type: ignore[arg-type]
         "nats per pixel",
-        "squared intensity a pixel",
-        "squared intensity a pixel",
-        "squared standardised intensity a pixel",
+        "squared intensity per pixel",
+        "squared intensity per pixel",
+        "squared standardised intensity per pixel",
     ]
 
 

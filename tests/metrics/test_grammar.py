@@ -89,10 +89,10 @@ def test_by_hand(scored) -> None:
 def test_facts_by_hand() -> None:
     data = Tiny(held_out_rows=50)
     assert note_text(RareProductions(below=0.2), data, 8) == (
-        "8 samples; 2 of 4 productions are used less than 0.2 times a real text, and 8 real texts have "
+        "8 samples; 2 of 4 productions are used less than 0.2 times per real text, and 8 real texts have "
         f"{1 - (0.982**8 + 0.9**8) / 2:.3f} of them"
     )
-    assert note_text(RareUse(), data, 8) == "8 samples; 1 of 4 productions are used less than 0.02 times a real text"
+    assert note_text(RareUse(), data, 8) == "8 samples; 1 of 4 productions are used less than 0.02 times per real text"
     assert note_text(RareProductions(of="held_out"), data, 8).startswith("50 held-out rows; 1 of 4")
     assert note_text(Grammatical(), data, 8) == "8 samples"
     entropy = -0.882 * math.log(0.882) - 0.018 * math.log(0.018) - 0.1 * math.log(0.1)

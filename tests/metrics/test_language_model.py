@@ -199,7 +199,7 @@ def unmarked(folder):
         (lambda folder: changed(folder, quantization_config={"quant_method": "awq"}), r"are quantised \(awq\)"),
         (
             lambda folder: masked(folder, "vit"),
-            r"its configuration \(vit\) has no vocab_size: it is none",
+            r"its configuration \(vit\) has no vocab_size: it is not that",
         ),
         (lambda folder: changed(folder, model_type="t5", is_encoder_decoder=True), r"an encoder-decoder \(t5\)"),
         (lambda folder: changed(folder, model_type="no-such-model"), "no-such-model"),

@@ -128,7 +128,7 @@ def test_needs_checks_and_facts(digits_info):
     assert EffectiveRank().needs == ("samples",)
     assert EffectiveRank(relative=True).needs == ("samples", "held_out")
     assert EffectiveRank(against="real").describe() == EffectiveRank().describe()
-    assert EffectiveRank(relative=True).unit == "of that of real rows"
+    assert EffectiveRank(relative=True).unit == "relative to real rows"
     space = FeatureSpace("classifier 12345678", 64)
     said = EffectiveRank(relative=True).metric_note(digits_info, 500, space).note
     assert said.startswith("360 of 500 samples against 360 held-out rows; classifier 12345678; few rows for 64")

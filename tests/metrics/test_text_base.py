@@ -155,6 +155,6 @@ def test_what_stands_beside_figures():
     assert SelfBLEU().metric_note(info, 2000, None).note == "200 of 2,000 samples"
     assert RareWords().metric_note(info, 3000, None).note == (
         "3,000 samples against 3,000 real rows; rare: the rarest 5 % of the real words; "
-        "3,000 real rows drawn again have 63 % of those seen once"
+        "3,000 resampled real rows have 63 % of the words that occur once"
     )
     assert "rare: at most 2 times, relative to" in RareWords(at_most=2, relative=True).metric_note(info, 9, None).note

@@ -113,7 +113,7 @@ def test_circles() -> None:
     write("extends: b.yaml\n", "a.yaml")
     write("extends: c.yaml\n", "b.yaml")
     write("extends: b.yaml\n", "c.yaml")
-    with pytest.raises(RecipeError, match=r"^c.yaml:1: extends: goes round in a circle: b.yaml -> c.yaml -> b.yaml$"):
+    with pytest.raises(RecipeError, match=r"^c.yaml:1: extends: is circular: b.yaml -> c.yaml -> b.yaml$"):
         load("a.yaml")
     with pytest.raises(RecipeError, match=r"self.yaml -> self.yaml$"):
         load(write("extends: self.yaml\n", "self.yaml"))

@@ -40,11 +40,14 @@ WHOLE = {
     "an alias bomb": (bomb(9), "more than 100,000 values, aliases counted as what they stand for"),
     "an alias chain": (
         "a0: &a0 []\n" + "".join(f"a{i}: &a{i} [*a{i - 1}]\n" for i in range(1, 99)),
-        "more than 40 mappings and lists within each other",
+        "more than 40 nested mappings and lists",
     ),
-    "900 levels": (f"name: x\na: {'[' * 900}{']' * 900}", "r.yaml:2: not valid YAML: more than 40 mappings and lists"),
-    "3,000 levels": (f"a: {'{a: ' * 3000}1{'}' * 3000}", "more than 40 mappings and lists within each other"),
-    "10 MB": ("#" * 10_000_000, "r.yaml: larger than 1 MB, which no recipe is"),
+    "900 levels": (
+        f"name: x\na: {'[' * 900}{']' * 900}",
+        "r.yaml:2: not valid YAML: more than 40 nested mappings and lists",
+    ),
+    "3,000 levels": (f"a: {'{a: ' * 3000}1{'}' * 3000}", "more than 40 nested mappings and lists"),
+    "10 MB": ("#" * 10_000_000, "r.yaml: larger than 1 MB, too large for a recipe"),
     "5,000 digits": (
         TOY.replace("generations: 2", f"generations: {'9' * 5000}"),
         "r.yaml:4: generations: found '999",
@@ -119,9 +122,9 @@ def test_a_chain_of_recipes() -> None:
     for i in range(1, 40):
         write(f"extends: r{i - 1}.yaml\nname: r{i}\n", f"r{i}.yaml")
     assert load("r15.yaml").name == "r15"
-    with pytest.raises(RecipeError, match="extends: more than 16 recipes over each other"):
+    with pytest.raises(RecipeError, match="extends: more than 16 recipes laid over each other"):
         load("r16.yaml")
-    with pytest.raises(RecipeError, match="extends: more than 16 recipes over each other"):
+    with pytest.raises(RecipeError, match="extends: more than 16 recipes laid over each other"):
         load("r39.yaml")
 
 

@@ -206,7 +206,7 @@ def test_a_run_directory_from_elsewhere_imports_nothing(run_folder: Path) -> Non
     with pytest.raises(RecipeError, match=r"'marks:Mine' is not imported: .*run was not made by a run of yours"):
         load(run_folder / "recipe.yaml")
     write("extends: run/recipe.yaml\nname: over\n", "over.yaml")
-    with pytest.raises(RecipeError, match="say --plugins"):
+    with pytest.raises(RecipeError, match="use --plugins"):
         load("over.yaml")
     assert not Path("imported").exists()
     assert load(run_folder / "recipe.yaml", plugins=True).arms

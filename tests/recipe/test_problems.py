@@ -125,7 +125,7 @@ ONE_PROBLEM = [
     ),
     (
         ("FakeMetric, k: 3", "HalfAMetric"),
-        f"r.yaml:20: metrics.0.use: '{FAKE}:HalfAMetric' is no Metric: it lacks better, ",
+        f"r.yaml:20: metrics.0.use: '{FAKE}:HalfAMetric' is not a Metric: it lacks better, ",
     ),
     ((":FakeMetric, k: 3", ":FakeMetric, as: 3"), "r.yaml:20: metrics.0.as: found 3; allowed: text"),
     (

@@ -134,7 +134,7 @@ def test_tags_are_refused(tag: str) -> None:
 
 def test_a_forced_type_that_does_not_fit() -> None:
     _, problems = load("a: !!int x\n")
-    assert problems == ["r.yaml:1: a: found 'x', which is no int"]
+    assert problems == ["r.yaml:1: a: found 'x', which is not a valid int"]
 
 
 def test_paths_prefer_the_longest_key() -> None:

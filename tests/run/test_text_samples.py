@@ -187,7 +187,7 @@ def test_values_of_rows_are_drawn(sandbox, monkeypatch):
         "words a text",
         f"perplexities-{file_name('words / text')}.png",
     )
-    assert note.startswith("Seed 3, 30 texts a generation")
+    assert note.startswith("Seed 3, 30 texts per generation")
     assert {arm: list(by_generation) for arm, by_generation in values.items()} == {
         arm: [0, 1, 2] for arm in ("replace", "accumulate")
     }

@@ -148,7 +148,7 @@ def test_readers_say_what_a_journal_lacks(tmp_path):
     assert read_journal(tmp_path)[0] == []
     assert "m of a, generations 0-2" in read_journal(tmp_path)[1][0]
     (tmp_path / "recorded.json").write_text("{}")
-    assert "recorded.json: damaged (it has no hash of its own): it cannot be told" in read_journal(tmp_path)[1][0]
+    assert "recorded.json: damaged (it has no hash of its own): it is not known whether" in read_journal(tmp_path)[1][0]
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def test_a_model_without_a_vocabulary(model: Path) -> None:
     from transformers import ViTConfig
 
     ViTConfig(hidden_size=16).save_pretrained(model)
-    with pytest.raises(ValueError, match=r"its configuration \(vit\) has no vocab_size: it is none of"):
+    with pytest.raises(ValueError, match=r"its configuration \(vit\) has no vocab_size: it is not that of"):
         family(model).check(TEXT)
 
 

@@ -12,18 +12,7 @@ import pytest
 import torch
 
 from collapse_sim.cli.app import run_app
-from tests.conftest import TINY, artefacts
-
-
-def changed(text: str, *changes: tuple[str, str]) -> str:
-    """A recipe with pieces of it replaced; every piece must be there, once."""
-    for old, new in changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return text.lstrip()
-
-
-SMALL = changed(TINY, ("generations: 2", "generations: 1"), ("seeds: [0, 1]", "seeds: [0]"))  # 10 artefacts, 0.2 s
+from tests.conftest import SMALL, artefacts, changed
 
 
 class Done(NamedTuple):

@@ -23,7 +23,7 @@ from collapse_sim.families.vae import VAE
 from collapse_sim.run import sample_files
 from collapse_sim.run.sample_files import StoredRows, write_dataset, write_png_folder
 from collapse_sim.store.rowfile import RowFile, RowWriter
-from tests.cli.conftest import SMALL, changed
+from tests.conftest import SMALL, changed
 from tests.data.making import rows_of
 
 POINTS = """

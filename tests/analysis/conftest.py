@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
+from collapse_sim.cli.compare_command import compare
 from collapse_sim.store import journal, recorded, sealed
 
 Scores = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]  # [arm][metric][generation][position of the seed]
 WriteRun = Callable[..., Path]
+Call = Callable[..., Result]
 
 
 @pytest.fixture
@@ -69,3 +73,13 @@ def write_run(tmp_path: Path) -> WriteRun:
 def scores_line(arm: str, generation: int, seeds: list[int], metrics: dict[str, Any]) -> dict[str, Any]:
     """One `scores` line of a journal."""
     return {"event": "scores", "generation": generation, "arm": arm, "seeds": seeds, "metrics": metrics}
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """call("RUN", "--json", ...) in a folder with ./runs, without a terminal; errors are raised."""
+    app = typer.Typer()
+    app.command()(compare)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)

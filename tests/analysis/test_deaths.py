@@ -8,16 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
 from scipy.stats import binom
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from collapse_sim.analysis.deaths import Death, Life, death, life
 from collapse_sim.analysis.merged_runs import merge
 from collapse_sim.analysis.results import read_results
-from collapse_sim.cli.compare_command import compare
-
-from .conftest import WriteRun
+from tests.analysis.conftest import WriteRun
 
 INF = math.inf
 PARTS = {"names": ["0", "1"], "better": None, "dead_below": 0.1}
@@ -43,15 +40,6 @@ def run(write_run: WriteRun) -> Path:
         seeds=(0, 1),
         metrics={"shares": ENTRY},
     )
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    app = typer.Typer()
-    app.command()(compare)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ import pytest
 import torch
 
 from collapse_sim.cli.app import run_app
+from tests.analysis.conftest import call as call
+from tests.analysis.conftest import write_run as write_run
 from tests.conftest import SMALL, artefacts, changed
+from tests.ui.conftest import run_folder as run_folder
 
 
 class Done(NamedTuple):
@@ -97,3 +100,10 @@ def recipe(tmp_path: Path) -> Callable[..., str]:
         return name
 
     return write
+
+
+@pytest.fixture
+def finished(shell: Shell, recipe: Callable[..., str]) -> Shell:
+    """SMALL, run; gives `shell`."""
+    shell("run", recipe(), "-q")
+    return shell

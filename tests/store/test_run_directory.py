@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.store import journal, recorded, sealed
-from collapse_sim.store.run_directory import read_journal
+from collapse_sim.store.run_directory import find_run, read_journal
 from tests.store.score_lines import line
 
 
@@ -33,3 +36,16 @@ def test_readers_say_what_a_journal_lacks(tmp_path):
 def test_a_strange_record_is_damaged(tmp_path, scores):
     (tmp_path / "recorded.json").write_text(sealed.text({"scores": scores}))
     assert "recorded.json: damaged" in read_journal(tmp_path)[1][0]
+
+
+def test_a_run_is_found_by_its_name_below_runs(run_folder, tmp_path, monkeypatch):
+    run_folder(parent=tmp_path / "runs", name="demo")
+    monkeypatch.chdir(tmp_path)
+    assert find_run("demo") == Path("runs/demo")
+    assert find_run(str(tmp_path / "runs" / "demo")) == tmp_path / "runs" / "demo"
+    (tmp_path / "demo").mkdir()  # something else of the same name
+    assert find_run("demo") == Path("runs/demo")
+    with pytest.raises(RecipeError, match=r"dmeo: no run here.*did you mean 'demo'"):
+        find_run("dmeo")
+    with pytest.raises(RecipeError, match="no run here"):
+        find_run(str(tmp_path))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import os
+import signal
+from pathlib import Path
 
 import pytest
 from filelock import Timeout
 
 from collapse_sim.core.errors import StoreError
-from collapse_sim.store.locks import Lock, sweep
+from collapse_sim.store.locks import Lock, locked, sweep
 from tests.conftest import SMALL
 from tests.odd_files import put
 from tests.store.processes import FORK
@@ -64,3 +68,33 @@ def test_locks_that_are_refused(sandbox, monkeypatch, number):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(StoreError, match=r"the file system refuses locks .* on a local disk, with --store and --out"):
         sandbox.run(SMALL)
+
+
+def test_a_lock_is_released_whatever_ends_the_block(tmp_path: Path) -> None:
+    path = tmp_path / "a.lock"
+    with contextlib.suppress(KeyboardInterrupt), locked(path):
+        with pytest.raises(Timeout):
+            Lock(path).acquire(timeout=0)
+        raise KeyboardInterrupt
+    assert not path.exists()
+    with locked(path):
+        assert path.exists()
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
+    """Its file is left, but the kernel has released it; whoever comes next takes it and removes the file."""
+    path = tmp_path / "a.lock"
+
+    def die() -> None:
+        Lock(path).acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    other = FORK.Process(target=die)
+    other.start()
+    other.join()
+    assert other.exitcode == -signal.SIGKILL
+    assert path.exists()
+    lock = Lock(path)
+    lock.acquire(timeout=0)
+    lock.release()
+    assert not path.exists()

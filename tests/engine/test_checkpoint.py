@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from collapse_sim.engine import checkpoint
+from collapse_sim.engine.checkpoint import Checkpoints
 from collapse_sim.store import sealed
 from collapse_sim.store.lease import owner_of
 from tests.conftest import SMALL, TINY, Sandbox, artefacts
@@ -141,3 +147,115 @@ def test_a_damaged_checkpoint_gives_way_to_the_older(sandbox, monkeypatch):
     other.run(TINY, checkpoint_s=0.0)
     assert restored == [4]
     assert other.artefacts() == reference == artefacts(sandbox.root / ".store")
+
+
+class Run:
+    """A small fit: what is trained, and where it is."""
+
+    def __init__(self, seed: int) -> None:
+        torch.manual_seed(seed)
+        self.model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), 0.05)
+        self.scaler = torch.amp.GradScaler("cpu", enabled=False)
+        self.average: AveragedModel | None = AveragedModel(self.model, avg_fn=lambda a, b, _: 0.9 * a + 0.1 * b)
+        self.step = self.skipped = self.loss_steps = 0
+        self.history: list[dict[str, Any]] = []
+        self.best_loss, self.best_state = float("inf"), None
+        self.loss_sum = torch.zeros((), dtype=torch.float64)
+
+    def train(self, steps: int) -> None:
+        for _ in range(steps):
+            rows = torch.randn(8, 3, generator=torch.Generator().manual_seed(self.step))
+            self.optimizer.zero_grad()
+            loss = (self.model(rows) - rows.sum(1, keepdim=True)).square().mean()
+            loss.backward()
+            self.optimizer.step()
+            assert self.average is not None
+            self.average.update_parameters(self.model)
+            self.step += 1
+            self.loss_steps += 1
+            value = float(loss.detach())
+            self.loss_sum += value
+            self.history.append({"step": self.step, "loss": value})
+            if value < self.best_loss:
+                self.best_loss = value
+                self.best_state = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+
+    def state(self) -> dict[str, Any]:
+        assert self.average is not None
+        tensors = {
+            "model": self.model.state_dict(), "average": self.average.state_dict(), "best": self.best_state or {},
+            "loss": {"sum": self.loss_sum},
+            "optimizer": {f"{i}/{n}": t for i, s in self.optimizer.state_dict()["state"].items() for n, t in s.items()},
+        }  # fmt: skip
+        plain = {f"{group}/{name}": t.tolist() for group, named in tensors.items() for name, t in named.items()}
+        return plain | {
+            "step": self.step, "history": self.history, "best_loss": self.best_loss, "loss_steps": self.loss_steps,
+        }  # fmt: skip
+
+
+def test_a_fit_that_is_continued_is_the_one_that_never_stopped(tmp_path: Path) -> None:
+    """Bit by bit: weights, moments of AdamW, averages, buffers of norms, the best so far, and what was recorded."""
+    whole, stopped, continued = Run(0), Run(0), Run(1)
+    whole.train(9)
+    folder = tmp_path / "digest-s0@token"
+    for _ in range(4):
+        stopped.train(1)
+        Checkpoints(folder).save(stopped)
+    Checkpoints(folder).restore(continued, pytest.fail)
+    assert continued.state() == stopped.state()
+    continued.train(5)
+    assert continued.state() == whole.state()
+
+
+def test_two_checkpoints_are_kept_and_any_process_continues_them(tmp_path: Path) -> None:
+    run, folder = Run(0), tmp_path / "digest-s0@token"
+    assert Checkpoints(folder).newest() is None
+    fresh = Run(1)
+    Checkpoints(folder).restore(fresh, pytest.fail)  # none yet: from the start
+    assert fresh.step == 0
+    for _ in range(4):
+        run.train(3)
+        Checkpoints(folder).save(run)
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == [f"step-{step:09d}.{end}" for step in (9, 12) for end in ("json", "safetensors")]
+    assert Checkpoints(folder).newest() == folder / "step-000000012.safetensors"
+    Checkpoints(folder.rename(tmp_path / "digest-s0@another")).restore(fresh, pytest.fail)
+    assert fresh.step == 12
+
+
+@pytest.mark.parametrize("end", ["json", "safetensors"])
+def test_every_damage_is_noticed_and_the_older_one_counts(tmp_path: Path, end: str) -> None:
+    """A flipped bit anywhere in the newest; if both are damaged, the fit begins anew."""
+    folder = tmp_path / "digest-s0@token"
+    run, dice = Run(0), random.Random(0)
+    for _ in range(2):
+        run.train(1)
+        Checkpoints(folder).save(run)
+    contents = {path: path.read_bytes() for path in folder.iterdir()}
+    newest, older = (folder / f"step-00000000{step}.{end}" for step in (2, 1))
+    for _ in range(20):
+        for path, content in contents.items():
+            path.write_bytes(content)
+        for count, path in enumerate((newest, older), 1):
+            content = bytearray(contents[path])
+            content[dice.randrange(len(content))] ^= 1 << dice.randrange(8)
+            path.write_bytes(content)
+            fresh, notes = Run(1), []
+            before = fresh.state()
+            Checkpoints(folder).restore(fresh, notes.append)
+            assert fresh.step == (1 if count == 1 else 0)
+            assert len(notes) == 1
+            assert count == 1 or fresh.state() == before
+
+
+def test_how_a_fit_ended_is_told_to_that_fit_only(tmp_path: Path) -> None:
+    here = Checkpoints(tmp_path / "digest-s0@token")
+    assert here.ending() is None
+    here.end({"message": "the loss is nan", "step": 7})
+    assert here.ending() == {"fit": "digest-s0", "message": "the loss is nan", "step": 7}
+    (tmp_path / "other-s0@token").mkdir()
+    (tmp_path / "other-s0@token" / "diverged.json").write_bytes(here.ended.read_bytes())
+    assert Checkpoints(tmp_path / "other-s0@token").ending() is None
+    here.ended.write_text(here.ended.read_text().replace("7", "8"))
+    assert here.ending() is None

@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from collapse_sim.store import lease as leases
+from collapse_sim.store.process import host
 
 FORK = multiprocessing.get_context("fork")
 OTHER = "0" * 24  # a token of another kernel
@@ -18,6 +18,6 @@ def elsewhere(root: Path, age_s: float) -> None:
 
     Its host and process id are ours: containers share both.
     """
-    mark = root / "locks" / f"active-{OTHER}-{leases.host()}-{os.getpid()}.lock"
+    mark = root / "locks" / f"active-{OTHER}-{host()}-{os.getpid()}.lock"
     mark.touch()
     os.utime(mark, (time.time() - age_s, time.time() - age_s))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
 
-def line(k: int = 0, arm: str = "a", seeds: tuple[int, ...] = (0, 1), **metrics: list[float]) -> dict:
+
+def line(k: int = 0, arm: str = "a", seeds: tuple[int, ...] = (0, 1), **metrics: list[float]) -> dict[str, Any]:
     return {
         "event": "scores",
         "generation": k,

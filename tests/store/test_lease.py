@@ -10,6 +10,7 @@ import pytest
 
 from collapse_sim.store import lease as leases
 from collapse_sim.store.lease import is_near, lease, living, owner_of, token
+from collapse_sim.store.process import host
 from tests.store.processes import FORK, OTHER, elsewhere
 
 
@@ -17,7 +18,7 @@ def test_a_lease_tells_who_is_at_work(tmp_path):
     (tmp_path / "locks").mkdir()
     assert living(tmp_path) == {}
     with lease(tmp_path), lease(tmp_path):
-        assert living(tmp_path) == {token(): f"process {os.getpid()} on {leases.host()}"}
+        assert living(tmp_path) == {token(): f"process {os.getpid()} on {host()}"}
         heard, told = FORK.Queue(), FORK.Queue()
 
         def ask() -> None:
@@ -78,7 +79,7 @@ def test_a_process_elsewhere_lives_as_long_as_it_is_heard_of(tmp_path: Path, age
     """For ten minutes; its lock cannot be seen from here."""
     (tmp_path / "locks").mkdir()
     elsewhere(tmp_path, age_s)
-    assert living(tmp_path) == ({OTHER: f"process {os.getpid()} on {leases.host()}"} if lives else {})
+    assert living(tmp_path) == ({OTHER: f"process {os.getpid()} on {host()}"} if lives else {})
 
 
 def test_other_files_are_no_marks_and_none_is_changed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_recorded_scores_are_missed_in_any_order_and_however_they_went(tmp_path)
     ]
 
 
-def cells(lines: list[dict]) -> set[tuple[str, str, int, int]]:
+def cells(lines: list[dict[str, Any]]) -> set[tuple[str, str, int, int]]:
     """(arm, metric, generation, seed) of every score."""
     return {
         (entry["arm"], metric, entry["generation"], seed)
@@ -38,7 +39,7 @@ def cells(lines: list[dict]) -> set[tuple[str, str, int, int]]:
     }
 
 
-def random_lines(dice: random.Random) -> list[dict]:
+def random_lines(dice: random.Random) -> list[dict[str, Any]]:
     found = []
     for _ in range(dice.randrange(1, 30)):
         seeds = tuple(dice.sample(range(5), dice.randrange(1, 5)))

@@ -15,7 +15,6 @@ from collapse_sim.cli.app import run_app
 from tests.analysis.conftest import call as call
 from tests.analysis.conftest import write_run as write_run
 from tests.conftest import SMALL, artefacts, changed
-from tests.ui.conftest import run_folder as run_folder
 
 
 class Done(NamedTuple):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from collapse_sim.core.randomness import Draws
+from collapse_sim.families.base import Conditions
 from collapse_sim.families.gaussian import Gaussian, GaussianModel
 from collapse_sim.testing import check_closed_form
 from tests.families.small_rows import POINTS
@@ -49,3 +52,26 @@ def test_singular_covariance_has_infinite_loss():
     fitted = family.solve(POINTS, {"x": x}, None, {}, None)
     inputs = family.corrupt({"x": x}, None)
     assert family.loss(family.predict(fitted, inputs), inputs).isinf().all()
+
+
+def test_a_teacher_is_so_many_more_rows() -> None:
+    """A teacher fitted to rows of its own, with the weight of their number: the fit to both together."""
+    generator = torch.Generator().manual_seed(3)
+    own = torch.randn(2, 30, 3, dtype=torch.float64, generator=generator)
+    others = torch.randn(2, 45, 3, dtype=torch.float64, generator=generator) * 2 + 1
+    family = Gaussian()
+    teacher = family.solve(POINTS, {"x": others}, None, {}, None)
+    found = family.solve(POINTS, {"x": own}, teacher, {"output": 45 / 30}, None)
+    whole = torch.cat([own, others], dim=1)
+    for s in range(2):
+        torch.testing.assert_close(found.mean[s], whole[s].mean(0))
+        torch.testing.assert_close(found.covariance[s], whole[s].T.cov(correction=0))
+
+
+def test_samples_of_a_degenerate_model_lie_on_its_line() -> None:
+    direction = torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64)
+    model = GaussianModel(torch.ones(1, 3, dtype=torch.float64), torch.outer(direction, direction)[None])
+    draws = Draws((0,), "sample", 0, dtype=torch.float64, stacked=True)
+    x = Gaussian().sample(model, Conditions(1000, {}), draws)["x"][0] - 1
+    torch.testing.assert_close(torch.outer(x[:, 0], direction), x, atol=1e-6, rtol=0)
+    assert float(x[:, 0].std()) == pytest.approx(1.0, rel=0.1)

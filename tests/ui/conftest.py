@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,6 @@ from collapse_sim.core.events import (
     Scored,
     TextSamples,
 )
-from collapse_sim.store import journal, recorded, sealed
 from collapse_sim.ui.frame import frame
 from collapse_sim.ui.state import State
 
@@ -111,36 +109,3 @@ def draw() -> Callable[..., str]:
         return raw.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
 
     return text
-
-
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Write a run directory: generations 0 .. done scored for two arms and two seeds."""
-
-    def write(done: int = 1, name: str = "demo", parent: Path = tmp_path, command: list[str] | None = None) -> Path:
-        folder = parent / name
-        folder.mkdir(parents=True)
-        run = {
-            "schema": 1,
-            "name": name,
-            "generations": 2,
-            "seeds": [0, 7],
-            "arms": ["replace", "accumulate"],
-            "baseline": "replace",
-            "show": "fid",
-            "metrics": {"test_loss": {"better": "lower"}, "fid": {"better": None}},
-        }
-        (folder / "run.json").write_text(sealed.text(run))
-        lines: list[dict[str, Any]] = [{"event": "session", "command": command}] if command else []
-        for k in range(done + 1):
-            for arm in ("replace", "accumulate"):
-                metrics = {"test_loss": [1.0 + k, 2.0 + k], "fid": [10.0 * k, 30.0 * k]}
-                lines.append({"event": "scores", "generation": k, "arm": arm, "seeds": [0, 7], "metrics": metrics})
-            lines.append({"event": "generation", "generation": k, "made": {"fit": 4}, "reused": {}, "wall_s": 3.0})
-        journal.append(folder / "journal.jsonl", lines)
-        written: recorded.Scores = {}
-        recorded.add(written, lines)
-        recorded.write(folder, written)
-        return folder
-
-    return write

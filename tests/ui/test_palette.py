@@ -20,3 +20,12 @@ def test_palette_is_readable_on_black_and_on_white():
     for color in palette.COLORS:
         assert 1.05 / (luminance(color) + 0.05) > 2.0, color
         assert (luminance(color) + 0.05) / 0.05 > 3.0, color
+
+
+def test_neighbours_differ_in_colour_and_in_shape() -> None:
+    """So that the first arms of a plot can be told apart without colour, and without shape."""
+    for i in range(62):
+        assert palette.color(i) != palette.color(i + 1)
+        assert palette.marker(i) != palette.marker(i + 1)
+    assert len({(palette.marker(i), palette.linestyle(i)) for i in range(63)}) > len(palette.MARKERS)
+    assert [palette.linestyle(i) for i in (0, 6, 7, 13, 14)] == ["-", "-", "--", "--", "-."]

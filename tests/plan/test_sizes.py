@@ -37,7 +37,7 @@ def test_an_update_is_three_forward_passes_of_a_batch_in_the_most_expensive_arm(
 
 
 def test_bytes_to_come_are_those_that_a_run_writes(sandbox: Sandbox) -> None:
-    """Rows and weights, without the headers of their files; samples are counted with the labels that this family lacks."""
+    """Rows and weights, without the headers of their files; samples count with the labels that this family lacks."""
     experiment = prepare(load(sandbox.recipe(TINY)), sandbox.root)
     estimate = bytes_to_come(experiment, lambda spec: len(spec.seeds(experiment.recipe.seeds)) or 1)
     sandbox.run(TINY)

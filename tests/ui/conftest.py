@@ -24,6 +24,8 @@ from collapse_sim.core.events import (
 from collapse_sim.ui.frame import frame
 from collapse_sim.ui.state import State
 
+NASTY = ("first\nsecond\r\x1b[31mred\x1b[0m\x07 \u202eback [bold]not markup[/bold]", "日本語 👩‍👩‍👧 " * 40, "")
+
 Timed = tuple[float, Event]
 START = 1_000_000.0
 
@@ -109,3 +111,15 @@ def draw() -> Callable[..., str]:
         return raw.buffer.getvalue().decode(encoding)  # type: ignore[attr-defined]
 
     return text
+
+
+def started(seeds=(0, 1, 2), arms=("a", "b"), generations=2, metrics=("loss",), show=None):
+    better = dict.fromkeys(metrics)
+    return RunStarted("r", arms, seeds, generations, metrics, better, "cpu", "fp32", "runs/r", show)
+
+
+def after(*events, now=100.0):
+    state = State()
+    for event in events:
+        state.apply(event, now)
+    return state

@@ -6,14 +6,15 @@ import json
 import logging
 import signal
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from collapse_sim.core import hub
+from collapse_sim.store import journal, recorded, sealed
 
 if TYPE_CHECKING:
     from collapse_sim.store.store import Store
@@ -34,6 +35,17 @@ arms:
   accumulate+distill: {data: accumulate, teacher: {generation: 0, weights: {output: 0.5, mean: 1.0, variance: 1.0}}}
 metrics: [test_loss]
 """
+
+
+def changed(text: str, *changes: tuple[str, str]) -> str:
+    """A recipe with pieces of it replaced; every piece must be there, once."""
+    for old, new in changes:
+        assert text.count(old) == 1, old
+        text = text.replace(old, new)
+    return text.lstrip()
+
+
+SMALL = changed(TINY, ("generations: 2", "generations: 1"), ("seeds: [0, 1]", "seeds: [0]"))  # 10 artefacts, 0.2 s
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -127,3 +139,36 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Sandbox:
     return Sandbox(tmp_path)
+
+
+@pytest.fixture
+def run_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Write a run directory: generations 0 .. done scored for two arms and two seeds."""
+
+    def write(done: int = 1, name: str = "demo", parent: Path = tmp_path, command: list[str] | None = None) -> Path:
+        folder = parent / name
+        folder.mkdir(parents=True)
+        run = {
+            "schema": 1,
+            "name": name,
+            "generations": 2,
+            "seeds": [0, 7],
+            "arms": ["replace", "accumulate"],
+            "baseline": "replace",
+            "show": "fid",
+            "metrics": {"test_loss": {"better": "lower"}, "fid": {"better": None}},
+        }
+        (folder / "run.json").write_text(sealed.text(run))
+        lines: list[dict[str, Any]] = [{"event": "session", "command": command}] if command else []
+        for k in range(done + 1):
+            for arm in ("replace", "accumulate"):
+                metrics = {"test_loss": [1.0 + k, 2.0 + k], "fid": [10.0 * k, 30.0 * k]}
+                lines.append({"event": "scores", "generation": k, "arm": arm, "seeds": [0, 7], "metrics": metrics})
+            lines.append({"event": "generation", "generation": k, "made": {"fit": 4}, "reused": {}, "wall_s": 3.0})
+        journal.append(folder / "journal.jsonl", lines)
+        written: recorded.Scores = {}
+        recorded.add(written, lines)
+        recorded.write(folder, written)
+        return folder
+
+    return write

@@ -12,11 +12,24 @@ import pytest
 import collapse_sim
 
 PACKAGE = Path(collapse_sim.__file__).parent
+TESTS = Path(__file__).parent
 FLOORS = (
     "core", "store", "data", "families", "metrics", "plan", "recipe", "engine", "ui", "analysis", "run", "cli",
 )  # fmt: skip
 TOP = {"__init__", "__main__", "api", "testing"}  # modules beside the rooms, which may import all of them
 GROUND = {"__init__"}  # the version, which all of them may import
+ACROSS = {  # tests of what several modules do together; every other file is named after the module that it tests
+    "analysis": {"notes"},
+    "cli": {
+        "bad_data", "bad_places", "bad_recipe", "bad_text", "export_text", "harmless", "plugins", "smoke", "stops",
+        "strange_files", "streams",
+    },
+    "data": {"damaged_texts", "docs", "every_kind"},
+    "engine": {"bad_cells", "closed_forms", "growth", "mutations", "parts"},
+    "metrics": {"docs", "text_engine", "torchmetrics"},
+    "recipe": {"arm_settings", "default_metrics", "docs", "limits", "plugins"},
+    "store": {"resume"},
+}  # fmt: skip
 
 
 def modules() -> list[Path]:
@@ -82,3 +95,26 @@ def test_no_two_classes_have_the_same_name() -> None:
 def test_no_file_is_longer_than_four_hundred_lines() -> None:
     lengths = {named(path): len(path.read_text(encoding="utf-8").splitlines()) for path in modules()}
     assert {name: length for name, length in lengths.items() if length > 400} == {}
+
+
+def files_of_tests(place: str) -> set[str]:
+    """Names of the test files in a folder of tests/, without "test_"."""
+    return {path.stem.removeprefix("test_") for path in (TESTS / place).rglob("test_*.py")}
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_tests_lie_under_the_name_of_their_module(floor: str) -> None:
+    """Or are listed as tests across modules, and say in their first line what they cover."""
+    names = {path.stem for path in (PACKAGE / floor).rglob("*.py")} - {"__init__"}
+    across = ACROSS.get(floor, set())
+    assert files_of_tests(floor) - names - across == set(), "name it after a module of this room, or list it in ACROSS"
+    assert across - files_of_tests(floor) == set(), "no such file: take it out of ACROSS"
+    assert across & names == set(), "a module has this name: take it out of ACROSS"
+    for path in (TESTS / floor).rglob("test_*.py"):
+        if path.stem.removeprefix("test_") in across:
+            assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), f"{path} does not say what it covers"
+
+
+def test_no_room_of_tests_is_without_a_room_of_modules() -> None:
+    folders = {path.parent.name for path in TESTS.glob("*/test_*.py")}
+    assert folders - set(FLOORS) == {"gpu", "torture"}

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
+from typer.testing import CliRunner, Result
 
+from collapse_sim.cli.compare_command import compare
 from collapse_sim.store import journal, recorded, sealed
+
+PARTS = {"names": ["0", "1"], "better": None, "dead_below": 0.1}
+ENTRY = {"better": "higher", "unit": "of the real share", "bounds": [0.0, None], "note": "100 samples", "parts": PARTS}
 
 Scores = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]  # [arm][metric][generation][position of the seed]
 WriteRun = Callable[..., Path]
+Call = Callable[..., Result]
 
 
 @pytest.fixture
@@ -69,3 +76,34 @@ def write_run(tmp_path: Path) -> WriteRun:
 def scores_line(arm: str, generation: int, seeds: list[int], metrics: dict[str, Any]) -> dict[str, Any]:
     """One `scores` line of a journal."""
     return {"event": "scores", "generation": generation, "arm": arm, "seeds": seeds, "metrics": metrics}
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
+    """call("RUN", "--json", ...) in a folder with ./runs, without a terminal; errors are raised."""
+    app = typer.Typer()
+    app.command()(compare)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+
+
+@pytest.fixture
+def parts_run(write_run: WriteRun) -> Path:
+    """Two seeds, four generations. Class 1 dies at 2 and 3 under replace, and is back once it was gone before."""
+    return write_run(
+        {
+            "replace": {
+                "shares": [[0.9, 0.9], [0.05, 0.5], [0.05, 0.2], [0.0, 0.01]],
+                "shares[0]": [[1.1, 1.0], [1.4, 1.5], [1.9, 1.8], [2.0, 1.9]],
+                "shares[1]": [[0.9, 0.9], [0.5, 0.5], [0.05, 0.2], [0.0, 0.01]],
+            },
+            "accumulate": {
+                "shares": [[0.9, 0.9], [0.09, 0.5], [0.4, 0.5], [0.5, 0.6]],
+                "shares[0]": [[1.1, 1.0], [1.9, 1.5], [1.6, 1.5], [1.5, 1.4]],
+                "shares[1]": [[0.9, 0.9], [0.09, 0.5], [0.4, 0.5], [0.5, 0.6]],
+            },
+        },
+        seeds=(0, 1),
+        metrics={"shares": ENTRY},
+    )

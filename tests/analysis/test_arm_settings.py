@@ -5,14 +5,8 @@ from __future__ import annotations
 import csv
 import json
 
-import pytest
-import typer
-from typer.testing import CliRunner
-
 from collapse_sim.analysis.arm_settings import arm_settings
-from collapse_sim.cli.compare_command import compare
-
-from .conftest import WriteRun
+from tests.analysis.conftest import WriteRun
 
 SCORES = {"replace": {"loss": [[1, 1], [2, 2]]}, "mix": {"loss": [[1, 1], [1.5, 1.5]]}}
 RECIPE = {
@@ -51,15 +45,6 @@ DIFFERING = {
         "teacher.weights.output": 0.5,
     },
 }
-
-
-@pytest.fixture
-def call(monkeypatch, tmp_path):
-    """call("RUN", "--json", ...) in a folder with ./runs, without a terminal."""
-    app = typer.Typer()
-    app.command()(compare)
-    monkeypatch.chdir(tmp_path)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments), catch_exceptions=False)
 
 
 def test_an_arm_has_the_recipes_own_value_where_it_has_none() -> None:

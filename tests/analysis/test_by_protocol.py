@@ -2,32 +2,14 @@
 
 import json
 import re
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
 from collapse_sim.analysis.plots import figure
 from collapse_sim.analysis.results import RecordedClaim, read_results
 from collapse_sim.analysis.verdicts import decide_all
-from collapse_sim.cli.compare_command import compare
 from collapse_sim.store import journal
-
-from .conftest import WriteRun, scores_line
-
-Call = Callable[..., Result]
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """call("RUN", "--json", ...) in a folder with ./runs, without a terminal; errors are raised."""
-    app = typer.Typer()
-    app.command()(compare)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+from tests.analysis.conftest import Call, WriteRun, scores_line
 
 
 def trained(protocol: str, updates: list[int]) -> dict[str, object]:

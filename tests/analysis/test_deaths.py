@@ -8,50 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import typer
 from scipy.stats import binom
-from typer.testing import CliRunner, Result
+from typer.testing import Result
 
 from collapse_sim.analysis.deaths import Death, Life, death, life
 from collapse_sim.analysis.merged_runs import merge
 from collapse_sim.analysis.results import read_results
-from collapse_sim.cli.compare_command import compare
-
-from .conftest import WriteRun
+from tests.analysis.conftest import WriteRun
 
 INF = math.inf
-PARTS = {"names": ["0", "1"], "better": None, "dead_below": 0.1}
-ENTRY = {"better": "higher", "unit": "of the real share", "bounds": [0.0, None], "note": "100 samples", "parts": PARTS}
-
-
-@pytest.fixture
-def run(write_run: WriteRun) -> Path:
-    """Two seeds, four generations. Class 1 dies at 2 and 3 under replace, and is back once it was gone before."""
-    return write_run(
-        {
-            "replace": {
-                "shares": [[0.9, 0.9], [0.05, 0.5], [0.05, 0.2], [0.0, 0.01]],
-                "shares[0]": [[1.1, 1.0], [1.4, 1.5], [1.9, 1.8], [2.0, 1.9]],
-                "shares[1]": [[0.9, 0.9], [0.5, 0.5], [0.05, 0.2], [0.0, 0.01]],
-            },
-            "accumulate": {
-                "shares": [[0.9, 0.9], [0.09, 0.5], [0.4, 0.5], [0.5, 0.6]],
-                "shares[0]": [[1.1, 1.0], [1.9, 1.5], [1.6, 1.5], [1.5, 1.4]],
-                "shares[1]": [[0.9, 0.9], [0.09, 0.5], [0.4, 0.5], [0.5, 0.6]],
-            },
-        },
-        seeds=(0, 1),
-        metrics={"shares": ENTRY},
-    )
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
-    app = typer.Typer()
-    app.command()(compare)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +72,7 @@ def test_chains_that_end_early_count_while_they_are_there() -> None:
     assert found == Death(4, 2, 3, None, None)
 
 
-def test_json_has_every_part(run: Path, call: Callable[..., Result]) -> None:
+def test_json_has_every_part(parts_run: Path, call: Callable[..., Result]) -> None:
     found = json.loads(call("toy", "--json").stdout)
     assert list(found["metrics"]) == ["shares", "shares[0]", "shares[1]"]
     assert found["metrics"]["shares[1]"] == {
@@ -124,37 +89,15 @@ def test_json_has_every_part(run: Path, call: Callable[..., Result]) -> None:
     assert (living["died"], living["median"], living["generations"]) == (0, None, [None, None])
 
 
-def test_tables(run: Path, call: Callable[..., Result]) -> None:
-    first = call("toy").stdout
-    assert "shares[1]" not in first  # the first table is of metrics only
-    shown = call("toy", "--metric", "shares").stdout
-    assert "shares of every part at generation 3: mean over 2 seeds" in shown
-    table = shown[shown.index("generation at which a part dies") :]
-    assert "below 0.1 from there to the end, generation 3" in table
-    lines = [line.split() for line in table.splitlines()]
-    assert ["replace", "2"] in lines
-    assert ["accumulate", ">", "3"] in lines
-    assert "alive in every seed: 0" in table
-    single = call("toy", "--metric", "shares[1]").stdout
-    assert "shares[1] (of the real share): mean over 2 seeds" in single
-    assert "part dies" not in single
-
-
-def test_no_part_dies(write_run: WriteRun, call: Callable[..., Result]) -> None:
-    scores = {"replace": {"shares": [[0.9], [0.9]], "shares[0]": [[1.0], [1.0]], "shares[1]": [[0.9], [0.9]]}}
-    write_run(scores, seeds=(0,), metrics={"shares": ENTRY})
-    assert "shares: no part dies (below 0.1 from there to the end, generation 1)" in call("toy", "--all").stdout
-
-
-def test_merged_runs_keep_their_parts(run: Path, write_run: WriteRun) -> None:
+def test_merged_runs_keep_their_parts(parts_run: Path, write_run: WriteRun) -> None:
     other = write_run({"replace": {"loss": [[1.0], [2.0]]}}, folder="other", seeds=(0,))
-    both = merge({"a": read_results(run), "b": read_results(other)})
+    both = merge({"a": read_results(parts_run), "b": read_results(other)})
     assert both.whole() == ["shares", "loss"]
     assert both.parts["shares"].metrics("shares") == ["shares[0]", "shares[1]"]
 
 
 def test_plots_have_parts_when_their_metric_is_asked_for(
-    run: Path, call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+    parts_run: Path, call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[list[str]] = []
     monkeypatch.setattr("collapse_sim.analysis.plots.plot", lambda results, metrics, path: drawn.append(metrics))

@@ -11,22 +11,15 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import FillBetweenPolyCollection
-from matplotlib.colors import to_rgb
-from matplotlib.font_manager import findfont
-from matplotlib.ft2font import FT2Font
 from PIL import Image
 
-from collapse_sim.analysis import fonts
-from collapse_sim.analysis.drawing import labels
 from collapse_sim.analysis.intervals import interval
-from collapse_sim.analysis.looks import looks, scale
 from collapse_sim.analysis.plots import figure, plot
 from collapse_sim.analysis.results import Results, read_results
 from collapse_sim.core.errors import StoreError
 from collapse_sim.store import journal
-from collapse_sim.ui.palette import COLORS, color, linestyle, marker
-
-from .conftest import WriteRun, scores_line
+from collapse_sim.ui.palette import color, linestyle, marker
+from tests.analysis.conftest import WriteRun, scores_line
 
 SCORES = {
     "replace": {"loss": [[1.0, 1.1], [2.0, 2.1], [3.0, 3.3]], "fid": [[1.0, 2.0]] * 3},
@@ -203,41 +196,6 @@ def test_names_are_drawn_as_they_are(write_run: WriteRun, tmp_path: Path, genera
     plot(results, [metric], tmp_path / "x.png")
 
 
-def test_names_without_a_font_are_boxes_and_no_warning(
-    write_run: WriteRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(fonts, "_installed", lambda: ())
-    fonts._choose_families.cache_clear()
-    run = write_run({"日本語": {"m": [[1.0]] * 3}}, seeds=[0])
-    plot(read_results(run), ["m"], tmp_path / "x.png")  # warnings are errors here
-    assert fonts.lacking(["日本語 a", "日"]) == "日本語"
-    assert fonts.advice(["日本語"]).startswith("no installed font has 日本語: drawn as boxes")
-    assert fonts.advice(["plain", "é, Ж"]) == ""
-    fonts._choose_families.cache_clear()
-
-
-def test_signs_that_the_first_font_lacks_come_from_another() -> None:
-    """Of the fonts that matplotlib brings along, STIX has letters that DejaVu Sans has not."""
-    base, other = (set(FT2Font(findfont(name)).get_charmap()) for name in ("DejaVu Sans", "STIXGeneral"))
-    sign = chr(min(code for code in other - base if chr(code).isprintable()))
-    families = fonts.families([f"arm {sign}"])
-    assert families[0] == "DejaVu Sans"
-    assert len(families) == 2
-    assert ord(sign) in FT2Font(findfont(families[1])).get_charmap()
-    assert fonts.families(["plain"]) == ["DejaVu Sans"]
-
-
-def test_long_names_are_cut_and_stay_different(write_run: WriteRun) -> None:
-    names = [f"{'very ' * 40}long {i}" for i in range(3)] + ["x" * 100 + "a" * 60, "x" * 101 + "a" * 60, "中" * 80]
-    found = labels(names)
-    assert len(set(found.values())) == len(names)
-    assert all(fonts.cells(label) <= 44 for label in found.values())
-    assert found[names[1]].endswith("long 1")
-    assert labels(["short", "a b"]) == {"short": "short", "a b": "a b"}
-    drawing = figure(read_results(write_run({name: {"m": [[1.0]] * 3} for name in names}, seeds=[0])), ["m"])
-    assert all(drawing.get_size_inches() < 8)
-
-
 @pytest.mark.parametrize("metrics", [1, 2])
 def test_a_legend_of_twelve_arms_leaves_the_panels_their_room(write_run: WriteRun, metrics: int) -> None:
     names = [f"accumulate+distill output={i / 12:.3f}" for i in range(12)]
@@ -266,22 +224,6 @@ def test_ticks_do_not_overlap(write_run: WriteRun, last: int, scale: float) -> N
             spans = sorted((getattr(box, f"{side}0"), getattr(box, f"{side}1")) for box in boxes)
             assert len(spans) > 1
             assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))
-
-
-def test_arms_that_differ_by_one_number_have_a_scale_of_colours(write_run: WriteRun) -> None:
-    weights = [1.0, 0.25, 2.0, 0.5]
-    arms = {f"distill {w}": {"data": {"use": "replace"}, "teacher": {"weights": {"output": w}}} for w in weights}
-    arms = {"replace": {"data": {"use": "replace"}}, **arms}
-    scores = {arm: {"m": [[1.0]] * 3} for arm in arms}
-    found = looks(read_results(write_run(scores, seeds=[0], settings={"arms": arms})))
-    light = {arm: sum(to_rgb(found[arm].color)) for arm in arms}
-    assert sorted(weights, key=lambda w: light[f"distill {w}"]) == sorted(weights)
-    assert found["replace"].color in COLORS
-    assert len({look.color for look in found.values()}) == len({look.marker for look in found.values()}) == 5
-    plain = {"replace": arms["replace"], "distill 1.0": arms["distill 1.0"], "other": {"data": {"use": "mix"}}}
-    assert scale(plain, tuple(plain)) == {}
-    two = {f"{a} {b}": {"a": a, "b": b} for a in (1, 2, 3) for b in (1, 2, 3, 4)}
-    assert scale(two, tuple(two)) == {}  # two numbers: no order
 
 
 def test_a_cross_stands_where_a_fit_diverged(write_run: WriteRun) -> None:

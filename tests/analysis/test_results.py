@@ -10,8 +10,7 @@ from collapse_sim.analysis.results import RecordedClaim, RecordedReference, read
 from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.store import journal, sealed
 from collapse_sim.ui.run_status import run_status
-
-from .conftest import WriteRun, scores_line
+from tests.analysis.conftest import WriteRun, scores_line
 
 SCORES = {"b": {"loss": [[1.0, 2.0], [3.0, 4.0]], "fid": [[5.0, 6.0]]}, "a": {"loss": [[1.0, 2.0]]}}
 
@@ -114,27 +113,6 @@ def test_seeds_and_values_must_match(write_run: WriteRun) -> None:
 def test_no_run(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="no run here"):
         read_results(tmp_path)
-
-
-def test_merge_names_arms_by_run(write_run: WriteRun) -> None:
-    reference = [{"source": "S", "metric": "loss", "generation": 0, "values": {"a": 0.5}}]
-    one = read_results(write_run(SCORES, name="one", seeds=[7, 3], reference=reference, theory={"a": {"loss": [0.1]}}))
-    two = read_results(
-        write_run(
-            {"a": {"loss": [[1.0], [2.0], [3.0]]}},
-            name="two",
-            seeds=[4],
-            better={"loss": "higher"},
-            reference=reference,
-        )
-    )
-    found = merge({"one": one, "two": two})
-    assert found.arms == ("one/b", "one/a", "two/a")
-    assert (found.seeds, found.generations, found.baseline) == ((7, 3, 4), 2, "one/b")
-    assert dict(found.metrics) == {"loss": None, "fid": "lower"}
-    assert found.scores("two/a", "loss", 2) == {4: 3.0}
-    assert found.theory_at("one/a", "loss", 0) == 0.1
-    assert found.references == (RecordedReference("S", "loss", 0, {"one/a": 0.5, "two/a": 0.5}),)
 
 
 def diverged(arm: str, generation: int, seed: int) -> dict[str, object]:

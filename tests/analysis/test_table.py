@@ -8,10 +8,8 @@ from rich.console import Console
 
 from collapse_sim.analysis.results import Results, read_results
 from collapse_sim.analysis.table import against_baseline, best_of, by_generation, readable
-from collapse_sim.analysis.wrapped_tables import folded
 from collapse_sim.store import journal
-
-from .conftest import WriteRun, scores_line
+from tests.analysis.conftest import WriteRun, scores_line
 
 SCORES = {
     "replace": {"loss": [[1.0, 1.1, 0.9], [2.0, 2.1, 1.9]]},
@@ -111,17 +109,6 @@ def test_every_digit_is_there_at_every_width(write_run: WriteRun, width: int | N
     assert max(len(line.rstrip()) for line in shown.splitlines()[1:]) <= max(width or 1000, 12 + 2 + 16)
     first_block = shown.split("\n\n")[0]
     assert first_block.count("b") == 50 + "(lower is better)* not worse than the best".count("b")
-
-
-def test_folding_loses_nothing() -> None:
-    assert folded("output=0.5,mean=1,variance=1", 20) == ["output=0.5,mean=1,", "variance=1"]
-    assert folded("abcdefghij", 4) == ["abcd", "efgh", "ij"]
-    assert folded("short", 20) == ["short"]
-    for name in ("a,b,c" * 9, "x" * 99, "one two  three+four/five", ""):
-        for width in (1, 3, 12, 50):
-            lines = folded(name, width)
-            assert "".join(lines) == name
-            assert all(len(line.rstrip()) <= width for line in lines)
 
 
 def test_many_generations_are_thinned_out() -> None:

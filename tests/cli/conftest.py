@@ -12,18 +12,9 @@ import pytest
 import torch
 
 from collapse_sim.cli.app import run_app
-from tests.conftest import TINY, artefacts
-
-
-def changed(text: str, *changes: tuple[str, str]) -> str:
-    """A recipe with pieces of it replaced; every piece must be there, once."""
-    for old, new in changes:
-        assert text.count(old) == 1, old
-        text = text.replace(old, new)
-    return text.lstrip()
-
-
-SMALL = changed(TINY, ("generations: 2", "generations: 1"), ("seeds: [0, 1]", "seeds: [0]"))  # 10 artefacts, 0.2 s
+from tests.analysis.conftest import call as call
+from tests.analysis.conftest import write_run as write_run
+from tests.conftest import SMALL, artefacts, changed
 
 
 class Done(NamedTuple):
@@ -108,3 +99,10 @@ def recipe(tmp_path: Path) -> Callable[..., str]:
         return name
 
     return write
+
+
+@pytest.fixture
+def finished(shell: Shell, recipe: Callable[..., str]) -> Shell:
+    """SMALL, run; gives `shell`."""
+    shell("run", recipe(), "-q")
+    return shell

@@ -15,7 +15,6 @@ import typer.main
 
 from collapse_sim import __version__
 from collapse_sim.cli.app import app
-from collapse_sim.core import registry
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,29 +92,6 @@ def test_the_shell_completes_commands_and_names(shell, monkeypatch, words, expec
     assert shell().out.split() == [expected]
 
 
-@pytest.mark.parametrize("command", ["list families", "list data", "recipes list", "list metrics fid inception"])
-def test_lists_are_as_wide_as_the_terminal(shell, command):
-    shell.monkeypatch.setenv("COLUMNS", "80")
-    text = shell(*command.split()).out
-    assert max(map(len, text.splitlines())) <= 80
-    shell.monkeypatch.delenv("COLUMNS")
-    wide = shell(*command.split()).out  # into a pipe: a line each, for grep
-    if command == "list families":
-        assert [line.split()[0] for line in wide.splitlines()] == sorted(registry.BUILT_IN["families"])
-
-
-def test_details_by_name(shell):
-    shell.monkeypatch.delenv("COLUMNS")
-    text = shell("list", "families", "vae").out
-    assert text.startswith("vae\n    Fully connected VAE")
-    assert re.search(r"^ +hidden +\d+ +whole number > 0", text, re.MULTILINE)
-    assert "conv_vae" not in text
-    document = shell("list", "metrics", "fid", "inception", "--json").json
-    assert [entry["name"] for group in document.values() for entry in group] == ["fid", "inception"]
-    error = shell("list", "families", "vea", code=2).err
-    assert error.startswith("error: no 'vea' in families, did you mean 'vae'?\nthere are: causal_lm, ")
-
-
 def test_version(shell):
     assert shell("--version") == (f"collapse-sim {__version__}\n", "")
 
@@ -135,14 +111,6 @@ def test_help_imports_nothing_slow(words):
     done = subprocess.run([sys.executable, "-c", code, *words], env=environment, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith(("Usage: ", "collapse-sim "))
-
-
-def test_python_m_is_the_same_program(shell):
-    done = subprocess.run(
-        [sys.executable, "-m", "collapse_sim", "--help"],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "100"}, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert done.stdout == shell("--help").out
 
 
 class Terminal(io.StringIO):
@@ -189,38 +157,3 @@ def test_colours_only_where_they_are_wanted(shell, recipe, monkeypatch, words, e
     if escapes is not None:
         assert bool(ESCAPE.search(text)) == escapes
     assert bool(COLOUR.search(text)) == colours
-
-
-def test_doctor(shell):
-    report = shell("doctor", "--json").json
-    assert report.pop("schema") == 1
-    assert report["versions"]["collapse-sim"] == __version__
-    assert report["versions"]["torch"]
-    assert report["devices"]["cpu"].startswith("1 thread, ")
-    assert report["data"]["folder"] == f"{shell.root}/data (does not exist)"
-    assert report["data"]["digits"] == "1437 real rows, 360 held out"
-    assert report["data"]["mnist"] == f"not found: mnist: no data in {shell.root}/data"
-    assert report["data"]["image_folder"] == "needs settings (see `collapse-sim list data image_folder`)"
-    text = shell("doctor").out
-    for section, entries in report.items():
-        assert f"{section}\n" in text
-        for name, value in entries.items():
-            assert re.search(rf"^  {re.escape(name)} +{re.escape(str(value))}$", text, re.MULTILINE), name
-
-
-def test_doctor_finds_data(shell):
-    from tests.data.making import write_mnist
-
-    write_mnist(shell.root / "sets" / "MNIST" / "raw")
-    found = shell("doctor", "--json", "--data-dir", "sets").json["data"]
-    assert found["folder"] == str(shell.root / "sets")
-    assert found["mnist"] == "30 real rows, 12 held out"
-
-
-def test_doctor_tells_of_data_that_is_spoilt(shell):
-    from tests.data.making import MNIST_FILES, write_mnist
-
-    folder = shell.root / "data" / "MNIST" / "raw"
-    write_mnist(folder)
-    (folder / MNIST_FILES[0]).write_bytes(b"")
-    assert f"{folder}/{MNIST_FILES[0]}: not an IDX file" in shell("doctor", "--json").json["data"]["mnist"]

@@ -12,8 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim.core import files
-
 Usage = namedtuple("Usage", "total used free")
 
 
@@ -228,11 +226,3 @@ def test_no_store(shell, word):
     assert shell.refused("cache", word, code=5) == (
         "error: runs/.store: no store here; name it with --store (by default it is .store beside the run directories)\n"
     )
-
-
-def test_files_is_where_places_are_checked(tmp_path):
-    (tmp_path / "link").symlink_to(tmp_path / "gone")
-    assert files.check_place(tmp_path / "a" / "b", "--out") == tmp_path
-    assert files.check_place(tmp_path, "--out") == tmp_path
-    with pytest.raises(files.StoreError, match=r"link is a file, not a folder; choose another place with --out"):
-        files.check_place(tmp_path / "link" / "x", "--out")

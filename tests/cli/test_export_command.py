@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +15,15 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from collapse_sim.core.randomness import Draws
-from collapse_sim.data.base import Info
 from collapse_sim.data.held_out import shuffled
 from collapse_sim.data.images.image_folder import ImageFolder
 from collapse_sim.families.vae import VAE
 from collapse_sim.run import sample_files
-from collapse_sim.run.sample_files import StoredRows, write_dataset, write_png_folder
-from collapse_sim.store.rowfile import RowFile, RowWriter
-from tests.cli.conftest import SMALL, changed
+from collapse_sim.store.rowfile import RowFile
+from tests.cli.toys import POINTS, REGRESSION
+from tests.conftest import SMALL, changed
 from tests.data.making import rows_of
 
-POINTS = """
-name: points
-data: {use: gaussian, dimensions: 2, rows: 30}
-model: {use: gaussian}
-generations: 1
-seeds: 3
-arms: {replace: {data: replace}}
-metrics: [variance_ratio]
-"""
-REGRESSION = changed(
-    POINTS, ("name: points", "name: lines"), ("use: gaussian, dimensions: 2", "use: linear, dimensions: 3"),
-    ("{use: gaussian}", "{use: linear}"), ("variance_ratio", "excess_test_error"),
-)  # fmt: skip
 LABELS = (7, 0, 3)
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -59,12 +44,6 @@ class Labelled(VAE):
 
 
 LABELLED = changed(SMALL, ("use: vae", f"use: '{__name__}:Labelled'"))
-
-
-@pytest.fixture
-def finished(shell, recipe):
-    shell("run", recipe(), "-q")
-    return shell
 
 
 def stored_samples(shell) -> np.ndarray:
@@ -135,41 +114,6 @@ def test_labels_are_kept_and_a_familys_own_format_is_written(shell, recipe, tmp_
     dataset = datasets.load_from_disk(str(tmp_path / "b" / "dataset"))
     assert dataset.features["label"] == datasets.ClassLabel(num_classes=10)
     assert dataset["label"][:6] == [*LABELS, *LABELS]
-
-
-def test_colour_images_come_back(tmp_path):
-    """No family is needed: rows of three channels in a row file."""
-    images = np.random.default_rng(0).integers(0, 256, (5, 3, 4, 6), dtype=np.uint8)
-    rows, info = written(tmp_path / "rows", {"image": images}), Info("images", {"image": ((3, 4, 6), "uint8")}, 5, 5, 1)
-    write_png_folder(tmp_path / "png", rows, info)
-    real, held_out = rows_of(ImageFolder(path="png", held_out=1), tmp_path)
-    np.testing.assert_array_equal(np.concatenate([held_out["image"], real["image"]]), images[shuffled(5)])
-    write_dataset(tmp_path / "dataset", rows, info)
-    dataset = datasets.load_from_disk(str(tmp_path / "dataset"))
-    found = np.stack([np.asarray(row["image"]) for row in dataset])
-    np.testing.assert_array_equal(found, images.transpose(0, 2, 3, 1))
-
-
-def written(path: Path, columns: dict[str, np.ndarray]) -> StoredRows:
-    writer = RowWriter(
-        path, len(next(iter(columns.values()))), {n: (c.shape[1:], str(c.dtype)) for n, c in columns.items()}
-    )
-    writer.write(0, columns)
-    writer.close()
-    return StoredRows(path)
-
-
-def test_memory_does_not_grow_with_the_rows(tmp_path):
-    """100 MB of rows are seen 1.5 MB at a time."""
-    RowWriter(tmp_path / "rows", 32 * 1024, {"image": ((3, 32, 32), "uint8")}).close()
-    tracemalloc.start()
-    try:
-        seen = sum(len(columns["image"]) for _, columns in StoredRows(tmp_path / "rows").chunks())
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert seen == 32 * 1024
-    assert peak < 8 * 2**20
 
 
 @pytest.mark.parametrize("text", [POINTS, REGRESSION], ids=["points", "regression"])

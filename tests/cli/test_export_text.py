@@ -16,9 +16,8 @@ from safetensors.torch import load_file
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.run import sample_files
-from collapse_sim.run.sample_files import StoredRows, texts_by_row, write_dataset, write_jsonl
-from collapse_sim.store.rowfile import RowFile, RowWriter
-from tests.words import LENGTH, PAIRS, TEXT, TOKENIZER, VOCABULARY, Words, ids
+from collapse_sim.store.rowfile import RowFile
+from tests.words import PAIRS, TEXT, TOKENIZER, VOCABULARY
 
 DOCS = Path(__file__).parents[2] / "docs"
 NAMES = {"stories": TEXT, "summaries": PAIRS}
@@ -126,25 +125,3 @@ def test_samples_as_text(finished, tmp_path):
         finished("sample", "stories", "--out", "d.txt", "--rows", 20, "--generation", 0)
         texts = (tmp_path / "d.txt").read_text(encoding="utf-8").split("\n<|endoftext|>\n")
         assert texts == [*(row["text"] for row in found), ""]
-
-
-def test_packed_rows_are_divided_by_line_breaks(tmp_path):
-    """A row with the end of one text, a whole one, and the beginning of a third."""
-    row = np.array([[3, 0, 1, 2, 0, 4, 5, 1, 2, 3, 4, 5]], np.int16)
-    info = Info("text", {"tokens": ((LENGTH,), "int16")}, 1, 1, 1, tokenizer=TOKENIZER, packed=True)
-    text = "queen\nthe king\ncat saw the king queen cat saw"
-    assert texts_by_row({"tokens": row}, info) == [{"text": text}]
-    write_jsonl(tmp_path / "x.jsonl", [{"tokens": row}], info)
-    assert (tmp_path / "x.jsonl").read_text().count("\n") == 1
-    assert json.loads((tmp_path / "x.jsonl").read_text()) == {"text": text}
-
-
-def test_texts_without_any_are_rows_all_the_same(tmp_path):
-    info = Words().inspect(tmp_path)
-    columns = {"tokens": ids(["", "the", ""])}
-    assert [row["text"] for row in texts_by_row(columns, info)] == ["", "the", ""]
-    writer = RowWriter(tmp_path / "rows", 3, {"tokens": ((LENGTH,), "int16")})
-    writer.write(0, columns)
-    writer.close()
-    write_dataset(tmp_path / "dataset", StoredRows(tmp_path / "rows"), info)
-    assert datasets.load_from_disk(str(tmp_path / "dataset"))["text"][:] == ["", "the", ""]

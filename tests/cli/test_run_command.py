@@ -7,11 +7,6 @@ from PIL import Image
 
 from collapse_sim.engine import fit
 
-CLAIMS = """
-claims:
-  - {that: it is small, metric: test_loss, expect: replace < 100}
-  - {that: it is large, metric: test_loss, expect: replace > 100}
-"""
 SMOKE = "\nsmoke: {generations: 1, seeds: [3], samples: 100, train.steps: 2}\n"
 
 
@@ -117,32 +112,6 @@ def test_more_of_a_run_costs_only_what_is_new(shell, recipe, more, made):
     assert shell("run", name, *more, "--json").json["made"] == 0
 
 
-def test_status_offers_what_completes_all_that_was_asked_for(shell, recipe):
-    """After parts of a run the last command would not do: the recipe that the run keeps is for all of them."""
-    metrics = "metrics: [test_loss, {use: fid, features: pixels, as: distance}]"
-    name = recipe(("metrics: [test_loss]", metrics))
-    shell("run", name, "-q")
-    shell("run", recipe(), "--seed", "5", "--arm", "replace", "-q")
-    shell("run", recipe(), "--generations", "2", "--arm", "accumulate+distill", "-q")
-    status = shell("status", "tiny", "--json").json
-    assert status["status"] == "unfinished"
-    assert status["continue"] == "collapse-sim run runs/tiny/recipe.yaml --out runs/tiny"
-    shell("run", "runs/tiny/recipe.yaml", "--out", "runs/tiny", "-q")
-    status = shell("status", "tiny", "--json").json
-    assert (status["status"], status["seeds"], status["generations"]) == ("finished", [0, 5], 3)
-    assert list(status["arms"]["replace"]["latest"]) == ["test_loss", "distance"]
-
-
-def test_status_counts_a_cell_when_all_its_metrics_are_there(shell, recipe):
-    """What a sitting for one metric has scored is not all there is to score."""
-    shell("run", recipe(), "-q")
-    shell("run", recipe(), "-q", "--generations", "2", "--set", "metrics=[{use: fid, features: pixels}]")
-    text = shell("status", "tiny").out
-    assert "unfinished: 4 of 6 cells (arm x generation) are done" in text
-    shell("run", "runs/tiny/recipe.yaml", "--out", "runs/tiny", "-q")
-    assert "finished: 6 of 6 cells (arm x generation) are done" in shell("status", "tiny").out
-
-
 def test_a_run_goes_on_with_its_own_store(shell, recipe):
     name = recipe()
     shell("run", name, "-q", "--store", "elsewhere/artefacts")
@@ -208,21 +177,6 @@ def test_set_and_smoke(shell, recipe):
         "generation": 1, "rows": 300, "samples": 100, "steps": 7, "epochs": 0.7, "teacher": None, "fits_to_make": 1,
         "sources": [{"from": "real", "rows": 200}, {"from": 0, "rows": 100}],
     }  # fmt: skip
-
-
-def test_verify_fails_with_6(shell, recipe):
-    name = recipe(("metrics: [test_loss]", "metrics: [test_loss]" + CLAIMS), ("[0]", "[0, 1]"))
-    shell("run", name, "-q")
-    done = shell("verify", "tiny", code=6)
-    assert "✓ holds      it is small" in done.out
-    assert "✗ fails      it is large" in done.out
-    assert "tiny: holds 1, fails 1, undecided 0" in done.out
-    assert done.err == "error: 1 of 2 claims of tiny fail\n"
-    document = shell("verify", "tiny", "--json", code=6).json
-    assert [claim["status"] for claim in document["claims"]] == ["holds", "fails"]
-    name = recipe(("metrics: [test_loss]", "metrics: [test_loss]" + CLAIMS[: CLAIMS.rindex("  -")]), ("[0]", "[0, 1]"))
-    shell("run", name, "-q")
-    shell("verify", "tiny")
 
 
 def test_what_could_not_be_drawn_is_said_once_more_at_the_end(shell, recipe, monkeypatch):

@@ -11,7 +11,6 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
-import pytest
 import torch
 
 from collapse_sim.cli import doctor_command
@@ -148,23 +147,6 @@ def test_ctrl_c_before_any_work(shell, recipe, monkeypatch):
 
     monkeypatch.setattr(Digits, "inspect", interrupted)
     shell.refused("run", recipe(), code=130)
-
-
-@pytest.mark.parametrize("first_word", ["bin/collapse-sim", "collapse-sim", "/usr/bin/python3 -c"])
-def test_the_line_that_resumes_can_be_pasted(tmp_path, monkeypatch, first_word):
-    """A program that is not on the PATH is called as it was called."""
-    from collapse_sim.run.session import resume_command
-
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "collapse-sim").write_text("")
-    (tmp_path / "bin" / "collapse-sim").chmod(0o755)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", "/nowhere")
-    monkeypatch.setattr(sys, "argv", [first_word, "run", "my recipe.yaml"])
-    expected = first_word if first_word == "bin/collapse-sim" else "collapse-sim"
-    assert resume_command() == f"{expected} run 'my recipe.yaml'"
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    assert resume_command() == "collapse-sim run 'my recipe.yaml'"
 
 
 WILD = ["--set", "train.learning_rate=1e6", "--set", "train.optimizer=sgd"]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 import pytest
+
+from tests.odd_files import put
 
 READ = (["status", "tiny"], ["compare", "tiny"], ["cache", "list"], ["cache", "gc"])
 NAMED = {  # what lies in the way of these commands: exit 5; all others go on
@@ -18,16 +19,6 @@ NAMED = {  # what lies in the way of these commands: exit 5; all others go on
 }
 
 
-def in_place_of(kind: str, path: Path) -> None:
-    path.unlink()
-    if kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "loop":
-        path.symlink_to(path.name)
-    else:
-        (path / "x").mkdir(parents=True)
-
-
 @pytest.mark.parametrize("kind", ["pipe", "loop"])
 @pytest.mark.parametrize("pattern", NAMED)
 def test_something_else_in_place_of_a_file(shell, recipe, pattern, kind):
@@ -36,7 +27,7 @@ def test_something_else_in_place_of_a_file(shell, recipe, pattern, kind):
     shell("run", name, "-q")
     whole = shell.artefacts()
     (path,) = shell.root.glob(pattern)
-    in_place_of(kind, path)
+    put(kind, path)
     for words in (*READ, ["sample", "tiny", "--out", "x.npz"], ["run", name, "-q"]):
         code = 5 if words[0] in NAMED[pattern] else 0
         assert code == 0 or path.name in shell(*words, code=code).err
@@ -56,7 +47,7 @@ def test_a_folder_in_place_of_a_file_is_named(shell, recipe, pattern):
     name = recipe()
     shell("run", name, "-q")
     (path,) = shell.root.glob(pattern)
-    in_place_of("folder", path)
+    put("folder", path)
     if path.name == "live.json":
         shell("run", name, "-q")
         return

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
-import resource
-import signal
 from collections import Counter
 from typing import ClassVar
 
-import numpy as np
 import pytest
 import torch
 from filelock import Timeout
 from torch import nn
 
 from collapse_sim.core.component import Component
-from collapse_sim.core.errors import DivergedError, InterruptedRunError, OutOfMemoryError, PluginError
-from collapse_sim.core.memory_errors import out_of_memory, tight_limit
+from collapse_sim.core.errors import OutOfMemoryError, PluginError
 from collapse_sim.engine import fit
-from collapse_sim.engine.work import Stop
 from collapse_sim.families.gaussian import Gaussian
-from collapse_sim.plan.experiment import prepare
-from collapse_sim.recipe.loader import load
-from collapse_sim.run.saved_run import ModelChoice, SavedRun, refuse_to_fit
 from collapse_sim.store.locks import Lock
 from tests.conftest import TINY, artefacts
 from tests.metrics.networks import save_script
@@ -222,33 +213,6 @@ def test_memory_that_one_fit_cannot_have_is_not_the_end_of_the_others(sandbox, m
     assert sandbox.run(TINY)["made"] == 2 * 2 * 3
 
 
-def test_memory_that_is_not_to_be_had_is_told_from_other_errors():
-    def raised(act):
-        try:
-            act()
-        except Exception as error:
-            return error
-        raise AssertionError("nothing was raised")
-
-    assert out_of_memory(raised(lambda: torch.empty(2**50)))
-    assert out_of_memory(raised(lambda: np.empty(2**50)))
-    assert out_of_memory(raised(lambda: bytearray(2**60)))
-    assert out_of_memory(OSError(12, "Cannot allocate memory"))
-    assert out_of_memory(RuntimeError("can't start new thread"))
-    assert not out_of_memory(raised(lambda: torch.empty(2) @ torch.empty(3)))
-    assert not out_of_memory(OSError(28, "No space left on device"))
-    chained = RuntimeError("fit")
-    chained.__cause__ = MemoryError()
-    assert out_of_memory(chained)
-
-
-def test_a_tight_limit_of_address_space_is_told_before_anything_is_imported(monkeypatch):
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (2**31, 2**31))
-    assert "2.0 GiB of address space (ulimit -v)" in tight_limit()
-    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    assert tight_limit() == ""
-
-
 class Root(nn.Module):
     """Features of dark images are roots of negative numbers."""
 
@@ -265,24 +229,6 @@ def test_features_that_are_not_finite_give_nan_in_every_metric(sandbox):
     values = scores(sandbox)
     assert {metric for *_, metric in values} == set(names)
     assert all(math.isnan(value) for value in values.values())
-
-
-def test_a_hangup_takes_a_checkpoint_unless_it_is_ignored():
-    old = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whatever these tests are started with
-    try:
-        stop = Stop()
-        with stop.on_signals(lambda text: None):
-            os.kill(os.getpid(), signal.SIGHUP)
-            with pytest.raises(InterruptedRunError) as caught:
-                stop.check()
-        assert caught.value.code == 129
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
-        stop = Stop()
-        with stop.on_signals(lambda text: None):
-            os.kill(os.getpid(), signal.SIGHUP)
-            stop.check()
-    finally:
-        signal.signal(signal.SIGHUP, old)
 
 
 class Odd(Broken):
@@ -302,47 +248,3 @@ def test_a_score_that_is_no_number_names_the_metric(sandbox, monkeypatch, capsys
     with pytest.raises(PluginError, match=r"tests.engine.test_bad_cells:Odd: `score` gave "):
         sandbox.run(recipe)
     assert "said by a plug-in" not in capsys.readouterr().out
-
-
-class Fewer(Gaussian):
-    """A family that generates one row, whatever is asked for."""
-
-    def sample(self, model, conditions, draws):
-        return {name: column[:, :1] for name, column in super().sample(model, conditions, draws).items()}
-
-
-class Renamed(Gaussian):
-    def sample(self, model, conditions, draws):
-        return {"y": super().sample(model, conditions, draws)["x"]}
-
-
-@pytest.mark.parametrize(
-    ("family", "said"),
-    [("Fewer", r"`sample` gave x of shape \(2, 1, 3\) and dtype float64; needed: \(2, 20, 3\)"), ("Renamed", "no x")],
-)
-def test_samples_that_are_not_what_was_asked_for_are_refused(sandbox, family, said):
-    recipe = f"""
-    name: toy
-    data: {{use: gaussian, dimensions: 3, rows: 20}}
-    model: {{use: "{__name__}:{family}"}}
-    generations: 1
-    seeds: 2
-    arms: {{replace: {{data: replace}}}}
-    metrics: [variance_ratio]
-    """
-    with pytest.raises(PluginError, match=said):
-        sandbox.run(recipe)
-
-
-def test_a_run_with_a_diverged_arm_can_be_scored_by_another_metric(sandbox, tmp_path):
-    """What there is of it: the diverged chain is nan, and asking for its model says why there is none."""
-    recipe = TINY.replace("seeds: [0, 1]", "seeds: [0]").replace("output: 0.5,", "output: 1.0e+38,")
-    assert sandbox.run(recipe)["diverged"]
-    folder = sandbox.root / "run"
-    experiment = prepare(load(folder / "recipe.yaml"), sandbox.root)
-    refuse_to_fit(experiment, sandbox.root / ".store", folder)
-    with pytest.raises(DivergedError, match="seed 0: there is no model, its chain diverged at generation 1"):
-        SavedRun.open(folder, sandbox.root).model(ModelChoice("accumulate+distill", 2, 0))
-    models, absent = SavedRun.open(folder, sandbox.root).models(ModelChoice())
-    assert len(models) == 4
-    assert [text.endswith("(diverged)") for text in absent] == [True, True]

@@ -13,70 +13,18 @@ from safetensors.torch import load_file
 
 from collapse_sim.core.randomness import Draws, derive, start
 from collapse_sim.engine.fit import backward, make_optimizer, take_step
-from collapse_sim.families.training import FitLength, Train, learning_rate
+from collapse_sim.families.training import Train
 from collapse_sim.families.vae import VAE
 from collapse_sim.testing import CPU
 from tests.conftest import TINY
 
 
-def train(**settings):
-    return Train(**({"steps": 10} | settings))
-
-
-@pytest.mark.parametrize(
-    ("settings", "rows", "steps", "per_epoch", "every"),
-    [
-        ({"epochs": 70, "batch_size": 256}, 60_000, 16_450, 235, 235),  # the KD paper's counts
-        ({"steps": 7, "batch_size": 32}, 100, 7, 4, 4),
-        ({"epochs": 0.5, "batch_size": 10}, 100, 5, 10, 10),
-        ({"steps": 9, "evaluate": "every 3 steps"}, 100, 9, 1, 3),
-        ({"steps": 9, "evaluate": "never"}, 100, 9, 1, 0),
-    ],
-)
-def test_length(settings, rows, steps, per_epoch, every):
-    assert FitLength.of(Train(**settings), rows) == FitLength(steps, per_epoch, every)
-
-
-def test_learning_rate_warms_up_from_zero_and_falls_along_half_a_cosine():
-    cosine = train(steps=100, learning_rate=2.0, schedule="cosine", warmup_steps=20)
-    assert [learning_rate(cosine, step, 100) for step in (0, 10, 20)] == [0.0, 1.0, 2.0]
-    assert learning_rate(cosine, 60, 100) == pytest.approx(1.0)
-    assert learning_rate(cosine, 100, 100) == pytest.approx(0.0)
-    reference = torch.optim.lr_scheduler.CosineAnnealingLR(torch.optim.SGD([torch.zeros(1)], lr=2.0), T_max=80)
-    for step in range(20, 100):
-        assert learning_rate(cosine, step, 100) == pytest.approx(reference.get_last_lr()[0], abs=1e-9)
-        reference.optimizer.step()
-        reference.step()
-    constant = train(steps=100, learning_rate=2.0)
-    assert {learning_rate(constant, step, 100) for step in range(100)} == {2.0}
-
-
-@pytest.mark.parametrize("warmup", [{}, {"warmup_steps": 9}, {"warmup_ratio": 0.05}])
-@pytest.mark.parametrize("steps", [177, 1])
-def test_a_linear_schedule_is_transformers_own(warmup, steps):
-    """With five updates of a hundred to warm up in: 9 of 177."""
-    from transformers import get_linear_schedule_with_warmup
-
-    linear = Train(steps=steps, learning_rate=2.0, schedule="linear", **warmup)
-    optimizer = torch.optim.SGD([torch.zeros(1)], lr=2.0)
-    before = 0 if "warmup_ratio" in warmup and steps == 1 else 9 * bool(warmup)
-    theirs = get_linear_schedule_with_warmup(optimizer, before, steps)
-    for step in range(steps):
-        assert learning_rate(linear, step, steps) == pytest.approx(theirs.get_last_lr()[0], abs=1e-12)
-        optimizer.step()
-        theirs.step()
-
-
-def test_two_ways_to_say_how_long_the_warm_up_is():
-    with pytest.raises(ValueError, match="`warmup_steps` and `warmup_ratio` say the same thing in two ways: set one"):
-        train(warmup_steps=3, warmup_ratio=0.1)
-    assert train(warmup_steps=0, warmup_ratio=0.1).warmup_ratio == 0.1
-
-
 @pytest.mark.parametrize("name", ["adamw", "adam", "sgd"])
 def test_optimizer_takes_the_recipes_settings(name):
     model = torch.nn.Linear(2, 2)
-    settings = train(optimizer=name, learning_rate=0.1, weight_decay=0.2, decay="all", betas=(0.8, 0.9), momentum=0.7)
+    settings = Train(
+        steps=10, optimizer=name, learning_rate=0.1, weight_decay=0.2, decay="all", betas=(0.8, 0.9), momentum=0.7
+    )
     (group,) = make_optimizer(settings, model).param_groups
     assert (group["lr"], group["weight_decay"]) == (0.1, 0.2)
     assert group.get("betas", (0.8, 0.9)) == (0.8, 0.9)
@@ -192,7 +140,7 @@ def test_a_fit_ends_when_the_validation_loss_falls_no_more(sandbox):
 
 def test_norms_biases_and_embeddings_do_not_decay():
     model = torch.nn.Sequential(torch.nn.Embedding(5, 4), torch.nn.Linear(4, 4), torch.nn.LayerNorm(4))
-    settings = train(weight_decay=0.5, learning_rate=0.1)
+    settings = Train(steps=10, weight_decay=0.5, learning_rate=0.1)
     before = {name: tensor.detach().clone() for name, tensor in model.named_parameters()}
     optimizer = make_optimizer(settings, model)
     for parameter in model.parameters():
@@ -201,7 +149,7 @@ def test_norms_biases_and_embeddings_do_not_decay():
     for name, tensor in model.named_parameters():
         factor = 0.95 if name == "1.weight" else 1.0
         torch.testing.assert_close(tensor, factor * before[name])
-    decaying = make_optimizer(train(weight_decay=0.5, decay="all"), model).param_groups
+    decaying = make_optimizer(Train(steps=10, weight_decay=0.5, decay="all"), model).param_groups
     assert [len(group["params"]) for group in decaying] == [5]
 
 

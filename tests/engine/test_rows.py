@@ -10,34 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file
 
 from collapse_sim.core import machine
 from collapse_sim.engine import rows
 from collapse_sim.engine.rows import Table, TablePart
-from collapse_sim.store.rowfile import RowFile, RowWriter
 from collapse_sim.testing import CPU
-
-
-def row_file(path: Path, rows: int, start: int) -> RowFile:
-    """Rows whose first pixel counts from `start`."""
-    image = np.zeros((rows, 1, 2, 2), np.uint8)
-    image[:, 0, 0, 0] = np.arange(start, start + rows)
-    writer = RowWriter(path, rows, {"image": ((1, 2, 2), "uint8"), "weight": ((), "float64")})
-    writer.write(rows // 2, {"image": image[rows // 2 :], "weight": np.arange(rows // 2, rows) / 8})
-    writer.write(0, {"image": image[: rows // 2], "weight": np.arange(rows // 2) / 8})
-    writer.close()
-    return RowFile(path)
-
-
-def test_row_files_are_safetensors(tmp_path):
-    file = row_file(tmp_path / "rows.safetensors", 11, 5)
-    read = load_file(tmp_path / "rows.safetensors")
-    assert set(read) == {"image", "weight"}
-    for name, column in file.columns.items():
-        np.testing.assert_array_equal(read[name], column)
-    np.testing.assert_array_equal(file.columns["image"][:, 0, 0, 0], np.arange(5, 16))
-    np.testing.assert_array_equal(file.columns["weight"], np.arange(11) / 8)
+from tests.store.row_files import row_file
 
 
 @pytest.mark.parametrize(("resident", "piece"), [(1 << 20, rows.PIECE_BYTES), (1 << 20, 40), (0, rows.PIECE_BYTES)])

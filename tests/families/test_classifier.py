@@ -13,6 +13,8 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.classifier import Classifier
 from collapse_sim.metrics.feature_maps import ClassifierFeatures
+from collapse_sim.testing import check_row_losses
+from tests.families.small_rows import IMAGES, image_rows
 
 
 @pytest.fixture
@@ -118,3 +120,14 @@ def test_check_says_what_would_do(digits_info):
         Classifier().check(dataclasses.replace(digits_info, columns={"image": ((1, 6, 8), "uint8")}))
     with pytest.raises(ValueError, match="takes images, found data of kind 'points'"):
         Classifier().check(Info("points", {"x": ((2,), "float64")}, 1, 1, 1))
+
+
+def test_parts_add_up():
+    family = Classifier()
+    rows = image_rows(IMAGES)
+    inputs = family.corrupt(rows, Draws((0,), "corrupt", 0))
+    model = family.build(IMAGES).eval()
+    whole = family.loss(family.predict(model, inputs), inputs)
+    parts = sum(family.loss(family.predict(model, part), part) for part in inputs.split(8))
+    torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-4)
+    check_row_losses(family, model, inputs)

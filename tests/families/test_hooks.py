@@ -24,6 +24,13 @@ PROTOCOLS = [
 ]
 HOOKS = {name for hook in PROTOCOLS for name in (*vars(hook), *hook.__annotations__) if not name.startswith("_")}
 CONTRACT = {name for base in (ModelFamily, ClosedForm) for name in (*vars(base), *getattr(base, "__annotations__", ()))}
+HOOKS = {  # members of all protocols of families/hooks.py
+    member
+    for protocol in vars(hooks).values()
+    if getattr(protocol, "_is_protocol", False) and protocol.__module__ == hooks.__name__
+    for member in (*vars(protocol), *getattr(protocol, "__annotations__", ()))
+    if not member.startswith("_")
+}
 OTHER = {"metrics", "sampling"}  # default metrics of a recipe; settings that only samples depend on (Component)
 BASES = {"encoder_decoder", "limits"}  # what the families of text ask of their subclasses
 

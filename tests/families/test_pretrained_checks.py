@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from collapse_sim.families import pretrained_checks
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.seq2seq import Seq2Seq
-
-from .wording import PAIRS, TEXT, WORDS
+from tests.families.wording import PAIRS, TEXT, WORDS
 
 SIZES = {"vocab_size": WORDS.size, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
 WIDE = {"intermediate_size": 32, "max_position_embeddings": 64}

@@ -21,6 +21,8 @@ from collapse_sim.families.training import Train
 from collapse_sim.families.vae import VAE, VAEFamily, VAEModel
 from collapse_sim.plan.specs import data_spec, fit_spec
 from collapse_sim.recipe.loader import load
+from collapse_sim.testing import check_family
+from tests.families.small_rows import COLOUR, IMAGES, image_rows
 
 INFO = Info("images", {"image": ((1, 8, 8), "uint8")}, 64, 64, 16)
 PIXELS, LATENT, ROWS = 64, 3, 12
@@ -228,3 +230,42 @@ def test_every_setting_is_in_the_key() -> None:
         for settings in [*ALL, shifted]
     }
     assert len(digests) == len(ALL) + 1
+
+
+@pytest.mark.parametrize("info", [IMAGES, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"reconstruction": "mse"},
+        {"reconstruction": "mse", "output_activation": "linear"},
+        {"reconstruction": "mse", "output_activation": "linear", "standardize": {"mean": 0.1307, "std": 0.3081}},
+        {"kd_kl": True},
+    ],
+    ids=["bce", "mse", "linear", "standardised", "kl in the term"],
+)
+def test_vae(info, settings):
+    check_family(VAE(hidden=16, latent=3, **settings), info, image_rows(info))
+
+
+def test_vae_of_the_paper_has_887k_parameters():
+    info = Info("images", {"image": ((1, 32, 32), "uint8")}, 1, 1, 1)
+    model = VAE(hidden=420, latent=20).build(info)
+    assert sum(p.numel() for p in model.parameters()) == 887_264
+
+
+def test_vae_loss_is_the_negative_elbo_per_pixel():
+    """Against torch.distributions on one batch."""
+    family, info = VAE(hidden=16, latent=3), IMAGES
+    from collapse_sim.core.randomness import Draws
+
+    rows = image_rows(info)
+    model = family.build(info)
+    inputs = family.corrupt(rows, Draws((0,), "corrupt", 1))
+    prediction = family.predict(model, inputs)
+    x = rows["image"].flatten(1) / 255
+    posterior = torch.distributions.Normal(prediction.mean, (0.5 * prediction.log_variance).exp())
+    kl = torch.distributions.kl_divergence(posterior, torch.distributions.Normal(0.0, 1.0)).sum()
+    p = prediction.decoded.sigmoid()
+    cross_entropy = -(x * p.log() + (1 - x) * (1 - p).log()).sum()
+    torch.testing.assert_close(family.loss(prediction, inputs), (cross_entropy + kl) / 64, rtol=1e-4, atol=1e-4)

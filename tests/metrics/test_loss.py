@@ -7,92 +7,16 @@ import math
 
 import pytest
 import torch
-from torch import nn
 
 from collapse_sim.core.machine import open_machine
-from collapse_sim.core.randomness import Draws
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
-from collapse_sim.families.base import Inputs
 from collapse_sim.families.causal_lm import CausalLM
-from collapse_sim.families.gaussian import Gaussian
-from collapse_sim.families.held_out_loss import BATCH_ROWS, HeldOutLoss, role_of_batch
+from collapse_sim.families.held_out_loss import BATCH_ROWS
 from collapse_sim.families.linear import LinearRegression
 from collapse_sim.families.seq2seq import Seq2Seq
 from collapse_sim.families.vae import VAE
 from collapse_sim.metrics.loss import Perplexity, SamplePerplexity, TestLoss
 from tests.metrics import word_rows
-
-
-class Distance:
-    """A family of ten lines: loss |x + noise - centre|^2, counted in entries instead of rows."""
-
-    columns = ("x",)
-
-    def corrupt(self, rows, draws):
-        noise = draws.normal(*rows["x"].shape)
-        return Inputs({"x": rows["x"] + noise}, count=torch.tensor(rows["x"].numel()))
-
-    def predict(self, model, inputs):
-        assert not model.training
-        assert not torch.is_grad_enabled()
-        return model(inputs["x"])
-
-    def loss(self, prediction, inputs):
-        return (prediction - inputs["x"]).square().sum()
-
-
-def draws_for(batch: int) -> Draws:
-    return Draws((5,), role_of_batch(batch), 0)
-
-
-def test_is_the_sum_over_batches_by_the_total_count(machine):
-    rows, model = {"x": torch.randn(25, 3), "unused": torch.zeros(25)}, nn.Linear(3, 3)
-    loss = HeldOutLoss(Distance(), model.train(), rows, draws_for, 10, machine).mean()
-    total = 0.0
-    with torch.no_grad():
-        for batch in range(3):
-            x = rows["x"][10 * batch : 10 * batch + 10]
-            x = x + draws_for(batch).normal(*x.shape)
-            total += float((model(x) - x).square().sum())
-    assert loss.dtype == torch.float64
-    assert loss.shape == ()
-    assert float(loss) == pytest.approx(total / 75, rel=1e-6)
-    assert model.training  # as it was before
-    assert machine.entered == 3
-
-
-def test_the_same_each_time_and_for_each_model_the_same_draws(machine):
-    rows = {"x": torch.randn(7, 3)}
-    first, second = nn.Linear(3, 3), nn.Linear(3, 3)
-    a = HeldOutLoss(Distance(), first, rows, draws_for, 4, machine).mean()
-    HeldOutLoss(Distance(), second, rows, draws_for, 4, machine).mean()
-    assert HeldOutLoss(Distance(), first, rows, draws_for, 4, machine).mean() == a
-
-
-def test_no_rows(machine):
-    with pytest.raises(ValueError, match="the held-out set is empty"):
-        HeldOutLoss(Distance(), nn.Linear(3, 3), {"x": torch.randn(0, 3)}, draws_for, 4, machine).mean()
-
-
-def test_mode_is_restored_after_an_error(machine):
-    model = nn.Linear(4, 4).train()
-    with pytest.raises(RuntimeError):
-        HeldOutLoss(Distance(), model, {"x": torch.randn(5, 3)}, draws_for, 4, machine).mean()
-    assert model.training
-
-
-def test_ensemble_gives_each_member_its_own_loss(machine):
-    """Against torch's own density, one member at a time."""
-    generator = torch.Generator().manual_seed(1)
-    x = torch.randn(3, 23, 2, dtype=torch.float64, generator=generator)
-    family = Gaussian()
-    model = family.solve(None, {"x": x[:, :9]}, None, {}, None)
-    draws = lambda batch: Draws((0, 1, 2), role_of_batch(batch), 0, stacked=True)  # noqa: E731
-    losses = HeldOutLoss(family, model, {"x": x}, draws, 2, machine, stacked=True).mean()
-    assert losses.shape == (3,)
-    for loss, mean, covariance, rows in zip(losses, model.mean, model.covariance, x, strict=True):
-        normal = torch.distributions.MultivariateNormal(mean, covariance)
-        assert float(loss) == pytest.approx(-float(normal.log_prob(rows).mean()), rel=1e-10)
 
 
 def test_metric_of_regression_is_the_mean_squared_error(evaluation):

@@ -3,7 +3,6 @@
 import pytest
 
 from collapse_sim.data.sources import REAL, Plan, RowCounts, Source, StrategyError, generation_zero
-from collapse_sim.plan.contracts import check_plan
 from collapse_sim.plan.strategies import Accumulate, AccumulateSubsample, Fresh, Mix, Replace
 
 COUNTS = RowCounts(real=100, samples=80, pool=150)
@@ -46,24 +45,6 @@ def test_truth_table(strategy, k, sources, rows):
     plan = strategy.plan(k, COUNTS)
     assert list(plan.sources) == [Source(*source) for source in sources]
     assert plan.rows == rows
-
-
-@pytest.mark.parametrize("strategy", [Mix(synthetic=0.5, redraw=True), Fresh(share=0.5, redraw=True)])
-def test_drawn_rows_lie_where_there_are_rows(strategy):
-    check_plan(strategy.plan(3, COUNTS), 3, COUNTS)
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        (Source(REAL, 10, 100, 51), "it takes rows 100 to 150 of generation -1, which has 150"),
-        (Source(2, 10, 0, 81), "it takes rows 0 to 80 of generation 2, which has 80"),
-        (Source(2, 10, 0, 9), "it draws 10 rows among 9 of generation 2"),
-    ],
-)
-def test_drawn_rows_that_there_are_not(source, message):
-    with pytest.raises(StrategyError, match=message):
-        check_plan(Plan((source,)), 3, COUNTS)
 
 
 def test_generation_zero_is_the_real_rows():

@@ -11,8 +11,8 @@ from PIL import Image
 from collapse_sim.core.errors import InterruptedRunError, StoreError
 from collapse_sim.core.events import Note
 from collapse_sim.run.attempts import Attempts, attempts_of
-from tests.analysis.test_scatter import GAUSSIAN
-from tests.cli.conftest import SMALL
+from tests.conftest import SMALL
+from tests.run.points import GAUSSIAN
 from tests.words import TEXT
 
 

@@ -19,7 +19,7 @@ from collapse_sim.recipe.loader import load
 from collapse_sim.run.text_samples import IN_A_LINE, _rests, file_name, text_samples
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.store import Store
-from tests.cli.conftest import changed
+from tests.conftest import changed
 from tests.words import LENGTH, PAIRS, TEXT, TOKENIZER, Bigram, WordPairs, Words
 
 

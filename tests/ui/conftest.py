@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,9 +21,10 @@ from collapse_sim.core.events import (
     Scored,
     TextSamples,
 )
-from collapse_sim.store import journal, recorded, sealed
 from collapse_sim.ui.frame import frame
 from collapse_sim.ui.state import State
+
+NASTY = ("first\nsecond\r\x1b[31mred\x1b[0m\x07 \u202eback [bold]not markup[/bold]", "日本語 👩‍👩‍👧 " * 40, "")
 
 Timed = tuple[float, Event]
 START = 1_000_000.0
@@ -113,34 +113,13 @@ def draw() -> Callable[..., str]:
     return text
 
 
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Callable[..., Path]:
-    """Write a run directory: generations 0 .. done scored for two arms and two seeds."""
+def started(seeds=(0, 1, 2), arms=("a", "b"), generations=2, metrics=("loss",), show=None):
+    better = dict.fromkeys(metrics)
+    return RunStarted("r", arms, seeds, generations, metrics, better, "cpu", "fp32", "runs/r", show)
 
-    def write(done: int = 1, name: str = "demo", parent: Path = tmp_path, command: list[str] | None = None) -> Path:
-        folder = parent / name
-        folder.mkdir(parents=True)
-        run = {
-            "schema": 1,
-            "name": name,
-            "generations": 2,
-            "seeds": [0, 7],
-            "arms": ["replace", "accumulate"],
-            "baseline": "replace",
-            "show": "fid",
-            "metrics": {"test_loss": {"better": "lower"}, "fid": {"better": None}},
-        }
-        (folder / "run.json").write_text(sealed.text(run))
-        lines: list[dict[str, Any]] = [{"event": "session", "command": command}] if command else []
-        for k in range(done + 1):
-            for arm in ("replace", "accumulate"):
-                metrics = {"test_loss": [1.0 + k, 2.0 + k], "fid": [10.0 * k, 30.0 * k]}
-                lines.append({"event": "scores", "generation": k, "arm": arm, "seeds": [0, 7], "metrics": metrics})
-            lines.append({"event": "generation", "generation": k, "made": {"fit": 4}, "reused": {}, "wall_s": 3.0})
-        journal.append(folder / "journal.jsonl", lines)
-        written: recorded.Scores = {}
-        recorded.add(written, lines)
-        recorded.write(folder, written)
-        return folder
 
-    return write
+def after(*events, now=100.0):
+    state = State()
+    for event in events:
+        state.apply(event, now)
+    return state

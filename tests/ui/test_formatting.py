@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from collapse_sim.ui import formatting, palette
+from collapse_sim.ui import formatting
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,3 @@ def test_seeds_and_arms_are_named_while_few():
     assert formatting.arms(("a", "b"), 2) == "all arms"
     assert formatting.arms(("a",), 1) == "a"
     assert formatting.arms("abcde", 9) == "a, b and 3 more arms"
-
-
-def test_no_two_of_63_arms_look_the_same_and_colours_are_distinct():
-    looks = {(palette.color(i), palette.marker(i), palette.linestyle(i)) for i in range(63)}
-    assert len(looks) == 63
-    assert len(set(palette.COLORS)) == len(palette.COLORS)
-
-
-def test_palette_is_readable_on_black_and_on_white():
-    def luminance(color: str) -> float:  # WCAG 2
-        parts = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
-        r, g, b = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
-        return 0.2126 * r + 0.7152 * g + 0.0722 * b
-
-    for color in palette.COLORS:
-        assert 1.05 / (luminance(color) + 0.05) > 2.0, color
-        assert (luminance(color) + 0.05) / 0.05 > 3.0, color

@@ -9,20 +9,14 @@ import pytest
 from rich.cells import cell_len
 
 from collapse_sim.core.events import (
-    JobFinished,
-    JobProgress,
     JobStarted,
     Note,
-    RunStarted,
-    Scored,
-    TextSamples,
     Waiting,
 )
 from collapse_sim.ui.frame import export_svg
-from collapse_sim.ui.lines import job_line
 from collapse_sim.ui.state import State
+from tests.ui.conftest import NASTY
 
-NASTY = ("first\nsecond\r\x1b[31mred\x1b[0m\x07 \u202eback [bold]not markup[/bold]", "日本語 👩‍👩‍👧 " * 40, "")
 SIZES = [(20, 5), (40, 10), (80, 23), (100, 30), (160, 50)]
 SHAPES = {
     "few": {},
@@ -77,52 +71,6 @@ def test_what_a_person_needs_is_there(tell, reduce, draw):
     assert "! a setting has no effect: \\x1b[31mred\\x1b[0m second line" in text
 
 
-def test_cells_found_made_in_part_and_to_do_differ_without_colour(tell, reduce, draw):
-    state = reduce(tell(generations=3)[:1])
-    for arm in ("replace", "accumulate"):
-        state.apply(Scored(0, arm, (0, 1, 2), {}), 0.0)
-    found, made = state.cells["replace"][0], state.cells["accumulate"][0]
-    found.reused, made.made = 6, 6
-    state.cells["distill"][0].fit = state.all_seeds
-    rows = draw(state, 60, 30).split("\n")
-    symbols = [row.split()[1] for row in rows if row.startswith((" replace", " accumulate", " distill"))][:3]
-    assert symbols == ["○", "●", "◑33%"]
-
-
-def test_the_window_of_a_long_run_follows_the_generation_under_way(tell, reduce, draw):
-    state = reduce(tell(generations=200, seeds=(0,), arms=("a",)))
-    state.cells["a"][150].scores = 0
-    row = next(line for line in draw(state, 80, 24).split("\n") if line.startswith(" a "))
-    cells = row[row.index("‹") + 1 : row.index("›")]
-    assert set(cells) <= set("●◔◑◕")
-    assert len(cells.replace("●", "")) == 1
-
-
-def test_arms_under_way_stay_in_sight(tell, reduce, draw):
-    arms = tuple(f"arm{i:02d}" for i in range(40))
-    state = reduce(tell(arms=arms, generations=1, seeds=(0,))[:1])
-    state.apply(JobStarted("fit", "d", 0, ("arm33",), (0,)), 1.0)
-    text = draw(state, 80, 20)
-    assert "arm33" in text
-    assert "more arms; 0 of 80 cells done" in text
-
-
-def test_all_sparklines_have_one_scale_and_mark_what_is_not_finite(tell, reduce, draw):
-    state = reduce(tell(arms=("low", "high"), generations=3, seeds=(0,))[:1])
-    state.scores = {"low": {"test_loss": [0.0, 1.0, 2.0, 3.0]}, "high": {"test_loss": [7.0, 8.0, float("nan"), 7.99]}}
-    text = draw(state, 100, 30)
-    assert "▁▂▃▄" in text
-    assert "██×█" in text  # 7 of 8 is the last of eight levels
-
-
-def test_a_wide_range_is_drawn_on_a_logarithmic_scale_and_says_so(tell, reduce, draw):
-    state = reduce(tell(arms=("a",), generations=3, seeds=(0,))[:1])
-    state.scores = {"a": {"test_loss": [1.0, 10.0, 100.0, 1000.0]}}
-    text = draw(state, 100, 30)
-    assert "▁▃▆█" in text
-    assert "test_loss ↓ log" in text
-
-
 def test_ascii_where_there_is_no_more(tell, reduce, draw):
     timed = tell(arms=("replace", "größer"))
     for stop in (1, len(timed) // 2, len(timed)):
@@ -169,167 +117,7 @@ def test_svg_holds_the_frame_and_no_foreign_font(tell, reduce, tmp_path):
     assert "cdn" not in text
 
 
-def test_a_metric_of_no_run_yet_is_drawn_as_to_do(draw):
-    state = State()
-    state.apply(RunStarted("r", ("a",), (0,), 2, ("loss",), {"loss": False}, "cpu", "fp32", "runs/r"), 0.0)
-    text = draw(state, 100, 30, now=0.0)
-    assert "loss ↑" in text
-    assert re.search(r"^ a .*·.*·.*·", text, re.MULTILINE)
-
-
 def test_waiting_for_another_process_is_said(tell, reduce, draw):
     state = reduce(tell()[:1])
     state.apply(Waiting("fit", "d", 0), 1.0)
     assert "waiting for another process: fitting, generation 0" in draw(state, 80, 24)
-
-
-def panel(text: str) -> list[str]:
-    """The lines of the samples, heading first."""
-    lines = [line.strip() for line in text.split("\n")]
-    start = next(i for i, line in enumerate(lines) if line.startswith("samples"))
-    return lines[start : lines.index("", start)] if "" in lines[start:] else lines[start:]
-
-
-def test_texts_of_the_latest_generation_are_shown_harmless_and_cut(tell, reduce, draw):
-    state = reduce(tell(arms=("replace", "distill"), texts=NASTY)[:-1])
-    lines = panel(draw(state, 100, 40, color=False))
-    assert lines[:4] == [
-        "samples of generation 3",
-        "replace  replace 3: first second \\x1b[31mred\\x1b[0m\\x07 \\u202eback [bold]not markup[/bold]",
-        lines[2],
-        "(empty)",
-    ]
-    assert lines[2].startswith("replace 3: 日本語 👩\u200d👩\u200d👧 日本語")
-    assert lines[2].endswith("…")
-    assert lines[4].startswith("distill  distill 3: first")
-    assert len(lines) == 7
-
-
-@pytest.mark.parametrize("height", range(14, 40))
-def test_every_arm_has_as_many_texts_as_the_others_or_is_counted(height, tell, reduce, draw):
-    """Rows of the panel: never a part of an arm's texts, and arms without a row are said."""
-    arms = tuple(f"arm{i}" for i in range(6))
-    text = draw(reduce(tell(arms=arms, texts=("a", "b", "c"), seeds=(0,))[:-1]), 80, height)
-    if "samples of" not in text:
-        assert (
-            height < 21
-        )  # 13 for head, arms, the bar of the run and body, 2 empty ones, 2 for a note, 4 for one arm and the count
-        return
-    _, *rows = panel(text)
-    shown = [sum(f"{arm} 3: " in row for row in rows) for arm in arms]
-    missing = shown.count(0)
-    assert {n for n in shown if n} <= {1, 2, 3}
-    assert len({n for n in shown if n}) == 1
-    assert (rows[-1] == f"… {missing} more arms") == (missing > 0)
-
-
-def test_the_shortest_terminal_has_a_text_of_every_one_of_four_arms(tell, reduce, draw):
-    arms = ("replace", "accumulate", "distill", "accumulate+distill")
-    text = draw(reduce(tell(arms=arms, texts=("a", "b"))[:-1]), 80, 23)
-    assert all(f"{arm} 3: a" in text for arm in arms)
-    assert "all arms" not in text  # no job under way; and the table and the legend are what gives way
-    assert "a setting has no effect" in text
-
-
-def test_arms_that_are_at_different_generations_say_which(tell, reduce, draw):
-    state = reduce(tell(arms=("a", "b"), texts=("x",))[:-1])
-    state.apply(TextSamples(1, "b", ("y",)), state.updated)
-    lines = panel(draw(state, 100, 40))
-    assert lines == ["samples", "a  generation 3: a 3: x", "b  generation 1: y"]
-
-
-def test_texts_in_ascii_where_there_is_no_more(tell, reduce, draw):
-    assert "samples of generation 3" in draw(reduce(tell(texts=NASTY)), 100, 40, encoding="ascii")
-
-
-def test_texts_that_all_arms_share_are_shown_once(tell, reduce, draw):
-    state = reduce(tell(arms=("a", "b"), texts=("x",))[:-1])
-    for arm in ("a", "b"):
-        state.apply(TextSamples(0, arm, ("one", "two")), state.updated)
-    assert panel(draw(state, 100, 40)) == ["samples of generation 0", "all arms  one", "two"]
-
-
-def test_metrics_without_a_column_are_named(tell, reduce, draw):
-    state = reduce(tell(metrics=("test_loss", *(f"metric_{i}" for i in range(5))))[:-1])
-    seen = set()
-    for width in (70, 80, 100, 120, 160):
-        text = draw(state, width, 30)
-        header = next(line for line in text.split("\n") if "test_loss" in line)
-        shown = re.findall(r"metric_\d", header)
-        found = re.search(r"^ \+(\d) metrics?: (.*)$", text, re.MULTILINE)
-        named = found[2].split(", ") if found else []
-        assert sorted([*shown, *named]) == [f"metric_{i}" for i in range(5)]
-        assert len(named) == int(found[1] if found else 0)
-        seen.add(len(named))
-    assert {0} < seen
-
-
-def under_way(tell, losses):
-    """A run with a fit of which these losses are known, of 100 steps."""
-    timed = tell()[:2]
-    state = State()
-    for now, event in timed:
-        state.apply(event, now)
-    state.apply(JobStarted("fit", "d", 0, ("replace",), (1,)), 1e6)
-    for step, loss in losses:
-        state.apply(JobProgress("fit", "d", 0, ("replace",), (1,), step, 100, "steps", None, loss), 1e6 + step)
-    return state
-
-
-def drawn(text: str) -> list[str]:
-    """The lines of the curve, highest first."""
-    lines = text.split("\n")
-    start = next(i for i, line in enumerate(lines) if line.strip().startswith("loss "))
-    return [line[1:] for line in lines[start : lines.index("", start)]]
-
-
-def test_the_loss_is_drawn_where_there_is_room_and_beside_the_job_where_it_is_wide(tell, draw):
-    state = under_way(tell, [(step, 10.0 - step / 10) for step in range(1, 51)])
-    heading, *lines = drawn(draw(state, 100, 40))
-    assert heading == "loss · replace · generation 0 · seed 1 · over 100 steps"
-    assert len(lines) == 8
-    assert lines[0].split()[0] == "9.900"
-    assert lines[-1].split()[0] == "5.000"
-    heights = [sum(line.ljust(110)[column] not in " " for line in lines) for column in range(6, 90)]
-    assert heights == sorted(heights, reverse=True)  # it falls all the way
-    assert heights[0] == 8
-    last = max(column for column, height in enumerate(heights) if height)
-    assert last == pytest.approx(len(heights) / 2, abs=6)  # half of the steps
-    wide = draw(state, 200, 16)
-    assert re.search(r"of the run .*   loss · replace", wide)
-    assert "loss · replace" not in draw(state, 80, 16)
-    assert "loss" not in draw(under_way(tell, []), 100, 40).replace("test_loss", "")
-
-
-@pytest.mark.parametrize(
-    "losses", [[(1, float("nan"))], [(1, 2.0)], [(1, 2.0), (2, float("inf"))], [(5, 1.0), (6, 1.0)]]
-)
-def test_strange_losses_are_drawn_or_left_out(tell, draw, losses):
-    draw(under_way(tell, losses), 100, 40)
-
-
-def test_a_curve_does_not_grow_for_ever(tell):
-    state = under_way(tell, [(step, 1.0) for step in range(3000)])
-    assert state.curve is not None
-    assert 100 < len(state.curve.losses) <= 400
-    assert State.from_json(state.to_json()).curve == state.curve
-
-
-def test_the_classifier_behind_a_feature_map_is_called_that(tell, draw, capsys):
-    state = reduced_to_the_start(tell)
-    event = JobStarted("fit", "net", -1, ("replace", "accumulate", "distill"), ())
-    state.apply(event, 1e6)
-    assert "fitting the feature classifier · all arms" in draw(state, 100, 30)
-    assert job_line(state, JobFinished("fit", "net", -1, event.arms, (), False, 2.0)) == (
-        "  feature classifier, all arms: 2.0 s"
-    )
-    state.apply(Waiting("fit", "net", -1), 1e6)
-    state.job = None
-    assert "waiting for another process: fitting the feature classifier\n" in draw(state, 100, 30)
-
-
-def reduced_to_the_start(tell) -> State:
-    state = State()
-    now, event = tell()[0]
-    state.apply(event, now)
-    return state

@@ -14,37 +14,12 @@ from collapse_sim.core.events import (
     JobStarted,
     Note,
     RunFinished,
-    RunStarted,
     Scored,
     TextSamples,
     Waiting,
 )
 from collapse_sim.ui.state import State
-
-
-def started(seeds=(0, 1, 2), arms=("a", "b"), generations=2, metrics=("loss",), show=None):
-    better = dict.fromkeys(metrics)
-    return RunStarted("r", arms, seeds, generations, metrics, better, "cpu", "fp32", "runs/r", show)
-
-
-def after(*events, now=100.0):
-    state = State()
-    for event in events:
-        state.apply(event, now)
-    return state
-
-
-def test_every_prefix_of_a_run_survives_json(tell, reduce):
-    timed = tell(generations=1, texts=("", 'a "b"\n\x1b[31m\udc80', "日本語"))
-    for stop in range(len(timed) + 1):
-        state = reduce(timed[:stop])
-        text = json.dumps(state.to_json(), allow_nan=False)
-        again = State.from_json(json.loads(text))
-        assert json.dumps(again.to_json()) == text
-        rest = [timed[stop - 1], *timed[stop:]] if stop else timed  # and goes on the same from there
-        for now, event in rest[bool(stop) :]:
-            again.apply(event, now)
-        assert again.to_json() == reduce(timed).to_json()
+from tests.ui.conftest import after, started
 
 
 def test_a_shared_job_counts_for_every_arm_and_only_for_its_seeds():
@@ -139,24 +114,6 @@ def test_a_new_start_clears_all_but_what_was_said_before_it(tell, reduce):
 def test_show_is_what_the_run_says_else_the_first_metric():
     assert after(started(metrics=("x", "y"), show="y")).show == "y"
     assert after(started(metrics=("x", "y"))).show == "x"
-
-
-def test_values_that_are_not_finite_survive_json():
-    state = after(
-        started(seeds=(0,)), *(Scored(k, "a", (0,), {"loss": (x,)}) for k, x in enumerate((math.nan, math.inf)))
-    )
-    again = State.from_json(json.loads(json.dumps(state.to_json(), allow_nan=False)))
-    first, second, third = again.scores["a"]["loss"]
-    assert first is not None
-    assert math.isnan(first)
-    assert second == math.inf
-    assert third is None
-
-
-@pytest.mark.parametrize("content", [{}, {"schema": 99}, {"schema": 1}, {"schema": 1, "cells": []}])
-def test_something_else_is_refused_with_a_value_error(content):
-    with pytest.raises(ValueError, match=r"state of a run|newer"):
-        State.from_json(content)
 
 
 def test_the_end_takes_the_job_away(tell, reduce):

@@ -30,8 +30,7 @@ from collapse_sim.store.jobs import Request
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.store import Store
 from collapse_sim.testing import CPU
-
-from .making import rows_of, tagged, write_pictures
+from tests.data.making import rows_of, tagged, write_pictures
 
 reads: list[tuple[int, int]] = []
 

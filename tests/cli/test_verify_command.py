@@ -1,20 +1,23 @@
 """`collapse-sim verify`, as a user calls it."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from typer.testing import CliRunner, Result
+from typer.testing import CliRunner
 
 from collapse_sim.cli.verify_command import verify
 from collapse_sim.core.errors import ClaimsFailedError
+from tests.analysis.conftest import Call, WriteRun
 
-from .conftest import WriteRun
+CLAIMS = """
+claims:
+  - {that: it is small, metric: test_loss, expect: replace < 100}
+  - {that: it is large, metric: test_loss, expect: replace > 100}
+"""
 
-Call = Callable[..., Result]
 SCORES = {
     "replace": {"loss": [[1.0, 2.0, 3.0], [3.1, 4.0, 4.9]]},
     "distill": {"loss": [[1.0, 2.0, 3.0], [2.0, 3.0, 4.0]]},
@@ -125,3 +128,18 @@ def test_a_metrics_resolution_is_read_from_the_run(call: Call, write_run: WriteR
         write_run(scores, name=name, metrics=metrics, claims=[claim("x", "a > b")])
         (found,) = json.loads(call(name, "--json").stdout)["claims"]
         assert found["status"] == status
+
+
+def test_verify_fails_with_6(shell, recipe):
+    name = recipe(("metrics: [test_loss]", "metrics: [test_loss]" + CLAIMS), ("[0]", "[0, 1]"))
+    shell("run", name, "-q")
+    done = shell("verify", "tiny", code=6)
+    assert "✓ holds      it is small" in done.out
+    assert "✗ fails      it is large" in done.out
+    assert "tiny: holds 1, fails 1, undecided 0" in done.out
+    assert done.err == "error: 1 of 2 claims of tiny fail\n"
+    document = shell("verify", "tiny", "--json", code=6).json
+    assert [claim["status"] for claim in document["claims"]] == ["holds", "fails"]
+    name = recipe(("metrics: [test_loss]", "metrics: [test_loss]" + CLAIMS[: CLAIMS.rindex("  -")]), ("[0]", "[0, 1]"))
+    shell("run", name, "-q")
+    shell("verify", "tiny")

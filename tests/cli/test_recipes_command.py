@@ -17,6 +17,12 @@ from collapse_sim.core.errors import RecipeError
 from collapse_sim.recipe import shipped
 from tests.recipe.helpers import GOOD, write
 
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
 app = typer.Typer()
 app.add_typer(recipes_command.app, name="recipes")
 app.add_typer(list_command.app, name="list")

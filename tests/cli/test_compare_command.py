@@ -4,35 +4,20 @@ import csv
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner, Result
 
 from collapse_sim.cli.compare_command import compare
 from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.store import journal
+from tests.analysis.conftest import Call, WriteRun, scores_line
 
-from .conftest import WriteRun, scores_line
-
-Call = Callable[..., Result]
 SCORES = {
     "replace": {"loss": [[1.0, 2.0], [3.0, 4.5]], "fid": [[10.0, 12.0], [20.0, 22.0]]},
     "distill": {"loss": [[1.0, 2.0], [2.5, 3.5]], "fid": [[10.0, 12.0], [11.0, 13.0]]},
 }
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """call("RUN", "--json", ...) in a folder with ./runs, without a terminal; errors are raised."""
-    app = typer.Typer()
-    app.command()(compare)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("COLUMNS", raising=False)
-    return lambda *arguments: CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
 
 
 def entry(k: int, values: list[float | None], mean: float, half: float) -> dict[str, Any]:

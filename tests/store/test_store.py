@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.core.errors import InterruptedRunError, StoreError
 from collapse_sim.core.events import JobFailed, Note, Waiting
+from collapse_sim.store import sealed, store
 from collapse_sim.store.jobs import Job, Request
+from collapse_sim.store.lease import living, token
 from collapse_sim.store.locks import Lock
 from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Store
+from tests.conftest import SMALL
+from tests.odd_files import put
+from tests.store.processes import OTHER, elsewhere
 
 
 def request(name: str, seeds: tuple[int, ...] = (0, 1)) -> Request:
@@ -101,3 +108,92 @@ def test_a_member_that_another_process_is_making_is_left_to_it(tmp_path, events)
     counts = store.make_all([wanted], build, emit, lambda jobs: [jobs])
     assert build.groups == [[("a", 0), ("a", 2)], [("a", 1)]]
     assert counts["made"] == 3
+
+
+@pytest.mark.parametrize("age_s", [30.0, 900.0])
+def test_scratch_of_a_live_run_elsewhere_is_left_alone(sandbox, age_s):
+    sandbox.run(SMALL)
+    root = sandbox.root / ".store"
+    scratch, stranger = root / "tmp" / f"0123456789abcdef-{OTHER}-01234567", root / "tmp" / "mine"
+    scratch.mkdir()
+    stranger.mkdir()
+    elsewhere(root, age_s)
+    Store(root)
+    assert scratch.exists() == (age_s < 600)
+    assert stranger.exists()
+    assert any((root / "locks").iterdir()) == (age_s < 600)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_an_artefact_that_another_machine_has_just_made(sandbox, monkeypatch, whole):
+    """Is kept if it is whole, and replaced if not; no error either way."""
+    sandbox.run(SMALL)
+    other = type(sandbox)(sandbox.root / "other")
+    other.root.mkdir()
+    root, met = other.root / ".store", []
+
+    def boundary(name: str) -> None:
+        if name == "manifest" and not met:
+            scratch = max((root / "tmp").iterdir(), key=lambda path: path.stat().st_mtime)
+            manifest = sealed.read(scratch / "manifest.json")
+            target = root / "objects" / manifest["digest"][:2] / manifest["digest"] / "all"
+            shutil.copytree(sandbox.root / target.relative_to(other.root), target)
+            if not whole:
+                file = next(path for path in target.iterdir() if path.suffix == ".safetensors")
+                file.write_bytes(file.read_bytes()[:-1] + b"x")
+            met.append((target, (target / "manifest.json").stat().st_ino))
+
+    monkeypatch.setattr(store, "boundary", boundary)
+    other.run(SMALL)
+    assert other.artefacts() == sandbox.artefacts()
+    ((target, number),) = met
+    assert ((target / "manifest.json").stat().st_ino == number) == whole
+    assert not list((root / "tmp").iterdir())
+
+
+def test_scratch_that_another_machine_took_away(sandbox, monkeypatch):
+    root = sandbox.root / ".store"
+
+    def boundary(name: str) -> None:
+        if name == "manifest":
+            for path in (root / "tmp").iterdir():
+                shutil.rmtree(path)
+
+    monkeypatch.setattr(store, "boundary", boundary)
+    with pytest.raises(StoreError, match="removed while it was in use"):
+        sandbox.run(SMALL)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "loop", "file"])
+def test_something_else_in_place_of_an_artefact(sandbox, kind):
+    """And of its manifest and of its files: it is made again."""
+    sandbox.run(SMALL)
+    before = sandbox.artefacts()
+    (block,) = {path.parent for path in (sandbox.root / ".store").glob("objects/*/*/all/manifest.json")}
+    for path in (block, block / "manifest.json", block / "real.safetensors"):
+        if kind == "file":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            path.write_text("x")
+        else:
+            put(kind, path)
+        assert sandbox.run(SMALL)["made"] == 1
+        assert sandbox.artefacts() == before
+
+
+def test_a_reader_writes_nothing(sandbox, monkeypatch):
+    """Of a store on a read-only disk all can be read, damage too; orphans and marks are left for a writer."""
+    sandbox.run(SMALL)
+    root = sandbox.root / ".store"
+    (root / "tmp" / f"0123456789abcdef-{token()[:8]}{'0' * 16}-01234567").mkdir()
+    for name in ("locks", "partial"):
+        (root / name).rmdir()
+    before = {path: path.lstat().st_mtime_ns for path in root.rglob("*")}
+    with monkeypatch.context() as patch:
+        for name in ("mkdir", "unlink", "rename", "replace", "rmdir", "symlink"):
+            patch.setattr(os, name, lambda *a, **o: pytest.fail("a reader changes the store"))
+        reading = Store(root, writable=False)
+        digests = {path.parts[-3]: path.parent for path in root.glob("objects/*/*/*/manifest.json")}
+        for digest in digests:
+            assert reading._known(digest)
+        assert living(root) == {}
+    assert {path: path.lstat().st_mtime_ns for path in root.rglob("*")} == before

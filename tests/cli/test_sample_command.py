@@ -1,0 +1,56 @@
+"""`sample` on a small finished run: repeatable rows, in formats that fit the data."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.cli.toys import REGRESSION
+
+
+def test_samples_are_repeatable_and_new(finished, tmp_path):
+    stored = [np.load(tmp_path / name)["image"] for name in ("a.npz", "b.npz", "c.npz") if drawn(finished, name)]
+    assert stored[0].shape == (10, 1, 8, 8)
+    assert stored[0].dtype == np.uint8
+    np.testing.assert_array_equal(stored[0], stored[1])
+    assert not np.array_equal(stored[0], stored[2])
+    finished("export", "tiny", "--to", "here", "--generation", "0")
+    assert not np.array_equal(np.load(tmp_path / "here" / "samples.npz")["image"][:10], stored[0])
+
+
+def drawn(shell, name):
+    seed = "1" if name.startswith("c") else "0"
+    return shell("sample", "tiny", "--out", name, "--rows", 10, "--generation", 0, "--draw-seed", seed)
+
+
+def test_sample_as_a_picture(finished, tmp_path):
+    finished("sample", "tiny", "--out", "grid.png", "--rows", 9)
+    with Image.open(tmp_path / "grid.png") as picture:
+        assert min(picture.size) > 24
+
+
+def test_sample_of_conditional_data(shell, recipe, tmp_path):
+    shell("run", recipe(("name: lines", "name: toy"), ("rows: 30", "rows: 20"), text=REGRESSION), "-q")
+    shell("sample", "toy", "--out", "rows.npz", "--rows", 5, "--seed", 1)
+    rows = np.load(tmp_path / "rows.npz")
+    assert rows["x"].shape == (5, 3)
+    assert rows["y"].shape == (5,)
+    assert "at most 20" in shell("sample", "toy", "--out", "rows.npz", "--rows", 21, code=2).err
+    for name in ("rows.png", "rows.txt", "rows.jsonl"):
+        text = shell("sample", "toy", "--out", name, code=2).err
+        assert f"--out {name}: not for data of kind regression; allowed: .npz\n" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--arm", "replce"], "no such arm, did you mean 'replace'?"),
+        (["--generation", "7"], "this run has generations 0 to 1"),
+        (["--seed", "9"], "this run has seeds 0"),
+        (["--out", "x.gif"], "allowed: .npz, .png, .jsonl, .txt"),
+    ],
+)
+def test_what_is_not_there(finished, options, message):
+    words = ["sample", "tiny", *(["--out", "x.npz"] if "--out" not in options else []), *options]
+    assert message in finished(*words, code=2).err

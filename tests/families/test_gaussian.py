@@ -1,0 +1,77 @@
+"""Gaussians: fit, loss and distillation against torch.distributions, and samples of the model's moments."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from collapse_sim.core.randomness import Draws
+from collapse_sim.families.base import Conditions
+from collapse_sim.families.gaussian import Gaussian, GaussianModel
+from collapse_sim.testing import check_closed_form
+from tests.families.small_rows import POINTS
+
+
+def test_gaussian():
+    x = torch.randn(3, 50, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) * 2 + 1
+    check_closed_form(Gaussian(), POINTS, {"x": x})
+
+
+def test_gaussian_loss_and_term_against_torch_distributions():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 50, 3, dtype=torch.float64, generator=generator)
+    family = Gaussian()
+    fitted = family.solve(POINTS, {"x": x}, None, {}, None)
+    prediction = family.predict(fitted, None)
+    inputs = family.corrupt({"x": x}, None)
+    normal = torch.distributions.MultivariateNormal(prediction.mean, prediction.covariance)
+    expected = -normal.log_prob(x.transpose(0, 1)).sum(0)
+    torch.testing.assert_close(family.loss(prediction, inputs), expected)
+    torch.testing.assert_close(family.row_losses(prediction, inputs), -normal.log_prob(x.transpose(0, 1)).T)
+    other = family.predict(family.build_ensemble(POINTS, 2), None)
+    standard = torch.distributions.MultivariateNormal(other.mean, other.covariance)
+    cross_entropy = standard.entropy() + torch.distributions.kl_divergence(standard, normal)
+    torch.testing.assert_close(family.distillation(prediction, other, inputs)["output"], 50 * cross_entropy)
+
+
+def test_gaussian_samples_have_the_models_moments():
+    from collapse_sim.core.randomness import Draws
+    from collapse_sim.families.base import Conditions
+
+    covariance = torch.tensor([[[2.0, 0.6], [0.6, 0.5]]], dtype=torch.float64)
+    model = GaussianModel(torch.tensor([[1.0, -2.0]], dtype=torch.float64), covariance)
+    draws = Draws((0,), "sample", 0, dtype=torch.float64, stacked=True)
+    x = Gaussian().sample(model, Conditions(200_000, {}), draws)["x"][0]
+    torch.testing.assert_close(x.mean(0), model.mean[0], atol=0.01, rtol=0)
+    torch.testing.assert_close(x.T.cov(), covariance[0], atol=0.02, rtol=0)
+
+
+def test_singular_covariance_has_infinite_loss():
+    x = torch.ones(1, 5, 3, dtype=torch.float64)
+    family = Gaussian()
+    fitted = family.solve(POINTS, {"x": x}, None, {}, None)
+    inputs = family.corrupt({"x": x}, None)
+    assert family.loss(family.predict(fitted, inputs), inputs).isinf().all()
+
+
+def test_a_teacher_is_so_many_more_rows() -> None:
+    """A teacher fitted to rows of its own, with the weight of their number: the fit to both together."""
+    generator = torch.Generator().manual_seed(3)
+    own = torch.randn(2, 30, 3, dtype=torch.float64, generator=generator)
+    others = torch.randn(2, 45, 3, dtype=torch.float64, generator=generator) * 2 + 1
+    family = Gaussian()
+    teacher = family.solve(POINTS, {"x": others}, None, {}, None)
+    found = family.solve(POINTS, {"x": own}, teacher, {"output": 45 / 30}, None)
+    whole = torch.cat([own, others], dim=1)
+    for s in range(2):
+        torch.testing.assert_close(found.mean[s], whole[s].mean(0))
+        torch.testing.assert_close(found.covariance[s], whole[s].T.cov(correction=0))
+
+
+def test_samples_of_a_degenerate_model_lie_on_its_line() -> None:
+    direction = torch.tensor([1.0, 2.0, -1.0], dtype=torch.float64)
+    model = GaussianModel(torch.ones(1, 3, dtype=torch.float64), torch.outer(direction, direction)[None])
+    draws = Draws((0,), "sample", 0, dtype=torch.float64, stacked=True)
+    x = Gaussian().sample(model, Conditions(1000, {}), draws)["x"][0] - 1
+    torch.testing.assert_close(torch.outer(x[:, 0], direction), x, atol=1e-6, rtol=0)
+    assert float(x[:, 0].std()) == pytest.approx(1.0, rel=0.1)

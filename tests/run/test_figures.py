@@ -1,0 +1,66 @@
+"""Pictures of a run: which rows they show, and when they are drawn."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+from collapse_sim.analysis import scatter
+from collapse_sim.analysis.scatter import points_by_generations
+from tests.run.points import GAUSSIAN
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """What was drawn: samples, real rows, and the note of every picture."""
+    calls: list[tuple] = []
+    draw = points_by_generations
+
+    def noting(samples, real, path, note):
+        calls.append((samples, real, note))
+        draw(samples, real, path, note)
+
+    monkeypatch.setattr(scatter, "points_by_generations", noting)
+    return calls
+
+
+def test_a_run_shows_its_first_seed(sandbox, drawn):
+    sandbox.run(GAUSSIAN)
+    assert (sandbox.root / "run" / "pictures" / "arms-by-generations.png").stat().st_size > 1000
+    samples, real, note = drawn[-1]
+    assert list(samples) == ["replace", "accumulate"]
+    assert [list(by_generation) for by_generation in samples.values()] == [[0, 1, 2, 3]] * 2
+    assert real.shape == (60, 2)  # not the reserve
+    assert note.startswith("Grey: 60 real rows. Seed 5")
+    assert np.array_equal(samples["replace"][0], samples["accumulate"][0])  # generation 0 is shared
+    sandbox.run(GAUSSIAN.replace("[5, 3]", "[5]"), run="alone")
+    for arm, by_generation in drawn[-1][0].items():
+        for k, rows in by_generation.items():
+            assert np.array_equal(rows, samples[arm][k])
+
+
+def test_quick_generations_share_a_picture(sandbox, drawn):
+    sandbox.run(GAUSSIAN)
+    assert [list(samples["replace"]) for samples, *_ in drawn] == [[0], [0, 1, 2, 3]]  # the first and the last
+
+
+def test_slow_generations_are_drawn_as_they_come(sandbox, drawn, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("collapse_sim.run.figures.SCATTER_EVERY_S", 0.0)
+    sandbox.run(GAUSSIAN)
+    assert [list(samples["replace"]) for samples, *_ in drawn] == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
+
+
+def test_an_old_picture_is_drawn_again(sandbox, drawn):
+    sandbox.run(GAUSSIAN)
+    path = sandbox.root / "run" / "pictures" / "arms-by-generations.png"
+    os.utime(path, (0, 0))
+    sandbox.run(GAUSSIAN)
+    assert len(drawn) == 4
+    assert path.stat().st_mtime > 0
+
+
+def test_points_of_more_dimensions_say_which_are_shown(sandbox, drawn):
+    sandbox.run(GAUSSIAN.replace("dimensions: 2", "dimensions: 4").replace("generations: 3", "generations: 1"))
+    assert drawn[-1][2].endswith("the first 2 of 4 coordinates")

@@ -1,0 +1,24 @@
+"""A session of a run: the line that resumes it."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("first_word", ["bin/collapse-sim", "collapse-sim", "/usr/bin/python3 -c"])
+def test_the_line_that_resumes_can_be_pasted(tmp_path, monkeypatch, first_word):
+    """A program that is not on the PATH is called as it was called."""
+    from collapse_sim.run.session import resume_command
+
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "collapse-sim").write_text("")
+    (tmp_path / "bin" / "collapse-sim").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(sys, "argv", [first_word, "run", "my recipe.yaml"])
+    expected = first_word if first_word == "bin/collapse-sim" else "collapse-sim"
+    assert resume_command() == f"{expected} run 'my recipe.yaml'"
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    assert resume_command() == "collapse-sim run 'my recipe.yaml'"

@@ -34,7 +34,7 @@ def main() -> None:
     )
     print(f"| metric | {' | '.join(f'{a}, {b}' for a, b in pairs)} |")
     print("| --- |" + " --- |" * len(pairs))
-    for metric in said.metric or results.whole():
+    for metric in said.metric or results.metrics_without_parts():
         print(f"| `{metric}` | {' | '.join(cell(results, metric, generation, a, b) for a, b in pairs)} |")
 
 

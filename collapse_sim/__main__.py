@@ -7,9 +7,9 @@ import sys
 
 def main() -> None:
     """Run the command line and end with its exit code."""
-    from collapse_sim.ui.streams import endure
+    from collapse_sim.ui.streams import ignore_write_errors
 
-    endure()
+    ignore_write_errors()
     from collapse_sim.cli.app import run_app
 
     sys.exit(run_app())

@@ -95,7 +95,7 @@ def differences_document(
         for metric in metrics:
             entries = by_arm[arm][metric] = []
             for k in results.scored(metric, [arm]) if generations is None else generations:
-                difference = results.minus(arm, baseline, metric, k)
+                difference = results.paired_difference(arm, baseline, metric, k)
                 if difference is not None:
                     rows = _rows(of_difference(results, arm, baseline, metric, k))
                     entries.append({"generation": k, **_summary(difference), "rows": rows})

@@ -30,7 +30,7 @@ def dots(axes: Axes, results: Results, metric: str, handles: dict[str, Any]) -> 
     names = labels(results.arms)
     ticks = []
     for row, arm in enumerate(results.arms):
-        difference = results.minus(arm, baseline, metric, generation)
+        difference = results.paired_difference(arm, baseline, metric, generation)
         if difference is not None and difference.finite:
             ends = (
                 None

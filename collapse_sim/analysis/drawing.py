@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from collapse_sim.analysis.fonts import cells, families
-from collapse_sim.core.files import explained
+from collapse_sim.core.files import explain_write_errors
 from collapse_sim.ui import formatting
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def scratch_file(path: Path) -> Iterator[Path]:
     """
     scratch = path.with_name(f".{path.stem[:_SCRATCH]}.{secrets.token_hex(4)}.tmp{path.suffix}")
     try:
-        with explained(path):
+        with explain_write_errors(path):
             yield scratch
             scratch.replace(path)
     finally:

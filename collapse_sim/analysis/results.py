@@ -89,7 +89,7 @@ class Results:
     rows: Mapping[str, RowValues] = field(default_factory=dict)  # arm -> its values of held-out rows
     problems: tuple[str, ...] = ()  # of the journal: damaged lines, missing recorded scores
 
-    def whole(self) -> list[str]:
+    def metrics_without_parts(self) -> list[str]:
         """The metrics that are not parts of another one."""
         parts = {name for metric, metric_parts in self.parts.items() for name in metric_parts.metrics(metric)}
         return [metric for metric in self.metrics if metric not in parts]
@@ -118,7 +118,7 @@ class Results:
         by_arm = {arm: self.mean(arm, metric, generation) for arm in self.arms}
         return {arm: mean for arm, mean in by_arm.items() if mean is not None}
 
-    def minus(self, arm: str, other: str, metric: str, generation: int) -> Interval | None:
+    def paired_difference(self, arm: str, other: str, metric: str, generation: int) -> Interval | None:
         """The paired difference arm - other over their common seeds, with its 95 % interval; None without a seed."""
         difference = paired(self.scores(arm, metric, generation), self.scores(other, metric, generation))
         least, greatest = self.bounds.get(metric, UNBOUNDED)
@@ -126,7 +126,7 @@ class Results:
             return difference
         return difference.within((least - greatest, greatest - least))
 
-    def only(self, seeds: Sequence[int]) -> Results:
+    def for_seeds(self, seeds: Sequence[int]) -> Results:
         """The results of these seeds."""
         chosen = frozenset(seeds)
         if chosen.issuperset(self.seeds):

@@ -67,7 +67,7 @@ def of_mean(
 
 def of_difference(results: Results, arm: str, other: str, metric: str, generation: int) -> Interval | None:
     """The interval of the mean arm - other over their common seeds. None without values of the same rows."""
-    difference = results.minus(arm, other, metric, generation)
+    difference = results.paired_difference(arm, other, metric, generation)
     if difference is None or not _same_rows(results, arm, other):
         return None
     other_scores = results.scores(other, metric, generation)

@@ -60,7 +60,7 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     baseline, better = results.baseline, results.metrics[metric]
     means = results.means(metric, generation)
     arms = [arm for arm in results.arms if arm in means]
-    differences = {arm: results.minus(arm, baseline, metric, generation) for arm in arms if arm != baseline}
+    differences = {arm: results.paired_difference(arm, baseline, metric, generation) for arm in arms if arm != baseline}
     best, significant = best_of(results, metric, generation), _significant(results, metric, generation, differences)
     shares = [share(differences.get(arm), means.get(baseline)) for arm in arms]
     columns = [
@@ -124,7 +124,7 @@ def best_of(results: Results, metric: str, generation: int) -> frozenset[str]:
     if better is None or len(set(finite.values())) < 2:
         return frozenset()
     first = (min if better == "lower" else max)(finite, key=lambda arm: finite[arm])
-    differences = {arm: results.minus(arm, first, metric, generation) for arm in finite}
+    differences = {arm: results.paired_difference(arm, first, metric, generation) for arm in finite}
     return frozenset(arm for arm, gap in differences.items() if finite[arm] == finite[first] or _may_be_zero(gap))
 
 

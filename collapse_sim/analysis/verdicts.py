@@ -154,7 +154,7 @@ def _draft(claim: Stated, results: Results) -> _Draft | Verdict:
     except ValueError as problem:
         return Verdict("undecided", str(problem), f"{claim.metric} at generation {claim.generation}")
     seeds, kind = seeds_of(claim, results)
-    evidence, caveats = gather(expected, claim.metric, claim.generation, results.only(seeds))
+    evidence, caveats = gather(expected, claim.metric, claim.generation, results.for_seeds(seeds))
     return _Draft(claim, expected, evidence, kind, caveats)
 
 

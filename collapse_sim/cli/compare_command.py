@@ -53,7 +53,9 @@ def compare(
         raise RecipeError("--json and --csv exclude each other: choose one")
     by_label = _read(runs)
     results = next(iter(by_label.values())) if len(by_label) == 1 else merge(by_label)
-    metrics = _checked_names("--metric", metric or results.whole(), list(results.metrics), "the run measures")
+    metrics = _checked_names(
+        "--metric", metric or results.metrics_without_parts(), list(results.metrics), "the run measures"
+    )
     if baseline is not None:
         _checked_names("--baseline", [baseline], list(results.arms), "the arms are")
         results = replace(results, baseline=baseline)

@@ -52,7 +52,7 @@ def export(
     Written as safetensors and JSON; ddpm also as a diffusers pipeline, language models also as a transformers folder.
     With --all, one such folder for every arm, generation and seed that the other options select.
     """
-    from collapse_sim.core.files import explained
+    from collapse_sim.core.files import explain_write_errors
     from collapse_sim.run.export import check_folder, export_all, export_reference
     from collapse_sim.run.export import export as write
     from collapse_sim.run.saved_run import ModelChoice, SavedRun
@@ -66,7 +66,7 @@ def export(
         models, absent = opened.models(choice, samples=samples != "none")
     else:
         models = [opened.model(choice)]
-    with explained(to, "--to"):
+    with explain_write_errors(to, "--to"):
         for path in export_all(models, to, samples) if every else write(models[0], to, samples):
             data(str(path), needed=False)
         for path in export_reference(models, to, samples) if reference else ():

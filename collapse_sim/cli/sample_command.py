@@ -42,7 +42,7 @@ def sample(
     These rows differ from those that the run itself drew; only texts of greedy and beam search are the same.
     """
     from collapse_sim.core.errors import RecipeError
-    from collapse_sim.core.files import explained
+    from collapse_sim.core.files import explain_write_errors
     from collapse_sim.run.sample_files import SUFFIXES, suffixes, write_rows
     from collapse_sim.run.saved_run import ModelChoice, SavedRun, draw
     from collapse_sim.store.run_directory import find_run
@@ -54,7 +54,7 @@ def sample(
     if out.suffix not in suffixes(info):
         raise RecipeError(f"--out {out}: not for data of kind {info.kind}; allowed: {', '.join(suffixes(info))}")
     columns = draw(stored, rows, draw_seed, device)
-    with explained(out):
+    with explain_write_errors(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         write_rows(out, columns, info)
     data(str(out), needed=False)

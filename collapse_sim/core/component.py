@@ -54,7 +54,7 @@ class Component(BaseModel):
         return self
 
 
-def lacks(cls: type[Component], contract: type[Any]) -> list[str]:
+def missing_members(cls: type[Component], contract: type[Any]) -> list[str]:
     """The public members of `contract` (a protocol) that a class lacks; nothing of the class is called."""
     members = {name for base in contract.__mro__ for name in (*vars(base), *getattr(base, "__annotations__", ()))}
     available = {*dir(cls), *cls.model_fields}

@@ -85,7 +85,7 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
     """Write `content` to `path` in one step: a reader sees the old or the new content, never a part."""
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with explained(path):
+        with explain_write_errors(path):
             with scratch.open("xb") as file:
                 file.write(content.encode() if isinstance(content, str) else content)
                 if durable:
@@ -120,7 +120,7 @@ def check_place(path: Path, option: str) -> Path:
 
 
 @contextlib.contextmanager
-def explained(path: Path, option: str = "") -> Iterator[None]:
+def explain_write_errors(path: Path, option: str = "") -> Iterator[None]:
     """Turn an OSError caused by the disk or its permissions, on work below `path`, into a StoreError with advice.
 
     `option` is the command-line option that chooses another place, if there is one.

@@ -18,8 +18,8 @@ from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Columns, Info, RowSource
 from collapse_sim.data.data_files import check_regular, content_hash, open_npy, release
 from collapse_sim.data.duplicates import groups_of, row_digests, warn_of_shared_rows
+from collapse_sim.data.file_cache import FileStats, load, store
 from collapse_sim.data.held_out import ShareOrCount, check_rows, held_out_index, shuffled_split
-from collapse_sim.data.remember import FileStats, load, store
 from collapse_sim.data.split import Divided
 
 KIND = "point_files"

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from collapse_sim.core.events import Emit, Note
-from collapse_sim.core.files import explained, read_bytes, remove, write_atomic
+from collapse_sim.core.files import explain_write_errors, read_bytes, remove, write_atomic
 from collapse_sim.store import sealed
 from collapse_sim.store.store import boundary
 
@@ -74,7 +74,7 @@ class Checkpoints:
             "loss_steps": run.loss_steps,
             "scaler": run.scaler.state_dict(),
         }
-        with explained(self._folder):
+        with explain_write_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         write_atomic(stem.with_suffix(".safetensors"), content, durable=False)
         boundary("checkpoint tensors")
@@ -102,7 +102,7 @@ class Checkpoints:
 
     def end(self, ending: Mapping[str, Any]) -> None:
         """Record how the fit ended without a model, as JSON."""
-        with explained(self._folder):
+        with explain_write_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
         write_atomic(self.ended, sealed.text({"fit": self._fit, **ending}))
 

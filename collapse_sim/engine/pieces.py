@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from collapse_sim.core.events import Note
-from collapse_sim.core.files import explained, write_atomic
+from collapse_sim.core.files import explain_write_errors, write_atomic
 from collapse_sim.engine.work import JobContext
 from collapse_sim.store import sealed
 from collapse_sim.store.jobs import Job
@@ -41,7 +41,7 @@ def in_pieces(job: Job, folder: Path, context: JobContext, *files: Pieces) -> No
     They stay among the job's checkpoints until all are complete. A requested stop is honoured between pieces.
     """
     partial = context.store.partial(job)
-    with explained(partial):
+    with explain_write_errors(partial):
         partial.mkdir(parents=True, exist_ok=True)
     progress_file = partial / "shards.json"
     hashes, damage = _finished(progress_file, partial, files)

@@ -18,7 +18,7 @@ from collapse_sim.core.errors import StoreError
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.hub import PretrainedFiles
 from collapse_sim.core.memory_errors import out_of_memory
-from collapse_sim.data.remember import cache_folder, seal, unsealed
+from collapse_sim.data.file_cache import cache_folder, seal, unsealed
 from collapse_sim.families.pretrained import config_of, network_of, quiet, reason
 
 Auto = Literal["AutoModelForCausalLM", "AutoModelForSeq2SeqLM", "AutoModel"]

@@ -10,7 +10,7 @@ import torch
 from pydantic import BeforeValidator, PlainSerializer, ValidationError, WithJsonSchema
 from torch import Tensor, nn
 
-from collapse_sim.core.component import Component, is_plugin, lacks
+from collapse_sim.core.component import Component, is_plugin, missing_members
 from collapse_sim.core.plugins import error_text, name_of
 from collapse_sim.core.registry import UnknownNameError, load
 from collapse_sim.data.base import Info
@@ -45,7 +45,7 @@ def _make(name: str, settings: dict[str, Any]) -> FeatureMap:
         cls = load("features", name)
     except UnknownNameError as error:
         raise ValueError(str(error)) from error
-    missing = lacks(cls, FeatureMap)
+    missing = missing_members(cls, FeatureMap)
     if missing:
         raise ValueError(f"{name!r} is not a feature map: it lacks {', '.join(missing)}")
     try:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from collapse_sim.core import registry
-from collapse_sim.core.component import Component, is_plugin, lacks
+from collapse_sim.core.component import Component, is_plugin, missing_members
 from collapse_sim.core.hashing import canonical_json
 from collapse_sim.core.plugins import error_text, name_of
 from collapse_sim.data.base import Data
@@ -119,7 +119,7 @@ class Resolver:
         except registry.UnknownNameError as error:
             self.problem(steps, str(error))
             return None
-        lacking = lacks(cls, CONTRACTS[group])
+        lacking = missing_members(cls, CONTRACTS[group])
         if lacking:
             kind = CONTRACTS[group].__name__
             self.problem(steps, f"{name!r} is not a {kind}: it lacks {', '.join(lacking)}")

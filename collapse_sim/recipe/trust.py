@@ -11,7 +11,7 @@ from collapse_sim.core import registry
 from collapse_sim.core.errors import StoreError
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.registry import Allowed
-from collapse_sim.data.remember import cache_folder, seal, unsealed
+from collapse_sim.data.file_cache import cache_folder, seal, unsealed
 from collapse_sim.plan.settings import Recipe
 from collapse_sim.store.run_directory import RUN_FILE
 

@@ -21,7 +21,7 @@ from collapse_sim.store.blocks import present
 from collapse_sim.store.cache import open_store
 from collapse_sim.store.run_directory import JOURNAL_FILE, read_run, recipe_of, store_of
 from collapse_sim.store.store import Store
-from collapse_sim.ui.run_status import continuing
+from collapse_sim.ui.run_status import continue_command
 
 
 def scored_generations(folder: Path) -> int:
@@ -54,7 +54,7 @@ def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
     if absent:
         raise StoreError(
             f"{folder}: {absent} of its models and samples are not in {store}; make them first with:\n"
-            f"  {continuing(folder, [])}"
+            f"  {continue_command(folder, [])}"
         )
 
 
@@ -141,7 +141,7 @@ class SavedRun:
             else:
                 models.append(stored)
         if not models:
-            command = continuing(self.folder, [])
+            command = continue_command(self.folder, [])
             raise StoreError(
                 f"{self.folder}: none of these models is in {self.store.root}; make them first with:\n  {command}"
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from collapse_sim.core.errors import StoreError
-from collapse_sim.core.files import children, explained, readable, remove
+from collapse_sim.core.files import children, explain_write_errors, readable, remove
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, check_block, parse_block
 from collapse_sim.store.lease import living, token
@@ -161,7 +161,7 @@ def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tup
     if not delete:
         refuse_if_active(store)
         return _unused(store, without), _unfinished(store, without)
-    with explained(store.root, "--store"):
+    with explain_write_errors(store.root, "--store"):
         (store.root / "tmp").mkdir(exist_ok=True)
         (store.root / "locks").mkdir(exist_ok=True)
         with locked(store.root / "locks" / REFERENCES_LOCK):

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.core.files import explained, read_bytes, readable, require_file, write_atomic
+from collapse_sim.core.files import explain_write_errors, read_bytes, readable, require_file, write_atomic
 from collapse_sim.store.sealed import loads
 
 HEAD, DIGITS = b'{"hash":"', 16
@@ -130,7 +130,7 @@ def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
     """Append lines in one write and flush them to disk."""
     block = b"".join(map(_sealed, lines))
     check(path)
-    with explained(path, "--out"), path.open("ab+") as file:
+    with explain_write_errors(path, "--out"), path.open("ab+") as file:
         if file.tell() > 0:
             file.seek(-1, os.SEEK_END)
             if file.read(1) != b"\n":

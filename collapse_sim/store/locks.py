@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, SoftFileLock, Timeout
 
 from collapse_sim.core.errors import StoreError
-from collapse_sim.core.files import explained
+from collapse_sim.core.files import explain_write_errors
 
 REFUSED = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 POLL_S = 0.05
@@ -31,7 +31,7 @@ class Lock:
     def acquire(self, timeout: float = -1) -> None:
         """Wait for the lock. Raises filelock.Timeout after `timeout` seconds (never, if negative)."""
         try:
-            with explained(self.path, self._option):
+            with explain_write_errors(self.path, self._option):
                 self._lock.acquire(timeout=timeout, poll_interval=POLL_S)
         except FileNotFoundError as error:
             raise StoreError(f"{self.path}: cannot write: the folder is gone; run the same command again") from error

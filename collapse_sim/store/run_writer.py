@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from collapse_sim.core.errors import RecipeError, StoreError
-from collapse_sim.core.files import check_place, explained, read_bytes, sweep_scratch, write_atomic
+from collapse_sim.core.files import check_place, explain_write_errors, read_bytes, sweep_scratch, write_atomic
 from collapse_sim.core.hashing import canonical_json, digest_of
 from collapse_sim.store import journal, recorded, sealed
 from collapse_sim.store.lease import lease
@@ -92,7 +92,7 @@ class RunWriter:
         `check` raises.
         """
         self.check(content)
-        with explained(self.folder, "--out"):
+        with explain_write_errors(self.folder, "--out"):
             self.pictures.mkdir(parents=True, exist_ok=True)
         with self._locked():
             merged = self.check(content)  # another process may have written meanwhile
@@ -338,7 +338,7 @@ def registered(
     name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
     path = store / "runs" / f"{name}.json"
     with contextlib.ExitStack() as until_the_end:
-        with explained(store, "--store"), locked(store / "locks" / REFERENCES_LOCK):
+        with explain_write_errors(store, "--store"), locked(store / "locks" / REFERENCES_LOCK):
             sweep_scratch(path.parent)
             known, names = _registered_before(path, folder)
             for digest, seeds in references.items():

@@ -24,7 +24,7 @@ from filelock import Timeout
 
 from collapse_sim.core.errors import InterruptedRunError, StoreError
 from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
-from collapse_sim.core.files import children, explained, file_hash, readable, remove, sync
+from collapse_sim.core.files import children, explain_write_errors, file_hash, readable, remove, sync
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, Block, check_block, object_folder, parse_block, present
 from collapse_sim.store.failures import Failures, missing_of
@@ -67,7 +67,7 @@ class Store:
         self._damaged: dict[Path, str] = {}  # damaged artefacts of a read-only store, with their problems
         if not writable:
             return
-        with explained(root, "--store"):
+        with explain_write_errors(root, "--store"):
             for name in ("objects", "tmp", "partial", "locks", "runs"):
                 (root / name).mkdir(parents=True, exist_ok=True)
             probe = root / "tmp" / f"probe-{token()}-{secrets.token_hex(4)}"
@@ -126,7 +126,7 @@ class Store:
         """Move a damaged artefact away in one step, and remove it. Returns whether it still existed."""
         trash = self.root / "tmp" / f"damaged-{token()}-{secrets.token_hex(4)}"
         try:
-            with explained(self.root, "--store"):
+            with explain_write_errors(self.root, "--store"):
                 folder.rename(trash)
         except FileNotFoundError:
             return False  # another process has just set it aside
@@ -263,7 +263,7 @@ class Store:
         """Build in tmp/; then, for each job, flush, write the manifest last, and move into place in one step."""
         scratches = [self._scratch(job) for job in jobs]
         try:
-            with explained(self.root, "--store"):
+            with explain_write_errors(self.root, "--store"):
                 for scratch in scratches:
                     scratch.mkdir()
                 build(jobs, scratches)

@@ -70,7 +70,7 @@ def run_status(folder: Path) -> RunStatus:
         state.pid, state.host = starting.pid, starting.host
         word = "starting"
     finished_before = live is not None and live.outcome == "finished"
-    return RunStatus(word, state, continuing(folder, [] if finished_before else lines), tuple(problems))
+    return RunStatus(word, state, continue_command(folder, [] if finished_before else lines), tuple(problems))
 
 
 def live_status(folder: Path) -> RunStatus:
@@ -168,7 +168,7 @@ def merge_live(state: State, live: State) -> None:
             ours.work_s = theirs.work_s
 
 
-def continuing(folder: Path, lines: Iterable[dict[str, Any]]) -> str:
+def continue_command(folder: Path, lines: Iterable[dict[str, Any]]) -> str:
     """The command that continues a run: its last command, or without one, a command for the recipe in its directory.
 
     The latter covers everything ever requested in the run; the last command may have been for a part of it.

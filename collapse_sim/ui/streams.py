@@ -30,7 +30,7 @@ class Loss:
 losses: dict[Name, Loss] = {}
 
 
-def endure() -> None:
+def ignore_write_errors() -> None:
     """Make this process's standard streams ignore write errors; characters that cannot be encoded are escaped."""
     _fill()
     for number, name in ((1, "stdout"), (2, "stderr")):

@@ -92,7 +92,7 @@ def test_json_has_every_part(parts_run: Path, call: Callable[..., Result]) -> No
 def test_merged_runs_keep_their_parts(parts_run: Path, write_run: WriteRun) -> None:
     other = write_run({"replace": {"loss": [[1.0], [2.0]]}}, folder="other", seeds=(0,))
     both = merge({"a": read_results(parts_run), "b": read_results(other)})
-    assert both.whole() == ["shares", "loss"]
+    assert both.metrics_without_parts() == ["shares", "loss"]
     assert both.parts["shares"].metrics("shares") == ["shares[0]", "shares[1]"]
 
 

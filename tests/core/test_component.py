@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 import pytest
 from pydantic import ValidationError
 
-from collapse_sim.core.component import Component, is_plugin, lacks
+from collapse_sim.core.component import Component, is_plugin, missing_members
 from collapse_sim.families.vae import VAE
 
 NAME = f"{__name__}:"
@@ -73,7 +73,7 @@ class Contract(Base, Protocol):
 
 
 def test_members_that_a_class_lacks() -> None:
-    assert lacks(Plain, Contract) == ["check", "kinds", "score"]  # `rate` is a field
+    assert missing_members(Plain, Contract) == ["check", "kinds", "score"]  # `rate` is a field
 
     class Half(Plain):
         kinds: ClassVar[tuple[str, ...]] = ()
@@ -81,8 +81,8 @@ def test_members_that_a_class_lacks() -> None:
         def check(self) -> None:
             raise AssertionError("nothing is called")
 
-    assert lacks(Half, Contract) == ["score"]
-    assert lacks(Half, Base) == []
+    assert missing_members(Half, Contract) == ["score"]
+    assert missing_members(Half, Base) == []
 
 
 def test_plug_ins_are_classes_from_elsewhere() -> None:

@@ -14,7 +14,7 @@ from collapse_sim.core import files
 from collapse_sim.core.errors import StoreError
 from collapse_sim.core.files import (
     children,
-    explained,
+    explain_write_errors,
     file_hash,
     read_bytes,
     remove,
@@ -121,7 +121,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
 )
 def test_errors_of_a_disk_come_with_advice(number: str, advice: str) -> None:
     code = getattr(errno, number)
-    with pytest.raises(StoreError) as caught, explained(Path("a/b"), "--out"):
+    with pytest.raises(StoreError) as caught, explain_write_errors(Path("a/b"), "--out"):
         raise OSError(code, os.strerror(code))
     assert str(caught.value).startswith(f"a/b: cannot write: {os.strerror(code)}; finished work is kept: ")
     assert str(caught.value).endswith(advice) or "free some space" in str(caught.value)
@@ -129,10 +129,13 @@ def test_errors_of_a_disk_come_with_advice(number: str, advice: str) -> None:
 
 
 def test_what_is_in_the_way_is_named_and_other_errors_pass() -> None:
-    with pytest.raises(StoreError, match=r"run: cannot write: File exists: run/pictures; "), explained(Path("run")):
+    with (
+        pytest.raises(StoreError, match=r"run: cannot write: File exists: run/pictures; "),
+        explain_write_errors(Path("run")),
+    ):
         raise FileExistsError(errno.EEXIST, "File exists", "run/pictures")
     for error in (OSError(errno.EBADF, "Bad file descriptor"), ValueError("odd"), FileNotFoundError(errno.ENOENT, "x")):
-        with pytest.raises(type(error)) as caught, explained(Path("run")):
+        with pytest.raises(type(error)) as caught, explain_write_errors(Path("run")):
             raise error
         assert caught.value is error
 

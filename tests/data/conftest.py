@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim.data import remember
+from collapse_sim.data import file_cache
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache, which takes files that were written just now."""
     monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(remember, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(file_cache, "SETTLED_NS", -(10**12))
     return tmp_path / "cache"

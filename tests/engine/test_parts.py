@@ -51,7 +51,7 @@ def test_parts_stand_beside_the_score(sandbox):
     sandbox.run(RECIPE)
     results = read_results(sandbox.root / "run")
     parts = [f"class_recall[{label}]" for label in range(10)]
-    assert results.whole() == ["class_recall", "recall"]
+    assert results.metrics_without_parts() == ["class_recall", "recall"]
     assert results.with_parts(["recall", "class_recall"]) == ["recall", "class_recall", *parts]
     assert results.units[parts[3]] == "share of real rows"
     assert results.bounds[parts[3]] == (0.0, 1.0)

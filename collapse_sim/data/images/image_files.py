@@ -16,7 +16,7 @@ import numpy as np
 
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.files import kind_of
-from collapse_sim.data.remember import FileStats
+from collapse_sim.data.file_cache import FileStats
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 # Files that are expected next to images; any other file that is left out causes a warning.

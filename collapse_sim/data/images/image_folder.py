@@ -13,12 +13,12 @@ from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.data_files import check_regular, content_hash, is_folder, open_npy
 from collapse_sim.data.duplicates import groups_of, row_digests, warn_of_shared_rows
+from collapse_sim.data.file_cache import FileStats, load, store
 from collapse_sim.data.held_out import ShareOrCount, held_out_index, shuffled_split
 from collapse_sim.data.images.image_files import list_images
 from collapse_sim.data.images.image_rows import ImageRows, ImageSettings, image_info
 from collapse_sim.data.images.image_sets import find_dataset, open_dataset
 from collapse_sim.data.images.image_survey import PictureRows, Pictures, survey
-from collapse_sim.data.remember import FileStats, load, store
 
 KIND = "image_folder"
 

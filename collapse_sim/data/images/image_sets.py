@@ -18,7 +18,7 @@ import numpy as np
 
 from collapse_sim.core.errors import MissingError
 from collapse_sim.data.data_files import check_regular, is_folder, names_in
-from collapse_sim.data.remember import FileStats
+from collapse_sim.data.file_cache import FileStats
 from collapse_sim.data.saved_datasets import SPLITS, STATE, saved_names, without_progress
 
 if TYPE_CHECKING:

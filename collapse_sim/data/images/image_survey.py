@@ -19,11 +19,11 @@ import PIL
 from collapse_sim.core.errors import MissingError
 from collapse_sim.data.base import Columns
 from collapse_sim.data.duplicates import groups_of
+from collapse_sim.data.file_cache import FileStats, load, store
 from collapse_sim.data.images.image_bytes import CHANNELS, UNREADABLE, check, pixels, reason
 from collapse_sim.data.images.image_files import abbreviated
 from collapse_sim.data.images.image_rows import ImageSettings, Shape
 from collapse_sim.data.progress import Progress
-from collapse_sim.data.remember import FileStats, load, store
 
 THREADS = 8  # most threads that decode at the same time: Pillow releases the GIL while decoding
 

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.hashing import digest_of
+from collapse_sim.data.file_cache import FileStats, load, store
 from collapse_sim.data.progress import Progress
-from collapse_sim.data.remember import FileStats, load, store
 from collapse_sim.data.text.text_columns import arrow, parquet, parquet_rows
 from collapse_sim.data.text.text_fields import At, Field
 from collapse_sim.data.text.text_plain import articles, plain

@@ -1,6 +1,6 @@
 """Tokenises texts once: the ids of all texts are concatenated in a file of the cache, which is memory-mapped.
 
-The files are in tokens/DIGEST below the cache folder (remember.py): ids and offsets for each column, hashes of the
+The files are in tokens/DIGEST below the cache folder (file_cache.py): ids and offsets for each column, hashes of the
 texts, and the hashes of these files, which are verified once per process before use.
 """
 
@@ -25,10 +25,10 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from collapse_sim.core.errors import MissingError, StoreError
-from collapse_sim.core.files import explained, file_hash, sync
+from collapse_sim.core.files import explain_write_errors, file_hash, sync
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.readable import file_problem
-from collapse_sim.data.remember import cache_folder, seal, unsealed
+from collapse_sim.data.file_cache import cache_folder, seal, unsealed
 from collapse_sim.data.text.long_texts import encode
 from collapse_sim.data.text.text_source import Digest, TextSource, TextSummary
 from collapse_sim.data.text.tokens import Tokenizer
@@ -159,10 +159,10 @@ def _create(
     lock = _acquire_lock(target, source) if target else None
     if target is None or lock is None:
         target = _temporary() / digest
-        with explained(target):
+        with explain_write_errors(target):
             _build(target, source, summary, tokenizer, prefixes)
     else:
-        with lock, explained(target, "COLLAPSE_SIM_CACHE"):
+        with lock, explain_write_errors(target, "COLLAPSE_SIM_CACHE"):
             if _open(target, summary.texts, tokenizer, len(prefixes)) is None:  # another process may have created it
                 if not isinstance(lock, contextlib.nullcontext):
                     for leftover in target.parent.glob(f"{target.name}.*.tmp"):  # of a killed process

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from collapse_sim.core.errors import MissingError, StoreError
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.hub import PretrainedFiles, find, reason_of
-from collapse_sim.data.remember import cache_folder, seal, unsealed
+from collapse_sim.data.file_cache import cache_folder, seal, unsealed
 from collapse_sim.data.text.long_texts import words
 from collapse_sim.data.text.tokens import END_OF_TEXT, Tokenizer
 

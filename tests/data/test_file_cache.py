@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from collapse_sim.core.errors import MissingError
-from collapse_sim.data import data_files, remember
+from collapse_sim.data import data_files, file_cache
 from collapse_sim.data.images import image_survey
 from collapse_sim.data.images.image_folder import ImageFolder
 
@@ -95,7 +95,7 @@ def test_files_of_this_moment_are_not_trusted_yet(
     data_dir: Path, cache: Path, looks: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A file changed twice within one tick of the disk's clock looks unchanged."""
-    monkeypatch.setattr(remember, "SETTLED_NS", 10**12)
+    monkeypatch.setattr(file_cache, "SETTLED_NS", 10**12)
     FILES.inspect(data_dir)
     FILES.inspect(data_dir)
     assert len(looks) == 2

@@ -56,6 +56,7 @@ def test_a_reader_never_sees_a_part_of_the_snapshot(tell, tmp_path, monkeypatch)
 
 def test_only_news_are_written_and_the_last_state_always(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collapse_sim.ui.snapshot.PERIOD_S", 0.01)
+    monkeypatch.setattr("collapse_sim.ui.snapshot.HEARTBEAT_S", 1000.0)
     reads: list[int] = []
 
     def read() -> dict[str, Any]:

@@ -88,6 +88,12 @@ def test_an_unfinished_file_of_the_same_rows_is_continued_and_another_is_begun_a
     writer.close()
     for name, column in RowFile(path).columns.items():
         np.testing.assert_array_equal(column, columns[name])
+    content = path.read_bytes()
+    for other in (content[:-1], content + b"x"):  # of the same rows, cut off or longer
+        path.write_bytes(other)
+        RowWriter(path, 6, ALL).close()
+        assert path.stat().st_size == len(content)
+        assert not any(column.any() for column in RowFile(path).columns.values())
     RowWriter(path, 5, ALL).close()
     assert all(len(column) == 5 and not column.any() for column in RowFile(path).columns.values())
 

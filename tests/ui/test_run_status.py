@@ -1,4 +1,4 @@
-"""The state of a run from its files: what its process knows, what the journal says, and what cannot be believed."""
+"""The state of a run from its files: what its process knows, and what the journal says."""
 
 from __future__ import annotations
 

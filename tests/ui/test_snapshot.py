@@ -15,6 +15,10 @@ from collapse_sim.ui.listeners import listeners
 from collapse_sim.ui.snapshot import Snapshot
 
 
+def never(error: Exception) -> None:
+    pytest.fail(f"{type(error).__name__}: {error}")
+
+
 def test_the_snapshot_follows_a_run_that_has_fallen_silent(tell, tmp_path):
     timed = tell()
     with listeners(tmp_path, quiet=True) as emit:
@@ -56,13 +60,14 @@ def test_a_reader_never_sees_a_part_of_the_snapshot(tell, tmp_path, monkeypatch)
 
 def test_only_news_are_written_and_the_last_state_always(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collapse_sim.ui.snapshot.PERIOD_S", 0.01)
+    monkeypatch.setattr("collapse_sim.ui.snapshot.HEARTBEAT_S", 1000.0)
     reads: list[int] = []
 
     def read() -> dict[str, Any]:
         reads.append(len(reads))
         return {"read": len(reads)}
 
-    snapshot = Snapshot(tmp_path, read, pytest.fail)
+    snapshot = Snapshot(tmp_path, read, never)
     snapshot.start()
     time.sleep(0.2)
     assert len(reads) == 1  # nothing has happened since
@@ -78,7 +83,7 @@ def test_only_news_are_written_and_the_last_state_always(tmp_path: Path, monkeyp
 def test_a_silent_run_gives_signs_of_life(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("collapse_sim.ui.snapshot.PERIOD_S", 0.01)
     monkeypatch.setattr("collapse_sim.ui.snapshot.HEARTBEAT_S", 0.05)
-    snapshot = Snapshot(tmp_path, dict, pytest.fail)
+    snapshot = Snapshot(tmp_path, dict, never)
     snapshot.start()
     first = (tmp_path / "live.json").stat().st_ino
     deadline = time.monotonic() + 10
@@ -93,7 +98,7 @@ def test_a_state_that_cannot_be_read_is_told_once_and_a_file_that_cannot_be_writ
 ) -> None:
     monkeypatch.setattr("collapse_sim.ui.snapshot.PERIOD_S", 0.01)
     (tmp_path / "run" / "live.json" / "x").mkdir(parents=True)
-    lost = Snapshot(tmp_path / "run", dict, pytest.fail)
+    lost = Snapshot(tmp_path / "run", dict, never)
     lost.start()
     lost.stop()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["live.json"]

@@ -93,7 +93,8 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
                     os.fsync(file.fileno())
             scratch.replace(path)
     finally:
-        scratch.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # its folder may be a file, gone, or not searchable
+            scratch.unlink(missing_ok=True)
 
 
 def sweep_scratch(folder: Path) -> None:

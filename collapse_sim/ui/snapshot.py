@@ -42,7 +42,7 @@ class Snapshot:
         """Replace live.json. A full disk or a missing folder only loses the snapshot."""
         self.stale = False
         self._written = time.monotonic()
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(StoreError, FileNotFoundError):
             write_atomic(self._path, sealed.text(self._read()), durable=False)
 
     def _tick(self) -> float:

@@ -104,6 +104,8 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: p
         write_atomic(tmp_path / "x", "new")
     assert (tmp_path / "x").read_text() == "old"
     assert children(tmp_path) == [tmp_path / "x"]
+    with pytest.raises(StoreError, match=r"y: cannot write: Not a directory"):  # and no error of the clean-up instead
+        write_atomic(tmp_path / "x" / "y", "new")
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_a_record_or_a_file_that_is_none_begins_anew(
     made.check()
     assert made.calls == made.all
     assert len(made.notes) == 1
-    assert "damaged unfinished rows, made again from there" in made.notes[0]
+    assert "damaged unfinished rows, remade from there" in made.notes[0]
 
 
 def test_rows_that_are_lost_are_made_again_without_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -98,9 +98,10 @@ def test_a_state_that_cannot_be_read_is_told_once_and_a_file_that_cannot_be_writ
 ) -> None:
     monkeypatch.setattr("collapse_sim.ui.snapshot.PERIOD_S", 0.01)
     (tmp_path / "run" / "live.json" / "x").mkdir(parents=True)
-    lost = Snapshot(tmp_path / "run", dict, never)
-    lost.start()
-    lost.stop()
+    for folder in (tmp_path / "run", tmp_path / "missing"):
+        lost = Snapshot(folder, dict, never)
+        lost.start()
+        lost.stop()
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["live.json"]
     errors: list[Exception] = []
 

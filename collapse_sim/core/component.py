@@ -25,6 +25,7 @@ class Component(BaseModel):
 
     version: ClassVar[int] = 1
     sampling: ClassVar[tuple[str, ...]] = ()  # fields that affect what a fitted model generates, not its fit
+    sampler_version: ClassVar[int] = 1  # of a family: raised when it samples otherwise; in the keys of samples only
     added: ClassVar[Mapping[str, Any]] = {}  # settings added later: {name: the value, as JSON, without effect}
     not_in_key: ClassVar[tuple[str, ...]] = ()  # fields that no number depends on, such as a file's location
 

@@ -19,6 +19,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Inputs, Rows
+from collapse_sim.families.decoding import Choose, TokenSampling, decode, likeliest
 from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.families.pretrained_checks import check_next_token
 
@@ -131,6 +132,7 @@ class TextFamily(Component):
 
     terms: ClassVar[tuple[str, ...]] = ("logits", "hidden")
     loss_unit: ClassVar[str] = "nats per token"
+    sampler_version: ClassVar[int] = 2  # tokens by the inverse CDF
     sampling: ClassVar[tuple[str, ...]] = ("decoding", "temperature", "top_k", "top_p", "beams")
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "sample_perplexity")  # added unless a recipe has them itself
     encoder_decoder: ClassVar[bool] = False
@@ -337,22 +339,30 @@ class TextFamily(Component):
 
         With `stop` a row ends with the token `end`, followed by the network's padding.
         """
+        decoding = "greedy" if greedy else self.decoding
+        if decoding == "beam":
+            return self._beam_search(model, inputs, new, stop=stop)
+        choose: Choose = likeliest
+        if decoding == "sample":
+            choose = TokenSampling(self.temperature, self.top_k, self.top_p).chooser(len(inputs["input_ids"]), draws)
+        start = model.start if self.encoder_decoder else None
+        end = model.end if stop else None
+        with quiet():
+            return decode(model.network, inputs, new, choose, end=end, pad=model.pad, start=start)
+
+    def _beam_search(self, model: LanguageModel, inputs: Mapping[str, Tensor], new: int, *, stop: bool) -> Tensor:
+        """The likeliest rows that transformers' beam search finds; nothing is random."""
         from transformers import GenerationConfig
 
-        decoding = "greedy" if greedy else self.decoding
-        options: dict[str, Any] = {"do_sample": decoding == "sample"}
-        if decoding == "sample":
-            options |= {"temperature": self.temperature, "top_k": self.top_k or 0, "top_p": self.top_p or 1.0}
-        if decoding == "beam":
-            options |= {"num_beams": self.beams, "early_stopping": True}
         config = GenerationConfig(
             max_new_tokens=new,
             eos_token_id=model.end if stop else None,
             pad_token_id=model.pad,
             decoder_start_token_id=model.start if self.encoder_decoder else None,
-            **options,
+            num_beams=self.beams,
+            early_stopping=True,
         )
-        with draws.as_global(), quiet():
+        with quiet():
             out: Tensor = model.network.generate(**inputs, generation_config=config)  # type: ignore[operator]
         prefix = 1 if self.encoder_decoder else inputs["input_ids"].shape[1]
         return out[:, prefix:]

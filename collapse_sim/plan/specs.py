@@ -232,6 +232,8 @@ def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Conditioning 
     if fields:
         settings = described(model.family)
         description["sampler"] = {name: settings[name] for name in fields}
+    if (version := getattr(model.family, "sampler_version", 1)) != 1:
+        description["sampler version"] = version
     return SampleSpec(
         "samples",
         model.generation,

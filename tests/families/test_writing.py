@@ -204,9 +204,12 @@ def test_a_fresh_network_is_never_asked_behind_more_than_a_row(preset):
     with CPU.seeded(0):
         model = family.build(info(ONE)).eval()
     seen = []
-    model.network.register_forward_pre_hook(
-        lambda module, args, kwargs: seen.append(int(kwargs["position_ids"].max())) or None, with_kwargs=True
-    )
+
+    def last_position(module, args, kwargs):
+        before = kwargs["past_key_values"]
+        seen.append((before.get_seq_length() if before is not None else 0) + kwargs["input_ids"].shape[1] - 1)
+
+    model.network.register_forward_pre_hook(last_position, with_kwargs=True)
     prompts = torch.randint(1, 5, (3, LENGTH), dtype=torch.int16)
     rows = family.sample(model, Conditions(3, {"tokens": prompts}), Draws((0,), "sample", 0))["tokens"]
     assert rows.shape == (3, LENGTH)

@@ -1,0 +1,139 @@
+"""Greedy and sampled decoding of language models, with one random number per token.
+
+transformers' `generate` draws each token by torch.multinomial, which on a CPU draws a random number for every entry of
+the vocabulary; for a small model that takes most of the time. Here a token is the inverse of the cumulative
+distribution at one uniform number. Rows that have ended leave the batch; when they do has no effect on the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from collapse_sim.core.randomness import Draws
+
+KEPT = 0.75  # share of active rows below which the batch is reduced to them
+
+Choose = Callable[[Tensor, Tensor], Tensor]  # (m, V) logits and the rows' numbers (m,) -> (m,) tokens
+
+
+@dataclass(frozen=True)
+class TokenSampling:
+    """How a token is drawn from logits: temperature, then the top_k likeliest, then the least set of mass top_p."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+
+    def chooser(self, rows: int, draws: Draws) -> Choose:
+        """A function that draws the tokens of one step after another, for `rows` rows."""
+
+        def choose(logits: Tensor, numbers: Tensor) -> Tensor:
+            uniform = torch.rand(rows, generator=draws.generator, device=draws.device, dtype=torch.float64)
+            return inverse_cdf(self.probabilities(logits), uniform[numbers])
+
+        return choose
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(m, V) logits -> (m, V) float32. Tokens of equal probability at a limit of top_k are all kept."""
+        logits = logits.float() / self.temperature
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            limit = logits.topk(self.top_k).values[:, -1:]
+            logits = logits.masked_fill(logits < limit, -torch.inf)
+        probabilities = logits.softmax(-1)
+        if self.top_p is not None and self.top_p < 1:
+            ordered, order = probabilities.sort(descending=True)
+            beyond = ordered.cumsum(-1) - ordered >= self.top_p  # the mass before it suffices
+            probabilities = probabilities.masked_fill(beyond.gather(-1, order.argsort(-1)), 0.0)
+        return probabilities
+
+
+def likeliest(logits: Tensor, numbers: Tensor) -> Tensor:
+    """Greedy decoding."""
+    return logits.argmax(-1)
+
+
+def inverse_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """The token at which the cumulative distribution exceeds a uniform number, for each row: (m, V), (m,) -> (m,).
+
+    In float64: sums of float32 would misplace tokens rarer than about one in a million. The probabilities need not add
+    up to 1. Raises FloatingPointError if one is not finite.
+    """
+    cumulative = probabilities.double().cumsum(-1)
+    total = cumulative[:, -1:]
+    if not bool(total.isfinite().all()):
+        raise FloatingPointError("the model's logits are not finite")
+    tokens = torch.searchsorted(cumulative, uniform.unsqueeze(-1) * total, right=True).squeeze(-1)
+    last = probabilities.shape[-1] - 1 - (probabilities.flip(-1) > 0).int().argmax(-1)  # rounding may exceed the sum
+    return torch.minimum(tokens, last)
+
+
+def decode(
+    network: Any,
+    inputs: Mapping[str, Tensor],
+    new: int,
+    choose: Choose,
+    *,
+    end: int | None,
+    pad: int,
+    start: int | None,
+) -> Tensor:
+    """Up to `new` tokens for each row: (n, m <= new).
+
+    `network` is transformers': a decoder, which continues `input_ids` (n, c) without padding, or, with the token
+    `start` that its decoder begins with, an encoder-decoder, whose `attention_mask` masks padding of the source. A row
+    ends with the token `end`, followed by `pad`; None: no row ends.
+    """
+    n, device = len(inputs["input_ids"]), inputs["input_ids"].device
+    fixed: dict[str, Any] = {}
+    if start is None:
+        tokens = inputs["input_ids"]
+    else:
+        fixed["encoder_outputs"] = network.get_encoder()(**inputs)
+        fixed["attention_mask"] = inputs["attention_mask"]
+        tokens = torch.full((n, 1), start, device=device)
+    written = torch.full((n, new), pad, device=device)
+    numbers, cache = torch.arange(n, device=device), None
+    active = torch.ones(n, dtype=torch.bool, device=device)  # of the rows in the batch
+    for position in range(new):
+        out = network(
+            **{"input_ids" if start is None else "decoder_input_ids": tokens},
+            **fixed,
+            **_last_only(network, start),
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache = out.past_key_values
+        chosen = choose(out.logits[:, -1], numbers)
+        written[numbers, position] = torch.where(active, chosen, pad)
+        if end is not None:
+            active &= chosen != end
+            count = int(active.sum())
+            if count == 0:
+                return written[:, : position + 1]
+            if count <= KEPT * len(active):
+                kept = active.nonzero().squeeze(1)
+                numbers, chosen, active = numbers[kept], chosen[kept], active[kept]
+                cache.batch_select_indices(kept)
+                fixed = _select(fixed, kept)
+        tokens = chosen[:, None]
+    return written
+
+
+def _last_only(network: Any, start: int | None) -> dict[str, int]:
+    """The option of transformers' decoders to compute the last position's logits alone."""
+    return {"logits_to_keep": 1} if start is None and getattr(network, "_supports_logits_to_keep", bool)() else {}
+
+
+def _select(fixed: Mapping[str, Any], kept: Tensor) -> dict[str, Any]:
+    """The rows `kept` of the encoder's outputs and their mask."""
+    selected = dict(fixed)
+    if fixed:
+        selected["attention_mask"] = fixed["attention_mask"][kept]
+        states = fixed["encoder_outputs"]
+        selected["encoder_outputs"] = type(states)(last_hidden_state=states.last_hidden_state[kept])
+    return selected

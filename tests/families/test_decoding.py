@@ -1,0 +1,140 @@
+"""Decoding: greedy against transformers' own `generate`, sampling against the distribution that it should have."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+from transformers import GenerationConfig
+
+from collapse_sim.core.randomness import Draws
+from collapse_sim.families import decoding
+from collapse_sim.families.causal_lm import CausalLM
+from collapse_sim.families.decoding import TokenSampling, decode, inverse_cdf, likeliest
+from collapse_sim.families.seq2seq import Seq2Seq, _encoded
+from tests.families.wording import PAIRS, TEXT, built, draws, pairs, texts
+
+FAMILIES = {
+    "gpt2": CausalLM(preset="tiny"),
+    "llama": CausalLM(preset="llama-12m", width=48, layers=2, heads=2),
+    "t5": Seq2Seq(preset="tiny", decoding="greedy"),
+}
+
+
+def generated(family, model, inputs, new, end):
+    """transformers' own greedy search."""
+    config = GenerationConfig(
+        max_new_tokens=new,
+        eos_token_id=end,
+        pad_token_id=model.pad,
+        do_sample=False,
+        decoder_start_token_id=model.start if family.encoder_decoder else None,
+    )
+    out = model.network.generate(**inputs, generation_config=config)
+    return out[:, 1 if family.encoder_decoder else inputs["input_ids"].shape[1] :]
+
+
+def case(name):
+    family = FAMILIES[name]
+    if family.encoder_decoder:
+        model = built(family, PAIRS)
+        inputs = _encoded(pairs()["source"].long(), 8, model.pad)
+    else:
+        model = built(family, TEXT)
+        prompts = texts()["tokens"][:, :1].clamp(min=0).long()
+        prompts = (prompts + torch.arange(len(prompts))[:, None]) % TEXT.text().size
+        inputs = {"input_ids": prompts, "attention_mask": torch.ones_like(prompts)}
+    return family, model, inputs
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.75, 1.0])
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_greedy_is_transformers_own(name, kept, monkeypatch):
+    """Whether rows that have ended leave the batch never, in time, or at once."""
+    monkeypatch.setattr(decoding, "KEPT", kept)
+    family, model, inputs = case(name)
+    start = model.start if family.encoder_decoder else None
+    free = generated(family, model, inputs, 12, None)
+    assert torch.equal(decode(model.network, inputs, 12, likeliest, end=None, pad=model.pad, start=start), free)
+    ends = 0
+    for end in free[:, 2].unique().tolist():  # tokens that some rows end with, early or late
+        expected = generated(family, model, inputs, 12, end)
+        ours = decode(model.network, inputs, 12, likeliest, end=end, pad=model.pad, start=start)
+        assert torch.equal(ours, expected)
+        ends += int((expected == end).any(1).sum())
+    assert ends > 0
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@torch.no_grad()
+def test_what_is_drawn_does_not_depend_on_when_rows_leave_the_batch(name, monkeypatch):
+    family, model, inputs = case(name)
+    start = model.start if family.encoder_decoder else None
+    rows = {}
+    for kept in (0.0, 0.75, 1.0):
+        monkeypatch.setattr(decoding, "KEPT", kept)
+        choose = TokenSampling().chooser(len(inputs["input_ids"]), draws())
+        rows[kept] = decode(model.network, inputs, 15, choose, end=3, pad=model.pad, start=start)
+    assert torch.equal(rows[0.0], rows[0.75])
+    assert torch.equal(rows[0.0], rows[1.0])
+    assert (rows[0.0] == 3).any()
+
+
+@torch.no_grad()
+def test_first_and_second_tokens_have_the_models_distribution():
+    """20,000 rows of one prompt: chi-square of the first token, and of the second given the commonest first."""
+    model = built(CausalLM(preset="tiny", layers=1), TEXT)
+    for parameter in model.parameters():
+        parameter.mul_(3)  # far from uniform
+    n = 20_000
+    prompts = torch.full((n, 1), model.begin)
+    choose = TokenSampling(temperature=0.7).chooser(n, Draws((0,), "sample", 0))
+    out = decode(model.network, {"input_ids": prompts}, 2, choose, end=None, pad=model.pad, start=None)
+    common = int(out[:, 0].mode().values)
+    for context, tokens in (([model.begin], out[:, 0]), ([model.begin, common], out[out[:, 0] == common, 1])):
+        logits = model.network(input_ids=torch.tensor([context])).logits[0, -1].double()
+        expected = (logits / 0.7).softmax(-1).numpy() * len(tokens)
+        counts = np.bincount(tokens.numpy(), minlength=len(expected))
+        often = expected >= 5
+        observed = [*counts[often], counts[~often].sum()]
+        wanted = [*expected[often], expected[~often].sum()]
+        assert len(wanted) > 3
+        pairs_ = [(o, w) for o, w in zip(observed, wanted, strict=True) if w > 0]
+        assert scipy.stats.chisquare(*zip(*pairs_, strict=True)).pvalue > 1e-3
+
+
+def test_the_inverse_of_a_distribution_with_rare_tokens():
+    """Also of a token of probability 1e-9 behind 50,000 others, and never a token of probability 0."""
+    probabilities = torch.full((1, 50_001), (1 - 1e-9) / 50_000)
+    probabilities[0, -1] = 1e-9
+    edge = float(probabilities[0, :-1].double().sum() / probabilities[0].double().sum())
+    assert int(inverse_cdf(probabilities, torch.tensor([edge + 1e-10], dtype=torch.float64))) == 50_000
+    assert int(inverse_cdf(probabilities, torch.tensor([edge - 1e-10], dtype=torch.float64))) == 49_999
+    gaps = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0]]).expand(5, 5)
+    uniform = torch.tensor([0.0, 0.2499, 0.25, 0.9999, 1.0], dtype=torch.float64)
+    assert inverse_cdf(gaps, uniform).tolist() == [1, 1, 3, 3, 3]
+
+
+def test_a_distribution_that_is_not_finite_is_an_error():
+    with pytest.raises(FloatingPointError, match="logits are not finite"):
+        inverse_cdf(torch.tensor([[0.5, torch.nan]]), torch.tensor([0.3], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"temperature": 0.5}, {"top_k": 3}, {"top_p": 0.6}, {"top_k": 4, "top_p": 0.7, "temperature": 2.0}, {"top_k": 99}],
+)
+def test_probabilities_are_those_of_transformers_processors(settings):
+    from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+    logits = torch.randn(6, 20, generator=torch.Generator().manual_seed(1)) * 2
+    warpers = LogitsProcessorList([TemperatureLogitsWarper(float(settings.get("temperature", 1.0)))])
+    if "top_k" in settings:
+        warpers.append(TopKLogitsWarper(settings["top_k"]))
+    if "top_p" in settings:
+        warpers.append(TopPLogitsWarper(settings["top_p"]))
+    expected = warpers(torch.zeros(6, 1, dtype=torch.int64), logits).softmax(-1)
+    ours = TokenSampling(**settings).probabilities(logits)
+    torch.testing.assert_close(ours / ours.sum(-1, keepdim=True), expected)

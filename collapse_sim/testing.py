@@ -14,6 +14,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.engine.fit import backward
+from collapse_sim.engine.stacked import StackedObjective
 from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily
 from collapse_sim.families.hooks import (
     Continues,
@@ -27,6 +28,7 @@ from collapse_sim.families.hooks import (
     Regularised,
     RowLosses,
     RowsAtOnce,
+    Stacks,
     conditioning_of,
     row_counts_of,
 )
@@ -53,8 +55,43 @@ def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], to
     if family.terms:
         _check_micro_batches(family, model, teacher, dict.fromkeys(family.terms, 0.5), inputs, tolerance)
         _check_terms(family, info, inputs, tolerance)
+    if isinstance(family, Stacks) and family.stacks:
+        check_stacks(family, info, inputs)
     _check_samples(family, model, info, rows)
     check_hooks(family, model, info, rows)
+
+
+def check_stacks(family: ModelFamily, info: Info, inputs: Inputs, tolerance: float = 1e-4) -> None:
+    """Check that models computed as one program (engine/stacked.py) have the losses and gradients of each alone."""
+    models = [_build(family, info, seed).train() for seed in range(3)]
+    batches = [inputs, inputs, Inputs({name: tensor.flip(0) for name, tensor in inputs.tensors.items()}, inputs.count)]
+    teacher = _build(family, info, 3) if family.terms else None
+    weights: dict[str, list[float]] = {name: [0.5, 0.0, 1.0] for name in family.terms}
+    parameters = {
+        name: torch.stack([model.get_parameter(name).detach() for model in models]).requires_grad_()
+        for name, _ in models[0].named_parameters()
+    }
+    targets = None
+    if teacher is not None:
+        with torch.no_grad():
+            targets = [family.predict(teacher, batch) for batch in batches]
+    objective = StackedObjective(family, models[0], CPU)
+    try:
+        losses = objective(parameters, batches, targets, {name: torch.tensor(each) for name, each in weights.items()})
+    except RuntimeError as error:
+        raise AssertionError(f"stacks: torch.func.vmap refuses the forward pass: {error}") from error
+    losses.sum().backward()  # type: ignore[no-untyped-call]
+    for i, (model, batch) in enumerate(zip(models, batches, strict=True)):
+        own = {name: each[i] for name, each in weights.items()}
+        loss = backward(family, model, batch, CPU, CPU.scaler(), teacher, own)
+        assert torch.isclose(losses[i], loss, rtol=tolerance), f"stacks: the loss is {losses[i]}, alone {loss}"
+        steepest = max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None)
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                stacked = parameters[name].grad
+                assert stacked is not None, f"stacks: {name} has no gradient"
+                difference = float((stacked[i] - parameter.grad).abs().max())
+                assert difference <= tolerance * steepest, f"stacks: {name} has another gradient (by {difference:.1e})"
 
 
 def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:

@@ -83,7 +83,9 @@ class Sandbox:
         path.write_text(textwrap.dedent(text))
         return path
 
-    def run(self, recipe: str | Path, run: str = "run", checkpoint_s: float = 60.0, **options: object) -> dict:
+    def run(
+        self, recipe: str | Path, run: str = "run", checkpoint_s: float = 60.0, ensemble: str = "off", **options: object
+    ) -> dict:
         from collapse_sim.core.machine import open_device
         from collapse_sim.plan.experiment import prepare
         from collapse_sim.recipe.loader import load
@@ -92,7 +94,9 @@ class Sandbox:
         path = recipe if isinstance(recipe, Path) else self.recipe(recipe)
         experiment = prepare(load(path, **options), self.root / "data")
         device = open_device("cpu")
-        session = Session(experiment, device, self.root / run, self.root / ".store", self.root / "data", checkpoint_s)
+        session = Session(
+            experiment, device, self.root / run, self.root / ".store", self.root / "data", checkpoint_s, ensemble
+        )
         return session.run(quiet=True)
 
     def loop(self, recipe: str) -> tuple[list[object], Store]:

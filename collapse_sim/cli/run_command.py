@@ -57,6 +57,14 @@ def run(
             "--checkpoint-seconds", metavar="S", min=0.0, help="Seconds between checkpoints of a running fit."
         ),
     ] = 60.0,
+    ensemble: Annotated[
+        str,
+        typer.Option(
+            "--ensemble",
+            metavar="auto|off|N",
+            help="The most fits of one architecture and length to compute together. auto: 16 on CUDA, 1 on a CPU.",
+        ),
+    ] = "auto",
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Run the recipe's own small size, to check that it works.")
     ] = False,
@@ -99,7 +107,7 @@ def run(
         opened = open_device(device)
         experiment = prepare(loaded, data_dir, opened)
         folder = out or RUNS / (f"{loaded.name}-smoke" if smoke else loaded.name)
-        session = Session(experiment, opened, folder, store or store_of(folder), data_dir, checkpoint)
+        session = Session(experiment, opened, folder, store or store_of(folder), data_dir, checkpoint, ensemble)
         if dry_run:
             from collapse_sim.plan.dry_run import plan_document, plan_text
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +20,7 @@ from collapse_sim.core.plugins import error_text, name_of, responsible_component
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Columns, FileData, Info, RowSource, SimulatedData
 from collapse_sim.data.split import Part, parts_of
-from collapse_sim.engine.fit import fit
+from collapse_sim.engine.fit import fit, fit_together
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
@@ -106,11 +106,14 @@ BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
 
 
 def builder(context: JobContext) -> Build:
-    """The build function that the store calls, with its surroundings bound. No kind of artefact is made in groups."""
+    """The build function that the store calls, with its surroundings bound. Only fits are made in groups."""
 
-    def build(jobs: Sequence[Job], folders: Sequence[Path]) -> None:
-        ((job, folder),) = zip(jobs, folders, strict=True)
-        build_one(job, folder)
+    def build(jobs: Sequence[Job], folders: Sequence[Path]) -> Mapping[int, Exception]:
+        if len(jobs) > 1:
+            with contextlib.redirect_stdout(sys.stderr):
+                return fit_together(jobs, folders, context)
+        build_one(jobs[0], folders[0])
+        return {}
 
     def build_one(job: Job, folder: Path) -> None:
         try:

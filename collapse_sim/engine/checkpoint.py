@@ -84,9 +84,11 @@ class Checkpoints:
             remove(old)
             remove(old.with_suffix(".safetensors"))
 
-    def restore(self, run: Resumable, emit: Emit) -> None:
-        """Continue from the newest intact checkpoint, or from the start if there is none."""
+    def restore(self, run: Resumable, emit: Emit, most: int | None = None) -> None:
+        """Continue from the newest intact checkpoint (of at most `most` steps), or from the start if there is none."""
         for path in reversed(self._names()):
+            if most is not None and int(path.stem.removeprefix("step-")) > most:
+                continue
             try:
                 state = sealed.read(path)
                 content = read_bytes(path.with_suffix(".safetensors"))

@@ -71,6 +71,7 @@ class JobContext:
     data_dir: Path
     stop: Stop = field(default_factory=Stop)
     checkpoint_s: float = 60.0
+    group_size: int = 1  # the most fits that are computed together
     _last_report: float = field(default_factory=time.perf_counter)
 
     def machine_for(self, fit: FitSpec) -> Machine:

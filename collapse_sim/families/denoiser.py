@@ -76,6 +76,11 @@ class Denoising(Component):
         return Denoised(output.float(), encoder.float())
 
     @property
+    def stacks(self) -> bool:
+        """Unless there is dropout, whose draws would be another model's."""
+        return self.network.dropout == 0
+
+    @property
     def loss_unit(self) -> str:
         return "squared error per value"
 

@@ -58,6 +58,7 @@ class Flow(Component):
     columns: ClassVar[tuple[str, ...]] = ("x",)
     terms: ClassVar[tuple[str, ...]] = ("output",)
     loss_unit: ClassVar[str] = "nats per row"
+    stacks: ClassVar[bool] = True
 
     def check(self, info: Info) -> None:
         """Accepts any data of points."""

@@ -25,6 +25,17 @@ class HasLossUnit(Protocol):
 
 
 @runtime_checkable
+class Stacks(Protocol):
+    """Networks that compute the same under torch.func.vmap: fits of one architecture then train as one program.
+
+    No randomness in the forward pass (dropout), no statistics over batches that it changes, no branches on values.
+    """
+
+    @property
+    def stacks(self) -> bool: ...
+
+
+@runtime_checkable
 class RowLosses(Protocol):
     """The loss of every single row, which intervals over held-out rows are computed from."""
 

@@ -72,6 +72,7 @@ class VAEFamily(Component):
     kinds: ClassVar[tuple[str, ...]] = ("images",)
     columns: ClassVar[tuple[str, ...]] = ("image",)
     terms: ClassVar[tuple[str, ...]] = ("output", "mean", "variance")
+    stacks: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _outputs_fit(self) -> VAEFamily:

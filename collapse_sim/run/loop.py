@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from collapse_sim.core.events import GenerationFinished, Scored
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.fit import updates_of
+from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.score import read_parts, read_scores
 from collapse_sim.engine.work import JobContext
 from collapse_sim.metrics.base import HeldOutRows
@@ -30,11 +32,11 @@ def run_generations(
     Afterwards, failures are in `context.store.failures` and everything else is in the store.
     """
     recipe, seeds = experiment.recipe, experiment.recipe.seeds
-    build = builder(context)
+    build, group = builder(context), partial(grouping, context=context)
     total: Counter[str] = Counter()
 
     def make(requests: Iterable[Request]) -> Counter[str]:
-        counts = context.store.make_all(list(requests), build, context.emit)
+        counts = context.store.make_all(list(requests), build, context.emit, group)
         total.update(counts)
         return counts
 

@@ -18,6 +18,7 @@ from collapse_sim.core.files import check_place
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.machine import Device
 from collapse_sim.engine.build import describe_precision, made_on
+from collapse_sim.engine.groups import group_size
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.dry_run import missing
 from collapse_sim.plan.experiment import Experiment
@@ -53,6 +54,7 @@ class Session:
     store_dir: Path
     data_dir: Path
     checkpoint_s: float = 60.0
+    ensemble: str = "auto"  # auto, off, or the most fits that are computed together
 
     def run(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> dict[str, Any]:
         """Run to the end. Returns {"schema", "run", "name", "made", "reused", "diverged", "wall_s"}.
@@ -65,6 +67,7 @@ class Session:
         recipe, stop = self.experiment.recipe, Stop()
         started = time.perf_counter()
         self.check()
+        together = group_size(self.ensemble, self.device)
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
         store.made_on = partial(made_on, self.device)
@@ -85,7 +88,7 @@ class Session:
             outcome: Literal["finished", "interrupted", "failed"] = "failed"
             message = ""
             try:
-                context = JobContext(store, self.device, emit, self.data_dir, stop, self.checkpoint_s)
+                context = JobContext(store, self.device, emit, self.data_dir, stop, self.checkpoint_s, together)
                 observers = observers_of(self.experiment, context, run.pictures)
                 total = run_generations(self.experiment, run, context, observers)
                 for failure in store.failures.others():
@@ -122,6 +125,7 @@ class Session:
         Raises RecipeError when the directory holds another experiment's run, StoreError when it is damaged or has a
         newer schema, when one of the two cannot be written to, or when the disk cannot hold what is still to be made.
         """
+        group_size(self.ensemble, self.device)
         RunWriter(self.folder).check(describe_run(self.experiment))
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"))
 

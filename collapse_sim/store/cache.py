@@ -16,8 +16,9 @@ from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, check_block, parse_block
 from collapse_sim.store.lease import living, token
 from collapse_sim.store.locks import locked, sweep
+from collapse_sim.store.orphans import parse_partial
 from collapse_sim.store.run_directory import RUN_FILE
-from collapse_sim.store.store import REFERENCES_LOCK, Store, parse_partial
+from collapse_sim.store.store import REFERENCES_LOCK, Store
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import secrets
 import shutil
@@ -25,12 +26,14 @@ from filelock import Timeout
 from collapse_sim.core.errors import InterruptedRunError, StoreError
 from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
 from collapse_sim.core.files import children, explain_write_errors, file_hash, readable, remove, sync
+from collapse_sim.core.memory_errors import out_of_memory
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, Block, check_block, object_folder, parse_block, present
-from collapse_sim.store.failures import Failures, missing_of
+from collapse_sim.store.failures import Failure, Failures, missing_of
 from collapse_sim.store.jobs import Job, Request, merge, split
-from collapse_sim.store.lease import MARK, is_near, lease, living, owner_of, token
-from collapse_sim.store.locks import Lock, sweep
+from collapse_sim.store.lease import is_near, lease, living, owner_of, token
+from collapse_sim.store.locks import Lock
+from collapse_sim.store.orphans import remove_orphans
 from collapse_sim.store.process import environment
 from collapse_sim.store.spec import Spec
 
@@ -42,7 +45,8 @@ def boundary(name: str) -> None:
 
 
 MadeOn = Callable[[Spec], Mapping[str, Any]]  # device, precision and threads that an artefact is made with
-Build = Callable[[Sequence[Job], Sequence[Path]], None]  # writes each job's artefact into the folder of its place
+# Writes each job's artefact into the folder of its place; returns {position: error} of the failed jobs of a group.
+Build = Callable[[Sequence[Job], Sequence[Path]], Mapping[int, Exception]]
 Grouping = Callable[[Sequence[Job]], Iterable[Sequence[Job]]]  # which jobs are built together
 
 
@@ -63,6 +67,7 @@ class Store:
         self._check_stop = check_stop  # raises when the run must stop; called between jobs and while waiting
         self.made_on: MadeOn = lambda spec: {}  # for manifests; set by the code that opens the store for work
         self.failures = Failures()  # of this process
+        self._most_together: float = math.inf  # jobs of a group; less after one has run out of memory
         self._blocks: dict[str, dict[int, Block]] = {}  # digest -> seed (or -1) -> block, verified in this process
         self._damaged: dict[Path, str] = {}  # damaged artefacts of a read-only store, with their problems
         if not writable:
@@ -73,7 +78,7 @@ class Store:
             probe = root / "tmp" / f"probe-{token()}-{secrets.token_hex(4)}"
             probe.touch()
             probe.unlink()
-        self._remove_orphans()
+        remove_orphans(root)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -143,8 +148,8 @@ class Store:
         The jobs of a group are built by one call of `build` and committed one by one.
 
         An exception ends its own job only and is recorded in `failures`, except InterruptedRunError and StoreError,
-        which end all jobs; the jobs of a group in which one fails are made again, each alone. Artefacts that depend on
-        a failed one are not made. Returns counts of artefacts, "made" and "reused", one per seed.
+        which end all jobs; if a whole group raises one, its jobs are made again, each alone. Artefacts that depend on a
+        failed one are not made. Returns counts of artefacts, "made" and "reused", one per seed.
         """
         with lease(self.root):
             return self._make_all(requests, build, emit, group)
@@ -171,17 +176,28 @@ class Store:
         return counts
 
     def _attempt_group(self, jobs: Sequence[Job], build: Build, emit: Emit, counts: Counter[str]) -> list[Job]:
-        """Make jobs together where none fails, else one by one. Returns those that other processes are making."""
+        """Make jobs together; if that takes too much memory, in halves; if it fails otherwise, one by one. Returns
+        those that other processes are making."""
+        if len(jobs) > self._most_together:
+            halves = jobs[: len(jobs) // 2], jobs[len(jobs) // 2 :]
+            return [job for half in halves for job in self._attempt_group(half, build, emit, counts)]
         if len(jobs) > 1:
             of_group: Counter[str] = Counter()
             try:
                 later = self._make(jobs, build, emit, of_group)
-                counts.update(of_group)
-                return later
             except (InterruptedRunError, StoreError):
                 raise
             except Exception as error:
+                if out_of_memory(error):
+                    self._most_together = len(jobs) // 2
+                    emit(
+                        Note(f"{len(jobs)} fits together take too much memory: at most {self._most_together} from here")
+                    )
+                    return self._attempt_group(jobs, build, emit, counts)
                 emit(Note(f"{len(jobs)} fits that were computed together are computed one by one: {error}", "info"))
+            else:
+                counts.update(of_group)
+                return later
         later = []
         for job in jobs:
             self._check_stop()
@@ -194,7 +210,6 @@ class Store:
 
     def _attempt(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
         """Make a job; if some seeds of a batch diverge, the rest is made without them. None: another process has it."""
-        spec = job.spec
         while True:
             counts: Counter[str] = Counter()
             try:
@@ -202,13 +217,11 @@ class Store:
             except (InterruptedRunError, StoreError):
                 raise
             except Exception as error:
-                failed = self.failures.add(job, error)
-                arms, diverged = job.arms, failed.diverged
-                emit(JobFailed(spec.kind, spec.digest, spec.generation, arms, failed.seeds, failed.message, diverged))
+                failed = self._record(job, error, emit)
                 rest = tuple(seed for seed in job.seeds if seed not in failed.seeds)
                 if not rest:
                     return Counter()
-                job, wait = Job(spec, rest, arms), True  # no retry later, which would include the failed seeds
+                job, wait = Job(job.spec, rest, job.arms), True  # no retry later, which would include the failed seeds
 
     def _make(
         self, jobs: Sequence[Job], build: Build, emit: Emit, counts: Counter[str], *, wait: bool = False
@@ -231,11 +244,22 @@ class Store:
                     emit(_finished(job, True, 0.0))
             if todo:
                 started = time.perf_counter()
-                self._commit(todo, build, started)
-                for job in todo:
+                failed = self._commit(todo, build, started)
+                for number, job in enumerate(todo):
+                    if number in failed:
+                        self._record(job, failed[number], emit)
+                        continue
                     emit(_finished(job, False, time.perf_counter() - started))
                     counts["made"] += len(job.seeds) or 1
         return later
+
+    def _record(self, job: Job, error: Exception, emit: Emit) -> Failure:
+        """Record a job's failure."""
+        failed, spec = self.failures.add(job, error), job.spec
+        emit(
+            JobFailed(spec.kind, spec.digest, spec.generation, job.arms, failed.seeds, failed.message, failed.diverged)
+        )
+        return failed
 
     def _lock(self, job: Job, locks: contextlib.ExitStack, emit: Emit, wait: bool) -> bool:
         """Take a job's lock until `locks` ends. Returns False if another process has it and `wait` is False."""
@@ -259,17 +283,22 @@ class Store:
                 lock.acquire(timeout=1)
                 return
 
-    def _commit(self, jobs: Sequence[Job], build: Build, started: float) -> None:
-        """Build in tmp/; then, for each job, flush, write the manifest last, and move into place in one step."""
+    def _commit(self, jobs: Sequence[Job], build: Build, started: float) -> Mapping[int, Exception]:
+        """Build in tmp/; then, for each job, flush, write the manifest last, and move into place in one step. Returns
+        {position: error} of the jobs of a group that failed."""
         scratches = [self._scratch(job) for job in jobs]
         try:
             with explain_write_errors(self.root, "--store"):
                 for scratch in scratches:
                     scratch.mkdir()
-                build(jobs, scratches)
+                failed = build(jobs, scratches)
                 boundary("built")
-                for job, scratch in zip(jobs, scratches, strict=True):
-                    self._finish(job, scratch, started, jobs)
+                for number, (job, scratch) in enumerate(zip(jobs, scratches, strict=True)):
+                    if number in failed:
+                        remove(scratch)
+                    else:
+                        self._finish(job, scratch, started, jobs)
+                return failed
         except BaseException as error:
             for scratch in scratches:
                 remove(scratch)
@@ -317,11 +346,11 @@ class Store:
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block
-        leftovers = self._leftovers(job)
-        alive = living(self.root).keys() - {token()} if leftovers else ()
-        for path in leftovers:
-            if owner_of(path.name) not in alive:
-                remove(path)
+        if leftovers := self._leftovers(job):
+            alive = living(self.root).keys() - {token()}
+            for path in leftovers:
+                if owner_of(path.name) not in alive:
+                    remove(path)
         boundary("cleaned")
 
     def _move(self, scratch: Path, target: Path) -> None:
@@ -342,11 +371,8 @@ class Store:
         scratch.replace(target)
 
     def partial(self, job: Job) -> Path:
-        """The folder for checkpoints of a job's unfinished work, of this process alone.
-
-        Unfinished work of another process is taken over: renamed if it is certain that no process has the files open,
-        copied if its owner was on another machine.
-        """
+        """The folder for checkpoints of a job's unfinished work, of this process alone. That of another process is
+        renamed if it is certain that no process has the files open, copied if its owner was on another machine."""
         own = self.root / "partial" / f"{job.spec.digest}-{job.block}@{token()}"
         leftovers = [path for path in self._leftovers(job) if path != own and path.is_dir() and not path.is_symlink()]
         if own.exists() or not leftovers:
@@ -368,30 +394,6 @@ class Store:
 
     def _folder(self, digest: str) -> Path:
         return object_folder(self.root, digest)
-
-    def _remove_orphans(self) -> None:
-        """Remove what killed processes left: scratch folders, marks, locks, checkpoints of finished artefacts."""
-        leftovers = [path for path in children(self.root / "tmp") if owner_of(path.name)]
-        for path in children(self.root / "partial"):
-            digest, seeds = parse_partial(path.name)
-            if seeds and set(seeds) <= self.present(digest):
-                leftovers.append(path)
-        locks = children(self.root / "locks")
-        alive = living(self.root)  # after the listing: an owner of a listed file had its mark before
-        for path in leftovers:
-            if owner_of(path.name) not in alive:
-                remove(path)
-        for path in locks:
-            mark = MARK.fullmatch(path.name)
-            if path.suffix == ".lock" and not (mark and mark[1] in alive):
-                sweep(path)
-
-
-def parse_partial(name: str) -> tuple[str, tuple[int, ...]]:
-    """Digest and seeds of a folder of unfinished work; ("", ()) for any other folder."""
-    digest, _, rest = name.partition("-")
-    seeds = parse_block(rest.partition("@")[0])
-    return (digest, seeds) if seeds and owner_of(name) else ("", ())
 
 
 def _finished(job: Job, reused: bool, wall_s: float) -> JobFinished:

@@ -23,7 +23,8 @@ COMMANDS = {
     "": ["--version", "--install-completion", "--show-completion"],
     "run": [
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
-        "--checkpoint-seconds", "--smoke", "--dry-run", "--plugins", "--json", "--quiet -q", "--verbose -v",
+        "--checkpoint-seconds", "--ensemble", "--smoke", "--dry-run", "--plugins", "--json", "--quiet -q",
+        "--verbose -v",
     ],
     "status": ["RUN", "--json"],
     "watch": ["RUN", "--once"],

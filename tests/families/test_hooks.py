@@ -9,20 +9,15 @@ import torch
 
 from collapse_sim.core import registry
 from collapse_sim.core.component import Component
+from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families import hooks
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.families.vae import VAE
-from collapse_sim.testing import check_family, check_hooks
+from collapse_sim.testing import check_family, check_hooks, check_stacks
 
 INFO = Info("images", {"image": ((1, 8, 8), "uint8")}, 64, 64, 16)
 ROWS = {"image": torch.randint(0, 256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)}
-PROTOCOLS = [
-    value
-    for value in vars(hooks).values()
-    if getattr(value, "_is_protocol", False) and value.__module__ == hooks.__name__
-]
-HOOKS = {name for hook in PROTOCOLS for name in (*vars(hook), *hook.__annotations__) if not name.startswith("_")}
 CONTRACT = {name for base in (ModelFamily, ClosedForm) for name in (*vars(base), *getattr(base, "__annotations__", ()))}
 HOOKS = {  # members of all protocols of families/hooks.py
     member
@@ -117,6 +112,36 @@ class ImpossibleNats(WrongVAE):
 def test_a_broken_ability_is_found(family: Any, message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         check_hooks(family, family.build(INFO), INFO, ROWS)
+
+
+class DroppingVAE(WrongVAE):
+    def build(self, info: Info) -> torch.nn.Module:
+        model = super().build(info)
+        model.decoder = torch.nn.Sequential(torch.nn.Dropout(0.5), model.decoder)
+        return model
+
+
+class SharingVAE(WrongVAE):
+    """Weights that the engine does not know as parameters are those of the first model of a group for all."""
+
+    def build(self, info: Info) -> torch.nn.Module:
+        model = super().build(info)
+        model.shift = torch.randn(64)
+        return model
+
+    def predict(self, model: Any, inputs: Any) -> Any:
+        prediction = super().predict(model, inputs)
+        return prediction._replace(decoded=prediction.decoded + model.shift)
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [(DroppingVAE(), "vmap refuses the forward pass"), (SharingVAE(), "stacks: the loss is")],
+)
+def test_a_network_that_is_another_one_in_a_group_is_found(family: Any, message: str) -> None:
+    inputs = family.corrupt(ROWS, Draws((0,), "corrupt", 0))
+    with pytest.raises(AssertionError, match=message):
+        check_stacks(family, INFO, inputs)
 
 
 def test_a_right_family_passes() -> None:

@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 
-def run_on(sandbox, device, run, recipe, metric="test_loss"):
+def run_on(sandbox, device, run, recipe, metric="test_loss", ensemble="off"):
     """{(arm, generation): the metric of every seed} of a run, which continues where an earlier one was stopped."""
     from collapse_sim.plan.experiment import prepare
     from collapse_sim.run.session import Session
@@ -34,7 +34,7 @@ def run_on(sandbox, device, run, recipe, metric="test_loss"):
     train = loaded.train
     machine = open_machine(device, train.precision, train.tf32) if train else open_machine(device, "fp32")
     root = sandbox.root / device
-    session = Session(prepare(loaded, root), machine, root / run, root / f".store-{run}", root)
+    session = Session(prepare(loaded, root), machine, root / run, root / f".store-{run}", root, ensemble=ensemble)
     session.run(quiet=True)
     lines = [json.loads(line) for line in (root / run / "journal.jsonl").read_text().splitlines()]
     return {(line["arm"], line["generation"]): line["metrics"][metric] for line in lines if line["event"] == "scores"}
@@ -151,6 +151,15 @@ def test_draws_on_cuda_are_repeatable():
     first, again = (Draws((1,), "corrupt", 2, 3, device="cuda").normal(4, 5) for _ in range(2))
     assert first.device.type == "cuda"
     assert torch.equal(first, again)
+
+
+@pytest.mark.parametrize("settings", ["precision: fp32, ", "precision: bf16, ema: 0.9, clip_norm: 0.5, "])
+def test_fits_computed_together_on_cuda_are_near_those_alone(sandbox, settings):
+    recipe = TINY.replace("evaluate:", f"{settings}evaluate:").replace("generations: 2", "generations: 1")
+    alone, together = (run_on(sandbox, "cuda", run, recipe, ensemble=run) for run in ("off", "auto"))
+    manifests = (sandbox.root / "cuda" / ".store-auto" / "objects").glob("*/*/*/manifest.json")
+    assert sum("group" in json.loads(path.read_text()) for path in manifests) == 6  # three fits of two seeds each
+    assert together == {key: pytest.approx(values, rel=0.02) for key, values in alone.items()}
 
 
 def test_an_interrupted_fit_continues_on_cuda(sandbox, monkeypatch):

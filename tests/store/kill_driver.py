@@ -45,10 +45,10 @@ COMMIT = store.Store._commit
 def log_builds(log: Path) -> None:
     """Have this process note every artefact that it starts to build, with its process id."""
 
-    def noting(self: store.Store, jobs: Sequence[store.Job], *rest: object) -> None:
+    def noting(self: store.Store, jobs: Sequence[store.Job], *rest: object) -> object:
         with log.open("a") as file:
             file.writelines(f"{os.getpid()} {job.spec.digest}/{job.block}\n" for job in jobs)
-        COMMIT(self, jobs, *rest)
+        return COMMIT(self, jobs, *rest)
 
     store.Store._commit = noting
 
@@ -228,7 +228,7 @@ def together(folder: Path, recipe: Path) -> dict:
         log_builds(log)
         noting = store.Store._commit
 
-        def meeting(self: store.Store, jobs: Sequence[store.Job], *rest: object) -> None:
+        def meeting(self: store.Store, jobs: Sequence[store.Job], *rest: object) -> object:
             """Hold a fit until the other process builds one too, however late it came."""
             (job,) = jobs
             deadline = time.monotonic() + 30
@@ -238,7 +238,7 @@ def together(folder: Path, recipe: Path) -> dict:
                 if time.monotonic() > deadline:
                     break
                 time.sleep(0.01)
-            noting(self, jobs, *rest)
+            return noting(self, jobs, *rest)
 
         store.Store._commit = meeting
         run(here, recipe, 60.0)

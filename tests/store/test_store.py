@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from collapse_sim.core.errors import InterruptedRunError, StoreError
+from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreError
 from collapse_sim.core.events import JobFailed, Note, Waiting
 from collapse_sim.store import sealed, store
 from collapse_sim.store.jobs import Job, Request
@@ -39,13 +39,14 @@ class Builder:
         self.groups: list[list[tuple[str, int]]] = []
         self._failing, self._error = failing, error
 
-    def __call__(self, jobs: Sequence[Job], folders: Sequence[Path]) -> None:
+    def __call__(self, jobs: Sequence[Job], folders: Sequence[Path]) -> dict[int, Exception]:
         names = [(str(job.spec.description["name"]), job.seeds[0]) for job in jobs]
         self.groups.append(names)
         for name, folder in zip(names, folders, strict=True):
             if name in self._failing:
                 raise self._error(f"{name} fails")
             (folder / "file").write_text(repr(name))
+        return {}
 
 
 @pytest.fixture
@@ -84,6 +85,24 @@ def test_one_that_fails_does_not_end_the_others_of_its_group(tmp_path, events):
     assert [event.seeds for event in events if isinstance(event, JobFailed)] == [(1,)]
     assert any(isinstance(event, Note) and "one by one" in event.message for event in events)
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_one_that_reports_its_failure_leaves_the_others_as_they_are(tmp_path, events):
+    store, whole = Store(tmp_path), Builder()
+
+    def build(jobs: Sequence[Job], folders: Sequence[Path]) -> dict[int, Exception]:
+        whole(jobs, folders)
+        return {1: DivergedError("it diverged", (1,))}
+
+    wanted = request("a", (0, 1))
+    counts = store.make_all([wanted], build, events.append, pairs)
+    assert whole.groups == [[("a", 0), ("a", 1)]]
+    assert counts["made"] == 1
+    assert contents(store, wanted) == {0: "('a', 0)"}
+    assert [event.seeds for event in events if isinstance(event, JobFailed) and event.diverged] == [(1,)]
+    assert [failure.message for failure in store.failures.diverged()] == ["it diverged"]
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert store.make_all([wanted], build, events.append, pairs) == {"reused": 1}, "a failure is not tried again"
 
 
 def test_a_requested_stop_ends_a_group_without_a_second_attempt(tmp_path, events):

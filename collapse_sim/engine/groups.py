@@ -1,0 +1,87 @@
+"""Which fits are computed together: those of one architecture, schedule and number of updates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.hashing import digest_of
+from collapse_sim.core.machine import Device
+from collapse_sim.engine.work import JobContext
+from collapse_sim.families.base import ClosedForm
+from collapse_sim.families.hooks import Stacks
+from collapse_sim.families.training import FitLength
+from collapse_sim.plan.specs import FitSpec
+from collapse_sim.store.jobs import Job
+
+AUTO_SIZE = 16  # fits per group on CUDA
+
+
+def group_size(ensemble: str, device: Device) -> int:
+    """The most fits that are computed together, from "auto", "off" or a number.
+
+    auto: 16 on CUDA, where small fits leave the device idle; 1 on a CPU, where each fit's batch already fills the
+    caches: measured there, groups take from 0.5 (very small networks) to 1.5 times the time (benchmarks/README.md), and
+    the last digits of a chain's figures would depend on which seeds and arms run together.
+    Raises RecipeError for anything else.
+    """
+    if ensemble == "auto":
+        return AUTO_SIZE if device.device.type == "cuda" else 1
+    if ensemble == "off":
+        return 1
+    if ensemble.isascii() and ensemble.isdigit() and int(ensemble) >= 1:
+        return int(ensemble)
+    raise RecipeError(f"--ensemble {ensemble}: allowed: auto, off, or the most fits that are computed together, from 1")
+
+
+def grouping(jobs: Sequence[Job], context: JobContext) -> list[Sequence[Job]]:
+    """The jobs in groups of at most `context.group_size`, in their order."""
+    groups: dict[str, list[list[Job]]] = {}
+    ordered: list[list[Job]] = []
+    for job in jobs:
+        key = group_key(job, context)
+        if key is None:
+            ordered.append([job])
+            continue
+        open_groups = groups.setdefault(key, [])
+        if not open_groups or len(open_groups[-1]) >= context.group_size:
+            open_groups.append([])
+            ordered.append(open_groups[-1])
+        open_groups[-1].append(job)
+    return list(ordered)
+
+
+def group_key(job: Job, context: JobContext) -> str | None:
+    """Equal for fits that can be computed together; None for one that is computed alone.
+
+    Alone are closed forms (all seeds of an arm are one computation already), families that do not stack, fp16 (whose
+    skipped updates differ), micro-batches, and fits that end early.
+    """
+    spec = job.spec
+    if not isinstance(spec, FitSpec) or spec.train is None or isinstance(spec.family, ClosedForm):
+        return None
+    train = spec.train
+    if context.group_size < 2 or not (isinstance(spec.family, Stacks) and spec.family.stacks):
+        return None
+    if train.precision == "fp16" or train.accumulate > 1 or train.patience is not None:
+        return None
+    length = FitLength.of(train, spec.plan.rows)
+    settings = train.describe()
+    for name in ("epochs", "steps", "evaluate"):
+        settings.pop(name, None)
+    content = {
+        "family": spec.family.describe(),
+        "train": settings,
+        "steps": length.steps,
+        "taught": spec.teacher is not None,
+        "columns": {name: [list(shape), dtype] for name, (shape, dtype) in spec.data.info.columns.items()},
+    }
+    return digest_of(content)
+
+
+def rows_key(job: Job) -> tuple[Any, ...]:
+    """Equal for fits that read the same rows in the same order with the same noise."""
+    spec = job.spec
+    assert isinstance(spec, FitSpec)
+    return (tuple(source.digest for source in spec.sources), repr(spec.plan), spec.data.info.rows, job.seeds)

@@ -1,0 +1,231 @@
+"""Fits of one architecture computed as one program: stacked parameters and optimiser states, batched products.
+
+A member's result is that of the fit alone up to rounding, since batched kernels may sum in another order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils import _pytree as pytree
+
+from collapse_sim.core.machine import Machine
+from collapse_sim.engine.groups import rows_key
+from collapse_sim.engine.member import Member
+from collapse_sim.engine.optimizers import make_optimizer
+from collapse_sim.families.base import Inputs, ModelFamily
+from collapse_sim.families.training import learning_rate
+
+
+class Predictor(nn.Module):
+    """A family's prediction as a module's forward pass, so that its parameters can be given."""
+
+    def __init__(self, family: ModelFamily, model: nn.Module) -> None:
+        super().__init__()
+        self._family, self.model = family, model
+
+    def forward(self, inputs: Inputs) -> Any:
+        return self._family.predict(self.model, inputs)
+
+
+class StackedObjective:
+    """The mean losses of several models of one architecture, as `fit.backward` computes each."""
+
+    def __init__(self, family: ModelFamily, model: nn.Module, machine: Machine) -> None:
+        """`model`: one of the models; only its buffers are used."""
+        self._family, self._machine, self._predictor = family, machine, Predictor(family, model)
+
+    def __call__(
+        self,
+        parameters: Mapping[str, Tensor],
+        batches: Sequence[Inputs],
+        targets: Sequence[Any] | None,
+        weights: Mapping[str, Tensor],
+    ) -> Tensor:
+        """(S,) from parameters (S, ...) by their names in the model, S batches of equal shapes, the predictions of S
+        teachers for them, and weights (S,) of distillation terms."""
+        own = {f"model.{name}": tensor for name, tensor in parameters.items()}
+        tensors = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0].tensors}
+        counts = torch.stack([torch.as_tensor(batch.count, device=self._machine.device) for batch in batches])
+        target = None if targets is None else pytree.tree_map(lambda *parts: torch.stack(parts), *targets)
+        axes = (0, 0, 0, None if target is None else 0, 0)
+        losses: Tensor = vmap(self._mean_loss, axes)(own, tensors, counts, target, weights)
+        return losses
+
+    def _mean_loss(
+        self,
+        parameters: Mapping[str, Tensor],
+        tensors: Mapping[str, Tensor],
+        count: Tensor,
+        target: Any,
+        weights: Mapping[str, Tensor],
+    ) -> Tensor:
+        inputs = Inputs(tensors, count)
+        with self._machine.autocast(), _attention(self._machine):
+            student = functional_call(self._predictor, dict(parameters), (inputs,))
+        loss = self._family.loss(student, inputs)
+        if target is not None:
+            terms = self._family.distillation(student, target, inputs)
+            loss = loss + sum(torch.where(weight != 0, weight * terms[name], 0.0) for name, weight in weights.items())
+        return loss / count
+
+
+def _attention(machine: Machine) -> AbstractContextManager[None]:
+    """The CPU's fused attention cannot be batched; its plain one can."""
+    return sdpa_kernel(SDPBackend.MATH) if machine.device.type == "cpu" else nullcontext()
+
+
+class StackedStep:
+    """One update of all members. Their models' parameters become views of stacked ones, (S, ...) each."""
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        first = members[0]
+        self._family, self._train, self._machine = first.family, first.train, first.machine
+        self._objective = StackedObjective(first.family, first.run.model, first.machine)
+        self._parameters = _stacked([member.run.model for member in members])
+        for parameter in self._parameters.values():
+            parameter.requires_grad_()
+        self._optimizer = make_optimizer(first.train, first.run.model, self._parameters)
+        _stack_optimizers(self._optimizer, members)
+        averages = [member.run.average for member in members]
+        self._averages = _stacked([a.module for a in averages if a is not None]) if averages[0] else {}
+        self._bad_step = torch.stack([member.watch.bad_step for member in members])
+        self._loss_sum = torch.stack([member.run.loss_sum for member in members])
+        for i, member in enumerate(members):
+            member.watch.bad_step, member.run.loss_sum = self._bad_step[i], self._loss_sum[i]
+        self._rows_of = _numbered([rows_key(member.job) for member in members])
+        teachers = [member.spec.teacher for member in members]
+        self._teacher_of = _numbered(
+            [(rows, spec.digest if spec else "") for rows, spec in zip(self._rows_of, teachers, strict=True)]
+        )
+        names = sorted({name for member in members for name in member.spec.weights})
+        self._weights = {
+            name: torch.tensor([float(m.spec.weights.get(name, 0.0)) for m in members], device=self._machine.device)
+            for name in names
+        }
+
+    def take(self, members: Sequence[Member]) -> Tensor:
+        """Update all models. Returns their mean losses, (S,)."""
+        train, step = self._train, members[0].run.step
+        inputs = {rows: members[self._rows_of.index(rows)].inputs(step) for rows in dict.fromkeys(self._rows_of)}
+        targets = self._targets(members, inputs)
+        losses = torch.zeros(len(members), device=self._machine.device)
+        by_shape: dict[Any, list[int]] = {}
+        for i, rows in enumerate(self._rows_of):
+            shapes = tuple(tensor.shape for tensor in inputs[rows].tensors.values())
+            by_shape.setdefault(shapes, []).append(i)
+        for chosen in by_shape.values():
+            own = self._losses(chosen, inputs, targets)
+            own.sum().backward()  # type: ignore[no-untyped-call]
+            losses[chosen] = own.detach()
+        self._bad_step.copy_(torch.where((self._bad_step < 0) & ~losses.isfinite(), step, self._bad_step))
+        if train.clip_norm:
+            clip_each(self._parameters.values(), train.clip_norm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate(train, step, members[0].length.steps)
+        self._optimizer.step()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._averages:
+            self._average(members)
+        self._loss_sum += losses
+        for member in members:
+            member.run.loss_steps += 1
+        return losses
+
+    def _targets(self, members: Sequence[Member], inputs: Mapping[int, Inputs]) -> dict[int, Any]:
+        """The teachers' predictions: one for each different teacher and batch."""
+        targets = {}
+        for number in dict.fromkeys(self._teacher_of):
+            i = self._teacher_of.index(number)
+            teacher = members[i].teacher
+            if teacher is not None:
+                with torch.no_grad(), self._machine.autocast():
+                    targets[number] = self._family.predict(teacher, inputs[self._rows_of[i]])
+        return targets
+
+    def _losses(self, chosen: Sequence[int], inputs: Mapping[int, Inputs], targets: Mapping[int, Any]) -> Tensor:
+        """Mean losses of the members `chosen`, whose batches have equal shapes."""
+        whole = len(chosen) == len(self._rows_of)
+        parameters = {name: tensor if whole else tensor[chosen] for name, tensor in self._parameters.items()}
+        batches = [inputs[self._rows_of[i]] for i in chosen]
+        taught = [targets[self._teacher_of[i]] for i in chosen] if targets else None
+        return self._objective(parameters, batches, taught, {n: weight[chosen] for n, weight in self._weights.items()})
+
+    def _average(self, members: Sequence[Member]) -> None:
+        """Update the moving averages, as torch's AveragedModel does: the first update copies."""
+        assert self._train.ema is not None
+        averages, parameters = list(self._averages.values()), [p.detach() for p in self._parameters.values()]
+        first = members[0].run.average
+        assert first is not None
+        if int(first.n_averaged) == 0:
+            torch._foreach_copy_(averages, parameters)
+        else:
+            torch._foreach_lerp_(averages, parameters, 1 - self._train.ema)
+        for member in members:
+            assert member.run.average is not None
+            member.run.average.n_averaged += 1
+
+
+class MemberOptimizer:
+    """One member's part of the stacked optimiser, as its checkpoints hold it."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, member: int) -> None:
+        self._optimizer, self._member = optimizer, member
+
+    def state_dict(self) -> dict[str, Any]:
+        """As the optimiser of this model alone would have it."""
+        whole = self._optimizer.state_dict()
+        state = {
+            index: {name: t[self._member] if t.dim() else t for name, t in of_parameter.items() if t is not None}
+            for index, of_parameter in whole["state"].items()
+        }
+        return {**whole, "state": state}
+
+
+def _stacked(models: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """{name: (S, ...)} of the models' parameters, which become views of them."""
+    stacked = {
+        name: torch.stack([model.get_parameter(name).detach() for model in models])
+        for name, _ in models[0].named_parameters()
+    }
+    for i, model in enumerate(models):
+        for name, parameter in model.named_parameters():
+            parameter.data = stacked[name][i]
+    return stacked
+
+
+def _stack_optimizers(optimizer: torch.optim.Optimizer, members: Sequence[Member]) -> None:
+    """Give the stacked optimiser the members' states, and each member its part of it."""
+    states = [member.run.optimizer.state_dict()["state"] for member in members]
+    whole: dict[int, dict[str, Any]] = {}
+    for index, of_parameter in states[0].items():
+        whole[index] = {
+            name: torch.stack([state[index][name] for state in states]) if value.dim() else value
+            for name, value in of_parameter.items()
+            if value is not None
+        }
+    if whole:
+        optimizer.load_state_dict({**optimizer.state_dict(), "state": whole})
+    for i, member in enumerate(members):
+        member.run.optimizer = MemberOptimizer(optimizer, i)  # type: ignore[assignment]
+
+
+def _numbered(keys: Sequence[Any]) -> list[int]:
+    """For each key the number of its first occurrence among different keys."""
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return [numbers[key] for key in keys]
+
+
+def clip_each(parameters: Any, most: float) -> None:
+    """Scale each member's gradient down to the norm `most`, as torch's clip_grad_norm_ does for one model."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+    factors = (most / (norms + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))

@@ -68,8 +68,8 @@ def check_stacks(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
     teacher = _build(family, info, 3) if family.terms else None
     weights: dict[str, list[float]] = {name: [0.5, 0.0, 1.0] for name in family.terms}
     parameters = {
-        name: torch.stack([model.get_parameter(name).detach() for model in models]).requires_grad_()
-        for name, _ in models[0].named_parameters()
+        name: torch.stack([m.get_parameter(name).detach() for m in models]).requires_grad_(parameter.requires_grad)
+        for name, parameter in models[0].named_parameters()
     }
     targets = None
     if teacher is not None:
@@ -87,9 +87,9 @@ def check_stacks(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
         assert torch.isclose(losses[i], loss, rtol=tolerance), f"stacks: the loss is {losses[i]}, alone {loss}"
         steepest = max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None)
         for name, parameter in model.named_parameters():
-            if parameter.grad is not None:
-                stacked = parameters[name].grad
-                assert stacked is not None, f"stacks: {name} has no gradient"
+            stacked = parameters[name].grad
+            assert (stacked is None) == (parameter.grad is None), f"stacks: {name} has a gradient in one way only"
+            if stacked is not None and parameter.grad is not None:
                 difference = float((stacked[i] - parameter.grad).abs().max())
                 assert difference <= tolerance * steepest, f"stacks: {name} has another gradient (by {difference:.1e})"
 

@@ -62,7 +62,7 @@ def run(
         typer.Option(
             "--ensemble",
             metavar="auto|off|N",
-            help="The most fits of one architecture and length to compute together. auto: 16 on CUDA, 1 on a CPU.",
+            help="The most fits of one architecture and length to compute together. auto: 1.",
         ),
     ] = "auto",
     smoke: Annotated[

@@ -110,8 +110,11 @@ def builder(context: JobContext) -> Build:
 
     def build(jobs: Sequence[Job], folders: Sequence[Path]) -> Mapping[int, Exception]:
         if len(jobs) > 1:
-            with contextlib.redirect_stdout(sys.stderr):
-                return fit_together(jobs, folders, context)
+            try:
+                with contextlib.redirect_stdout(sys.stderr):
+                    return fit_together(jobs, folders, context)
+            except SystemExit as error:  # of a plug-in: one by one, its own fit says so
+                raise RuntimeError(f"SystemExit({error.code!r})") from error
         build_one(jobs[0], folders[0])
         return {}
 

@@ -85,9 +85,12 @@ class Checkpoints:
             remove(old.with_suffix(".safetensors"))
 
     def restore(self, run: Resumable, emit: Emit, most: int | None = None) -> None:
-        """Continue from the newest intact checkpoint (of at most `most` steps), or from the start if there is none."""
+        """Continue from the newest intact checkpoint, or from the start if there is none. Those of more than `most`
+        steps are removed."""
         for path in reversed(self._names()):
             if most is not None and int(path.stem.removeprefix("step-")) > most:
+                remove(path)  # or it would count among the newest that are kept
+                remove(path.with_suffix(".safetensors"))
                 continue
             try:
                 state = sealed.read(path)
@@ -118,6 +121,11 @@ class Checkpoints:
 
     def _names(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.json"))
+
+
+def newest_step(folder: Path) -> int:
+    """The number of steps of the newest checkpoint in a folder, by name alone; 0 without one."""
+    return max((int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.json")), default=0)
 
 
 def _apply(run: Resumable, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:

@@ -208,11 +208,11 @@ def _optimise(members: Mapping[int, Member], context: JobContext, errors: dict[i
     context.restart_clock()
     last_save, rows_seen = time.perf_counter(), 0
 
-    def of_each(act: Callable[[Member, int], None]) -> None:
-        for position, (number, member) in enumerate(members.items()):
+    def of_each(act: Callable[[Member], None]) -> None:
+        for number, member in members.items():
             if number not in errors:
                 try:
-                    act(member, position)
+                    act(member)
                 except DivergedError as error:
                     errors[number] = error
 
@@ -221,14 +221,15 @@ def _optimise(members: Mapping[int, Member], context: JobContext, errors: dict[i
         rows_seen += sum(member.train.batch_size for member in everyone)
         for member in everyone:
             member.run.step += 1
-        of_each(lambda member, _: member.evaluate())
+        of_each(lambda member: member.evaluate())
         if context.due():
-            of_each(lambda member, _: member.watch.check())
-            of_each(lambda member, position: member.report(rows_seen, losses[position]))  # noqa: B023
+            of_each(lambda member: member.watch.check())
+            shown = next((i for i, number in enumerate(members) if number not in errors), 0)
+            everyone[shown].report(rows_seen, losses[shown])
             rows_seen = 0
         if not everyone[0].done and (context.stop.wanted or time.perf_counter() - last_save > context.checkpoint_s):
-            of_each(lambda member, _: member.save())
+            of_each(lambda member: member.save())
             last_save = time.perf_counter()
             context.stop.check()
     if len(everyone) > 1:  # a kill between the commits of a group must not make a smaller group of the rest
-        of_each(lambda member, _: member.save())
+        of_each(lambda member: member.save())

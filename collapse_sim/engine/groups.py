@@ -7,7 +7,7 @@ from typing import Any
 
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.hashing import digest_of
-from collapse_sim.core.machine import Device
+from collapse_sim.engine.checkpoint import newest_step
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ClosedForm
 from collapse_sim.families.hooks import Stacks
@@ -15,20 +15,14 @@ from collapse_sim.families.training import FitLength
 from collapse_sim.plan.specs import FitSpec
 from collapse_sim.store.jobs import Job
 
-AUTO_SIZE = 16  # fits per group on CUDA
 
+def group_size(ensemble: str) -> int:
+    """The most fits that are computed together, from "auto", "off" or a number. Raises RecipeError for anything else.
 
-def group_size(ensemble: str, device: Device) -> int:
-    """The most fits that are computed together, from "auto", "off" or a number.
-
-    auto: 16 on CUDA, where small fits leave the device idle; 1 on a CPU, where each fit's batch already fills the
-    caches: measured there, groups take from 0.5 (very small networks) to 1.5 times the time (benchmarks/README.md), and
-    the last digits of a chain's figures would depend on which seeds and arms run together.
-    Raises RecipeError for anything else.
+    auto: 1. On a CPU only very small networks gain (docs/architecture.md), and the last digits of a chain's figures
+    would depend on which seeds and arms run together; on CUDA groups have not been measured yet.
     """
-    if ensemble == "auto":
-        return AUTO_SIZE if device.device.type == "cuda" else 1
-    if ensemble == "off":
+    if ensemble in ("auto", "off"):
         return 1
     if ensemble.isascii() and ensemble.isdigit() and int(ensemble) >= 1:
         return int(ensemble)
@@ -66,15 +60,17 @@ def group_key(job: Job, context: JobContext) -> str | None:
         return None
     if train.precision == "fp16" or train.accumulate > 1 or train.patience is not None:
         return None
+    unfinished = [newest_step(folder) for folder in context.store.leftovers(job)]
     length = FitLength.of(train, spec.plan.rows)
     settings = train.describe()
     for name in ("epochs", "steps", "evaluate"):
         settings.pop(name, None)
     content = {
-        "family": spec.family.describe(),
+        "family": spec.description["family"],  # without the settings of its sampler
         "train": settings,
         "steps": length.steps,
         "taught": spec.teacher is not None,
+        "at step": max(unfinished, default=0),  # so that nobody waits for one that begins
         "columns": {name: [list(shape), dtype] for name, (shape, dtype) in spec.data.info.columns.items()},
     }
     return digest_of(content)

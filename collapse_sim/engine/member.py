@@ -86,10 +86,10 @@ class Member:
         if every:
             store, data = self.context.store, self.spec.data
             loss = validation_loss(store, data, self.family, run.current(), self.seed, self.machine)
+            run.model.train()
             if math.isnan(loss):
                 self.watch.end(run.step, "the validation loss is nan")
             run.record(loss, self.length.steps_per_epoch, best=self.train.keep == "best")
-            run.model.train()
             self._settled = run.settled(self.train.patience)
 
     def report(self, rows: int, loss: Tensor) -> None:

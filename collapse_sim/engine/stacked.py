@@ -89,8 +89,9 @@ class StackedStep:
         self._family, self._train, self._machine = first.family, first.train, first.machine
         self._objective = StackedObjective(first.family, first.run.model, first.machine)
         self._parameters = _stacked([member.run.model for member in members])
-        for parameter in self._parameters.values():
-            parameter.requires_grad_()
+        for name, parameter in self._parameters.items():
+            parameter.requires_grad_(first.run.model.get_parameter(name).requires_grad)
+        _check_buffers([member.run.model for member in members])
         self._optimizer = make_optimizer(first.train, first.run.model, self._parameters)
         _stack_optimizers(self._optimizer, members)
         averages = [member.run.average for member in members]
@@ -182,7 +183,7 @@ class MemberOptimizer:
         """As the optimiser of this model alone would have it."""
         whole = self._optimizer.state_dict()
         state = {
-            index: {name: t[self._member] if t.dim() else t for name, t in of_parameter.items() if t is not None}
+            index: {name: t if name == "step" else t[self._member] for name, t in of_parameter.items() if t is not None}
             for index, of_parameter in whole["state"].items()
         }
         return {**whole, "state": state}
@@ -200,13 +201,22 @@ def _stacked(models: Sequence[nn.Module]) -> dict[str, Tensor]:
     return stacked
 
 
+def _check_buffers(models: Sequence[nn.Module]) -> None:
+    """Raise ValueError for models that differ in more than their parameters."""
+    first = dict(models[0].named_buffers())
+    for model in models[1:]:
+        for name, buffer in model.named_buffers():
+            if not torch.equal(buffer, first[name]):
+                raise ValueError(f"the models differ in the buffer {name}")
+
+
 def _stack_optimizers(optimizer: torch.optim.Optimizer, members: Sequence[Member]) -> None:
     """Give the stacked optimiser the members' states, and each member its part of it."""
     states = [member.run.optimizer.state_dict()["state"] for member in members]
     whole: dict[int, dict[str, Any]] = {}
     for index, of_parameter in states[0].items():
         whole[index] = {
-            name: torch.stack([state[index][name] for state in states]) if value.dim() else value
+            name: value if name == "step" else torch.stack([state[index][name] for state in states])
             for name, value in of_parameter.items()
             if value is not None
         }
@@ -225,7 +235,7 @@ def _numbered(keys: Sequence[Any]) -> list[int]:
 def clip_each(parameters: Any, most: float) -> None:
     """Scale each member's gradient down to the norm `most`, as torch's clip_grad_norm_ does for one model."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    norms = torch.stack([g.flatten(1).norm(dim=1) for g in gradients]).norm(dim=0)
+    norms = torch.stack([g.reshape(len(g), -1).norm(dim=1) for g in gradients]).norm(dim=0)
     factors = (most / (norms + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(factors.view(-1, *[1] * (gradient.dim() - 1)))

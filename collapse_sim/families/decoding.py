@@ -97,7 +97,7 @@ def decode(
         fixed["attention_mask"] = inputs["attention_mask"]
         tokens = torch.full((n, 1), start, device=device)
     written = torch.full((n, new), pad, device=device)
-    numbers, cache = torch.arange(n, device=device), None
+    numbers, cache, earlier = torch.arange(n, device=device), None, tokens
     active = torch.ones(n, dtype=torch.bool, device=device)  # of the rows in the batch
     for position in range(new):
         out = network(
@@ -107,7 +107,7 @@ def decode(
             past_key_values=cache,
             use_cache=True,
         )
-        cache = out.past_key_values
+        cache = getattr(out, "past_key_values", None)
         chosen = choose(out.logits[:, -1], numbers)
         written[numbers, position] = torch.where(active, chosen, pad)
         if end is not None:
@@ -118,9 +118,11 @@ def decode(
             if count <= KEPT * len(active):
                 kept = active.nonzero().squeeze(1)
                 numbers, chosen, active = numbers[kept], chosen[kept], active[kept]
-                cache.batch_select_indices(kept)
-                fixed = _select(fixed, kept)
-        tokens = chosen[:, None]
+                if cache is not None:
+                    cache.reorder_cache(kept)
+                fixed, earlier = _select(fixed, kept), earlier[kept]
+        earlier = torch.cat([earlier, chosen[:, None]], 1)
+        tokens = earlier if cache is None else chosen[:, None]  # some architectures keep no such cache
     return written
 
 

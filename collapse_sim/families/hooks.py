@@ -28,7 +28,8 @@ class HasLossUnit(Protocol):
 class Stacks(Protocol):
     """Networks that compute the same under torch.func.vmap: fits of one architecture then train as one program.
 
-    No randomness in the forward pass (dropout), no statistics over batches that it changes, no branches on values.
+    No randomness in the forward pass (dropout), no statistics over batches that it changes, no branches on values, and
+    no tensors beside its parameters in which two models differ.
     """
 
     @property

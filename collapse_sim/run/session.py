@@ -67,7 +67,7 @@ class Session:
         recipe, stop = self.experiment.recipe, Stop()
         started = time.perf_counter()
         self.check()
-        together = group_size(self.ensemble, self.device)
+        together = group_size(self.ensemble)
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
         store.made_on = partial(made_on, self.device)
@@ -125,7 +125,7 @@ class Session:
         Raises RecipeError when the directory holds another experiment's run, StoreError when it is damaged or has a
         newer schema, when one of the two cannot be written to, or when the disk cannot hold what is still to be made.
         """
-        group_size(self.ensemble, self.device)
+        group_size(self.ensemble)
         RunWriter(self.folder).check(describe_run(self.experiment))
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"))
 

@@ -188,16 +188,15 @@ class Store:
             except (InterruptedRunError, StoreError):
                 raise
             except Exception as error:
-                if out_of_memory(error):
-                    self._most_together = len(jobs) // 2
-                    emit(
-                        Note(f"{len(jobs)} fits together take too much memory: at most {self._most_together} from here")
-                    )
-                    return self._attempt_group(jobs, build, emit, counts)
-                emit(Note(f"{len(jobs)} fits that were computed together are computed one by one: {error}", "info"))
+                halve, reason = out_of_memory(error), str(error)
             else:
                 counts.update(of_group)
                 return later
+            if halve:  # outside of the handler, whose traceback holds the group's memory
+                self._most_together = len(jobs) // 2
+                emit(Note(f"{len(jobs)} fits take too much memory together: from now on {self._most_together} at most"))
+                return self._attempt_group(jobs, build, emit, counts)
+            emit(Note(f"{len(jobs)} fits that were computed together are computed one by one: {reason}", "info"))
         later = []
         for job in jobs:
             self._check_stop()
@@ -346,7 +345,7 @@ class Store:
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block
-        if leftovers := self._leftovers(job):
+        if leftovers := self.leftovers(job):
             alive = living(self.root).keys() - {token()}
             for path in leftovers:
                 if owner_of(path.name) not in alive:
@@ -374,7 +373,7 @@ class Store:
         """The folder for checkpoints of a job's unfinished work, of this process alone. That of another process is
         renamed if it is certain that no process has the files open, copied if its owner was on another machine."""
         own = self.root / "partial" / f"{job.spec.digest}-{job.block}@{token()}"
-        leftovers = [path for path in self._leftovers(job) if path != own and path.is_dir() and not path.is_symlink()]
+        leftovers = [path for path in self.leftovers(job) if path != own and path.is_dir() and not path.is_symlink()]
         if own.exists() or not leftovers:
             return own
         newest = max(leftovers, key=lambda path: path.stat().st_mtime)
@@ -387,7 +386,7 @@ class Store:
                 shutil.copytree(newest, own)
         return own
 
-    def _leftovers(self, job: Job) -> list[Path]:
+    def leftovers(self, job: Job) -> list[Path]:
         """Folders with unfinished work of a job, from any process."""
         stem = f"{job.spec.digest}-{job.block}@"
         return [path for path in children(self.root / "partial") if path.name.startswith(stem)]

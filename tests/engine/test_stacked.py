@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.engine import fit
 from collapse_sim.engine.stacked import StackedStep, clip_each
+from collapse_sim.families.vae import VAE
 from collapse_sim.store import store as store_module
 from tests.conftest import TINY, changed
 
@@ -191,3 +193,108 @@ def test_gradients_are_clipped_as_torch_clips_each():
         nn.utils.clip_grad_norm_(model.parameters(), 0.7)
         for p, tensor in zip(model.parameters(), stacked, strict=True):
             torch.testing.assert_close(tensor.grad[i], p.grad)
+
+
+def test_a_member_that_joins_takes_nothing_from_those_that_are_further(sandbox, monkeypatch):
+    """One seed alone, stopped at step 7; then two seeds: each goes on from where it is, and ends as it would alone."""
+    whole = type(sandbox)(sandbox.root / "whole")
+    whole.root.mkdir()
+    whole.run(GROUPED, seeds=[0])
+    backward, steps = fit.backward, []
+
+    def interrupting(*args, **kwargs):
+        steps.append(1)
+        if len(steps) == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return backward(*args, **kwargs)
+
+    monkeypatch.setattr(fit, "backward", interrupting)
+    with pytest.raises(InterruptedRunError):
+        sandbox.run(GROUPED, seeds=[0])
+    sandbox.run(GROUPED, ensemble="16")
+    assert len(steps) == 20 + 20  # seed 0 goes on alone from step 7, seed 1 has nobody to go with
+    (first,) = [value[0] for key, value in fits(whole).items() if value[1]["generation"] == 0]
+    (again,) = [v[0] for key, v in fits(sandbox).items() if v[1]["generation"] == 0 and key[1] == (0,)]
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+@pytest.mark.parametrize("commits", [1, 2, 3])
+def test_a_kill_between_commits_of_several_groups_changes_no_bytes(sandbox, monkeypatch, commits):
+    """Four seeds in groups of two: what is finished keeps its group, and is not computed again."""
+    few = {"ensemble": "2", "seeds": [0, 1, 2, 3]}
+    sandbox.run(GROUPED, **few)
+    reference = sandbox.artefacts()
+    other = type(sandbox)(sandbox.root / "other")
+    other.root.mkdir()
+    count, take, steps = [], StackedStep.take, []
+
+    class Killed(BaseException):
+        pass
+
+    def boundary(name):
+        if name == "cleaned":
+            count.append(1)
+            if len(count) == 1 + commits:
+                raise Killed
+
+    def counted(self, members):
+        steps.append(len(members))
+        return take(self, members)
+
+    monkeypatch.setattr(StackedStep, "take", counted)
+    monkeypatch.setattr(store_module, "boundary", boundary)
+    with pytest.raises(Killed):
+        other.run(GROUPED, **few)
+    monkeypatch.setattr(store_module, "boundary", lambda name: None)
+    other.run(GROUPED, **few)
+    assert other.artefacts() == reference
+    assert steps == [2] * (3 * 2 * 20)  # three fits of four seeds, 20 steps each, none twice
+
+
+class Scaled(VAE):
+    """With a parameter of no dimension, one that is not trained, and a tensor of its own if `odd`."""
+
+    odd: bool = False
+
+    def build(self, info):
+        model = super().build(info)
+        model.scale = nn.Parameter(torch.ones(()))
+        model.fixed = nn.Parameter(torch.randn(model.latent if hasattr(model, "latent") else 2), requires_grad=False)
+        model.register_buffer("shift", torch.randn(()) if self.odd else torch.ones(()))
+        return model
+
+    def predict(self, model, inputs):
+        prediction = super().predict(model, inputs)
+        return prediction._replace(decoded=prediction.decoded * model.scale + model.shift + model.fixed.sum())
+
+
+@pytest.mark.parametrize("odd", [False, True])
+def test_unusual_parameters(sandbox, monkeypatch, odd):
+    """Scalars and frozen ones are as alone, also after an interruption; models with buffers of their own go alone."""
+    recipe = GROUPED.replace("use: vae,", f"use: '{__name__}:Scaled', odd: {str(odd).lower()},")
+    recipe = recipe.replace("train: {", "train: {clip_norm: 1.0, ")
+    alone, together = both(sandbox, recipe)
+    grouped = ["group" in manifest for _, manifest in together.values()]
+    assert not any(grouped) if odd else all(grouped)
+    for key, (state, _) in alone.items():
+        for name, tensor in state.items():
+            torch.testing.assert_close(together[key][0][name], tensor, rtol=1e-2, atol=1e-3)
+        assert torch.equal(together[key][0]["fixed"], state["fixed"])
+    if odd:
+        return
+    third = type(sandbox)(sandbox.root / "third")
+    third.root.mkdir()
+    take, steps = StackedStep.take, []
+
+    def interrupting(self, members):
+        steps.append(1)
+        if len(steps) == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return take(self, members)
+
+    monkeypatch.setattr(StackedStep, "take", interrupting)
+    with pytest.raises(InterruptedRunError):
+        third.run(recipe, ensemble="16")
+    third.run(recipe, ensemble="16")
+    for key, (state, _) in together.items():
+        assert all(torch.equal(tensor, fits(third)[key][0][name]) for name, tensor in state.items())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -138,3 +140,17 @@ def test_probabilities_are_those_of_transformers_processors(settings):
     expected = warpers(torch.zeros(6, 1, dtype=torch.int64), logits).softmax(-1)
     ours = TokenSampling(**settings).probabilities(logits)
     torch.testing.assert_close(ours / ours.sum(-1, keepdim=True), expected)
+
+
+@torch.no_grad()
+def test_a_network_without_such_a_cache_is_given_all_tokens():
+    """Its greedy tokens are those with the cache."""
+
+    class Forgetful(torch.nn.Module):
+        def forward(self, input_ids, past_key_values, use_cache):
+            assert past_key_values is None
+            return SimpleNamespace(logits=model.network(input_ids=input_ids).logits)
+
+    _, model, inputs = case("gpt2")
+    expected = decode(model.network, inputs, 9, likeliest, end=3, pad=model.pad, start=None)
+    assert torch.equal(decode(Forgetful(), inputs, 9, likeliest, end=3, pad=model.pad, start=None), expected)

@@ -12,7 +12,7 @@ WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how idle thr
 def share_cores(environment: MutableMapping[str, str]) -> None:
     """Have torch's threads sleep while they wait for each other, unless the user has chosen otherwise.
 
-    By default they spin, and take the cores from other programs and from each other. Measured on two cores for an update
+    By default they spin, and take cores from other programs and from each other. Measured on two cores for an update
     of table 1's VAE (2026-11-28): 15 to 17 ms on an idle machine, 240 to 310 ms beside two or three busy programs;
     sleeping, 17 to 19 and 46 to 61 ms. It has to be set before torch is imported.
     """

@@ -18,7 +18,6 @@ from collapse_sim.core.randomness import Draws, derive
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
-from collapse_sim.engine.optimizers import make_optimizer as make_optimizer
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.stacked import StackedStep
 from collapse_sim.engine.work import JobContext

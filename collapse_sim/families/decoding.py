@@ -97,7 +97,7 @@ def decode(
         fixed["attention_mask"] = inputs["attention_mask"]
         tokens = torch.full((n, 1), start, device=device)
     written = torch.full((n, new), pad, device=device)
-    numbers, cache, earlier = torch.arange(n, device=device), None, tokens
+    numbers, cache, begun = torch.arange(n, device=device), None, tokens
     active = torch.ones(n, dtype=torch.bool, device=device)  # of the rows in the batch
     for position in range(new):
         out = network(
@@ -120,9 +120,10 @@ def decode(
                 numbers, chosen, active = numbers[kept], chosen[kept], active[kept]
                 if cache is not None:
                     cache.reorder_cache(kept)
-                fixed, earlier = _select(fixed, kept), earlier[kept]
-        earlier = torch.cat([earlier, chosen[:, None]], 1)
-        tokens = earlier if cache is None else chosen[:, None]  # some architectures keep no such cache
+                fixed = _select(fixed, kept)
+        tokens = chosen[:, None]
+        if cache is None:  # some architectures keep none: they are given all tokens again
+            tokens = torch.cat([begun[numbers], written[numbers, : position + 1]], 1)
     return written
 
 

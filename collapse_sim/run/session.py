@@ -122,8 +122,9 @@ class Session:
     def check(self) -> None:
         """Check the run directory, the store and the disk before any work; nothing is made or changed.
 
-        Raises RecipeError when the directory holds another experiment's run, StoreError when it is damaged or has a
-        newer schema, when one of the two cannot be written to, or when the disk cannot hold what is still to be made.
+        Raises RecipeError for an invalid `ensemble` and when the directory holds another experiment's run, StoreError
+        when it is damaged or has a newer schema, when one of the two cannot be written to, or when the disk cannot hold
+        what is still to be made.
         """
         group_size(self.ensemble)
         RunWriter(self.folder).check(describe_run(self.experiment))

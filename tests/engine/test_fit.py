@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 
 from collapse_sim.core.randomness import Draws, derive, start
-from collapse_sim.engine.fit import backward, make_optimizer, take_step
+from collapse_sim.engine.fit import backward, take_step
+from collapse_sim.engine.optimizers import make_optimizer
 from collapse_sim.families.training import Train
 from collapse_sim.families.vae import VAE
 from collapse_sim.testing import CPU

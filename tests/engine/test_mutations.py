@@ -14,7 +14,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.data.sources import REAL, Plan, Source
 from collapse_sim.engine import artefacts, choice
-from collapse_sim.engine.fit import make_optimizer
+from collapse_sim.engine.optimizers import make_optimizer
 from collapse_sim.families.base import Conditions, Inputs
 from collapse_sim.families.training import Train
 from collapse_sim.plan.experiment import prepare

@@ -34,10 +34,30 @@ def fits(sandbox):
     return stored
 
 
+def beside(sandbox, name):
+    """Another sandbox, with a store of its own."""
+    other = type(sandbox)(sandbox.root / name)
+    other.root.mkdir()
+    return other
+
+
+def stopping(monkeypatch, owner, name):
+    """Ctrl-C before the seventh call of a function; returns a list that grows by one with every call."""
+    function, calls = getattr(owner, name), []
+
+    def interrupting(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 7:
+            os.kill(os.getpid(), signal.SIGINT)
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, interrupting)
+    return calls
+
+
 def both(sandbox, recipe):
     """The fits of a recipe, one by one and in groups."""
-    other = type(sandbox)(sandbox.root / "other")
-    other.root.mkdir()
+    other = beside(sandbox, "other")
     sandbox.run(recipe)
     other.run(recipe, ensemble="16")
     alone, together = fits(sandbox), fits(other)
@@ -92,17 +112,8 @@ def test_fits_that_cannot_share_their_steps_are_computed_alone(sandbox, settings
 def test_a_group_that_was_interrupted_is_the_same_group_and_gives_the_same_bytes(sandbox, monkeypatch):
     sandbox.run(GROUPED, ensemble="16")
     reference = sandbox.artefacts()
-    other = type(sandbox)(sandbox.root / "other")
-    other.root.mkdir()
-    take, steps = StackedStep.take, []
-
-    def interrupting(self, members):
-        steps.append(1)
-        if len(steps) == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-        return take(self, members)
-
-    monkeypatch.setattr(StackedStep, "take", interrupting)
+    other = beside(sandbox, "other")
+    steps = stopping(monkeypatch, StackedStep, "take")
     with pytest.raises(InterruptedRunError):
         other.run(GROUPED, ensemble="16")
     saved = sorted(path.name for path in (other.root / ".store" / "partial").rglob("step-*.safetensors"))
@@ -116,8 +127,7 @@ def test_a_group_that_was_interrupted_is_the_same_group_and_gives_the_same_bytes
 def test_a_kill_between_the_commits_of_a_group_changes_no_bytes(sandbox, monkeypatch, commits):
     sandbox.run(GROUPED, ensemble="16")
     reference = sandbox.artefacts()
-    other = type(sandbox)(sandbox.root / "other")
-    other.root.mkdir()
+    other = beside(sandbox, "other")
     count = []
 
     class Killed(BaseException):
@@ -154,8 +164,7 @@ def test_a_member_that_diverges_leaves_the_others(sandbox):
     again = sandbox.run(recipe, ensemble="16")
     assert again["diverged"] == result["diverged"] or "as before" in again["diverged"][0]["message"]
     assert again["made"] == 0
-    calm = type(sandbox)(sandbox.root / "calm")
-    calm.root.mkdir()
+    calm = beside(sandbox, "calm")
     calm.run(GROUPED, ensemble="16")
     for key, (state, _) in fits(calm).items():
         for name, tensor in state.items():
@@ -197,18 +206,9 @@ def test_gradients_are_clipped_as_torch_clips_each():
 
 def test_a_member_that_joins_takes_nothing_from_those_that_are_further(sandbox, monkeypatch):
     """One seed alone, stopped at step 7; then two seeds: each goes on from where it is, and ends as it would alone."""
-    whole = type(sandbox)(sandbox.root / "whole")
-    whole.root.mkdir()
+    whole = beside(sandbox, "whole")
     whole.run(GROUPED, seeds=[0])
-    backward, steps = fit.backward, []
-
-    def interrupting(*args, **kwargs):
-        steps.append(1)
-        if len(steps) == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-        return backward(*args, **kwargs)
-
-    monkeypatch.setattr(fit, "backward", interrupting)
+    steps = stopping(monkeypatch, fit, "backward")
     with pytest.raises(InterruptedRunError):
         sandbox.run(GROUPED, seeds=[0])
     sandbox.run(GROUPED, ensemble="16")
@@ -224,8 +224,7 @@ def test_a_kill_between_commits_of_several_groups_changes_no_bytes(sandbox, monk
     few = {"ensemble": "2", "seeds": [0, 1, 2, 3]}
     sandbox.run(GROUPED, **few)
     reference = sandbox.artefacts()
-    other = type(sandbox)(sandbox.root / "other")
-    other.root.mkdir()
+    other = beside(sandbox, "other")
     count, take, steps = [], StackedStep.take, []
 
     class Killed(BaseException):
@@ -282,17 +281,8 @@ def test_unusual_parameters(sandbox, monkeypatch, odd):
         assert torch.equal(together[key][0]["fixed"], state["fixed"])
     if odd:
         return
-    third = type(sandbox)(sandbox.root / "third")
-    third.root.mkdir()
-    take, steps = StackedStep.take, []
-
-    def interrupting(self, members):
-        steps.append(1)
-        if len(steps) == 7:
-            os.kill(os.getpid(), signal.SIGINT)
-        return take(self, members)
-
-    monkeypatch.setattr(StackedStep, "take", interrupting)
+    third = beside(sandbox, "third")
+    stopping(monkeypatch, StackedStep, "take")
     with pytest.raises(InterruptedRunError):
         third.run(recipe, ensemble="16")
     third.run(recipe, ensemble="16")

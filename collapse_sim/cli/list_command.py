@@ -9,6 +9,7 @@ import typer
 from collapse_sim.cli.columns import columns, terms, wrapped
 from collapse_sim.cli.examples import completing, examples
 from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.registry import REMEDIES
 from collapse_sim.ui.console import data, document
 
 if TYPE_CHECKING:
@@ -39,6 +40,17 @@ def strategies(
 ) -> None:
     """What a generation is fitted to (`arms: NAME: data:`)."""
     _print(["strategies"], names, as_json)
+
+
+@app.command(epilog=examples("list remedies"))
+def remedies(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help=_HELP, autocompletion=completing(*REMEDIES))
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remedies against collapse, by the axis of an arm (`arms: NAME: curation:` and so on)."""
+    _print([*REMEDIES], names, as_json)
 
 
 @app.command(epilog=examples("list metrics", "list metrics fid inception"))

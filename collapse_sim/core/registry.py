@@ -67,6 +67,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mix": "collapse_sim.plan.strategies:Mix",
         "fresh": "collapse_sim.plan.strategies:Fresh",
     },
+    "curation": {},
+    "weighting": {},
+    "merge": {},
+    "guidance": {},
     "metrics": {
         "test_loss": "collapse_sim.metrics.loss:TestLoss",
         "fid": "collapse_sim.metrics.features:FID",
@@ -132,6 +136,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
 }
 
 
+REMEDIES = ("curation", "weighting", "merge", "guidance")  # the groups that are optional axes of an arm
 OWN_CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")  # package.module:Class
 ROOT = "collapse_sim."
 
@@ -161,7 +166,7 @@ def only(allowed: Allowed | None) -> Iterator[None]:
 
 
 def names(group: str) -> list[str]:
-    """Short names in `group` ("families", "data", "strategies", "metrics", "features"), entry points included."""
+    """Short names in `group` (a key of BUILT_IN), entry points included."""
     return sorted({*BUILT_IN[group], *(point.name for point in _entry_points(group))})
 
 

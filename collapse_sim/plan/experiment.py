@@ -170,6 +170,9 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
     path = f"arms.{arm.name}.model" if arm.model else "model"
     misfits = [*misfit(recipe, path, own.model, partial(own.model.check, own_info))]
     weights_bytes = 0 if misfits else check_weights(own, own_info, path)
+    for axis, remedy in arm.remedies().items():
+        where = f"arms.{arm.name}.{axis}"
+        misfits += misfit(recipe, where, remedy, partial(remedy.check, own.data, own_info, own.model))
     problems = [*misfits, *metric_misfits(own, own_info, counts, arm)]
     try:
         plans = plans_of(arm, recipe.generations, counts)

@@ -14,6 +14,7 @@ from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.training import Train
 from collapse_sim.metrics.base import Metric
 from collapse_sim.plan.strategies import Strategy
+from collapse_sim.remedies.base import Curation, Guidance, Merge, Remedy, Weighting
 
 Protocol = Literal["updates", "epochs", "converged"]
 
@@ -89,6 +90,10 @@ class Arm:
     name: str
     strategy: Strategy
     teacher: Teacher | None = None
+    curation: Curation | None = None
+    weighting: Weighting | None = None
+    merge: Merge | None = None
+    guidance: Guidance | None = None
     init: Literal["fresh", "previous"] = "fresh"
     protocol: Protocol | None = None  # None: updates where lengths are in `steps`, epochs where they are in `epochs`
     model: ModelFamily | None = None  # from here on, None means the recipe's own setting
@@ -97,6 +102,11 @@ class Arm:
     sampling: Sampling | None = None
     samples: int | None = None
     rows: int | None = None  # real rows that generation 0 is fitted to, out of the data's
+
+    def remedies(self) -> dict[str, Remedy]:
+        """The optional axes that the arm has, by name."""
+        axes = {"curation": self.curation, "weighting": self.weighting, "merge": self.merge, "guidance": self.guidance}
+        return {name: remedy for name, remedy in axes.items() if remedy is not None}
 
 
 def _nowhere(path: str) -> str:

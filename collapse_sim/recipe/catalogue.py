@@ -95,7 +95,7 @@ def _allowed(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     return " ".join([_TYPES.get(kind, kind), ", ".join(bounds)]).strip()
 
 
-GROUPS = ("data", "families", "strategies", "metrics", "features")
+GROUPS = ("data", "families", "strategies", *registry.REMEDIES, "metrics", "features")
 OWN_CLASS = {"type": "string", "pattern": "^[A-Za-z_][\\w.]*:[A-Za-z_]\\w*$"}  # package.module:Class
 
 
@@ -150,6 +150,8 @@ def _arm(definitions: dict[str, Any]) -> dict[str, Any]:
     points = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "array", "minItems": 1}}
     arm["properties"]["data"] |= _to("strategies")
     arm["properties"]["teacher"] |= _or_null(_to("Teacher"))
+    for axis in registry.REMEDIES:
+        arm["properties"][axis] |= _or_null(_to(axis))
     arm["properties"]["model"] |= _or_null(_to("families"))
     arm["properties"]["sampling"] |= _or_null(_to("Sampling"))
     for key in ("train", "retrain"):

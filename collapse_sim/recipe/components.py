@@ -17,6 +17,7 @@ from collapse_sim.metrics.base import FeatureMap, Metric, Need
 from collapse_sim.plan.strategies import Strategy
 from collapse_sim.recipe.marked import MarkedMapping, Steps, mark_at
 from collapse_sim.recipe.problems import Problems, validate, value_text
+from collapse_sim.remedies.base import Curation, Guidance, Merge, Weighting
 
 Rule = tuple[Callable[[Any], bool], str]  # (whether a value is valid, what is needed)
 _TEXTS: Rule = (lambda value: _texts(value), "a tuple of texts")
@@ -29,6 +30,10 @@ CLASS_VARIABLES: dict[str, dict[str, Rule]] = {  # what components declare about
         "seeded": (lambda value: isinstance(value, bool), "true or false"),
     },
     "strategies": {"version": _VERSION},
+    "curation": {"version": _VERSION},
+    "weighting": {"version": _VERSION},
+    "merge": {"version": _VERSION},
+    "guidance": {"version": _VERSION},
     "metrics": {
         "version": _VERSION,
         "kinds": (lambda value: value is None or _texts(value), "a tuple of texts, or None"),
@@ -41,6 +46,10 @@ CONTRACTS: dict[str, type[Any]] = {
     "families": ModelFamily,
     "data": Data,
     "strategies": Strategy,
+    "curation": Curation,
+    "weighting": Weighting,
+    "merge": Merge,
+    "guidance": Guidance,
     "metrics": Metric,
     "features": FeatureMap,
 }

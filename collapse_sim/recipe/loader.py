@@ -97,6 +97,8 @@ def _document(tree: MarkedMapping, parts: ResolvedParts, recipe: Recipe) -> dict
         line: dict[str, Any] = {"data": written(tree["arms"][arm.name]["data"], arm.strategy)}
         if arm.teacher is not None:
             line["teacher"] = arm.teacher.model_dump(mode="json")
+        for axis, remedy in arm.remedies().items():
+            line[axis] = written(tree["arms"][arm.name][axis], remedy)
         line |= {"init": arm.init, "protocol": arm.protocol, "samples": arm.samples, "rows": arm.rows}
         if arm.model is not None:
             line["model"] = written(tree["model"], arm.model)

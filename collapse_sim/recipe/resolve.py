@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from collapse_sim.core.registry import REMEDIES
 from collapse_sim.data.base import Data
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.training import Train
@@ -89,6 +90,14 @@ class ArmLayout(BaseModel):
     """The strategy: what each generation is fitted to."""
     teacher: Any = None
     """Distillation from an earlier generation."""
+    curation: Any = None
+    """What happens to generated rows before a model is fitted to them."""
+    weighting: Any = None
+    """How rows or tokens count in the loss."""
+    merge: Any = None
+    """What becomes of a model's weights after its fit."""
+    guidance: Any = None
+    """How samples are drawn from a fitted model."""
     init: Literal["fresh", "previous"] = "fresh"
     """Initial weights of a fit: fresh, or those of the previous generation."""
     protocol: Protocol | None = None
@@ -241,14 +250,19 @@ def _arm(resolver: Resolver, name: str, value: Any, shared: _Shared) -> Arm | No
         if teacher is None:
             return None
     own = _own_settings(resolver, value, steps, shared) if isinstance(value, MarkedMapping) else None
+    if own is not None:
+        axes = {axis: value[axis] for axis in REMEDIES if value.get(axis) is not None}
+        own |= {axis: resolver.component(axis, chosen, (*steps, axis)) for axis, chosen in axes.items()}
+        if any(own[axis] is None for axis in axes):
+            return None
     if settings is None or strategy is None or own is None:
         return None
     return Arm(
         name,
         strategy,
         teacher,
-        settings.init,
-        settings.protocol,
+        init=settings.init,
+        protocol=settings.protocol,
         samples=as_integer(settings.samples),
         rows=as_integer(settings.rows),
         **own,

@@ -1,0 +1,91 @@
+"""The contracts of an arm's optional axes: what happens to rows, losses, weights and samples between two fits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+
+from torch import Tensor
+
+from collapse_sim.core.randomness import Draws
+from collapse_sim.data.base import Data, Info
+from collapse_sim.families.base import ModelFamily
+
+Judge = Literal["model", "origin"]  # the model that generated the candidates, and generation 0's
+
+
+@runtime_checkable
+class Remedy(Protocol):
+    """What all four axes have in common: a frozen config object (see component.Component)."""
+
+    version: ClassVar[int]
+
+    def describe(self) -> dict[str, Any]: ...
+
+    def check(self, data: Data, info: Info, family: ModelFamily) -> None:
+        """Raise ValueError when it cannot be used on this data or with this family; the message says what to change."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pool:
+    """The candidates of one generation and seed, and what a curation may judge them by.
+
+    Candidates are `draws` times the same `rows` conditions, one draw after the other (the last may be shorter): candidate
+    i was generated for the condition of candidate i % rows.
+    """
+
+    columns: Mapping[str, Tensor]  # (N, ...) each, on the CPU
+    rows: int  # rows per draw
+    data: Data
+    info: Info
+    family: ModelFamily
+    real: Callable[[], Mapping[str, Tensor]]  # the real rows that generation 0 was fitted to, (n, ...) each
+    losses: Callable[[Judge], Tensor]  # (N,) float64: every candidate's loss under a model (families/held_out_loss.py)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a curation keeps of a pool."""
+
+    index: Tensor  # (n,) int64 into the candidates; repeats are allowed
+    weights: Tensor | None = None  # (n,) float32, or None: all 1
+    columns: Mapping[str, Tensor] | None = None  # changed rows in place of the candidates', (n, ...) each
+    report: Mapping[str, float] = field(default_factory=dict)  # figures for the journal: {"auc": 0.81}
+
+
+@runtime_checkable
+class Curation(Remedy, Protocol):
+    """What happens to generated rows before a model is fitted to them."""
+
+    pool: Literal["generation", "past"]
+    """generation: each generation's samples are curated once. past: all rows that the strategy offers to a fit, real
+    ones included, are the candidates of that fit."""
+
+    def candidates(self, rows: int) -> int:
+        """How many candidates are needed so that `rows` are kept; at least `rows`."""
+        ...
+
+    def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:
+        """Keep exactly `rows` of the candidates. Raises ValueError when that is not possible: which number was
+        accepted, and what to change."""
+        ...
+
+
+@runtime_checkable
+class Weighting(Remedy, Protocol):
+    """How rows or tokens count in the loss."""
+
+
+@runtime_checkable
+class Merge(Remedy, Protocol):
+    """What becomes of a model's weights after its fit."""
+
+
+@runtime_checkable
+class Guidance(Remedy, Protocol):
+    """How samples are drawn from a fitted model."""

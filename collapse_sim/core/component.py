@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import FunctionType
 from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -62,6 +63,6 @@ def missing_members(cls: type[Component], contract: type[Any]) -> list[str]:
     return sorted(name for name in members if not name.startswith("_") and name not in available)
 
 
-def is_plugin(cls: type[object]) -> bool:
-    """Whether a component's class is user-defined: outside of this package."""
+def is_plugin(cls: type[object] | FunctionType) -> bool:
+    """Whether a component's class, or a function, is user-defined: outside of this package."""
     return cls.__module__.partition(".")[0] != "collapse_sim"

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,8 +22,8 @@ INSTALLED = frozenset({"site-packages", "dist-packages"})  # folders of a path t
 LONGEST = 300  # characters shown of a user-defined class's exception
 
 
-def name_of(cls: type[Any]) -> str:
-    """A class as recipes name it: "my_models:Mine"."""
+def name_of(cls: type[Any] | FunctionType) -> str:
+    """A class or function as recipes name it: "my_models:Mine"."""
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
@@ -98,28 +99,31 @@ def _own_classes(value: object) -> list[type[Any]]:
     return list(classes)
 
 
-_source_hashes: WeakKeyDictionary[type[Any], str] = WeakKeyDictionary()
+_source_hashes: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
-def source_of(cls: type[Any]) -> str:
-    """sha256 over the sources of the modules that a user-defined class depends on, by their names and contents.
+def source_of(own: type[Any] | FunctionType) -> str:
+    """sha256 over the sources of the modules that a user-defined class or function depends on, by their names and
+    contents.
 
-    These are the modules of the class and of its bases, and all of the user's own that those import, directly or not,
-    anywhere in their text. They are found by parsing; nothing is imported. The user's own are those outside of the
-    standard library, of this package, and of folders of installed packages; for a class of an installed package, all of
-    that package. The hash is computed once per class, when it is imported: later edits do not change it.
+    These are the module of the function, or those of the class and of its bases, and all of the user's own that those
+    import, directly or not, anywhere in their text. They are found by parsing; nothing is imported. The user's own are
+    those outside of the standard library, of this package, and of folders of installed packages; for a class of an
+    installed package, all of that package. The hash is computed once, when it is imported: later edits do not change
+    it.
 
-    Raises PluginError when the class's module has no file.
+    Raises PluginError when its module has no file.
     """
-    if cls not in _source_hashes:
-        _source_hashes[cls] = hashlib.sha256(canonical_json(_sources(cls)).encode()).hexdigest()
-    return _source_hashes[cls]
+    if own not in _source_hashes:
+        _source_hashes[own] = hashlib.sha256(canonical_json(_sources(own)).encode()).hexdigest()
+    return _source_hashes[own]
 
 
-def _sources(cls: type[Any]) -> dict[str, str]:
+def _sources(own: type[Any] | FunctionType) -> dict[str, str]:
     """{module: sha256 of its source}."""
-    modules = [base.__module__ for base in cls.__mro__ if is_plugin(base) and _top(base.__module__) not in _STANDARD]
-    home = _top(cls.__module__)
+    bases = own.__mro__ if isinstance(own, type) else (own,)
+    modules = [base.__module__ for base in bases if is_plugin(base) and _top(base.__module__) not in _STANDARD]
+    home = _top(own.__module__)
     sources: dict[str, str] = {}
     pending = list(dict.fromkeys(modules))
     while pending:
@@ -128,10 +132,11 @@ def _sources(cls: type[Any]) -> dict[str, str]:
             continue
         file = _own_file(name, home)
         if file is None:
-            if name == cls.__module__:
+            if name == own.__module__:
+                kind = "class" if isinstance(own, type) else "function"
                 raise PluginError(
-                    f"{name_of(cls)}: its module has no file, so its results cannot be distinguished from those of "
-                    "another version; put the class into a .py file"
+                    f"{name_of(own)}: its module has no file, so its results cannot be distinguished from those of "
+                    f"another version; put the {kind} into a .py file"
                 )
             continue
         content = b"" if file.is_dir() else file.read_bytes()

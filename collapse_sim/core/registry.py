@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -67,7 +68,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "mix": "collapse_sim.plan.strategies:Mix",
         "fresh": "collapse_sim.plan.strategies:Fresh",
     },
-    "curation": {},
+    "curation": {
+        "random": "collapse_sim.remedies.random_choice:RandomChoice",
+        "verify": "collapse_sim.remedies.verify:Verify",
+        "luce": "collapse_sim.remedies.luce:Luce",
+        "likelihood": "collapse_sim.remedies.likelihood:Likelihood",
+    },
     "weighting": {},
     "merge": {},
     "guidance": {},
@@ -187,14 +193,40 @@ def load(group: str, name: str) -> type[Component]:
         )
     if not OWN_CLASS.fullmatch(name):
         raise UnknownNameError(f"{name!r} is not a class name; allowed: package.module:Class")
-    if name.partition(".")[0] in sys.stdlib_module_names or name.partition(":")[0] in sys.stdlib_module_names:
-        raise UnknownNameError(f"{name!r} is in Python's standard library, which has no components; it is not imported")
     if name.startswith(ROOT):
         return _imported(name, lambda: _attribute(name))
+    _importable(name)
+    return _plugin(name, lambda: _attribute(name))
+
+
+def load_function(name: str) -> FunctionType:
+    """A user's own function "package.module:function". Raises UnknownNameError when it is something else, and when it
+    cannot or may not be imported."""
+    from collapse_sim.core.errors import PluginError
+    from collapse_sim.core.plugins import source_of
+
+    if not OWN_CLASS.fullmatch(name):
+        raise UnknownNameError(f"{name!r} is not a function's name; allowed: package.module:function")
+    _importable(name)
+    _check_allowed(name)
+    function = _attempt(name, lambda: _attribute(name))
+    if not isinstance(function, FunctionType):
+        raise UnknownNameError(f"{name!r} is {type(function).__name__}; needed: a function")
+    try:
+        source_of(function)
+    except (PluginError, OSError) as error:
+        raise UnknownNameError(f"cannot read {name!r}: {error}") from error
+    return function
+
+
+def _importable(name: str) -> None:
+    """Let modules in the current folder be imported, however the program was started. Raises UnknownNameError for names
+    in Python's standard library."""
+    if name.partition(".")[0] in sys.stdlib_module_names or name.partition(":")[0] in sys.stdlib_module_names:
+        raise UnknownNameError(f"{name!r} is in Python's standard library, which has no components; it is not imported")
     cwd = str(Path.cwd())
     if cwd not in sys.path:
-        sys.path.append(cwd)  # modules in this folder can be imported, however the program was started
-    return _plugin(name, lambda: _attribute(name))
+        sys.path.append(cwd)
 
 
 def is_plugin_name(name: str) -> bool:
@@ -242,9 +274,7 @@ def _plugin(name: str, get: Callable[[], object]) -> type[Component]:
     from collapse_sim.core.errors import PluginError
     from collapse_sim.core.plugins import source_of
 
-    allowed = _allowed.get()
-    if allowed is not None and name not in allowed.names:
-        raise UnknownNameError(f"{name!r} is not imported: {allowed.why}")
+    _check_allowed(name)
     cls = _imported(name, get)
     try:
         if is_plugin(cls):
@@ -254,19 +284,28 @@ def _plugin(name: str, get: Callable[[], object]) -> type[Component]:
     return cls
 
 
+def _check_allowed(name: str) -> None:
+    allowed = _allowed.get()
+    if allowed is not None and name not in allowed.names:
+        raise UnknownNameError(f"{name!r} is not imported: {allowed.why}")
+
+
 def _imported(name: str, get: Callable[[], object]) -> type[Component]:
+    return _component(name, _attempt(name, get))
+
+
+def _attempt(name: str, get: Callable[[], object]) -> object:
     from collapse_sim.core.plugins import error_text
 
     try:
         with redirect_stdout(sys.stderr):  # stdout is data, and a module may print
-            target = get()
+            return get()
     except KeyboardInterrupt:
         raise
     except (ImportError, AttributeError) as error:
         raise UnknownNameError(f"cannot import {name!r}: {error_text(error).partition(': ')[2]}") from error
     except BaseException as error:  # a user's own module may raise anything at import, even SystemExit
         raise UnknownNameError(f"cannot import {name!r}: {error_text(error)}") from error
-    return _component(name, target)
 
 
 def _component(name: str, target: object) -> type[Component]:

@@ -18,6 +18,7 @@ from collapse_sim.data.sources import REAL, Source
 from collapse_sim.engine import choice
 from collapse_sim.engine.rows import Table, TablePart
 from collapse_sim.families.base import ClosedForm
+from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec
 from collapse_sim.store.blocks import Block
 from collapse_sim.store.rowfile import RowFile
@@ -27,12 +28,15 @@ from collapse_sim.store.store import Store
 Split = Literal["real", "validation", "held_out", "samples"]
 Conditioning = Literal["real", "held_out"]
 MODEL_FILE = "model.safetensors"
+CURATION_FILE = (
+    "curation.safetensors"  # "index" (n,) int64 into the candidates, "weights" (n,) float32 if there are any
+)
 
 
 def columns(
-    store: Store, spec: DataSpec | SampleSpec, seed: int, split: Split
+    store: Store, spec: DataSpec | SampleSpec | CurationSpec, seed: int, split: Split
 ) -> tuple[RowFile, dict[str, np.ndarray]]:
-    """One seed's memory-mapped columns, (n, ...) each."""
+    """One seed's memory-mapped columns, (n, ...) each; of a curation those of the rows that it changed."""
     block = store.block(spec, seed)
     file = RowFile(block.file(f"{split}.safetensors"))
     if not block.stacked:
@@ -41,8 +45,12 @@ def columns(
     return file, {name: column[slot] for name, column in file.columns.items()}
 
 
-def stacked_columns(store: Store, spec: DataSpec | SampleSpec, seeds: Sequence[int], split: Split) -> dict[str, Tensor]:
-    """All seeds' columns, (S, n, ...) each."""
+def stacked_columns(
+    store: Store, spec: DataSpec | SampleSpec | CurationSpec, seeds: Sequence[int], split: Split
+) -> dict[str, Tensor]:
+    """All seeds' columns, (S, n, ...) each; of a curation those of the rows that it kept."""
+    if isinstance(spec, CurationSpec) and not changes_rows(store, spec, seeds[0]):
+        return _picked(candidates_stack(store, spec, seeds), [kept(store, spec, seed)["index"] for seed in seeds])
     pieces = []
     for block, part in runs(store, spec, seeds):
         columns = RowFile(block.file(f"{split}.safetensors")).columns
@@ -50,6 +58,42 @@ def stacked_columns(store: Store, spec: DataSpec | SampleSpec, seeds: Sequence[i
     if len(pieces) == 1:
         return {name: torch.from_numpy(column) for name, column in pieces[0].items()}
     return {name: torch.from_numpy(np.concatenate([piece[name] for piece in pieces])) for name in pieces[0]}
+
+
+def kept(store: Store, spec: CurationSpec, seed: int) -> dict[str, np.ndarray]:
+    """What a curation keeps of one seed's candidates: "index" (n,) int64 and, if it gives them, "weights" (n,)
+    float32."""
+    block = store.block(spec, seed)
+    stored = RowFile(block.file(CURATION_FILE)).columns
+    slot = block.seeds.index(seed) if block.stacked else 0
+    return {name: column[slot] if block.stacked else column for name, column in stored.items()}
+
+
+def curation_weights(store: Store, spec: CurationSpec, seed: int) -> np.ndarray | None:
+    """The importance weight of each kept row, (n,) float32; None: all 1."""
+    return kept(store, spec, seed).get("weights")
+
+
+def changes_rows(store: Store, spec: CurationSpec, seed: int) -> bool:
+    """Whether a curation stored changed rows, which fits take in place of the candidates."""
+    return store.block(spec, seed).file("samples.safetensors").exists()
+
+
+def candidates(store: Store, spec: CurationSpec, seed: int, device: Device) -> dict[str, Tensor]:
+    """One seed's candidates on the CPU, (N, ...) each: draw after draw, or all rows that a strategy offers."""
+    if spec.offer is not None:
+        table = training_table(store, spec.offer, seed, device)
+        return table.gather(torch.arange(len(table)))
+    parts = [columns(store, draw, seed, "samples")[1] for draw in spec.draws]
+    return {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
+
+
+def candidates_stack(store: Store, spec: CurationSpec, seeds: Sequence[int]) -> dict[str, Tensor]:
+    """The same for all seeds at once, (S, N, ...) each."""
+    if spec.offer is not None:
+        return training_stack(store, spec.offer, seeds)
+    parts = [stacked_columns(store, draw, seeds, "samples") for draw in spec.draws]
+    return {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
 
 
 def runs(store: Store, spec: Spec, seeds: Sequence[int]) -> Iterator[tuple[Block, slice]]:
@@ -107,24 +151,72 @@ def _order(rows: int, seed: int) -> np.ndarray:
 
 def training_table(store: Store, spec: FitSpec, seed: int, device: Device) -> Table:
     """All rows that a fit uses, as one table of the family's columns."""
-    parts = []
+    if spec.curation is not None:
+        index, names = kept(store, spec.curation, seed)["index"], spec.family.columns
+        if changes_rows(store, spec.curation, seed):
+            return Table([_part_of(*columns(store, spec.curation, seed, "samples"), names)], device)
+        assert spec.curation.offer is not None
+        parts, rows = _parts(store, spec.curation.offer, seed)
+        return Table(parts, device, index if rows is None else rows[index])
+    parts, rows = _parts(store, spec, seed)
+    pick = choice.subsample(spec, seed)
+    return Table(parts, device, pick if rows is None else rows if pick is None else rows[pick])
+
+
+def _parts(store: Store, spec: FitSpec, seed: int) -> tuple[list[TablePart], np.ndarray | None]:
+    """What the plan's sources offer: the files' rows, and which of these, in their order; None: all of them."""
+    parts: list[TablePart] = []
+    rows: list[np.ndarray] = []
+    start, picked = 0, False
     for source, rows_spec, drawn in zip(spec.plan.sources, spec.sources, choice.drawn(spec, seed), strict=True):
-        real = source.generation == REAL
-        assert isinstance(rows_spec, (DataSpec, SampleSpec))
-        file, stored = columns(store, rows_spec, seed, "real" if real else "samples")
-        wanted = {name: stored[name] for name in spec.family.columns if name in stored}
-        whole = source.first == 0 and source.rows == spec.data.info.pool
-        plain = whole and spec.plan.budget is None  # all rows: their order makes no difference
-        order = real_order(spec.data, seed) if real and not plain else None
-        if drawn is None:
-            parts.append(TablePart(file, wanted, source.rows, source.first, order))
+        if isinstance(rows_spec, CurationSpec):
+            own, index = _curated_parts(store, rows_spec, seed, spec.family.columns)
+            chosen = np.arange(source.first, source.first + source.rows) if drawn is None else drawn
+            rows.append(start + index[chosen])
+            picked = True
         else:
-            parts.append(TablePart(file, wanted, source.rows, 0, drawn if order is None else order[drawn]))
-    return Table(parts, device, choice.subsample(spec, seed))
+            own = [_part(store, spec, source, rows_spec, seed, drawn)]
+            rows.append(start + np.arange(source.rows))
+        parts += own
+        start += sum(part.rows for part in own)
+    return parts, np.concatenate(rows) if picked else None
+
+
+def _curated_parts(
+    store: Store, spec: CurationSpec, seed: int, names: Sequence[str]
+) -> tuple[list[TablePart], np.ndarray]:
+    """The files of a generation's candidates, or of its changed rows, and which of their rows are kept."""
+    if changes_rows(store, spec, seed):
+        return [_part_of(*columns(store, spec, seed, "samples"), names)], np.arange(spec.rows)
+    parts = [_part_of(*columns(store, draw, seed, "samples"), names) for draw in spec.draws]
+    return parts, kept(store, spec, seed)["index"]
+
+
+def _part_of(file: RowFile, stored: dict[str, np.ndarray], names: Sequence[str]) -> TablePart:
+    """All rows of a file."""
+    wanted = {name: stored[name] for name in names if name in stored}
+    return TablePart(file, wanted, len(next(iter(wanted.values()))))
+
+
+def _part(
+    store: Store, spec: FitSpec, source: Source, rows_spec: DataSpec | SampleSpec, seed: int, drawn: np.ndarray | None
+) -> TablePart:
+    """The rows of one source that is not curated."""
+    real = source.generation == REAL
+    file, stored = columns(store, rows_spec, seed, "real" if real else "samples")
+    wanted = {name: stored[name] for name in spec.family.columns if name in stored}
+    whole = source.first == 0 and source.rows == spec.data.info.pool
+    plain = whole and spec.plan.budget is None  # all rows: their order makes no difference
+    order = real_order(spec.data, seed) if real and not plain else None
+    if drawn is None:
+        return TablePart(file, wanted, source.rows, source.first, order)
+    return TablePart(file, wanted, source.rows, 0, drawn if order is None else order[drawn])
 
 
 def training_stack(store: Store, spec: FitSpec, seeds: Sequence[int]) -> dict[str, Tensor]:
     """The same for all seeds at once: columns (S, n, ...)."""
+    if spec.curation is not None:
+        return stacked_columns(store, spec.curation, seeds, "samples")
     drawn = zip(*(choice.drawn(spec, seed) for seed in seeds), strict=True)
     blocks = [
         _rows_of(store, part, spec, source, seeds, rows)
@@ -138,14 +230,13 @@ def training_stack(store: Store, spec: FitSpec, seeds: Sequence[int]) -> dict[st
 
 def _rows_of(
     store: Store,
-    part: Spec,
+    part: DataSpec | SampleSpec | CurationSpec,
     spec: FitSpec,
     source: Source,
     seeds: Sequence[int],
     drawn: Sequence[np.ndarray | None],
 ) -> dict[str, Tensor]:
     """One source's rows, (S, n, ...) each; `drawn` has each seed's rows where they are not a contiguous range."""
-    assert isinstance(part, (DataSpec, SampleSpec))
     real = source.generation == REAL
     columns = stacked_columns(store, part, seeds, "real" if real else "samples")
     wanted = {name: columns[name] for name in spec.family.columns}

@@ -20,12 +20,14 @@ from collapse_sim.core.plugins import error_text, name_of, responsible_component
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Columns, FileData, Info, RowSource, SimulatedData
 from collapse_sim.data.split import Part, parts_of
+from collapse_sim.engine.curate import curate
 from collapse_sim.engine.fit import fit, fit_together
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.training import Train
+from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec, ScoreSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
@@ -100,6 +102,7 @@ BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
     "data": decode,
     "fit": fit,
     "samples": sample,
+    "curation": curate,
     "features": features,
     "scores": score,
 }
@@ -143,10 +146,10 @@ def builder(context: JobContext) -> Build:
 
 def _components(spec: Spec) -> list[object]:
     """The components involved in making an artefact."""
-    named = [getattr(spec, name, None) for name in ("family", "metric", "feature_map", "data")]
+    named = [getattr(spec, name, None) for name in ("family", "metric", "feature_map", "data", "curation")]
     inner = [getattr(named[1], "feature_map", None)]
     if isinstance(spec, ScoreSpec):
         inner += [spec.model.family, spec.data.data]
-    if isinstance(spec, SampleSpec):
+    if isinstance(spec, SampleSpec | CurationSpec):
         inner.append(spec.model.family)
     return [component for component in (*named, *inner) if component is not None]

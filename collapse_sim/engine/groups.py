@@ -80,4 +80,5 @@ def rows_key(job: Job) -> tuple[Any, ...]:
     """Equal for fits that read the same rows in the same order with the same noise."""
     spec = job.spec
     assert isinstance(spec, FitSpec)
-    return (tuple(source.digest for source in spec.sources), repr(spec.plan), spec.data.info.rows, job.seeds)
+    chosen = spec.curation.digest if spec.curation else None
+    return (tuple(source.digest for source in spec.sources), repr(spec.plan), chosen, spec.data.info.rows, job.seeds)

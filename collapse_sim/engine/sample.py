@@ -75,7 +75,7 @@ def sample(job: Job, folder: Path, context: JobContext) -> None:
     """
     spec = job.spec
     assert isinstance(spec, SampleSpec)
-    role = "outputs" if spec.conditions == "held_out" else "sample"
+    role = "outputs" if spec.conditions == "held_out" else f"sample/{spec.draw}" if spec.draw else "sample"
     with Sampler(context, spec, job.seeds, f"{where(job, job.seeds)}: ").drawing() as draw:
 
         def shard(number: int, first: int, last: int) -> dict[str, np.ndarray]:

@@ -58,7 +58,8 @@ class HeldOutLoss:
         return total.cpu() / torch.as_tensor(count).cpu()
 
     def by_row(self) -> dict[str, Tensor]:
-        """The "loss" (n,) of every row and, if the family has `row_counts`, its "count" (n,) int64, on the CPU.
+        """The "loss" (n,) of every row and, if the family has `row_counts`, its "count" (n,) int64, on the CPU; stacked
+        (S, n).
 
         `mean` divides the sums of these columns. Rows are in the order in which the family's `corrupt` leaves a batch,
         which is the same for all its models. Raises PluginError if the losses are not one per row, or the counts do
@@ -76,15 +77,15 @@ class HeldOutLoss:
                 counts.append(piece_counts.cpu())
 
         count = self._predict_all(append)
-        n = self._length
-        columns = {"loss": torch.cat(losses)} | ({"count": torch.cat(counts)} if counts else {})
+        n, shape = self._length, next(iter(self._columns.values())).shape[: 1 + self.stacked]
+        columns = {"loss": torch.cat(losses, -1)} | ({"count": torch.cat(counts, -1)} if counts else {})
         row_total = int(columns["count"].sum()) if counts else n
         batches = -(-n // self.batch_rows) if counts else 0  # a batch without a token has the count 1
-        if any(column.shape != (n,) for column in columns.values()) or not 0 <= int(count) - row_total <= batches:
+        if any(column.shape != shape for column in columns.values()) or not 0 <= int(count) - row_total <= batches:
             raise PluginError(
                 f"{type(family).__name__}: `row_losses` returned {tuple(columns['loss'].shape)} for {n} rows, whose "
-                f"counts add up to {row_total} of {int(count)}; needed: ({n},), and `row_counts` if a row's count is "
-                "not 1"
+                f"counts add up to {row_total} of {int(count)}; needed: {tuple(shape)}, and `row_counts` if a row's "
+                "count is not 1"
             )
         return columns
 

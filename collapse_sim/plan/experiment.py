@@ -17,6 +17,13 @@ from collapse_sim.data.split import divided
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
 from collapse_sim.plan.contracts import check_info, check_plan
+from collapse_sim.plan.curation_specs import (
+    CurationSpec,
+    candidates_for,
+    curation_of_past,
+    curation_of_samples,
+    keeps_all,
+)
 from collapse_sim.plan.data_checks import conditions_beyond, metric_misfits, misfit, with_recipe_lines
 from collapse_sim.plan.memory import check_rows, check_weights
 from collapse_sim.plan.protocol import at_length, at_precision, protocol_of, without_validation
@@ -35,6 +42,7 @@ from collapse_sim.plan.specs import (
     sample_spec,
     score_spec,
 )
+from collapse_sim.remedies.base import Curation
 from collapse_sim.store.spec import Spec
 
 if TYPE_CHECKING:
@@ -51,6 +59,7 @@ class GenerationPlan:
     fit: FitSpec
     samples: SampleSpec
     outputs: SampleSpec | None  # generated for held-out rows' conditions; None when no metric needs them
+    curation: CurationSpec | None  # what later fits take, if not the samples as they are
     scores: Mapping[str, ScoreSpec]  # by the metric's shown name
 
     @property
@@ -66,12 +75,18 @@ class GenerationPlan:
 
     def generated(self) -> tuple[SampleSpec, ...]:
         """What the model generates."""
-        return (self.samples,) if self.outputs is None else (self.samples, self.outputs)
+        further = self.curation.draws[1:] if self.curation else ()
+        return (self.samples, *further, *([self.outputs] if self.outputs else []))
+
+    def curations(self) -> tuple[CurationSpec, ...]:
+        """The curation, if there is one."""
+        return (self.curation,) if self.curation else ()
 
     def specs(self) -> Iterator[Spec]:
         """All artefacts of the generation, in an order in which they can be made."""
         yield self.fit
         yield from self.generated()
+        yield from self.curations()
         yield from self.features
         yield from self.scores.values()
 
@@ -173,6 +188,9 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
     for axis, remedy in arm.remedies().items():
         where = f"arms.{arm.name}.{axis}"
         misfits += misfit(recipe, where, remedy, partial(remedy.check, own.data, own_info, own.model))
+    if (curation := arm.curation) is not None:
+        where = f"arms.{arm.name}.curation"
+        misfits += misfit(recipe, where, curation, lambda: _check_candidates(curation, counts.samples))
     problems = [*misfits, *metric_misfits(own, own_info, counts, arm)]
     try:
         plans = plans_of(arm, recipe.generations, counts)
@@ -180,6 +198,12 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
         path = f"arms.{arm.name}.data"
         return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
     return plans, weights_bytes, [*problems, *conditions_beyond(own, arm, plans, counts)]
+
+
+def _check_candidates(curation: Curation, rows: int) -> None:
+    """Raise ValueError unless the candidates are enough to keep `rows`."""
+    if curation.pool == "generation":
+        candidates_for(curation, rows)
 
 
 def lay_out(
@@ -225,6 +249,8 @@ def plans_of(arm: Arm, generations: int, counts: RowCounts) -> tuple[Plan, ...]:
             plan = arm.strategy.plan(k, counts)
             if own:
                 check_plan(plan, k, counts)
+        if arm.curation is not None and arm.curation.pool == "past":
+            plan = plan._replace(budget=plan.budget or counts.real)
         plans.append(plan)
     return tuple(plans)
 
@@ -272,8 +298,9 @@ def _arm_plan(
     data = replace_info(all_data, info_of(recipe, arm, all_data.info))
     counts, shard = counts_of(own, data.info), own.sampling.shard
     generations: list[GenerationPlan] = []
-    past: dict[int, SampleSpec] = {}
-    key = SourcesKey(data, past)
+    past: dict[int, SampleSpec | CurationSpec] = {}
+    key, chosen = SourcesKey(data, past), None
+    used = {source.generation for plan in plans for source in plan.sources}
     wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):
         train = own.train_of(k)
@@ -283,15 +310,22 @@ def _arm_plan(
         teacher = generations[taught_by.generation_for(k)].fit if taught_by else None
         weights = taught_by.weights if taught_by else None
         init = generations[k - 1].fit if k > 0 and arm.init == "previous" else None
-        fit = fit_spec(k, own.model, train, plan, data, past, teacher, weights, init, key=key)
+        fit = fit_spec(k, own.model, train, plan, data, past, teacher, weights, init, curation=chosen, key=key)
         past[k] = samples = sample_spec(fit, counts.samples, shard)
+        origin, chosen, curation = (generations[0].fit if generations else fit), None, None
+        if arm.curation is not None and arm.curation.pool == "past":
+            if k + 1 < len(plans):
+                chosen = curation = curation_of_past(
+                    arm.curation, own.model, plans[k + 1], data, past, fit, origin, key
+                )
+        elif arm.curation is not None and k in used and not keeps_all(arm.curation):
+            past[k] = curation = curation_of_samples(arm.curation, samples, shard, origin)
         outputs = sample_spec(fit, data.info.held_out, shard, "held_out") if wants_outputs else None
-        origin = generations[0].fit if generations else fit
         scores = {
             name: score_spec(metric, samples, origin, features, files[name], outputs)
             for name, metric in recipe.metrics.items()
         }
-        generations.append(GenerationPlan(fit, samples, outputs, scores))
+        generations.append(GenerationPlan(fit, samples, outputs, curation, scores))
     later = own.train_of(1)
     protocol = protocol_of(later, arm.protocol) if later else None
     return ArmPlan(arm, own, data, counts, protocol, tuple(generations))

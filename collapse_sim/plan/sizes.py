@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.specs import DataSpec, FeatureSpec, FitSpec, SampleSpec
 from collapse_sim.store.spec import Spec
@@ -64,6 +65,8 @@ def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> 
             total += seeds * weights.get(spec.digest, max(weights.values()))
         elif isinstance(spec, SampleSpec):
             total += seeds * spec.rows * row
+        elif isinstance(spec, CurationSpec):
+            total += seeds * spec.rows * 8
         elif isinstance(spec, FeatureSpec) and spec.weights:
             total += seeds * spec.count * spec.weights.most_numbers * 4
         elif isinstance(spec, DataSpec):

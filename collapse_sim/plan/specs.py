@@ -25,6 +25,7 @@ from collapse_sim.store.spec import Spec
 
 if TYPE_CHECKING:
     from collapse_sim.metrics.weights import WeightsFile
+    from collapse_sim.plan.curation_specs import CurationSpec
 
 LISTED = 16  # up to this many sources are listed one by one in the key of a fit
 
@@ -45,19 +46,20 @@ class FitSpec(Spec):
     train: Train | None
     plan: Plan
     data: DataSpec
-    past: Mapping[int, SampleSpec]  # the samples of earlier generations, by generation number
+    past: Mapping[int, SampleSpec | CurationSpec]  # the rows of earlier generations, by generation number
     teacher: FitSpec | None
     weights: Mapping[str, float]
     init: FitSpec | None
+    curation: CurationSpec | None = None  # which of the sources' rows it takes, in place of the plan's budget
 
     @property
-    def sources(self) -> tuple[DataSpec | SampleSpec, ...]:
+    def sources(self) -> tuple[DataSpec | SampleSpec | CurationSpec, ...]:
         """The specs of the plan's sources, in the plan's order."""
         return tuple(_source(source, self.data, self.past) for source in self.plan.sources)
 
     @property
     def parents(self) -> tuple[Spec, ...]:
-        return (self.data, *self.sources, *(spec for spec in (self.teacher, self.init) if spec))
+        return (self.data, *self.sources, *(spec for spec in (self.curation, self.teacher, self.init) if spec))
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,6 +75,7 @@ class SampleSpec(Spec):
     rows: int
     shard: int
     conditions: Conditioning = "real"
+    draw: int = 0  # others are further candidates of a curation, for the same conditions
 
     @property
     def parents(self) -> tuple[Spec, ...]:
@@ -133,7 +136,9 @@ def replace_info(spec: DataSpec, info: Info) -> DataSpec:
     return spec if info == spec.info else replace(spec, info=info)
 
 
-def _source(source: Source, data: DataSpec, past: Mapping[int, SampleSpec]) -> DataSpec | SampleSpec:
+def _source(
+    source: Source, data: DataSpec, past: Mapping[int, SampleSpec | CurationSpec]
+) -> DataSpec | SampleSpec | CurationSpec:
     return data if source.generation == REAL else past[source.generation]
 
 
@@ -153,7 +158,7 @@ class SourcesKey:
     and not the square of it.
     """
 
-    def __init__(self, data: DataSpec, past: Mapping[int, SampleSpec]) -> None:
+    def __init__(self, data: DataSpec, past: Mapping[int, SampleSpec | CurationSpec]) -> None:
         self._data, self._past = data, past
         self._hashed: tuple[Source, ...] = ()
         self._hash = hashlib.sha256()
@@ -179,15 +184,17 @@ def fit_spec(
     train: Train | None,
     plan: Plan,
     data: DataSpec,
-    samples: Mapping[int, SampleSpec],
+    samples: Mapping[int, SampleSpec | CurationSpec],
     teacher: FitSpec | None = None,
     weights: Mapping[str, float] | None = None,
     init: FitSpec | None = None,
     *,
+    curation: CurationSpec | None = None,
     seeded: bool = True,
     key: SourcesKey | None = None,
 ) -> FitSpec:
-    """Generation `generation` of a family, fitted to the plan's sources. All weights 0 is the same as no teacher.
+    """Generation `generation` of a family, fitted to the plan's sources, or to what a curation keeps of them. All
+    weights 0 is the same as no teacher.
 
     `key` is the one used for the arm's earlier generations, if any: it saves time and changes nothing.
     """
@@ -199,7 +206,7 @@ def fit_spec(
         "train": train.describe() if train else None,
         "generation": generation,
         "data": data.digest,
-        "sources": (key or SourcesKey(data, samples)).of(plan.sources),
+        "sources": curation.digest if curation else (key or SourcesKey(data, samples)).of(plan.sources),
         "budget": plan.budget,
         "rows": data.info.rows,
         "teacher": [teacher.digest, weights] if teacher else None,
@@ -209,6 +216,7 @@ def fit_spec(
     return FitSpec(
         "fit", generation, description, seeded, stacked,
         family=family, train=train, plan=plan, data=data, past=samples, teacher=teacher, weights=weights, init=init,
+        curation=curation,
     )  # fmt: skip
 
 
@@ -218,7 +226,9 @@ def _sampling_fields(family: ModelFamily) -> tuple[str, ...]:
     return fields
 
 
-def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Conditioning | None = None) -> SampleSpec:
+def sample_spec(
+    model: FitSpec, rows: int, shard: int, conditions: Conditioning | None = None, draw: int = 0
+) -> SampleSpec:
     """`rows` rows from a model, for `conditions` (None: those of its family). A closed-form model draws them in one
     piece. The rows that a model was fitted to are in its own key."""
     conditions = conditions or conditioning_of(model.family)
@@ -234,17 +244,12 @@ def sample_spec(model: FitSpec, rows: int, shard: int, conditions: Conditioning 
         description["sampler"] = {name: settings[name] for name in fields}
     if (version := getattr(model.family, "sampler_version", 1)) != 1:
         description["sampler version"] = version
+    if draw:
+        description["draw"] = draw
     return SampleSpec(
-        "samples",
-        model.generation,
-        description,
-        model.seeded,
-        model.stacked,
-        model=model,
-        rows=rows,
-        shard=shard,
-        conditions=conditions,
-    )
+        "samples", model.generation, description, model.seeded, model.stacked,
+        model=model, rows=rows, shard=shard, conditions=conditions, draw=draw,
+    )  # fmt: skip
 
 
 def _part_key(data: DataSpec) -> dict[str, int]:

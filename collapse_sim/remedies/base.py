@@ -32,8 +32,9 @@ class Remedy(Protocol):
 class Pool:
     """The candidates of one generation and seed, and what a curation may judge them by.
 
-    Candidates are `draws` times the same `rows` conditions, one draw after the other (the last may be shorter): candidate
-    i was generated for the condition of candidate i % rows.
+    Candidates are several draws for the same `rows` conditions, one draw after the other (the last may be shorter):
+    candidate i was generated for the condition of candidate i % rows. With `pool: past`, `rows` is the number of
+    candidates.
     """
 
     columns: Mapping[str, Tensor]  # (N, ...) each, on the CPU
@@ -42,7 +43,11 @@ class Pool:
     info: Info
     family: ModelFamily
     real: Callable[[], Mapping[str, Tensor]]  # the real rows that generation 0 was fitted to, (n, ...) each
-    losses: Callable[[Judge], Tensor]  # (N,) float64: every candidate's loss under a model (families/held_out_loss.py)
+    losses: Callable[[Judge], Tensor]
+    """(N,) float64: every candidate's loss under a model, in the family's `loss_unit`: of texts, nats per token."""
+    targets: Callable[[], Mapping[str, Tensor]] | None = None
+    """The real rows whose conditions the candidates were generated for, in order: candidate i belongs to row i % rows;
+    (rows, ...) each. None: they were not generated for conditions of real rows."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -74,6 +79,22 @@ class Curation(Remedy, Protocol):
         """Keep exactly `rows` of the candidates. Raises ValueError when that is not possible: which number was
         accepted, and what to change."""
         ...
+
+
+@runtime_checkable
+class KeepsAll(Protocol):
+    """A curation that may be set so that all samples of each generation stay as they are, in their order. It is then
+    left out of the plan, and the arm has the artefacts of an arm without it."""
+
+    @property
+    def keeps_all(self) -> bool: ...
+
+
+@runtime_checkable
+class AveragesLosses(Protocol):
+    """A curation for which `Pool.losses` is the mean over several draws of the family's noise, from 1."""
+
+    loss_draws: int
 
 
 @runtime_checkable

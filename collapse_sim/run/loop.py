@@ -1,4 +1,4 @@
-"""The generation loop: fit, sample, score, journal; generation by generation over all arms and seeds."""
+"""The generation loop: fit, sample, curate, score, journal; generation by generation over all arms and seeds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 
 from collapse_sim.core.events import GenerationFinished, Scored
 from collapse_sim.engine.build import builder
+from collapse_sim.engine.curate import read_report
 from collapse_sim.engine.fit import updates_of
 from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.score import read_parts, read_scores
@@ -52,9 +53,11 @@ def run_generations(
         counts = {
             "fit": make(requests(lambda plan: [plan.fit])),
             "samples": make(requests(lambda plan: plan.generated())),
-            "features": make(requests(lambda plan: plan.features)),
-            "scores": make(requests(lambda plan: plan.scores.values())),
         }
+        if chosen := requests(lambda plan: plan.curations()):
+            counts["curation"] = make(chosen)
+        counts["features"] = make(requests(lambda plan: plan.features))
+        counts["scores"] = make(requests(lambda plan: plan.scores.values()))
         for name, plan in arms.items():
             _record(name, k, plan, seeds, run, context)
         files = [str(path) for observe in observers for path in observe(k)]
@@ -79,6 +82,10 @@ def _record(
         cause = store.failures.cause(plan.samples, seed)
         if cause is not None and cause.diverged:
             run.record_diverged(arm, cause.generation, seed, cause.message)
+    if plan.curation is not None:
+        figures = read_report(store, plan.curation, seeds)
+        if figures:
+            run.record_curation(k, arm, seeds, figures, plan.curation.digest)
     by_seeds: dict[tuple[int, ...], dict[str, list[float]]] = {}  # metrics, grouped by the seeds that have scores
     for name, spec in plan.scores.items():
         values = read_scores(store, spec, seeds)

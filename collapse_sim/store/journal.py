@@ -5,6 +5,8 @@ Lines (`event` says which):
   {"event": "scores", "generation": k, "arm": NAME, "seeds": [...], "metrics": {NAME: [one value per seed, ...]},
    "fit": DIGEST, "samples": DIGEST, "rows": {NAME: DIGEST}, "updates": [...]}: `rows`: scores that may keep values per
    held-out row; `updates`: of each seed's fit, where a fit may end early
+  {"event": "curation", "generation": k, "arm": NAME, "seeds": [...], "figures": {NAME: [one value per seed, ...]},
+   "curation": DIGEST}: what was kept of the generated rows before a model is fitted to them
   {"event": "diverged", "generation": k, "arm": NAME, "seed": s, "message": ...}: scores are nan from there on
   {"event": "generation", "generation": k, "made": {KIND: n}, "reused": {KIND: n}, "wall_s": s}
 A later `scores` line of the same arm, generation, seed and metric replaces an earlier one. In the file, a line begins
@@ -176,7 +178,8 @@ def _is_valid(line: Any) -> bool:
     if any(key not in line for key in NEEDED.get(line.get("event", ""), ("event",))):
         return False
     rows = len(line.get("seeds", ()))
-    return all(len(values) == rows for values in line.get("metrics", {}).values())
+    values = (*line.get("metrics", {}).values(), *line.get("figures", {}).values())
+    return all(len(of) == rows for of in values)
 
 
 def _is_count(value: Any) -> bool:
@@ -211,6 +214,8 @@ SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "seed": _is_count,
     "message": _is_text,
     "metrics": _mapping_of(_list_of(_is_value)),
+    "figures": _mapping_of(_list_of(_is_value)),
+    "curation": _is_digest,
     "updates": _list_of(lambda value: value is None or _is_count(value)),
     "fit": _is_digest,
     "samples": _is_digest,
@@ -222,6 +227,7 @@ SHAPES: Mapping[str, Callable[[Any], bool]] = {
 }
 NEEDED = {
     "scores": ("generation", "arm", "seeds", "metrics"),
+    "curation": ("generation", "arm", "seeds", "figures"),
     "diverged": ("generation", "arm", "seed", "message"),
     "generation": ("generation", "made", "reused", "wall_s"),
 }

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -57,6 +58,9 @@ GROWS = (
     "claims",
     "reference",
 )
+
+
+RECORDED = ("scores", "curation", "diverged")  # events of lines that are about something, and are not repeated
 
 
 class RunWriter:
@@ -128,7 +132,7 @@ class RunWriter:
             recorded.write(self.folder, scores)
         if content.damaged or content.torn:
             journal.rewrite(self.journal, content.lines)
-        self._known = {_line_key(line): line for line in content.lines if line["event"] in ("scores", "diverged")}
+        self._known = {_line_key(line): line for line in content.lines if line["event"] in RECORDED}
 
     def _append(self, line: Mapping[str, Any]) -> None:
         with self._locked():
@@ -184,6 +188,22 @@ class RunWriter:
         }
         self._record(line)
 
+    def record_curation(
+        self, k: int, arm: str, seeds: Sequence[int], figures: Mapping[str, Sequence[float]], digest: str
+    ) -> None:
+        """One line for what an arm kept of the rows of generation k: {figure: a value per seed}, null where there is
+        none."""
+        values = {name: [v if math.isfinite(v) else None for v in of] for name, of in figures.items()}
+        line = {
+            "event": "curation",
+            "generation": k,
+            "arm": arm,
+            "seeds": list(seeds),
+            "figures": values,
+            "curation": digest,
+        }
+        self._record(line)
+
     def record_diverged(self, arm: str, k: int, seed: int, message: str) -> None:
         """One line for a chain that ended at generation k: its scores are nan from there on."""
         self._record({"event": "diverged", "generation": k, "arm": arm, "seed": seed, "message": message})
@@ -229,7 +249,7 @@ def own_recipe(path: Path) -> None:
 
 def _line_key(line: Mapping[str, Any]) -> tuple[Any, ...]:
     """What a line is about: a later line with the same key replaces it."""
-    seeds = tuple(line["seeds"]) if line["event"] == "scores" else line["seed"]
+    seeds = line["seed"] if line["event"] == "diverged" else tuple(line["seeds"])
     return line["event"], line["arm"], line["generation"], seeds
 
 

@@ -27,6 +27,7 @@ KIND_WORDS = {
     "data": "reading the data",
     "fit": "fitting",
     "samples": "drawing samples",
+    "curation": "choosing rows",
     "features": "computing features",
     "scores": "scoring",
 }

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from collapse_sim.analysis.by_protocol import baselines
+from collapse_sim.analysis.curation_figures import curation_document
 from collapse_sim.analysis.deaths import deaths_document
 from collapse_sim.analysis.intervals import Interval
 from collapse_sim.analysis.reached import common
@@ -73,6 +74,7 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
             }
             for arm, training in results.training.items()
         },
+        "curations": curation_document(results.curations, results.arms, results.seeds, results.generations),
         "diverged": {
             arm: [{"seed": seed, "generation": k} for seed, k in by_seed.items()]
             for arm, by_seed in results.diverged.items()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from collapse_sim.analysis.arm_settings import arm_settings
+from collapse_sim.analysis.curation_figures import Figures, curation_figures
 from collapse_sim.analysis.intervals import Interval, interval, paired
 from collapse_sim.analysis.row_values import RowValues, row_sources
 from collapse_sim.analysis.scale import UNBOUNDED, Bounds
@@ -86,6 +87,7 @@ class Results:
     differing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> settings in which arms differ
     merged_baselines: tuple[str, ...] = ()  # of merged runs: the baseline of each run
     training: Mapping[str, Training] = field(default_factory=dict)  # arm -> the length of its fits, if it is trained
+    curations: Figures = field(default_factory=dict)  # what was kept of the generated rows
     rows: Mapping[str, RowValues] = field(default_factory=dict)  # arm -> its values of held-out rows
     problems: tuple[str, ...] = ()  # of the journal: damaged lines, missing recorded scores
 
@@ -232,6 +234,7 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         settings=run.get("settings", {}).get("arms", {}),
         differing=arm_settings(run.get("settings", {})),
         training=trainings(run, lines),
+        curations=curation_figures(lines),
         problems=problems,
     )
 

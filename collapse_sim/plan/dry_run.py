@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from collapse_sim.data.sources import REAL, Source
+from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.sizes import bytes_to_come
-from collapse_sim.plan.specs import LISTED
+from collapse_sim.plan.specs import LISTED, FitSpec
 from collapse_sim.store.blocks import present
 from collapse_sim.store.spec import Spec
 
@@ -41,7 +42,8 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
                 "samples": plan.samples.rows,
                 "steps": training["updates"][k] if training else None,
                 "epochs": training["epochs"][k] if training else None,
-                "sources": _sources_document(plan.rows.sources),
+                "sources": _sources_document(plan.rows.sources, plan.fit),
+                **({"chosen_among": chosen.candidates} if (chosen := plan.fit.curation) else {}),
                 "teacher": teacher.generation if (teacher := plan.fit.teacher) else None,
                 "fits_to_make": to_come(plan.fit),
             }
@@ -60,15 +62,19 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
     }
 
 
-def _sources_document(sources: tuple[Source, ...]) -> list[dict[str, Any]]:
-    """Sources as JSON; a long list keeps the first two, the number and the rows of those between, and the last."""
+def _sources_document(sources: tuple[Source, ...], fit: FitSpec) -> list[dict[str, Any]]:
+    """Sources as JSON; a long list keeps the first two, the number and the rows of those between, and the last.
+
+    `candidates`: of how many generated rows a curation has chosen those that the source takes from.
+    """
     if len(sources) > LISTED:
         between = sources[2:-1]
         more = {"more": len(between), "rows": sum(source.rows for source in between)}
-        return [*_sources_document(sources[:2]), more, *_sources_document(sources[-1:])]
+        return [*_sources_document(sources[:2], fit), more, *_sources_document(sources[-1:], fit)]
     return [
         {"from": "real" if s.generation == REAL else s.generation, "rows": s.rows}
         | ({} if s.among is None else {"drawn_among": s.among})
+        | ({"candidates": past.candidates} if isinstance(past := fit.past.get(s.generation), CurationSpec) else {})
         for s in sources
     ]
 
@@ -93,6 +99,8 @@ def plan_text(plan: dict[str, Any]) -> str:
         lines.append(f"  {counts}  {'teacher':>7}  {'to fit':>6}  made from")
         for entry in generations:
             made_from = _sources(entry["sources"])
+            if "chosen_among" in entry:
+                made_from = f"{entry['rows']} of {entry['chosen_among']}: {made_from}"
             most = "<= " if protocol == "converged" else ""
             steps = "solved" if entry["steps"] is None else f"{most}{entry['steps']}"
             epochs = "-" if entry["epochs"] is None else f"{most}{entry['epochs']:.4g}"
@@ -113,4 +121,6 @@ def _source(source: dict[str, Any]) -> str:
     if "more" in source:
         return "..."
     rows = f"{source['rows']} drawn among {source['drawn_among']}" if "drawn_among" in source else source["rows"]
+    if "candidates" in source:
+        rows = f"{rows} of {source['candidates']}"
     return f"{rows} real" if source["from"] == "real" else f"{rows} of {source['from']}"

@@ -103,7 +103,7 @@ def _class_probability(pool: Pool, label: int) -> Tensor:
 
     real = pool.real()
     images, labels = (real[name][:CLASSIFIED] for name in ("image", "label"))
-    model = LogisticRegression(C=0.1, max_iter=2000, tol=1e-3).fit(_pixels(images), labels.numpy())
+    model = LogisticRegression(max_iter=2000, tol=1e-3).fit(_pixels(images), labels.numpy())
     column = {int(c): i for i, c in enumerate(model.classes_)}.get(label)
     if column is None:
         raise ValueError(f"none of the real images that generation 0 is fitted to is of class {label}")

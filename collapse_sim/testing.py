@@ -18,6 +18,7 @@ from collapse_sim.engine.stacked import StackedObjective
 from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily
 from collapse_sim.families.hooks import (
     Continues,
+    Deterministic,
     Encodes,
     Exports,
     HasConditions,
@@ -108,6 +109,11 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         unknown = set(family.conditions) - set(info.columns)
         assert not unknown, f"conditions names {', '.join(sorted(unknown))}, which are not columns of the data"
     assert conditioning_of(family) in ("real", "fitted"), "conditioned_on must be 'real' or 'fitted'"
+    if isinstance(family, Deterministic) and family.deterministic:
+        conditions = Conditions(n, {name: rows[name] for name in _conditions(family)})
+        first, second = (family.sample(model, conditions, _draws("sample", seed)) for seed in (0, 1))
+        same = all(torch.equal(first[name], second[name]) for name in first)
+        assert same, "deterministic: other draws gave other samples for the same conditions"
     if isinstance(family, RowsAtOnce):
         assert family.rows_at_once(model, columns) >= 1, "rows_at_once must be at least 1"
     if isinstance(family, HasRowCounts):

@@ -88,6 +88,15 @@ class HasConditioning(Protocol):
 
 
 @runtime_checkable
+class Deterministic(Protocol):
+    """Families that may generate without chance, as by greedy decoding: for the same conditions the same rows, so that
+    further draws of a curation would be copies."""
+
+    @property
+    def deterministic(self) -> bool: ...
+
+
+@runtime_checkable
 class Encodes(Protocol):
     """An encoder into a latent space."""
 

@@ -155,6 +155,10 @@ class TextFamily(Component):
                 raise ValueError(f"{', '.join(unused)}: for `decoding: sample` only, found {self.decoding}; remove")
         return self
 
+    @property
+    def deterministic(self) -> bool:
+        return self.decoding != "sample"
+
     def resolve_files(self, data_dir: Path) -> Self:
         """A copy with the pretrained model's folder. Raises MissingError when there is none."""
         if self.pretrained is None:

@@ -15,6 +15,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.sources import Plan, RowCounts, StrategyError, generation_zero
 from collapse_sim.data.split import divided
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.hooks import Deterministic
 from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
 from collapse_sim.plan.contracts import check_info, check_plan
 from collapse_sim.plan.curation_specs import (
@@ -190,7 +191,7 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
         misfits += misfit(recipe, where, remedy, partial(remedy.check, own.data, own_info, own.model))
     if (curation := arm.curation) is not None:
         where = f"arms.{arm.name}.curation"
-        misfits += misfit(recipe, where, curation, lambda: _check_candidates(curation, counts.samples))
+        misfits += misfit(recipe, where, curation, lambda: _check_candidates(curation, own.model, counts.samples))
     problems = [*misfits, *metric_misfits(own, own_info, counts, arm)]
     try:
         plans = plans_of(arm, recipe.generations, counts)
@@ -200,10 +201,14 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
     return plans, weights_bytes, [*problems, *conditions_beyond(own, arm, plans, counts)]
 
 
-def _check_candidates(curation: Curation, rows: int) -> None:
-    """Raise ValueError unless the candidates are enough to keep `rows`."""
-    if curation.pool == "generation":
-        candidates_for(curation, rows)
+def _check_candidates(curation: Curation, family: ModelFamily, rows: int) -> None:
+    """Raise ValueError unless there are enough different candidates to keep `rows`."""
+    more = curation.pool == "generation" and candidates_for(curation, rows) > rows
+    if more and isinstance(family, Deterministic) and family.deterministic:
+        raise ValueError(
+            f"it needs several draws of a generation, which {type(family).__name__} would make equal with these "
+            "settings: set the model's `decoding: sample`"
+        )
 
 
 def lay_out(

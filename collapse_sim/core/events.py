@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["data", "fit", "samples", "features", "scores"]
+Kind = Literal["data", "fit", "own samples", "own fit", "merge", "samples", "features", "scores"]
 
 
 @dataclass(frozen=True)

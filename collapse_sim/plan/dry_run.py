@@ -9,7 +9,7 @@ from collapse_sim.data.sources import REAL, Source
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.sizes import bytes_to_come
-from collapse_sim.plan.specs import LISTED
+from collapse_sim.plan.specs import LISTED, FitSpec
 from collapse_sim.store.blocks import present
 from collapse_sim.store.spec import Spec
 
@@ -43,7 +43,7 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
                 "epochs": training["epochs"][k] if training else None,
                 "sources": _sources_document(plan.rows.sources),
                 "teacher": teacher.generation if (teacher := plan.fit.teacher) else None,
-                "fits_to_make": to_come(plan.fit),
+                "fits_to_make": sum(to_come(spec) for spec in plan.specs() if isinstance(spec, FitSpec)),
             }
             for k, plan in enumerate(arm_plan.generations)
         ]

@@ -18,6 +18,7 @@ from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
 from collapse_sim.plan.contracts import check_info, check_plan
 from collapse_sim.plan.data_checks import conditions_beyond, metric_misfits, misfit, with_recipe_lines
+from collapse_sim.plan.in_use import in_use, own_misfits
 from collapse_sim.plan.memory import check_rows, check_weights
 from collapse_sim.plan.protocol import at_length, at_precision, protocol_of, without_validation
 from collapse_sim.plan.settings import Arm, Protocol, Recipe
@@ -26,13 +27,13 @@ from collapse_sim.plan.specs import (
     FeatureSpec,
     FeatureSpecs,
     FitSpec,
+    ModelSpec,
     SampleSpec,
     ScoreSpec,
     SourcesKey,
     data_spec,
     fit_spec,
     replace_info,
-    sample_spec,
     score_spec,
 )
 from collapse_sim.store.spec import Spec
@@ -53,6 +54,13 @@ class GenerationPlan:
     outputs: SampleSpec | None  # generated for held-out rows' conditions; None when no metric needs them
     scores: Mapping[str, ScoreSpec]  # by the metric's shown name
 
+    between: tuple[Spec, ...] = ()  # what has to be made after the fit and before the samples, in its order
+
+    @property
+    def model(self) -> ModelSpec:
+        """The model in use: what samples are drawn from, what is scored, and what the next generation begins with."""
+        return self.samples.model
+
     @property
     def rows(self) -> Plan:
         """The rows that the model is fitted to."""
@@ -71,6 +79,7 @@ class GenerationPlan:
     def specs(self) -> Iterator[Spec]:
         """All artefacts of the generation, in an order in which they can be made."""
         yield self.fit
+        yield from self.between
         yield from self.generated()
         yield from self.features
         yield from self.scores.values()
@@ -179,7 +188,8 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
     except StrategyError as error:
         path = f"arms.{arm.name}.data"
         return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
-    return plans, weights_bytes, [*problems, *conditions_beyond(own, arm, plans, counts)]
+    problems += [*conditions_beyond(own, arm, plans, counts), *own_misfits(own, arm, plans, counts, own_info)]
+    return plans, weights_bytes, problems
 
 
 def lay_out(
@@ -276,22 +286,26 @@ def _arm_plan(
     key = SourcesKey(data, past)
     wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):
-        train = own.train_of(k)
+        given = train = own.train_of(k)
         if train is not None:
             train = at_length(train, protocol_of(train, arm.protocol), plan.rows, counts.real)
+        previous = generations[k - 1].model if k > 0 else None
         taught_by = arm.teacher if k > 0 else None
-        teacher = generations[taught_by.generation_for(k)].fit if taught_by else None
+        teacher = None
+        if taught_by is not None:  # generation 0 teaches as it was fitted, whatever its merge makes of it
+            teacher = previous if taught_by.generation == "previous" else generations[taught_by.generation].fit
         weights = taught_by.weights if taught_by else None
-        init = generations[k - 1].fit if k > 0 and arm.init == "previous" else None
+        init = previous if arm.init == "previous" else None
         fit = fit_spec(k, own.model, train, plan, data, past, teacher, weights, init, key=key)
-        past[k] = samples = sample_spec(fit, counts.samples, shard)
-        outputs = sample_spec(fit, data.info.held_out, shard, "held_out") if wants_outputs else None
+        using = in_use(arm, fit, previous, given, counts.samples, shard)
+        past[k] = samples = using.samples(counts.samples, shard)
+        outputs = using.outputs(data.info.held_out, shard) if wants_outputs else None
         origin = generations[0].fit if generations else fit
         scores = {
             name: score_spec(metric, samples, origin, features, files[name], outputs)
             for name, metric in recipe.metrics.items()
         }
-        generations.append(GenerationPlan(fit, samples, outputs, scores))
+        generations.append(GenerationPlan(fit, samples, outputs, scores, using.between))
     later = own.train_of(1)
     protocol = protocol_of(later, arm.protocol) if later else None
     return ArmPlan(arm, own, data, counts, protocol, tuple(generations))

@@ -11,16 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from collapse_sim.core.machine import Machine
-from collapse_sim.core.randomness import Draws
+from collapse_sim.core.randomness import Draws, ShapedDraws
 from collapse_sim.data.base import Info
 from collapse_sim.engine.fit import backward
 from collapse_sim.engine.stacked import StackedObjective
-from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily
+from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily, Rows
 from collapse_sim.families.hooks import (
+    Combinable,
     Continues,
     Deterministic,
     Encodes,
     Exports,
+    FromLatents,
+    Guided,
     HasConditions,
     HasLossUnit,
     HasRowCounts,
@@ -30,6 +33,7 @@ from collapse_sim.families.hooks import (
     RowLosses,
     RowsAtOnce,
     Stacks,
+    Tempered,
     conditioning_of,
     row_counts_of,
 )
@@ -146,11 +150,47 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         assert str(frames.dtype) == f"torch.{dtype}", f"trajectory is {frames.dtype}, rows are {dtype}"
         again = family.trajectory(model, 2, 4, _draws("trajectory"))
         assert torch.equal(frames, again), "trajectory is not repeatable"
+    _check_guidance(family, model, info, {name: column[:5] for name, column in columns.items()})
     if isinstance(family, Exports):
         with tempfile.TemporaryDirectory() as folder:
             paths = family.export(model, info, Path(folder))
             outside = [path for path in paths if not path.is_file() or not path.is_relative_to(folder)]
             assert not outside, f"export returns {outside[0]}, which is not a file that it has written into the folder"
+
+
+def _check_guidance(family: ModelFamily, model: nn.Module, info: Info, rows: Rows) -> None:
+    """Check sampling with a second model, at a temperature, and from latents."""
+    plain = _drawn(family, model, rows)
+    if isinstance(family, Guided) and family.guides:
+        other = _build(family, info, 1).requires_grad_(False)
+        unguided = _drawn(family, family.guided(model, other, 0.0).eval(), rows)
+        assert _equal(unguided, plain), "guided: w = 0 must change nothing"
+        replaced = _drawn(family, family.guided(model, other, -1.0).eval(), rows)
+        assert _equal(replaced, _drawn(family, other, rows)), "guided: w = -1 must be the auxiliary model"
+    if isinstance(family, Tempered) and family.tempers:
+        same = _drawn(*family.tempered(model, 1.0), rows)
+        assert all(_close(same[name], column) for name, column in plain.items()), "tempered: 1 must change nothing"
+    if isinstance(family, FromLatents) and family.from_latents:
+        fixed = _drawn(family, model, rows, ShapedDraws(_draws("sample"), scale=0.0))
+        assert all(torch.equal(column, column[:1].expand_as(column)) for column in fixed.values()), (
+            "from_latents: latents of 0 must always give the same row"
+        )
+
+
+def _drawn(family: ModelFamily, model: nn.Module, rows: Rows, draws: Draws | None = None) -> dict[str, Tensor]:
+    with torch.no_grad():
+        conditions = Conditions(5, {name: rows[name] for name in _conditions(family)})
+        return family.sample(model, conditions, draws or _draws("sample"))
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in other)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    if one.is_floating_point():
+        return torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+    return bool((one.float() - other.float()).abs().max() <= 1)
 
 
 def _conditions(family: object) -> tuple[str, ...]:
@@ -175,6 +215,11 @@ def check_closed_form(family: ClosedForm, info: Info, rows: Mapping[str, Tensor]
         for name, tensor in together.state_dict().items():
             assert torch.equal(tensor[s], alone.state_dict()[name][0]), f"{name} of seed {s} depends on the ensemble"
     check_row_losses(family, together, family.corrupt(rows, _draws("corrupt")), tolerance)
+    if isinstance(family, Combinable):
+        assert family.feasible(together).shape == (size,), "feasible must give one value per seed"
+        assert bool(family.feasible(together).all()), "feasible: a solution must be a model"
+        for name, tensor in family.projected(together).state_dict().items():
+            assert torch.allclose(tensor, together.state_dict()[name]), f"projected changes the {name} of a model"
     for weights in ({}, *({name: 0.7} for name in family.terms)):
         teacher = family.build_ensemble(info, size) if weights else None
         solution = family.solve(info, rows, teacher, weights, draws)

@@ -57,13 +57,13 @@ def list_entries(
             data(f"{numbers}  {run or '- (no run refers to them)'}")
         data(total)
         return
-    data(f"{'artefact':<28} {'kind':<9} {'generation':>10} {'bytes':>12}  {'created (UTC)':<16}  runs: arms")
+    data(f"{'artefact':<28} {'kind':<11} {'generation':>10} {'bytes':>12}  {'created (UTC)':<16}  runs: arms")
     for entry in artefacts:
         generation = "-" if entry.generation is None else entry.generation
         created = entry.created[:16].replace("T", " ") or "-"
         users = ", ".join(Path(run).name for run in entry.runs) or "-"
         users += f": {', '.join(entry.arms)}" if entry.arms else ""
-        data(f"{entry.name:<28} {entry.kind:<9} {generation:>10} {entry.bytes:>12}  {created:<16}  {users}")
+        data(f"{entry.name:<28} {entry.kind:<11} {generation:>10} {entry.bytes:>12}  {created:<16}  {users}")
     data(total)
 
 
@@ -97,7 +97,7 @@ def gc(
         document({"schema": 1, "deleted": delete, "bytes": size, "artefacts": names, "unfinished": len(unfinished)})
         return
     for entry in unreferenced:
-        data(f"{entry.name:<28} {entry.kind:<9} {entry.bytes:>12}")
+        data(f"{entry.name:<28} {entry.kind:<11} {entry.bytes:>12}")
     if not unreferenced and not unfinished:
         data("nothing to remove")
         return

@@ -8,6 +8,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,3 +117,25 @@ class Draws:
         for slot, generator in zip(out, self._generators, strict=True):
             kind(shape, generator=generator, out=slot)
         return out
+
+
+class ShapedDraws(Draws):
+    """The same draws, with normal ones that are truncated or scaled; everything else is as it was."""
+
+    def __init__(self, draws: Draws, *, scale: float = 1.0, limit: float | None = None) -> None:
+        """Normal draws of absolute value over `limit` are drawn again until none is left; then all are multiplied by
+        `scale`. Each seed's draws depend on no other seed."""
+        self.__dict__.update(vars(draws))
+        self._scale, self._limit = scale, limit
+
+    def normal(self, *shape: int) -> Tensor:
+        limit = self._limit
+        return self._draw(torch.randn if limit is None else partial(_truncated, limit), shape) * self._scale
+
+
+def _truncated(limit: float, shape: tuple[int, ...], *, generator: torch.Generator, **options: Any) -> Tensor:
+    """Standard normal draws, those over the limit drawn again."""
+    z: Tensor = torch.randn(shape, generator=generator, **options)
+    while bool((beyond := z.abs() > limit).any()):
+        z[beyond] = torch.randn(int(beyond.sum()), generator=generator, device=z.device, dtype=z.dtype)
+    return z

@@ -75,8 +75,15 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "likelihood": "collapse_sim.remedies.likelihood:Likelihood",
     },
     "weighting": {},
-    "merge": {},
-    "guidance": {},
+    "merge": {
+        "neon": "collapse_sim.remedies.neon:Neon",
+        "average": "collapse_sim.remedies.average:Average",
+    },
+    "guidance": {
+        "sims": "collapse_sim.remedies.sims:SIMS",
+        "temperature": "collapse_sim.remedies.temperature:Temperature",
+        "truncation": "collapse_sim.remedies.truncation:Truncation",
+    },
     "metrics": {
         "test_loss": "collapse_sim.metrics.loss:TestLoss",
         "fid": "collapse_sim.metrics.features:FID",

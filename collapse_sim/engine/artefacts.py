@@ -19,7 +19,7 @@ from collapse_sim.engine import choice
 from collapse_sim.engine.rows import Table, TablePart
 from collapse_sim.families.base import ClosedForm
 from collapse_sim.plan.curation_specs import CurationSpec
-from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec
+from collapse_sim.plan.specs import DataSpec, FitSpec, ModelSpec, SampleSpec
 from collapse_sim.store.blocks import Block
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.spec import Spec
@@ -108,7 +108,7 @@ def runs(store: Store, spec: Spec, seeds: Sequence[int]) -> Iterator[tuple[Block
         position += length
 
 
-def model(store: Store, spec: FitSpec, seeds: Sequence[int], device: Device) -> nn.Module:
+def model(store: Store, spec: ModelSpec, seeds: Sequence[int], device: Device) -> nn.Module:
     """A fitted model ready for use: eval mode, no gradients, on the device. Stacked specs: leading axis S."""
     family, info = spec.family, spec.data.info
     if not isinstance(family, ClosedForm):

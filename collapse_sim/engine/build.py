@@ -22,13 +22,14 @@ from collapse_sim.data.base import Columns, FileData, Info, RowSource, Simulated
 from collapse_sim.data.split import Part, parts_of
 from collapse_sim.engine.curate import curate
 from collapse_sim.engine.fit import fit, fit_together
+from collapse_sim.engine.merging import merge
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.training import Train
 from collapse_sim.plan.curation_specs import CurationSpec
-from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec, ScoreSpec
+from collapse_sim.plan.specs import DataSpec, ModelSpec, SampleSpec, ScoreSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.spec import Spec
@@ -85,9 +86,9 @@ def made_on(device: Device, spec: Spec) -> dict[str, Any]:
     Closed forms are float64, features fp32; reading rows has no precision of its own.
     """
     entry: dict[str, Any] = {"device": device.describe(), "threads": torch.get_num_threads()}
-    fit = spec if isinstance(spec, FitSpec) else getattr(spec, "model", None)
-    if isinstance(fit, FitSpec):
-        entry["precision"] = describe_precision(device, fit.train)
+    model = spec if isinstance(spec, ModelSpec) else getattr(spec, "model", None)
+    if isinstance(model, ModelSpec):
+        entry["precision"] = describe_precision(device, model.train)
     elif spec.kind == "features":
         entry["precision"] = "fp32"
     return entry
@@ -101,6 +102,9 @@ def describe_precision(device: Device, train: Train | None) -> str:
 BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
     "data": decode,
     "fit": fit,
+    "own samples": sample,
+    "own fit": fit,
+    "merge": merge,
     "samples": sample,
     "curation": curate,
     "features": features,
@@ -150,6 +154,8 @@ def _components(spec: Spec) -> list[object]:
     inner = [getattr(named[1], "feature_map", None)]
     if isinstance(spec, ScoreSpec):
         inner += [spec.model.family, spec.data.data]
+    if isinstance(spec, SampleSpec):
+        inner.append(spec.guidance)
     if isinstance(spec, SampleSpec | CurationSpec):
         inner.append(spec.model.family)
     return [component for component in (*named, *inner) if component is not None]

@@ -16,12 +16,12 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import conditions_of
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.pieces import layout
-from collapse_sim.engine.sample import ROWS_FILE, model_in_use, to_numpy
+from collapse_sim.engine.sample import ROWS_FILE, fitted_model, to_numpy
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.held_out_loss import BATCH_ROWS, HeldOutLoss
 from collapse_sim.families.hooks import HasTextLikelihood, conditioning_of
 from collapse_sim.plan.curation_specs import CurationSpec
-from collapse_sim.plan.specs import FitSpec
+from collapse_sim.plan.specs import ModelSpec
 from collapse_sim.remedies.base import AveragesLosses, Choice, Judge, Pool
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
@@ -99,9 +99,9 @@ class Candidates:
             self._known[judge] = draws.mean(0).reshape(len(self.seeds), -1)
         return self._known[judge]
 
-    def _losses(self, fit: FitSpec, repeat: int) -> Tensor:
+    def _losses(self, fit: ModelSpec, repeat: int) -> Tensor:
         spec, family = self._spec, fit.family
-        with model_in_use(self._context, fit, self.seeds) as (model, machine):
+        with fitted_model(self._context, fit, self.seeds) as (model, machine):
             if isinstance(family, HasTextLikelihood):
                 nats, tokens = family.nats(model, self._columns)
                 return nats / tokens.clamp(min=1)

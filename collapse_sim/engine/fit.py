@@ -177,7 +177,7 @@ class SingleStep:
     def take(self, members: Sequence[Member]) -> Tensor:
         (member,) = members
         run, train, spec, machine = member.run, member.train, member.spec, member.machine
-        machine.reseed(derive(member.seed, "dropout", spec.generation, run.step))
+        machine.reseed(derive(member.seed, f"{member.role}dropout", spec.generation, run.step))
         inputs = member.inputs(run.step)
         loss = backward(
             member.family, run.model, inputs, machine, run.scaler, member.teacher, spec.weights, train.accumulate

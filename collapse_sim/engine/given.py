@@ -22,7 +22,7 @@ def given_to(store: Store, spec: SampleSpec, seeds: Sequence[int]) -> Given:
     model, of = spec.model, spec.conditions
     names = conditions_of(model.data.data, model.family)
     if of == "fitted" and names:
-        return _fitted(store, model, names, seeds)
+        return _fitted(store, model.fitted, names, seeds)
     split: artefacts.Conditioning = "held_out" if of == "held_out" else "real"
     return lambda first, last: artefacts.conditions(
         store, model.data, names, seeds, first, last, of=split, stacked=spec.stacked

@@ -38,6 +38,7 @@ class Member:
         assert spec.train is not None
         self.job, self.spec, self.context, self.train = job, spec, context, spec.train
         self.family: ModelFamily = spec.family
+        self.role = "own " if spec.kind == "own fit" else ""  # before the roles of random draws
         self.seed = job.seeds[0] if job.seeds else 0
         self.machine = context.machine_for(spec)
         self.table = table or artefacts.training_table(context.store, spec, self.seed, self.machine)
@@ -51,7 +52,7 @@ class Member:
 
     def start(self, most: int | None = None) -> None:
         """Begin with the newest checkpoint, of at most `most` steps, or from the start."""
-        self.machine.reseed(derive(self.seed, "init", self.spec.generation))
+        self.machine.reseed(derive(self.seed, f"{self.role}init", self.spec.generation))
         model = self.family.build(self.spec.data.info).to(self.machine.device)
         if self.spec.init:
             given = artefacts.model(self.context.store, self.spec.init, self.job.seeds, self.machine)
@@ -70,11 +71,11 @@ class Member:
         """The batch of a step."""
         epoch = step // self.length.steps_per_epoch
         if epoch != self._order[0]:
-            order = Draws((self.seed,), "order", self.spec.generation, epoch).permutation(len(self.table))
+            order = Draws((self.seed,), f"{self.role}order", self.spec.generation, epoch).permutation(len(self.table))
             self._order = (epoch, order)
         first = step % self.length.steps_per_epoch * self.train.batch_size
         rows = self.table.gather(self._order[1][first : first + self.train.batch_size])
-        draws = Draws((self.seed,), "corrupt", self.spec.generation, step, device=self.machine.device)
+        draws = Draws((self.seed,), f"{self.role}corrupt", self.spec.generation, step, device=self.machine.device)
         return self.family.corrupt(rows, draws)
 
     def evaluate(self) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from collapse_sim.core.errors import DivergedError, PluginError
+from collapse_sim.core.events import Kind
 from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import name_of
 from collapse_sim.core.randomness import Draws
@@ -18,22 +21,50 @@ from collapse_sim.engine import artefacts
 from collapse_sim.engine.given import given_to
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.work import JobContext
-from collapse_sim.families.base import Conditions
-from collapse_sim.plan.specs import FitSpec, SampleSpec
+from collapse_sim.families.base import Conditions, ModelFamily
+from collapse_sim.plan.specs import ModelSpec, SampleSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 
 ROWS_FILE = "samples.safetensors"
+ROLES: dict[Kind, str] = {"samples": "sample", "own samples": "own sample"}  # of random draws
+
+
+class ModelInUse(NamedTuple):
+    """What rows are drawn with."""
+
+    family: ModelFamily
+    model: nn.Module
+    machine: Machine  # the device in the model's precision
+    shaped: Callable[[Draws], Draws]  # draws as the guidance has them
 
 
 @contextmanager
-def model_in_use(context: JobContext, fit: FitSpec, seeds: Sequence[int]) -> Iterator[tuple[nn.Module, Machine]]:
-    """A fitted model and the device in its precision, for forward passes: no gradients, and a requested stop is
-    honoured before each."""
-    machine = context.machine_for(fit)
-    model = artefacts.model(context.store, fit, seeds, machine)
+def model_in_use(context: JobContext, spec: SampleSpec, seeds: Sequence[int]) -> Iterator[ModelInUse]:
+    """The model that samples are drawn from, guided as the spec says, for forward passes: no gradients, and a requested
+    stop is honoured before each."""
+    guidance = spec.guidance
+    with fitted_model(context, spec.model, seeds) as (model, machine):
+        family, shaped = spec.model.family, _as_they_are
+        if guidance is not None:
+            second = artefacts.model(context.store, spec.auxiliary, seeds, machine) if spec.auxiliary else None
+            family, model = guidance.models(family, model, second)
+            model, shaped = model.eval(), partial(guidance.draws, family)
+        yield ModelInUse(family, model, machine, shaped)
+
+
+@contextmanager
+def fitted_model(context: JobContext, spec: ModelSpec, seeds: Sequence[int]) -> Iterator[tuple[nn.Module, Machine]]:
+    """A model and the device in its precision, for forward passes: no gradients, and a requested stop is honoured
+    before each."""
+    machine = context.machine_for(spec)
+    model = artefacts.model(context.store, spec, seeds, machine)
     with torch.no_grad(), machine.autocast(), context.interruptible():
         yield model, machine
+
+
+def _as_they_are(draws: Draws) -> Draws:
+    return draws
 
 
 class Sampler:
@@ -53,7 +84,7 @@ class Sampler:
         """
         spec, seeds = self._spec, self._seeds or (0,)
         dtype = torch.float64 if spec.stacked else torch.float32
-        with model_in_use(self._context, spec.model, self._seeds) as (model, machine):
+        with model_in_use(self._context, spec, self._seeds) as (family, model, machine, shaped):
 
             def draw(role: str, step: int, first: int, last: int) -> dict[str, np.ndarray]:
                 conditions = {name: machine.put(column) for name, column in self._conditions(first, last).items()}
@@ -61,7 +92,7 @@ class Sampler:
                     seeds, role, spec.generation, step, device=machine.device, dtype=dtype, stacked=spec.stacked
                 )
                 with not_finite(self._place):
-                    generated = spec.model.family.sample(model, Conditions(last - first, conditions), draws)
+                    generated = family.sample(model, Conditions(last - first, conditions), shaped(draws))
                 check_columns(spec, generated, ((len(seeds),) if spec.stacked else ()) + (last - first,))
                 return {name: to_numpy(column) for name, column in generated.items()}
 
@@ -75,7 +106,8 @@ def sample(job: Job, folder: Path, context: JobContext) -> None:
     """
     spec = job.spec
     assert isinstance(spec, SampleSpec)
-    role = "outputs" if spec.conditions == "held_out" else f"sample/{spec.draw}" if spec.draw else "sample"
+    role = "outputs" if spec.conditions == "held_out" else ROLES[spec.kind]
+    role = f"{role}/{spec.draw}" if spec.draw else role
     with Sampler(context, spec, job.seeds, f"{where(job, job.seeds)}: ").drawing() as draw:
 
         def shard(number: int, first: int, last: int) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from collapse_sim.core.errors import InterruptedRunError
 from collapse_sim.core.events import Emit, JobProgress
 from collapse_sim.core.machine import Device, Machine
-from collapse_sim.plan.specs import FitSpec
+from collapse_sim.plan.specs import ModelSpec
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.store import Store
 
@@ -74,9 +74,9 @@ class JobContext:
     group_size: int = 1  # the most fits that are computed together
     _last_report: float = field(default_factory=time.perf_counter)
 
-    def machine_for(self, fit: FitSpec) -> Machine:
+    def machine_for(self, model: ModelSpec) -> Machine:
         """The device in the precision that a model is fitted and used in; closed forms are computed in float64."""
-        train = fit.train
+        train = model.train
         return self.device.with_precision(train.precision, train.tf32) if train else self.device.with_precision("fp32")
 
     @contextmanager

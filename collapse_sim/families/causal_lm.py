@@ -13,6 +13,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Conditioning, Conditions, Inputs, Rows
+from collapse_sim.families.guided_text import guided_text
 from collapse_sim.families.language import Count, LanguageModel, Predicted, TextFamily, sizes
 from collapse_sim.families.pretrained import positions_of
 from collapse_sim.families.token_rows import by_length, lengths, padded, trimmed
@@ -155,6 +156,17 @@ class CausalLM(TextFamily):
             prompts = torch.full((conditions.rows, 1), model.begin, device=draws.device)
         rows = self._continue(model, prompts.long(), draws, keep=self.keep_prompt or not self.prompt)
         return {"tokens": rows.to(model.dtype)}
+
+    @property
+    def guides(self) -> bool:
+        """Beam search runs transformers' own loop, with one network."""
+        return self.decoding != "beam"
+
+    def guided(self, model: nn.Module, auxiliary: nn.Module, w: float) -> nn.Module:
+        """Logits combined before temperature, top_k and top_p, which see a normalised distribution."""
+        assert isinstance(model, LanguageModel)
+        assert isinstance(auxiliary, LanguageModel)
+        return guided_text(model, auxiliary, w)
 
     def continuations(self, model: nn.Module, prompts: Tensor, draws: Draws) -> Tensor:
         """(n, P) prompts -> (n, L) rows that begin with them, with the most likely next token each time."""

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
-from collapse_sim.families.base import Inputs, Rows
+from collapse_sim.families.base import Inputs, ModelFamily, Rows
 from collapse_sim.families.denoiser import Denoising, mean_square, per_row, rows_to_x, steps_of_frames
+from collapse_sim.families.network import Denoiser
 from collapse_sim.families.unet import UNet
 
 STEEPEST = 20  # timesteps at which the linear schedule would end at a beta of 1
@@ -100,6 +101,23 @@ class DDPM(Denoising):
         return sorted(path for path in pipeline.rglob("*") if path.is_file())
 
     @property
+    def from_latents(self) -> bool:
+        """Only without noise between the steps."""
+        return self.sampler == "ddim" and self.eta == 0
+
+    @property
+    def tempers(self) -> bool:
+        """Unless x_T is pure noise, which a scaled score does not leave as it is."""
+        return not self.zero_terminal_snr
+
+    def tempered(self, model: nn.Module, temperature: float) -> tuple[ModelFamily, nn.Module]:
+        """The score times 1 / temperature^2, at every step: that of N(mu, b^2 S) is 1 / b^2 times that of N(mu, S)."""
+        assert isinstance(model, Denoiser)
+        velocity = self.target == "v"
+        alphas = alphas_cumprod(self.timesteps, self.schedule, self.zero_terminal_snr, torch.device("cpu"))
+        return self, ScaledScore(model, temperature**-2, alphas if velocity else None)
+
+    @property
     def loss_unit(self) -> str:
         return super().loss_unit if self.criterion == "mse" else "smooth L1 error per value"
 
@@ -125,6 +143,29 @@ class DDPM(Denoising):
     def _scheduler(self, sampler: Literal["ddpm", "ddim"], clip: bool) -> Any:
         """diffusers' scheduler; images are clipped to [-1, 1] at every step."""
         return scheduler(self.timesteps, self.schedule, self.zero_terminal_snr, sampler, self.target, clip)
+
+
+class ScaledScore(Denoiser):
+    """A network whose score is multiplied by a number. The score at x_t is -(predicted noise) / sqrt(1 - a)."""
+
+    alphas: Tensor | None
+
+    def __init__(self, model: Denoiser, factor: float, alphas: Tensor | None) -> None:
+        """`alphas` (T,), the share of a row's variance that is left, for a network that predicts v; None: the noise."""
+        super().__init__(model.shape)
+        self.model, self.factor = model, factor
+        self.register_buffer("alphas", alphas)
+
+    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        output, encoder = self.model(x, t)
+        if self.alphas is None:
+            return self.factor * output.float(), encoder
+        alpha = per_row(self.alphas.to(x.device)[t], x)
+        signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
+        noise = self.factor * (signal * output.float() + sigma * x)
+        return (
+            noise - sigma * x
+        ) / signal, encoder  # v = signal noise - sigma x_0, with x_0 = (x - sigma noise) / signal
 
 
 def scheduler(

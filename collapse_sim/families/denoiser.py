@@ -24,6 +24,19 @@ class Denoised(NamedTuple):
     encoder: Tensor  # output of the network's last down block (n, c, h, w), or of its middle hidden layer (n, c)
 
 
+class GuidedDenoiser(Denoiser):
+    """Two networks as one: (1 + w) x the first's output - w x the second's."""
+
+    def __init__(self, model: Denoiser, auxiliary: nn.Module, w: float) -> None:
+        super().__init__(model.shape)
+        self.model, self.auxiliary, self.w = model, auxiliary, w
+
+    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        output, encoder = self.model(x, t)
+        other, _ = self.auxiliary(x, t)
+        return (1 + self.w) * output.float() - self.w * other.float(), encoder
+
+
 def rows_to_x(rows: Rows, scale: float) -> Tensor:
     """uint8 images -> [-1, 1]; points -> points / scale. Both float32."""
     return rows["image"].float() / 127.5 - 1 if "image" in rows else rows["x"].float() / scale
@@ -103,6 +116,16 @@ class Denoising(Component):
         assert isinstance(model, Denoiser)
         (x,) = self._integrate(model, draws.normal(conditions.rows, *model.shape), draws, 1)
         return x_to_rows(x, self.scale)
+
+    @property
+    def guides(self) -> bool:
+        return True
+
+    def guided(self, model: nn.Module, auxiliary: nn.Module, w: float) -> nn.Module:
+        """Noise, velocity and v are affine in the score at a fixed x_t and t, and the coefficients add up to 1, so that
+        combining them is combining scores: (1 + w) s - w s_auxiliary. Clipping of x_0 comes after it."""
+        assert isinstance(model, Denoiser)
+        return GuidedDenoiser(model, auxiliary, w)
 
     def trajectory(self, model: nn.Module, rows: int, frames: int, draws: Draws) -> Tensor:
         """States from noise to samples, (frames, rows, ...): uint8 images or float64 points, equally spaced in time.

@@ -30,6 +30,7 @@ class FlowMatching(Denoising):
     tolerance: Annotated[float, Field(gt=0.0)] | None = None
     """dopri5: relative and absolute tolerance. Default: 1e-4."""
 
+    from_latents: ClassVar[bool] = True
     sampling: ClassVar[tuple[str, ...]] = ("solver", "sampling_steps", "tolerance")
 
     @model_validator(mode="after")

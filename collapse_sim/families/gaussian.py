@@ -45,6 +45,7 @@ class Gaussian(Component):
     columns: ClassVar[tuple[str, ...]] = ("x",)
     terms: ClassVar[tuple[str, ...]] = ("output",)
     loss_unit: ClassVar[str] = "nats per row"
+    from_latents: ClassVar[bool] = True
 
     def check(self, info: Info) -> None:
         """Accepts any data of points."""
@@ -113,6 +114,19 @@ class Gaussian(Component):
         root = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
         noise = draws.normal(conditions.rows, model.mean.shape[-1])
         return {"x": model.mean.unsqueeze(-2) + matmul_per_seed(noise, root.transpose(-1, -2))}
+
+    def feasible(self, model: nn.Module) -> Tensor:
+        """(S,): whether the covariance is positive definite."""
+        assert isinstance(model, GaussianModel)
+        least: Tensor = torch.linalg.eigvalsh(model.covariance)[..., 0]
+        return least > 0
+
+    def projected(self, model: nn.Module) -> nn.Module:
+        """The nearest positive semidefinite covariance in Frobenius norm: negative eigenvalues become 0."""
+        assert isinstance(model, GaussianModel)
+        values, vectors = torch.linalg.eigh(model.covariance)
+        root = vectors * values.clamp(min=0).sqrt().unsqueeze(-2)
+        return GaussianModel(model.mean, matmul_per_seed(root, root.transpose(-1, -2)))
 
     def theory(self, metric: str, chain: Chain, data: Data, info: Info) -> list[float] | None:
         """E[variance ratio] of every generation, for any strategy and any numbers of rows, with and without a teacher

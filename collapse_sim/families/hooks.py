@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.data.sources import Chain
-from collapse_sim.families.base import Conditioning, Inputs, Prediction, Rows
+from collapse_sim.families.base import Conditioning, Inputs, ModelFamily, Prediction, Rows
 
 
 @runtime_checkable
@@ -150,6 +150,64 @@ class Exports(Protocol):
         """Write a model (on the CPU, in eval mode; of a closed form with an ensemble axis of 1) in the other program's
         format into the existing folder, under its own name. Returns the paths of the written files: [] when there is no
         such format for this data. `collapse-sim export` calls it, after weights.safetensors and config.json."""
+        ...
+
+
+@runtime_checkable
+class Combinable(Protocol):
+    """Closed forms whose parameters can be combined linearly with those of another model of the same family."""
+
+    def feasible(self, model: nn.Module) -> Tensor:
+        """(S,) bool: whether the combined parameters are those of a model. A Gaussian's covariance may be none."""
+        ...
+
+    def projected(self, model: nn.Module) -> nn.Module:
+        """The model with the nearest parameters that are allowed."""
+        ...
+
+
+@runtime_checkable
+class FromWeights(Protocol):
+    """Fits that begin with given weights when `pretrained` is set, and so have them in common."""
+
+    pretrained: str | None
+
+
+@runtime_checkable
+class Guided(Protocol):
+    """Sampling with two models, whose outputs are combined at every call (SIMS, arXiv 2408.16333)."""
+
+    @property
+    def guides(self) -> bool:
+        """Whether it can be done under these settings."""
+        ...
+
+    def guided(self, model: nn.Module, auxiliary: nn.Module, w: float) -> nn.Module:
+        """A model for `sample` whose output at every call is (1 + w) x the model's - w x the auxiliary's."""
+        ...
+
+
+@runtime_checkable
+class Tempered(Protocol):
+    """Sampling at a temperature other than 1, by other means than the spread of latents (FromLatents)."""
+
+    @property
+    def tempers(self) -> bool:
+        """Whether it can be done under these settings."""
+        ...
+
+    def tempered(self, model: nn.Module, temperature: float) -> tuple[ModelFamily, nn.Module]:
+        """The family and the model whose samples are at this temperature."""
+        ...
+
+
+@runtime_checkable
+class FromLatents(Protocol):
+    """Samples that are a function of standard normal latents: no other draws of `sample` are normal."""
+
+    @property
+    def from_latents(self) -> bool:
+        """Whether they are under these settings."""
         ...
 
 

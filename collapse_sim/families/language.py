@@ -329,6 +329,14 @@ class TextFamily(Component):
 
     # Decoding
 
+    @property
+    def tempers(self) -> bool:
+        return self.decoding == "sample"
+
+    def tempered(self, model: nn.Module, temperature: float) -> tuple[TextFamily, nn.Module]:
+        """Logits divided by the temperature, too."""
+        return self.model_copy(update={"temperature": self.temperature * temperature}), model
+
     def _generate(
         self,
         model: LanguageModel,

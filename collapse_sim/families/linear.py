@@ -94,6 +94,14 @@ class LinearRegression(Component):
         noise = draws.normal(conditions.rows) * model.noise.unsqueeze(-1)
         return {"x": x, "y": _labels(x, model.weights) + noise}
 
+    def feasible(self, model: nn.Module) -> Tensor:
+        """(S,): any weights are."""
+        assert isinstance(model, LinearModel)
+        return torch.ones_like(model.noise, dtype=torch.bool)
+
+    def projected(self, model: nn.Module) -> nn.Module:
+        return model
+
     def theory(self, metric: str, chain: Chain, data: Data, info: Info) -> list[float] | None:
         """E[excess test error] of every generation for x ~ N(0, I_d), T rows per generation, T > d + 1.
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from collapse_sim.core.component import Component
 
@@ -81,6 +81,49 @@ class Train(Component):
         if self.patience is not None and self.evaluate == "never":
             raise ValueError("`patience` needs evaluations: set `evaluate: every epoch`, or remove it")
         return self
+
+
+class ShortFit(BaseModel):
+    """Changes of an arm's `train` for a short fit to a model's own samples. A setting left out is the arm's, except
+    that the last weights are kept and no validation loss is computed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    epochs: Positive | None = None
+    """Length in passes over the own samples. Either this or `steps`."""
+    steps: Annotated[int, Field(gt=0)] | None = None
+    """Length in optimiser updates. Either this or `epochs`."""
+    batch_size: Annotated[int, Field(gt=0)] | None = None
+    """Rows per update."""
+    learning_rate: Positive | None = None
+    """Learning rate after the warm-up."""
+    schedule: Literal["constant", "cosine", "linear"] | None = None
+    """Learning rate after the warm-up."""
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    """Updates in which the learning rate rises linearly from zero."""
+    weight_decay: Annotated[float, Field(ge=0.0)] | None = None
+    """Weight decay."""
+    clip_norm: Positive | None = None
+    """Maximum norm of the whole gradient."""
+    ema: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Decay of an exponential moving average of the weights, which is then the model."""
+
+    @model_validator(mode="after")
+    def _one_unit(self) -> ShortFit:
+        if self.epochs is not None and self.steps is not None:
+            raise ValueError("`epochs` and `steps` say the same thing in two ways: remove one of them")
+        return self
+
+    def over(self, train: Train) -> Train:
+        """These settings laid over an arm's. A length in one unit replaces a length in the other."""
+        own = self.model_dump(exclude_none=True)
+        settings = train.model_dump() | {"evaluate": "never", "keep": "last", "patience": None} | own
+        for unit, other in (("steps", "epochs"), ("epochs", "steps")):
+            if unit in own:
+                settings[other] = None
+        if "warmup_steps" in own:
+            settings["warmup_ratio"] = 0.0
+        return Train.model_validate(settings)
 
 
 def updates_per_epoch(train: Train, rows: int) -> int:

@@ -73,6 +73,7 @@ class VAEFamily(Component):
     columns: ClassVar[tuple[str, ...]] = ("image",)
     terms: ClassVar[tuple[str, ...]] = ("output", "mean", "variance")
     stacks: ClassVar[bool] = True
+    from_latents: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _outputs_fit(self) -> VAEFamily:

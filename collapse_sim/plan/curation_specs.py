@@ -9,7 +9,7 @@ from typing import Any
 from collapse_sim.core.plugins import described, plugin_errors
 from collapse_sim.data.sources import Plan
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec, SourcesKey, fit_spec, sample_spec
+from collapse_sim.plan.specs import DataSpec, FitSpec, ModelSpec, SampleSpec, SourcesKey, fit_spec, sample_spec
 from collapse_sim.remedies.base import Curation, KeepsAll
 from collapse_sim.store.spec import Spec
 
@@ -25,7 +25,7 @@ class CurationSpec(Spec):
     rows: int  # kept rows
     draws: tuple[SampleSpec, ...]  # of one generation, the scored samples first; () under `pool: past`
     offer: FitSpec | None  # the next fit as it would be without a curation: never made; None: several draws
-    model: FitSpec  # of the generation that the newest candidates are from
+    model: ModelSpec  # of the generation that the newest candidates are from
     origin: FitSpec  # generation 0's
 
     @property
@@ -61,7 +61,12 @@ def curation_of_samples(curation: Curation, samples: SampleSpec, shard: int, ori
     total, draws = candidates_for(curation, samples.rows), [samples]
     while (drawn := sum(draw.rows for draw in draws)) < total:
         rows = min(samples.rows, total - drawn)
-        draws.append(sample_spec(samples.model, rows, shard, samples.conditions, draw=len(draws)))
+        draws.append(
+            sample_spec(
+                samples.model, rows, shard, samples.conditions,
+                draw=len(draws), guidance=samples.guidance, auxiliary=samples.auxiliary,
+            )
+        )  # fmt: skip
     key = {"candidates": [draw.digest for draw in draws]}
     return _spec(curation, samples.rows, key, tuple(draws), None, samples.model, origin)
 
@@ -72,7 +77,7 @@ def curation_of_past(
     plan: Plan,
     data: DataSpec,
     past: Mapping[int, SampleSpec | CurationSpec],
-    newest: FitSpec,
+    newest: ModelSpec,
     origin: FitSpec,
     sources: SourcesKey,
 ) -> CurationSpec:
@@ -89,7 +94,7 @@ def _spec(
     candidates: dict[str, Any],
     draws: tuple[SampleSpec, ...],
     offer: FitSpec | None,
-    model: FitSpec,
+    model: ModelSpec,
     origin: FitSpec,
 ) -> CurationSpec:
     description = {

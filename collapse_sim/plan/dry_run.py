@@ -45,7 +45,7 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
                 "sources": _sources_document(plan.rows.sources, plan.fit),
                 **({"chosen_among": chosen.candidates} if (chosen := plan.fit.curation) else {}),
                 "teacher": teacher.generation if (teacher := plan.fit.teacher) else None,
-                "fits_to_make": to_come(plan.fit),
+                "fits_to_make": sum(to_come(spec) for spec in plan.specs() if isinstance(spec, FitSpec)),
             }
             for k, plan in enumerate(arm_plan.generations)
         ]

@@ -26,6 +26,7 @@ from collapse_sim.plan.curation_specs import (
     keeps_all,
 )
 from collapse_sim.plan.data_checks import conditions_beyond, metric_misfits, misfit, with_recipe_lines
+from collapse_sim.plan.in_use import in_use, own_misfits
 from collapse_sim.plan.memory import check_rows, check_weights
 from collapse_sim.plan.protocol import at_length, at_precision, protocol_of, without_validation
 from collapse_sim.plan.settings import Arm, Protocol, Recipe
@@ -34,13 +35,13 @@ from collapse_sim.plan.specs import (
     FeatureSpec,
     FeatureSpecs,
     FitSpec,
+    ModelSpec,
     SampleSpec,
     ScoreSpec,
     SourcesKey,
     data_spec,
     fit_spec,
     replace_info,
-    sample_spec,
     score_spec,
 )
 from collapse_sim.remedies.base import Curation
@@ -62,6 +63,13 @@ class GenerationPlan:
     outputs: SampleSpec | None  # generated for held-out rows' conditions; None when no metric needs them
     curation: CurationSpec | None  # what later fits take, if not the samples as they are
     scores: Mapping[str, ScoreSpec]  # by the metric's shown name
+
+    between: tuple[Spec, ...] = ()  # what has to be made after the fit and before the samples, in its order
+
+    @property
+    def model(self) -> ModelSpec:
+        """The model in use: what samples are drawn from, what is scored, and what the next generation begins with."""
+        return self.samples.model
 
     @property
     def rows(self) -> Plan:
@@ -86,6 +94,7 @@ class GenerationPlan:
     def specs(self) -> Iterator[Spec]:
         """All artefacts of the generation, in an order in which they can be made."""
         yield self.fit
+        yield from self.between
         yield from self.generated()
         yield from self.curations()
         yield from self.features
@@ -198,7 +207,8 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
     except StrategyError as error:
         path = f"arms.{arm.name}.data"
         return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
-    return plans, weights_bytes, [*problems, *conditions_beyond(own, arm, plans, counts)]
+    problems += [*conditions_beyond(own, arm, plans, counts), *own_misfits(own, arm, plans, counts, own_info)]
+    return plans, weights_bytes, problems
 
 
 def _check_candidates(curation: Curation, family: ModelFamily, rows: int) -> None:
@@ -308,29 +318,33 @@ def _arm_plan(
     used = {source.generation for plan in plans for source in plan.sources}
     wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):
-        train = own.train_of(k)
+        given = train = own.train_of(k)
         if train is not None:
             train = at_length(train, protocol_of(train, arm.protocol), plan.rows, counts.real)
+        previous = generations[k - 1].model if k > 0 else None
         taught_by = arm.teacher if k > 0 else None
-        teacher = generations[taught_by.generation_for(k)].fit if taught_by else None
+        teacher = None
+        if taught_by is not None:  # generation 0 teaches as it was fitted, whatever its merge makes of it
+            teacher = previous if taught_by.generation == "previous" else generations[taught_by.generation].fit
         weights = taught_by.weights if taught_by else None
-        init = generations[k - 1].fit if k > 0 and arm.init == "previous" else None
+        init = previous if arm.init == "previous" else None
         fit = fit_spec(k, own.model, train, plan, data, past, teacher, weights, init, curation=chosen, key=key)
-        past[k] = samples = sample_spec(fit, counts.samples, shard)
+        using = in_use(arm, fit, previous, given, counts.samples, shard)
+        past[k] = samples = using.samples(counts.samples, shard)
+        outputs = using.outputs(data.info.held_out, shard) if wants_outputs else None
         origin, chosen, curation = (generations[0].fit if generations else fit), None, None
         if arm.curation is not None and arm.curation.pool == "past":
             if k + 1 < len(plans):
                 chosen = curation = curation_of_past(
-                    arm.curation, own.model, plans[k + 1], data, past, fit, origin, key
+                    arm.curation, own.model, plans[k + 1], data, past, using.model, origin, key
                 )
         elif arm.curation is not None and k in used and not keeps_all(arm.curation):
             past[k] = curation = curation_of_samples(arm.curation, samples, shard, origin)
-        outputs = sample_spec(fit, data.info.held_out, shard, "held_out") if wants_outputs else None
         scores = {
             name: score_spec(metric, samples, origin, features, files[name], outputs)
             for name, metric in recipe.metrics.items()
         }
-        generations.append(GenerationPlan(fit, samples, outputs, curation, scores))
+        generations.append(GenerationPlan(fit, samples, outputs, curation, scores, using.between))
     later = own.train_of(1)
     protocol = protocol_of(later, arm.protocol) if later else None
     return ArmPlan(arm, own, data, counts, protocol, tuple(generations))

@@ -8,7 +8,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
-from collapse_sim.plan.specs import DataSpec, FeatureSpec, FitSpec, SampleSpec
+from collapse_sim.plan.specs import DataSpec, FeatureSpec, ModelSpec, SampleSpec
 from collapse_sim.store.spec import Spec
 
 
@@ -54,14 +54,15 @@ def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> 
     """An estimate of the disk space, in bytes, that the missing artefacts will take: rows and weights."""
     info, row = experiment.info, experiment.info.row_bytes
     weights = {
-        generation.fit.digest: experiment.weights_bytes[plan.name]
+        spec.digest: experiment.weights_bytes[plan.name]
         for plan in experiment.arm_plans
         for generation in plan.generations
+        for spec in (generation.fit, *generation.between)
     }
     total = 0
     for spec in experiment.specs():
         seeds = is_missing(spec)
-        if isinstance(spec, FitSpec):
+        if isinstance(spec, ModelSpec):
             total += seeds * weights.get(spec.digest, max(weights.values()))
         elif isinstance(spec, SampleSpec):
             total += seeds * spec.rows * row

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from collapse_sim.core.hashing import canonical_json
 from collapse_sim.core.plugins import described
@@ -21,6 +21,7 @@ from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily
 from collapse_sim.families.hooks import conditioning_of
 from collapse_sim.families.training import Train
 from collapse_sim.metrics.base import FeatureMap, Metric, Which
+from collapse_sim.remedies.base import Guidance
 from collapse_sim.store.spec import Spec
 
 if TYPE_CHECKING:
@@ -39,18 +40,33 @@ class DataSpec(Spec):
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class FitSpec(Spec):
-    """A fitted model."""
+class ModelSpec(Spec):
+    """A model: a fit (FitSpec), or weights that are combined from those of fits (plan/merges.py)."""
 
     family: ModelFamily
     train: Train | None
-    plan: Plan
     data: DataSpec
+
+    @property
+    def fitted(self) -> FitSpec:
+        """The fit of its generation, to the rows that the arm's plan says."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FitSpec(ModelSpec):
+    """A fitted model. The kind "own fit" is a fit to samples of its own `init`, with random draws of its own."""
+
+    plan: Plan
     past: Mapping[int, SampleSpec | CurationSpec]  # the rows of earlier generations, by generation number
-    teacher: FitSpec | None
+    teacher: ModelSpec | None
     weights: Mapping[str, float]
-    init: FitSpec | None
+    init: ModelSpec | None
     curation: CurationSpec | None = None  # which of the sources' rows it takes, in place of the plan's budget
+
+    @property
+    def fitted(self) -> FitSpec:
+        return self
 
     @property
     def sources(self) -> tuple[DataSpec | SampleSpec | CurationSpec, ...]:
@@ -71,15 +87,23 @@ class SampleSpec(Spec):
     generation 0 is fitted to; output i is made for that of held-out row i.
     """
 
-    model: FitSpec
+    model: ModelSpec
     rows: int
     shard: int
     conditions: Conditioning = "real"
     draw: int = 0  # others are further candidates of a curation, for the same conditions
+    guidance: Guidance | None = None
+    auxiliary: ModelSpec | None = None  # the second model, if the guidance has one
+
+    @property
+    def models(self) -> tuple[ModelSpec, ...]:
+        """What the rows are drawn from."""
+        return (self.model, self.auxiliary) if self.auxiliary else (self.model,)
 
     @property
     def parents(self) -> tuple[Spec, ...]:
-        return (self.model, self.model.data, *(self.model.sources if self.conditions == "fitted" else ()))
+        sources = self.model.fitted.sources if self.conditions == "fitted" else ()
+        return (*self.models, self.model.data, *sources)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -109,10 +133,10 @@ class ScoreSpec(Spec):
     """One metric's value, for each seed."""
 
     metric: Metric
-    model: FitSpec
+    model: ModelSpec
     samples: SampleSpec
     outputs: SampleSpec | None
-    origin: FitSpec
+    origin: ModelSpec
     data: DataSpec
     network: FitSpec | None
     weights: WeightsFile | None
@@ -143,7 +167,7 @@ def _source(
 
 
 def _needed(
-    metric: Metric, model: FitSpec, samples: SampleSpec, outputs: SampleSpec | None, origin: FitSpec
+    metric: Metric, model: ModelSpec, samples: SampleSpec, outputs: SampleSpec | None, origin: ModelSpec
 ) -> dict[str, Spec]:
     """Those of these artefacts that a metric declares that it needs."""
     roles = {"model": model, "samples": samples, "outputs": outputs, "origin": origin}
@@ -185,11 +209,12 @@ def fit_spec(
     plan: Plan,
     data: DataSpec,
     samples: Mapping[int, SampleSpec | CurationSpec],
-    teacher: FitSpec | None = None,
+    teacher: ModelSpec | None = None,
     weights: Mapping[str, float] | None = None,
-    init: FitSpec | None = None,
+    init: ModelSpec | None = None,
     *,
     curation: CurationSpec | None = None,
+    kind: Literal["fit", "own fit"] = "fit",
     seeded: bool = True,
     key: SourcesKey | None = None,
 ) -> FitSpec:
@@ -214,7 +239,7 @@ def fit_spec(
     }
     stacked = isinstance(family, ClosedForm)
     return FitSpec(
-        "fit", generation, description, seeded, stacked,
+        kind, generation, description, seeded, stacked,
         family=family, train=train, plan=plan, data=data, past=samples, teacher=teacher, weights=weights, init=init,
         curation=curation,
     )  # fmt: skip
@@ -227,10 +252,20 @@ def _sampling_fields(family: ModelFamily) -> tuple[str, ...]:
 
 
 def sample_spec(
-    model: FitSpec, rows: int, shard: int, conditions: Conditioning | None = None, draw: int = 0
+    model: ModelSpec,
+    rows: int,
+    shard: int,
+    conditions: Conditioning | None = None,
+    *,
+    draw: int = 0,
+    kind: Literal["samples", "own samples"] = "samples",
+    guidance: Guidance | None = None,
+    auxiliary: ModelSpec | None = None,
 ) -> SampleSpec:
     """`rows` rows from a model, for `conditions` (None: those of its family). A closed-form model draws them in one
-    piece. The rows that a model was fitted to are in its own key."""
+    piece. The rows that a model was fitted to are in its own key. A neutral guidance is the same as none."""
+    if guidance is not None and guidance.neutral:
+        guidance = auxiliary = None
     conditions = conditions or conditioning_of(model.family)
     shard = rows if model.stacked else min(shard, rows)
     fields = _sampling_fields(model.family)
@@ -246,9 +281,13 @@ def sample_spec(
         description["sampler version"] = version
     if draw:
         description["draw"] = draw
+    if guidance is not None:
+        description["guidance"] = described(guidance)
+    if auxiliary is not None:
+        description["auxiliary"] = auxiliary.digest
     return SampleSpec(
-        "samples", model.generation, description, model.seeded, model.stacked,
-        model=model, rows=rows, shard=shard, conditions=conditions, draw=draw,
+        kind, model.generation, description, model.seeded, model.stacked,
+        model=model, rows=rows, shard=shard, conditions=conditions, draw=draw, guidance=guidance, auxiliary=auxiliary,
     )  # fmt: skip
 
 
@@ -264,7 +303,7 @@ def _weights_key(weights: WeightsFile | None) -> dict[str, list[str]]:
 def score_spec(
     metric: Metric,
     samples: SampleSpec,
-    origin: FitSpec,
+    origin: ModelSpec,
     features: FeatureSpecs,
     weights: WeightsFile | None = None,
     outputs: SampleSpec | None = None,

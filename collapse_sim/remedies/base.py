@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.remedies.own_fit import OwnFit
 
+Operand = Literal["fit", "own", "previous"]
+"""Models that a merge combines: the fit, a fit to its own samples, the model in use of the generation before."""
 Judge = Literal["model", "origin"]  # the model that generated the candidates, and generation 0's
 
 
@@ -104,9 +107,41 @@ class Weighting(Remedy, Protocol):
 
 @runtime_checkable
 class Merge(Remedy, Protocol):
-    """What becomes of a model's weights after its fit."""
+    """What becomes of a model's weights after its fit: a linear combination of models of the arm."""
+
+    infeasible: Literal["refuse", "project"]
+    """What happens where the combined parameters are not those of a model (families/hooks.py, Combinable)."""
+
+    @property
+    def own(self) -> OwnFit | None:
+        """The fit to own samples that takes part."""
+        ...
+
+    def coefficients(self, k: int) -> Mapping[Operand, float]:
+        """Of each model in generation k's; they add up to 1. A model with coefficient 0 is not needed."""
+        ...
 
 
 @runtime_checkable
 class Guidance(Remedy, Protocol):
     """How samples are drawn from a fitted model."""
+
+    @property
+    def neutral(self) -> bool:
+        """Whether it changes nothing; then the arm is planned without it."""
+        ...
+
+    @property
+    def own(self) -> OwnFit | None:
+        """The fit to own samples that is the second model."""
+        ...
+
+    def models(
+        self, family: ModelFamily, model: nn.Module, auxiliary: nn.Module | None
+    ) -> tuple[ModelFamily, nn.Module]:
+        """The family and the model that samples are drawn from."""
+        ...
+
+    def draws(self, family: ModelFamily, draws: Draws) -> Draws:
+        """The random draws that samples are drawn with."""
+        ...

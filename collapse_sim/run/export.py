@@ -62,7 +62,7 @@ def export(stored: StoredModel, folder: Path, samples: SampleFormat | None = Non
     check_folder(folder)
     samples = check_format(samples, info)
     rows = None if samples == "none" else _sample_rows(stored)
-    spec = stored.plan.fit
+    spec = stored.plan.model
     block = stored.run.store.block(spec, stored.seed)
     state = load_file(block.file(artefacts.MODEL_FILE))
     if block.stacked:
@@ -147,7 +147,7 @@ def _sample_rows(stored: StoredModel) -> StoredRows:
 
 def _config(stored: StoredModel) -> dict[str, Any]:
     """Everything needed to rebuild the model, and where it comes from."""
-    spec, info = stored.plan.fit, stored.run.experiment.info
+    spec, info = stored.plan.model, stored.run.experiment.info
     return {
         "schema": 1,
         "run": stored.run.experiment.recipe.name,

@@ -137,14 +137,13 @@ def _trajectories(experiment: Experiment, k: int, context: JobContext, rows: int
     """{arm: (frames, rows, ...)}, for arms that have reached generation k."""
     seed = experiment.recipe.seeds[0]
     samples = {plan.name: plan.generations[k].samples for plan in experiment.arm_plans}
-    samples = {arm: spec for arm, spec in samples.items() if context.store.has(spec.model, seed)}
+    samples = {arm: spec for arm, spec in samples.items() if all(context.store.has(m, seed) for m in spec.models)}
     by_sampler: dict[str, np.ndarray] = {}  # by model and sampler: arms of one model may sample in other ways
     for spec in samples.values():
         if spec.digest not in by_sampler:
-            fit, family = spec.model, spec.model.family
-            assert isinstance(family, HasTrajectory)
-            with model_in_use(context, fit, (seed,)) as (model, machine):
-                draws = Draws((seed,), "denoising", 0, device=machine.device)
+            with model_in_use(context, spec, (seed,)) as (family, model, machine, shaped):
+                assert isinstance(family, HasTrajectory)
+                draws = shaped(Draws((seed,), "denoising", 0, device=machine.device))
                 by_sampler[spec.digest] = family.trajectory(model, rows, FRAMES, draws).cpu().numpy()
     return {arm: by_sampler[spec.digest] for arm, spec in samples.items()}
 

@@ -52,6 +52,7 @@ def run_generations(
 
         counts = {
             "fit": make(requests(lambda plan: [plan.fit])),
+            **_between(arms.values(), lambda stage: make(requests(lambda plan: plan.between[stage : stage + 1]))),  # noqa: B023
             "samples": make(requests(lambda plan: plan.generated())),
         }
         if chosen := requests(lambda plan: plan.curations()):
@@ -68,6 +69,12 @@ def run_generations(
         if all(_stopped(plan, seed, context) for plan in arms.values() for seed in seeds):
             break
     return total
+
+
+def _between(plans: Iterable[GenerationPlan], make: Callable[[int], Counter[str]]) -> dict[str, Counter[str]]:
+    """Make what remedies need between fit and samples, one after the other; {} if there is nothing."""
+    stages = max(len(plan.between) for plan in plans)
+    return {"remedies": sum((make(stage) for stage in range(stages)), Counter())} if stages else {}
 
 
 def _record(

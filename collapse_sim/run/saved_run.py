@@ -48,7 +48,7 @@ def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
         ends = diverged_at.get(arm_plan.name, {})
         for k, plan in enumerate(arm_plan.generations):
             seeds = {seed for seed in experiment.recipe.seeds if k < ends.get(seed, k + 1)}
-            for spec in (plan.fit, plan.samples):
+            for spec in (plan.fit, plan.model, plan.samples):
                 needed.setdefault(spec.digest, set()).update(seeds)
     absent = sum(len(seeds - present(store, digest)) for digest, seeds in needed.items())
     if absent:
@@ -114,11 +114,11 @@ class SavedRun:
         arm_plan = next(plan for plan in plans if choice.arm in (None, plan.name))
         k = recipe.generations if choice.generation is None else choice.generation
         stored = StoredModel(self, arm_plan, k, recipe.seeds[0] if choice.seed is None else choice.seed)
-        if not self.store.has(stored.plan.fit, stored.seed):
+        if not self.store.has(stored.plan.model, stored.seed):
             at = diverged(self.folder).get(stored.arm, {}).get(stored.seed)
             if at is not None and at <= k:
                 raise DivergedError(f"{stored}: there is no model, its chain diverged at generation {at}")
-        self.store.block(stored.plan.fit, stored.seed)
+        self.store.block(stored.plan.model, stored.seed)
         return stored
 
     def models(self, choice: ModelChoice, *, samples: bool = True) -> tuple[list[StoredModel], list[str]]:
@@ -133,7 +133,7 @@ class SavedRun:
         diverged_at = diverged(self.folder)
         for stored in self._all(choice):
             try:
-                for spec in (stored.plan.fit, stored.plan.samples) if samples else (stored.plan.fit,):
+                for spec in (stored.plan.model, stored.plan.samples) if samples else (stored.plan.model,):
                     self.store.block(spec, stored.seed)
             except StoreError:
                 ends_at = diverged_at.get(stored.arm, {}).get(stored.seed, stored.generation + 1)
@@ -182,7 +182,7 @@ def draw(stored: StoredModel, rows: int, draw_seed: int, device: str = "auto") -
 
     With conditions, at most as many rows can be drawn as there are rows with conditions.
     """
-    fit, samples = stored.plan.fit, stored.plan.samples
+    fit, samples = stored.plan.model.fitted, stored.plan.samples
     names = conditions_of(fit.data.data, fit.family)
     fitted = samples.conditions == "fitted"
     most, whose = (fit.plan.rows, "row that it was fitted to") if fitted else (fit.data.info.rows, "real row")

@@ -193,10 +193,9 @@ def _continued(experiment: Experiment, context: JobContext) -> PromptSet | None:
     starts, rests = texts_of(rows[:, :length], tokenizer), _rests(rows[:, length:], tokenizer)
 
     def answer(spec: SampleSpec) -> list[str]:
-        family = spec.model.family
-        assert isinstance(family, Continues)
-        with model_in_use(context, spec.model, (seed,)) as (model, machine):
-            draws = Draws((seed,), "continuations", 0, device=machine.device)
+        with model_in_use(context, spec, (seed,)) as (family, model, machine, shaped):
+            assert isinstance(family, Continues)
+            draws = shaped(Draws((seed,), "continuations", 0, device=machine.device))
             ids = family.continuations(model, machine.put(torch.from_numpy(rows[:, :length])), draws)
         return _rests(ids.cpu().numpy()[:, length:], tokenizer)
 

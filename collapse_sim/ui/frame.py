@@ -26,6 +26,9 @@ from collapse_sim.ui.symbols import ASCII, UNICODE, Symbols
 KIND_WORDS = {
     "data": "reading the data",
     "fit": "fitting",
+    "own samples": "drawing samples for a fit to them",
+    "own fit": "fitting to own samples",
+    "merge": "combining weights",
     "samples": "drawing samples",
     "curation": "choosing rows",
     "features": "computing features",

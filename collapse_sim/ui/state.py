@@ -223,7 +223,7 @@ class State:
         if self.job is not None and self.job.digest == event.digest:
             self.job = None
         self._note(Note(("diverged: " if event.diverged else "failed: ") + event.message), now)
-        for arm in event.arms if event.diverged and event.kind in ("fit", "samples") else ():
+        for arm in event.arms if event.diverged and event.kind not in ("features", "scores") else ():
             chains = self.ended.setdefault(arm, {})
             for seed in event.seeds or self.seeds:
                 chains[seed] = min(event.generation, chains.get(seed, event.generation))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from scipy.stats import kstest, truncnorm
 
-from collapse_sim.core.randomness import Draws, start, words_of
+from collapse_sim.core.randomness import Draws, ShapedDraws, start, words_of
 from collapse_sim.testing import CPU
 
 SEED = 12345678901234567
@@ -51,3 +52,27 @@ def test_uniforms_and_normals_have_their_moments():
     assert abs(float(uniform.mean()) - 0.5) < 4 * (1 / 12 / 200_000) ** 0.5
     assert abs(float(normal.mean())) < 4 * (1 / 200_000) ** 0.5
     assert abs(float(normal.var()) - 1) < 4 * (2 / 200_000) ** 0.5
+
+
+def drawn(seeds: tuple[int, ...], **shape: float) -> torch.Tensor:
+    draws = Draws(seeds, "latents", 0, dtype=torch.float64, stacked=len(seeds) > 1)
+    return (ShapedDraws(draws, **shape) if shape else draws).normal(20_000, 2)
+
+
+def test_scaled_draws_are_the_same_ones_times_a_number():
+    torch.testing.assert_close(drawn((1,), scale=0.7), 0.7 * drawn((1,)), rtol=0, atol=0)
+
+
+def test_truncated_draws_are_the_same_ones_where_these_are_inside():
+    plain, truncated = drawn((1,)), drawn((1,), limit=1.2)
+    inside = plain.abs() <= 1.2
+    assert torch.equal(plain[inside], truncated[inside])
+    assert float(truncated.abs().max()) <= 1.2
+    _, p = kstest(truncated.flatten().numpy(), truncnorm(-1.2, 1.2).cdf)
+    assert p > 0.01
+
+
+def test_shaped_draws_of_a_seed_depend_on_no_other_seed():
+    together = drawn((4, 1, 9), scale=2.0, limit=0.5)
+    for slot, seed in zip(together, (4, 1, 9), strict=True):
+        assert torch.equal(slot, drawn((seed,), scale=2.0, limit=0.5))

@@ -75,3 +75,16 @@ def test_samples_of_a_degenerate_model_lie_on_its_line() -> None:
     x = Gaussian().sample(model, Conditions(1000, {}), draws)["x"][0] - 1
     torch.testing.assert_close(torch.outer(x[:, 0], direction), x, atol=1e-6, rtol=0)
     assert float(x[:, 0].std()) == pytest.approx(1.0, rel=0.1)
+
+
+def test_combined_covariances_that_are_none_are_known_and_projected():
+    """The nearest positive semidefinite matrix: that of least distance among many."""
+    covariances = torch.tensor([[[1.0, 2.0], [2.0, 1.0]], [[2.0, 0.5], [0.5, 1.0]], [[0.0, 0.0], [0.0, 1.0]]]).double()
+    model = GaussianModel(torch.zeros(3, 2, dtype=torch.float64), covariances)
+    assert Gaussian().feasible(model).tolist() == [False, True, False]
+    projected = Gaussian().projected(model).covariance
+    torch.testing.assert_close(projected[1:], covariances[1:])
+    assert float(torch.linalg.eigvalsh(projected[0]).min()) > -1e-12
+    roots = torch.randn(20_000, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    others = (roots @ roots.transpose(1, 2) - covariances[0]).square().sum((1, 2))
+    assert float((projected[0] - covariances[0]).square().sum()) < float(others.min())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pydantic import ValidationError
 
-from collapse_sim.families.training import FitLength, Train, learning_rate
+from collapse_sim.families.training import FitLength, ShortFit, Train, learning_rate
 
 
 def train(**settings):
@@ -60,3 +61,15 @@ def test_two_ways_to_say_how_long_the_warm_up_is():
     with pytest.raises(ValueError, match="`warmup_steps` and `warmup_ratio` say the same thing in two ways: set one"):
         train(warmup_steps=3, warmup_ratio=0.1)
     assert train(warmup_steps=0, warmup_ratio=0.1).warmup_ratio == 0.1
+
+
+def test_a_short_fit_is_laid_over_an_arms_settings():
+    """A length replaces one in the other unit, a warm-up in steps one as a share; the rest is the arm's."""
+    arm = Train(epochs=10, batch_size=7, learning_rate=0.5, warmup_ratio=0.1, keep="best", patience=3, ema=0.9)
+    short = ShortFit(steps=5, warmup_steps=2).over(arm)
+    assert (short.steps, short.epochs, short.warmup_steps, short.warmup_ratio) == (5, None, 2, 0.0)
+    assert (short.batch_size, short.learning_rate, short.ema) == (7, 0.5, 0.9)
+    assert (short.keep, short.patience, short.evaluate) == ("last", None, "never")
+    assert ShortFit().over(arm).epochs == 10
+    with pytest.raises(ValidationError, match="the same thing in two ways"):
+        ShortFit(steps=5, epochs=1)

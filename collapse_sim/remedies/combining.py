@@ -1,0 +1,16 @@
+"""Which families' weights can be combined linearly."""
+
+from __future__ import annotations
+
+from collapse_sim.core.registry import identity
+from collapse_sim.families.base import ClosedForm, ModelFamily
+from collapse_sim.families.hooks import Combinable
+
+
+def check_combinable(family: ModelFamily) -> None:
+    """Raise ValueError for a family whose parameters do not belong together one by one, as those of a mixture."""
+    if isinstance(family, ClosedForm) and not isinstance(family, Combinable):
+        raise ValueError(
+            f"the parameters of two {identity(type(family))} models do not correspond to each other, so they cannot be "
+            "combined; allowed: networks, and closed forms such as gaussian and linear"
+        )

@@ -35,6 +35,7 @@ from collapse_sim.plan.specs import (
     sample_spec,
     score_spec,
 )
+from collapse_sim.plan.strategies import samples_of
 from collapse_sim.store.spec import Spec
 
 if TYPE_CHECKING:
@@ -179,7 +180,8 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
     except StrategyError as error:
         path = f"arms.{arm.name}.data"
         return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
-    return plans, weights_bytes, [*problems, *conditions_beyond(own, arm, plans, counts)]
+    samples = samples_by_generation(arm, recipe.generations, counts)
+    return plans, weights_bytes, [*problems, *conditions_beyond(own, arm, plans, samples, counts)]
 
 
 def lay_out(
@@ -219,14 +221,20 @@ def counts_of(recipe: Recipe, info: Info) -> RowCounts:
 def plans_of(arm: Arm, generations: int, counts: RowCounts) -> tuple[Plan, ...]:
     """What each generation of an arm is fitted to. Raises StrategyError when the rows do not exist."""
     plans = [generation_zero(counts)]
-    own = is_plugin(type(arm.strategy))
+    own, samples = is_plugin(type(arm.strategy)), samples_by_generation(arm, generations, counts)
     for k in range(1, generations + 1):
         with plugin_errors(arm.strategy, f"plan({k}, ...)", (StrategyError,)):
             plan = arm.strategy.plan(k, counts)
             if own:
-                check_plan(plan, k, counts)
+                check_plan(plan, k, counts, samples)
         plans.append(plan)
     return tuple(plans)
+
+
+def samples_by_generation(arm: Arm, generations: int, counts: RowCounts) -> tuple[int, ...]:
+    """How many rows each of generations 0 to `generations` generates."""
+    with plugin_errors(arm.strategy, "rows_generated"):
+        return tuple(samples_of(arm.strategy, k, counts) for k in range(generations + 1))
 
 
 def _with_files(recipe: Recipe, data_dir: Path) -> Recipe:
@@ -284,7 +292,7 @@ def _arm_plan(
         weights = taught_by.weights if taught_by else None
         init = generations[k - 1].fit if k > 0 and arm.init == "previous" else None
         fit = fit_spec(k, own.model, train, plan, data, past, teacher, weights, init, key=key)
-        past[k] = samples = sample_spec(fit, counts.samples, shard)
+        past[k] = samples = sample_spec(fit, samples_of(arm.strategy, k, counts), shard)
         outputs = sample_spec(fit, data.info.held_out, shard, "held_out") if wants_outputs else None
         origin = generations[0].fit if generations else fit
         scores = {

@@ -19,12 +19,14 @@ from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFami
 from collapse_sim.families.hooks import (
     Continues,
     Encodes,
+    EncodesNoised,
     Exports,
     HasConditions,
     HasLossUnit,
     HasRowCounts,
     HasTextLikelihood,
     HasTrajectory,
+    PredictsTokens,
     Regularised,
     RowLosses,
     RowsAtOnce,
@@ -121,6 +123,14 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         assert len(mean) == n, f"encode gives {len(mean)} latents for {n} rows"
         one, _ = family.encode(model, {name: column[:1] for name, column in columns.items()})
         assert torch.allclose(one[0], mean[0], rtol=1e-4, atol=1e-5), "encode must not depend on the other rows"
+    if isinstance(family, EncodesNoised):
+        encoded = family.encode_noised(model, columns, 0.5, _draws("noise"))
+        assert encoded.dim() == 2, f"encode_noised gives {tuple(encoded.shape)}, needed: ({n}, features)"
+        assert len(encoded) == n, f"encode_noised gives {len(encoded)} rows of features for {n} rows"
+        again = family.encode_noised(model, columns, 0.5, _draws("noise"))
+        assert torch.equal(encoded, again), "encode_noised is not repeatable"
+    if isinstance(family, PredictsTokens):
+        _check_token_predictions(family, model, columns)
     if isinstance(family, HasTextLikelihood):
         nats, tokens = family.nats(model, columns)
         assert nats.shape == tokens.shape == (n,), f"nats must give two columns of {n} rows"
@@ -145,6 +155,20 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
             paths = family.export(model, info, Path(folder))
             outside = [path for path in paths if not path.is_file() or not path.is_relative_to(folder)]
             assert not outside, f"export returns {outside[0]}, which is not a file that it has written into the folder"
+
+
+def _check_token_predictions(family: PredictsTokens, model: nn.Module, columns: Mapping[str, Tensor]) -> None:
+    predicted = family.token_predictions(model, columns)
+    total = predicted.log_p.exp().sum(-1)
+    assert torch.allclose(total, torch.ones_like(total), atol=1e-4), "token_predictions must be log probabilities"
+    there = predicted.targets >= 0
+    tokens = columns[predicted.column][:, predicted.first :].long()
+    assert torch.equal(predicted.targets[there], tokens[:, : there.shape[1]][there]), "targets must be the rows' tokens"
+    if isinstance(family, HasTextLikelihood):
+        own = predicted.log_p.gather(2, predicted.targets.clamp(min=0)[..., None])[..., 0]
+        nats, _ = family.nats(model, columns)
+        sums = -own.where(there, torch.zeros_like(own)).double().sum(1)
+        assert torch.allclose(sums.cpu(), nats, rtol=1e-4, atol=1e-4), "token_predictions must add up to nats"
 
 
 def _conditions(family: object) -> tuple[str, ...]:

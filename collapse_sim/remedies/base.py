@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
-from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.base import ModelFamily, Rows
 
 Judge = Literal["model", "origin"]  # the model that generated the candidates, and generation 0's
+Reading = Callable[[nn.Module, Rows, Draws], Tensor]
+"""(model, rows, draws) -> (n, ...): the network is in eval mode, rows and draws are on its device; no gradients."""
 
 
 @runtime_checkable
@@ -32,8 +34,8 @@ class Remedy(Protocol):
 class Pool:
     """The candidates of one generation and seed, and what a curation may judge them by.
 
-    Candidates are `draws` times the same `rows` conditions, one draw after the other (the last may be shorter): candidate
-    i was generated for the condition of candidate i % rows.
+    Candidates are `draws` times the same `rows` conditions, one draw after the other (the last may be shorter):
+    candidate i was generated for the condition of candidate i % rows.
     """
 
     columns: Mapping[str, Tensor]  # (N, ...) each, on the CPU
@@ -42,7 +44,14 @@ class Pool:
     info: Info
     family: ModelFamily
     real: Callable[[], Mapping[str, Tensor]]  # the real rows that generation 0 was fitted to, (n, ...) each
-    losses: Callable[[Judge], Tensor]  # (N,) float64: every candidate's loss under a model (families/held_out_loss.py)
+    losses: Callable[[Judge], Tensor]
+    """(N,) float64: every candidate's loss under a model, in the family's `loss_unit`: of texts, nats per token."""
+    targets: Callable[[], Mapping[str, Tensor]] | None = None
+    """The real rows whose conditions the candidates were generated for, in order: candidate i belongs to row i % rows;
+    (rows, ...) each. None: they were not generated for conditions of real rows."""
+    evaluated: Callable[[Judge, Mapping[str, Tensor], Reading], Tensor] | None = None
+    """evaluated(judge, rows, read): what `read` returns for these rows, which may be candidates or real ones, read in
+    pieces, on the CPU. None: the models are no networks."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -74,6 +83,15 @@ class Curation(Remedy, Protocol):
         """Keep exactly `rows` of the candidates. Raises ValueError when that is not possible: which number was
         accepted, and what to change."""
         ...
+
+
+@runtime_checkable
+class KeepsAll(Protocol):
+    """A curation that may be set so that all samples of each generation stay as they are, in their order. It is then
+    left out of the plan, and the arm has the artefacts of an arm without it."""
+
+    @property
+    def keeps_all(self) -> bool: ...
 
 
 @runtime_checkable

@@ -21,6 +21,7 @@ from collapse_sim.families.hooks import (
     Continues,
     Deterministic,
     Encodes,
+    EncodesNoised,
     Exports,
     FromLatents,
     Guided,
@@ -29,6 +30,7 @@ from collapse_sim.families.hooks import (
     HasRowCounts,
     HasTextLikelihood,
     HasTrajectory,
+    PredictsTokens,
     Regularised,
     RowLosses,
     RowsAtOnce,
@@ -131,6 +133,14 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         assert len(mean) == n, f"encode gives {len(mean)} latents for {n} rows"
         one, _ = family.encode(model, {name: column[:1] for name, column in columns.items()})
         assert torch.allclose(one[0], mean[0], rtol=1e-4, atol=1e-5), "encode must not depend on the other rows"
+    if isinstance(family, EncodesNoised):
+        encoded = family.encode_noised(model, columns, 0.5, _draws("noise"))
+        assert encoded.dim() == 2, f"encode_noised gives {tuple(encoded.shape)}, needed: ({n}, features)"
+        assert len(encoded) == n, f"encode_noised gives {len(encoded)} rows of features for {n} rows"
+        again = family.encode_noised(model, columns, 0.5, _draws("noise"))
+        assert torch.equal(encoded, again), "encode_noised is not repeatable"
+    if isinstance(family, PredictsTokens):
+        _check_token_predictions(family, model, columns)
     if isinstance(family, HasTextLikelihood):
         nats, tokens = family.nats(model, columns)
         assert nats.shape == tokens.shape == (n,), f"nats must give two columns of {n} rows"
@@ -191,6 +201,20 @@ def _close(one: Tensor, other: Tensor) -> bool:
     if one.is_floating_point():
         return torch.allclose(one, other, rtol=1e-3, atol=1e-3)
     return bool((one.float() - other.float()).abs().max() <= 1)
+
+
+def _check_token_predictions(family: PredictsTokens, model: nn.Module, columns: Mapping[str, Tensor]) -> None:
+    predicted = family.token_predictions(model, columns)
+    total = predicted.log_p.exp().sum(-1)
+    assert torch.allclose(total, torch.ones_like(total), atol=1e-4), "token_predictions must be log probabilities"
+    there = predicted.targets >= 0
+    tokens = columns[predicted.column][:, predicted.first :].long()
+    assert torch.equal(predicted.targets[there], tokens[:, : there.shape[1]][there]), "targets must be the rows' tokens"
+    if isinstance(family, HasTextLikelihood):
+        own = predicted.log_p.gather(2, predicted.targets.clamp(min=0)[..., None])[..., 0]
+        nats, _ = family.nats(model, columns)
+        sums = -own.where(there, torch.zeros_like(own)).double().sum(1)
+        assert torch.allclose(sums.cpu(), nats, rtol=1e-4, atol=1e-4), "token_predictions must add up to nats"
 
 
 def _conditions(family: object) -> tuple[str, ...]:

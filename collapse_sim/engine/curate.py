@@ -19,14 +19,15 @@ from collapse_sim.engine.pieces import layout
 from collapse_sim.engine.sample import ROWS_FILE, fitted_model, to_numpy
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.held_out_loss import BATCH_ROWS, HeldOutLoss
-from collapse_sim.families.hooks import HasTextLikelihood, conditioning_of
+from collapse_sim.families.hooks import HasTextLikelihood, RowsAtOnce, conditioning_of
 from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.specs import ModelSpec
-from collapse_sim.remedies.base import AveragesLosses, Choice, Judge, Pool
+from collapse_sim.remedies.base import AveragesLosses, Choice, Judge, Pool, Reading
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.store import Store
 
+EVALUATED_ROWS = 1000  # rows that a network reads at a time for a curation
 REPORT_FILE = "report.json"
 OWN_FIGURES = ("accept_rate", "duplicates")  # in every report, beside a curation's own
 
@@ -83,7 +84,22 @@ class Candidates:
             real=lambda: artefacts.conditions(self._store, spec.model.data, tuple(info.columns), (seed,), 0, info.rows),
             losses=lambda judge: self.losses(judge)[slot],
             targets=(lambda: self._targets(seed)) if given else None,
+            evaluated=None if spec.stacked else self._evaluated,
         )
+
+    def _evaluated(self, judge: Judge, rows: Mapping[str, Tensor], read: Reading) -> Tensor:
+        """What `read` returns for rows under a model, piece by piece, on the CPU."""
+        spec, family, parts = self._spec, self._spec.model.family, list[Tensor]()
+        with fitted_model(self._context, self._judge(judge), self.seeds) as (model, machine):
+            size = family.rows_at_once(model, rows) if isinstance(family, RowsAtOnce) else EVALUATED_ROWS
+            for number, first in enumerate(range(0, len(next(iter(rows.values()))), size)):
+                piece = {name: machine.put(column[first : first + size]) for name, column in rows.items()}
+                draws = Draws(self.seeds, f"evaluated/{judge}", spec.generation, number, device=machine.device)
+                parts.append(read(model, piece, draws).cpu())
+        return torch.cat(parts)
+
+    def _judge(self, judge: Judge) -> ModelSpec:
+        return self._spec.model if judge == "model" else self._spec.origin
 
     def _targets(self, seed: int) -> dict[str, Tensor]:
         data, rows = self._spec.model.data, self._spec.draws[0].rows
@@ -93,9 +109,8 @@ class Candidates:
         """(S, N) float64 on the CPU."""
         if judge not in self._known:
             curation = self._spec.curation
-            fit = self._spec.model if judge == "model" else self._spec.origin
             repeats = curation.loss_draws if isinstance(curation, AveragesLosses) else 1
-            draws = torch.stack([self._losses(fit, repeat) for repeat in range(repeats)])
+            draws = torch.stack([self._losses(self._judge(judge), repeat) for repeat in range(repeats)])
             self._known[judge] = draws.mean(0).reshape(len(self.seeds), -1)
         return self._known[judge]
 

@@ -82,10 +82,19 @@ class DDPM(Denoising):
         t = draws.integers(self.timesteps, len(x))
         noise = draws.normal(*x.shape)
         x = self._flipped(x, draws)
-        alpha = per_row(alphas_cumprod(self.timesteps, self.schedule, self.zero_terminal_snr, x.device)[t], x)
-        signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
+        signal, sigma = self._levels(t, x)
         target = noise if self.target == "epsilon" else signal * noise - sigma * x
         return Inputs({"x": signal * x + sigma * noise, "t": t, "target": target}, count=len(x))
+
+    def _levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors of row and noise at timesteps t (n,), for multiplication with rows."""
+        alpha = per_row(alphas_cumprod(self.timesteps, self.schedule, self.zero_terminal_snr, like.device)[t], like)
+        return alpha.sqrt(), (1 - alpha).sqrt()
+
+    def _noised(self, x: Tensor, noise: Tensor, time: float) -> tuple[Tensor, Tensor]:
+        t = torch.full((len(x),), round(time * (self.timesteps - 1)), device=x.device)
+        signal, sigma = self._levels(t, x)
+        return signal * x + sigma * noise, t
 
     def export(self, model: nn.Module, info: Info, folder: Path) -> list[Path]:
         """Images: write `folder`/pipeline, which diffusers' DDPMPipeline.from_pretrained loads. Returns its files.

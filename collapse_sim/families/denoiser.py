@@ -136,6 +136,18 @@ class Denoising(Component):
         states = self._integrate(model, draws.normal(rows, *model.shape), draws, frames)
         return torch.stack([next(iter(x_to_rows(x, self.scale).values())) for x in states])
 
+    @torch.no_grad()
+    def encode_noised(self, model: nn.Module, rows: Rows, time: float, draws: Draws) -> Tensor:
+        """(n, c): the encoder's output for rows with noise of `time`, from 0 (none) to 1; of images, the maximum of
+        each channel over the places."""
+        x = rows_to_x(rows, self.scale)
+        encoder: Tensor = model(*self._noised(x, draws.normal(*x.shape), time))[1].float()
+        return encoder.flatten(2).amax(2) if encoder.dim() > 2 else encoder
+
+    @abstractmethod
+    def _noised(self, x: Tensor, noise: Tensor, time: float) -> tuple[Tensor, Tensor]:
+        """What the network reads of rows x at a time from 0 (the rows) to 1 (noise): x_t, and its own times (n,)."""
+
     @abstractmethod
     def _integrate(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
         """`frames` states between noise and rows, equally spaced in time; the last one is the sample."""

@@ -56,6 +56,11 @@ class FlowMatching(Denoising):
         x_t = (1 - noise_removed * time) * noise + time * x
         return Inputs({"x": x_t, "t": TIME * t, "target": x - noise_removed * noise}, count=len(x))
 
+    def _noised(self, x: Tensor, noise: Tensor, time: float) -> tuple[Tensor, Tensor]:
+        towards = 1 - time  # a flow's time is 0 at the noise
+        x_t = (1 - (1 - self.sigma_min) * towards) * noise + towards * x
+        return x_t, x.new_full((len(x),), TIME * towards)
+
     def _integrate(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
         def velocity(t: float | Tensor, x: Tensor) -> Tensor:
             times = x.new_full((len(x),), TIME * t) if isinstance(t, float) else (TIME * t).float().expand(len(x))

@@ -7,7 +7,7 @@ Closed forms have a contract of their own, families.base.ClosedForm.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
@@ -102,6 +102,33 @@ class Encodes(Protocol):
 
     def encode(self, model: nn.Module, rows: Rows) -> tuple[Tensor, Tensor]:
         """Mean and log variance of the latents, (n, latent) each."""
+        ...
+
+
+@runtime_checkable
+class EncodesNoised(Protocol):
+    """An encoder of noised rows, as denoising networks have."""
+
+    def encode_noised(self, model: nn.Module, rows: Rows, time: float, draws: Draws) -> Tensor:
+        """(n, features) float32: the encoder's output for rows with noise of `time`, from 0 (the rows) to 1 (noise)."""
+        ...
+
+
+class TokenPredictions(NamedTuple):
+    """A network's predictions of the tokens of n texts, each given the true tokens before it."""
+
+    log_p: Tensor  # (n, L, V) float32, in nats
+    targets: Tensor  # (n, L) int64: the token that is there; PAD_TOKEN_ID where there is none
+    column: str  # the column of the rows that the tokens are in
+    first: int  # the place in the column of the first predicted token
+
+
+@runtime_checkable
+class PredictsTokens(Protocol):
+    """The probability of every token of the vocabulary, wherever a text has a token."""
+
+    def token_predictions(self, model: nn.Module, rows: Rows) -> TokenPredictions:
+        """For a few rows, in their order, on the model's device."""
         ...
 
 

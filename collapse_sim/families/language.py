@@ -20,6 +20,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.families.decoding import Choose, TokenSampling, decode, likeliest
+from collapse_sim.families.hooks import TokenPredictions
 from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.families.pretrained_checks import check_next_token
 
@@ -320,6 +321,13 @@ class TextFamily(Component):
             nats.append(self._nats_of(predicted, inputs).double().sum(1).cpu())
             tokens.append(self.row_counts(inputs).cpu())
         return torch.cat(nats), torch.cat(tokens)
+
+    def token_predictions(self, model: nn.Module, rows: Rows) -> TokenPredictions:
+        """log p of every token of the vocabulary; an encoder-decoder predicts a text's first token, too."""
+        inputs = self._inputs({name: rows[name] for name in self.columns})
+        predicted = self.predict(model, inputs)
+        log_p, targets = predicted.logits.float().log_softmax(-1), self._targets(inputs, predicted)
+        return TokenPredictions(log_p, targets, self.columns[-1], int(not self.encoder_decoder))
 
     columns: ClassVar[tuple[str, ...]]
 

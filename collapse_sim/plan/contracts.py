@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -30,8 +30,9 @@ def check_info(info: object, data: Data) -> None:
         )
 
 
-def check_plan(plan: object, k: int, counts: RowCounts) -> None:
-    """Check that `plan` returned a Plan of existing rows. Raises StrategyError for rows that do not exist."""
+def check_plan(plan: object, k: int, counts: RowCounts, samples: Sequence[int]) -> None:
+    """Check that `plan` returned a Plan of existing rows; generation j has samples[j]. Raises StrategyError for rows
+    that do not exist."""
     if not isinstance(plan, Plan) or not all(isinstance(source, Source) for source in plan.sources):
         raise TypeError(f"it gives {type(plan).__name__}; needed: a Plan of a tuple of Sources")
     if plan.budget is not None and not (_count(plan.budget) and plan.budget):
@@ -42,7 +43,7 @@ def check_plan(plan: object, k: int, counts: RowCounts) -> None:
             raise ValueError(f"it takes rows of generation {source.generation!r}; allowed: {REAL} (real) to {k - 1}")
         if among < source.rows:
             raise StrategyError(f"it draws {source.rows} rows among {among} of generation {source.generation}")
-        available = counts.pool if source.generation == REAL else counts.samples
+        available = counts.pool if source.generation == REAL else samples[source.generation]
         if source.rows < 0 or source.first < 0 or source.first + among > available:
             last = source.first + among - 1
             raise StrategyError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from collapse_sim.core.errors import MissingError, RecipeError
@@ -84,17 +84,30 @@ def _unknown_part(recipe: Recipe, name: str, info: Info) -> Iterator[str]:
         yield f"{recipe.where('claims')}: {metric_name!r} has no part {part!r} for a claim or a reference; {allowed}"
 
 
-def conditions_beyond(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCounts) -> Iterator[str]:
-    """The problem with the first generation whose samples need more rows than it is fitted to."""
+def conditions_beyond(
+    recipe: Recipe, arm: Arm, plans: Sequence[Plan], samples: Sequence[int], counts: RowCounts
+) -> Iterator[str]:
+    """The problem with the first generation that generates more rows than there are rows to generate them for.
+
+    `samples`: how many rows each generation generates. metric_misfits reports a `counts.samples` that is too large.
+    """
     conditions = conditions_of(recipe.data, recipe.model)
-    if not conditions or conditioning_of(recipe.model) != "fitted":
+    if not conditions:
         return
-    path = f"arms.{arm.name}.data"
-    for k, plan in enumerate(plans):
-        if counts.samples > plan.rows:
+    path, names = f"arms.{arm.name}.data", ", ".join(conditions)
+    fitted = conditioning_of(recipe.model) == "fitted"
+    for k, (plan, rows) in enumerate(zip(plans, samples, strict=True)):
+        if fitted and rows > plan.rows:
             yield (
-                f"{recipe.where(path)}: {path}: generation {k} is fitted to {plan.rows} rows, and {counts.samples} "
-                f"samples are generated for the {', '.join(conditions)} of the rows that it was "
+                f"{recipe.where(path)}: {path}: generation {k} is fitted to {plan.rows} rows, and {rows} "
+                f"samples are generated for the {names} of the rows that it was "
                 f"fitted to: lower `samples` to {plan.rows}, or let the arm take more rows"
+            )
+            return
+        if not fitted and rows > max(counts.samples, counts.real):
+            yield (
+                f"{recipe.where(path)}: {path}: generation {k} would generate {rows} samples, more than the "
+                f"{counts.real} real rows whose {names} they are generated for; let numbers grow less, raise "
+                "`data.rows`, or choose data without conditions"
             )
             return

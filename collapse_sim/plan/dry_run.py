@@ -91,9 +91,10 @@ def plan_text(plan: dict[str, Any]) -> str:
     lines += [f"warning: {warning}" for warning in plan["warnings"]]
     for arm, generations in plan["arms"].items():
         protocol = plan["protocols"][arm]
-        own = generations[0]["samples"]
+        own = [entry["samples"] for entry in generations]
         notes = [f"protocol: {protocol}"] if protocol else []
-        notes += [f"{own} samples per generation"] if own != plan["samples"] else []
+        span = f"{min(own)}" if min(own) == max(own) else f"{min(own)} to {max(own)}"
+        notes += [f"{span} samples per generation"] if {*own} != {plan["samples"]} else []
         lines.append(f"\n{arm}" + (f" ({'; '.join(notes)})" if notes else ""))
         counts = f"{'generation':>10} {'rows':>9} {'updates':>9} {'epochs':>7}"
         lines.append(f"  {counts}  {'teacher':>7}  {'to fit':>6}  made from")

@@ -44,6 +44,7 @@ from collapse_sim.plan.specs import (
     replace_info,
     score_spec,
 )
+from collapse_sim.plan.strategies import samples_of
 from collapse_sim.remedies.base import Curation
 from collapse_sim.store.spec import Spec
 
@@ -207,7 +208,8 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
     except StrategyError as error:
         path = f"arms.{arm.name}.data"
         return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
-    problems += [*conditions_beyond(own, arm, plans, counts), *own_misfits(own, arm, plans, counts, own_info)]
+    samples = samples_by_generation(arm, recipe.generations, counts)
+    problems += [*conditions_beyond(own, arm, plans, samples, counts), *own_misfits(own, arm, plans, counts, own_info)]
     return plans, weights_bytes, problems
 
 
@@ -258,16 +260,22 @@ def counts_of(recipe: Recipe, info: Info) -> RowCounts:
 def plans_of(arm: Arm, generations: int, counts: RowCounts) -> tuple[Plan, ...]:
     """What each generation of an arm is fitted to. Raises StrategyError when the rows do not exist."""
     plans = [generation_zero(counts)]
-    own = is_plugin(type(arm.strategy))
+    own, samples = is_plugin(type(arm.strategy)), samples_by_generation(arm, generations, counts)
     for k in range(1, generations + 1):
         with plugin_errors(arm.strategy, f"plan({k}, ...)", (StrategyError,)):
             plan = arm.strategy.plan(k, counts)
             if own:
-                check_plan(plan, k, counts)
+                check_plan(plan, k, counts, samples)
         if arm.curation is not None and arm.curation.pool == "past":
             plan = plan._replace(budget=plan.budget or counts.real)
         plans.append(plan)
     return tuple(plans)
+
+
+def samples_by_generation(arm: Arm, generations: int, counts: RowCounts) -> tuple[int, ...]:
+    """How many rows each of generations 0 to `generations` generates."""
+    with plugin_errors(arm.strategy, "rows_generated"):
+        return tuple(samples_of(arm.strategy, k, counts) for k in range(generations + 1))
 
 
 def _with_files(recipe: Recipe, data_dir: Path) -> Recipe:
@@ -329,8 +337,9 @@ def _arm_plan(
         weights = taught_by.weights if taught_by else None
         init = previous if arm.init == "previous" else None
         fit = fit_spec(k, own.model, train, plan, data, past, teacher, weights, init, curation=chosen, key=key)
-        using = in_use(arm, fit, previous, given, counts.samples, shard)
-        past[k] = samples = using.samples(counts.samples, shard)
+        rows = samples_of(arm.strategy, k, counts)
+        using = in_use(arm, fit, previous, given, rows, shard)
+        past[k] = samples = using.samples(rows, shard)
         outputs = using.outputs(data.info.held_out, shard) if wants_outputs else None
         origin, chosen, curation = (generations[0].fit if generations else fit), None, None
         if arm.curation is not None and arm.curation.pool == "past":

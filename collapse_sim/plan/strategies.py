@@ -6,6 +6,7 @@ A strategy is the *data* axis of an arm. The teacher and init axes are settings 
 from __future__ import annotations
 
 import functools
+import math
 from typing import Annotated, Protocol, runtime_checkable
 
 from pydantic import Field
@@ -23,6 +24,27 @@ class Strategy(Protocol):
     def plan(self, k: int, counts: RowCounts) -> Plan:
         """What generation k >= 1 is fitted to. Raises StrategyError when the rows do not exist."""
         ...
+
+
+@runtime_checkable
+class Sized(Protocol):
+    """A strategy that needs other numbers of samples in every generation."""
+
+    def rows_generated(self, k: int, counts: RowCounts) -> int:
+        """How many rows generation k >= 0 generates, at least `counts.samples`, however many generations follow."""
+        ...
+
+
+def samples_of(strategy: Strategy, k: int, counts: RowCounts) -> int:
+    """How many rows generation k generates. Raises TypeError or ValueError for a number that a plug-in may not give."""
+    if not isinstance(strategy, Sized):
+        return counts.samples
+    rows = strategy.rows_generated(k, counts)
+    if not isinstance(rows, int) or isinstance(rows, bool):
+        raise TypeError(f"it gives {rows!r}; needed: a whole number of rows")
+    if rows < counts.samples:
+        raise ValueError(f"it gives {rows} rows; needed: at least `samples`, {counts.samples}, which are scored")
+    return rows
 
 
 class Replace(Component):
@@ -122,4 +144,55 @@ class Fresh(Component):
             )
         among = (counts.pool - counts.real, counts.samples) if self.redraw else (None, None)
         sources = (Source(REAL, fresh, first, among[0]), Source(k - 1, synthetic, 0, among[1]))
+        return Plan(tuple(source for source in sources if source.rows))
+
+
+class Growing(Component):
+    """More and more of the previous generation's samples: `first` x t^`power` at the t-th fit (Xu et al. 2025).
+
+    Generation k is fit t = k + 1, so by default generation 0's real rows are the first of the series. With power 2 and
+    N = `first`, the expected variance of a Gaussian under maximum likelihood falls to sin(pi/sqrt(N)) / (pi/sqrt(N)) of
+    the true one, as under `accumulate`, and not to 0. Generations generate as many rows as the next one is fitted to.
+    """
+
+    first: Annotated[int, Field(gt=0)] | None = None
+    """Number of rows that the series starts with; default: as many as real rows."""
+    power: Annotated[float, Field(ge=0.0, le=10.0)] = 2.0
+    """How fast numbers grow; 0: not at all."""
+    real: Share = 0.0
+    """Share of the real rows that is added in every generation, the same ones: beside growing numbers it shrinks."""
+
+    def rows_generated(self, k: int, counts: RowCounts) -> int:
+        return max(counts.samples, self._rows(k + 1, counts))
+
+    def plan(self, k: int, counts: RowCounts) -> Plan:
+        sources = (Source(REAL, round(self.real * counts.real)), Source(k - 1, self._rows(k, counts)))
+        return Plan(tuple(source for source in sources if source.rows))
+
+    def _rows(self, k: int, counts: RowCounts) -> int:
+        """The samples that generation k is fitted to."""
+        return round((self.first or counts.real) * math.pow(k + 1, self.power))
+
+
+class Shrinking(Component):
+    """Real rows that become fewer: the share `share` / k^`power` at generation k, and samples for the rest.
+
+    The total stays the number of real rows. The real rows are the first ones, so that each generation's are among those
+    of the one before.
+    """
+
+    share: Share = 0.5
+    """The real part of generation 1's rows."""
+    power: Annotated[float, Field(ge=0.0)] = 1.0
+    """How fast the share falls; 0: not at all."""
+
+    def plan(self, k: int, counts: RowCounts) -> Plan:
+        real = round(self.share * counts.real / k**self.power)
+        synthetic = counts.real - real
+        if synthetic > counts.samples:
+            raise StrategyError(
+                f"shrinking takes {synthetic} samples of generation {k - 1}, but a generation has {counts.samples}: "
+                f"raise `samples` to {counts.real}, which is enough for every generation"
+            )
+        sources = (Source(REAL, real), Source(k - 1, synthetic))
         return Plan(tuple(source for source in sources if source.rows))

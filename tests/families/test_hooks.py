@@ -93,9 +93,27 @@ class ImpossibleNats(WrongVAE):
         return -torch.ones(40, dtype=torch.float64), torch.ones(40, dtype=torch.int64)
 
 
+class OtherNoise(WrongVAE):
+    def encode_noised(self, model: Any, rows: Any, time: float, draws: Any) -> torch.Tensor:
+        return torch.rand(40, 3)
+
+
+class SpatialNoise(WrongVAE):
+    def encode_noised(self, model: Any, rows: Any, time: float, draws: Any) -> torch.Tensor:
+        return torch.zeros(40, 3, 2)
+
+
+class Unnormalised(WrongVAE):
+    def token_predictions(self, model: Any, rows: Any) -> hooks.TokenPredictions:
+        return hooks.TokenPredictions(torch.zeros(40, 2, 3), torch.zeros(40, 2, dtype=torch.int64), "image", 0)
+
+
 @pytest.mark.parametrize(
     ("family", "message"),
     [
+        (OtherNoise(), "encode_noised is not repeatable"),
+        (SpatialNoise(), r"encode_noised gives \(40, 3, 2\), needed: \(40, features\)"),
+        (Unnormalised(), "token_predictions must be log probabilities"),
         (Unknown(), "regularised names outputs, which are not terms"),
         (NoColumn(), "conditions names caption, which are not columns"),
         (Whose(), "conditioned_on must be"),

@@ -13,7 +13,7 @@ COUNTS = RowCounts(real=100, samples=80, pool=150)
 
 @pytest.mark.parametrize("strategy", [Mix(synthetic=0.5, redraw=True), Fresh(share=0.5, redraw=True)])
 def test_drawn_rows_lie_where_there_are_rows(strategy):
-    check_plan(strategy.plan(3, COUNTS), 3, COUNTS)
+    check_plan(strategy.plan(3, COUNTS), 3, COUNTS, (80, 80, 80))
 
 
 @pytest.mark.parametrize(
@@ -26,4 +26,11 @@ def test_drawn_rows_lie_where_there_are_rows(strategy):
 )
 def test_drawn_rows_that_there_are_not(source, message):
     with pytest.raises(StrategyError, match=message):
-        check_plan(Plan((source,)), 3, COUNTS)
+        check_plan(Plan((source,)), 3, COUNTS, (90, 90, 80))
+
+
+def test_a_generation_has_its_own_number_of_samples():
+    plan = Plan((Source(1, 90), Source(2, 80)))
+    check_plan(plan, 3, COUNTS, (80, 90, 80))
+    with pytest.raises(StrategyError, match="rows 0 to 89 of generation 1, which has 80"):
+        check_plan(plan, 3, COUNTS, (90, 80, 90))

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import numpy as np
+import pytest
 import torch
 from pydantic import Field
 from torch import nn
 
+from collapse_sim.analysis.results import read_results
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.machine import open_machine
 from collapse_sim.core.randomness import Draws
+from collapse_sim.data.sources import RowCounts
+from collapse_sim.data.toys.gaussian_points import GaussianPoints
 from collapse_sim.engine.artefacts import model as load_model
 from collapse_sim.engine.score import rows
 from collapse_sim.families.base import Conditions
+from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.families.vae import VAE
 from collapse_sim.plan.experiment import prepare
+from collapse_sim.plan.settings import Arm
+from collapse_sim.plan.strategies import Growing
 from collapse_sim.recipe.loader import load
+from tests.chains import chain_of
 from tests.conftest import TINY
 
 
@@ -93,3 +104,66 @@ def test_metrics_of_an_ensemble_see_the_real_rows_that_it_is_fitted_to(sandbox):
     means = load_model(store, plan.fit, (0, 1, 2), open_machine("cpu", "fp32")).mean
     torch.testing.assert_close(seen.mean(1), means)
     assert not torch.equal(means[0], means[1])
+
+
+GROWING = """
+data: {use: gaussian, rows: 4}
+model: gaussian
+generations: 8
+seeds: 600
+arms:
+  growing: {data: growing}
+  linear: {data: {use: growing, power: 1}}
+  shrinking: {data: {use: shrinking, share: 0.5}}
+metrics: [variance_ratio]
+"""
+
+
+def test_growing_samples_through_the_loop(sandbox):
+    """E[variance] = prod (1 - 1/N_t): with N_t = N t^2 it stays above sin(pi/sqrt N) / (pi/sqrt N)."""
+    sandbox.run(GROWING)
+    results = read_results(sandbox.root / "run")
+    for arm, power in (("growing", 2), ("linear", 1)):
+        for k in range(9):
+            values = np.array(list(results.scores(arm, "variance_ratio", k).values()))
+            expected = math.prod(1 - 1 / (4 * t**power) for t in range(1, k + 2))
+            assert abs(values.mean() - expected) < 3 * values.std(ddof=1) / math.sqrt(len(values)), (arm, k)
+            assert results.theory[arm]["variance_ratio"][k] == pytest.approx(expected)
+    for k in range(9):
+        values = np.array(list(results.scores("shrinking", "variance_ratio", k).values()))
+        expected = results.theory["shrinking"]["variance_ratio"][k]
+        assert abs(values.mean() - expected) < 3 * values.std(ddof=1) / math.sqrt(len(values)), k
+    assert results.theory["growing"]["variance_ratio"][-1] > math.sin(math.pi / 2) / (math.pi / 2)
+
+
+def test_growing_samples_reach_the_closed_form():
+    chain = chain_of(Arm("growing", Growing()), RowCounts(4, 4, 4), 300)
+    curve = Gaussian().theory("variance_ratio", chain, GaussianPoints(rows=4), GaussianPoints(rows=4).inspect(Path()))
+    assert curve is not None
+    assert curve[-1] == pytest.approx(math.sin(math.pi / 2) / (math.pi / 2), rel=1e-3)
+
+
+def test_one_more_generation_of_growing_samples_makes_only_itself(sandbox):
+    short = prepare(load(sandbox.recipe(GROWING), overrides=["generations=3"]), sandbox.root)
+    longer = prepare(load(sandbox.recipe(GROWING), overrides=["generations=4"]), sandbox.root)
+    for plan, other in zip(short.arm_plans, longer.arm_plans, strict=True):
+        for one, same in zip(plan.generations, other.generations, strict=False):
+            assert [spec.digest for spec in one.specs()] == [spec.digest for spec in same.specs()]
+    growing = longer.arm_plans[0].generations
+    assert [plan.rows.rows for plan in growing] == [4, 16, 36, 64, 100]
+    assert [plan.samples.rows for plan in growing] == [16, 36, 64, 100, 144]
+
+
+def test_more_samples_than_conditions_are_refused_before_anything_runs(sandbox):
+    recipe = """
+    data: {use: linear, rows: 30}
+    model: {use: linear, design: fixed}
+    generations: 2
+    seeds: 2
+    arms: {growing: {data: {use: growing, power: 1}}}
+    metrics: [excess_test_error]
+    """
+    with pytest.raises(
+        RecipeError, match=r"arms\.growing\.data: generation 0 would generate 60 samples, more than the 30"
+    ):
+        prepare(load(sandbox.recipe(recipe)), sandbox.root)

@@ -31,8 +31,9 @@ from collapse_sim.data.sources import RowCounts, generation_zero
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import Conditions
-from collapse_sim.families.ddpm import DDPM, scheduler
+from collapse_sim.families.ddpm import DDPM
 from collapse_sim.families.network import Network
+from collapse_sim.families.samplers import scheduler
 from collapse_sim.families.training import Train
 from collapse_sim.plan.experiment import forward_operations
 from collapse_sim.plan.specs import data_spec, fit_spec

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from collapse_sim.core import hub
+from collapse_sim.core import hub, machine
 from collapse_sim.store import journal, recorded, sealed
 
 if TYPE_CHECKING:
@@ -69,6 +69,12 @@ def _own_logger() -> Iterator[None]:
 def _ask_hubs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that did not answer in one test may do so in the next."""
     monkeypatch.setattr(hub, "_unreachable", [])
+
+
+@pytest.fixture(autouse=True)
+def _any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`precision: auto` is fp32 on every CPU, so that keys and numbers in tests do not depend on the processor."""
+    monkeypatch.setattr(machine, "native_bf16", lambda: False)
 
 
 class Sandbox:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -17,6 +19,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CPU_RESIDENT_BYTES = 32 * 2**20  # rows up to this size are copied into memory; larger ones stay memory-mapped
 SMALL_STEP_OPERATIONS = 2e8  # below it an optimiser update takes about a millisecond, and one thread is enough
+BF16_GAIN = (
+    1.25  # how many times as fast as fp32 bf16 must be on a CPU, so that noise does not change what `auto` means
+)
+PROBE_WIDTH = 1024  # of the layers that are timed for it
 CUDA_RESIDENT_SHARE = 0.4  # of the free memory: rows up to this live on the device
 
 
@@ -165,8 +171,57 @@ def open_machine(device: str = "auto", precision: Precision = "auto", tf32: bool
 def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
     """What "auto" means on a device. Raises RecipeError for fp16 off CUDA, where there is no scaler for it."""
     if precision == "auto":
-        native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return "bf16" if native else "fp32"
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+        return "bf16" if native_bf16() and bf16_speed() >= BF16_GAIN else "fp32"
     if precision == "fp16" and device.type != "cuda":
         raise RecipeError("fp16 needs a CUDA device; allowed here: auto, fp32, bf16")
     return precision
+
+
+def native_bf16() -> bool:
+    """Whether this CPU multiplies bf16 numbers: x86 with AMX or AVX512-BF16."""
+    capabilities: dict[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # older versions of torch do not have it
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+@cache
+def bf16_speed(width: int = PROBE_WIDTH) -> float:
+    """How many times as fast as in fp32 a training step runs on this CPU in bf16; measured once per process.
+
+    The step is eager: two linear layers of `width` with the casts from fp32, and their gradients. Both precisions take
+    turns and the shortest time of each counts, so that other work on the machine hardly changes the result.
+    """
+    x = torch.full((width // 4, width), 0.01)
+    first, second = (torch.full((width, width), 0.01, requires_grad=True) for _ in range(2))
+    times: dict[bool, list[float]] = {False: [], True: []}
+    for _ in range(4):
+        for low, taken in times.items():
+            began = time.perf_counter()
+            with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                out = torch.relu(x @ first) @ second
+            torch.autograd.grad(out.float().sum(), (first, second))
+            taken.append(time.perf_counter() - began)
+    return min(times[False]) / min(times[True])
+
+
+def slow_bf16(device: torch.device, precision: str) -> str:
+    """A warning where bf16 was chosen and this CPU computes it more slowly than fp32; otherwise ""."""
+    if device.type != "cpu" or precision != "bf16":
+        return ""
+    speed = bf16_speed() if native_bf16() else bf16_speed(PROBE_WIDTH // 4)  # the whole width may take half a minute
+    if speed >= 1:
+        return ""
+    reason = "" if native_bf16() else ", since this processor has no bf16 arithmetic"
+    return (
+        f"precision: bf16 is slow here: a training step was measured {1 / speed:.1f} times as slow as in fp32{reason}"
+    )
+
+
+def describe_bf16() -> str:
+    """For people: what `precision: auto` means on this CPU, and why."""
+    if not native_bf16():
+        return "fp32: this processor has no bf16 arithmetic"
+    return f"{resolve_precision(torch.device('cpu'), 'auto')}: bf16 is {bf16_speed():.1f} times as fast as fp32"

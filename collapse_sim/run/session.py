@@ -16,7 +16,7 @@ from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreEr
 from collapse_sim.core.events import Note, RunFinished, RunStarted
 from collapse_sim.core.files import check_place
 from collapse_sim.core.hashing import digest_of
-from collapse_sim.core.machine import Device
+from collapse_sim.core.machine import Device, slow_bf16
 from collapse_sim.engine.build import describe_precision, made_on
 from collapse_sim.engine.groups import group_size
 from collapse_sim.engine.work import JobContext, Stop
@@ -83,7 +83,7 @@ class Session:
         ):
             run.record_session(sys.argv, self.device.describe(), self._precision())
             emit(self._started())
-            for warning in warnings_of(self.experiment):
+            for warning in warnings_of(self.experiment) + self._slow():
                 emit(Note(warning))
             outcome: Literal["finished", "interrupted", "failed"] = "failed"
             message = ""
@@ -134,6 +134,12 @@ class Session:
         """The precisions of the fits, each once."""
         fits = (plan.fit for arm in self.experiment.arm_plans for plan in arm.generations)
         return " / ".join(dict.fromkeys(describe_precision(self.device, fit.train) for fit in fits))
+
+    def _slow(self) -> list[str]:
+        """Warnings about precisions that this device computes slowly."""
+        trains = [plan.fit.train for arm in self.experiment.arm_plans for plan in arm.generations]
+        warnings = (slow_bf16(self.device.device, train.precision) for train in trains if train)
+        return list(dict.fromkeys(filter(None, warnings)))
 
     def _started(self) -> RunStarted:
         recipe = self.experiment.recipe

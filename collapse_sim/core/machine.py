@@ -191,19 +191,25 @@ def native_bf16() -> bool:
 def bf16_speed(width: int = PROBE_WIDTH) -> float:
     """How many times as fast as in fp32 a training step runs on this CPU in bf16; measured once per process.
 
-    The step is eager: two linear layers of `width` with the casts from fp32, and their gradients. Both precisions take
-    turns and the shortest time of each counts, so that other work on the machine hardly changes the result.
+    The step is eager: two linear layers of `width` with the casts from fp32, and their gradients. It takes one thread,
+    both precisions take turns, and the shortest time of each counts: with two threads, on cores that others used too,
+    the ratio differed a thousandfold between measurements.
     """
     x = torch.full((width // 4, width), 0.01)
     first, second = (torch.full((width, width), 0.01, requires_grad=True) for _ in range(2))
     times: dict[bool, list[float]] = {False: [], True: []}
-    for _ in range(4):
-        for low, taken in times.items():
-            began = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=low):
-                out = torch.relu(x @ first) @ second
-            torch.autograd.grad(out.float().sum(), (first, second))
-            taken.append(time.perf_counter() - began)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(4):
+            for low, taken in times.items():
+                began = time.perf_counter()
+                with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                    out = torch.relu(x @ first) @ second
+                torch.autograd.grad(out.float().sum(), (first, second))
+                taken.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
     return min(times[False]) / min(times[True])
 
 

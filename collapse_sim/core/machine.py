@@ -78,6 +78,11 @@ class Device:
             return int(CUDA_RESIDENT_SHARE * free)
         return CPU_RESIDENT_BYTES
 
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether rows are read for the next step while the device computes this one: with a device beside the CPU."""
+        return self.device.type == "cuda"
+
     def describe(self) -> str:
         """For people: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""
         if self.device.type == "cuda":

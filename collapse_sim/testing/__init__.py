@@ -32,6 +32,7 @@ from collapse_sim.families.hooks import (
     conditioning_of,
     row_counts_of,
 )
+from collapse_sim.testing.device import check_device as check_device
 
 CPU = Machine(torch.device("cpu"), "fp32")
 

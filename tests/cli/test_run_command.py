@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from collapse_sim.engine import fit
 
+ROOT = Path(__file__).parents[2]
 SMOKE = "\nsmoke: {generations: 1, seeds: [3], samples: 100, train.steps: 2}\n"
 
 
@@ -187,3 +193,26 @@ def test_what_could_not_be_drawn_is_said_once_more_at_the_end(shell, recipe, mon
     said = shell("run", recipe()).err
     assert "warning: could not be drawn: samples (" in said
     assert said.index("could not be drawn: samples") > said.index("generation 1/1")
+
+
+FIRST_STEP = """
+import os, sys
+from collapse_sim.engine import fit
+from collapse_sim.__main__ import main
+slow = {"torch._dynamo", "sympy", "sklearn", "pandas", "scipy", "matplotlib", "torchvision", "torch_fidelity",
+        "transformers", "diffusers", "datasets", "torchmetrics"}
+def take(step, members):
+    print("imported:", *sorted(slow & set(sys.modules)), flush=True)
+    os._exit(0)
+fit.SingleStep.take = take
+main()
+"""
+
+
+def test_nothing_slow_is_imported_before_the_first_step(shell, recipe):
+    """Once the digits have been read on this machine; before that, scikit-learn is needed for them."""
+    name = recipe(("metrics: [test_loss]", "metrics: [test_loss, {use: fid, features: pixels}]"))
+    shell("run", name, "--dry-run")
+    words = [sys.executable, "-c", FIRST_STEP, "run", name, "-q"]
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("imported:\n", "")

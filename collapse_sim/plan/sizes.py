@@ -38,10 +38,10 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
 
     from collapse_sim.core.randomness import Draws
 
+    totals: list[float] = []
+
     class Counter(TorchDispatchMode):
         """flop_counter's own mode would import torch's compiler, which takes seconds, to exclude itself from it."""
-
-        total = 0.0
 
         @classmethod
         def _should_skip_dynamo(cls) -> bool:
@@ -54,7 +54,8 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
                 with self:
                     return func.decompose(*args, **given)
             result = func(*args, **given)
-            self.total += formula(*args, **given, out_val=result) if formula else 0
+            if formula:
+                totals.append(float(formula(*args, **given, out_val=result)))
             return result
 
     rows = {
@@ -65,9 +66,9 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
     inputs = family.corrupt(rows, Draws((0,), "count", 0))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model = family.build(info).eval()
-        with Counter() as counter:
+        with Counter():  # type: ignore[no-untyped-call]
             family.predict(model, inputs)
-    return counter.total / len(next(iter(inputs.tensors.values())))
+    return sum(totals) / len(next(iter(inputs.tensors.values())))
 
 
 def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:

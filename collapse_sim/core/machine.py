@@ -72,6 +72,10 @@ class Device:
             return int(CUDA_RESIDENT_SHARE * free)
         return CPU_RESIDENT_BYTES
 
+    def peak_bytes(self) -> int | None:
+        """The most memory that this process's tensors have taken on a GPU; None on a CPU, whose memory they share."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+
     def describe(self) -> str:
         """For people: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""
         if self.device.type == "cuda":

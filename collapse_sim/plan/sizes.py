@@ -40,7 +40,7 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
 
     totals: list[float] = []
 
-    class Counter(TorchDispatchMode):
+    class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """flop_counter's own mode would import torch's compiler, which takes seconds, to exclude itself from it."""
 
         @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -218,3 +219,36 @@ def test_nothing_slow_is_imported_before_the_first_step(shell, recipe):
     words = [sys.executable, "-c", FIRST_STEP, "run", name, "-q"]
     done = subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("imported:", "")
+
+
+def test_dry_run_says_how_long_and_whence(shell, recipe):
+    """Without such artefacts in the store: which command measures it. Afterwards: the sum of what they took."""
+    name = recipe()
+    plan = shell("run", name, "--dry-run", "--json", "--seed", "3", "--set", "train.steps=30").json
+    assert plan["time"] == {
+        "seconds": None, "from": None, "without": {},
+        "bench": f"collapse-sim bench {name} --seed 3 --set train.steps=30",
+    }  # fmt: skip
+    out = shell("run", name, "--dry-run").out
+    assert (
+        f"time: not known, as this store has no such fits or samples; to measure it: collapse-sim bench {name}\n" in out
+    )
+    shell("run", name, "-q")
+    assert "time:" not in shell("run", name, "--dry-run").out
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in shell.folders("fit")]
+    taught = {manifest["digest"]: manifest for manifest in manifests if manifest["description"]["teacher"]}
+    more = shell("run", name, "--dry-run", "--json", "--generations", "2", "--arm", "accumulate+distill").json
+    assert more["time"]["from"] == "earlier artefacts"
+    (own,) = taught.values()
+    others = [
+        manifest["wall_s"]
+        for kind in ("samples", "scores")
+        for manifest in (json.loads((folder / "manifest.json").read_text()) for folder in shell.folders(kind))
+    ]
+    least, most = own["wall_s"] + 2 * min(others), own["wall_s"] + 2 * max(others)
+    assert least - 0.1 <= more["time"]["seconds"] <= most + 0.1
+    assert "time: about " in shell("run", name, "--dry-run", "--generations", "2").out
+    metrics = "metrics=[test_loss, {use: fid, features: pixels}]"
+    words = ["--generations", "2", "--set", metrics, "--store", "runs/.store", "--out", "runs/other"]
+    other = shell("run", name, "--dry-run", *words).out
+    assert "; without 5 of scores, which it has none of; to measure all: collapse-sim bench r.yaml " in other

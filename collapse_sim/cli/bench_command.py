@@ -57,7 +57,9 @@ def bench(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Measure on this machine what a run of a recipe would take: time, memory and disk.
+    """Measure what a run of a recipe would take on this machine.
+
+    Prints the time of every generation and arm, the memory and the disk space.
 
     Short stretches of its fits, sampling and scoring are computed in a temporary folder (TMPDIR), which is then
     removed. What the run's store has already is taken off.

@@ -83,6 +83,10 @@ class Device:
         """Whether rows are read for the next step while the device computes this one: with a device beside the CPU."""
         return self.device.type == "cuda"
 
+    def peak_bytes(self) -> int | None:
+        """The most memory that this process's tensors have taken on a GPU; None on a CPU, whose memory they share."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+
     def describe(self) -> str:
         """For people: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""
         if self.device.type == "cuda":

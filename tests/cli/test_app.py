@@ -26,6 +26,10 @@ COMMANDS = {
         "--checkpoint-seconds", "--ensemble", "--smoke", "--dry-run", "--plugins", "--json", "--quiet -q",
         "--verbose -v",
     ],
+    "bench": [
+        "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
+        "--ensemble", "--smoke", "--seconds", "--plugins", "--json", "--quiet -q",
+    ],
     "status": ["RUN", "--json"],
     "watch": ["RUN", "--once"],
     "compare": ["RUN", "--metric", "--generation", "--baseline", "--all", "--json", "--csv", "--plot"],

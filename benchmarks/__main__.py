@@ -27,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="as little work as possible, to see whether cases run")
     options = parser.parse_args(arguments)
 
-    from benchmarks.cases import CASES
+    from benchmarks.catalogue import CASES
 
     unknown = [name for name in options.case if name not in CASES]
     if unknown:

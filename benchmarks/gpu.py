@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-CASES = (  # by value; with 11 s for a case and the tests they take about eight minutes
+CASES = (  # by value
     "vae-table1",
     "diffusion-step",
     "vae-fit",

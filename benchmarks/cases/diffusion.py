@@ -160,14 +160,14 @@ CASES = (
         "diffusion-step",
         "training of a UNet of 39.7 M parameters on 64x64 pixels, the second half of a fit",
         "images/s",
-        partial(training, "celeba", 64, 3, (4, 200), (8, 128)),
+        partial(training, "celeba", 64, 3, (4, 40), (8, 128)),
         targets={LOOP: {"cpu": 1.7, "cuda": 3}, LOOP_BF16: {"cpu": 1.1, "cuda": 1.5}},
     ),
     Case(
         "diffusion-step-digits",
         "training of a UNet of 0.65 M parameters on 8x8 pixels, the second half of a fit",
         "images/s",
-        partial(training, "digits", 8, 1, (30, 300), (64, 64)),
+        partial(training, "digits", 8, 1, (30, 100), (64, 64)),
     ),
     Case(
         "diffusion-sampling",

@@ -45,8 +45,8 @@ def _case(
 
 
 CASES = (
-    _case("groups-quickstart", "quickstart's VAE", "{use: vae, hidden: 128, latent: 8}", 8, 12, 128, (60, 500)),
-    _case("groups-vae", "table 1's VAE", "{use: vae, hidden: 420, latent: 20}", 32, 12, 256, (10, 300)),
+    _case("groups-quickstart", "quickstart's VAE", "{use: vae, hidden: 128, latent: 8}", 8, 12, 128, (60, 100)),
+    _case("groups-vae", "table 1's VAE", "{use: vae, hidden: 420, latent: 20}", 32, 12, 256, (10, 100)),
     _case(
         "groups-unet",
         "the UNet for digits (0.65 M parameters)",
@@ -54,7 +54,7 @@ CASES = (
         8,
         9,
         64,
-        (3, 50),
+        (3, 12),
         cpu=1.5,
         cuda=5,
     ),

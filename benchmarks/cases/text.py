@@ -122,13 +122,13 @@ CASES = (
         "text-t5-small",
         "training of T5-small's architecture (60 M parameters), the second half of a fit",
         "tokens/s",
-        partial(prepare, T5_SMALL, _pairs, 32_000, (4, 60), (4, 32)),
+        partial(prepare, T5_SMALL, _pairs, 32_000, (3, 60), (4, 32)),
         targets={"Seq2SeqTrainer": {"cpu": 1.2, "cuda": 1.5}},
     ),
     Case(
         "text-gpt2-9m",
         "training of a GPT-2 of 9 M parameters, rows of 256 tokens, the second half of a fit",
         "tokens/s",
-        partial(prepare, GPT2, _texts, 10_000, (6, 100), (4, 32)),
+        partial(prepare, GPT2, _texts, 10_000, (6, 60), (4, 32)),
     ),
 )

@@ -116,7 +116,7 @@ def _updates(
 
 def one_fit(setting: Setting) -> Ways:
     machine = setting.device.with_precision("auto")
-    steps, batch = setting.sized(200, 2000, 2), setting.sized(BATCH, BATCH, 16)
+    steps, batch = setting.sized(200, 1000, 2), setting.sized(BATCH, BATCH, 16)
     data, images = image_rows(setting.folder, setting.sized(20_000, 20_000, 64), (32, 32))
     fits = Fits(setting, FAMILY, data, steps=steps, batch_size=batch, learning_rate=1e-3)
     whole: list[float] = []
@@ -129,7 +129,7 @@ def one_fit(setting: Setting) -> Ways:
     return Ways(
         {
             "collapse-sim": ours,
-            EXAMPLE: lambda: example_loop(images, fits.info, max(2, steps // 4), batch, machine),
+            EXAMPLE: lambda: example_loop(images, fits.info, max(2, steps // 8), batch, machine),
             RESIDENT: lambda: resident_loop(images, fits.info, steps, batch, machine),
         },
         machine.precision,
@@ -141,7 +141,7 @@ def one_fit(setting: Setting) -> Ways:
 
 def table1(setting: Setting) -> Ways:
     machine = setting.device.with_precision("auto")
-    steps, batch = setting.sized(20, 500, 1), setting.sized(BATCH, BATCH, 16)
+    steps, batch = setting.sized(20, 100, 1), setting.sized(BATCH, BATCH, 16)
     rows = setting.sized(10_000, 20_000, 64)
     data, images = image_rows(setting.folder, rows, (32, 32))
     info = data.inspect(setting.folder)

@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from benchmarks.cases import CASES
+from benchmarks.catalogue import CASES
 from benchmarks.harness import measure
 from benchmarks.report import line
 from collapse_sim.core.machine import open_device

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from benchmarks.cases import CASES
+from benchmarks.catalogue import CASES
 from benchmarks.gpu import CASE_S, PARTS, TESTS_S, measure
 from benchmarks.gpu import CASES as CHOSEN
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.cases import CASES
+from benchmarks.catalogue import CASES
 
 
 def test_an_unknown_case_is_named_with_the_cases_that_exist(capsys):

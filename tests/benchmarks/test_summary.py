@@ -7,7 +7,7 @@ import json
 import pytest
 
 from benchmarks.__main__ import RESULTS
-from benchmarks.cases import CASES
+from benchmarks.catalogue import CASES
 from benchmarks.harness import Case
 from benchmarks.summary import BEGIN, END, summary
 

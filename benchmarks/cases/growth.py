@@ -47,6 +47,7 @@ def _distilled(arms: int) -> str:
 def _curve(setting: Setting, unit: str, sizes: tuple[int, ...], grow: Callable[[int], Finished]) -> Ways:
     """Milliseconds per fit with everything that belongs to it; the largest experiment is ours."""
     chosen = sizes[:2] if setting.tiny else sizes
+    grow(chosen[0])  # what the first run in a process pays once, such as imports
 
     def cost(size: int) -> float:
         finished = grow(size)

@@ -124,4 +124,6 @@ def intensities(x: Tensor) -> Tensor:
 def matmul_per_seed(left: Tensor, right: Tensor) -> Tensor:
     """(S, n, m) @ (S, m, p), one product per seed. Batched kernels sum in an order that depends on S, but each seed of
     an ensemble must get exactly the bytes that it would get alone."""
+    if left.shape[-1] == 1:
+        return left * right  # nothing is summed
     return torch.stack([a @ b for a, b in zip(left, right, strict=True)])

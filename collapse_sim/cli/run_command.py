@@ -65,6 +65,15 @@ def run(
             help="The most fits of one architecture and length to compute together. auto: 1.",
         ),
     ] = "auto",
+    compiled: Annotated[
+        str,
+        typer.Option(
+            "--compile",
+            metavar="auto|on|off",
+            help="Compile the steps of fits with torch.compile. auto: where measured times say that it pays, never in "
+            "fits of less than a minute. Results equal eager ones up to rounding.",
+        ),
+    ] = "auto",
     smoke: Annotated[
         bool, typer.Option("--smoke", help="Run the recipe's own small size, to check that it works.")
     ] = False,
@@ -107,7 +116,9 @@ def run(
         opened = open_device(device)
         experiment = prepare(loaded, data_dir, opened)
         folder = out or RUNS / (f"{loaded.name}-smoke" if smoke else loaded.name)
-        session = Session(experiment, opened, folder, store or store_of(folder), data_dir, checkpoint, ensemble)
+        session = Session(
+            experiment, opened, folder, store or store_of(folder), data_dir, checkpoint, ensemble, compiled
+        )
         if dry_run:
             from collapse_sim.plan.dry_run import plan_document, plan_text
 

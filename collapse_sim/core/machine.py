@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from collapse_sim.core.compilers import compiler_problem
 from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.core.randomness import start
 
@@ -71,6 +72,15 @@ class Device:
             free, _ = torch.cuda.mem_get_info(self.device)
             return int(CUDA_RESIDENT_SHARE * free)
         return CPU_RESIDENT_BYTES
+
+    def synchronize(self) -> None:
+        """Wait until everything that was started on the device is finished."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def compiler_problem(self) -> str | None:
+        """What is missing to compile steps for this device, and what to install; None: nothing."""
+        return compiler_problem(self.device.type)
 
     def describe(self) -> str:
         """For people: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""

@@ -84,10 +84,21 @@ def _traced(objective: Objective, arguments: Groups) -> torch.fx.GraphModule:
 
     flat = _flat(arguments)
     graph: torch.fx.GraphModule = make_fx(on_tensors, tracing_mode="fake", _allow_non_fake_inputs=True)(*flat)
-    for node in graph.graph.nodes:
-        if torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ()):
-            raise NotCompiledError("it draws random numbers while it predicts, as dropout does")
+    if any(map(_draws, graph.graph.nodes)):
+        raise NotCompiledError("the network draws random numbers, as dropout does; compiled, they would be others")
     return graph
+
+
+def _draws(node: torch.fx.Node) -> bool:
+    """Whether an operation draws random numbers. Attention is one that can, and does not without dropout."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    schema: Any = node.target._schema  # type: ignore[union-attr]
+    for i, argument in enumerate(schema.arguments):
+        if argument.name == "dropout_p":
+            given = node.args[i] if i < len(node.args) else node.kwargs.get(argument.name, argument.default_value)
+            return bool(given != 0)
+    return True
 
 
 def _flat(arguments: Groups) -> list[Tensor]:

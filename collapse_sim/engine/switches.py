@@ -71,13 +71,14 @@ class Switches:
         if self.mode == "off":
             steps[:] = [at for at in steps if at <= step]
         compiled = sum(at <= step for at in steps) % 2 == 1
-        if not any(at > step for at in steps) and self._wanted(step, shapes, compiled) != compiled:
-            steps.append(step)
-            compiled = not compiled
-        if compiled and not prepare():
-            steps.append(step)
+        decided = any(at > step for at in steps)  # by the process that was interrupted, which had come further
+        wanted = compiled if decided else self._wanted(step, shapes, compiled)
+        if wanted and not prepare():
+            wanted = False
             self._settled.add(shapes)
-            compiled = False
+        if wanted != compiled:
+            steps.append(step)
+            compiled = wanted
         if self._state(shapes) != before:
             self._write()
         self._measuring = shapes not in self._settled

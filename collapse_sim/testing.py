@@ -306,7 +306,10 @@ def check_compiled(
     family: ModelFamily, info: Info, rows: Mapping[str, Tensor], backend: str = "eager", tolerance: float = 1e-4
 ) -> None:
     """Check that a compiled step (engine/programs.py) has the losses and gradients of an eager one, on rows of its
-    columns, with a teacher if the family has distillation terms. `backend`: torch.compile's: "eager" traces only, "inductor" compiles."""
+    columns, with a teacher if the family has distillation terms.
+
+    `backend`: torch.compile's; "eager" traces only, "inductor" compiles.
+    """
     model = _build(family, info, 0).train()
     teacher = _build(family, info, 1) if family.terms else None
     for parameter in teacher.parameters() if teacher else ():

@@ -68,9 +68,9 @@ def test_compiled_fits_are_the_eager_ones_up_to_rounding(sandbox, made):
             torch.testing.assert_close(compiled[key][0][name], tensor, rtol=1e-2, atol=1e-3)
     assert all(value is None for value in compiled_steps(sandbox).values())
     for changes in compiled_steps(other).values():
-        assert sorted(changes.values()) == [[0], [6]] or list(changes.values()) == [
-            [0]
-        ]  # 200 rows: 6 batches and 8 rows
+        whole, *smaller = sorted(changes.values())  # the last batch of an epoch is smaller, and has its own program
+        assert whole == [0]
+        assert all(len(steps) == 1 and steps[0] > 0 for steps in smaller)
 
 
 def test_cells_of_a_grid_share_a_program(sandbox, made):

@@ -222,7 +222,8 @@ class SingleStep:
     def _compiled(self, inputs: Inputs) -> Callable[[int], Tensor] | None:
         """The mean loss of micro-batch i from its program, if this step is compiled."""
         member = self._member
-        parts = [trimmed(member.family, member.run.model, part) for part in inputs.split(member.train.accumulate)]
+        pieces = inputs.split(member.train.accumulate) if member.train.accumulate > 1 else [inputs]
+        parts = [trimmed(member.family, member.run.model, piece) for piece in pieces]
         if not self._switches.compiled(member.run.step, shapes_of(parts), lambda: all(map(self._program, parts))):
             return None
         return lambda i: self._call(parts[i])

@@ -20,6 +20,7 @@ from collapse_sim.engine.objective import Groups
 
 Mode = Literal["auto", "on", "off"]
 Objective = Callable[..., Tensor]
+Backend = str | Callable[..., Any]
 
 # By how much a compiled batch may differ from an eager one: losses relative to their size, gradients relative to the
 # steepest of them.
@@ -52,11 +53,11 @@ class NotCompiledError(Exception):
 class Program:
     """An objective's value and gradients for tensors of fixed shapes, traced once and compiled.
 
-    It is traced by running it on tensors without values, so whatever Python code it has is gone afterwards: parameters,
-    buffers, batches and weights are arguments, and nothing random may be in it.
+    It is traced by running it on tensors without values, so whatever Python code it has is gone afterwards. Parameters,
+    buffers, batches and weights are arguments; other tensors of a model, and anything random, are refused.
     """
 
-    def __init__(self, objective: Objective, arguments: Groups, machine: Machine, backend: str) -> None:
+    def __init__(self, objective: Objective, arguments: Groups, machine: Machine, backend: Backend) -> None:
         """Raises NotCompiledError when that is impossible, or when the program computes something else."""
         started = time.perf_counter()
         with warnings.catch_warnings():
@@ -83,7 +84,7 @@ def _traced(objective: Objective, arguments: Groups) -> torch.fx.GraphModule:
         return objective(**{group: {name: next(left) for name in own} for group, own in names.items()})
 
     flat = _flat(arguments)
-    graph: torch.fx.GraphModule = make_fx(on_tensors, tracing_mode="fake", _allow_non_fake_inputs=True)(*flat)
+    graph: torch.fx.GraphModule = make_fx(on_tensors, tracing_mode="fake")(*flat)
     if any(map(_draws, graph.graph.nodes)):
         raise NotCompiledError("the network draws random numbers, as dropout does; compiled, they would be others")
     return graph
@@ -151,7 +152,7 @@ class Times:
 class Programs:
     """The programs of this process: fits of one architecture, shape and precision share one."""
 
-    def __init__(self, mode: Mode = "off", backend: str = "inductor") -> None:
+    def __init__(self, mode: Mode = "off", backend: Backend = "inductor") -> None:
         """`backend`: torch.compile's; another one traces without compiling, for tests."""
         self.mode, self._backend = mode, backend
         self._made: dict[str, Program | str] = {}  # or why there is none

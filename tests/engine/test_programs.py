@@ -39,6 +39,19 @@ class Counts(VAE):
 CALLS: list[int] = []
 
 
+class Hides(VAE):
+    """A tensor of each model that is neither a parameter nor a buffer."""
+
+    def build(self, info):
+        model = super().build(info)
+        model.hidden_scale = [torch.rand(())]
+        return model
+
+    def predict(self, model, inputs):
+        prediction = super().predict(model, inputs)
+        return prediction._replace(decoded=prediction.decoded * model.hidden_scale[0])
+
+
 def objective_of(family, info=IMAGES, rows=ROWS, seed=0):
     with CPU.seeded(seed):
         model = family.build(info)
@@ -74,6 +87,13 @@ def test_making_a_program_changes_no_gradient():
     objective, arguments = objective_of(VAE(hidden=8, latent=2))
     Program(objective, arguments, CPU, "eager")
     assert all(tensor.grad is None for tensor in arguments["student"].values())
+
+
+def test_a_tensor_that_is_no_argument_is_refused():
+    objective, arguments = objective_of(Hides(hidden=8, latent=2))
+    known, notes = Programs("on", "eager"), []
+    assert known.get("one", "Hides", objective, lambda: arguments, CPU, notes.append) is None
+    assert "FakeTensor" in notes[-1].message
 
 
 def test_a_reason_is_noted_once():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 
 import pytest
 import torch
@@ -23,7 +22,6 @@ from tests.engine.test_stacked import GROUPED, beside, fits, stopping
 
 STEPS = 60
 LONG = changed(SMALL, ("steps: 20,", f"steps: {STEPS},"))
-TRACED = partial(Programs, backend="eager")  # traced and run, but not compiled to machine code
 
 
 @pytest.fixture
@@ -31,8 +29,13 @@ def made(monkeypatch):
     """The `Programs` of each run, with a backend that takes no time."""
     runs: list[Programs] = []
 
+    def backend(graph, inputs):
+        runs[-1].compilations += 1
+        return graph.forward  # traced and run, but not compiled to machine code
+
     def programs_of(mode):
-        runs.append(TRACED(mode))
+        runs.append(Programs(mode, backend))
+        runs[-1].compilations = 0
         return runs[-1]
 
     monkeypatch.setattr(session, "Programs", programs_of)
@@ -87,7 +90,7 @@ def test_cells_of_a_grid_share_a_program(sandbox, made):
     sandbox.run(head + "arms:\n" + "".join(cells) + "metrics: [test_loss]\n", compiled="on")
     assert len(fits(sandbox)) == 17
     assert all(list(changes.values()) == [[0]] for changes in compiled_steps(sandbox).values())
-    assert made[0].count == 2
+    assert made[0].count == made[0].compilations == 2
 
 
 @pytest.mark.parametrize("ensemble", ["off", "16"])

@@ -165,14 +165,6 @@ class Programs:
         """How many programs were compiled."""
         return sum(isinstance(program, Program) for program in self._made.values())
 
-    def has(self, key: str) -> bool:
-        """Whether this program is compiled."""
-        return isinstance(self._made.get(key), Program)
-
-    def refused(self, key: str) -> bool:
-        """Whether it could not be."""
-        return isinstance(self._made.get(key), str)
-
     def times(self, key: str) -> Times:
         """What steps under this key took in this process."""
         return self._times.setdefault(key, Times())

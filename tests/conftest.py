@@ -90,7 +90,14 @@ class Sandbox:
         return path
 
     def run(
-        self, recipe: str | Path, run: str = "run", checkpoint_s: float = 60.0, ensemble: str = "off", **options: object
+        self,
+        recipe: str | Path,
+        run: str = "run",
+        checkpoint_s: float = 60.0,
+        ensemble: str = "off",
+        *,
+        compiled: str = "auto",
+        **options: object,
     ) -> dict:
         from collapse_sim.core.machine import open_device
         from collapse_sim.plan.experiment import prepare
@@ -101,7 +108,14 @@ class Sandbox:
         experiment = prepare(load(path, **options), self.root / "data")
         device = open_device("cpu")
         session = Session(
-            experiment, device, self.root / run, self.root / ".store", self.root / "data", checkpoint_s, ensemble
+            experiment,
+            device,
+            self.root / run,
+            self.root / ".store",
+            self.root / "data",
+            checkpoint_s,
+            ensemble,
+            compiled,
         )
         return session.run(quiet=True)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from collapse_sim.core.compilers import compiler_problem
 from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.core.randomness import start
 
@@ -86,6 +87,15 @@ class Device:
     def peak_bytes(self) -> int | None:
         """The most memory that this process's tensors have taken on a GPU; None on a CPU, whose memory they share."""
         return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+
+    def synchronize(self) -> None:
+        """Wait until everything that was started on the device is finished."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def compiler_problem(self) -> str | None:
+        """What is missing to compile steps for this device, and what to install; None: nothing."""
+        return compiler_problem(self.device.type)
 
     def describe(self) -> str:
         """For people: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""

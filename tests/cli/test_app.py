@@ -23,7 +23,7 @@ COMMANDS = {
     "": ["--version", "--install-completion", "--show-completion"],
     "run": [
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
-        "--checkpoint-seconds", "--ensemble", "--smoke", "--dry-run", "--plugins", "--json", "--quiet -q",
+        "--checkpoint-seconds", "--ensemble", "--compile", "--smoke", "--dry-run", "--plugins", "--json", "--quiet -q",
         "--verbose -v",
     ],
     "bench": [

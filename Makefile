@@ -46,7 +46,7 @@ torture: $(DEV)
 	$(BIN)/python -m tests.torture.full --seconds $(SECONDS)
 
 gpu: $(DEV)
-	$(BIN)/python benchmarks/gpu.py
+	$(BIN)/python -m benchmarks.gpu
 
 check: $(DEV)
 	$(BIN)/ruff format --check .

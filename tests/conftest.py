@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import torch
 
-from collapse_sim.core import hub
+from collapse_sim.core import hub, machine
 from collapse_sim.store import journal, recorded, sealed
 
 if TYPE_CHECKING:
@@ -71,6 +71,12 @@ def _ask_hubs_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "_unreachable", [])
 
 
+@pytest.fixture(autouse=True)
+def _any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`precision: auto` is fp32 on every CPU, so that keys and numbers in tests do not depend on the processor."""
+    monkeypatch.setattr(machine, "native_bf16", lambda: False)
+
+
 class Sandbox:
     """Runs recipes below one folder, in this process, through the same path as the command line."""
 
@@ -84,7 +90,14 @@ class Sandbox:
         return path
 
     def run(
-        self, recipe: str | Path, run: str = "run", checkpoint_s: float = 60.0, ensemble: str = "off", **options: object
+        self,
+        recipe: str | Path,
+        run: str = "run",
+        checkpoint_s: float = 60.0,
+        ensemble: str = "off",
+        *,
+        compiled: str = "auto",
+        **options: object,
     ) -> dict:
         from collapse_sim.core.machine import open_device
         from collapse_sim.plan.experiment import prepare
@@ -95,7 +108,14 @@ class Sandbox:
         experiment = prepare(load(path, **options), self.root / "data")
         device = open_device("cpu")
         session = Session(
-            experiment, device, self.root / run, self.root / ".store", self.root / "data", checkpoint_s, ensemble
+            experiment,
+            device,
+            self.root / run,
+            self.root / ".store",
+            self.root / "data",
+            checkpoint_s,
+            ensemble,
+            compiled,
         )
         return session.run(quiet=True)
 

@@ -14,6 +14,7 @@ import typer
 
 from collapse_sim import __version__
 from collapse_sim.cli import (
+    bench_command,
     cache_command,
     compare_command,
     doctor_command,
@@ -47,6 +48,11 @@ for _name, _command, _examples in (
         "run",
         run_command.run,
         ("run quickstart", "run mine.yaml --seed 0 --seed 1 --set train.epochs=5", "run mine.yaml --dry-run"),
+    ),
+    (
+        "bench",
+        bench_command.bench,
+        ("bench quickstart", "bench mine.yaml --seed 0 --generations 3 --seconds 10"),
     ),
     ("status", status_command.status, ("status", "status quickstart", "status runs/mine --json")),
     ("watch", watch_command.watch, ("watch quickstart",)),

@@ -37,6 +37,7 @@ def _report(data_dir: Path) -> dict[str, dict[str, Any]]:
     from collapse_sim import __version__
     from collapse_sim.core import registry
     from collapse_sim.core.errors import CollapseSimError
+    from collapse_sim.core.machine import describe_bf16
 
     names = (
         "torch", "torchvision", "transformers", "tokenizers", "datasets", "diffusers", "torch-fidelity", "rouge-score",
@@ -50,6 +51,7 @@ def _report(data_dir: Path) -> dict[str, dict[str, Any]]:
             versions[name] = "not installed"
     threads = torch.get_num_threads()
     devices = {"cpu": f"{threads} thread{'s' * (threads != 1)}, {psutil.virtual_memory().total / 2**30:.1f} GiB memory"}
+    devices["cpu, precision"] = f"auto is {describe_bf16()}"
     if torch.cuda.is_available():
         for index in range(torch.cuda.device_count()):
             properties = torch.cuda.get_device_properties(index)

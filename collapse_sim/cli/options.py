@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from collapse_sim.cli.examples import complete_run
+from collapse_sim.cli.examples import complete_recipe, complete_run
 
 RunArgument = Annotated[
     str,
@@ -18,6 +18,42 @@ RunArgument = Annotated[
 ArmOption = Annotated[str | None, typer.Option("--arm", help="Which arm. Default: the first.")]
 GenerationOption = Annotated[int | None, typer.Option("--generation", help="Which generation. Default: the last.")]
 SeedOption = Annotated[int | None, typer.Option("--seed", help="Which seed. Default: the first.")]
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", autocompletion=complete_recipe
+    ),
+]
+ArmsOption = Annotated[list[str] | None, typer.Option("--arm", metavar="NAME", help="Only this arm (repeatable).")]
+SeedsOption = Annotated[
+    list[int] | None,
+    typer.Option("--seed", metavar="N", help="Only this seed, which may be a new one (repeatable)."),
+]
+GenerationsOption = Annotated[
+    int | None, typer.Option("--generations", metavar="N", help="The last generation's number.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: --set train.learning_rate=3e-4 (repeatable)."),
+]
+RunStoreOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        help="Directory for artefacts. Default: the run's own store, or .store beside the run directory.",
+    ),
+]
+EnsembleOption = Annotated[
+    str,
+    typer.Option(
+        "--ensemble",
+        metavar="auto|off|N",
+        help="The most fits of one architecture and length to compute together. auto: 1.",
+    ),
+]
+SmokeOption = Annotated[bool, typer.Option("--smoke", help="Run the recipe's own small size, to check that it works.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")]
 DataOption = Annotated[
     Path, typer.Option("--data-dir", metavar="DIR", envvar="COLLAPSE_SIM_DATA", help="Directory of the data sets.")
 ]

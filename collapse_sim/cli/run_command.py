@@ -2,53 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from collapse_sim.cli.examples import complete_recipe
-from collapse_sim.cli.options import DataOption, DeviceOption, JsonOption, PluginsOption
+from collapse_sim.cli.options import (
+    ArmsOption,
+    DataOption,
+    DeviceOption,
+    EnsembleOption,
+    GenerationsOption,
+    JsonOption,
+    PluginsOption,
+    QuietOption,
+    RecipeArgument,
+    RunStoreOption,
+    SeedsOption,
+    SetOption,
+    SmokeOption,
+)
 from collapse_sim.core.errors import CollapseSimError
 from collapse_sim.core.memory_errors import tight_limit
-from collapse_sim.ui.console import data, document, say, say_logs
+from collapse_sim.ui.console import data, document, program, say, say_logs
 
 LARGEST_EARLY = 200_000  # bytes of a recipe that is read twice
 
 
 def run(
-    recipe: Annotated[
-        str,
-        typer.Argument(
-            metavar="RECIPE", help="A recipe file, or the name of a shipped recipe.", autocompletion=complete_recipe
-        ),
-    ],
-    arm: Annotated[list[str] | None, typer.Option("--arm", metavar="NAME", help="Only this arm (repeatable).")] = None,
-    seed: Annotated[
-        list[int] | None,
-        typer.Option("--seed", metavar="N", help="Only this seed, which may be a new one (repeatable)."),
-    ] = None,
-    generations: Annotated[
-        int | None, typer.Option("--generations", metavar="N", help="The last generation's number.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a setting: --set train.learning_rate=3e-4 (repeatable)."
-        ),
-    ] = None,
+    recipe: RecipeArgument,
+    arm: ArmsOption = None,
+    seed: SeedsOption = None,
+    generations: GenerationsOption = None,
+    settings: SetOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="The run directory. Default: runs/NAME.")
     ] = None,
-    store: Annotated[
-        Path | None,
-        typer.Option(
-            "--store",
-            metavar="DIR",
-            help="Directory for artefacts. Default: the run's own store, or .store beside the run directory.",
-        ),
-    ] = None,
+    store: RunStoreOption = None,
     data_dir: DataOption = Path("data"),
     device: DeviceOption = "auto",
     checkpoint: Annotated[
@@ -57,23 +49,23 @@ def run(
             "--checkpoint-seconds", metavar="S", min=0.0, help="Seconds between checkpoints of a running fit."
         ),
     ] = 60.0,
-    ensemble: Annotated[
+    ensemble: EnsembleOption = "auto",
+    compiled: Annotated[
         str,
         typer.Option(
-            "--ensemble",
-            metavar="auto|off|N",
-            help="The most fits of one architecture and length to compute together. auto: 1.",
+            "--compile",
+            metavar="auto|on|off",
+            help="Compile the steps of fits with torch.compile. auto: where measured times say that it pays, never in "
+            "fits of less than a minute. Results equal eager ones up to rounding.",
         ),
     ] = "auto",
-    smoke: Annotated[
-        bool, typer.Option("--smoke", help="Run the recipe's own small size, to check that it works.")
-    ] = False,
+    smoke: SmokeOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
     ] = False,
     plugins: PluginsOption = None,
     as_json: JsonOption = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")] = False,
+    quiet: QuietOption = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print one line per job.")] = False,
 ) -> None:
     """Run a recipe's experiment, or continue it. What is already stored is never computed again."""
@@ -107,12 +99,32 @@ def run(
         opened = open_device(device)
         experiment = prepare(loaded, data_dir, opened)
         folder = out or RUNS / (f"{loaded.name}-smoke" if smoke else loaded.name)
-        session = Session(experiment, opened, folder, store or store_of(folder), data_dir, checkpoint, ensemble)
+        session = Session(
+            experiment, opened, folder, store or store_of(folder), data_dir, checkpoint, ensemble, compiled
+        )
         if dry_run:
             from collapse_sim.plan.dry_run import plan_document, plan_text
+            from collapse_sim.plan.earlier import earlier_rates
 
-            plan = plan_document(experiment, session.store_dir)
-            document(plan) if as_json else data(plan_text(plan))
+            command = _bench_command(
+                recipe,
+                {
+                    "--arm": arm,
+                    "--seed": seed,
+                    "--generations": generations,
+                    "--set": settings,
+                    "--out": out,
+                    "--store": store,
+                    "--data-dir": None if data_dir == Path("data") else data_dir,
+                    "--device": None if device == "auto" else device,
+                    "--ensemble": None if ensemble == "auto" else ensemble,
+                    "--smoke": smoke or None,
+                    "--plugins" if plugins else "--no-plugins": None if plugins is None else True,
+                },
+            )
+            rates = earlier_rates(session.store_dir, opened.describe())
+            plan = plan_document(experiment, session.store_dir, rates, command)
+            document(plan) if as_json else data(plan_text(plan, _time_text(plan)))
             session.check()
             return
         remember(folder, loaded)
@@ -124,6 +136,31 @@ def run(
                 say(f"compare: collapse-sim compare {folder}")
             data(str(folder), needed=False)
         check_diverged(result)
+
+
+def _time_text(plan: Mapping[str, Any]) -> str:
+    """What a plan's time is, and where it is from; "" if nothing is to be made."""
+    from collapse_sim.ui.formatting import about
+
+    time = plan["time"]
+    if not plan["artefacts"]["to_make"]:
+        return ""
+    if time["seconds"] is None:
+        return f"time: not known, as this store has no such fits or samples; to measure it: {time['bench']}"
+    text = f"time: about {about(time['seconds'])}, by what such artefacts of this store took"
+    without = ", ".join(f"{count} of {kind}" for kind, count in time["without"].items())
+    return text + (f"; without {without}, which it has none of; to measure all: {time['bench']}" if without else "")
+
+
+def _bench_command(recipe: str, options: Mapping[str, object]) -> str:
+    """The command that measures what a run would take. `options` that are None are left out."""
+    import shlex
+
+    words = [*program(sys.argv[0]), "bench", recipe]
+    for name, value in options.items():
+        for one in value if isinstance(value, list) else [] if value is None else [value]:
+            words += [name] if one is True else [name, str(one)]
+    return shlex.join(words)
 
 
 def _default_folder(recipe: str, settings: Sequence[str], *, smoke: bool) -> Path | None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from collapse_sim.core.compilers import compiler_problem
 from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.core.randomness import start
 
@@ -17,6 +20,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp16"]
 DTYPES = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 CPU_RESIDENT_BYTES = 32 * 2**20  # rows up to this size are copied into memory; larger ones stay memory-mapped
 SMALL_STEP_OPERATIONS = 2e8  # below it an optimiser update takes about a millisecond, and one thread is enough
+BF16_GAIN = (
+    1.25  # how many times as fast as fp32 bf16 must be on a CPU, so that noise does not change what `auto` means
+)
+PROBE_WIDTH = 1024  # of the layers that are timed for it
 CUDA_RESIDENT_SHARE = 0.4  # of the free memory: rows up to this live on the device
 
 
@@ -71,6 +78,24 @@ class Device:
             free, _ = torch.cuda.mem_get_info(self.device)
             return int(CUDA_RESIDENT_SHARE * free)
         return CPU_RESIDENT_BYTES
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether rows are read for the next step while the device computes this one: with a device beside the CPU."""
+        return self.device.type == "cuda"
+
+    def peak_bytes(self) -> int | None:
+        """The most memory that this process's tensors have taken on a GPU; None on a CPU, whose memory they share."""
+        return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
+
+    def synchronize(self) -> None:
+        """Wait until everything that was started on the device is finished."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def compiler_problem(self) -> str | None:
+        """What is missing to compile steps for this device, and what to install; None: nothing."""
+        return compiler_problem(self.device.type)
 
     def describe(self) -> str:
         """For people: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""
@@ -165,8 +190,63 @@ def open_machine(device: str = "auto", precision: Precision = "auto", tf32: bool
 def resolve_precision(device: torch.device, precision: Precision) -> Literal["fp32", "bf16", "fp16"]:
     """What "auto" means on a device. Raises RecipeError for fp16 off CUDA, where there is no scaler for it."""
     if precision == "auto":
-        native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return "bf16" if native else "fp32"
+        if device.type == "cuda":
+            return "bf16" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
+        return "bf16" if native_bf16() and bf16_speed() >= BF16_GAIN else "fp32"
     if precision == "fp16" and device.type != "cuda":
         raise RecipeError("fp16 needs a CUDA device; allowed here: auto, fp32, bf16")
     return precision
+
+
+def native_bf16() -> bool:
+    """Whether this CPU multiplies bf16 numbers: x86 with AMX or AVX512-BF16."""
+    capabilities: dict[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # older versions of torch do not have it
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+
+
+@cache
+def bf16_speed(width: int = PROBE_WIDTH) -> float:
+    """How many times as fast as in fp32 a training step runs on this CPU in bf16; measured once per process.
+
+    The step is eager: two linear layers of `width` with the casts from fp32, and their gradients. It takes one thread,
+    both precisions take turns, and the shortest time of each counts: with two threads, on cores that others used too,
+    the ratio differed a thousandfold between measurements.
+    """
+    x = torch.full((width // 4, width), 0.01)
+    first, second = (torch.full((width, width), 0.01, requires_grad=True) for _ in range(2))
+    times: dict[bool, list[float]] = {False: [], True: []}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for _ in range(4):
+            for low, taken in times.items():
+                began = time.perf_counter()
+                with torch.autocast("cpu", torch.bfloat16, enabled=low):
+                    out = torch.relu(x @ first) @ second
+                torch.autograd.grad(out.float().sum(), (first, second))
+                taken.append(time.perf_counter() - began)
+    finally:
+        torch.set_num_threads(threads)
+    return min(times[False]) / min(times[True])
+
+
+def slow_bf16(device: torch.device, precision: str) -> str:
+    """A warning where bf16 was chosen and this CPU computes it more slowly than fp32; otherwise ""."""
+    if device.type != "cpu" or precision != "bf16":
+        return ""
+    speed = bf16_speed() if native_bf16() else bf16_speed(PROBE_WIDTH // 4)  # the whole width may take half a minute
+    if speed >= 1:
+        return ""
+    reason = "" if native_bf16() else ", since this processor has no bf16 arithmetic"
+    return (
+        f"precision: bf16 is slow here: a training step was measured {1 / speed:.1f} times as slow as in fp32{reason}"
+    )
+
+
+def describe_bf16() -> str:
+    """For people: what `precision: auto` means on this CPU, and why."""
+    if not native_bf16():
+        return "fp32: this processor has no bf16 arithmetic"
+    return f"{resolve_precision(torch.device('cpu'), 'auto')}: bf16 is {bf16_speed():.1f} times as fast as fp32"

@@ -24,6 +24,7 @@ from collapse_sim.engine.curate import curate
 from collapse_sim.engine.fit import fit, fit_together
 from collapse_sim.engine.merging import merge
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
+from collapse_sim.engine.programs import Programs
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
 from collapse_sim.engine.work import JobContext
@@ -80,17 +81,21 @@ def _read(source: RowSource, info: Info, context: JobContext, piece: int, first:
     return columns
 
 
-def made_on(device: Device, spec: Spec) -> dict[str, Any]:
+def made_on(device: Device, programs: Programs, job: Job) -> dict[str, Any]:
     """What a manifest records of the machine: device, precision of the network behind the artefact, threads.
 
-    Closed forms are float64, features fp32; reading rows has no precision of its own.
+    Closed forms are float64, features fp32; reading rows has no precision of its own. "compiled" is there if steps of a
+    fit were compiled: {shapes of its batches: the steps at which it changed, the first one to compiled}.
     """
+    spec = job.spec
     entry: dict[str, Any] = {"device": device.describe(), "threads": torch.get_num_threads()}
     model = spec if isinstance(spec, ModelSpec) else getattr(spec, "model", None)
     if isinstance(model, ModelSpec):
         entry["precision"] = describe_precision(device, model.train)
     elif spec.kind == "features":
         entry["precision"] = "fp32"
+    if changes := programs.followed.get((spec.digest, job.seeds)):
+        entry["compiled"] = dict(changes)
     return entry
 
 

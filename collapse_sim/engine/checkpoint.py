@@ -18,6 +18,7 @@ from collapse_sim.store import sealed
 from collapse_sim.store.store import boundary
 
 KEPT = 2
+SWITCHES_FILE = "compiled.json"
 
 
 class Resumable(Protocol):
@@ -118,6 +119,20 @@ class Checkpoints:
         except (OSError, ValueError):
             return None
         return kept if kept.get("fit") == self._fit else None
+
+    def write_switches(self, switches: Mapping[str, Any]) -> None:
+        """Record at which steps the fit changes between eager and compiled computation, as JSON."""
+        with explain_write_errors(self._folder):
+            self._folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(self._folder / SWITCHES_FILE, sealed.text({"fit": self._fit, "switches": switches}))
+
+    def switches(self) -> dict[str, Any]:
+        """What was recorded of these steps; {} when nothing was, or when the record is damaged."""
+        try:
+            kept = sealed.read(self._folder / SWITCHES_FILE)
+        except (OSError, ValueError):
+            return {}
+        return dict(kept["switches"]) if kept.get("fit") == self._fit else {}
 
     def _names(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.json"))

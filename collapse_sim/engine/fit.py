@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,8 +19,11 @@ from collapse_sim.core.randomness import Draws, derive
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
+from collapse_sim.engine.objective import SingleObjective, shapes_of, trimmed
+from collapse_sim.engine.programs import Program
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.stacked import StackedStep
+from collapse_sim.engine.switches import Switches
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ClosedForm, Inputs, ModelFamily
 from collapse_sim.families.training import learning_rate
@@ -105,23 +109,29 @@ def backward(
     teacher: nn.Module | None = None,
     weights: Mapping[str, float] | None = None,
     parts: int = 1,
+    compiled: Callable[[int], Tensor] | None = None,
 ) -> Tensor:
     """Add the gradients of mean(loss + sum of weights x terms) over the batch, in `parts` micro-batches.
+
+    `compiled`: the same mean of micro-batch i, from a compiled program.
 
     Student and teacher see the same inputs; sums are divided by the whole batch's count, once, here. Returns the mean.
     """
     count = machine.total(inputs.count)
     total = torch.zeros((), device=machine.device)
-    for part in inputs.split(parts):
-        with machine.autocast():
-            student = family.predict(model, part)
-        loss = family.loss(student, part)
-        if teacher is not None:
-            with torch.no_grad(), machine.autocast():
-                target = family.predict(teacher, part)
-            terms = family.distillation(student, target, part)
-            loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
-        loss = loss / count
+    for i, part in enumerate(inputs.split(parts)):
+        if compiled is not None:
+            loss = compiled(i)
+        else:
+            with machine.autocast():
+                student = family.predict(model, part)
+            loss = family.loss(student, part)
+            if teacher is not None:
+                with torch.no_grad(), machine.autocast():
+                    target = family.predict(teacher, part)
+                terms = family.distillation(student, target, part)
+                loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
+            loss = loss / count
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
@@ -174,13 +184,26 @@ class Step(Protocol):
 class SingleStep:
     """One fit's own forward and backward pass."""
 
+    def __init__(self, member: Member, switches: Switches) -> None:
+        self._member, self._switches = member, switches
+        self._objective: SingleObjective | None = None
+
     def take(self, members: Sequence[Member]) -> Tensor:
         (member,) = members
         run, train, spec, machine = member.run, member.train, member.spec, member.machine
         machine.reseed(derive(member.seed, f"{member.role}dropout", spec.generation, run.step))
         inputs = member.inputs(run.step)
+        compiled = None if self._switches.idle else self._compiled(inputs)
         loss = backward(
-            member.family, run.model, inputs, machine, run.scaler, member.teacher, spec.weights, train.accumulate
+            member.family,
+            run.model,
+            inputs,
+            machine,
+            run.scaler,
+            member.teacher,
+            spec.weights,
+            train.accumulate,
+            compiled,
         )
         member.watch.see(run.step, loss)
         run.scaler.unscale_(run.optimizer)
@@ -196,6 +219,30 @@ class SingleStep:
         run.add(loss)
         return loss[None]
 
+    def _compiled(self, inputs: Inputs) -> Callable[[int], Tensor] | None:
+        """The mean loss of micro-batch i from its program, if this step is compiled."""
+        member = self._member
+        pieces = inputs.split(member.train.accumulate) if member.train.accumulate > 1 else [inputs]
+        parts = [trimmed(member.family, member.run.model, piece) for piece in pieces]
+        if not self._switches.compiled(member.run.step, shapes_of(parts), lambda: all(map(self._program, parts))):
+            return None
+        return lambda i: self._call(parts[i])
+
+    def _program(self, part: Inputs) -> Program | None:
+        if self._objective is None:
+            member = self._member
+            self._objective = SingleObjective(
+                member.family, member.run.model, member.teacher, member.spec.weights, member.machine
+            )
+        arguments = partial(self._objective.arguments, part)
+        return self._switches.program(("alone", shapes_of([part])), self._objective, arguments)
+
+    def _call(self, part: Inputs) -> Tensor:
+        program = self._program(part)
+        assert program is not None
+        assert self._objective is not None
+        return program(self._objective.arguments(part))
+
 
 def _optimise(members: Mapping[int, Member], context: JobContext, errors: dict[int, Exception]) -> None:
     """Take all steps of the members. `errors` gets those that diverge; in a group they stay as they are, so that the
@@ -203,7 +250,8 @@ def _optimise(members: Mapping[int, Member], context: JobContext, errors: dict[i
     everyone = list(members.values())
     if not everyone:
         return
-    step: Step = SingleStep() if len(everyone) == 1 else StackedStep(everyone)
+    switches = Switches(context.programs, everyone)
+    step: Step = SingleStep(everyone[0], switches) if len(everyone) == 1 else StackedStep(everyone, switches)
     context.restart_clock()
     last_save, rows_seen = time.perf_counter(), 0
 
@@ -216,7 +264,8 @@ def _optimise(members: Mapping[int, Member], context: JobContext, errors: dict[i
                     errors[number] = error
 
     while len(errors.keys() & members.keys()) < len(everyone) and not everyone[0].done:
-        losses = step.take(everyone)
+        with switches.timed():
+            losses = step.take(everyone)
         rows_seen += sum(member.train.batch_size for member in everyone)
         for member in everyone:
             member.run.step += 1

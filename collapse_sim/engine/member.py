@@ -69,14 +69,20 @@ class Member:
 
     def inputs(self, step: int) -> Inputs:
         """The batch of a step."""
+        rows = self.table.gather(self._rows(step))
+        if step + 1 < self.length.steps:
+            self.table.prefetch(self._rows(step + 1))
+        draws = Draws((self.seed,), f"{self.role}corrupt", self.spec.generation, step, device=self.machine.device)
+        return self.family.corrupt(rows, draws)
+
+    def _rows(self, step: int) -> Tensor:
+        """The numbers of a step's rows, in the order of its epoch."""
         epoch = step // self.length.steps_per_epoch
         if epoch != self._order[0]:
             order = Draws((self.seed,), f"{self.role}order", self.spec.generation, epoch).permutation(len(self.table))
             self._order = (epoch, order)
         first = step % self.length.steps_per_epoch * self.train.batch_size
-        rows = self.table.gather(self._order[1][first : first + self.train.batch_size])
-        draws = Draws((self.seed,), f"{self.role}corrupt", self.spec.generation, step, device=self.machine.device)
-        return self.family.corrupt(rows, draws)
+        return self._order[1][first : first + self.train.batch_size]
 
     def evaluate(self) -> None:
         """After a step: record the validation loss where it is due. Raises DivergedError."""

@@ -5,8 +5,9 @@ A member's result is that of the fit alone up to rounding, since batched kernels
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,20 +19,12 @@ from torch.utils import _pytree as pytree
 from collapse_sim.core.machine import Machine
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
+from collapse_sim.engine.objective import Groups, Predictor, shapes_of, weighted
 from collapse_sim.engine.optimizers import make_optimizer
+from collapse_sim.engine.programs import Program
+from collapse_sim.engine.switches import Switches
 from collapse_sim.families.base import Inputs, ModelFamily
 from collapse_sim.families.training import learning_rate
-
-
-class Predictor(nn.Module):
-    """A family's prediction as a module's forward pass, so that its parameters can be given."""
-
-    def __init__(self, family: ModelFamily, model: nn.Module) -> None:
-        super().__init__()
-        self._family, self.model = family, model
-
-    def forward(self, inputs: Inputs) -> Any:
-        return self._family.predict(self.model, inputs)
 
 
 class StackedObjective:
@@ -47,32 +40,38 @@ class StackedObjective:
         batches: Sequence[Inputs],
         targets: Sequence[Any] | None,
         weights: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor] | None = None,
     ) -> Tensor:
         """(S,) from parameters (S, ...) by their names in the model, S batches of equal shapes, the predictions of S
-        teachers for them, and weights (S,) of distillation terms."""
+        teachers for them, and weights (S,) of distillation terms. `buffers`: other ones than the model's, (...)."""
         own = {f"model.{name}": tensor for name, tensor in parameters.items()}
+        shared = {f"model.{name}": tensor for name, tensor in (buffers or {}).items()}
+        fixed = batches[0].fixed
         tensors = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0].tensors}
         counts = torch.stack([torch.as_tensor(batch.count, device=self._machine.device) for batch in batches])
         target = None if targets is None else pytree.tree_map(lambda *parts: torch.stack(parts), *targets)
         axes = (0, 0, 0, None if target is None else 0, 0)
-        losses: Tensor = vmap(self._mean_loss, axes)(own, tensors, counts, target, weights)
+        mean_loss = partial(self._mean_loss, shared, fixed)
+        losses: Tensor = vmap(mean_loss, axes)(own, tensors, counts, target, weights)
         return losses
 
     def _mean_loss(
         self,
+        buffers: Mapping[str, Tensor],
+        fixed: bool,
         parameters: Mapping[str, Tensor],
         tensors: Mapping[str, Tensor],
         count: Tensor,
         target: Any,
         weights: Mapping[str, Tensor],
     ) -> Tensor:
-        inputs = Inputs(tensors, count)
+        inputs = Inputs(tensors, count, fixed)
         with self._machine.autocast(), _attention(self._machine):
-            student = functional_call(self._predictor, dict(parameters), (inputs,))
+            student = functional_call(self._predictor, {**buffers, **parameters}, (inputs,))
         loss = self._family.loss(student, inputs)
         if target is not None:
             terms = self._family.distillation(student, target, inputs)
-            loss = loss + sum(torch.where(weight != 0, weight * terms[name], 0.0) for name, weight in weights.items())
+            loss = loss + weighted(terms, weights)
         return loss / count
 
 
@@ -81,10 +80,72 @@ def _attention(machine: Machine) -> AbstractContextManager[None]:
     return sdpa_kernel(SDPBackend.MATH) if machine.device.type == "cpu" else nullcontext()
 
 
+class GroupObjective:
+    """The mean losses of some members, their teachers' predictions included, as a function of tensors alone."""
+
+    def __init__(
+        self,
+        objective: StackedObjective,
+        machine: Machine,
+        rows_of: Sequence[int],
+        teacher_of: Sequence[int],
+        teachers: Mapping[int, Predictor],
+    ) -> None:
+        """The numbers of each member's rows and of its teacher's prediction, and {that number: the teacher}."""
+        self._objective, self._machine = objective, machine
+        self._rows_of, self._teacher_of = rows_of, teacher_of
+        self._teachers = {number: teachers[number] for number in dict.fromkeys(teacher_of) if number in teachers}
+
+    def arguments(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        inputs: Mapping[int, Inputs],
+        weights: Mapping[str, Tensor],
+    ) -> Groups:
+        """The tensors that `__call__` needs."""
+        used = {rows: inputs[rows] for rows in dict.fromkeys(self._rows_of)}
+        device = self._machine.device
+        return {
+            "parameters": parameters,
+            "buffers": buffers,
+            "weights": weights if self._teachers else {},
+            "batches": {f"{rows}/{name}": t for rows, batch in used.items() for name, t in batch.tensors.items()},
+            "counts": {str(rows): torch.as_tensor(batch.count, device=device) for rows, batch in used.items()},
+            "teachers": {
+                f"{n}/{name}": t for n, teacher in self._teachers.items() for name, t in teacher.tensors().items()
+            },
+        }
+
+    def __call__(
+        self,
+        parameters: Mapping[str, Tensor],
+        buffers: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
+        batches: Mapping[str, Tensor],
+        counts: Mapping[str, Tensor],
+        teachers: Mapping[str, Tensor],
+    ) -> Tensor:
+        """(S,)"""
+        inputs = {int(rows): Inputs(_below(batches, rows), count, fixed=True) for rows, count in counts.items()}
+        targets = {}
+        for number, teacher in self._teachers.items():
+            batch = inputs[self._rows_of[self._teacher_of.index(number)]]
+            with torch.no_grad(), self._machine.autocast():
+                targets[number] = functional_call(teacher, _below(teachers, str(number)), (batch,))
+        taught = [targets[number] for number in self._teacher_of] if targets else None
+        return self._objective(parameters, [inputs[rows] for rows in self._rows_of], taught, weights, buffers)
+
+
+def _below(tensors: Mapping[str, Tensor], group: str) -> dict[str, Tensor]:
+    """{name: tensor} of those that are named "group/name"."""
+    return {name.partition("/")[2]: tensor for name, tensor in tensors.items() if name.partition("/")[0] == group}
+
+
 class StackedStep:
     """One update of all members. Their models' parameters become views of stacked ones, (S, ...) each."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[Member], switches: Switches) -> None:
         first = members[0]
         self._family, self._train, self._machine = first.family, first.train, first.machine
         self._objective = StackedObjective(first.family, first.run.model, first.machine)
@@ -105,6 +166,12 @@ class StackedStep:
         self._teacher_of = _numbered(
             [(rows, spec.digest if spec else "") for rows, spec in zip(self._rows_of, teachers, strict=True)]
         )
+        self._members, self._switches = members, switches
+        self._teachers: dict[int, Predictor] = {}
+        for number, member in zip(self._teacher_of, members, strict=True):
+            if member.teacher is not None:
+                self._teachers.setdefault(number, Predictor(first.family, member.teacher))
+        self._buffers = dict(first.run.model.named_buffers())
         names = sorted({name for member in members for name in member.spec.weights})
         self._weights = {
             name: torch.tensor([float(m.spec.weights.get(name, 0.0)) for m in members], device=self._machine.device)
@@ -115,14 +182,15 @@ class StackedStep:
         """Update all models. Returns their mean losses, (S,)."""
         train, step = self._train, members[0].run.step
         inputs = {rows: members[self._rows_of.index(rows)].inputs(step) for rows in dict.fromkeys(self._rows_of)}
-        targets = self._targets(members, inputs)
         losses = torch.zeros(len(members), device=self._machine.device)
         by_shape: dict[Any, list[int]] = {}
         for i, rows in enumerate(self._rows_of):
             shapes = tuple(tensor.shape for tensor in inputs[rows].tensors.values())
             by_shape.setdefault(shapes, []).append(i)
+        compiled = None if self._switches.idle else self._compiled(inputs, list(by_shape.values()))
+        targets = self._targets(members, inputs) if compiled is None else {}
         for chosen in by_shape.values():
-            own = self._losses(chosen, inputs, targets)
+            own = self._losses(chosen, inputs, targets) if compiled is None else compiled(chosen)
             own.sum().backward()  # type: ignore[no-untyped-call]
             losses[chosen] = own.detach()
         self._bad_step.copy_(torch.where((self._bad_step < 0) & ~losses.isfinite(), step, self._bad_step))
@@ -139,6 +207,43 @@ class StackedStep:
             member.run.loss_steps += 1
         return losses
 
+    def _compiled(
+        self, inputs: Mapping[int, Inputs], parts: Sequence[Sequence[int]]
+    ) -> Callable[[Sequence[int]], Tensor] | None:
+        """The mean losses of members with batches of equal shapes from their program, if this step is compiled."""
+        names = [f"{len(chosen)} fits: {shapes_of([inputs[self._rows_of[chosen[0]]]])}" for chosen in parts]
+        objectives = {tuple(chosen): self._objective_of(chosen) for chosen in parts}
+
+        def arguments(chosen: Sequence[int]) -> Groups:
+            parameters, weights = self._of(chosen)
+            return objectives[tuple(chosen)].arguments(parameters, self._buffers, inputs, weights)
+
+        def program(chosen: Sequence[int]) -> Program | None:
+            shapes = shapes_of([inputs[rows] for rows in dict.fromkeys(self._rows_of[i] for i in chosen)])
+            rows, teachers = [self._rows_of[i] for i in chosen], [self._teacher_of[i] for i in chosen]
+            name = (tuple(chosen), tuple(rows), tuple(teachers), tuple(self._weights), shapes)
+            return self._switches.program(name, objectives[tuple(chosen)], lambda: arguments(chosen))
+
+        if not self._switches.compiled(self._members[0].run.step, " + ".join(names), lambda: all(map(program, parts))):
+            return None
+
+        def losses(chosen: Sequence[int]) -> Tensor:
+            own = program(chosen)
+            assert own is not None
+            return own(arguments(chosen))
+
+        return losses
+
+    def _objective_of(self, chosen: Sequence[int]) -> GroupObjective:
+        rows_of, teacher_of = [self._rows_of[i] for i in chosen], [self._teacher_of[i] for i in chosen]
+        return GroupObjective(self._objective, self._machine, rows_of, teacher_of, self._teachers)
+
+    def _of(self, chosen: Sequence[int]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """Parameters and weights of the members `chosen`."""
+        whole = len(chosen) == len(self._rows_of)
+        parameters = {name: tensor if whole else tensor[chosen] for name, tensor in self._parameters.items()}
+        return parameters, {name: weight[chosen] for name, weight in self._weights.items()}
+
     def _targets(self, members: Sequence[Member], inputs: Mapping[int, Inputs]) -> dict[int, Any]:
         """The teachers' predictions: one for each different teacher and batch."""
         targets = {}
@@ -152,11 +257,10 @@ class StackedStep:
 
     def _losses(self, chosen: Sequence[int], inputs: Mapping[int, Inputs], targets: Mapping[int, Any]) -> Tensor:
         """Mean losses of the members `chosen`, whose batches have equal shapes."""
-        whole = len(chosen) == len(self._rows_of)
-        parameters = {name: tensor if whole else tensor[chosen] for name, tensor in self._parameters.items()}
+        parameters, weights = self._of(chosen)
         batches = [inputs[self._rows_of[i]] for i in chosen]
         taught = [targets[self._teacher_of[i]] for i in chosen] if targets else None
-        return self._objective(parameters, batches, taught, {n: weight[chosen] for n, weight in self._weights.items()})
+        return self._objective(parameters, batches, taught, weights)
 
     def _average(self, members: Sequence[Member]) -> None:
         """Update the moving averages, as torch's AveragedModel does: the first update copies."""

@@ -29,6 +29,7 @@ class Inputs:
 
     tensors: Mapping[str, Tensor]
     count: int | Tensor
+    fixed: bool = False  # shapes must follow from these tensors' shapes alone: a compiled program reads no values
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -37,7 +38,9 @@ class Inputs:
         """Micro-batches. Each keeps the count of the *whole* batch, so that their gradients add up to the batch's."""
         columns = {name: tensor.chunk(parts) for name, tensor in self.tensors.items()}
         pieces = len(next(iter(columns.values())))
-        return [Inputs({name: column[i] for name, column in columns.items()}, self.count) for i in range(pieces)]
+        return [
+            Inputs({name: column[i] for name, column in columns.items()}, self.count, self.fixed) for i in range(pieces)
+        ]
 
 
 class Conditions(NamedTuple):
@@ -124,4 +127,6 @@ def intensities(x: Tensor) -> Tensor:
 def matmul_per_seed(left: Tensor, right: Tensor) -> Tensor:
     """(S, n, m) @ (S, m, p), one product per seed. Batched kernels sum in an order that depends on S, but each seed of
     an ensemble must get exactly the bytes that it would get alone."""
+    if left.shape[-1] == 1:
+        return left * right  # nothing is summed
     return torch.stack([a @ b for a, b in zip(left, right, strict=True)])

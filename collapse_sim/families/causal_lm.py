@@ -129,11 +129,18 @@ class CausalLM(TextFamily):
     def row_counts(self, inputs: Inputs) -> Tensor:
         return lengths(inputs["tokens"][:, 1:])
 
+    def trim(self, model: nn.Module, inputs: Inputs) -> Inputs:
+        """Without columns that are padding in all rows, down to a multiple of `bucket`."""
+        assert isinstance(model, LanguageModel)
+        if inputs.fixed:
+            return inputs
+        tokens = inputs["tokens"]
+        return Inputs({"tokens": tokens if model.packed else trimmed(tokens, self.bucket)}, inputs.count, fixed=True)
+
     def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
         """Predictions for every token but a row's first. Padding is at the end, where a decoder does not see it."""
         assert isinstance(model, LanguageModel)
-        tokens = inputs["tokens"]
-        tokens = tokens if model.packed else trimmed(tokens, self.bucket)
+        tokens = self.trim(model, inputs)["tokens"]
         context = tokens[:, :-1] if tokens.shape[1] > 1 else tokens
         predicted: Predicted = model(input_ids=context.masked_fill(context == PAD_TOKEN_ID, model.pad))
         return predicted

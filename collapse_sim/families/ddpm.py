@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,6 +16,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import Inputs, ModelFamily, Rows
 from collapse_sim.families.denoiser import Denoising, mean_square, per_row, rows_to_x, steps_of_frames
 from collapse_sim.families.network import Denoiser
+from collapse_sim.families.samplers import SamplerName, Schedule, Target, sampler, scheduler
 from collapse_sim.families.unet import UNet
 
 STEEPEST = 20  # timesteps at which the linear schedule would end at a beta of 1
@@ -26,16 +27,16 @@ class DDPM(Denoising):
 
     timesteps: Annotated[int, Field(gt=1)] = 1000
     """Number of diffusion timesteps, T."""
-    schedule: Literal["linear", "cosine"] = "linear"
+    schedule: Schedule = "linear"
     """Noise schedule. linear: betas 1e-4 to 0.02, times 1000 / T; cosine: Nichol & Dhariwal (2021)."""
     zero_terminal_snr: bool = False
     """Rescale the betas so that x_T is pure noise (Lin et al. 2024)."""
-    target: Literal["epsilon", "v"] = "epsilon"
+    target: Target = "epsilon"
     """What the network predicts. epsilon: the noise; v: the velocity of Salimans & Ho (2022)."""
     criterion: Literal["mse", "smooth_l1"] = "mse"
     """Loss between the network's output and the target."""
-    sampler: Literal["ddpm", "ddim"] = "ddpm"
-    """ddpm: ancestral sampling; ddim: Song et al. (2021)."""
+    sampler: SamplerName = "ddpm"
+    """ddpm: ancestral sampling; ddim: Song et al. (2021); dpm-solver++: Lu et al. (2022), second order."""
     sampling_steps: Annotated[int, Field(gt=0)] | None = None
     """Sampling steps, a divisor of `timesteps`. Default: all timesteps."""
     eta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
@@ -63,8 +64,10 @@ class DDPM(Denoising):
                 f"sampling_steps: must divide timesteps: {self.timesteps}, so that steps are equally long; found "
                 f"{steps}, nearest divisors: {' and '.join(map(str, below + above))}"
             )
-        if self.eta and self.sampler == "ddpm":
-            raise ValueError(f"eta: is for sampler: ddim, found {self.eta:g} with ddpm; remove it, or use ddim")
+        if self.eta and self.sampler != "ddim":
+            raise ValueError(
+                f"eta: is for sampler: ddim, found {self.eta:g} with {self.sampler}; remove it, or use ddim"
+            )
         return self
 
     def check(self, info: Info) -> None:
@@ -106,7 +109,8 @@ class DDPM(Denoising):
         from diffusers import DDPMPipeline
 
         pipeline = folder / "pipeline"
-        DDPMPipeline(model.unet, self._scheduler("ddpm", clip=True)).save_pretrained(pipeline, safe_serialization=True)
+        ancestral = scheduler(self.timesteps, self.schedule, self.zero_terminal_snr, target=self.target)
+        DDPMPipeline(model.unet, ancestral).save_pretrained(pipeline, safe_serialization=True)
         return sorted(path for path in pipeline.rglob("*") if path.is_file())
 
     @property
@@ -137,21 +141,26 @@ class DDPM(Denoising):
 
     def _integrate(self, model: nn.Module, noise: Tensor, draws: Draws, frames: int) -> list[Tensor]:
         x = noise
-        scheduler = self._scheduler(self.sampler, clip=x.dim() == 4)
-        scheduler.set_timesteps(self.sampling_steps or self.timesteps)
-        options = {"eta": self.eta} if self.sampler == "ddim" else {}
-        frame_steps = steps_of_frames(frames, len(scheduler.timesteps))
-        states = {0: x}
-        for step, t in enumerate(scheduler.timesteps.tolist(), 1):
+        steps = self.sampling_steps or self.timesteps
+        chosen = sampler(
+            self.sampler,
+            self.timesteps,
+            self.schedule,
+            self.zero_terminal_snr,
+            steps=steps,
+            target=self.target,
+            clip=x.dim() == 4,
+            eta=self.eta,
+        )
+        frame_steps = steps_of_frames(frames, steps)
+        states: dict[int, Tensor] = {0: x}
+        clean: Tensor | None = None
+        for i, t in enumerate(chosen.times):
             output, _ = model(x, torch.full((len(x),), t, device=x.device))
-            x = scheduler.step(output.float(), t, x, generator=draws.generator, return_dict=False, **options)[0]
-            if step in frame_steps:
-                states[step] = x
+            x, clean = chosen.step(i, x, output.float(), clean, draws)
+            if i + 1 in frame_steps:
+                states[i + 1] = x
         return [states[step] for step in frame_steps]
-
-    def _scheduler(self, sampler: Literal["ddpm", "ddim"], clip: bool) -> Any:
-        """diffusers' scheduler; images are clipped to [-1, 1] at every step."""
-        return scheduler(self.timesteps, self.schedule, self.zero_terminal_snr, sampler, self.target, clip)
 
 
 class ScaledScore(Denoiser):
@@ -172,38 +181,12 @@ class ScaledScore(Denoiser):
         alpha = per_row(self.alphas.to(x.device)[t], x)
         signal, sigma = alpha.sqrt(), (1 - alpha).sqrt()
         noise = self.factor * (signal * output.float() + sigma * x)
-        return (
-            noise - sigma * x
-        ) / signal, encoder  # v = signal noise - sigma x_0, with x_0 = (x - sigma noise) / signal
-
-
-def scheduler(
-    timesteps: int,
-    schedule: Literal["linear", "cosine"],
-    zero_terminal_snr: bool,
-    sampler: Literal["ddpm", "ddim"] = "ddpm",
-    target: Literal["epsilon", "v"] = "epsilon",
-    clip: bool = True,
-) -> Any:
-    """diffusers' scheduler; its steps are equally spaced, from the last timestep down (Lin et al. 2024)."""
-    from diffusers import DDIMScheduler, DDPMScheduler
-
-    return (DDPMScheduler if sampler == "ddpm" else DDIMScheduler)(
-        num_train_timesteps=timesteps,
-        beta_start=1e-4 * 1000 / timesteps,
-        beta_end=0.02 * 1000 / timesteps,
-        beta_schedule="linear" if schedule == "linear" else "squaredcos_cap_v2",
-        rescale_betas_zero_snr=zero_terminal_snr,
-        prediction_type="epsilon" if target == "epsilon" else "v_prediction",
-        clip_sample=clip,
-        timestep_spacing="trailing",
-    )
+        # v = signal noise - sigma x_0, with x_0 = (x - sigma noise) / signal
+        return (noise - sigma * x) / signal, encoder
 
 
 @cache
-def alphas_cumprod(
-    timesteps: int, schedule: Literal["linear", "cosine"], zero_terminal_snr: bool, device: torch.device
-) -> Tensor:
+def alphas_cumprod(timesteps: int, schedule: Schedule, zero_terminal_snr: bool, device: torch.device) -> Tensor:
     """The share of a row's variance that is left at every time: (timesteps,) float32."""
     alphas: Tensor = scheduler(timesteps, schedule, zero_terminal_snr).alphas_cumprod
     return alphas.to(device)

@@ -37,6 +37,16 @@ class Stacks(Protocol):
 
 
 @runtime_checkable
+class Trims(Protocol):
+    """Networks that do not see the padding which all rows of a batch have. How much that is depends on values, which a
+    compiled step cannot read, so the engine has its batches trimmed before."""
+
+    def trim(self, model: nn.Module, inputs: Inputs) -> Inputs:
+        """The batch without that padding, `fixed`: `predict` and the losses then leave its shapes as they are."""
+        ...
+
+
+@runtime_checkable
 class RowLosses(Protocol):
     """The loss of every single row, which intervals over held-out rows are computed from."""
 

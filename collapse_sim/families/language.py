@@ -288,10 +288,17 @@ class TextFamily(Component):
         """Sums over tokens, without padding. `hidden`: cosine distance of the last layer's outputs (KD paper, KD-T5).
         `logits`: T^2 KL(teacher || student) at the temperature T = kd_temperature (Hinton et al. 2015)."""
         mask = self._targets(inputs, student) != PAD_TOKEN_ID
+
+        def of_tokens(states: Tensor) -> Tensor:
+            """(n, L, ...) -> (tokens, ...). Where shapes are fixed, padding is equal in student and teacher instead."""
+            return states.masked_fill(~mask.unsqueeze(-1), 1.0).flatten(0, 1) if inputs.fixed else states[mask]
+
         temperature = self.kd_temperature
-        student_log_p = (student.logits[mask].float() / temperature).log_softmax(-1)
-        teacher_log_p = (teacher.logits[mask].float() / temperature).log_softmax(-1)
-        distances = 1 - F.cosine_similarity(student.hidden[mask].float(), teacher.hidden[mask].float(), dim=-1)
+        student_log_p = (of_tokens(student.logits).float() / temperature).log_softmax(-1)
+        teacher_log_p = (of_tokens(teacher.logits).float() / temperature).log_softmax(-1)
+        distances = 1 - F.cosine_similarity(
+            of_tokens(student.hidden).float(), of_tokens(teacher.hidden).float(), dim=-1
+        )
         return {
             "logits": temperature**2 * F.kl_div(student_log_p, teacher_log_p, reduction="sum", log_target=True),
             "hidden": distances.sum(),

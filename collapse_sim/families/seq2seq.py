@@ -67,13 +67,20 @@ class Seq2Seq(TextFamily):
     def row_counts(self, inputs: Inputs) -> Tensor:
         return lengths(inputs["target"])
 
+    def trim(self, model: nn.Module, inputs: Inputs) -> Inputs:
+        """Both texts without columns that are padding in all rows, down to multiples of `bucket`."""
+        if inputs.fixed:
+            return inputs
+        return Inputs({name: trimmed(inputs[name], self.bucket) for name in self.columns}, inputs.count, fixed=True)
+
     def predict(self, model: nn.Module, inputs: Inputs) -> Predicted:
         """Predictions of every token of the target, given the source and the target's earlier tokens."""
         assert isinstance(model, LanguageModel)
-        target = trimmed(inputs["target"], self.bucket)
+        inputs = self.trim(model, inputs)
+        target = inputs["target"]
         before = torch.cat([torch.full_like(target[:, :1], model.start), target[:, :-1]], 1)
         predicted: Predicted = model(
-            **_encoded(inputs["source"], self.bucket, model.pad),
+            **_encoded(inputs["source"], model.pad),
             decoder_input_ids=before.masked_fill(before == PAD_TOKEN_ID, model.pad),
         )
         return predicted
@@ -86,12 +93,11 @@ class Seq2Seq(TextFamily):
         assert isinstance(model, LanguageModel)
         sources = conditions.columns["source"]
         length = model.shapes["target"]
-        inputs = _encoded(sources.long(), self.bucket, model.pad)
+        inputs = _encoded(trimmed(sources.long(), self.bucket), model.pad)
         targets = until_end(self._generate(model, inputs, length, draws, stop=True), model.end)
         return {"source": sources, "target": padded(targets, length).to(model.dtype)}
 
 
-def _encoded(source: Tensor, bucket: int, pad: int) -> dict[str, Tensor]:
-    source = trimmed(source, bucket)
+def _encoded(source: Tensor, pad: int) -> dict[str, Tensor]:
     mask = source != PAD_TOKEN_ID
     return {"input_ids": source.masked_fill(~mask, pad), "attention_mask": mask.long()}

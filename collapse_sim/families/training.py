@@ -58,7 +58,7 @@ class Train(Component):
     patience: Annotated[int, Field(gt=0)] | None = None
     """The fit ends after this number of evaluations without a lower validation loss. null: it does not end early."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Precision of forward passes. auto: bf16 on CUDA if the GPU supports it, else fp32."""
+    """Precision of forward passes. auto: bf16 on a GPU that supports it or a CPU where it is native and faster."""
     tf32: bool = False
     """Whether float32 matrix products on CUDA may use TF32."""
 

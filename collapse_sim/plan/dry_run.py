@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from collapse_sim.data.sources import REAL, Source
+from collapse_sim.plan.costs import Prediction, Rate, predict
 from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.protocol import training_of, warnings_of
@@ -21,8 +23,13 @@ def missing(experiment: Experiment, store: Path, spec: Spec) -> int:
     return sum(seed not in stored for seed in (experiment.recipe.seeds if spec.seeded else (-1,)))
 
 
-def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
-    """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to write."""
+def plan_document(
+    experiment: Experiment, store: Path, rates: Mapping[str, Rate] | None = None, bench: str = ""
+) -> dict[str, Any]:
+    """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to write, time.
+
+    `rates`: of earlier artefacts, by kind (earlier.py); `bench`: the command that measures what they cannot tell.
+    """
     recipe = experiment.recipe
     specs = list(experiment.specs())
     missing_seeds = {spec.digest: missing(experiment, store, spec) for spec in specs}
@@ -56,9 +63,21 @@ def plan_document(experiment: Experiment, store: Path) -> dict[str, Any]:
         "samples": experiment.counts.samples,
         "artefacts": {"to_make": to_make, "reused": all_of - to_make},
         "bytes_to_come": bytes_to_come(experiment, to_come),
+        "time": _time(predict(experiment, to_come, rates or {}), bench),
         "protocols": {plan.name: plan.protocol for plan in experiment.arm_plans},
         "warnings": warnings_of(experiment),
         "arms": arms,
+    }
+
+
+def _time(prediction: Prediction, bench: str) -> dict[str, Any]:
+    """Seconds to come, or None where no such fits or samples were made before; "without": artefacts not in the sum."""
+    known = not {"fit", "samples"} & prediction.unknown.keys()
+    return {
+        "seconds": round(prediction.total_s, 1) if known else None,
+        "from": "earlier artefacts" if known else None,
+        "without": dict(prediction.unknown) if known else {},
+        "bench": bench,
     }
 
 
@@ -79,14 +98,15 @@ def _sources_document(sources: tuple[Source, ...], fit: FitSpec) -> list[dict[st
     ]
 
 
-def plan_text(plan: dict[str, Any]) -> str:
-    """The plan document as text for people."""
+def plan_text(plan: dict[str, Any], time: str = "") -> str:
+    """The plan document as text for people; `time`: the line about its time, which `plan` has as numbers."""
     artefacts, seeds = plan["artefacts"], plan["seeds"]
     shown = ", ".join(map(str, seeds)) if len(seeds) <= 10 else f"{seeds[0]}..{seeds[-1]} ({len(seeds)})"
     lines = [
         f"{plan['name']}: seeds {shown}; {plan['samples']} samples per generation",
         f"artefacts: {artefacts['to_make']} to make, {artefacts['reused']} there already; "
         f"about {plan['bytes_to_come'] / 1e6:.1f} MB to write",
+        *([time] if time else []),
     ]
     lines += [f"warning: {warning}" for warning in plan["warnings"]]
     for arm, generations in plan["arms"].items():

@@ -56,13 +56,11 @@ def at_length(train: Train, protocol: Protocol, rows: int, real: int) -> Train:
 
 
 def at_precision(recipe: Recipe, device: Device | None = None) -> Recipe:
-    """The recipe with `precision: auto` replaced by what it means on a device (None: a CPU).
+    """The recipe with `precision: auto` replaced by what it means on a device (None: fp32).
 
     Raises RecipeError for every precision that the device does not support.
     """
-    from collapse_sim.core.machine import open_device
-
-    auto = (device or open_device("cpu")).with_precision("auto").precision
+    auto = device.with_precision("auto").precision if device else "fp32"
     problems: list[str] = []
 
     def resolve(train: Train | None, path: str) -> Train | None:

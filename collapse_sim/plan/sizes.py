@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
@@ -31,11 +32,32 @@ def operations_per_step(experiment: Experiment) -> float:
 
 def forward_operations(family: ModelFamily, info: Info) -> float:
     """Floating-point operations per row of a family's prediction: the matrix products, convolutions and attention that
-    torch.utils.flop_counter counts."""
+    torch.utils.flop_counter has formulas for."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils._python_dispatch import TorchDispatchMode
+    from torch.utils.flop_counter import flop_registry
 
     from collapse_sim.core.randomness import Draws
+
+    totals: list[float] = []
+
+    class Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        """flop_counter's own mode would import torch's compiler, which takes seconds, to exclude itself from it."""
+
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            return False
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            given = kwargs or {}
+            formula = flop_registry.get(getattr(func, "_overloadpacket", func))
+            if formula is None and getattr(func, "_can_decompose", bool)():
+                with self:
+                    return func.decompose(*args, **given)
+            result = func(*args, **given)
+            if formula:
+                totals.append(float(formula(*args, **given, out_val=result)))
+            return result
 
     rows = {
         name: torch.zeros(2, *shape, dtype=getattr(torch, dtype))
@@ -45,9 +67,9 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
     inputs = family.corrupt(rows, Draws((0,), "count", 0))
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         model = family.build(info).eval()
-        with FlopCounterMode(display=False) as counter:
+        with Counter():  # type: ignore[no-untyped-call]
             family.predict(model, inputs)
-    return float(counter.get_total_flops()) / len(next(iter(inputs.tensors.values())))
+    return sum(totals) / len(next(iter(inputs.tensors.values())))
 
 
 def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:

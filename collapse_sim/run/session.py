@@ -16,9 +16,10 @@ from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreEr
 from collapse_sim.core.events import Note, RunFinished, RunStarted
 from collapse_sim.core.files import check_place
 from collapse_sim.core.hashing import digest_of
-from collapse_sim.core.machine import Device
+from collapse_sim.core.machine import Device, slow_bf16
 from collapse_sim.engine.build import describe_precision, made_on
 from collapse_sim.engine.groups import group_size
+from collapse_sim.engine.programs import Programs, check_compiler, compile_mode
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.dry_run import missing
 from collapse_sim.plan.experiment import Experiment
@@ -55,6 +56,7 @@ class Session:
     data_dir: Path
     checkpoint_s: float = 60.0
     ensemble: str = "auto"  # auto, off, or the most fits that are computed together
+    compiled: str = "auto"  # auto, on, off: whether the steps of fits are compiled
 
     def run(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> dict[str, Any]:
         """Run to the end. Returns {"schema", "run", "name", "made", "reused", "diverged", "wall_s"}.
@@ -70,7 +72,8 @@ class Session:
         together = group_size(self.ensemble)
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
-        store.made_on = partial(made_on, self.device)
+        programs = Programs(compile_mode(self.compiled))
+        store.made_on = partial(made_on, self.device, programs)
         run = RunWriter(self.folder)
         run.claim(describe_run(self.experiment), self.store_dir)
         references = {spec.digest: spec.seeds(recipe.seeds) for spec in self.experiment.specs()}
@@ -83,12 +86,14 @@ class Session:
         ):
             run.record_session(sys.argv, self.device.describe(), self._precision())
             emit(self._started())
-            for warning in warnings_of(self.experiment):
+            for warning in warnings_of(self.experiment) + self._slow():
                 emit(Note(warning))
             outcome: Literal["finished", "interrupted", "failed"] = "failed"
             message = ""
             try:
-                context = JobContext(store, self.device, emit, self.data_dir, stop, self.checkpoint_s, together)
+                context = JobContext(
+                    store, self.device, emit, self.data_dir, stop, self.checkpoint_s, together, programs
+                )
                 observers = observers_of(self.experiment, context, run.pictures)
                 total = run_generations(self.experiment, run, context, observers)
                 for failure in store.failures.others():
@@ -122,11 +127,15 @@ class Session:
     def check(self) -> None:
         """Check the run directory, the store and the disk before any work; nothing is made or changed.
 
-        Raises RecipeError for an invalid `ensemble` and when the directory holds another experiment's run, StoreError
+        Raises RecipeError for an invalid `ensemble` or `compiled`, MissingError when steps are to be compiled and there
+        is no compiler; RecipeError when the directory holds another experiment's run, StoreError
         when it is damaged or has a newer schema, when one of the two cannot be written to, or when the disk cannot hold
         what is still to be made.
         """
         group_size(self.ensemble)
+        mode = compile_mode(self.compiled)
+        if any(plan.fit.train for arm in self.experiment.arm_plans for plan in arm.generations):
+            check_compiler(mode, self.device)
         RunWriter(self.folder).check(describe_run(self.experiment))
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"))
 
@@ -134,6 +143,12 @@ class Session:
         """The precisions of the fits, each once."""
         fits = (plan.fit for arm in self.experiment.arm_plans for plan in arm.generations)
         return " / ".join(dict.fromkeys(describe_precision(self.device, fit.train) for fit in fits))
+
+    def _slow(self) -> list[str]:
+        """Warnings about precisions that this device computes slowly."""
+        trains = [plan.fit.train for arm in self.experiment.arm_plans for plan in arm.generations]
+        warnings = (slow_bf16(self.device.device, train.precision) for train in trains if train)
+        return list(dict.fromkeys(filter(None, warnings)))
 
     def _started(self) -> RunStarted:
         recipe = self.experiment.recipe

@@ -44,7 +44,7 @@ def boundary(name: str) -> None:
     """A point where a kill must not lose finished work. Tests replace this function."""
 
 
-MadeOn = Callable[[Spec], Mapping[str, Any]]  # device, precision and threads that an artefact is made with
+MadeOn = Callable[[Job], Mapping[str, Any]]  # device, precision and threads that an artefact is made with
 # Writes each job's artefact into the folder of its place; returns {position: error} of the failed jobs of a group.
 Build = Callable[[Sequence[Job], Sequence[Path]], Mapping[int, Exception]]
 Grouping = Callable[[Sequence[Job]], Iterable[Sequence[Job]]]  # which jobs are built together
@@ -65,7 +65,7 @@ class Store:
         self.root = root
         self._writable = writable
         self._check_stop = check_stop  # raises when the run must stop; called between jobs and while waiting
-        self.made_on: MadeOn = lambda spec: {}  # for manifests; set by the code that opens the store for work
+        self.made_on: MadeOn = lambda job: {}  # for manifests; set by the code that opens the store for work
         self.failures = Failures()  # of this process
         self._most_together: float = math.inf  # jobs of a group; less after one has run out of memory
         self._blocks: dict[str, dict[int, Block]] = {}  # digest -> seed (or -1) -> block, verified in this process
@@ -327,7 +327,7 @@ class Store:
             "files": files,
             "description": job.spec.description,
             "environment": environment(),
-            "machine": dict(self.made_on(job.spec)),
+            "machine": dict(self.made_on(job)),
             "wall_s": round(time.perf_counter() - started, 3),
             "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         }

@@ -1,4 +1,4 @@
-"""p values: how often verdicts are wrong where the truth is known (benchmarks/false_alarms.py decides many more)."""
+"""p values: how often verdicts are wrong where the truth is known (benchmarks/studies/false_alarms.py: many more)."""
 
 import math
 from typing import Any

@@ -44,7 +44,7 @@ class Shell:
         found = run_app(words)
         out, err = self.capsys.readouterr()
         self.reading, done = "", Done(out, err)
-        if words[:1] in (["run"], ["evaluate"]) and err.startswith("reading "):
+        if words[:1] in (["run"], ["evaluate"], ["bench"]) and err.startswith("reading "):
             self.reading, _, err = err.partition("\n")  # the first thing that is said, before anything is looked at
             done = Done(out, err)
         assert found == code, f"exit code {found}\n{done.out}\n{done.err}"

@@ -23,8 +23,12 @@ COMMANDS = {
     "": ["--version", "--install-completion", "--show-completion"],
     "run": [
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
-        "--checkpoint-seconds", "--ensemble", "--smoke", "--dry-run", "--plugins", "--json", "--quiet -q",
+        "--checkpoint-seconds", "--ensemble", "--compile", "--smoke", "--dry-run", "--plugins", "--json", "--quiet -q",
         "--verbose -v",
+    ],
+    "bench": [
+        "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
+        "--ensemble", "--smoke", "--seconds", "--plugins", "--json", "--quiet -q",
     ],
     "status": ["RUN", "--json"],
     "watch": ["RUN", "--once"],

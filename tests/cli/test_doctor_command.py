@@ -13,6 +13,7 @@ def test_doctor(shell):
     assert report["versions"]["collapse-sim"] == __version__
     assert report["versions"]["torch"]
     assert report["devices"]["cpu"].startswith("1 thread, ")
+    assert report["devices"]["cpu, precision"] == "auto is fp32: this processor has no bf16 arithmetic"
     assert report["data"]["folder"] == f"{shell.root}/data (does not exist)"
     assert report["data"]["digits"] == "1437 real rows, 360 held out"
     assert report["data"]["mnist"] == f"not found: mnist: no data in {shell.root}/data"

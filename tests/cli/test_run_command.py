@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
 from collapse_sim.engine import fit
 
+ROOT = Path(__file__).parents[2]
 SMOKE = "\nsmoke: {generations: 1, seeds: [3], samples: 100, train.steps: 2}\n"
 
 
@@ -187,3 +194,61 @@ def test_what_could_not_be_drawn_is_said_once_more_at_the_end(shell, recipe, mon
     said = shell("run", recipe()).err
     assert "warning: could not be drawn: samples (" in said
     assert said.index("could not be drawn: samples") > said.index("generation 1/1")
+
+
+FIRST_STEP = """
+import os, sys
+from collapse_sim.engine import fit
+from collapse_sim.__main__ import main
+slow = {"torch._dynamo", "sympy", "sklearn", "pandas", "scipy", "matplotlib", "torchvision", "torch_fidelity",
+        "transformers", "diffusers", "datasets", "torchmetrics"}
+def take(step, members):
+    os.write(1, " ".join(["imported:", *sorted(slow & set(sys.modules))]).encode())
+    os._exit(0)
+fit.SingleStep.take = take
+main()
+"""
+
+
+def test_nothing_slow_is_imported_before_the_first_step(shell, recipe):
+    """Once the digits have been read on this machine; before that, scikit-learn is needed for them."""
+    name = recipe(
+        ("metrics: [test_loss]", "metrics: [test_loss, {use: fid, features: pixels}]"), ("keep: best", "keep: last")
+    )
+    shell("run", name, "--dry-run")
+    words = [sys.executable, "-c", FIRST_STEP, "run", name, "-q"]
+    done = subprocess.run(words, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("imported:", "")
+
+
+def test_dry_run_says_how_long_and_whence(shell, recipe):
+    """Without such artefacts in the store: which command measures it. Afterwards: the sum of what they took."""
+    name = recipe()
+    plan = shell("run", name, "--dry-run", "--json", "--seed", "3", "--set", "train.steps=30").json
+    assert plan["time"] == {
+        "seconds": None, "from": None, "without": {},
+        "bench": f"collapse-sim bench {name} --seed 3 --set train.steps=30",
+    }  # fmt: skip
+    out = shell("run", name, "--dry-run").out
+    assert (
+        f"time: not known, as this store has no such fits or samples; to measure it: collapse-sim bench {name}\n" in out
+    )
+    shell("run", name, "-q")
+    assert "time:" not in shell("run", name, "--dry-run").out
+    manifests = [json.loads((folder / "manifest.json").read_text()) for folder in shell.folders("fit")]
+    taught = {manifest["digest"]: manifest for manifest in manifests if manifest["description"]["teacher"]}
+    more = shell("run", name, "--dry-run", "--json", "--generations", "2", "--arm", "accumulate+distill").json
+    assert more["time"]["from"] == "earlier artefacts"
+    (own,) = taught.values()
+    others = [
+        manifest["wall_s"]
+        for kind in ("samples", "scores")
+        for manifest in (json.loads((folder / "manifest.json").read_text()) for folder in shell.folders(kind))
+    ]
+    least, most = own["wall_s"] + 2 * min(others), own["wall_s"] + 2 * max(others)
+    assert least - 0.1 <= more["time"]["seconds"] <= most + 0.1
+    assert "time: about " in shell("run", name, "--dry-run", "--generations", "2").out
+    metrics = "metrics=[test_loss, {use: fid, features: pixels}]"
+    words = ["--generations", "2", "--set", metrics, "--store", "runs/.store", "--out", "runs/other"]
+    other = shell("run", name, "--dry-run", *words).out
+    assert "; without 5 of scores, which it has none of; to measure all: collapse-sim bench r.yaml " in other

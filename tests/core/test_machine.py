@@ -7,8 +7,9 @@ import math
 import pytest
 import torch
 
+from collapse_sim.core import machine as machines
 from collapse_sim.core.errors import MissingError, RecipeError
-from collapse_sim.core.machine import Machine, open_machine, set_float32_products
+from collapse_sim.core.machine import Machine, describe_bf16, open_machine, set_float32_products, slow_bf16
 
 CPU = torch.device("cpu")
 
@@ -17,6 +18,68 @@ def test_auto_on_a_cpu_is_fp32():
     machine = open_machine("cpu", "auto")
     assert (machine.device.type, machine.precision) == ("cpu", "fp32")
     assert not machine.scaler().is_enabled()
+
+
+@pytest.mark.parametrize(
+    ("native", "speed", "precision"),
+    [(True, 3.0, "bf16"), (True, 1.1, "fp32"), (True, 0.4, "fp32"), (False, 3.0, "fp32")],
+)
+def test_auto_on_a_cpu_is_bf16_where_it_is_native_and_faster(native, speed, precision, monkeypatch):
+    monkeypatch.setattr(machines, "native_bf16", lambda: native)
+    monkeypatch.setattr(machines, "bf16_speed", lambda width=0: speed)
+    assert open_machine("cpu", "auto").precision == precision
+    assert describe_bf16().startswith(f"{precision}: ")
+    assert ("no bf16 arithmetic" in describe_bf16()) == (not native)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "native"),
+    [
+        ({"amx_bf16": True}, True),
+        ({"avx512_bf16": True}, True),
+        ({"avx512_f": True, "amx_bf16": False, "avx512_bf16": False}, False),
+        ({}, False),
+    ],
+)
+def test_the_processor_says_whether_it_has_bf16(capabilities, native, monkeypatch):
+    monkeypatch.undo()  # the stand-in of all tests
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert machines.native_bf16() == native
+
+
+def test_the_speed_of_bf16_is_measured_once_and_draws_no_random_numbers(monkeypatch):
+    """On a clock that advances by 1 in a step with bf16, and by 3 in one without."""
+    now, low = [0.0], []
+
+    class Autocast(torch.autocast):
+        def __enter__(self):
+            low.append(self._enabled)
+            now[0] += 1.0 if self._enabled else 3.0
+            return super().__enter__()
+
+    monkeypatch.setattr(torch, "autocast", Autocast)
+    monkeypatch.setattr(machines.time, "perf_counter", lambda: now[0])
+    before = torch.random.get_rng_state()
+    machines.bf16_speed.cache_clear()
+    try:
+        assert machines.bf16_speed(16) == machines.bf16_speed(16) == 3.0
+        assert low == [False, True] * 4
+    finally:
+        machines.bf16_speed.cache_clear()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_slow_bf16_is_warned_of(monkeypatch):
+    monkeypatch.setattr(machines, "bf16_speed", lambda width=0: 1 / 7)
+    assert slow_bf16(CPU, "fp32") == slow_bf16(torch.device("cuda"), "bf16") == ""
+    assert slow_bf16(CPU, "bf16") == (
+        "precision: bf16 is slow here: a training step was measured 7.0 times as slow as in fp32, since this processor "
+        "has no bf16 arithmetic"
+    )
+    monkeypatch.setattr(machines, "native_bf16", lambda: True)
+    assert slow_bf16(CPU, "bf16").endswith("7.0 times as slow as in fp32")
+    monkeypatch.setattr(machines, "bf16_speed", lambda width=0: 1.5)
+    assert slow_bf16(CPU, "bf16") == ""
 
 
 def test_autocast_computes_in_the_precision_that_is_stated():

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from scipy.stats import kstest, truncnorm
 
-from collapse_sim.core.randomness import Draws, ShapedDraws, start, words_of
+from collapse_sim.core import randomness
+from collapse_sim.core.randomness import Draws, ShapedDraws, derive, start, words_of
 from collapse_sim.testing import CPU
 
 SEED = 12345678901234567
@@ -76,3 +77,43 @@ def test_shaped_draws_of_a_seed_depend_on_no_other_seed():
     together = drawn((4, 1, 9), scale=2.0, limit=0.5)
     for slot, seed in zip(together, (4, 1, 9), strict=True):
         assert torch.equal(slot, drawn((seed,), scale=2.0, limit=0.5))
+
+
+def test_a_generator_that_was_used_starts_like_a_new_one():
+    """As if `manual_seed` had been called and the words replaced: pending numbers are gone, the seed is known."""
+    used = torch.Generator().manual_seed(1)
+    torch.randn(3, generator=used, dtype=torch.float64)  # the second of a pair of normal numbers is pending
+    expected = torch.Generator().manual_seed(SEED)
+    state = expected.get_state()
+    state.numpy()[24 : 24 + 8 * 624] = words_of(SEED).astype(np.uint64).view(np.uint8)
+    expected.set_state(state)
+    assert torch.equal(start(used, SEED).get_state(), expected.get_state())
+    assert used.initial_seed() == SEED
+
+
+def test_draws_start_their_generators_with_the_first_number(monkeypatch):
+    """A closed form that draws nothing pays nothing for a thousand seeds."""
+    started: list[int] = []
+
+    def counting(generator: torch.Generator, seed: int) -> torch.Generator:
+        started.append(seed)
+        return start(generator, seed)
+
+    monkeypatch.setattr(randomness, "start", counting)
+    draws = Draws(range(1000), "solve", 0, stacked=True)
+    assert not started
+    first, second = draws.normal(2), draws.normal(2)
+    assert len(started) == 1000
+    assert not torch.equal(first, second)
+
+
+def test_a_seed_of_an_ensemble_draws_what_it_would_draw_alone():
+    for dtype in (torch.float32, torch.float64):
+        together = Draws((3, 8), "sample", 1, dtype=dtype, stacked=True)
+        alone = Draws((8,), "sample", 1, dtype=dtype)
+        for shape in ((3,), (40, 2), (0, 2), (1,)):
+            assert torch.equal(together.normal(*shape)[1], alone.normal(*shape))
+            assert torch.equal(together.uniform(*shape)[1], alone.uniform(*shape))
+            generator = start(torch.Generator(), derive(8, "other", 1))
+            expected = torch.randn(shape, generator=generator, dtype=dtype)
+            assert torch.equal(Draws((8,), "other", 1, dtype=dtype).normal(*shape), expected)

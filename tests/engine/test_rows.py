@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ from collapse_sim.core import machine
 from collapse_sim.engine import rows
 from collapse_sim.engine.rows import Table, TablePart
 from collapse_sim.testing import CPU
+from tests.conftest import SMALL
 from tests.store.row_files import row_file
 
 
@@ -32,6 +35,60 @@ def test_gather(tmp_path, monkeypatch, resident, piece):
     np.testing.assert_array_equal(table.gather(index)["image"][:, 0, 0, 0], expected[index])
     picked = Table([TablePart(a, a.columns, 10), TablePart(b, b.columns, 6)], CPU, pick=np.array([12, 3]))
     assert picked.gather(torch.tensor([0, 1]))["image"][:, 0, 0, 0].tolist() == [102, 3]
+
+
+@pytest.fixture
+def ahead(monkeypatch):
+    """Rows that do not stay in memory, and a device that computes beside the CPU."""
+    monkeypatch.setattr(machine, "CPU_RESIDENT_BYTES", 0)
+    monkeypatch.setattr(machine.Device, "reads_ahead", True)
+
+
+def test_rows_are_read_ahead_by_another_thread(tmp_path, monkeypatch, ahead):
+    """Each batch once, and the right one even if another was asked for."""
+    a, readers = row_file(tmp_path / "a", 10, 0), []
+    table, read = Table([TablePart(a, a.columns, 10)], CPU), Table._read
+
+    def noted(self, index):
+        readers.append((threading.current_thread() is threading.main_thread(), index.tolist()))
+        return read(self, index)
+
+    monkeypatch.setattr(Table, "_read", noted)
+
+    def gathered(*index):
+        return table.gather(torch.tensor(index))["image"][:, 0, 0, 0].tolist()
+
+    table.prefetch(torch.tensor([3, 1]))
+    assert gathered(3, 1) == [3, 1]
+    assert readers == [(False, [3, 1])]
+    table.prefetch(torch.tensor([2]))
+    table._ahead[1].result()
+    assert gathered(7, 8) == [7, 8]
+    assert gathered(2) == [2]
+    assert readers[1:] == [(False, [2]), (True, [7, 8]), (True, [2])]
+
+
+def test_an_error_of_reading_ahead_is_raised_by_gather(tmp_path, ahead):
+    a = row_file(tmp_path / "a", 10, 0)
+    table = Table([TablePart(a, a.columns, 10)], CPU)
+    table.prefetch(torch.tensor([10]))
+    with pytest.raises(IndexError):
+        table.gather(torch.tensor([10]))
+
+
+def test_a_fit_that_reads_ahead_has_the_same_bytes(sandbox, monkeypatch, request):
+    """Over epochs with a smaller last batch; every batch but the first is read ahead."""
+    recipe = SMALL.replace("steps: 20", "steps: 12")
+    sandbox.run(recipe)
+    expected = sandbox.artefacts()
+    request.getfixturevalue("ahead")
+    begun, prefetch = [], Table.prefetch
+    monkeypatch.setattr(Table, "prefetch", lambda self, index: (begun.append(len(index)), prefetch(self, index)))
+    shutil.rmtree(sandbox.root / ".store")
+    sandbox.run(recipe, run="again")
+    assert sandbox.artefacts() == expected
+    assert len(set(begun)) > 1
+    assert len(begun) % 11 == 0
 
 
 def test_only_shared_columns_are_gathered(tmp_path):

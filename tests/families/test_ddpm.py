@@ -25,8 +25,13 @@ FEW = {"timesteps": 25, "schedule": "linear"}  # quick to sample in full
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize(
     "settings",
-    [{"criterion": "smooth_l1"}, {"target": "v", "zero_terminal_snr": True}, {"sampler": "ddim", "sampling_steps": 5}],
-    ids=["smooth_l1", "v", "ddim"],
+    [
+        {"criterion": "smooth_l1"},
+        {"target": "v", "zero_terminal_snr": True},
+        {"sampler": "ddim", "sampling_steps": 5},
+        {"sampler": "dpm-solver++", "sampling_steps": 5},
+    ],
+    ids=["smooth_l1", "v", "ddim", "dpm-solver++"],
 )
 def test_contract(case, settings) -> None:
     info, network = CASES[case]
@@ -269,7 +274,8 @@ def test_points_have_no_pipeline(tmp_path) -> None:
     [
         ({"sampling_steps": 1500}, "sampling_steps: must divide timesteps: 1000.*found 1500, nearest divisors: 1000"),
         ({"sampling_steps": 30}, "found 30, nearest divisors: 25 and 40"),
-        ({"eta": 0.5}, "eta: is for sampler: ddim"),
+        ({"eta": 0.5}, "eta: is for sampler: ddim, found 0.5 with ddpm"),
+        ({"sampler": "dpm-solver++", "eta": 0.5}, "found 0.5 with dpm-solver"),
         ({"zero_terminal_snr": True}, "epsilon does not fit zero_terminal_snr.*use target: v"),
         ({"timesteps": 20}, "linear schedule needs more than 20, found 20"),
         ({"network": {"widths": [33]}}, "multiple of 4"),

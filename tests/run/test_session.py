@@ -1,10 +1,12 @@
-"""A session of a run: the line that resumes it."""
+"""A session of a run: the line that resumes it, and its warnings."""
 
 from __future__ import annotations
 
 import sys
 
 import pytest
+
+from collapse_sim.core import machine
 
 
 @pytest.mark.parametrize("first_word", ["bin/collapse-sim", "collapse-sim", "/usr/bin/python3 -c"])
@@ -22,3 +24,12 @@ def test_the_line_that_resumes_can_be_pasted(tmp_path, monkeypatch, first_word):
     assert resume_command() == f"{expected} run 'my recipe.yaml'"
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     assert resume_command() == "collapse-sim run 'my recipe.yaml'"
+
+
+@pytest.mark.parametrize(("precision", "warned"), [("fp32", 0), ("bf16", 1)])
+def test_a_run_warns_once_of_a_slow_precision(sandbox, precision, warned, monkeypatch, capsys):
+    from tests.conftest import SMALL
+
+    monkeypatch.setattr(machine, "bf16_speed", lambda width: 0.05)
+    sandbox.run(SMALL.replace("evaluate:", f"precision: {precision}, evaluate:"))
+    assert capsys.readouterr().err.count("a training step was measured 20.0 times as slow as in fp32") == warned

@@ -2,12 +2,48 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from collapse_sim.data.images import digits
 from collapse_sim.data.images.digits import Digits
 from tests.data.making import check_columns, row_bytes, rows_of
+
+
+@pytest.fixture(autouse=True)
+def anew() -> Iterator[None]:
+    """As in a process that has not read them yet."""
+    digits._split_digits.cache_clear()
+    yield
+    digits._split_digits.cache_clear()
+
+
+def test_a_second_start_reads_the_same_digits_without_scikit_learn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a damaged file of the cache is written anew."""
+    first = rows_of(Digits(), tmp_path)
+    for damage in (False, True):
+        digits._split_digits.cache_clear()
+        with monkeypatch.context() as patch:
+            if damage:
+                kept = digits._cache_file()
+                kept.write_bytes(kept.read_bytes().replace(b"A", b"B", 1))
+            else:
+                patch.setitem(sys.modules, "sklearn.datasets", None)  # importing it is an error
+            again = rows_of(Digits(), tmp_path)
+        for old, new in zip(first, again, strict=True):
+            assert all(np.array_equal(old[name], new[name]) for name in old)
+
+
+def test_digits_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("COLLAPSE_SIM_CACHE", str(tmp_path / "file"))
+    assert Digits().inspect(tmp_path).pool == 1437
 
 
 def test_digits_are_split_without_overlap(tmp_path: Path) -> None:

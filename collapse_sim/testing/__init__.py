@@ -14,6 +14,8 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws, ShapedDraws
 from collapse_sim.data.base import Info
 from collapse_sim.engine.fit import backward
+from collapse_sim.engine.objective import SingleObjective, trimmed
+from collapse_sim.engine.programs import Program
 from collapse_sim.engine.stacked import StackedObjective
 from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily, Rows
 from collapse_sim.families.hooks import (
@@ -39,6 +41,7 @@ from collapse_sim.families.hooks import (
     conditioning_of,
     row_counts_of,
 )
+from collapse_sim.testing.device import check_device as check_device
 
 CPU = Machine(torch.device("cpu"), "fp32")
 
@@ -373,3 +376,36 @@ def _check_samples(family: ModelFamily, model: nn.Module, info: Info, rows: Mapp
         assert column.shape == (5, *shape), f"samples' {name} has shape {tuple(column.shape)}, rows have {(5, *shape)}"
         assert str(column.dtype) == f"torch.{dtype}", f"samples' {name} is {column.dtype}, rows are {dtype}"
         assert torch.equal(column, again[name]), f"samples' {name} is not repeatable"
+
+
+def check_compiled(
+    family: ModelFamily, info: Info, rows: Mapping[str, Tensor], backend: str = "eager", tolerance: float = 1e-4
+) -> None:
+    """Check that a compiled step (engine/programs.py) has the losses and gradients of an eager one, on rows of its
+    columns, with a teacher if the family has distillation terms.
+
+    `backend`: torch.compile's; "eager" traces only, "inductor" compiles.
+    """
+    model = _build(family, info, 0).train()
+    teacher = _build(family, info, 1) if family.terms else None
+    for parameter in teacher.parameters() if teacher else ():
+        parameter.requires_grad_(False)
+    weights = dict.fromkeys(family.terms[:1], 0.5)  # the other terms are computed with a weight of 0
+    inputs = family.corrupt(
+        {name: column for name, column in rows.items() if name in family.columns}, _draws("corrupt")
+    )
+    loss = backward(family, model, inputs, CPU, CPU.scaler(), teacher, weights)
+    gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad(set_to_none=True)
+    objective = SingleObjective(family, model, teacher, weights, CPU)
+    arguments = objective.arguments(trimmed(family, model, inputs))
+    compiled = Program(objective, arguments, CPU, backend)(arguments)
+    compiled.backward()  # type: ignore[no-untyped-call]
+    assert torch.isclose(compiled.detach(), loss, rtol=tolerance), f"compiled, the loss is {compiled}, eager {loss}"
+    steepest = max(float(gradient.abs().max()) for gradient in gradients.values())
+    for name, parameter in model.named_parameters():
+        own, eager = parameter.grad, gradients.get(name)
+        assert (own is None) == (eager is None), f"{name} has a gradient only when compiled, or only when not"
+        if own is not None and eager is not None:
+            difference = float((own - eager).abs().max())
+            assert difference <= tolerance * steepest, f"compiled, {name} has another gradient (by {difference:.1e})"

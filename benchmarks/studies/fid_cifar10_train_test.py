@@ -1,4 +1,5 @@
-"""FID between the training and the test images of CIFAR-10: python benchmarks/fid_cifar10_train_test.py --data-dir DIR.
+"""FID between the training and the test images of CIFAR-10: python -m benchmarks.studies.fid_cifar10_train_test
+--data-dir DIR.
 
 The known value with the standard Inception network is about 3.15 for the full sets, so this checks a network, its
 preprocessing and the arithmetic; increasing numbers of rows show the bias of FID with few rows. Features are kept in

@@ -1,4 +1,4 @@
-"""How often `verify` is wrong: python -m benchmarks.false_alarms [--experiments N] > rates.json
+"""How often `verify` is wrong: python -m benchmarks.studies.false_alarms [--experiments N] > rates.json
 
 Experiments with a known truth. For every form of claim and number of seeds: how often a claim holds although it is
 false by the smallest possible margin (the truth is exactly on the border of the claim), and how often one fails that is

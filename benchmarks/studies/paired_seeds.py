@@ -1,6 +1,6 @@
 """What pairing by seeds gains: how correlated two arms are over seeds, and how much narrower their difference becomes.
 
-    python benchmarks/paired_seeds.py RUN [--generation G] [--metric M]...
+    python -m benchmarks.studies.paired_seeds RUN [--generation G] [--metric M]...
 
 For every metric and every pair of arms: the correlation of their values over seeds, and the width of the paired 95 %
 interval of their difference over that of the unpaired one (Welch's). Below 1 pairing helps; about 1 it gains nothing.

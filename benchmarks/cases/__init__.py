@@ -1,0 +1,1 @@
+"""One file per subject; `benchmarks.catalogue` lists their cases."""

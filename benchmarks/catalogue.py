@@ -1,0 +1,12 @@
+"""All cases, the most valuable first."""
+
+from __future__ import annotations
+
+from benchmarks.cases import busy, decoding, diffusion, groups, growth, scoring, startup, text, toys, vae
+from benchmarks.harness import Case
+
+CASES: dict[str, Case] = {
+    case.name: case
+    for module in (vae, diffusion, groups, decoding, text, toys, startup, scoring, busy, growth)
+    for case in module.CASES
+}

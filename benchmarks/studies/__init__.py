@@ -1,0 +1,1 @@
+"""Statistical studies, which measure no time."""

@@ -1,0 +1,113 @@
+"""The mean loss of a batch as a function of tensors alone, which engine/programs.py can compile."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from collapse_sim.core.machine import Machine
+from collapse_sim.families.base import Inputs, ModelFamily
+from collapse_sim.families.hooks import Trims
+
+Groups = dict[str, Mapping[str, Tensor]]  # the arguments of an objective by their names, each with names of its own
+
+
+class Predictor(nn.Module):
+    """A family's prediction as a module's forward pass, so that its parameters can be given."""
+
+    def __init__(self, family: ModelFamily, model: nn.Module) -> None:
+        super().__init__()
+        self._family, self.model = family, model
+
+    def forward(self, inputs: Inputs) -> Any:
+        return self._family.predict(self.model, inputs)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Parameters and buffers by their names, for `functional_call`; tied ones once."""
+        return {**dict(self.named_parameters()), **dict(self.named_buffers())}
+
+
+def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tensor | int:
+    """The sum of weights x terms. A term whose weight is 0 is left out, even if it is not finite."""
+    return sum(torch.where(weight != 0, weight * terms[name], 0.0) for name, weight in weights.items())
+
+
+def trimmed(family: ModelFamily, model: nn.Module, inputs: Inputs) -> Inputs:
+    """The batch with shapes that no value changes any more."""
+    if isinstance(family, Trims):
+        return family.trim(model, inputs)
+    return Inputs(inputs.tensors, inputs.count, fixed=True)
+
+
+def shapes_of(batches: Sequence[Inputs]) -> str:
+    """The shapes of batches, for people and as a key: "x 256x1024, eps 256x20"."""
+    return " + ".join(
+        ", ".join(f"{name} {'x'.join(map(str, tensor.shape))}" for name, tensor in batch.tensors.items())
+        for batch in batches
+    )
+
+
+class SingleObjective:
+    """The mean loss of one model's batch, as `fit.backward` computes it.
+
+    All of the family's distillation terms are computed, with a weight of 0 for those that the fit does not have, so
+    that one program serves all cells of a grid of weights.
+    """
+
+    def __init__(
+        self,
+        family: ModelFamily,
+        model: nn.Module,
+        teacher: nn.Module | None,
+        weights: Mapping[str, float],
+        machine: Machine,
+    ) -> None:
+        self._family, self._machine = family, machine
+        self._student = Predictor(family, model)
+        self._taught = None if teacher is None else Predictor(family, teacher)
+        names = sorted({*family.terms, *weights}) if teacher is not None else []
+        self._groups: Groups = {
+            "student": self._student.tensors(),
+            "teacher": self._taught.tensors() if self._taught else {},
+            "weights": {name: torch.tensor(float(weights.get(name, 0.0)), device=machine.device) for name in names},
+        }
+        self._counts: dict[int, Tensor] = {}
+
+    def arguments(self, part: Inputs) -> Groups:
+        """The tensors that `__call__` needs for a micro-batch with fixed shapes."""
+        return {
+            **self._groups,
+            "batch": part.tensors,
+            "scalars": {"count": self._count(self._machine.total(part.count))},
+        }
+
+    def _count(self, count: int | Tensor) -> Tensor:
+        """As a tensor on the device, moved there once."""
+        if isinstance(count, Tensor):
+            return count
+        if count not in self._counts:
+            self._counts[count] = torch.tensor(count, device=self._machine.device)
+        return self._counts[count]
+
+    def __call__(
+        self,
+        student: Mapping[str, Tensor],
+        teacher: Mapping[str, Tensor],
+        weights: Mapping[str, Tensor],
+        batch: Mapping[str, Tensor],
+        scalars: Mapping[str, Tensor],
+    ) -> Tensor:
+        """The sum of the batch's losses and weighted terms, divided by the count: a scalar."""
+        inputs = Inputs(batch, scalars["count"], fixed=True)
+        with self._machine.autocast():
+            prediction = functional_call(self._student, dict(student), (inputs,))
+        loss = self._family.loss(prediction, inputs)
+        if self._taught is not None:
+            with torch.no_grad(), self._machine.autocast():
+                target = functional_call(self._taught, dict(teacher), (inputs,))
+            loss = loss + weighted(self._family.distillation(prediction, target, inputs), weights)
+        return loss / scalars["count"]

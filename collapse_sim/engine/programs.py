@@ -1,0 +1,200 @@
+"""Steps compiled by torch.compile: which programs a process has, what they took to make, and how fast they are."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, Literal, cast
+
+import torch
+from torch import Tensor
+
+from collapse_sim.core.errors import MissingError, RecipeError
+from collapse_sim.core.events import Emit, Note
+from collapse_sim.core.machine import Device, Machine
+from collapse_sim.core.memory_errors import first_line
+from collapse_sim.engine.objective import Groups
+
+Mode = Literal["auto", "on", "off"]
+Objective = Callable[..., Tensor]
+Backend = str | Callable[..., Any]
+
+# By how much a compiled batch may differ from an eager one: losses relative to their size, gradients relative to the
+# steepest of them.
+TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 5e-2}
+TF32_TOLERANCE = 1e-2
+
+EXPECTED_COMPILE_S = 30.0  # until a program has been compiled in this process
+WARM_STEPS = 5  # the first ones are slower
+TIMED_STEPS = 20
+
+
+def compile_mode(setting: str) -> Mode:
+    """The setting of `run --compile`. Raises RecipeError for anything but auto, on or off."""
+    if setting not in ("auto", "on", "off"):
+        raise RecipeError(f"--compile {setting}: allowed: auto, on, off")
+    return cast(Mode, setting)
+
+
+def check_compiler(mode: Mode, device: Device) -> None:
+    """Raise MissingError when steps are to be compiled and there is no compiler for the device."""
+    problem = device.compiler_problem() if mode == "on" else None
+    if problem:
+        raise MissingError(f"--compile on: {problem}; or use --compile auto or off")
+
+
+class NotCompiledError(Exception):
+    """Why a step is not compiled, for people."""
+
+
+class Program:
+    """An objective's value and gradients for tensors of fixed shapes, traced once and compiled.
+
+    It is traced by running it on tensors without values, so whatever Python code it has is gone afterwards. Parameters,
+    buffers, batches and weights are arguments; other tensors of a model, and anything random, are refused.
+    """
+
+    def __init__(self, objective: Objective, arguments: Groups, machine: Machine, backend: Backend) -> None:
+        """Raises NotCompiledError when that is impossible, or when the program computes something else."""
+        started = time.perf_counter()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the compiler, about the machine
+            graph = _traced(objective, arguments)
+            self._run: Callable[..., Tensor] = torch.compile(graph, fullgraph=True, dynamic=False, backend=backend)
+            own = _with_gradients(self, arguments)
+        self.compile_s = time.perf_counter() - started
+        _check(own, _with_gradients(lambda groups: objective(**groups), arguments), machine)
+
+    def __call__(self, arguments: Groups) -> Tensor:
+        """The objective of arguments of the same names and shapes, with a backward pass."""
+        return self._run(*_flat(arguments))
+
+
+def _traced(objective: Objective, arguments: Groups) -> torch.fx.GraphModule:
+    """The objective as a graph of operations on `_flat(arguments)`."""
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    names = {group: list(tensors) for group, tensors in arguments.items()}
+
+    def on_tensors(*tensors: Tensor) -> Tensor:
+        left = iter(tensors)
+        return objective(**{group: {name: next(left) for name in own} for group, own in names.items()})
+
+    flat = _flat(arguments)
+    graph: torch.fx.GraphModule = make_fx(on_tensors, tracing_mode="fake")(*flat)
+    if any(map(_draws, graph.graph.nodes)):
+        raise NotCompiledError("the network draws random numbers, as dropout does; compiled, they would be others")
+    return graph
+
+
+def _draws(node: torch.fx.Node) -> bool:
+    """Whether an operation draws random numbers. Attention is one that can, and does not without dropout."""
+    if torch.Tag.nondeterministic_seeded not in getattr(node.target, "tags", ()):
+        return False
+    schema: Any = node.target._schema  # type: ignore[union-attr]
+    for i, argument in enumerate(schema.arguments):
+        if argument.name == "dropout_p":
+            given = node.args[i] if i < len(node.args) else node.kwargs.get(argument.name, argument.default_value)
+            return bool(given != 0)
+    return True
+
+
+def _flat(arguments: Groups) -> list[Tensor]:
+    return [tensor for group in arguments.values() for tensor in group.values()]
+
+
+def _with_gradients(function: Callable[[Groups], Tensor], arguments: Groups) -> tuple[Tensor, list[Tensor | None]]:
+    """A function's value, and the gradients of its sum; no argument's own gradient changes."""
+    learned = [tensor for tensor in _flat(arguments) if tensor.requires_grad]
+    value = function(arguments)
+    return value.detach(), list(torch.autograd.grad(value.sum(), learned, allow_unused=True))
+
+
+def _check(
+    own: tuple[Tensor, list[Tensor | None]], eager: tuple[Tensor, list[Tensor | None]], machine: Machine
+) -> None:
+    """Raise NotCompiledError unless a compiled batch equals the eager one. One that is not finite shows nothing."""
+    tolerance = max(TOLERANCE[machine.precision], TF32_TOLERANCE if machine.tf32 else 0.0)
+    (loss, gradients), (eager_loss, eager_gradients) = own, eager
+    if not bool(eager_loss.isfinite().all()):
+        return
+    if not torch.allclose(loss, eager_loss, rtol=tolerance, atol=tolerance):
+        raise NotCompiledError(f"compiled, its loss is {loss.tolist()} instead of {eager_loss.tolist()}")
+    zero = torch.zeros((), device=loss.device)
+    steepest = max((float(g.abs().max()) for g in eager_gradients if g is not None), default=0.0)
+    for one, other in zip(gradients, eager_gradients, strict=True):
+        difference = float(((zero if one is None else one) - (zero if other is None else other)).abs().max())
+        if not difference <= tolerance * steepest:
+            raise NotCompiledError(f"compiled, a gradient differs by {difference:.1e}; the steepest is {steepest:.1e}")
+
+
+@dataclass
+class Times:
+    """Seconds of the steps of one kind, the first ones excluded."""
+
+    eager: list[float] = field(default_factory=list)
+    compiled: list[float] = field(default_factory=list)
+
+    def of(self, *, compiled: bool) -> float | None:
+        """The median; None as long as fewer than TIMED_STEPS were measured."""
+        seconds = (self.compiled if compiled else self.eager)[WARM_STEPS:]
+        return median(seconds) if len(seconds) >= TIMED_STEPS else None
+
+    def add(self, seconds: float, *, compiled: bool) -> None:
+        known = self.compiled if compiled else self.eager
+        if len(known) < WARM_STEPS + TIMED_STEPS:
+            known.append(seconds)
+
+
+class Programs:
+    """The programs of this process: fits of one architecture, shape and precision share one."""
+
+    def __init__(self, mode: Mode = "off", backend: Backend = "inductor") -> None:
+        """`backend`: torch.compile's; another one traces without compiling, for tests."""
+        self.mode, self._backend = mode, backend
+        self._made: dict[str, Program | str] = {}  # or why there is none
+        self._times: dict[str, Times] = {}
+        self._noted: set[tuple[str, str]] = set()
+        self.followed: dict[tuple[str, tuple[int, ...]], Mapping[str, Any]] = {}  # fit -> what its manifest records
+
+    @property
+    def count(self) -> int:
+        """How many programs were compiled."""
+        return sum(isinstance(program, Program) for program in self._made.values())
+
+    def times(self, key: str) -> Times:
+        """What steps under this key took in this process."""
+        return self._times.setdefault(key, Times())
+
+    def expected_s(self) -> float:
+        """How long compiling is expected to take, in seconds: the longest time so far."""
+        return max((p.compile_s for p in self._made.values() if isinstance(p, Program)), default=EXPECTED_COMPILE_S)
+
+    def get(
+        self, key: str, who: str, objective: Objective, arguments: Callable[[], Groups], machine: Machine, emit: Emit
+    ) -> Program | None:
+        """The program with this key, compiled when it is asked for the first time. None when that is impossible, with
+        one note for each reason; `who` is the family's name in it."""
+        if key not in self._made:
+            emit(Note(f"{who}: compiling its steps, once for all fits like this one", "info"))
+            self._made[key] = self._make(objective, arguments, machine)
+        made = self._made[key]
+        if isinstance(made, Program):
+            return made
+        if (who, made) not in self._noted:
+            self._noted.add((who, made))
+            emit(Note(f"{who}: its steps are not compiled: {made}"))
+        return None
+
+    def _make(self, objective: Objective, arguments: Callable[[], Groups], machine: Machine) -> Program | str:
+        if problem := machine.compiler_problem():
+            return problem
+        try:
+            return Program(objective, arguments(), machine, self._backend)
+        except NotCompiledError as error:
+            return str(error)
+        except Exception as error:  # of a family's code, the tracer or the compiler; the eager step shows its own
+            return f"{type(error).__name__}: {first_line(error)}"

@@ -1,0 +1,150 @@
+"""Which steps of a fit are compiled: decided once from measured times, recorded, and followed after an interruption."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from collapse_sim.core.hashing import digest_of
+from collapse_sim.core.machine import Machine
+from collapse_sim.core.plugins import name_of
+from collapse_sim.engine.member import Member
+from collapse_sim.engine.objective import Groups
+from collapse_sim.engine.programs import Mode, Objective, Program, Programs
+
+LEAST_REMAINING_S = 60.0  # auto: shorter fits are never compiled, so that their bytes do not depend on measured times
+ASSUMED_GAIN = 0.1  # auto: of an update's time, before a compiled one was measured
+LEAST_GAIN = 0.03  # auto: a program that saves less is given up
+
+
+class Switches:
+    """The steps at which fits change from eager to compiled computation and back, for each shape of their batches.
+
+    They change the last digits of results. So they are written into the partial folder of each fit before they take
+    effect, and whoever continues the fit makes the same changes at the same steps.
+    """
+
+    def __init__(self, programs: Programs, members: Sequence[Member]) -> None:
+        """`members`: one fit, or a group."""
+        self._programs, self._members = programs, members
+        self._machine: Machine = members[0].machine
+        self._base = _base_key(members)
+        self._keys: dict[Hashable, str] = {}
+        self._seen: Counter[str] = Counter()
+        record = members[0].checkpoints.switches()
+        self._steps: dict[str, list[int]] = {shapes: list(entry["steps"]) for shapes, entry in record.items()}
+        self._settled = {shapes for shapes, entry in record.items() if entry["settled"]}  # auto has decided
+        self._measuring, self._current = True, ("", False)
+        self._publish()
+
+    @property
+    def mode(self) -> Mode:
+        return self._programs.mode
+
+    @property
+    def idle(self) -> bool:
+        """Whether no step is compiled, and none ever was."""
+        return self.mode == "off" and not self._steps
+
+    def program(self, name: Hashable, objective: Objective, arguments: Callable[[], Groups]) -> Program | None:
+        """The program of this name, for this architecture and precision. None: it cannot be compiled."""
+        first = self._members[0]
+        who = name_of(type(first.family))
+        return self._programs.get(self._key(name), who, objective, arguments, self._machine, first.context.emit)
+
+    def _key(self, name: Hashable) -> str:
+        if name not in self._keys:
+            self._keys[name] = digest_of([self._base, repr(name)])
+        return self._keys[name]
+
+    def compiled(self, step: int, shapes: str, prepare: Callable[[], bool]) -> bool:
+        """Whether a step whose batches have these shapes is compiled. `prepare` compiles what is not compiled yet, and
+        returns whether that was possible."""
+        self._seen[shapes] += 1
+        before = self._state(shapes)
+        steps = self._steps.setdefault(shapes, [])
+        if self.mode == "off":
+            steps[:] = [at for at in steps if at <= step]
+        compiled = sum(at <= step for at in steps) % 2 == 1
+        decided = any(at > step for at in steps)  # by the process that was interrupted, which had come further
+        wanted = compiled if decided else self._wanted(step, shapes, compiled)
+        if wanted and not prepare():
+            wanted = False
+            self._settled.add(shapes)
+        if wanted != compiled:
+            steps.append(step)
+            compiled = wanted
+        if self._state(shapes) != before:
+            self._write()
+        self._measuring = shapes not in self._settled
+        self._current = (shapes, compiled)
+        return compiled
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """Measures one step, as long as `auto` needs it."""
+        if self.mode != "auto":
+            yield
+            return
+        if self._measuring:
+            self._machine.synchronize()
+        started = time.perf_counter()
+        yield
+        if self._measuring:
+            self._machine.synchronize()
+            shapes, compiled = self._current
+            self._programs.times(self._key(shapes)).add(time.perf_counter() - started, compiled=compiled)
+
+    def _wanted(self, step: int, shapes: str, compiled: bool) -> bool:
+        """Whether the steps from here on should be compiled. `auto` decides once for each shape."""
+        if self.mode != "auto":
+            return self.mode == "on"
+        if shapes in self._settled:
+            return compiled
+        times = self._programs.times(self._key(shapes))
+        eager_s, compiled_s = times.of(compiled=False), times.of(compiled=True)
+        if eager_s is not None and compiled_s is not None:
+            self._settled.add(shapes)
+            return compiled_s <= (1 - LEAST_GAIN) * eager_s
+        if compiled or eager_s is None:
+            return compiled
+        share = self._seen[shapes] / sum(self._seen.values())
+        remaining_s = eager_s * share * (self._members[0].length.steps - step)
+        worth = remaining_s >= LEAST_REMAINING_S and remaining_s * ASSUMED_GAIN >= self._programs.expected_s()
+        if not worth:
+            self._settled.add(shapes)
+        return worth
+
+    def _state(self, shapes: str) -> tuple[tuple[int, ...], bool]:
+        return tuple(self._steps.get(shapes, ())), shapes in self._settled
+
+    def _write(self) -> None:
+        """Record the changes, before the step that they begin with is taken."""
+        record = {s: {"steps": steps, "settled": s in self._settled} for s, steps in self._steps.items()}
+        for member in self._members:
+            member.checkpoints.write_switches(record)
+        self._publish()
+
+    def _publish(self) -> None:
+        """For the manifests of the fits."""
+        changes = {shapes: list(steps) for shapes, steps in self._steps.items() if steps}
+        for member in self._members:
+            self._programs.followed[member.spec.digest, member.job.seeds] = changes
+
+
+def _base_key(members: Sequence[Member]) -> dict[str, Any]:
+    """Everything that a program of these fits depends on, except the shapes of batches."""
+    first = members[0]
+    return {
+        "family": first.spec.description["family"],
+        "teachers": [m.spec.teacher.description["family"] if m.spec.teacher else None for m in members],
+        "data": first.spec.data.digest,  # with the tokenizer, whose ids are constants
+        "device": str(first.machine.device),
+        "precision": first.machine.describe_precision(),
+        "threads": torch.get_num_threads(),
+    }

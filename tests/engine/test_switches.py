@@ -1,0 +1,249 @@
+"""Which steps are compiled: one program for many fits, a decision that is recorded, and equal bytes after a stop."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.core.events import Note
+from collapse_sim.engine import programs, switches
+from collapse_sim.engine.checkpoint import SWITCHES_FILE
+from collapse_sim.engine.fit import SingleStep
+from collapse_sim.engine.programs import Programs
+from collapse_sim.engine.stacked import StackedStep
+from collapse_sim.families.vae import VAE
+from collapse_sim.run import session
+from collapse_sim.store import sealed
+from tests.conftest import SMALL, TINY, changed
+from tests.engine.test_stacked import GROUPED, beside, fits, stopping
+
+STEPS = 60
+LONG = changed(SMALL, ("steps: 20,", f"steps: {STEPS},"))
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The `Programs` of each run, with a backend that takes no time."""
+    runs: list[Programs] = []
+
+    def backend(graph, inputs):
+        runs[-1].compilations += 1
+        return graph.forward  # traced and run, but not compiled to machine code
+
+    def programs_of(mode):
+        runs.append(Programs(mode, backend))
+        runs[-1].compilations = 0
+        return runs[-1]
+
+    monkeypatch.setattr(session, "Programs", programs_of)
+    return runs
+
+
+def compiled_steps(sandbox):
+    """{digest and seeds: what the manifest of the fit says}"""
+    return {key: manifest["machine"].get("compiled") for key, (_, manifest) in fits(sandbox).items()}
+
+
+def paying(monkeypatch, *, compiled_s=0.5):
+    """Every fit is long enough, and steps take 1 s eagerly and `compiled_s` compiled."""
+    monkeypatch.setattr(switches, "LEAST_REMAINING_S", 0.0)
+    monkeypatch.setattr(programs, "EXPECTED_COMPILE_S", 0.0)
+    monkeypatch.setattr(Programs, "expected_s", lambda self: 0.0)
+    add = programs.Times.add
+    monkeypatch.setattr(
+        programs.Times,
+        "add",
+        lambda self, seconds, *, compiled: add(self, compiled_s if compiled else 1.0, compiled=compiled),
+    )
+
+
+def test_compiled_fits_are_the_eager_ones_up_to_rounding(sandbox, made):
+    sandbox.run(TINY)
+    other = beside(sandbox, "other")
+    other.run(TINY, compiled="on")
+    eager, compiled = fits(sandbox), fits(other)
+    assert eager.keys() == compiled.keys()
+    for key, (state, _) in eager.items():
+        for name, tensor in state.items():
+            torch.testing.assert_close(compiled[key][0][name], tensor, rtol=1e-2, atol=1e-3)
+    assert all(value is None for value in compiled_steps(sandbox).values())
+    for changes in compiled_steps(other).values():
+        whole, *smaller = sorted(changes.values())  # the last batch of an epoch is smaller, and has its own program
+        assert whole == [0]
+        assert all(len(steps) == 1 and steps[0] > 0 for steps in smaller)
+
+
+def test_cells_of_a_grid_share_a_program(sandbox, made):
+    """Sixteen cells with other weights, one of them without a teacher: two programs, of one shape."""
+    weights = [(a, b) for a in (0, 0.1, 0.5, 1.0) for b in (0, 0.2, 0.4, 0.8)]
+    cells = [
+        f"  w{i}: {{data: accumulate, teacher: {{generation: 0, weights: {{output: {a}, mean: {b}}}}}}}\n"
+        for i, (a, b) in enumerate(weights)
+    ]
+    recipe = changed(
+        SMALL, ("steps: 20, batch_size: 32", "steps: 3, batch_size: 50"), ("evaluate: every 5 steps", "evaluate: never")
+    ).replace("keep: best", "keep: last")
+    head = recipe[: recipe.index("arms:")]
+    sandbox.run(head + "arms:\n" + "".join(cells) + "metrics: [test_loss]\n", compiled="on")
+    assert len(fits(sandbox)) == 17
+    assert all(list(changes.values()) == [[0]] for changes in compiled_steps(sandbox).values())
+    assert made[0].count == made[0].compilations == 2
+
+
+@pytest.mark.parametrize("ensemble", ["off", "16"])
+def test_a_stopped_fit_goes_on_to_the_same_bytes(sandbox, monkeypatch, made, ensemble):
+    recipe = GROUPED if ensemble == "16" else SMALL
+    sandbox.run(recipe, compiled="on", ensemble=ensemble)
+    other = beside(sandbox, "other")
+    stopping(monkeypatch, StackedStep if ensemble == "16" else SingleStep, "take")
+    with pytest.raises(InterruptedRunError):
+        other.run(recipe, compiled="on", ensemble=ensemble)
+    records = list((other.root / ".store" / "partial").rglob(SWITCHES_FILE))
+    assert records
+    assert all([0] in [entry["steps"] for entry in sealed.read(path)["switches"].values()] for path in records)
+    other.run(recipe, compiled="on", ensemble=ensemble)
+    assert other.artefacts() == sandbox.artefacts()
+    assert compiled_steps(other) == compiled_steps(sandbox)
+
+
+def test_groups_are_compiled_too(sandbox, made):
+    sandbox.run(GROUPED)
+    other = beside(sandbox, "other")
+    other.run(GROUPED, ensemble="16", compiled="on")
+    for key, (state, manifest) in fits(other).items():
+        assert "group" in manifest
+        assert any(shapes.startswith("2 fits: ") for shapes in manifest["machine"]["compiled"])
+        for name, tensor in fits(sandbox)[key][0].items():
+            torch.testing.assert_close(state[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+def test_auto_never_tries_in_short_fits(sandbox, made):
+    sandbox.run(LONG)
+    assert made[0].count == 0
+    assert set(compiled_steps(sandbox).values()) == {None}
+
+
+def test_auto_compiles_when_it_has_measured(sandbox, monkeypatch, made):
+    """The first fit after a few eager steps, the next ones of the same kind at once."""
+    paying(monkeypatch)
+    sandbox.run(LONG, seeds=[0, 1])
+    by_fit = compiled_steps(sandbox)
+    first = {key: changes for key, changes in by_fit.items() if fits(sandbox)[key][1]["generation"] == 0}
+    steps = sorted(min(min(s) for s in changes.values()) for changes in first.values())
+    assert steps[0] == 0
+    assert steps[1] >= programs.WARM_STEPS + programs.TIMED_STEPS
+
+
+def test_auto_gives_up_a_program_that_is_no_faster(sandbox, monkeypatch, made):
+    paying(monkeypatch, compiled_s=0.99)
+    sandbox.run(LONG, seeds=[0, 1])
+    by_fit = compiled_steps(sandbox)
+    given_up = [steps for changes in by_fit.values() for steps in (changes or {}).values()]
+    assert given_up
+    assert all(len(steps) == 2 and steps[1] - steps[0] < STEPS for steps in given_up)
+    assert any(changes is None for changes in by_fit.values())  # the second seed knows
+
+
+def test_a_decision_is_followed_whatever_the_times_are_now(sandbox, monkeypatch, made):
+    """Stopped after auto has compiled; the process that continues would not have."""
+    with monkeypatch.context() as patch:
+        paying(patch)
+        sandbox.run(LONG)
+    other = beside(sandbox, "other")
+    with monkeypatch.context() as patch:
+        paying(patch)
+        take, calls = SingleStep.take, []
+
+        def stopped(self, members):
+            calls.append(1)
+            if len(calls) == 50:
+                members[0].context.stop.signal_number = 2
+            return take(self, members)
+
+        patch.setattr(SingleStep, "take", stopped)
+        with pytest.raises(InterruptedRunError):
+            other.run(LONG)
+    (record,) = (other.root / ".store" / "partial").rglob(SWITCHES_FILE)
+    assert any(entry["steps"] for entry in sealed.read(record)["switches"].values())
+    other.run(LONG)
+    generation_0 = [key for key, (_, manifest) in fits(other).items() if manifest["generation"] == 0]
+    for key in generation_0:
+        assert compiled_steps(other)[key] == compiled_steps(sandbox)[key]
+        for name, tensor in fits(sandbox)[key][0].items():
+            assert torch.equal(tensor, fits(other)[key][0][name])
+
+
+class Sums(VAE):
+    """Its loss reads a value, so it cannot be traced."""
+
+    def loss(self, prediction, inputs):
+        assert float(inputs["x"].sum()) >= 0
+        return super().loss(prediction, inputs)
+
+
+def test_a_family_that_cannot_be_traced_is_computed_eagerly(sandbox, made, monkeypatch):
+    recipe = SMALL.replace("use: vae,", f"use: '{__name__}:Sums',")
+    notes = []
+    get = Programs.get
+
+    def listening(self, key, who, objective, arguments, machine, emit):
+        def both(event):
+            notes.extend([event] if isinstance(event, Note) and event.level == "warning" else [])
+            emit(event)
+
+        return get(self, key, who, objective, arguments, machine, both)
+
+    monkeypatch.setattr(Programs, "get", listening)
+    sandbox.run(recipe, compiled="on")
+    assert len(notes) == 1
+    assert "Sums: its steps are not compiled" in notes[0].message
+    other = beside(sandbox, "other")
+    other.run(recipe, compiled="off")
+    assert other.artefacts() == sandbox.artefacts()
+    assert not any(compiled_steps(sandbox).values())
+
+
+def test_off_ends_compiled_steps_and_the_manifest_says_where(sandbox, monkeypatch, made):
+    with monkeypatch.context() as patch:
+        stopping(patch, SingleStep, "take")
+        with pytest.raises(InterruptedRunError):
+            sandbox.run(SMALL, compiled="on")
+    sandbox.run(SMALL, compiled="off")
+    (changes,) = [changes for changes in compiled_steps(sandbox).values() if changes]
+    assert [0, 7] in changes.values()
+
+
+def test_a_damaged_record_is_no_record(sandbox, monkeypatch, made):
+    with monkeypatch.context() as patch:
+        stopping(patch, SingleStep, "take")
+        with pytest.raises(InterruptedRunError):
+            sandbox.run(SMALL, compiled="on")
+    (record,) = (sandbox.root / ".store" / "partial").rglob(SWITCHES_FILE)
+    record.write_text(json.dumps({"fit": "x"}))
+    sandbox.run(SMALL, compiled="on")
+    changes = [steps for own in compiled_steps(sandbox).values() for steps in own.values()]
+    assert [7] in changes
+
+
+@pytest.mark.slow
+def test_one_real_program_and_equal_bytes_after_a_stop(sandbox, monkeypatch, capfd):
+    """Compiled to machine code: nothing on stdout, no warning, the eager result up to rounding."""
+    recipe = changed(SMALL, ("batch_size: 32", "batch_size: 50"))  # whole batches
+    sandbox.run(recipe, compiled="on", arms=["replace"])
+    assert capfd.readouterr().out == ""
+    assert [list(changes.values()) for changes in compiled_steps(sandbox).values()] == [[[0]], [[0]]]
+    other = beside(sandbox, "other")
+    with monkeypatch.context() as patch:
+        stopping(patch, SingleStep, "take")
+        with pytest.raises(InterruptedRunError):
+            other.run(recipe, compiled="on", arms=["replace"])
+    other.run(recipe, compiled="on", arms=["replace"])
+    assert other.artefacts() == sandbox.artefacts()
+    eager = beside(sandbox, "eager")
+    eager.run(recipe, compiled="off", arms=["replace"])
+    for key, (state, _) in fits(eager).items():
+        for name, tensor in state.items():
+            torch.testing.assert_close(fits(sandbox)[key][0][name], tensor, rtol=1e-2, atol=1e-3)

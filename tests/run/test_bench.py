@@ -1,0 +1,132 @@
+"""Measuring an experiment: which kinds are measured, and that nothing stays behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.core.machine import open_device
+from collapse_sim.engine import fit, stacked
+from collapse_sim.metrics import features
+from collapse_sim.plan.costs import kind_of_spec, predict
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.recipe.loader import load
+from collapse_sim.run.bench import Bench, named
+from collapse_sim.store.spec import Spec
+from tests.conftest import TINY, Sandbox, changed
+
+FID = changed(TINY, ("[test_loss]", "[test_loss, {use: fid, features: classifier}]"))
+POINTS = """
+name: points
+data: {use: gaussian, dimensions: 2, rows: 30}
+model: {use: gaussian}
+generations: 2
+seeds: 40
+arms:
+  replace: {data: replace}
+  distill: {data: replace, teacher: {generation: previous, weights: {output: 1.0}}}
+metrics: [variance_ratio]
+"""
+
+
+@pytest.fixture
+def measured(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Bench]:
+    """measured(recipe) is its Bench, run; its scratch store lies in tmp_path/scratch meanwhile."""
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+
+    def run(recipe: str, missing: Callable[[Spec], int] | None = None, ensemble: str = "auto") -> Bench:
+        experiment = prepare(load(sandbox.recipe(recipe)), sandbox.root)
+        every = len(experiment.recipe.seeds)
+        bench = Bench(
+            experiment,
+            open_device("cpu"),
+            sandbox.root,
+            missing or (lambda spec: every if spec.seeded else 1),
+            0.05,
+            ensemble,
+        )
+        bench.rates = bench.run()
+        assert list((tmp_path / "scratch").iterdir()) == []
+        return bench
+
+    return run
+
+
+@pytest.mark.parametrize("recipe", [FID, POINTS], ids=["network", "closed form"])
+def test_every_kind_of_artefact_gets_a_rate(measured: Callable[..., Bench], recipe: str) -> None:
+    bench = measured(recipe)
+    kinds = {kind_of_spec(spec) for spec in bench.experiment.specs()}
+    assert (bench.rates.keys(), bench.problems) == (kinds, [])
+    assert all(rate.unit_s > 0 and rate.each_s > 0 for rate in bench.rates.values())
+    found = predict(bench.experiment, bench.missing, bench.rates)
+    assert found.unknown == {}
+    assert all(own_s > 0 for own_s in found.cells_s["replace"])
+    assert bench.peak_bytes() >= bench.start_bytes > 10**7
+
+
+def test_evaluations_are_a_part_of_a_fit(measured: Callable[..., Bench]) -> None:
+    rates = {named(one.spec, None): one.rate for one in measured(TINY).measured.values() if one.spec.kind == "fit"}
+    assert sorted(rates) == ["fit: vae, batches of 32", "fit: vae, batches of 32, taught"]
+    assert all(rate.evaluation_s > 0 for rate in rates.values())
+
+
+def test_only_what_is_missing_is_measured(measured: Callable[..., Bench]) -> None:
+    """With all fits and samples in the store, a score is measured on short ones, whose rates are not given."""
+    bench = measured(FID, lambda spec: 2 * (spec.kind == "scores"))
+    assert sorted(one.spec.kind for one in bench.measured.values()) == ["scores", "scores"]
+    assert measured(FID, lambda spec: 0).measured == {}
+
+
+def test_fits_that_train_together_are_measured_together(
+    measured: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as one generation has of them: of each kind one for each of two seeds."""
+    sizes = []
+    take = stacked.StackedStep.take
+
+    def watched(self: stacked.StackedStep, members: list[object]) -> object:
+        sizes.append(len(members))
+        return take(self, members)
+
+    monkeypatch.setattr(stacked.StackedStep, "take", watched)
+    bench = measured(TINY, ensemble="8")
+    assert set(sizes) == {2}
+    assert bench.problems == []
+
+
+def test_a_score_that_cannot_be_computed_from_a_part_is_reported(
+    measured: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> float:
+        raise ValueError("too few rows")
+
+    monkeypatch.setattr(features.FID, "score", refuse)
+    bench = measured(FID)
+    (problem,) = bench.problems
+    assert problem.startswith("scores: fid: ")
+    assert "too few rows" in problem
+    assert predict(bench.experiment, bench.missing, bench.rates).unknown == {"scores": 10}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_measurement_keeps_nothing(
+    measured: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
+) -> None:
+    take = fit.SingleStep.take
+
+    def interrupted(self: fit.SingleStep, members: list[object]) -> object:
+        os.kill(os.getpid(), number)
+        return take(self, members)
+
+    monkeypatch.setattr(fit.SingleStep, "take", interrupted)
+    with pytest.raises(InterruptedRunError) as stop:
+        measured(TINY)
+    assert stop.value.code == 128 + number
+    assert list((tmp_path / "scratch").iterdir()) == []

@@ -68,7 +68,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "fresh": "collapse_sim.plan.strategies:Fresh",
     },
     "curation": {},
-    "weighting": {},
+    "weighting": {
+        "golden": "collapse_sim.remedies.golden:Golden",
+        "tce": "collapse_sim.remedies.tce:TruncatedCrossEntropy",
+        "focal": "collapse_sim.remedies.focal:Focal",
+    },
     "merge": {},
     "guidance": {},
     "metrics": {

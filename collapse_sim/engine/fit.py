@@ -18,10 +18,13 @@ from collapse_sim.core.randomness import Draws, derive
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
+from collapse_sim.engine.objective import Objective
+from collapse_sim.engine.row_weights import row_weights, weighs_rows
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.stacked import StackedStep
 from collapse_sim.engine.work import JobContext
-from collapse_sim.families.base import ClosedForm, Inputs, ModelFamily
+from collapse_sim.families.base import ClosedForm, Inputs
+from collapse_sim.families.hooks import SolvesWeighted
 from collapse_sim.families.training import learning_rate
 from collapse_sim.plan.specs import FitSpec
 from collapse_sim.store.jobs import Job, where
@@ -80,6 +83,11 @@ def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], context: J
     rows = {name: machine.put(column) for name, column in artefacts.training_stack(context.store, spec, seeds).items()}
     teacher = artefacts.model(context.store, spec.teacher, seeds, machine) if spec.teacher else None
     draws = Draws(seeds, "solve", spec.generation, device=machine.device, dtype=torch.float64, stacked=True)
+    if weighs_rows(spec):
+        weights = [row_weights(spec, seed) for seed in seeds]
+        assert isinstance(family, SolvesWeighted)
+        of_rows = machine.put(torch.stack([each for each in weights if each is not None]))
+        return family.solve_weighted(spec.data.info, rows, of_rows, teacher, spec.weights, draws)
     return family.solve(spec.data.info, rows, teacher, spec.weights, draws)
 
 
@@ -97,7 +105,7 @@ def _check_solution(job: Job, model: nn.Module) -> None:
 
 
 def backward(
-    family: ModelFamily,
+    objective: Objective,
     model: nn.Module,
     inputs: Inputs,
     machine: Machine,
@@ -114,12 +122,12 @@ def backward(
     total = torch.zeros((), device=machine.device)
     for part in inputs.split(parts):
         with machine.autocast():
-            student = family.predict(model, part)
-        loss = family.loss(student, part)
+            student = objective.predict(model, part)
+        loss = objective.loss(student, part)
         if teacher is not None:
             with torch.no_grad(), machine.autocast():
-                target = family.predict(teacher, part)
-            terms = family.distillation(student, target, part)
+                target = objective.predict(teacher, part)
+            terms = objective.terms(student, target, part)
             loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
         loss = loss / count
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -180,7 +188,7 @@ class SingleStep:
         machine.reseed(derive(member.seed, "dropout", spec.generation, run.step))
         inputs = member.inputs(run.step)
         loss = backward(
-            member.family, run.model, inputs, machine, run.scaler, member.teacher, spec.weights, train.accumulate
+            member.objective, run.model, inputs, machine, run.scaler, member.teacher, spec.weights, train.accumulate
         )
         member.watch.see(run.step, loss)
         run.scaler.unscale_(run.optimizer)

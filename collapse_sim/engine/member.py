@@ -16,7 +16,9 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws, derive
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.checkpoint import Checkpoints
+from collapse_sim.engine.objective import Objective
 from collapse_sim.engine.optimizers import make_optimizer
+from collapse_sim.engine.row_weights import row_weights
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.score import validation_loss
 from collapse_sim.engine.work import JobContext
@@ -38,9 +40,11 @@ class Member:
         assert spec.train is not None
         self.job, self.spec, self.context, self.train = job, spec, context, spec.train
         self.family: ModelFamily = spec.family
+        self.objective = Objective.of(spec)
         self.seed = job.seeds[0] if job.seeds else 0
         self.machine = context.machine_for(spec)
         self.table = table or artefacts.training_table(context.store, spec, self.seed, self.machine)
+        self.row_weights = row_weights(spec, self.seed)
         self.length = FitLength.of(self.train, len(self.table))
         self.checkpoints = Checkpoints(context.store.partial(job))
         self.watch = DivergenceWatch(job, self.checkpoints, self.machine)
@@ -73,9 +77,13 @@ class Member:
             order = Draws((self.seed,), "order", self.spec.generation, epoch).permutation(len(self.table))
             self._order = (epoch, order)
         first = step % self.length.steps_per_epoch * self.train.batch_size
-        rows = self.table.gather(self._order[1][first : first + self.train.batch_size])
+        index = self._order[1][first : first + self.train.batch_size]
+        rows = self.table.gather(index)
         draws = Draws((self.seed,), "corrupt", self.spec.generation, step, device=self.machine.device)
-        return self.family.corrupt(rows, draws)
+        inputs = self.family.corrupt(rows, draws)
+        if self.row_weights is None:
+            return inputs
+        return inputs.weighted(self.machine.put(self.row_weights[index].float()))
 
     def evaluate(self) -> None:
         """After a step: record the validation loss where it is due. Raises DivergedError."""

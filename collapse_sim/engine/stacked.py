@@ -18,28 +18,29 @@ from torch.utils import _pytree as pytree
 from collapse_sim.core.machine import Machine
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
+from collapse_sim.engine.objective import ForwardPass, Objective
 from collapse_sim.engine.optimizers import make_optimizer
-from collapse_sim.families.base import Inputs, ModelFamily
+from collapse_sim.families.base import Inputs
 from collapse_sim.families.training import learning_rate
 
 
 class Predictor(nn.Module):
-    """A family's prediction as a module's forward pass, so that its parameters can be given."""
+    """An objective's prediction as a module's forward pass, so that its parameters can be given."""
 
-    def __init__(self, family: ModelFamily, model: nn.Module) -> None:
+    def __init__(self, objective: Objective, model: nn.Module) -> None:
         super().__init__()
-        self._family, self.model = family, model
+        self._objective, self.model = objective, model
 
-    def forward(self, inputs: Inputs) -> Any:
-        return self._family.predict(self.model, inputs)
+    def forward(self, inputs: Inputs) -> ForwardPass:
+        return self._objective.predict(self.model, inputs)
 
 
 class StackedObjective:
     """The mean losses of several models of one architecture, as `fit.backward` computes each."""
 
-    def __init__(self, family: ModelFamily, model: nn.Module, machine: Machine) -> None:
+    def __init__(self, objective: Objective, model: nn.Module, machine: Machine) -> None:
         """`model`: one of the models; only its buffers are used."""
-        self._family, self._machine, self._predictor = family, machine, Predictor(family, model)
+        self._objective, self._machine, self._predictor = objective, machine, Predictor(objective, model)
 
     def __call__(
         self,
@@ -54,8 +55,10 @@ class StackedObjective:
         tensors = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0].tensors}
         counts = torch.stack([torch.as_tensor(batch.count, device=self._machine.device) for batch in batches])
         target = None if targets is None else pytree.tree_map(lambda *parts: torch.stack(parts), *targets)
-        axes = (0, 0, 0, None if target is None else 0, 0)
-        losses: Tensor = vmap(self._mean_loss, axes)(own, tensors, counts, target, weights)
+        rows = [batch.weights for batch in batches if batch.weights is not None]
+        of_rows = torch.stack(rows) if rows else None
+        axes = (0, 0, 0, None if of_rows is None else 0, None if target is None else 0, 0)
+        losses: Tensor = vmap(self._mean_loss, axes)(own, tensors, counts, of_rows, target, weights)
         return losses
 
     def _mean_loss(
@@ -63,15 +66,16 @@ class StackedObjective:
         parameters: Mapping[str, Tensor],
         tensors: Mapping[str, Tensor],
         count: Tensor,
+        of_rows: Tensor | None,
         target: Any,
         weights: Mapping[str, Tensor],
     ) -> Tensor:
-        inputs = Inputs(tensors, count)
+        inputs = Inputs(tensors, count, weights=of_rows)
         with self._machine.autocast(), _attention(self._machine):
             student = functional_call(self._predictor, dict(parameters), (inputs,))
-        loss = self._family.loss(student, inputs)
+        loss = self._objective.loss(student, inputs)
         if target is not None:
-            terms = self._family.distillation(student, target, inputs)
+            terms = self._objective.terms(student, target, inputs)
             loss = loss + sum(torch.where(weight != 0, weight * terms[name], 0.0) for name, weight in weights.items())
         return loss / count
 
@@ -86,8 +90,9 @@ class StackedStep:
 
     def __init__(self, members: Sequence[Member]) -> None:
         first = members[0]
-        self._family, self._train, self._machine = first.family, first.train, first.machine
-        self._objective = StackedObjective(first.family, first.run.model, first.machine)
+        self._train, self._machine = first.train, first.machine
+        self._objective = StackedObjective(first.objective, first.run.model, first.machine)
+        self._predict = first.objective.predict
         self._parameters = _stacked([member.run.model for member in members])
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(first.run.model.get_parameter(name).requires_grad)
@@ -147,7 +152,7 @@ class StackedStep:
             teacher = members[i].teacher
             if teacher is not None:
                 with torch.no_grad(), self._machine.autocast():
-                    targets[number] = self._family.predict(teacher, inputs[self._rows_of[i]])
+                    targets[number] = self._predict(teacher, inputs[self._rows_of[i]])
         return targets
 
     def _losses(self, chosen: Sequence[int], inputs: Mapping[int, Inputs], targets: Mapping[int, Any]) -> Tensor:

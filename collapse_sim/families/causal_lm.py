@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -119,7 +120,8 @@ class CausalLM(TextFamily):
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
         """Rows sorted by length; nothing is random."""
-        return self._inputs(by_length({"tokens": rows["tokens"]}, "tokens"))
+        order = by_length(rows["tokens"])
+        return replace(self._inputs({"tokens": rows["tokens"][order]}), order=order)
 
     def _inputs(self, rows: Rows) -> Inputs:
         tokens = rows["tokens"].long()
@@ -140,6 +142,10 @@ class CausalLM(TextFamily):
     def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
         targets = inputs["tokens"][:, 1:]
         return padded(targets, predicted.logits.shape[1])
+
+    def positions(self, path: str, inputs: Inputs, length: int) -> Tensor:
+        """Those from which a token is predicted."""
+        return padded(inputs["tokens"][:, 1:], length) != PAD_TOKEN_ID
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         """Rows of generated tokens: after prompts, whole texts joined and cut, or each from the start of a text."""

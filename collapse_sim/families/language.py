@@ -267,14 +267,14 @@ class TextFamily(Component):
 
     def row_losses(self, prediction: Predicted, inputs: Inputs) -> Tensor:
         """The loss of every row, summed over its tokens: (n,)."""
-        return self._nats_of(prediction, inputs).sum(1)
+        return self.token_losses(prediction, inputs).sum(1)
 
     @abstractmethod
     def row_counts(self, inputs: Inputs) -> Tensor:
         """The number of tokens that are predicted in every row: (n,)."""
 
-    def _nats_of(self, prediction: Predicted, inputs: Inputs) -> Tensor:
-        """(n, L) float32, 0 where there is no token."""
+    def token_losses(self, prediction: Predicted, inputs: Inputs) -> Tensor:
+        """-log p of every predicted token in nats: (n, L) float32, 0 where there is none."""
         targets = self._targets(inputs, prediction)
         logits = prediction.logits.flatten(0, 1).float()  # (n L, V): three times as fast on a CPU as (n, V, L)
         return F.cross_entropy(logits, targets.flatten(), ignore_index=PAD_TOKEN_ID, reduction="none").view_as(targets)
@@ -313,7 +313,7 @@ class TextFamily(Component):
             piece = {name: column[first : first + size].to(device) for name, column in columns.items()}
             inputs = self._inputs(piece)
             predicted = self.predict(model, inputs)
-            nats.append(self._nats_of(predicted, inputs).double().sum(1).cpu())
+            nats.append(self.token_losses(predicted, inputs).double().sum(1).cpu())
             tokens.append(self.row_counts(inputs).cpu())
         return torch.cat(nats), torch.cat(tokens)
 

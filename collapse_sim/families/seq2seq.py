@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -58,7 +59,8 @@ class Seq2Seq(TextFamily):
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
         """Rows sorted by the length of their sources; nothing is random."""
-        return self._inputs(by_length({name: rows[name] for name in self.columns}, "source"))
+        order = by_length(rows["source"])
+        return replace(self._inputs({name: rows[name][order] for name in self.columns}), order=order)
 
     def _inputs(self, rows: Rows) -> Inputs:
         source, target = rows["source"].long(), rows["target"].long()
@@ -80,6 +82,11 @@ class Seq2Seq(TextFamily):
 
     def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
         return padded(inputs["target"], predicted.logits.shape[1])
+
+    def positions(self, path: str, inputs: Inputs, length: int) -> Tensor:
+        """Tokens of the source for layers of the encoder, otherwise of the target."""
+        column = "source" if "encoder" in path.split(".") else "target"
+        return padded(inputs[column], length) != PAD_TOKEN_ID
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         """The sources, and a generated target for each."""

@@ -17,7 +17,14 @@ from collapse_sim.data.split import divided
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
 from collapse_sim.plan.contracts import check_info, check_plan
-from collapse_sim.plan.data_checks import conditions_beyond, metric_misfits, misfit, with_recipe_lines
+from collapse_sim.plan.data_checks import (
+    conditions_beyond,
+    metric_misfits,
+    misfit,
+    weighting_misfits,
+    with_recipe_lines,
+)
+from collapse_sim.plan.layer_paths import layer_misfits
 from collapse_sim.plan.memory import check_rows, check_weights
 from collapse_sim.plan.protocol import at_length, at_precision, protocol_of, without_validation
 from collapse_sim.plan.settings import Arm, Protocol, Recipe
@@ -173,13 +180,16 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
     for axis, remedy in arm.remedies().items():
         where = f"arms.{arm.name}.{axis}"
         misfits += misfit(recipe, where, remedy, partial(remedy.check, own.data, own_info, own.model))
+    if not misfits:
+        misfits += layer_misfits(recipe, arm, own.model, own_info)
     problems = [*misfits, *metric_misfits(own, own_info, counts, arm)]
     try:
         plans = plans_of(arm, recipe.generations, counts)
     except StrategyError as error:
         path = f"arms.{arm.name}.data"
         return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
-    return plans, weights_bytes, [*problems, *conditions_beyond(own, arm, plans, counts)]
+    problems += [*conditions_beyond(own, arm, plans, counts), *weighting_misfits(own, arm, plans)]
+    return plans, weights_bytes, problems
 
 
 def lay_out(
@@ -282,8 +292,12 @@ def _arm_plan(
         taught_by = arm.teacher if k > 0 else None
         teacher = generations[taught_by.generation_for(k)].fit if taught_by else None
         weights = taught_by.weights if taught_by else None
+        criterion = taught_by.criterion if taught_by else "mse"
         init = generations[k - 1].fit if k > 0 and arm.init == "previous" else None
-        fit = fit_spec(k, own.model, train, plan, data, past, teacher, weights, init, key=key)
+        fit = fit_spec(
+            k, own.model, train, plan, data, past, teacher, weights, init,
+            criterion=criterion, weighting=arm.weighting, key=key,
+        )  # fmt: skip
         past[k] = samples = sample_spec(fit, counts.samples, shard)
         outputs = sample_spec(fit, data.info.held_out, shard, "held_out") if wants_outputs else None
         origin = generations[0].fit if generations else fit

@@ -21,6 +21,8 @@ from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily
 from collapse_sim.families.hooks import conditioning_of
 from collapse_sim.families.training import Train
 from collapse_sim.metrics.base import FeatureMap, Metric, Which
+from collapse_sim.plan.settings import Criterion, layer_path
+from collapse_sim.remedies.base import Weighting
 from collapse_sim.store.spec import Spec
 
 if TYPE_CHECKING:
@@ -49,6 +51,14 @@ class FitSpec(Spec):
     teacher: FitSpec | None
     weights: Mapping[str, float]
     init: FitSpec | None
+    criterion: Criterion = "mse"  # of the layers' terms
+    weighting: Weighting | None = None  # None also where the arm's changes nothing
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The paths of the layers whose outputs are compared with the teacher's."""
+        paths = (layer_path(term) for term in self.weights)
+        return tuple(sorted(path for path in paths if path is not None))
 
     @property
     def sources(self) -> tuple[DataSpec | SampleSpec, ...]:
@@ -184,16 +194,22 @@ def fit_spec(
     weights: Mapping[str, float] | None = None,
     init: FitSpec | None = None,
     *,
+    criterion: Criterion = "mse",
+    weighting: Weighting | None = None,
     seeded: bool = True,
     key: SourcesKey | None = None,
 ) -> FitSpec:
-    """Generation `generation` of a family, fitted to the plan's sources. All weights 0 is the same as no teacher.
+    """Generation `generation` of a family, fitted to the plan's sources. All weights 0 is the same as no teacher, and a
+    weighting that does not change this plan's fit the same as none.
 
     `key` is the one used for the arm's earlier generations, if any: it saves time and changes nothing.
     """
     weights = dict(weights or {})
     if not any(weights.values()):
         teacher, weights = None, {}
+    has_layers = any(layer_path(term) is not None for term in weights)
+    if weighting is not None and not weighting.changes(plan):
+        weighting = None
     description = {
         "family": {name: value for name, value in described(family).items() if name not in _sampling_fields(family)},
         "train": train.describe() if train else None,
@@ -202,13 +218,15 @@ def fit_spec(
         "sources": (key or SourcesKey(data, samples)).of(plan.sources),
         "budget": plan.budget,
         "rows": data.info.rows,
-        "teacher": [teacher.digest, weights] if teacher else None,
+        "teacher": [teacher.digest, weights, *([criterion] if has_layers else [])] if teacher else None,
         "init": init.digest if init else None,
+        **({"weighting": described(weighting)} if weighting else {}),
     }
     stacked = isinstance(family, ClosedForm)
     return FitSpec(
         "fit", generation, description, seeded, stacked,
         family=family, train=train, plan=plan, data=data, past=samples, teacher=teacher, weights=weights, init=init,
+        criterion=criterion, weighting=weighting,
     )  # fmt: skip
 
 

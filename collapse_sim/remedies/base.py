@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
+from collapse_sim.data.sources import Plan
 from collapse_sim.families.base import ModelFamily
 
 Judge = Literal["model", "origin"]  # the model that generated the candidates, and generation 0's
@@ -32,8 +33,8 @@ class Remedy(Protocol):
 class Pool:
     """The candidates of one generation and seed, and what a curation may judge them by.
 
-    Candidates are `draws` times the same `rows` conditions, one draw after the other (the last may be shorter): candidate
-    i was generated for the condition of candidate i % rows.
+    Candidates are `draws` times the same `rows` conditions, one draw after the other (the last may be shorter):
+    candidate i was generated for the condition of candidate i % rows.
     """
 
     columns: Mapping[str, Tensor]  # (N, ...) each, on the CPU
@@ -78,7 +79,43 @@ class Curation(Remedy, Protocol):
 
 @runtime_checkable
 class Weighting(Remedy, Protocol):
-    """How rows or tokens count in the loss."""
+    """How rows or tokens count in the loss. It also is a RowWeighting or a TokenWeighting.
+
+    Held-out losses are never weighted.
+    """
+
+    def changes(self, plan: Plan) -> bool:
+        """Whether it changes a fit to these rows. Where it does not, the fit is the arm's without a weighting: the same
+        artefact."""
+        ...
+
+    def check_plans(self, plans: Sequence[Plan]) -> None:
+        """Raise ValueError when it has no meaning for any generation, of all those of an arm."""
+        ...
+
+
+@runtime_checkable
+class RowWeighting(Weighting, Protocol):
+    """Weights of rows by the generation that they are of."""
+
+    def of_rows(self, plan: Plan, generations: Tensor, base: Tensor) -> Tensor:
+        """(n,) float64, of mean 1: the weights of the rows of a fit. `generations` (n,) int64 are those that the rows
+        are of (REAL: real rows), `base` (n,) float64 are weights that the rows have already, of mean 1 in each
+        generation."""
+        ...
+
+
+@runtime_checkable
+class TokenWeighting(Weighting, Protocol):
+    """Weights of tokens by the model's own prediction."""
+
+    renormalise: bool
+    """Whether the loss is divided by the sum of the factors, and not by the number of tokens."""
+
+    def factors(self, nats: Tensor) -> Tensor:
+        """(n, L): the factor of every token's loss, from the losses (n, L) in nats. Where there is no token, nats are 0
+        and so is the factor."""
+        ...
 
 
 @runtime_checkable

@@ -23,13 +23,16 @@ from collapse_sim.families.hooks import (
     Exports,
     HasConditions,
     HasLossUnit,
+    HasPositions,
     HasRowCounts,
     HasTextLikelihood,
     HasTrajectory,
     Regularised,
     RowLosses,
     RowsAtOnce,
+    SolvesWeighted,
     Stacks,
+    TokenLosses,
     conditioning_of,
     row_counts_of,
 )
@@ -42,7 +45,8 @@ def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], to
 
     Losses are sums, over `row_losses` if it has them; micro-batches add up to the batch, with and without a teacher; a
     student equal to its teacher minimises every distillation term except those in the family's `regularised`;
-    predictions use no randomness; samples are repeatable and fit the data's columns.
+    predictions use no randomness; samples are repeatable and fit the data's columns. Rows may have weights if it has
+    `row_losses`; a `corrupt` that reorders rows says so in `Inputs.order`.
     """
     rows = {name: column[:32] for name, column in rows.items()}
     assert all(len(column) == 32 for column in rows.values()), "give at least 32 rows"
@@ -51,6 +55,7 @@ def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], to
     model, teacher = _build(family, info, 0), _build(family, info, 1)
     inputs = family.corrupt(rows, _draws("corrupt"))
     _check_sums(family, model, inputs, tolerance)
+    _check_order(family, rows)
     check_row_losses(family, model, inputs, tolerance)
     _check_micro_batches(family, model, None, {}, inputs, tolerance)
     if family.terms:
@@ -128,6 +133,11 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         assert nats.dtype == torch.float64, "nats must be float64"
         assert bool((nats >= 0).all()), "a row of tokens cannot be more likely than 1"
         assert not bool(nats[tokens == 0].any()), "a row without predicted tokens has 0 nats"
+    if isinstance(family, HasPositions):
+        inputs = family.corrupt(columns, _draws("corrupt"))
+        positions = family.positions("", inputs, 7)
+        assert positions.shape == (n, 7), f"positions has shape {tuple(positions.shape)}, needed: ({n}, 7)"
+        assert positions.dtype == torch.bool, "positions must be bool"
     if isinstance(family, Continues):
         prompts, tokenizer = next(iter(columns.values()))[:, :3], info.text()
         going_on = ((prompts[:, 1:] != tokenizer.end) & (prompts[:, 1:] >= 0)).all(1)
@@ -156,30 +166,55 @@ def check_closed_form(family: ClosedForm, info: Info, rows: Mapping[str, Tensor]
     """Check a family that is fitted in closed form, on rows of shape (S, n, ...) with S >= 2.
 
     An ensemble gives each seed the same result as alone, and the solution minimises loss + weights x terms. The loss is
-    the sum of `row_losses` if it has them.
+    the sum of `row_losses` if it has them. With `solve_weighted` both hold for rows with weights, too.
     """
     assert isinstance(family, ModelFamily)
     size = len(next(iter(rows.values())))
     assert size >= 2, "give rows of at least two seeds"
     draws = Draws(tuple(range(size)), "solve", 0, dtype=torch.float64, stacked=True)
     together = family.solve(info, rows, None, {}, draws)
-    for s in range(size):
-        alone = family.solve(
-            info, {n: c[s : s + 1] for n, c in rows.items()}, None, {}, _draws("solve", s, stacked=True)
-        )
-        for name, tensor in together.state_dict().items():
-            assert torch.equal(tensor[s], alone.state_dict()[name][0]), f"{name} of seed {s} depends on the ensemble"
     check_row_losses(family, together, family.corrupt(rows, _draws("corrupt")), tolerance)
-    for weights in ({}, *({name: 0.7} for name in family.terms)):
-        teacher = family.build_ensemble(info, size) if weights else None
-        solution = family.solve(info, rows, teacher, weights, draws)
-        least = _objective(family, solution, teacher, weights, rows)
-        for name, tensor in solution.state_dict().items():
-            for sign in (-1, 1):
-                moved = family.build_ensemble(info, size)
-                moved.load_state_dict({**solution.state_dict(), name: tensor * (1 + sign * 1e-3)})
-                worse = _objective(family, moved, teacher, weights, rows)
-                assert bool((worse >= least - tolerance).all()), f"moving {name} lowers the objective with {weights}"
+    of_rows: list[Tensor | None] = [None]
+    if isinstance(family, SolvesWeighted):
+        uneven = _draws("weights").uniform(size, next(iter(rows.values())).shape[1]).double() + 0.1
+        of_rows.append(uneven / uneven.mean(1, keepdim=True))
+    for row_weights in of_rows:
+        together = _solved(family, info, rows, row_weights, None, {}, draws)
+        for s in range(size):
+            one = slice(s, s + 1)
+            own, alone_weights = {n: c[one] for n, c in rows.items()}, None if row_weights is None else row_weights[one]
+            alone = _solved(family, info, own, alone_weights, None, {}, _draws("solve", s, stacked=True))
+            for name, tensor in together.state_dict().items():
+                same = torch.equal(tensor[s], alone.state_dict()[name][0])
+                assert same, f"{name} of seed {s} depends on the ensemble"
+        for weights in ({}, *({name: 0.7} for name in family.terms)):
+            teacher = family.build_ensemble(info, size) if weights else None
+            solution = _solved(family, info, rows, row_weights, teacher, weights, draws)
+            least = _objective(family, solution, teacher, weights, rows, row_weights)
+            for name, tensor in solution.state_dict().items():
+                for sign in (-1, 1):
+                    moved = family.build_ensemble(info, size)
+                    moved.load_state_dict({**solution.state_dict(), name: tensor * (1 + sign * 1e-3)})
+                    worse = _objective(family, moved, teacher, weights, rows, row_weights)
+                    lower = "moving {} lowers the objective with {}{}".format(
+                        name, weights, "" if row_weights is None else " and weights of rows"
+                    )
+                    assert bool((worse >= least - tolerance).all()), lower
+
+
+def _solved(
+    family: ClosedForm,
+    info: Info,
+    rows: Mapping[str, Tensor],
+    row_weights: Tensor | None,
+    teacher: nn.Module | None,
+    weights: Mapping[str, float],
+    draws: Draws,
+) -> nn.Module:
+    if row_weights is None:
+        return family.solve(info, rows, teacher, weights, draws)
+    assert isinstance(family, SolvesWeighted)
+    return family.solve_weighted(info, rows, row_weights, teacher, weights, draws)
 
 
 def check_row_losses(family: ModelFamily, model: nn.Module, inputs: Inputs, tolerance: float = 1e-5) -> None:
@@ -197,6 +232,19 @@ def check_row_losses(family: ModelFamily, model: nn.Module, inputs: Inputs, tole
         assert count == int(inputs.count), f"the rows' counts add up to {count}, but the batch has {int(inputs.count)}"
         if total.dim():
             return
+        uneven = torch.linspace(0.5, 1.5, rows)
+        objective = Objective(family)
+        weighted = [
+            sum(objective.loss(objective.predict(model, part), part) for part in inputs.weighted(uneven).split(parts))
+            for parts in (1, 4)
+        ]
+        expected = (losses * (uneven if inputs.order is None else uneven[inputs.order])).sum()
+        for each in weighted:
+            assert torch.isclose(torch.as_tensor(each), expected, rtol=tolerance), "rows' weights are not those of rows"
+        if isinstance(family, TokenLosses):
+            tokens = family.token_losses(prediction, inputs)
+            assert tokens.dim() == 2, f"token_losses has shape {tuple(tokens.shape)}, needed: ({rows}, L)"
+            assert torch.allclose(tokens.sum(1), losses, rtol=tolerance), "token_losses must add up to row_losses"
         parts = [family.row_losses(family.predict(model, part), part) for part in inputs.split(4)]
         assert torch.allclose(torch.cat(parts), losses, rtol=tolerance, atol=tolerance), (
             "a row's loss depends on others"
@@ -209,10 +257,14 @@ def _objective(
     teacher: nn.Module | None,
     weights: Mapping[str, float],
     rows: Mapping[str, Tensor],
+    row_weights: Tensor | None = None,
 ) -> Tensor:
     inputs = family.corrupt(rows, _draws("corrupt"))
     prediction = family.predict(model, inputs)
     total = family.loss(prediction, inputs)
+    if row_weights is not None:
+        assert isinstance(family, RowLosses)
+        total = (row_weights * family.row_losses(prediction, inputs)).sum(-1)
     if teacher is not None:
         terms = family.distillation(prediction, family.predict(teacher, inputs), inputs)
         total = total + sum(weight * terms[name] for name, weight in weights.items())
@@ -245,6 +297,22 @@ def _check_sums(family: ModelFamily, model: nn.Module, inputs: Inputs, tolerance
     total = family.loss(family.predict(model, inputs), inputs)
     parts = sum(family.loss(family.predict(model, part), part) for part in inputs.split(8))
     assert torch.isclose(total, torch.as_tensor(parts), rtol=tolerance), "loss must be a sum over rows, not a mean"
+
+
+def _check_order(family: ModelFamily, rows: Mapping[str, Tensor]) -> None:
+    """A row that differs from all others has to be where `Inputs.order` says."""
+    place = len(next(iter(rows.values()))) // 2
+    alike = {name: column[:1].expand_as(column).clone() for name, column in rows.items()}
+    for other in range(1, 9):
+        odd = {name: column.clone() for name, column in alike.items()}
+        for name, column in odd.items():
+            column[place] = rows[name][other]
+        if all(torch.equal(odd[name], alike[name]) for name in family.columns if name in odd):
+            continue
+        first, second = family.corrupt(alike, _draws("corrupt")), family.corrupt(odd, _draws("corrupt"))
+        at = place if second.order is None else int((second.order == place).nonzero())
+        same = all(torch.equal(first[name][at], second[name][at]) for name in second.tensors)
+        assert not same, "corrupt reorders its rows: give the order in Inputs.order"
 
 
 def _check_micro_batches(

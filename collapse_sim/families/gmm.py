@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
-from functools import partial
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -222,14 +221,12 @@ def _fit(family: GMM, x: Tensor, row_weights: Tensor | None, starts: list[int]) 
 
     from collapse_sim.families.weighted_em import WeightedMixture
 
-    classes: list[Any] = [GaussianMixture] * len(x)
-    if row_weights is not None:
-        classes = [partial(WeightedMixture, each) for each in row_weights.cpu().numpy()]
-
+    mixture = GaussianMixture if row_weights is None else WeightedMixture
+    of_rows = [None] * len(x) if row_weights is None else row_weights.cpu().numpy()
     fits = []
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the model has `converged` for each seed
-        for mixture, points, start in zip(classes, x.cpu().numpy(), starts, strict=True):
+        for points, weights, start in zip(x.cpu().numpy(), of_rows, starts, strict=True):
             fit = mixture(
                 family.components,
                 tol=family.tol,
@@ -238,6 +235,8 @@ def _fit(family: GMM, x: Tensor, row_weights: Tensor | None, starts: list[int]) 
                 n_init=family.n_init,
                 random_state=start,
             )
+            if weights is not None:
+                fit.row_weights = weights
             try:
                 fits.append(fit.fit(points))
             except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,3 +76,15 @@ def test_samples_of_a_degenerate_model_lie_on_its_line() -> None:
     x = Gaussian().sample(model, Conditions(1000, {}), draws)["x"][0] - 1
     torch.testing.assert_close(torch.outer(x[:, 0], direction), x, atol=1e-6, rtol=0)
     assert float(x[:, 0].std()) == pytest.approx(1.0, rel=0.1)
+
+
+def test_weighted_moments_are_numpys():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 30, 3, dtype=torch.float64, generator=generator)
+    v = torch.rand(2, 30, dtype=torch.float64, generator=generator)
+    fitted = Gaussian().solve_weighted(POINTS, {"x": x}, v / v.mean(1, keepdim=True), None, {}, None)
+    for s in range(2):
+        mean = np.average(x[s].numpy(), axis=0, weights=v[s].numpy())
+        np.testing.assert_allclose(fitted.mean[s].numpy(), mean)
+        covariance = np.cov(x[s].numpy().T, aweights=v[s].numpy(), bias=True)
+        np.testing.assert_allclose(fitted.covariance[s].numpy(), covariance, atol=1e-12)

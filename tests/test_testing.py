@@ -54,7 +54,7 @@ class Declared(Reordering):
 
 def test_a_batch_in_another_order_is_detected():
     rows = {"x": torch.randn(32, 3, dtype=torch.float64)}
-    with pytest.raises(AssertionError, match="corrupt reorders its rows: give the order in Inputs.order"):
+    with pytest.raises(AssertionError, match=r"corrupt reorders its rows: give the order in Inputs\.order"):
         check_family(Reordering(), POINTS, rows)
     check_family(Declared(), POINTS, rows)
 

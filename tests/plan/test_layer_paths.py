@@ -78,8 +78,23 @@ def test_keys(sandbox):
     assert own == same
 
 
-def test_through_run(sandbox):
-    """Images; a layer's term beside the family's own, and a second teacher by another criterion."""
-    sandbox.run(RECIPE.replace("TEACHER", '{criterion: cosine, weights: {output: 0.5, "layer encoder.2": 1.0}}'))
-    losses = {line["arm"]: line["metrics"]["test_loss"][0] for line in sandbox.journal(event="scores")}
+@pytest.mark.parametrize(
+    ("data", "model", "path"),
+    [
+        ("{use: digits, rows: 40, held_out_rows: 10}", "{use: vae, hidden: 8, latent: 2}", "encoder.2"),
+        (
+            "{use: grammar, rows: 40, held_out_rows: 10}",
+            "{use: causal_lm, preset: tiny, width: 8, layers: 1}",
+            "network.transformer.h.0",
+        ),
+    ],
+    ids=["image", "text"],
+)
+def test_through_run(data, model, path, sandbox):
+    recipe = RECIPE.replace("{use: digits, rows: 40, held_out_rows: 10}", data)
+    recipe = recipe.replace("{use: vae, hidden: 8, latent: 2}", model)
+    teacher = f'{{criterion: cosine, weights: {{"layer {path}": 1.0}}}}'
+    sandbox.run(recipe.replace("TEACHER", teacher), metrics=["test_loss"])
+    lines = [line for line in sandbox.journal(event="scores") if line["generation"] == 1]
+    losses = {line["arm"]: line["metrics"]["test_loss"][0] for line in lines}
     assert losses["plain"] != losses["distill"]

@@ -232,6 +232,14 @@ def check_row_losses(family: ModelFamily, model: nn.Module, inputs: Inputs, tole
         assert count == int(inputs.count), f"the rows' counts add up to {count}, but the batch has {int(inputs.count)}"
         if total.dim():
             return
+        if isinstance(family, TokenLosses):
+            tokens = family.token_losses(prediction, inputs)
+            assert tokens.dim() == 2, f"token_losses has shape {tuple(tokens.shape)}, needed: ({rows}, L)"
+            assert torch.allclose(tokens.sum(1), losses, rtol=tolerance), "token_losses must add up to row_losses"
+        parts = [family.row_losses(family.predict(model, part), part) for part in inputs.split(4)]
+        assert torch.allclose(torch.cat(parts), losses, rtol=tolerance, atol=tolerance), (
+            "a row's loss depends on others"
+        )
         uneven = torch.linspace(0.5, 1.5, rows)
         objective = Objective(family)
         weighted = [
@@ -241,14 +249,6 @@ def check_row_losses(family: ModelFamily, model: nn.Module, inputs: Inputs, tole
         expected = (losses * (uneven if inputs.order is None else uneven[inputs.order])).sum()
         for each in weighted:
             assert torch.isclose(torch.as_tensor(each), expected, rtol=tolerance), "rows' weights are not those of rows"
-        if isinstance(family, TokenLosses):
-            tokens = family.token_losses(prediction, inputs)
-            assert tokens.dim() == 2, f"token_losses has shape {tuple(tokens.shape)}, needed: ({rows}, L)"
-            assert torch.allclose(tokens.sum(1), losses, rtol=tolerance), "token_losses must add up to row_losses"
-        parts = [family.row_losses(family.predict(model, part), part) for part in inputs.split(4)]
-        assert torch.allclose(torch.cat(parts), losses, rtol=tolerance, atol=tolerance), (
-            "a row's loss depends on others"
-        )
 
 
 def _objective(

@@ -110,7 +110,7 @@ def weighting_misfits(recipe: Recipe, arm: Arm, plans: Sequence[Plan]) -> Iterat
     path = f"arms.{arm.name}.weighting"
     yield from misfit(recipe, path, weighting, partial(weighting.check_plans, plans))
     if not isinstance(weighting, RowWeighting | TokenWeighting):
-        lacking = f"{name_of(type(weighting))} lacks `of_rows` (weights of rows) or `factors` (of tokens)"
+        lacking = f"{name_of(type(weighting))} lacks `of_rows` (of rows) or `factors` (of tokens)"
         yield f"{recipe.where(path)}: {path}: {lacking}"
     trains = [train for train in (recipe.train, recipe.retrain) if train is not None]
     if isinstance(weighting, TokenWeighting) and weighting.renormalise and any(t.accumulate > 1 for t in trains):

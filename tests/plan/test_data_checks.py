@@ -28,5 +28,5 @@ def test_a_weighting_that_weighs_nothing_and_one_without_a_meaning(sandbox):
     arm = dataclasses.replace(recipe.arms[0], weighting=Aimless())
     meaning, members = weighting_misfits(recipe, arm, [])
     assert meaning.endswith("arms.replace.weighting: it has no meaning here")
-    assert members.endswith("Aimless lacks `of_rows` (weights of rows) or `factors` (weights of tokens)")
+    assert members.endswith("Aimless lacks `of_rows` (of rows) or `factors` (of tokens)")
     assert not list(weighting_misfits(recipe, recipe.arms[0], []))

@@ -14,7 +14,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.engine.fit import backward
-from collapse_sim.engine.objective import ForwardPass, Objective
+from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
 from collapse_sim.engine.stacked import StackedObjective
 from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily
 from collapse_sim.families.hooks import (
@@ -81,7 +81,7 @@ def check_stacks(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
     if teacher is not None:
         with torch.no_grad():
             targets = [ForwardPass(family.predict(teacher, batch), {}) for batch in batches]
-    objective = StackedObjective(Objective(family), models[0], CPU)
+    objective = StackedObjective(TrainingLoss(family), models[0], CPU)
     try:
         losses = objective(parameters, batches, targets, {name: torch.tensor(each) for name, each in weights.items()})
     except RuntimeError as error:
@@ -89,7 +89,7 @@ def check_stacks(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
     losses.sum().backward()  # type: ignore[no-untyped-call]
     for i, (model, batch) in enumerate(zip(models, batches, strict=True)):
         own = {name: each[i] for name, each in weights.items()}
-        loss = backward(Objective(family), model, batch, CPU, CPU.scaler(), teacher, own)
+        loss = backward(TrainingLoss(family), model, batch, CPU, CPU.scaler(), teacher, own)
         assert torch.isclose(losses[i], loss, rtol=tolerance), f"stacks: the loss is {losses[i]}, alone {loss}"
         steepest = max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None)
         for name, parameter in model.named_parameters():
@@ -241,7 +241,7 @@ def check_row_losses(family: ModelFamily, model: nn.Module, inputs: Inputs, tole
             "a row's loss depends on others"
         )
         uneven = torch.linspace(0.5, 1.5, rows)
-        objective = Objective(family)
+        objective = TrainingLoss(family)
         weighted = [
             sum(objective.loss(objective.predict(model, part), part) for part in inputs.weighted(uneven).split(parts))
             for parts in (1, 4)
@@ -289,7 +289,7 @@ def _gradients(
     parts: int,
 ) -> tuple[Tensor, list[Tensor]]:
     model.zero_grad(set_to_none=True)
-    loss = backward(Objective(family), model, inputs, CPU, CPU.scaler(), teacher, weights, parts)
+    loss = backward(TrainingLoss(family), model, inputs, CPU, CPU.scaler(), teacher, weights, parts)
     return loss, [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 

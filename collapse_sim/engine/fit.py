@@ -18,7 +18,7 @@ from collapse_sim.core.randomness import Draws, derive
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
-from collapse_sim.engine.objective import Objective
+from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.engine.row_weights import row_weights, weighs_rows
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.stacked import StackedStep
@@ -105,7 +105,7 @@ def _check_solution(job: Job, model: nn.Module) -> None:
 
 
 def backward(
-    objective: Objective,
+    training_loss: TrainingLoss,
     model: nn.Module,
     inputs: Inputs,
     machine: Machine,
@@ -122,12 +122,12 @@ def backward(
     total = torch.zeros((), device=machine.device)
     for part in inputs.split(parts):
         with machine.autocast():
-            student = objective.predict(model, part)
-        loss = objective.loss(student, part)
+            student = training_loss.predict(model, part)
+        loss = training_loss.loss(student, part)
         if teacher is not None:
             with torch.no_grad(), machine.autocast():
-                target = objective.predict(teacher, part)
-            terms = objective.terms(student, target, part)
+                target = training_loss.predict(teacher, part)
+            terms = training_loss.terms(student, target, part)
             loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
         loss = loss / count
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -188,7 +188,7 @@ class SingleStep:
         machine.reseed(derive(member.seed, "dropout", spec.generation, run.step))
         inputs = member.inputs(run.step)
         loss = backward(
-            member.objective, run.model, inputs, machine, run.scaler, member.teacher, spec.weights, train.accumulate
+            member.training_loss, run.model, inputs, machine, run.scaler, member.teacher, spec.weights, train.accumulate
         )
         member.watch.see(run.step, loss)
         run.scaler.unscale_(run.optimizer)

@@ -16,7 +16,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws, derive
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.checkpoint import Checkpoints
-from collapse_sim.engine.objective import Objective
+from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.engine.optimizers import make_optimizer
 from collapse_sim.engine.row_weights import row_weights
 from collapse_sim.engine.rows import Table
@@ -40,7 +40,7 @@ class Member:
         assert spec.train is not None
         self.job, self.spec, self.context, self.train = job, spec, context, spec.train
         self.family: ModelFamily = spec.family
-        self.objective = Objective.of(spec)
+        self.training_loss = TrainingLoss.of(spec)
         self.seed = job.seeds[0] if job.seeds else 0
         self.machine = context.machine_for(spec)
         self.table = table or artefacts.training_table(context.store, spec, self.seed, self.machine)

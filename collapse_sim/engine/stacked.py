@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 from collapse_sim.core.machine import Machine
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
-from collapse_sim.engine.objective import ForwardPass, Objective
+from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
 from collapse_sim.engine.optimizers import make_optimizer
 from collapse_sim.families.base import Inputs
 from collapse_sim.families.training import learning_rate
@@ -27,7 +27,7 @@ from collapse_sim.families.training import learning_rate
 class Predictor(nn.Module):
     """An objective's prediction as a module's forward pass, so that its parameters can be given."""
 
-    def __init__(self, objective: Objective, model: nn.Module) -> None:
+    def __init__(self, objective: TrainingLoss, model: nn.Module) -> None:
         super().__init__()
         self._objective, self.model = objective, model
 
@@ -38,7 +38,7 @@ class Predictor(nn.Module):
 class StackedObjective:
     """The mean losses of several models of one architecture, as `fit.backward` computes each."""
 
-    def __init__(self, objective: Objective, model: nn.Module, machine: Machine) -> None:
+    def __init__(self, objective: TrainingLoss, model: nn.Module, machine: Machine) -> None:
         """`model`: one of the models; only its buffers are used."""
         self._objective, self._machine, self._predictor = objective, machine, Predictor(objective, model)
 
@@ -91,8 +91,8 @@ class StackedStep:
     def __init__(self, members: Sequence[Member]) -> None:
         first = members[0]
         self._train, self._machine = first.train, first.machine
-        self._objective = StackedObjective(first.objective, first.run.model, first.machine)
-        self._predict = first.objective.predict
+        self._objective = StackedObjective(first.training_loss, first.run.model, first.machine)
+        self._predict = first.training_loss.predict
         self._parameters = _stacked([member.run.model for member in members])
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(first.run.model.get_parameter(name).requires_grad)

@@ -10,7 +10,7 @@ from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.randomness import Draws
 from collapse_sim.engine.fit import backward
 from collapse_sim.engine.layer_outputs import layer_distance
-from collapse_sim.engine.objective import Objective
+from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.engine.stacked import StackedObjective
 from collapse_sim.families.flow_matching import FlowMatching
 from collapse_sim.families.network import Network
@@ -25,7 +25,7 @@ DENOISER = FlowMatching(network=Network(widths=(8, 8)))
 
 def passes(family, info, rows, layers, criterion="mse"):
     """A student's and a teacher's forward pass for the same batch."""
-    objective = Objective(family, layers=layers, criterion=criterion)
+    objective = TrainingLoss(family, layers=layers, criterion=criterion)
     inputs = family.corrupt(rows, Draws((0,), "corrupt", 0))
     student, teacher = built(family, info, 0), built(family, info, 1)
     return objective, student, teacher, inputs

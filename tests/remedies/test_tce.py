@@ -7,7 +7,7 @@ import torch
 
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.randomness import Draws
-from collapse_sim.engine.objective import ForwardPass, Objective
+from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
 from collapse_sim.remedies.tce import TruncatedCrossEntropy
 from tests.families.wording import TEXT, TINY, built, texts
 
@@ -34,7 +34,7 @@ def test_the_published_loss(renormalise):
         nats = -log_p(model, inputs)
         threshold = float((-nats).exp().median())
         weighting = TruncatedCrossEntropy(threshold=threshold, renormalise=renormalise)
-        objective = Objective(TINY, weighting)
+        objective = TrainingLoss(TINY, weighting)
         mean = objective.loss(objective.predict(model, inputs), inputs) / inputs.count
     kept = (-nats).exp() <= threshold
     assert 0.3 < float(kept.float().mean()) < 0.7
@@ -117,6 +117,6 @@ def test_images_have_no_tokens(sandbox):
 
 def test_the_forward_pass_of_an_objective_is_the_familys():
     model, inputs = batch()
-    passed = Objective(TINY).predict(model, inputs)
+    passed = TrainingLoss(TINY).predict(model, inputs)
     assert isinstance(passed, ForwardPass)
     assert torch.equal(passed.prediction.logits, TINY.predict(model, inputs).logits)

@@ -24,7 +24,7 @@ class ForwardPass(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Objective:
+class TrainingLoss:
     """The loss and the terms of a fit: sums over a batch, to be divided by its count."""
 
     family: ModelFamily
@@ -33,7 +33,7 @@ class Objective:
     criterion: Criterion = "mse"
 
     @classmethod
-    def of(cls, spec: FitSpec) -> Objective:
+    def of(cls, spec: FitSpec) -> TrainingLoss:
         return cls(spec.family, spec.weighting, spec.layers, spec.criterion)
 
     def predict(self, model: nn.Module, inputs: Inputs) -> ForwardPass:

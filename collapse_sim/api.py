@@ -37,6 +37,7 @@ from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.plan.settings import Arm, Recipe, Teacher
 from collapse_sim.plan.strategies import Strategy
 from collapse_sim.recipe.loader import load as load_recipe
+from collapse_sim.remedies.base import RowWeighting, TokenWeighting, Weighting
 from collapse_sim.run.session import Session
 
 __all__ = [
@@ -77,6 +78,7 @@ __all__ = [
     "RowLosses",
     "RowMetric",
     "RowSource",
+    "RowWeighting",
     "Rows",
     "Session",
     "SimulatedData",
@@ -85,8 +87,10 @@ __all__ = [
     "StrategyError",
     "Taught",
     "Teacher",
+    "TokenWeighting",
     "Train",
     "WeightedMap",
+    "Weighting",
     "Which",
     "load_recipe",
     "load_run",

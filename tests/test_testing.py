@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
+from collapse_sim.families.base import Inputs
 from collapse_sim.families.denoiser import mean_square
 from collapse_sim.families.flow_matching import FlowMatching
+from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.families.network import Network
-from collapse_sim.testing import check_family
+from collapse_sim.testing import check_closed_form, check_family
 from tests.families.small_rows import POINTS
 
 WRONG_ROWS = {
@@ -30,3 +34,35 @@ def test_wrong_losses_of_rows_are_found(problem):
     family = type("Wrong", (FlowMatching,), wrong)(network=Network(widths=(8, 8)))
     with pytest.raises(AssertionError, match=problem):
         check_family(family, POINTS, {"x": torch.randn(32, 3, dtype=torch.float64)})
+
+
+class Reordering(FlowMatching):
+    """Its batches are reversed, and it says nothing of it."""
+
+    network: Network = Network(widths=(8, 8))
+
+    def corrupt(self, rows, draws):
+        inputs = super().corrupt(rows, draws)
+        return Inputs({name: tensor.flip(0) for name, tensor in inputs.tensors.items()}, inputs.count)
+
+
+class Declared(Reordering):
+    def corrupt(self, rows, draws):
+        inputs = super().corrupt(rows, draws)
+        return dataclasses.replace(inputs, order=torch.arange(len(inputs["t"])).flip(0))
+
+
+def test_a_batch_in_another_order_is_detected():
+    rows = {"x": torch.randn(32, 3, dtype=torch.float64)}
+    with pytest.raises(AssertionError, match=r"corrupt reorders its rows: give the order in Inputs\.order"):
+        check_family(Reordering(), POINTS, rows)
+    check_family(Declared(), POINTS, rows)
+
+
+def test_wrong_weights_of_rows_of_a_closed_form_are_detected():
+    class Unweighted(Gaussian):
+        def solve_weighted(self, info, rows, row_weights, teacher, weights, draws):
+            return self.solve(info, rows, teacher, weights, draws)
+
+    with pytest.raises(AssertionError, match=r"lowers the objective with \{\} and weights of rows"):
+        check_closed_form(Unweighted(), POINTS, {"x": torch.randn(2, 50, 3, dtype=torch.float64)})

@@ -18,7 +18,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import Tokenizer
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.decoding import Choose, TokenSampling, decode, likeliest
-from collapse_sim.families.language import LanguageModel
+from collapse_sim.families.text_network import LanguageModel
 
 GPT2_124M = CausalLM(preset="gpt2-9m", width=768, layers=12, heads=12)
 PEER = "generate"

@@ -83,7 +83,11 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "pull": "collapse_sim.remedies.corrections:Pull",
         "edit": "collapse_sim.remedies.token_editing:TokenEditing",
     },
-    "weighting": {},
+    "weighting": {
+        "golden": "collapse_sim.remedies.golden:Golden",
+        "tce": "collapse_sim.remedies.tce:TruncatedCrossEntropy",
+        "focal": "collapse_sim.remedies.focal:Focal",
+    },
     "merge": {
         "neon": "collapse_sim.remedies.neon:Neon",
         "average": "collapse_sim.remedies.average:Average",

@@ -30,7 +30,8 @@ from collapse_sim.engine.score import features, score
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.training import Train
 from collapse_sim.plan.curation_specs import CurationSpec
-from collapse_sim.plan.specs import DataSpec, ModelSpec, SampleSpec, ScoreSpec
+from collapse_sim.plan.score_specs import ScoreSpec
+from collapse_sim.plan.specs import DataSpec, ModelSpec, SampleSpec
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.spec import Spec

@@ -21,11 +21,14 @@ from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import SingleObjective, shapes_of, trimmed
 from collapse_sim.engine.programs import Program
+from collapse_sim.engine.row_weights import row_weights, weighs_rows
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.stacked import StackedStep
 from collapse_sim.engine.switches import Switches
+from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.engine.work import JobContext
-from collapse_sim.families.base import ClosedForm, Inputs, ModelFamily
+from collapse_sim.families.base import ClosedForm, Inputs
+from collapse_sim.families.hooks import SolvesWeighted
 from collapse_sim.families.training import learning_rate
 from collapse_sim.plan.specs import FitSpec
 from collapse_sim.store.jobs import Job, where
@@ -84,6 +87,11 @@ def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], context: J
     rows = {name: machine.put(column) for name, column in artefacts.training_stack(context.store, spec, seeds).items()}
     teacher = artefacts.model(context.store, spec.teacher, seeds, machine) if spec.teacher else None
     draws = Draws(seeds, "solve", spec.generation, device=machine.device, dtype=torch.float64, stacked=True)
+    if weighs_rows(spec):
+        weights = [row_weights(spec, seed) for seed in seeds]
+        assert isinstance(family, SolvesWeighted)
+        of_rows = machine.put(torch.stack([each for each in weights if each is not None]))
+        return family.solve_weighted(spec.data.info, rows, of_rows, teacher, spec.weights, draws)
     return family.solve(spec.data.info, rows, teacher, spec.weights, draws)
 
 
@@ -101,7 +109,7 @@ def _check_solution(job: Job, model: nn.Module) -> None:
 
 
 def backward(
-    family: ModelFamily,
+    training_loss: TrainingLoss,
     model: nn.Module,
     inputs: Inputs,
     machine: Machine,
@@ -124,12 +132,12 @@ def backward(
             loss = compiled(i)
         else:
             with machine.autocast():
-                student = family.predict(model, part)
-            loss = family.loss(student, part)
+                student = training_loss.predict(model, part)
+            loss = training_loss.loss(student, part)
             if teacher is not None:
                 with torch.no_grad(), machine.autocast():
-                    target = family.predict(teacher, part)
-                terms = family.distillation(student, target, part)
+                    target = training_loss.predict(teacher, part)
+                terms = training_loss.terms(student, target, part)
                 loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
             loss = loss / count
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
@@ -195,7 +203,7 @@ class SingleStep:
         inputs = member.inputs(run.step)
         compiled = None if self._switches.idle else self._compiled(inputs)
         loss = backward(
-            member.family,
+            member.training_loss,
             run.model,
             inputs,
             machine,
@@ -232,7 +240,7 @@ class SingleStep:
         if self._objective is None:
             member = self._member
             self._objective = SingleObjective(
-                member.family, member.run.model, member.teacher, member.spec.weights, member.machine
+                member.training_loss, member.run.model, member.teacher, member.spec.weights, member.machine
             )
         arguments = partial(self._objective.arguments, part)
         return self._switches.program(("alone", shapes_of([part])), self._objective, arguments)

@@ -7,12 +7,15 @@ from typing import Any
 
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.hashing import digest_of
+from collapse_sim.core.plugins import described
 from collapse_sim.engine.checkpoint import newest_step
+from collapse_sim.engine.row_weights import weighs_rows
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ClosedForm
 from collapse_sim.families.hooks import Stacks
 from collapse_sim.families.training import FitLength
 from collapse_sim.plan.specs import FitSpec
+from collapse_sim.remedies.base import TokenWeighting
 from collapse_sim.store.jobs import Job
 
 
@@ -69,7 +72,11 @@ def group_key(job: Job, context: JobContext) -> str | None:
         "family": spec.description["family"],  # without the settings of its sampler
         "train": settings,
         "steps": length.steps,
-        "taught": spec.teacher is not None,
+        "taught": [spec.teacher is not None, spec.layers, spec.criterion if spec.layers else None],
+        "weighting": [
+            weighs_rows(spec),
+            described(spec.weighting) if isinstance(spec.weighting, TokenWeighting) else None,
+        ],
         "at step": max(unfinished, default=0),  # so that nobody waits for one that begins
         "columns": {name: [list(shape), dtype] for name, (shape, dtype) in spec.data.info.columns.items()},
     }
@@ -77,8 +84,9 @@ def group_key(job: Job, context: JobContext) -> str | None:
 
 
 def rows_key(job: Job) -> tuple[Any, ...]:
-    """Equal for fits that read the same rows in the same order with the same noise."""
+    """Equal for fits that read the same rows in the same order with the same noise and the same weights."""
     spec = job.spec
     assert isinstance(spec, FitSpec)
     chosen = spec.curation.digest if spec.curation else None
-    return (tuple(source.digest for source in spec.sources), repr(spec.plan), chosen, spec.data.info.rows, job.seeds)
+    rows = (tuple(source.digest for source in spec.sources), repr(spec.plan), chosen, spec.data.info.rows, job.seeds)
+    return (*rows, repr(spec.weighting))

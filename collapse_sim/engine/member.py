@@ -17,8 +17,10 @@ from collapse_sim.core.randomness import Draws, derive
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.checkpoint import Checkpoints
 from collapse_sim.engine.optimizers import make_optimizer
+from collapse_sim.engine.row_weights import row_weights
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.score import validation_loss
+from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import Inputs, ModelFamily
 from collapse_sim.families.training import FitLength
@@ -39,9 +41,11 @@ class Member:
         self.job, self.spec, self.context, self.train = job, spec, context, spec.train
         self.family: ModelFamily = spec.family
         self.role = "own " if spec.kind == "own fit" else ""  # before the roles of random draws
+        self.training_loss = TrainingLoss.of(spec)
         self.seed = job.seeds[0] if job.seeds else 0
         self.machine = context.machine_for(spec)
         self.table = table or artefacts.training_table(context.store, spec, self.seed, self.machine)
+        self.row_weights = row_weights(spec, self.seed)
         self.length = FitLength.of(self.train, len(self.table))
         self.checkpoints = Checkpoints(context.store.partial(job))
         self.watch = DivergenceWatch(job, self.checkpoints, self.machine)
@@ -73,7 +77,10 @@ class Member:
         if step + 1 < self.length.steps:
             self.table.prefetch(self._rows(step + 1))
         draws = Draws((self.seed,), f"{self.role}corrupt", self.spec.generation, step, device=self.machine.device)
-        return self.family.corrupt(rows, draws)
+        inputs = self.family.corrupt(rows, draws)
+        if self.row_weights is None:
+            return inputs
+        return inputs.weighted(self.machine.put(self.row_weights[self._rows(step)].float()))
 
     def _rows(self, step: int) -> Tensor:
         """The numbers of a step's rows, in the order of its epoch."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from collapse_sim.core.machine import Machine
+from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
 from collapse_sim.families.base import Inputs, ModelFamily
 from collapse_sim.families.hooks import Trims
 
@@ -17,14 +18,14 @@ Groups = dict[str, Mapping[str, Tensor]]  # the arguments of an objective by the
 
 
 class Predictor(nn.Module):
-    """A family's prediction as a module's forward pass, so that its parameters can be given."""
+    """The forward pass of a fit as a module's, so that its parameters can be given."""
 
-    def __init__(self, family: ModelFamily, model: nn.Module) -> None:
+    def __init__(self, training_loss: TrainingLoss, model: nn.Module) -> None:
         super().__init__()
-        self._family, self.model = family, model
+        self._training_loss, self.model = training_loss, model
 
-    def forward(self, inputs: Inputs) -> Any:
-        return self._family.predict(self.model, inputs)
+    def forward(self, inputs: Inputs) -> ForwardPass:
+        return self._training_loss.predict(self.model, inputs)
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers by their names, for `functional_call`; tied ones once."""
@@ -39,8 +40,8 @@ def weighted(terms: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Tens
 def trimmed(family: ModelFamily, model: nn.Module, inputs: Inputs) -> Inputs:
     """The batch with shapes that no value changes any more."""
     if isinstance(family, Trims):
-        return family.trim(model, inputs)
-    return Inputs(inputs.tensors, inputs.count, fixed=True)
+        return replace(family.trim(model, inputs), order=inputs.order, weights=inputs.weights)
+    return replace(inputs, fixed=True)
 
 
 def shapes_of(batches: Sequence[Inputs]) -> str:
@@ -60,16 +61,16 @@ class SingleObjective:
 
     def __init__(
         self,
-        family: ModelFamily,
+        training_loss: TrainingLoss,
         model: nn.Module,
         teacher: nn.Module | None,
         weights: Mapping[str, float],
         machine: Machine,
     ) -> None:
-        self._family, self._machine = family, machine
-        self._student = Predictor(family, model)
-        self._taught = None if teacher is None else Predictor(family, teacher)
-        names = sorted({*family.terms, *weights}) if teacher is not None else []
+        self._training_loss, self._machine = training_loss, machine
+        self._student = Predictor(training_loss, model)
+        self._taught = None if teacher is None else Predictor(training_loss, teacher)
+        names = sorted({*training_loss.family.terms, *weights}) if teacher is not None else []
         self._groups: Groups = {
             "student": self._student.tensors(),
             "teacher": self._taught.tensors() if self._taught else {},
@@ -82,6 +83,7 @@ class SingleObjective:
         return {
             **self._groups,
             "batch": part.tensors,
+            "rows": {} if part.weights is None else {"weights": part.weights},
             "scalars": {"count": self._count(self._machine.total(part.count))},
         }
 
@@ -99,15 +101,16 @@ class SingleObjective:
         teacher: Mapping[str, Tensor],
         weights: Mapping[str, Tensor],
         batch: Mapping[str, Tensor],
+        rows: Mapping[str, Tensor],
         scalars: Mapping[str, Tensor],
     ) -> Tensor:
         """The sum of the batch's losses and weighted terms, divided by the count: a scalar."""
-        inputs = Inputs(batch, scalars["count"], fixed=True)
+        inputs = Inputs(batch, scalars["count"], fixed=True, weights=rows.get("weights"))
         with self._machine.autocast():
             prediction = functional_call(self._student, dict(student), (inputs,))
-        loss = self._family.loss(prediction, inputs)
+        loss = self._training_loss.loss(prediction, inputs)
         if self._taught is not None:
             with torch.no_grad(), self._machine.autocast():
                 target = functional_call(self._taught, dict(teacher), (inputs,))
-            loss = loss + weighted(self._family.distillation(prediction, target, inputs), weights)
+            loss = loss + weighted(self._training_loss.terms(prediction, target, inputs), weights)
         return loss / scalars["count"]

@@ -37,7 +37,8 @@ from collapse_sim.metrics.base import (
     WeightedMap,
     Which,
 )
-from collapse_sim.plan.specs import DataSpec, FeatureSpec, SampleSpec, ScoreSpec
+from collapse_sim.plan.score_specs import FeatureSpec, ScoreSpec
+from collapse_sim.plan.specs import DataSpec, SampleSpec
 from collapse_sim.store.blocks import Block
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import INFLUENCE, VALUES_FILE, RowFile

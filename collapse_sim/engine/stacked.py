@@ -23,16 +23,18 @@ from collapse_sim.engine.objective import Groups, Predictor, shapes_of, weighted
 from collapse_sim.engine.optimizers import make_optimizer
 from collapse_sim.engine.programs import Program
 from collapse_sim.engine.switches import Switches
-from collapse_sim.families.base import Inputs, ModelFamily
+from collapse_sim.engine.training_loss import TrainingLoss
+from collapse_sim.families.base import Inputs
 from collapse_sim.families.training import learning_rate
 
 
 class StackedObjective:
     """The mean losses of several models of one architecture, as `fit.backward` computes each."""
 
-    def __init__(self, family: ModelFamily, model: nn.Module, machine: Machine) -> None:
+    def __init__(self, training_loss: TrainingLoss, model: nn.Module, machine: Machine) -> None:
         """`model`: one of the models; only its buffers are used."""
-        self._family, self._machine, self._predictor = family, machine, Predictor(family, model)
+        self._training_loss, self._machine = training_loss, machine
+        self._predictor = Predictor(training_loss, model)
 
     def __call__(
         self,
@@ -50,9 +52,11 @@ class StackedObjective:
         tensors = {name: torch.stack([batch[name] for batch in batches]) for name in batches[0].tensors}
         counts = torch.stack([torch.as_tensor(batch.count, device=self._machine.device) for batch in batches])
         target = None if targets is None else pytree.tree_map(lambda *parts: torch.stack(parts), *targets)
-        axes = (0, 0, 0, None if target is None else 0, 0)
+        rows = [batch.weights for batch in batches if batch.weights is not None]
+        of_rows = torch.stack(rows) if rows else None
+        axes = (0, 0, 0, None if of_rows is None else 0, None if target is None else 0, 0)
         mean_loss = partial(self._mean_loss, shared, fixed)
-        losses: Tensor = vmap(mean_loss, axes)(own, tensors, counts, target, weights)
+        losses: Tensor = vmap(mean_loss, axes)(own, tensors, counts, of_rows, target, weights)
         return losses
 
     def _mean_loss(
@@ -62,16 +66,16 @@ class StackedObjective:
         parameters: Mapping[str, Tensor],
         tensors: Mapping[str, Tensor],
         count: Tensor,
+        of_rows: Tensor | None,
         target: Any,
         weights: Mapping[str, Tensor],
     ) -> Tensor:
-        inputs = Inputs(tensors, count, fixed)
+        inputs = Inputs(tensors, count, fixed, weights=of_rows)
         with self._machine.autocast(), _attention(self._machine):
             student = functional_call(self._predictor, {**buffers, **parameters}, (inputs,))
-        loss = self._family.loss(student, inputs)
+        loss = self._training_loss.loss(student, inputs)
         if target is not None:
-            terms = self._family.distillation(student, target, inputs)
-            loss = loss + weighted(terms, weights)
+            loss = loss + weighted(self._training_loss.terms(student, target, inputs), weights)
         return loss / count
 
 
@@ -111,6 +115,7 @@ class GroupObjective:
             "buffers": buffers,
             "weights": weights if self._teachers else {},
             "batches": {f"{rows}/{name}": t for rows, batch in used.items() for name, t in batch.tensors.items()},
+            "rows": {str(rows): batch.weights for rows, batch in used.items() if batch.weights is not None},
             "counts": {str(rows): torch.as_tensor(batch.count, device=device) for rows, batch in used.items()},
             "teachers": {
                 f"{n}/{name}": t for n, teacher in self._teachers.items() for name, t in teacher.tensors().items()
@@ -123,11 +128,15 @@ class GroupObjective:
         buffers: Mapping[str, Tensor],
         weights: Mapping[str, Tensor],
         batches: Mapping[str, Tensor],
+        rows: Mapping[str, Tensor],
         counts: Mapping[str, Tensor],
         teachers: Mapping[str, Tensor],
     ) -> Tensor:
         """(S,)"""
-        inputs = {int(rows): Inputs(_below(batches, rows), count, fixed=True) for rows, count in counts.items()}
+        inputs = {
+            int(number): Inputs(_below(batches, number), count, fixed=True, weights=rows.get(number))
+            for number, count in counts.items()
+        }
         targets = {}
         for number, teacher in self._teachers.items():
             batch = inputs[self._rows_of[self._teacher_of.index(number)]]
@@ -147,8 +156,9 @@ class StackedStep:
 
     def __init__(self, members: Sequence[Member], switches: Switches) -> None:
         first = members[0]
-        self._family, self._train, self._machine = first.family, first.train, first.machine
-        self._objective = StackedObjective(first.family, first.run.model, first.machine)
+        self._train, self._machine = first.train, first.machine
+        self._objective = StackedObjective(first.training_loss, first.run.model, first.machine)
+        self._predict = first.training_loss.predict
         self._parameters = _stacked([member.run.model for member in members])
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(first.run.model.get_parameter(name).requires_grad)
@@ -170,7 +180,7 @@ class StackedStep:
         self._teachers: dict[int, Predictor] = {}
         for number, member in zip(self._teacher_of, members, strict=True):
             if member.teacher is not None:
-                self._teachers.setdefault(number, Predictor(first.family, member.teacher))
+                self._teachers.setdefault(number, Predictor(first.training_loss, member.teacher))
         self._buffers = dict(first.run.model.named_buffers())
         names = sorted({name for member in members for name in member.spec.weights})
         self._weights = {
@@ -252,7 +262,7 @@ class StackedStep:
             teacher = members[i].teacher
             if teacher is not None:
                 with torch.no_grad(), self._machine.autocast():
-                    targets[number] = self._family.predict(teacher, inputs[self._rows_of[i]])
+                    targets[number] = self._predict(teacher, inputs[self._rows_of[i]])
         return targets
 
     def _losses(self, chosen: Sequence[int], inputs: Mapping[int, Inputs], targets: Mapping[int, Any]) -> Tensor:

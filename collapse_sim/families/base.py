@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -25,11 +25,15 @@ class Inputs:
     """One training batch after `corrupt`: clean rows, noise, masks and times. Everything random is already drawn.
 
     `tensors` have the row axis first. `count` is what losses are divided by (rows or tokens), known before backward.
+    A `corrupt` that reorders its rows says how: row i of the batch is row `order[i]` of those that it was given.
+    `weights` are set by the engine: what each row counts in the loss, in the batch's order.
     """
 
     tensors: Mapping[str, Tensor]
     count: int | Tensor
     fixed: bool = False  # shapes must follow from these tensors' shapes alone: a compiled program reads no values
+    order: Tensor | None = None  # (n,) int64
+    weights: Tensor | None = None  # (n,) float32
 
     def __getitem__(self, name: str) -> Tensor:
         return self.tensors[name]
@@ -38,9 +42,16 @@ class Inputs:
         """Micro-batches. Each keeps the count of the *whole* batch, so that their gradients add up to the batch's."""
         columns = {name: tensor.chunk(parts) for name, tensor in self.tensors.items()}
         pieces = len(next(iter(columns.values())))
+        orders = [None] * pieces if self.order is None else self.order.chunk(parts)
+        weights = [None] * pieces if self.weights is None else self.weights.chunk(parts)
         return [
-            Inputs({name: column[i] for name, column in columns.items()}, self.count, self.fixed) for i in range(pieces)
+            Inputs({name: column[i] for name, column in columns.items()}, self.count, self.fixed, orders[i], weights[i])
+            for i in range(pieces)
         ]
+
+    def weighted(self, weights: Tensor) -> Inputs:
+        """The batch with the weights (n,) of the rows that `corrupt` was given, in their order."""
+        return replace(self, weights=weights if self.order is None else weights[self.order])
 
 
 class Conditions(NamedTuple):

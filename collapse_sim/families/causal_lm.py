@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -14,8 +15,9 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Conditioning, Conditions, Inputs, Rows
 from collapse_sim.families.guided_text import guided_text
-from collapse_sim.families.language import Count, LanguageModel, Predicted, TextFamily, sizes
+from collapse_sim.families.language import Count, TextFamily, sizes
 from collapse_sim.families.pretrained import positions_of
+from collapse_sim.families.text_network import LanguageModel, Predicted
 from collapse_sim.families.token_rows import by_length, lengths, padded, trimmed
 from collapse_sim.families.writing import Writer
 
@@ -120,7 +122,8 @@ class CausalLM(TextFamily):
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
         """Rows sorted by length; nothing is random."""
-        return self._inputs(by_length({"tokens": rows["tokens"]}, "tokens"))
+        order = by_length(rows["tokens"])
+        return replace(self._inputs({"tokens": rows["tokens"][order]}), order=order)
 
     def _inputs(self, rows: Rows) -> Inputs:
         tokens = rows["tokens"].long()
@@ -148,6 +151,10 @@ class CausalLM(TextFamily):
     def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
         targets = inputs["tokens"][:, 1:]
         return padded(targets, predicted.logits.shape[1])
+
+    def positions(self, path: str, inputs: Inputs, length: int) -> Tensor:
+        """Those from which a token is predicted."""
+        return padded(inputs["tokens"][:, 1:], length) != PAD_TOKEN_ID
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         """Rows of generated tokens: after prompts, whole texts joined and cut, or each from the start of a text."""

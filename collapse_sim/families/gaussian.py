@@ -98,15 +98,24 @@ class Gaussian(Component):
         mean = x.mean(-2)
         centred = x - mean.unsqueeze(-2)
         covariance = matmul_per_seed(centred.transpose(-1, -2), centred) / x.shape[-2]
-        if teacher is None:
-            return GaussianModel(mean, covariance)
-        assert isinstance(teacher, GaussianModel)
-        a = 1 / (1 + weights["output"])
-        difference = (mean - teacher.mean).unsqueeze(-1)
-        return GaussianModel(
-            a * mean + (1 - a) * teacher.mean,
-            a * covariance + (1 - a) * teacher.covariance + a * (1 - a) * difference @ difference.transpose(-1, -2),
-        )
+        return _taught(mean, covariance, teacher, weights)
+
+    def solve_weighted(
+        self,
+        info: Info,
+        rows: Rows,
+        row_weights: Tensor,
+        teacher: nn.Module | None,
+        weights: Mapping[str, float],
+        draws: Draws,
+    ) -> nn.Module:
+        """The weighted moments (weighted maximum likelihood); with a teacher as in `solve`."""
+        x = rows["x"]
+        shares = (row_weights / row_weights.sum(-1, keepdim=True)).unsqueeze(-1)
+        mean = torch.stack([(share * points).sum(-2) for share, points in zip(shares, x, strict=True)])
+        centred = x - mean.unsqueeze(-2)
+        covariance = matmul_per_seed((shares * centred).transpose(-1, -2), centred)
+        return _taught(mean, (covariance + covariance.transpose(-1, -2)) / 2, teacher, weights)
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         assert isinstance(model, GaussianModel)
@@ -140,6 +149,19 @@ class Gaussian(Component):
             n = chain.plans[0].rows
             return list(accumulate((1 - 1 / (n * i * i) for i in range(1, len(chain.plans) + 1)), operator.mul))
         return variance_curve(metric, chain, data, lambda rows, trace: (1.0, 0.0), mixes=True)
+
+
+def _taught(mean: Tensor, covariance: Tensor, teacher: nn.Module | None, weights: Mapping[str, float]) -> GaussianModel:
+    """The model of rows with these moments: with a teacher the moments of the mixture."""
+    if teacher is None:
+        return GaussianModel(mean, covariance)
+    assert isinstance(teacher, GaussianModel)
+    a = 1 / (1 + weights["output"])
+    difference = (mean - teacher.mean).unsqueeze(-1)
+    return GaussianModel(
+        a * mean + (1 - a) * teacher.mean,
+        a * covariance + (1 - a) * teacher.covariance + a * (1 - a) * difference @ difference.transpose(-1, -2),
+    )
 
 
 def _accumulates(plans: Sequence[Plan]) -> bool:

@@ -134,19 +134,43 @@ class GMM(Component):
         estimate of the cross entropy under the teacher. So any weight is possible, in steps of 1 / n.
         Raises RecipeError when there are fewer rows than components, or when rounding makes a covariance singular.
         """
-        x = rows["x"]
+        return self._solve(rows["x"], None, teacher, weights, draws)
+
+    def solve_weighted(
+        self,
+        info: Info,
+        rows: Rows,
+        row_weights: Tensor,
+        teacher: nn.Module | None,
+        weights: Mapping[str, float],
+        draws: Draws,
+    ) -> nn.Module:
+        """The same, where each row's responsibilities and log-likelihood are multiplied by its weight (weighted maximum
+        likelihood); the teacher's rows have the weight 1."""
+        return self._solve(rows["x"], row_weights, teacher, weights, draws)
+
+    def _solve(
+        self,
+        x: Tensor,
+        row_weights: Tensor | None,
+        teacher: nn.Module | None,
+        weights: Mapping[str, float],
+        draws: Draws,
+    ) -> nn.Module:
         starts = draws.integers(2**31 - 1, 1)[:, 0].tolist()
         if teacher is not None:
             assert isinstance(teacher, GMMModel)
             (n, d), prediction = x.shape[1:], Components(teacher.weights, teacher.means, teacher.covariances)
             m = round(weights["output"] * n)
             x = torch.cat([x, _rows_of(prediction, draws.uniform(m), draws.normal(m, d))], dim=1)
+            if row_weights is not None:
+                row_weights = torch.cat([row_weights, row_weights.new_ones(len(x), m)], dim=1)
         if x.shape[1] < max(2, self.components):
             raise RecipeError(
                 f"gmm with {self.components} components needs at least {max(2, self.components)} rows, a generation "
                 f"has {x.shape[1]}: lower model.components, or give the strategy more rows"
             )
-        return _fit(self, x, starts)
+        return _fit(self, x, row_weights, starts)
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         assert isinstance(model, GMMModel)
@@ -189,17 +213,21 @@ def _rows_of(model: Components, pick: Tensor, noise: Tensor) -> Tensor:
     return torch.stack(rows)
 
 
-def _fit(family: GMM, x: Tensor, starts: list[int]) -> GMMModel:
+def _fit(family: GMM, x: Tensor, row_weights: Tensor | None, starts: list[int]) -> GMMModel:
     """scikit-learn's EM for each seed of x (S, n, d), in one thread: sums depend on the number of threads."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
     from threadpoolctl import threadpool_limits
 
+    from collapse_sim.families.weighted_em import WeightedMixture
+
+    mixture = GaussianMixture if row_weights is None else WeightedMixture
+    of_rows = [None] * len(x) if row_weights is None else row_weights.cpu().numpy()
     fits = []
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the model has `converged` for each seed
-        for points, start in zip(x.cpu().numpy(), starts, strict=True):
-            fit = GaussianMixture(
+        for points, weights, start in zip(x.cpu().numpy(), of_rows, starts, strict=True):
+            fit = mixture(
                 family.components,
                 tol=family.tol,
                 reg_covar=family.reg,
@@ -207,6 +235,8 @@ def _fit(family: GMM, x: Tensor, starts: list[int]) -> GMMModel:
                 n_init=family.n_init,
                 random_state=start,
             )
+            if weights is not None:
+                fit.row_weights = weights
             try:
                 fits.append(fit.fit(points))
             except ValueError as error:

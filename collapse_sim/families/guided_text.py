@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
-from collapse_sim.families.language import LanguageModel
+from collapse_sim.families.text_network import LanguageModel
 
 
 class CombinedLogits(NamedTuple):

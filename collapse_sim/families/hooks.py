@@ -6,6 +6,7 @@ Closed forms have a contract of their own, families.base.ClosedForm.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -61,6 +62,42 @@ class HasRowCounts(Protocol):
 
     def row_counts(self, inputs: Inputs) -> Tensor:
         """(n,) or in an ensemble (S, n): what each row adds to `inputs.count`."""
+        ...
+
+
+@runtime_checkable
+class TokenLosses(Protocol):
+    """The loss of every single token, for weightings of tokens."""
+
+    def token_losses(self, prediction: Prediction, inputs: Inputs) -> Tensor:
+        """(n, L) float32: -log p of every predicted token in nats, 0 where there is none. A row's sum is its loss."""
+        ...
+
+
+@runtime_checkable
+class HasPositions(Protocol):
+    """Rows that are sequences: their layers' outputs have a position axis, of which only a part is in use."""
+
+    def positions(self, path: str, inputs: Inputs, length: int) -> Tensor:
+        """(n, length) bool: which of the positions of the output (n, length, ...) of the layer `path` are in use."""
+        ...
+
+
+@runtime_checkable
+class SolvesWeighted(Protocol):
+    """Closed forms (families.base.ClosedForm) whose rows may have weights."""
+
+    def solve_weighted(
+        self,
+        info: Info,
+        rows: Rows,
+        row_weights: Tensor,
+        teacher: nn.Module | None,
+        weights: Mapping[str, float],
+        draws: Draws,
+    ) -> nn.Module:
+        """As `solve`, with each row's loss times its weight: `row_weights` (S, n) float64, of mean 1 for each seed, at
+        least 0. With weights that are all 1 it gives the solution of `solve`, up to rounding."""
         ...
 
 

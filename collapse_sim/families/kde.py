@@ -24,29 +24,35 @@ PAIRS = 2**17  # distances in memory at a time: 1 MB stays in the cache, three t
 class KDEModel(nn.Module):
     """Points (S, n, d) and the kernel's covariance (S, d, d), float64; S is the ensemble axis.
 
-    `mean` (S, d) and `covariance` (S, d, d) are those of the estimated density. A state with any number of points can
-    be loaded: n differs between generations.
+    `mean` (S, d) and `covariance` (S, d, d) are those of the estimated density. `weights` (S, n) are the shares of the
+    points, which add up to 1, or None where they are equal. A state with any number of points can be loaded, with
+    weights or without: n differs between generations.
     """
 
     points: Tensor
     kernel: Tensor
     mean: Tensor
     covariance: Tensor
+    weights: Tensor | None
 
-    def __init__(self, points: Tensor, kernel: Tensor, mean: Tensor, covariance: Tensor) -> None:
+    def __init__(
+        self, points: Tensor, kernel: Tensor, mean: Tensor, covariance: Tensor, weights: Tensor | None = None
+    ) -> None:
         super().__init__()
         self.register_buffer("points", points)
         self.register_buffer("kernel", kernel)
         self.register_buffer("mean", mean)
         self.register_buffer("covariance", covariance)
+        self.register_buffer("weights", weights)
         self.register_load_state_dict_pre_hook(_resize_points)  # type: ignore[no-untyped-call]
 
 
 def _resize_points(model: nn.Module, state: Mapping[str, Tensor], prefix: str, *_: Any) -> None:
     loaded = state.get(f"{prefix}points")
     if loaded is not None:
-        assert isinstance(model.points, Tensor)
+        assert isinstance(model, KDEModel)
         model.points = model.points.new_empty(loaded.shape)
+        model.weights = model.points.new_empty(loaded.shape[:-1]) if f"{prefix}weights" in state else None
 
 
 class Estimate(NamedTuple):
@@ -54,6 +60,7 @@ class Estimate(NamedTuple):
 
     points: Tensor  # (S, n, d)
     kernel: Tensor  # (S, d, d)
+    weights: Tensor | None  # (S, n)
 
 
 class KDE(Component):
@@ -97,7 +104,7 @@ class KDE(Component):
 
     def predict(self, model: nn.Module, inputs: Inputs) -> Estimate:
         assert isinstance(model, KDEModel)
-        return Estimate(model.points, model.kernel)
+        return Estimate(model.points, model.kernel, model.weights)
 
     def loss(self, prediction: Estimate, inputs: Inputs) -> Tensor:
         """Negative log-likelihood in nats, summed over rows: (S,); infinite where the kernel is singular."""
@@ -105,8 +112,9 @@ class KDE(Component):
 
     def row_losses(self, prediction: Estimate, inputs: Inputs) -> Tensor:
         """The loss of every row: (S, n)."""
-        log_densities = [log_density(*of_seed) for of_seed in zip(*prediction, inputs["x"], strict=True)]
-        return -torch.stack(log_densities)
+        points, kernels, x = prediction.points, prediction.kernel, inputs["x"]
+        shares = [None] * len(x) if prediction.weights is None else prediction.weights
+        return -torch.stack([log_density(*of_seed) for of_seed in zip(points, kernels, x, shares, strict=True)])
 
     def distillation(self, student: Estimate, teacher: Estimate, inputs: Inputs) -> dict[str, Tensor]:
         return {}
@@ -118,27 +126,55 @@ class KDE(Component):
         fits = [self._of_seed(points) for points in rows["x"]]
         return KDEModel(rows["x"].clone(), *(torch.stack(part) for part in zip(*fits, strict=True)))
 
-    def _of_seed(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Kernel, and the density's mean and covariance, from points (n, d)."""
+    def solve_weighted(
+        self,
+        info: Info,
+        rows: Rows,
+        row_weights: Tensor,
+        teacher: nn.Module | None,
+        weights: Mapping[str, float],
+        draws: Draws,
+    ) -> nn.Module:
+        """The rows with their shares. As in SciPy, a rule takes n_eff = 1 / sum of squared shares for n, and the
+        weighted covariance divided by 1 - 1 / n_eff."""
+        shares = row_weights / row_weights.sum(-1, keepdim=True)
+        fits = [self._of_seed(points, each) for points, each in zip(rows["x"], shares, strict=True)]
+        kernel, mean, covariance = (torch.stack(part) for part in zip(*fits, strict=True))
+        return KDEModel(rows["x"].clone(), kernel, mean, covariance, shares)
+
+    def _of_seed(self, points: Tensor, shares: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Kernel, and the density's mean and covariance, from points (n, d) and their shares (n,), if they differ."""
         n, d = points.shape
-        mean = points.mean(0)
-        covariance = (points - mean).T @ (points - mean) / n
+        rows: float = n
+        if shares is None:
+            mean = points.mean(0)
+            covariance = (points - mean).T @ (points - mean) / n
+        else:
+            mean = shares @ points
+            covariance = (shares[:, None] * (points - mean)).T @ (points - mean)
+            rows = 1 / float(shares.square().sum())
         if isinstance(self.bandwidth, str):
-            kernel = self._share(n, d) * covariance
+            kernel = self._share(rows, d) * covariance
         else:
             kernel = self.bandwidth**2 * torch.eye(d, dtype=points.dtype, device=points.device)
         return kernel, mean, covariance + kernel
 
-    def _share(self, n: int, d: int) -> float:
+    def _share(self, n: float, d: int) -> float:
         """The kernel's covariance over the rows' biased covariance, under a rule."""
         f: float = (n if self.bandwidth == "scott" else n * (d + 2) / 4) ** (-1 / (d + 4))
-        return f * f * n / max(n - 1, 1)
+        return f * f * n / (n - 1) if n > 1 else f * f * n
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         """One of the points, with replacement, plus noise of the kernel's covariance."""
         assert isinstance(model, KDEModel)
         n, d = model.points.shape[1:]
-        pick, noise = draws.integers(n, conditions.rows), draws.normal(conditions.rows, d)
+        if model.weights is None:
+            pick = draws.integers(n, conditions.rows)
+        else:
+            pick = torch.searchsorted(model.weights.cumsum(1), draws.uniform(conditions.rows), right=True).clamp(
+                max=n - 1
+            )
+        noise = draws.normal(conditions.rows, d)
         rows = []
         for points, kernel, which, z in zip(model.points, model.kernel, pick, noise, strict=True):
             values, vectors = torch.linalg.eigh(kernel)
@@ -186,8 +222,9 @@ class KDE(Component):
         return variance_curve(metric, chain, data, widen)
 
 
-def log_density(points: Tensor, kernel: Tensor, x: Tensor) -> Tensor:
-    """Log density in nats of x (m, d) under points (n, d): (m,); -inf where the kernel (d, d) is singular.
+def log_density(points: Tensor, kernel: Tensor, x: Tensor, shares: Tensor | None = None) -> Tensor:
+    """Log density in nats of x (m, d) under points (n, d) with shares (n,), by default equal ones: (m,); -inf where the
+    kernel (d, d) is singular.
 
     The number of rows at a time is limited so that there are never more than `PAIRS` distances.
     """
@@ -195,7 +232,8 @@ def log_density(points: Tensor, kernel: Tensor, x: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(kernel)
     if int(failed):
         return x.new_full((m,), -torch.inf)
-    log_volume = factor.diagonal().log().sum() + d / 2 * math.log(2 * math.pi) + math.log(n)
+    log_volume = factor.diagonal().log().sum() + d / 2 * math.log(2 * math.pi)
+    log_volume = log_volume + math.log(n) if shares is None else log_volume
     centres = torch.linalg.solve_triangular(factor, points.T, upper=False)
     white = torch.linalg.solve_triangular(factor, x.T, upper=False)
     pieces = []
@@ -203,6 +241,7 @@ def log_density(points: Tensor, kernel: Tensor, x: Tensor) -> Tensor:
         squared = piece.new_zeros(piece.shape[1], n)
         for row, centre in zip(piece, centres, strict=True):
             squared += (row[:, None] - centre).square_()
-        pieces.append(squared.mul_(-0.5).logsumexp(1))
+        logs = squared.mul_(-0.5)
+        pieces.append((logs if shares is None else logs.add_(shares.log())).logsumexp(1))
     total: Tensor = torch.cat(pieces) - log_volume
     return total

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ from collapse_sim.families.decoding import Choose, TokenSampling, decode, likeli
 from collapse_sim.families.hooks import TokenPredictions
 from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.families.pretrained_checks import check_next_token
+from collapse_sim.families.text_network import LanguageModel, Predicted
 
 AT_ONCE, AT_ONCE_ON_CPU = 2**29, 2**25  # numbers in memory at a time in an evaluation: 2.1 GB of logits, or 134 MB
 SPARE_TOKENS = 1000  # ids by which a network's vocabulary may exceed its tokenizer's: it is padded to a round number
@@ -33,72 +34,6 @@ DROPOUTS = (
 
 Count = Annotated[int, Field(gt=0)]
 Drop = Annotated[float, Field(ge=0.0, lt=1.0)]
-
-
-class Predicted(NamedTuple):
-    """A network's predictions of every next token of n rows."""
-
-    logits: Tensor  # (n, L, V)
-    hidden: Tensor  # (n, L, width), the outputs of the last layer
-
-
-class Head(nn.Linear):
-    """The layer that computes the logits. Outside of training it is in float32, whatever the precision of the rest.
-
-    bfloat16 has 8 bits of precision, so logits of about -100, such as GPT-2's, would be multiples of a half: sampling
-    and metrics would see another distribution, 0.01 nats per token away.
-    """
-
-    def forward(self, states: Tensor) -> Tensor:
-        """(n, L, width) -> (n, L, V)"""
-        if self.training:
-            return super().forward(states)
-        with torch.autocast(states.device.type, enabled=False):
-            return super().forward(states.to(self.weight.dtype))
-
-
-class LanguageModel(nn.Module):
-    """A transformers network and what it needs to know of the data. Tied weights are stored once."""
-
-    def __init__(self, network: nn.Module, info: Info) -> None:
-        super().__init__()
-        self.network = network
-        tokenizer = info.text()
-        self.begin, self.end, self.pad = tokenizer.begin, tokenizer.end, tokenizer.pad
-        start: int | None = getattr(network.config, "decoder_start_token_id", None)
-        self.start = tokenizer.pad if start is None else start  # the first token of an encoder-decoder's texts
-        self.shapes = {name: shape[0] for name, (shape, _) in info.columns.items()}
-        self.dtype = getattr(torch, tokenizer.dtype)
-        self.packed = info.packed
-        head: Any = network.get_output_embeddings()  # type: ignore[operator]
-        if type(head) is nn.Linear:
-            head.__class__ = Head  # in place, since its weights may be tied
-        names: dict[int, str] = {}
-        self.tied: dict[str, str] = {}  # a name -> the name under which the same weights are stored
-        for name, parameter in network.named_parameters(remove_duplicate=False):
-            stored_name = names.setdefault(id(parameter), name)
-            if stored_name != name:
-                self.tied[name] = stored_name
-        self.register_state_dict_post_hook(_drop_tied)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_restore_tied)  # type: ignore[no-untyped-call]
-
-    def forward(self, **inputs: Tensor) -> Predicted:
-        """transformers' inputs -> logits and last hidden states."""
-        out = self.network(**inputs, output_hidden_states=True, use_cache=False, return_dict=True)
-        states = out.decoder_hidden_states if "decoder_hidden_states" in out else out.hidden_states
-        return Predicted(out.logits, states[-1])
-
-
-def _drop_tied(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:
-    assert isinstance(module, LanguageModel)
-    for name in module.tied:
-        state.pop(f"{prefix}network.{name}", None)
-
-
-def _restore_tied(module: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:
-    assert isinstance(module, LanguageModel)
-    for name, stored_name in module.tied.items():
-        state.setdefault(f"{prefix}network.{name}", state[f"{prefix}network.{stored_name}"])
 
 
 class TextFamily(Component):
@@ -272,14 +207,14 @@ class TextFamily(Component):
 
     def row_losses(self, prediction: Predicted, inputs: Inputs) -> Tensor:
         """The loss of every row, summed over its tokens: (n,)."""
-        return self._nats_of(prediction, inputs).sum(1)
+        return self.token_losses(prediction, inputs).sum(1)
 
     @abstractmethod
     def row_counts(self, inputs: Inputs) -> Tensor:
         """The number of tokens that are predicted in every row: (n,)."""
 
-    def _nats_of(self, prediction: Predicted, inputs: Inputs) -> Tensor:
-        """(n, L) float32, 0 where there is no token."""
+    def token_losses(self, prediction: Predicted, inputs: Inputs) -> Tensor:
+        """-log p of every predicted token in nats: (n, L) float32, 0 where there is none."""
         targets = self._targets(inputs, prediction)
         logits = prediction.logits.flatten(0, 1).float()  # (n L, V): three times as fast on a CPU as (n, V, L)
         return F.cross_entropy(logits, targets.flatten(), ignore_index=PAD_TOKEN_ID, reduction="none").view_as(targets)
@@ -325,7 +260,7 @@ class TextFamily(Component):
             piece = {name: column[first : first + size].to(device) for name, column in columns.items()}
             inputs = self._inputs(piece)
             predicted = self.predict(model, inputs)
-            nats.append(self._nats_of(predicted, inputs).double().sum(1).cpu())
+            nats.append(self.token_losses(predicted, inputs).double().sum(1).cpu())
             tokens.append(self.row_counts(inputs).cpu())
         return torch.cat(nats), torch.cat(tokens)
 

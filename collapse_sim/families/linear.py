@@ -32,6 +32,13 @@ def _labels(x: Tensor, weights: Tensor) -> Tensor:
     return matmul_per_seed(x, weights.unsqueeze(-1)).squeeze(-1)
 
 
+def _solution(info: Info, x: Tensor, y: Tensor) -> LinearModel:
+    """The minimum-norm least squares of x (S, n, d) and y (S, n)."""
+    weights = _labels(torch.linalg.pinv(x), y)
+    noise = torch.full((len(weights),), info.constants.get("noise", 0.0), dtype=torch.float64, device=x.device)
+    return LinearModel(weights, noise)
+
+
 class LinearRegression(Component):
     """Ridgeless least squares, the minimum-norm solution if underdetermined; labels y = x w + noise, float64."""
 
@@ -83,9 +90,27 @@ class LinearRegression(Component):
             assert isinstance(teacher, LinearModel)
             w = weights["output"]
             y = (y + w * _labels(x, teacher.weights)) / (1 + w)
-        solution = _labels(torch.linalg.pinv(x), y)
-        noise = torch.full((len(solution),), info.constants.get("noise", 0.0), dtype=torch.float64, device=x.device)
-        return LinearModel(solution, noise)
+        return _solution(info, x, y)
+
+    def solve_weighted(
+        self,
+        info: Info,
+        rows: Rows,
+        row_weights: Tensor,
+        teacher: nn.Module | None,
+        weights: Mapping[str, float],
+        draws: Draws,
+    ) -> nn.Module:
+        """Weighted least squares, by rows times the roots of their weights v. With a teacher of weight w, v + w is a
+        row's weight and (v y + w x w_teacher) / (v + w) its label, since the teacher's term has no weights."""
+        x, y, v = rows["x"], rows["y"], row_weights
+        if teacher is not None:
+            assert isinstance(teacher, LinearModel)
+            w = weights["output"]
+            y = (v * y + w * _labels(x, teacher.weights)) / (v + w)
+            v = v + w
+        root = v.sqrt()
+        return _solution(info, root.unsqueeze(-1) * x, root * y)
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         assert isinstance(model, LinearModel)

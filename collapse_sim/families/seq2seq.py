@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,7 +12,8 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Conditions, Inputs, Rows
-from collapse_sim.families.language import LanguageModel, Predicted, TextFamily, sizes
+from collapse_sim.families.language import TextFamily, sizes
+from collapse_sim.families.text_network import LanguageModel, Predicted
 from collapse_sim.families.token_rows import by_length, lengths, padded, trimmed, until_end
 
 Preset = Literal["tiny"]
@@ -58,7 +60,8 @@ class Seq2Seq(TextFamily):
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
         """Rows sorted by the length of their sources; nothing is random."""
-        return self._inputs(by_length({name: rows[name] for name in self.columns}, "source"))
+        order = by_length(rows["source"])
+        return replace(self._inputs({name: rows[name][order] for name in self.columns}), order=order)
 
     def _inputs(self, rows: Rows) -> Inputs:
         source, target = rows["source"].long(), rows["target"].long()
@@ -87,6 +90,11 @@ class Seq2Seq(TextFamily):
 
     def _targets(self, inputs: Inputs, predicted: Predicted) -> Tensor:
         return padded(inputs["target"], predicted.logits.shape[1])
+
+    def positions(self, path: str, inputs: Inputs, length: int) -> Tensor:
+        """Tokens of the source for layers of the encoder, otherwise of the target."""
+        column = "source" if "encoder" in path.split(".") else "target"
+        return padded(inputs[column], length) != PAD_TOKEN_ID
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         """The sources, and a generated target for each."""

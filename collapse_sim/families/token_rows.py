@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
-from collapse_sim.families.base import Rows
 
 
 def lengths(rows: Tensor) -> Tensor:
@@ -14,10 +13,9 @@ def lengths(rows: Tensor) -> Tensor:
     return (rows != PAD_TOKEN_ID).sum(1)
 
 
-def by_length(rows: Rows, column: str) -> dict[str, Tensor]:
-    """Rows sorted by their length in `column`, longest first; a stable sort."""
-    order = lengths(rows[column]).argsort(descending=True, stable=True)
-    return {name: values[order] for name, values in rows.items()}
+def by_length(rows: Tensor) -> Tensor:
+    """(n, L) ids -> (n,) int64: the rows in the order of their lengths, longest first; a stable sort."""
+    return lengths(rows).argsort(descending=True, stable=True)
 
 
 def trimmed(rows: Tensor, bucket: int) -> Tensor:

@@ -12,7 +12,8 @@ from collapse_sim.core.events import Kind
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.families.training import FitLength
 from collapse_sim.plan.experiment import Experiment
-from collapse_sim.plan.specs import DataSpec, FeatureSpec, FitSpec, SampleSpec
+from collapse_sim.plan.score_specs import FeatureSpec
+from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec
 from collapse_sim.store.jobs import MAX_STACK
 from collapse_sim.store.spec import Spec
 

@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 from collapse_sim.core.errors import MissingError, RecipeError
-from collapse_sim.core.plugins import plugin_errors
+from collapse_sim.core.plugins import name_of, plugin_errors
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.data.sources import Plan, RowCounts
 from collapse_sim.families.hooks import conditioning_of
 from collapse_sim.metrics.base import PartsMetric
 from collapse_sim.metrics.names import part_of
 from collapse_sim.plan.settings import Arm, Recipe
+from collapse_sim.remedies.base import RowWeighting, TokenWeighting
 
 SETTING = re.compile(r"(data|train)\.\w+")
 
@@ -111,3 +113,21 @@ def conditions_beyond(
                 "`data.rows`, or choose data without conditions"
             )
             return
+
+
+def weighting_misfits(recipe: Recipe, arm: Arm, plans: Sequence[Plan]) -> Iterator[str]:
+    """The problems of an arm's weighting with its rows and with how it is fitted; `recipe` has the arm's settings."""
+    weighting = arm.weighting
+    if weighting is None:
+        return
+    path = f"arms.{arm.name}.weighting"
+    yield from misfit(recipe, path, weighting, partial(weighting.check_plans, plans))
+    if not isinstance(weighting, RowWeighting | TokenWeighting):
+        lacking = f"{name_of(type(weighting))} lacks `of_rows` (of rows) or `factors` (of tokens)"
+        yield f"{recipe.where(path)}: {path}: {lacking}"
+    trains = [train for train in (recipe.train, recipe.retrain) if train is not None]
+    if isinstance(weighting, TokenWeighting) and weighting.renormalise and any(t.accumulate > 1 for t in trains):
+        yield (
+            f"{recipe.where(path)}: {path}: renormalise divides by the tokens that count in a whole batch, which "
+            "micro-batches do not know; set train.accumulate: 1, or renormalise: false"
+        )

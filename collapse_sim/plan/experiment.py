@@ -25,24 +25,28 @@ from collapse_sim.plan.curation_specs import (
     curation_of_samples,
     keeps_all,
 )
-from collapse_sim.plan.data_checks import conditions_beyond, metric_misfits, misfit, with_recipe_lines
+from collapse_sim.plan.data_checks import (
+    conditions_beyond,
+    metric_misfits,
+    misfit,
+    weighting_misfits,
+    with_recipe_lines,
+)
 from collapse_sim.plan.in_use import in_use, own_misfits
+from collapse_sim.plan.layer_paths import layer_misfits
 from collapse_sim.plan.memory import check_rows, check_weights
 from collapse_sim.plan.protocol import at_length, at_precision, protocol_of, without_validation
+from collapse_sim.plan.score_specs import FeatureSpec, FeatureSpecs, ScoreSpec, score_spec
 from collapse_sim.plan.settings import Arm, Protocol, Recipe
 from collapse_sim.plan.specs import (
     DataSpec,
-    FeatureSpec,
-    FeatureSpecs,
     FitSpec,
     ModelSpec,
     SampleSpec,
-    ScoreSpec,
     SourcesKey,
     data_spec,
     fit_spec,
     replace_info,
-    score_spec,
 )
 from collapse_sim.plan.strategies import samples_of
 from collapse_sim.remedies.base import Curation
@@ -202,6 +206,8 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
     if (curation := arm.curation) is not None:
         where = f"arms.{arm.name}.curation"
         misfits += misfit(recipe, where, curation, lambda: _check_candidates(curation, own.model, counts.samples))
+    if not misfits:
+        misfits += layer_misfits(recipe, arm, own.model, own_info)
     problems = [*misfits, *metric_misfits(own, own_info, counts, arm)]
     try:
         plans = plans_of(arm, recipe.generations, counts)
@@ -210,7 +216,7 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
         return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
     samples = samples_by_generation(arm, recipe.generations, counts)
     problems += [*conditions_beyond(own, arm, plans, samples, counts), *own_misfits(own, arm, plans, counts, own_info)]
-    return plans, weights_bytes, problems
+    return plans, weights_bytes, [*problems, *weighting_misfits(own, arm, plans)]
 
 
 def _check_candidates(curation: Curation, family: ModelFamily, rows: int) -> None:
@@ -335,8 +341,12 @@ def _arm_plan(
         if taught_by is not None:  # generation 0 teaches as it was fitted, whatever its merge makes of it
             teacher = previous if taught_by.generation == "previous" else generations[taught_by.generation].fit
         weights = taught_by.weights if taught_by else None
+        criterion = taught_by.criterion if taught_by else "mse"
         init = previous if arm.init == "previous" else None
-        fit = fit_spec(k, own.model, train, plan, data, past, teacher, weights, init, curation=chosen, key=key)
+        fit = fit_spec(
+            k, own.model, train, plan, data, past, teacher, weights, init,
+            criterion=criterion, weighting=arm.weighting, curation=chosen, key=key,
+        )  # fmt: skip
         rows = samples_of(arm.strategy, k, counts)
         using = in_use(arm, fit, previous, given, rows, shard)
         past[k] = samples = using.samples(rows, shard)

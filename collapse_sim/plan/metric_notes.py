@@ -9,7 +9,7 @@ from collapse_sim.core.plugins import plugin_errors
 from collapse_sim.metrics.base import FeatureSpace, MetricNote, PartsMetric
 
 if TYPE_CHECKING:
-    from collapse_sim.plan.specs import ScoreSpec
+    from collapse_sim.plan.score_specs import ScoreSpec
 
 
 def shown_as(score: ScoreSpec) -> dict[str, Any]:

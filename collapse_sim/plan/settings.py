@@ -17,6 +17,8 @@ from collapse_sim.plan.strategies import Strategy
 from collapse_sim.remedies.base import Curation, Guidance, Merge, Remedy, Weighting
 
 Protocol = Literal["updates", "epochs", "converged"]
+Criterion = Literal["mse", "cosine", "kl"]
+LAYER = "layer "  # with the path of a module: the name of the distillation term of its output
 
 
 class Sampling(Component):
@@ -29,13 +31,17 @@ class Sampling(Component):
 class Teacher(Component):
     """Distillation: loss + sum of weights x terms, the teacher frozen (L_SD = L_M + lambda L of the KD paper).
 
-    `generation` 0 is the model fitted to real data; "previous" is the model the samples came from.
+    `generation` 0 is the model fitted to real data; "previous" is the model the samples came from. Besides its family's
+    terms, networks have a term "layer PATH" for the output of every layer (FitNets, Romero et al. 2015), by the path of
+    its module: {output: 0.5, "layer encoder.2": 1.0}. Terms count all rows and tokens equally, whatever the weighting.
     """
 
     generation: Literal["previous"] | int = 0
     """The generation that teaches: 0, or previous."""
     weights: dict[str, Annotated[float, Field(ge=0.0)]]
-    """The weight of each distillation term of the family; a term that is not named has weight 0."""
+    """The weight of each distillation term of the family, or "layer PATH"; a term that is not named has weight 0."""
+    criterion: Criterion = "mse"
+    """How outputs of layers are compared: mse, cosine (1 - cos), or kl (of their softmax, in nats)."""
 
     @property
     def active(self) -> bool:
@@ -45,6 +51,16 @@ class Teacher(Component):
     def generation_for(self, k: int) -> int:
         """The number of the generation that teaches generation k."""
         return k - 1 if self.generation == "previous" else self.generation
+
+
+def layer_path(term: str) -> str | None:
+    """The path of the module whose output a distillation term compares; None for a family's own terms."""
+    return term.removeprefix(LAYER) if term.startswith(LAYER) else None
+
+
+def layer_term(path: str) -> str:
+    """The name of the distillation term of a module's output."""
+    return LAYER + path
 
 
 class Claim(BaseModel):

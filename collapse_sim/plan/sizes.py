@@ -9,7 +9,8 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
-from collapse_sim.plan.specs import DataSpec, FeatureSpec, ModelSpec, SampleSpec
+from collapse_sim.plan.score_specs import FeatureSpec
+from collapse_sim.plan.specs import DataSpec, ModelSpec, SampleSpec
 from collapse_sim.store.spec import Spec
 
 

@@ -20,12 +20,11 @@ from collapse_sim.data.split import resampled
 from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily
 from collapse_sim.families.hooks import conditioning_of
 from collapse_sim.families.training import Train
-from collapse_sim.metrics.base import FeatureMap, Metric, Which
-from collapse_sim.remedies.base import Guidance
+from collapse_sim.plan.settings import Criterion, layer_path
+from collapse_sim.remedies.base import Guidance, Weighting
 from collapse_sim.store.spec import Spec
 
 if TYPE_CHECKING:
-    from collapse_sim.metrics.weights import WeightsFile
     from collapse_sim.plan.curation_specs import CurationSpec
 
 LISTED = 16  # up to this many sources are listed one by one in the key of a fit
@@ -63,10 +62,18 @@ class FitSpec(ModelSpec):
     weights: Mapping[str, float]
     init: ModelSpec | None
     curation: CurationSpec | None = None  # which of the sources' rows it takes, in place of the plan's budget
+    criterion: Criterion = "mse"  # of the layers' terms
+    weighting: Weighting | None = None  # None also where the arm's changes nothing
 
     @property
     def fitted(self) -> FitSpec:
         return self
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The paths of the layers whose outputs are compared with the teacher's."""
+        paths = (layer_path(term) for term in self.weights)
+        return tuple(sorted(path for path in paths if path is not None))
 
     @property
     def sources(self) -> tuple[DataSpec | SampleSpec | CurationSpec, ...]:
@@ -106,48 +113,6 @@ class SampleSpec(Spec):
         return (*self.models, self.model.data, *sources)
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class FeatureSpec(Spec):
-    """Features of one set of rows: tensors "features" (n, F) and, from a classifier, "probabilities" (n, classes)."""
-
-    feature_map: FeatureMap
-    network: FitSpec | None
-    weights: WeightsFile | None
-    rows: SampleSpec | DataSpec
-    which: Which
-
-    @property
-    def parents(self) -> tuple[Spec, ...]:
-        return (self.rows, self.network) if self.network else (self.rows,)
-
-    @property
-    def count(self) -> int:
-        """The number of rows."""
-        if isinstance(self.rows, SampleSpec):
-            return self.rows.rows
-        return self.rows.info.held_out if self.which == "held_out" else self.rows.info.rows
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class ScoreSpec(Spec):
-    """One metric's value, for each seed."""
-
-    metric: Metric
-    model: ModelSpec
-    samples: SampleSpec
-    outputs: SampleSpec | None
-    origin: ModelSpec
-    data: DataSpec
-    network: FitSpec | None
-    weights: WeightsFile | None
-    features: Mapping[Which, FeatureSpec]  # those kept in the store, by the rows they belong to
-
-    @property
-    def parents(self) -> tuple[Spec, ...]:
-        needed = _needed(self.metric, self.model, self.samples, self.outputs, self.origin)
-        return (self.data, *needed.values(), *self.features.values(), *([self.network] if self.network else []))
-
-
 def data_spec(data: Data, info: Info) -> DataSpec:
     """The real rows. The key holds the content of files, not their location."""
     description = {"data": described(data), "fingerprint": info.fingerprint}
@@ -164,14 +129,6 @@ def _source(
     source: Source, data: DataSpec, past: Mapping[int, SampleSpec | CurationSpec]
 ) -> DataSpec | SampleSpec | CurationSpec:
     return data if source.generation == REAL else past[source.generation]
-
-
-def _needed(
-    metric: Metric, model: ModelSpec, samples: SampleSpec, outputs: SampleSpec | None, origin: ModelSpec
-) -> dict[str, Spec]:
-    """Those of these artefacts that a metric declares that it needs."""
-    roles = {"model": model, "samples": samples, "outputs": outputs, "origin": origin}
-    return {role: spec for role, spec in roles.items() if spec is not None and role in metric.needs}
 
 
 class SourcesKey:
@@ -213,19 +170,24 @@ def fit_spec(
     weights: Mapping[str, float] | None = None,
     init: ModelSpec | None = None,
     *,
+    criterion: Criterion = "mse",
+    weighting: Weighting | None = None,
     curation: CurationSpec | None = None,
     kind: Literal["fit", "own fit"] = "fit",
     seeded: bool = True,
     key: SourcesKey | None = None,
 ) -> FitSpec:
     """Generation `generation` of a family, fitted to the plan's sources, or to what a curation keeps of them. All
-    weights 0 is the same as no teacher.
+    weights 0 is the same as no teacher, and a weighting that does not change this plan's fit the same as none.
 
     `key` is the one used for the arm's earlier generations, if any: it saves time and changes nothing.
     """
     weights = dict(weights or {})
     if not any(weights.values()):
         teacher, weights = None, {}
+    has_layers = any(layer_path(term) is not None for term in weights)
+    if weighting is not None and not weighting.changes(plan):
+        weighting = None
     description = {
         "family": {name: value for name, value in described(family).items() if name not in _sampling_fields(family)},
         "train": train.describe() if train else None,
@@ -234,14 +196,15 @@ def fit_spec(
         "sources": curation.digest if curation else (key or SourcesKey(data, samples)).of(plan.sources),
         "budget": plan.budget,
         "rows": data.info.rows,
-        "teacher": [teacher.digest, weights] if teacher else None,
+        "teacher": [teacher.digest, weights, *([criterion] if has_layers else [])] if teacher else None,
         "init": init.digest if init else None,
+        **({"weighting": described(weighting)} if weighting else {}),
     }
     stacked = isinstance(family, ClosedForm)
     return FitSpec(
         kind, generation, description, seeded, stacked,
         family=family, train=train, plan=plan, data=data, past=samples, teacher=teacher, weights=weights, init=init,
-        curation=curation,
+        criterion=criterion, weighting=weighting, curation=curation,
     )  # fmt: skip
 
 
@@ -289,107 +252,3 @@ def sample_spec(
         kind, model.generation, description, model.seeded, model.stacked,
         model=model, rows=rows, shard=shard, conditions=conditions, draw=draw, guidance=guidance, auxiliary=auxiliary,
     )  # fmt: skip
-
-
-def _part_key(data: DataSpec) -> dict[str, int]:
-    """The key's entry where generation 0 is fitted to a part of the real rows."""
-    return {"part": data.info.rows} if data.info.rows < data.info.pool else {}
-
-
-def _weights_key(weights: WeightsFile | None) -> dict[str, list[str]]:
-    return {"weights": [weights.label, weights.sha256]} if weights else {}
-
-
-def score_spec(
-    metric: Metric,
-    samples: SampleSpec,
-    origin: ModelSpec,
-    features: FeatureSpecs,
-    weights: WeightsFile | None = None,
-    outputs: SampleSpec | None = None,
-) -> ScoreSpec:
-    """A metric of one generation. The key holds only what the metric declares that it needs."""
-    model, data = samples.model, samples.model.data
-    feature_map: FeatureMap | None = getattr(metric, "feature_map", None)
-    network = features.network(feature_map) if feature_map else None
-    assert outputs is not None or "outputs" not in metric.needs
-    looked_at: dict[str, Spec] = {"data": data, **_needed(metric, model, samples, outputs, origin)}
-    if network:
-        looked_at["network"] = network
-    description = {
-        "metric": described(metric),
-        "rows": data.info.rows,
-        "generation": model.generation,
-        **_weights_key(weights),
-        **(_part_key(data) if "real" in metric.needs else {}),
-        **{role: spec.digest for role, spec in looked_at.items()},
-    }
-    return ScoreSpec(
-        "scores", model.generation, description, model.seeded, model.stacked,
-        metric=metric, model=model, samples=samples, outputs=outputs, origin=origin,
-        data=data, network=network, weights=weights, features=features.of(metric, feature_map, weights, samples),
-    )  # fmt: skip
-
-
-class FeatureSpecs:
-    """The feature artefacts of an experiment and the networks behind them, each made once and shared by its scores."""
-
-    def __init__(self, data: DataSpec) -> None:
-        self._data = data
-        self._networks: dict[str, FitSpec | None] = {}
-        self._features: dict[tuple[str, str, Which, int], FeatureSpec] = {}
-
-    def shared(self) -> tuple[Spec, ...]:
-        """What all arms and generations share: networks, and features of real and held-out rows."""
-        networks = (network for network in self._networks.values() if network is not None)
-        fixed = (spec for (_, _, which, _), spec in self._features.items() if which != "samples")
-        return (*{spec.digest: spec for spec in networks}.values(), *fixed)
-
-    def network(self, feature_map: FeatureMap) -> FitSpec | None:
-        """The network behind a feature map, fitted once to the labelled real rows; shared by all seeds if these are."""
-        key = canonical_json(described(feature_map))
-        if key not in self._networks:
-            settings = feature_map.network()
-            plan = Plan((Source(REAL, self._data.info.pool),))
-            self._networks[key] = (
-                fit_spec(REAL, *settings, plan, self._data, {}, seeded=self._data.seeded) if settings else None
-            )
-        return self._networks[key]
-
-    def of(
-        self, metric: Metric, feature_map: FeatureMap | None, weights: WeightsFile | None, samples: SampleSpec
-    ) -> dict[Which, FeatureSpec]:
-        """The features that a metric reads. Those of a map without a network are cheaper to compute than to store."""
-        if feature_map is None or (weights is None and self.network(feature_map) is None):
-            return {}
-        wanted = getattr(metric, "features_of", metric.needs)
-        data = samples.model.data
-        rows: dict[Which, SampleSpec | DataSpec] = {"real": data, "held_out": data, "samples": samples}
-        return {
-            which: self._spec(feature_map, weights, source, which) for which, source in rows.items() if which in wanted
-        }
-
-    def _spec(
-        self, feature_map: FeatureMap, weights: WeightsFile | None, rows: SampleSpec | DataSpec, which: Which
-    ) -> FeatureSpec:
-        """Features of a generation's samples, of the real rows that generation 0 is fitted to, or of held-out rows.
-
-        Where generation 0 is fitted to a part of the real rows, each seed has a different part.
-        """
-        network = self.network(feature_map)
-        part = _part_key(rows) if which == "real" and isinstance(rows, DataSpec) else {}
-        key = (canonical_json([described(feature_map), _weights_key(weights)]), rows.digest, which, part.get("part", 0))
-        if key not in self._features:
-            description = {
-                "map": described(feature_map),
-                "network": network.digest if network else None,
-                "rows": rows.digest,
-                "which": which,
-                **_weights_key(weights),
-                **part,
-            }
-            self._features[key] = FeatureSpec(
-                "features", rows.generation, description, rows.seeded or bool(part), False,
-                feature_map=feature_map, network=network, weights=weights, rows=rows, which=which,
-            )  # fmt: skip
-        return self._features[key]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from collapse_sim.core.registry import did_you_mean
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.metrics.names import part_of
-from collapse_sim.plan.settings import Arm, Claim, Reference
+from collapse_sim.plan.settings import Arm, Claim, Reference, layer_path
 from collapse_sim.recipe.components import Resolver, value_name
 from collapse_sim.recipe.marked import Steps
 from collapse_sim.recipe.resolve import ResolvedParts
@@ -83,8 +83,10 @@ def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, cl
         resolver.problem((*steps, "teacher", "generation"), message)
     terms = list(family.terms)
     offered = f"the terms of {model!r}: {', '.join(terms)}" if terms else f"none, {model!r} has no distillation terms"
+    if not closed:
+        offered += ', or "layer PATH" for the output of a module'
     for term in teacher.weights:
-        if term not in terms:
+        if term not in terms and (closed or layer_path(term) is None):
             message = f"unknown term {term!r}{did_you_mean(term, terms)}; allowed: {offered}"
             resolver.problem((*steps, "teacher", "weights", term), message)
     if not teacher.weights:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
+from collapse_sim.data.sources import Plan
 from collapse_sim.families.base import ModelFamily, Rows
 from collapse_sim.remedies.own_fit import OwnFit
 
@@ -107,7 +108,43 @@ class AveragesLosses(Protocol):
 
 @runtime_checkable
 class Weighting(Remedy, Protocol):
-    """How rows or tokens count in the loss."""
+    """How rows or tokens count in the loss. It also is a RowWeighting or a TokenWeighting.
+
+    Held-out losses are never weighted.
+    """
+
+    def changes(self, plan: Plan) -> bool:
+        """Whether it changes a fit to these rows. Where it does not, the fit is the arm's without a weighting: the same
+        artefact."""
+        ...
+
+    def check_plans(self, plans: Sequence[Plan]) -> None:
+        """Raise ValueError when it has no meaning for any generation, of all those of an arm."""
+        ...
+
+
+@runtime_checkable
+class RowWeighting(Weighting, Protocol):
+    """Weights of rows by the generation that they are of."""
+
+    def of_rows(self, plan: Plan, generations: Tensor, base: Tensor) -> Tensor:
+        """(n,) float64, of mean 1: the weights of the rows of a fit. `generations` (n,) int64 are those that the rows
+        are of (REAL: real rows), `base` (n,) float64 are weights that the rows have already, of mean 1 in each
+        generation."""
+        ...
+
+
+@runtime_checkable
+class TokenWeighting(Weighting, Protocol):
+    """Weights of tokens by the model's own prediction."""
+
+    renormalise: bool
+    """Whether the loss is divided by the sum of the factors, and not by the number of tokens."""
+
+    def factors(self, nats: Tensor) -> Tensor:
+        """(n, L): the factor of every token's loss, from the losses (n, L) in nats. Where there is no token, nats are 0
+        and so is the factor."""
+        ...
 
 
 @runtime_checkable

@@ -22,13 +22,9 @@ from collapse_sim.engine.groups import group_size
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.costs import Rate, kind_of_spec
 from collapse_sim.plan.experiment import Experiment
+from collapse_sim.plan.score_specs import FeatureSpec, ScoreSpec
 from collapse_sim.plan.sizes import operations_per_step
-from collapse_sim.plan.specs import (
-    FeatureSpec,
-    FitSpec,
-    SampleSpec,
-    ScoreSpec,
-)
+from collapse_sim.plan.specs import FitSpec, SampleSpec
 from collapse_sim.run.measuring import NotMeasuredError, Scene
 from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Store

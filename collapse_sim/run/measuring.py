@@ -28,16 +28,8 @@ from collapse_sim.families.training import Train
 from collapse_sim.metrics.base import Which
 from collapse_sim.plan.costs import Rate, evaluations_of, kind_of_spec, units_of
 from collapse_sim.plan.experiment import Experiment
-from collapse_sim.plan.specs import (
-    DataSpec,
-    FeatureSpec,
-    FitSpec,
-    SampleSpec,
-    ScoreSpec,
-    data_spec,
-    fit_spec,
-    sample_spec,
-)
+from collapse_sim.plan.score_specs import FeatureSpec, ScoreSpec
+from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec, data_spec, fit_spec, sample_spec
 from collapse_sim.store.jobs import Job, Request
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.spec import Spec

@@ -25,9 +25,9 @@ from collapse_sim.plan.dry_run import missing
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.metric_notes import note_of, parts_of, shown_as, space_of
 from collapse_sim.plan.protocol import training_of, warnings_of
+from collapse_sim.plan.score_specs import ScoreSpec
 from collapse_sim.plan.settings import Recipe
 from collapse_sim.plan.sizes import bytes_to_come, operations_per_step
-from collapse_sim.plan.specs import ScoreSpec
 from collapse_sim.plan.theory import curves
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures

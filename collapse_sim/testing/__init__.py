@@ -3,47 +3,28 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from collapse_sim.core.machine import Machine
-from collapse_sim.core.randomness import Draws, ShapedDraws
 from collapse_sim.data.base import Info
 from collapse_sim.engine.fit import backward
 from collapse_sim.engine.objective import SingleObjective, trimmed
 from collapse_sim.engine.programs import Program
 from collapse_sim.engine.stacked import StackedObjective
-from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily, Rows
+from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
+from collapse_sim.families.base import Conditions, Inputs, ModelFamily
 from collapse_sim.families.hooks import (
-    Combinable,
-    Continues,
-    Deterministic,
-    Encodes,
-    EncodesNoised,
-    Exports,
-    FromLatents,
-    Guided,
-    HasConditions,
-    HasLossUnit,
-    HasRowCounts,
-    HasTextLikelihood,
-    HasTrajectory,
-    PredictsTokens,
     Regularised,
-    RowLosses,
-    RowsAtOnce,
     Stacks,
-    Tempered,
-    conditioning_of,
-    row_counts_of,
 )
 from collapse_sim.testing.device import check_device as check_device
-
-CPU = Machine(torch.device("cpu"), "fp32")
+from collapse_sim.testing.family_hooks import check_hooks as check_hooks
+from collapse_sim.testing.shared import CPU as CPU
+from collapse_sim.testing.shared import built, fixed_draws, named_conditions
+from collapse_sim.testing.solutions import check_closed_form as check_closed_form
+from collapse_sim.testing.solutions import check_row_losses as check_row_losses
 
 
 def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], tolerance: float = 1e-5) -> None:
@@ -51,15 +32,17 @@ def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], to
 
     Losses are sums, over `row_losses` if it has them; micro-batches add up to the batch, with and without a teacher; a
     student equal to its teacher minimises every distillation term except those in the family's `regularised`;
-    predictions use no randomness; samples are repeatable and fit the data's columns.
+    predictions use no randomness; samples are repeatable and fit the data's columns. Rows may have weights if it has
+    `row_losses`; a `corrupt` that reorders rows says so in `Inputs.order`.
     """
     rows = {name: column[:32] for name, column in rows.items()}
     assert all(len(column) == 32 for column in rows.values()), "give at least 32 rows"
     assert json.loads(json.dumps(family.describe())) == family.describe(), "describe() must be plain JSON"
     family.check(info)
-    model, teacher = _build(family, info, 0), _build(family, info, 1)
-    inputs = family.corrupt(rows, _draws("corrupt"))
+    model, teacher = built(family, info, 0), built(family, info, 1)
+    inputs = family.corrupt(rows, fixed_draws("corrupt"))
     _check_sums(family, model, inputs, tolerance)
+    _check_order(family, rows)
     check_row_losses(family, model, inputs, tolerance)
     _check_micro_batches(family, model, None, {}, inputs, tolerance)
     if family.terms:
@@ -73,9 +56,9 @@ def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], to
 
 def check_stacks(family: ModelFamily, info: Info, inputs: Inputs, tolerance: float = 1e-4) -> None:
     """Check that models computed as one program (engine/stacked.py) have the losses and gradients of each alone."""
-    models = [_build(family, info, seed).train() for seed in range(3)]
+    models = [built(family, info, seed).train() for seed in range(3)]
     batches = [inputs, inputs, Inputs({name: tensor.flip(0) for name, tensor in inputs.tensors.items()}, inputs.count)]
-    teacher = _build(family, info, 3) if family.terms else None
+    teacher = built(family, info, 3) if family.terms else None
     weights: dict[str, list[float]] = {name: [0.5, 0.0, 1.0] for name in family.terms}
     parameters = {
         name: torch.stack([m.get_parameter(name).detach() for m in models]).requires_grad_(parameter.requires_grad)
@@ -84,8 +67,8 @@ def check_stacks(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
     targets = None
     if teacher is not None:
         with torch.no_grad():
-            targets = [family.predict(teacher, batch) for batch in batches]
-    objective = StackedObjective(family, models[0], CPU)
+            targets = [ForwardPass(family.predict(teacher, batch), {}) for batch in batches]
+    objective = StackedObjective(TrainingLoss(family), models[0], CPU)
     try:
         losses = objective(parameters, batches, targets, {name: torch.tensor(each) for name, each in weights.items()})
     except RuntimeError as error:
@@ -93,7 +76,7 @@ def check_stacks(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
     losses.sum().backward()  # type: ignore[no-untyped-call]
     for i, (model, batch) in enumerate(zip(models, batches, strict=True)):
         own = {name: each[i] for name, each in weights.items()}
-        loss = backward(family, model, batch, CPU, CPU.scaler(), teacher, own)
+        loss = backward(TrainingLoss(family), model, batch, CPU, CPU.scaler(), teacher, own)
         assert torch.isclose(losses[i], loss, rtol=tolerance), f"stacks: the loss is {losses[i]}, alone {loss}"
         steepest = max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None)
         for name, parameter in model.named_parameters():
@@ -102,207 +85,6 @@ def check_stacks(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
             if stacked is not None and parameter.grad is not None:
                 difference = float((stacked[i] - parameter.grad).abs().max())
                 assert difference <= tolerance * steepest, f"stacks: {name} has another gradient (by {difference:.1e})"
-
-
-def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:
-    """Check every optional ability that a family has (families/hooks.py), on rows of its columns."""
-    model = model.eval().requires_grad_(False)
-    columns = {name: column for name, column in rows.items() if name in family.columns}
-    n = len(next(iter(columns.values())))
-    if isinstance(family, HasLossUnit):
-        assert isinstance(family.loss_unit, str), "loss_unit must be text"
-    if isinstance(family, Regularised):
-        unknown = set(family.regularised) - set(family.terms)
-        assert not unknown, f"regularised names {', '.join(sorted(unknown))}, which are not terms"
-    if isinstance(family, HasConditions):
-        unknown = set(family.conditions) - set(info.columns)
-        assert not unknown, f"conditions names {', '.join(sorted(unknown))}, which are not columns of the data"
-    assert conditioning_of(family) in ("real", "fitted"), "conditioned_on must be 'real' or 'fitted'"
-    if isinstance(family, Deterministic) and family.deterministic:
-        conditions = Conditions(n, {name: rows[name] for name in _conditions(family)})
-        first, second = (family.sample(model, conditions, _draws("sample", seed)) for seed in (0, 1))
-        same = all(torch.equal(first[name], second[name]) for name in first)
-        assert same, "deterministic: other draws gave other samples for the same conditions"
-    if isinstance(family, RowsAtOnce):
-        assert family.rows_at_once(model, columns) >= 1, "rows_at_once must be at least 1"
-    if isinstance(family, HasRowCounts):
-        inputs = family.corrupt(columns, _draws("corrupt"))
-        counts = family.row_counts(inputs)
-        assert counts.shape == (n,), f"row_counts has shape {tuple(counts.shape)}, needed: ({n},)"
-        assert int(counts.sum()) == int(inputs.count), "row_counts must add up to the batch's count"
-    if isinstance(family, Encodes):
-        mean, log_variance = family.encode(model, columns)
-        assert mean.shape == log_variance.shape, "encode must give a mean and a log variance of one shape"
-        assert len(mean) == n, f"encode gives {len(mean)} latents for {n} rows"
-        one, _ = family.encode(model, {name: column[:1] for name, column in columns.items()})
-        assert torch.allclose(one[0], mean[0], rtol=1e-4, atol=1e-5), "encode must not depend on the other rows"
-    if isinstance(family, EncodesNoised):
-        encoded = family.encode_noised(model, columns, 0.5, _draws("noise"))
-        assert encoded.dim() == 2, f"encode_noised gives {tuple(encoded.shape)}, needed: ({n}, features)"
-        assert len(encoded) == n, f"encode_noised gives {len(encoded)} rows of features for {n} rows"
-        again = family.encode_noised(model, columns, 0.5, _draws("noise"))
-        assert torch.equal(encoded, again), "encode_noised is not repeatable"
-    if isinstance(family, PredictsTokens):
-        _check_token_predictions(family, model, columns)
-    if isinstance(family, HasTextLikelihood):
-        nats, tokens = family.nats(model, columns)
-        assert nats.shape == tokens.shape == (n,), f"nats must give two columns of {n} rows"
-        assert nats.dtype == torch.float64, "nats must be float64"
-        assert bool((nats >= 0).all()), "a row of tokens cannot be more likely than 1"
-        assert not bool(nats[tokens == 0].any()), "a row without predicted tokens has 0 nats"
-    if isinstance(family, Continues):
-        prompts, tokenizer = next(iter(columns.values()))[:, :3], info.text()
-        going_on = ((prompts[:, 1:] != tokenizer.end) & (prompts[:, 1:] >= 0)).all(1)
-        prompts = prompts[going_on][:4]
-        texts = family.continuations(model, prompts, _draws("continuations"))
-        assert torch.equal(texts[:, : prompts.shape[1]], prompts), "continuations must begin with their prompts"
-    if isinstance(family, HasTrajectory):
-        frames = family.trajectory(model, 2, 4, _draws("trajectory"))
-        shape, dtype = next(info.columns[name] for name in family.columns if name in info.columns)
-        assert frames.shape == (4, 2, *shape), f"trajectory has shape {tuple(frames.shape)}, needed: {(4, 2, *shape)}"
-        assert str(frames.dtype) == f"torch.{dtype}", f"trajectory is {frames.dtype}, rows are {dtype}"
-        again = family.trajectory(model, 2, 4, _draws("trajectory"))
-        assert torch.equal(frames, again), "trajectory is not repeatable"
-    _check_guidance(family, model, info, {name: column[:5] for name, column in columns.items()})
-    if isinstance(family, Exports):
-        with tempfile.TemporaryDirectory() as folder:
-            paths = family.export(model, info, Path(folder))
-            outside = [path for path in paths if not path.is_file() or not path.is_relative_to(folder)]
-            assert not outside, f"export returns {outside[0]}, which is not a file that it has written into the folder"
-
-
-def _check_guidance(family: ModelFamily, model: nn.Module, info: Info, rows: Rows) -> None:
-    """Check sampling with a second model, at a temperature, and from latents."""
-    plain = _drawn(family, model, rows)
-    if isinstance(family, Guided) and family.guides:
-        other = _build(family, info, 1).requires_grad_(False)
-        unguided = _drawn(family, family.guided(model, other, 0.0).eval(), rows)
-        assert _equal(unguided, plain), "guided: w = 0 must change nothing"
-        replaced = _drawn(family, family.guided(model, other, -1.0).eval(), rows)
-        assert _equal(replaced, _drawn(family, other, rows)), "guided: w = -1 must be the auxiliary model"
-    if isinstance(family, Tempered) and family.tempers:
-        same = _drawn(*family.tempered(model, 1.0), rows)
-        assert all(_close(same[name], column) for name, column in plain.items()), "tempered: 1 must change nothing"
-    if isinstance(family, FromLatents) and family.from_latents:
-        fixed = _drawn(family, model, rows, ShapedDraws(_draws("sample"), scale=0.0))
-        assert all(torch.equal(column, column[:1].expand_as(column)) for column in fixed.values()), (
-            "from_latents: latents of 0 must always give the same row"
-        )
-
-
-def _drawn(family: ModelFamily, model: nn.Module, rows: Rows, draws: Draws | None = None) -> dict[str, Tensor]:
-    with torch.no_grad():
-        conditions = Conditions(5, {name: rows[name] for name in _conditions(family)})
-        return family.sample(model, conditions, draws or _draws("sample"))
-
-
-def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in other)
-
-
-def _close(one: Tensor, other: Tensor) -> bool:
-    if one.is_floating_point():
-        return torch.allclose(one, other, rtol=1e-3, atol=1e-3)
-    return bool((one.float() - other.float()).abs().max() <= 1)
-
-
-def _check_token_predictions(family: PredictsTokens, model: nn.Module, columns: Mapping[str, Tensor]) -> None:
-    predicted = family.token_predictions(model, columns)
-    total = predicted.log_p.exp().sum(-1)
-    assert torch.allclose(total, torch.ones_like(total), atol=1e-4), "token_predictions must be log probabilities"
-    there = predicted.targets >= 0
-    tokens = columns[predicted.column][:, predicted.first :].long()
-    assert torch.equal(predicted.targets[there], tokens[:, : there.shape[1]][there]), "targets must be the rows' tokens"
-    if isinstance(family, HasTextLikelihood):
-        own = predicted.log_p.gather(2, predicted.targets.clamp(min=0)[..., None])[..., 0]
-        nats, _ = family.nats(model, columns)
-        sums = -own.where(there, torch.zeros_like(own)).double().sum(1)
-        assert torch.allclose(sums.cpu(), nats, rtol=1e-4, atol=1e-4), "token_predictions must add up to nats"
-
-
-def _conditions(family: object) -> tuple[str, ...]:
-    return family.conditions if isinstance(family, HasConditions) else ()
-
-
-def check_closed_form(family: ClosedForm, info: Info, rows: Mapping[str, Tensor], tolerance: float = 1e-9) -> None:
-    """Check a family that is fitted in closed form, on rows of shape (S, n, ...) with S >= 2.
-
-    An ensemble gives each seed the same result as alone, and the solution minimises loss + weights x terms. The loss is
-    the sum of `row_losses` if it has them.
-    """
-    assert isinstance(family, ModelFamily)
-    size = len(next(iter(rows.values())))
-    assert size >= 2, "give rows of at least two seeds"
-    draws = Draws(tuple(range(size)), "solve", 0, dtype=torch.float64, stacked=True)
-    together = family.solve(info, rows, None, {}, draws)
-    for s in range(size):
-        alone = family.solve(
-            info, {n: c[s : s + 1] for n, c in rows.items()}, None, {}, _draws("solve", s, stacked=True)
-        )
-        for name, tensor in together.state_dict().items():
-            assert torch.equal(tensor[s], alone.state_dict()[name][0]), f"{name} of seed {s} depends on the ensemble"
-    check_row_losses(family, together, family.corrupt(rows, _draws("corrupt")), tolerance)
-    if isinstance(family, Combinable):
-        assert family.feasible(together).shape == (size,), "feasible must give one value per seed"
-        assert bool(family.feasible(together).all()), "feasible: a solution must be a model"
-        for name, tensor in family.projected(together).state_dict().items():
-            assert torch.allclose(tensor, together.state_dict()[name]), f"projected changes the {name} of a model"
-    for weights in ({}, *({name: 0.7} for name in family.terms)):
-        teacher = family.build_ensemble(info, size) if weights else None
-        solution = family.solve(info, rows, teacher, weights, draws)
-        least = _objective(family, solution, teacher, weights, rows)
-        for name, tensor in solution.state_dict().items():
-            for sign in (-1, 1):
-                moved = family.build_ensemble(info, size)
-                moved.load_state_dict({**solution.state_dict(), name: tensor * (1 + sign * 1e-3)})
-                worse = _objective(family, moved, teacher, weights, rows)
-                assert bool((worse >= least - tolerance).all()), f"moving {name} lowers the objective with {weights}"
-
-
-def check_row_losses(family: ModelFamily, model: nn.Module, inputs: Inputs, tolerance: float = 1e-5) -> None:
-    """Check `row_losses` and `row_counts` of a family that has them: one number per row, with the loss as their sum."""
-    if not isinstance(family, RowLosses):
-        return
-    with torch.no_grad():
-        prediction = family.predict(model, inputs)
-        total, losses = family.loss(prediction, inputs), family.row_losses(prediction, inputs)
-        rows = next(iter(inputs.tensors.values())).shape[total.dim()]
-        assert losses.shape == (*total.shape, rows), f"row_losses returns {tuple(losses.shape)} for {rows} rows"
-        assert torch.allclose(losses.sum(-1), total, rtol=tolerance), "row_losses must add up to the loss"
-        counts = row_counts_of(family, inputs)
-        count = rows if counts is None else int(counts.sum())
-        assert count == int(inputs.count), f"the rows' counts add up to {count}, but the batch has {int(inputs.count)}"
-        if total.dim():
-            return
-        parts = [family.row_losses(family.predict(model, part), part) for part in inputs.split(4)]
-        assert torch.allclose(torch.cat(parts), losses, rtol=tolerance, atol=tolerance), (
-            "a row's loss depends on others"
-        )
-
-
-def _objective(
-    family: ModelFamily,
-    model: nn.Module,
-    teacher: nn.Module | None,
-    weights: Mapping[str, float],
-    rows: Mapping[str, Tensor],
-) -> Tensor:
-    inputs = family.corrupt(rows, _draws("corrupt"))
-    prediction = family.predict(model, inputs)
-    total = family.loss(prediction, inputs)
-    if teacher is not None:
-        terms = family.distillation(prediction, family.predict(teacher, inputs), inputs)
-        total = total + sum(weight * terms[name] for name, weight in weights.items())
-    return total / inputs.count
-
-
-def _build(family: ModelFamily, info: Info, seed: int) -> nn.Module:
-    with CPU.seeded(seed):
-        return family.build(info).eval()
-
-
-def _draws(role: str, seed: int = 0, *, stacked: bool = False) -> Draws:
-    return Draws((seed,), role, 0, dtype=torch.float64 if stacked else torch.float32, stacked=stacked)
 
 
 def _gradients(
@@ -314,7 +96,7 @@ def _gradients(
     parts: int,
 ) -> tuple[Tensor, list[Tensor]]:
     model.zero_grad(set_to_none=True)
-    loss = backward(family, model, inputs, CPU, CPU.scaler(), teacher, weights, parts)
+    loss = backward(TrainingLoss(family), model, inputs, CPU, CPU.scaler(), teacher, weights, parts)
     return loss, [p.grad.clone() for p in model.parameters() if p.grad is not None]
 
 
@@ -322,6 +104,22 @@ def _check_sums(family: ModelFamily, model: nn.Module, inputs: Inputs, tolerance
     total = family.loss(family.predict(model, inputs), inputs)
     parts = sum(family.loss(family.predict(model, part), part) for part in inputs.split(8))
     assert torch.isclose(total, torch.as_tensor(parts), rtol=tolerance), "loss must be a sum over rows, not a mean"
+
+
+def _check_order(family: ModelFamily, rows: Mapping[str, Tensor]) -> None:
+    """A row that differs from all others has to be where `Inputs.order` says."""
+    place = len(next(iter(rows.values()))) // 2
+    alike = {name: column[:1].expand_as(column).clone() for name, column in rows.items()}
+    for other in range(1, 9):
+        odd = {name: column.clone() for name, column in alike.items()}
+        for name, column in odd.items():
+            column[place] = rows[name][other]
+        if all(torch.equal(odd[name], alike[name]) for name in family.columns if name in odd):
+            continue
+        first, second = family.corrupt(alike, fixed_draws("corrupt")), family.corrupt(odd, fixed_draws("corrupt"))
+        at = place if second.order is None else int((second.order == place).nonzero())
+        same = all(torch.equal(first[name][at], second[name][at]) for name in second.tensors)
+        assert not same, "corrupt reorders its rows: give the order in Inputs.order"
 
 
 def _check_micro_batches(
@@ -342,11 +140,11 @@ def _check_micro_batches(
 
 
 def _check_terms(family: ModelFamily, info: Info, inputs: Inputs, tolerance: float) -> None:
-    model = _build(family, info, 0)
+    model = built(family, info, 0)
     with torch.no_grad():
         same, again = family.predict(model, inputs), family.predict(model, inputs)
         assert _flat(same).equal(_flat(again)), "predict must not be random: all randomness belongs in corrupt"
-    target = family.predict(_build(family, info, 0), inputs)
+    target = family.predict(built(family, info, 0), inputs)
     terms = family.distillation(family.predict(model, inputs), target, inputs)
     assert set(terms) == set(family.terms), f"distillation returns {sorted(terms)}, terms has {sorted(family.terms)}"
     regularised = family.regularised if isinstance(family, Regularised) else ()
@@ -356,7 +154,7 @@ def _check_terms(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
         grads = torch.autograd.grad(term, list(model.parameters()), retain_graph=True, allow_unused=True)
         steepest = max((float(g.abs().max()) for g in grads if g is not None), default=0.0)
         assert steepest < 100 * tolerance, f"{name}: student = teacher is not a minimum (gradient {steepest:.1e})"
-        other = family.predict(_build(family, info, 1), inputs)
+        other = family.predict(built(family, info, 1), inputs)
         further = family.distillation(other, target, inputs)[name]
         assert bool(further > term), f"{name}: another student is as near to the teacher as the teacher itself"
 
@@ -368,9 +166,9 @@ def _flat(prediction: object) -> Tensor:
 
 def _check_samples(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:
     with torch.no_grad():
-        columns = {name: rows[name][:5] for name in _conditions(family)}
-        first = family.sample(model, Conditions(5, columns), _draws("sample"))
-        again = family.sample(model, Conditions(5, columns), _draws("sample"))
+        columns = {name: rows[name][:5] for name in named_conditions(family)}
+        first = family.sample(model, Conditions(5, columns), fixed_draws("sample"))
+        again = family.sample(model, Conditions(5, columns), fixed_draws("sample"))
     for name, column in first.items():
         shape, dtype = info.columns[name]
         assert column.shape == (5, *shape), f"samples' {name} has shape {tuple(column.shape)}, rows have {(5, *shape)}"
@@ -386,18 +184,18 @@ def check_compiled(
 
     `backend`: torch.compile's; "eager" traces only, "inductor" compiles.
     """
-    model = _build(family, info, 0).train()
-    teacher = _build(family, info, 1) if family.terms else None
+    model = built(family, info, 0).train()
+    teacher = built(family, info, 1) if family.terms else None
     for parameter in teacher.parameters() if teacher else ():
         parameter.requires_grad_(False)
     weights = dict.fromkeys(family.terms[:1], 0.5)  # the other terms are computed with a weight of 0
     inputs = family.corrupt(
-        {name: column for name, column in rows.items() if name in family.columns}, _draws("corrupt")
+        {name: column for name, column in rows.items() if name in family.columns}, fixed_draws("corrupt")
     )
-    loss = backward(family, model, inputs, CPU, CPU.scaler(), teacher, weights)
+    loss = backward(TrainingLoss(family), model, inputs, CPU, CPU.scaler(), teacher, weights)
     gradients = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
     model.zero_grad(set_to_none=True)
-    objective = SingleObjective(family, model, teacher, weights, CPU)
+    objective = SingleObjective(TrainingLoss(family), model, teacher, weights, CPU)
     arguments = objective.arguments(trimmed(family, model, inputs))
     compiled = Program(objective, arguments, CPU, backend)(arguments)
     compiled.backward()  # type: ignore[no-untyped-call]

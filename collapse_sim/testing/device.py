@@ -23,6 +23,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.engine.stacked import StackedObjective
+from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
 from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily
 from collapse_sim.families.hooks import (
     Continues,
@@ -213,8 +214,8 @@ def _check_hooks(
 def _check_stacked(family: ModelFamily, model: nn.Module, inputs: Inputs, target: Any, device: torch.device) -> None:
     parameters = {name: torch.stack([p, p]) for name, p in model.named_parameters()}
     weights = {name: torch.ones(2, device=device) for name in family.terms}
-    objective = StackedObjective(family, model, Machine(device, "fp32"))
-    losses = objective(parameters, [inputs] * 2, None if target is None else [target] * 2, weights)
+    objective = StackedObjective(TrainingLoss(family), model, Machine(device, "fp32"))
+    losses = objective(parameters, [inputs] * 2, None if target is None else [ForwardPass(target, {})] * 2, weights)
     _assert_on(device, losses, "the losses")
 
 

@@ -192,7 +192,7 @@ MISFITS = {
     "term": (
         [("{data: replace}", "{data: replace, teacher: {weights: {output: 1}}}")],
         "r.yaml:8: arms.replace.teacher.weights.output: unknown term 'output'; allowed: the terms of 'causal_lm': "
-        "logits, hidden",
+        'logits, hidden, or "layer PATH" for the output of a module',
     ),
     "rouge of text": (
         [(METRICS, "metrics: [rouge1]")],

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from collapse_sim.core.randomness import Draws, derive, start
 from collapse_sim.engine.fit import backward, take_step
 from collapse_sim.engine.optimizers import make_optimizer
+from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.families.training import Train
 from collapse_sim.families.vae import VAE
 from collapse_sim.testing import CPU
@@ -220,7 +221,7 @@ def test_all_weights_zero_is_m1():
     gradients = []
     for weights in ({}, dict.fromkeys(family.terms, 0.0)):
         model.zero_grad()
-        backward(family, model, inputs, CPU, CPU.scaler(), teacher if weights else None, weights)
+        backward(TrainingLoss(family), model, inputs, CPU, CPU.scaler(), teacher if weights else None, weights)
         gradients.append([p.grad.clone() for p in model.parameters()])
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)

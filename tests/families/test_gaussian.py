@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -88,3 +89,15 @@ def test_combined_covariances_that_are_none_are_known_and_projected():
     roots = torch.randn(20_000, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     others = (roots @ roots.transpose(1, 2) - covariances[0]).square().sum((1, 2))
     assert float((projected[0] - covariances[0]).square().sum()) < float(others.min())
+
+
+def test_weighted_moments_are_numpys():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 30, 3, dtype=torch.float64, generator=generator)
+    v = torch.rand(2, 30, dtype=torch.float64, generator=generator)
+    fitted = Gaussian().solve_weighted(POINTS, {"x": x}, v / v.mean(1, keepdim=True), None, {}, None)
+    for s in range(2):
+        mean = np.average(x[s].numpy(), axis=0, weights=v[s].numpy())
+        np.testing.assert_allclose(fitted.mean[s].numpy(), mean)
+        covariance = np.cov(x[s].numpy().T, aweights=v[s].numpy(), bias=True)
+        np.testing.assert_allclose(fitted.covariance[s].numpy(), covariance, atol=1e-12)

@@ -198,3 +198,37 @@ def test_model_is_what_the_contract_says():
     assert {name: tuple(t.shape) for name, t in model.state_dict().items()} == {
         "points": (1, 7, 3), "kernel": (1, 3, 3), "mean": (1, 3), "covariance": (1, 3, 3),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", ["scott", "silverman"])
+def test_weighted_rows_are_scipys(rule):
+    """Density under a rule, with the effective number of rows; and the share of each point among samples."""
+    x, held_out = rows(), rows(seed=1)
+    v = torch.rand(3, 40, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    model = KDE(bandwidth=rule).solve_weighted(info(), {"x": x}, v / v.mean(1, keepdim=True), None, {}, draws(range(3)))
+    loss = nll(KDE(bandwidth=rule), model, held_out)
+    for s in range(3):
+        reference = scipy.stats.gaussian_kde(x[s].numpy().T, bw_method=rule, weights=v[s].numpy())
+        assert float(loss[s]) == pytest.approx(-reference.logpdf(held_out[s].numpy().T).sum(), rel=1e-10)
+    again = KDE(bandwidth=rule).build_ensemble(info(), 3)
+    again.load_state_dict(model.state_dict())
+    torch.testing.assert_close(again.weights, v / v.sum(1, keepdim=True))
+
+
+def test_samples_of_weighted_rows():
+    """Two points, far apart, of which one has three quarters of the weight."""
+    x = torch.tensor([[[-9.0, 0.0], [9.0, 0.0]]], dtype=torch.float64)
+    family = KDE(bandwidth=0.5)
+    model = family.solve_weighted(info(), {"x": x}, torch.tensor([[0.5, 1.5]]).double(), None, {}, draws((0,)))
+    samples = family.sample(model, Conditions(4000, {}), draws((0,), "sample"))["x"]
+    share = float((samples[0, :, 0] > 0).double().mean())
+    assert abs(share - 0.75) < 4 * (0.75 * 0.25 / 4000) ** 0.5
+    assert float(model.mean[0, 0]) == pytest.approx(4.5)
+
+
+def test_equal_weights_are_none():
+    """Up to rounding, for a rule and for a fixed bandwidth."""
+    x = rows()
+    for family in (KDE(), KDE(bandwidth=0.4)):
+        equal = family.solve_weighted(info(), {"x": x}, torch.ones(3, 40).double(), None, {}, draws(range(3)))
+        torch.testing.assert_close(nll(family, equal, x), nll(family, solve(family, x), x))

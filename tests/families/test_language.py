@@ -13,7 +13,7 @@ from collapse_sim.core.machine import open_machine
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import CausalLM
-from collapse_sim.families.language import Predicted
+from collapse_sim.families.text_network import Predicted
 from tests.families.wording import LENGTH, PAIRS, T5, TEXT, TINY, built, draws, ids, number, pairs, texts, trained
 
 

@@ -81,3 +81,13 @@ def test_labels_are_predictions_and_noise_of_the_known_size(design: str) -> None
     assert torch.equal(rows["x"], given) == (design == "fixed")
     if design == "fresh":
         torch.testing.assert_close(rows["x"][0].T.cov(), torch.eye(3, dtype=torch.float64), atol=0.05, rtol=0)
+
+
+def test_whole_weights_are_repeated_rows():
+    """Also of weight 0, with and without a teacher, whose term does not count repetitions."""
+    rows = regression(40)
+    times = torch.arange(40) % 3
+    weights = (times / times.double().mean()).expand(3, 40)
+    own = LinearRegression().solve_weighted(REGRESSION, rows, weights, None, {}, None)
+    repeated = {name: column.repeat_interleave(times, dim=1) for name, column in rows.items()}
+    torch.testing.assert_close(own.weights, LinearRegression().solve(REGRESSION, repeated, None, {}, None).weights)

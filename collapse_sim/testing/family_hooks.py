@@ -1,0 +1,156 @@
+"""Checks of what a family offers beside its contract: families/hooks.py."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from collapse_sim.core.randomness import Draws, ShapedDraws
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import Conditions, ModelFamily, Rows
+from collapse_sim.families.hooks import (
+    Continues,
+    Deterministic,
+    Encodes,
+    EncodesNoised,
+    Exports,
+    FromLatents,
+    Guided,
+    HasConditions,
+    HasLossUnit,
+    HasPositions,
+    HasRowCounts,
+    HasTextLikelihood,
+    HasTrajectory,
+    PredictsTokens,
+    Regularised,
+    RowsAtOnce,
+    Tempered,
+    conditioning_of,
+)
+from collapse_sim.testing.shared import built, fixed_draws, named_conditions
+
+
+def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:
+    """Check every optional ability that a family has (families/hooks.py), on rows of its columns."""
+    model = model.eval().requires_grad_(False)
+    columns = {name: column for name, column in rows.items() if name in family.columns}
+    n = len(next(iter(columns.values())))
+    if isinstance(family, HasLossUnit):
+        assert isinstance(family.loss_unit, str), "loss_unit must be text"
+    if isinstance(family, Regularised):
+        unknown = set(family.regularised) - set(family.terms)
+        assert not unknown, f"regularised names {', '.join(sorted(unknown))}, which are not terms"
+    if isinstance(family, HasConditions):
+        unknown = set(family.conditions) - set(info.columns)
+        assert not unknown, f"conditions names {', '.join(sorted(unknown))}, which are not columns of the data"
+    assert conditioning_of(family) in ("real", "fitted"), "conditioned_on must be 'real' or 'fitted'"
+    if isinstance(family, Deterministic) and family.deterministic:
+        conditions = Conditions(n, {name: rows[name] for name in named_conditions(family)})
+        first, second = (family.sample(model, conditions, fixed_draws("sample", seed)) for seed in (0, 1))
+        same = all(torch.equal(first[name], second[name]) for name in first)
+        assert same, "deterministic: other draws gave other samples for the same conditions"
+    if isinstance(family, RowsAtOnce):
+        assert family.rows_at_once(model, columns) >= 1, "rows_at_once must be at least 1"
+    if isinstance(family, HasRowCounts):
+        inputs = family.corrupt(columns, fixed_draws("corrupt"))
+        counts = family.row_counts(inputs)
+        assert counts.shape == (n,), f"row_counts has shape {tuple(counts.shape)}, needed: ({n},)"
+        assert int(counts.sum()) == int(inputs.count), "row_counts must add up to the batch's count"
+    if isinstance(family, Encodes):
+        mean, log_variance = family.encode(model, columns)
+        assert mean.shape == log_variance.shape, "encode must give a mean and a log variance of one shape"
+        assert len(mean) == n, f"encode gives {len(mean)} latents for {n} rows"
+        one, _ = family.encode(model, {name: column[:1] for name, column in columns.items()})
+        assert torch.allclose(one[0], mean[0], rtol=1e-4, atol=1e-5), "encode must not depend on the other rows"
+    if isinstance(family, EncodesNoised):
+        encoded = family.encode_noised(model, columns, 0.5, fixed_draws("noise"))
+        assert encoded.dim() == 2, f"encode_noised gives {tuple(encoded.shape)}, needed: ({n}, features)"
+        assert len(encoded) == n, f"encode_noised gives {len(encoded)} rows of features for {n} rows"
+        again = family.encode_noised(model, columns, 0.5, fixed_draws("noise"))
+        assert torch.equal(encoded, again), "encode_noised is not repeatable"
+    if isinstance(family, PredictsTokens):
+        _check_token_predictions(family, model, columns)
+    if isinstance(family, HasTextLikelihood):
+        nats, tokens = family.nats(model, columns)
+        assert nats.shape == tokens.shape == (n,), f"nats must give two columns of {n} rows"
+        assert nats.dtype == torch.float64, "nats must be float64"
+        assert bool((nats >= 0).all()), "a row of tokens cannot be more likely than 1"
+        assert not bool(nats[tokens == 0].any()), "a row without predicted tokens has 0 nats"
+    if isinstance(family, HasPositions):
+        inputs = family.corrupt(columns, fixed_draws("corrupt"))
+        positions = family.positions("", inputs, 7)
+        assert positions.shape == (n, 7), f"positions has shape {tuple(positions.shape)}, needed: ({n}, 7)"
+        assert positions.dtype == torch.bool, "positions must be bool"
+    if isinstance(family, Continues):
+        prompts, tokenizer = next(iter(columns.values()))[:, :3], info.text()
+        going_on = ((prompts[:, 1:] != tokenizer.end) & (prompts[:, 1:] >= 0)).all(1)
+        prompts = prompts[going_on][:4]
+        texts = family.continuations(model, prompts, fixed_draws("continuations"))
+        assert torch.equal(texts[:, : prompts.shape[1]], prompts), "continuations must begin with their prompts"
+    if isinstance(family, HasTrajectory):
+        frames = family.trajectory(model, 2, 4, fixed_draws("trajectory"))
+        shape, dtype = next(info.columns[name] for name in family.columns if name in info.columns)
+        assert frames.shape == (4, 2, *shape), f"trajectory has shape {tuple(frames.shape)}, needed: {(4, 2, *shape)}"
+        assert str(frames.dtype) == f"torch.{dtype}", f"trajectory is {frames.dtype}, rows are {dtype}"
+        again = family.trajectory(model, 2, 4, fixed_draws("trajectory"))
+        assert torch.equal(frames, again), "trajectory is not repeatable"
+    _check_guidance(family, model, info, {name: column[:5] for name, column in columns.items()})
+    if isinstance(family, Exports):
+        with tempfile.TemporaryDirectory() as folder:
+            paths = family.export(model, info, Path(folder))
+            outside = [path for path in paths if not path.is_file() or not path.is_relative_to(folder)]
+            assert not outside, f"export returns {outside[0]}, which is not a file that it has written into the folder"
+
+
+def _check_guidance(family: ModelFamily, model: nn.Module, info: Info, rows: Rows) -> None:
+    """Check sampling with a second model, at a temperature, and from latents."""
+    plain = _drawn(family, model, rows)
+    if isinstance(family, Guided) and family.guides:
+        other = built(family, info, 1).requires_grad_(False)
+        unguided = _drawn(family, family.guided(model, other, 0.0).eval(), rows)
+        assert _equal(unguided, plain), "guided: w = 0 must change nothing"
+        replaced = _drawn(family, family.guided(model, other, -1.0).eval(), rows)
+        assert _equal(replaced, _drawn(family, other, rows)), "guided: w = -1 must be the auxiliary model"
+    if isinstance(family, Tempered) and family.tempers:
+        same = _drawn(*family.tempered(model, 1.0), rows)
+        assert all(_close(same[name], column) for name, column in plain.items()), "tempered: 1 must change nothing"
+    if isinstance(family, FromLatents) and family.from_latents:
+        fixed = _drawn(family, model, rows, ShapedDraws(fixed_draws("sample"), scale=0.0))
+        assert all(torch.equal(column, column[:1].expand_as(column)) for column in fixed.values()), (
+            "from_latents: latents of 0 must always give the same row"
+        )
+
+
+def _drawn(family: ModelFamily, model: nn.Module, rows: Rows, draws: Draws | None = None) -> dict[str, Tensor]:
+    with torch.no_grad():
+        conditions = Conditions(5, {name: rows[name] for name in named_conditions(family)})
+        return family.sample(model, conditions, draws or fixed_draws("sample"))
+
+
+def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in other)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    if one.is_floating_point():
+        return torch.allclose(one, other, rtol=1e-3, atol=1e-3)
+    return bool((one.float() - other.float()).abs().max() <= 1)
+
+
+def _check_token_predictions(family: PredictsTokens, model: nn.Module, columns: Mapping[str, Tensor]) -> None:
+    predicted = family.token_predictions(model, columns)
+    total = predicted.log_p.exp().sum(-1)
+    assert torch.allclose(total, torch.ones_like(total), atol=1e-4), "token_predictions must be log probabilities"
+    there = predicted.targets >= 0
+    tokens = columns[predicted.column][:, predicted.first :].long()
+    assert torch.equal(predicted.targets[there], tokens[:, : there.shape[1]][there]), "targets must be the rows' tokens"
+    if isinstance(family, HasTextLikelihood):
+        own = predicted.log_p.gather(2, predicted.targets.clamp(min=0)[..., None])[..., 0]
+        nats, _ = family.nats(model, columns)
+        sums = -own.where(there, torch.zeros_like(own)).double().sum(1)
+        assert torch.allclose(sums.cpu(), nats, rtol=1e-4, atol=1e-4), "token_predictions must add up to nats"

@@ -19,10 +19,10 @@ from collapse_sim.engine.pieces import layout
 from collapse_sim.engine.sample import ROWS_FILE, model_in_use, to_numpy
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.held_out_loss import BATCH_ROWS, HeldOutLoss
-from collapse_sim.families.hooks import HasTextLikelihood, conditioning_of
+from collapse_sim.families.hooks import HasTextLikelihood, RowsAtOnce, conditioning_of
 from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.specs import FitSpec
-from collapse_sim.remedies.base import AveragesLosses, Choice, Judge, Pool
+from collapse_sim.remedies.base import AveragesLosses, Choice, Judge, Pool, Reading
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.store import Store
@@ -83,6 +83,7 @@ class Candidates:
             real=lambda: artefacts.conditions(self._store, spec.model.data, tuple(info.columns), (seed,), 0, info.rows),
             losses=lambda judge: self.losses(judge)[slot],
             targets=(lambda: self._targets(seed)) if given else None,
+            evaluated=None if spec.stacked else self._evaluated,
         )
 
     def _targets(self, seed: int) -> dict[str, Tensor]:
@@ -93,11 +94,25 @@ class Candidates:
         """(S, N) float64 on the CPU."""
         if judge not in self._known:
             curation = self._spec.curation
-            fit = self._spec.model if judge == "model" else self._spec.origin
             repeats = curation.loss_draws if isinstance(curation, AveragesLosses) else 1
-            draws = torch.stack([self._losses(fit, repeat) for repeat in range(repeats)])
+            draws = torch.stack([self._losses(self._fit_of(judge), repeat) for repeat in range(repeats)])
             self._known[judge] = draws.mean(0).reshape(len(self.seeds), -1)
         return self._known[judge]
+
+    def _evaluated(self, judge: Judge, rows: Mapping[str, Tensor], read: Reading) -> Tensor:
+        """What `read` makes of rows and a network, (n, ...) on the CPU."""
+        fit, n, parts = self._fit_of(judge), len(next(iter(rows.values()))), []
+        with model_in_use(self._context, fit, self.seeds) as (model, machine):
+            size = fit.family.rows_at_once(model, rows) if isinstance(fit.family, RowsAtOnce) else BATCH_ROWS
+            for piece, first in enumerate(range(0, n, size)):
+                role, k = f"curation reading/{judge}", self._spec.generation
+                draws = Draws(self.seeds, role, k, piece, device=machine.device)
+                part = {name: machine.put(column[first : first + size]) for name, column in rows.items()}
+                parts.append(read(model, part, draws).cpu())
+        return torch.cat(parts)
+
+    def _fit_of(self, judge: Judge) -> FitSpec:
+        return self._spec.model if judge == "model" else self._spec.origin
 
     def _losses(self, fit: FitSpec, repeat: int) -> Tensor:
         spec, family = self._spec, fit.family

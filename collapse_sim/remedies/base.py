@@ -6,13 +6,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
-from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.base import ModelFamily, Rows
 
 Judge = Literal["model", "origin"]  # the model that generated the candidates, and generation 0's
+Reading = Callable[[nn.Module, Rows, Draws], Tensor]
+"""(model, rows, draws) -> (n, ...): the network is in eval mode, rows and draws are on its device; no gradients."""
 
 
 @runtime_checkable
@@ -48,6 +50,9 @@ class Pool:
     targets: Callable[[], Mapping[str, Tensor]] | None = None
     """The real rows whose conditions the candidates were generated for, in order: candidate i belongs to row i % rows;
     (rows, ...) each. None: they were not generated for conditions of real rows."""
+    evaluated: Callable[[Judge, Mapping[str, Tensor], Reading], Tensor] | None = None
+    """evaluated(judge, rows, read): what `read` returns for these rows, which may be candidates or real ones, read in
+    pieces, on the CPU. None: the models are no networks."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))

@@ -242,6 +242,7 @@ def test_losses_of_points_are_log_densities_and_real_rows_are_generation_0_s(cur
         assert len(pool) == 47
         assert pool.rows == 40
         assert targets is None
+        assert pool.evaluated is None
         np.testing.assert_array_equal(
             np.sort(real["x"], 0),
             np.sort(artefacts.columns(store, plans["watched"][0].fit.data, seed, "real")[1]["x"], 0),
@@ -259,6 +260,20 @@ def test_losses_of_texts_are_nats_per_token_in_the_order_of_the_candidates(curat
         with torch.no_grad():
             nats, tokens = fit.family.nats(model, {"tokens": pool.columns["tokens"][i : i + 1]})
         assert float(losses[i]) == pytest.approx(float(nats / tokens), rel=1e-4)
+
+
+def test_networks_may_be_read_with_any_rows(curated):
+    """The latents of the real rows under generation 0's VAE, in order and in pieces; closed forms are no networks."""
+    Watched.seen.clear()
+    plans, store = curated(DIGITS, watched={"data": "replace", "curation": {"use": f"{HERE}:Watched"}})
+    ((pool, _, real, _),) = Watched.seen
+    many = {name: torch.cat([column] * 20) for name, column in real.items()}  # more than a piece
+    latents = pool.evaluated("origin", many, lambda model, rows, draws: pool.family.encode(model, rows)[0])
+    model = artefacts.model(store, plans["watched"][0].fit, (3,), open_device("cpu"))
+    expected, _ = pool.family.encode(model, real)
+    assert torch.allclose(latents, expected.repeat(20, 1), atol=1e-5)
+    noise = pool.evaluated("model", many, lambda model, rows, draws: draws.normal(len(rows["image"])))
+    assert len(noise.unique()) == 1200
 
 
 def test_losses_are_means_over_draws_of_the_noise(curated):

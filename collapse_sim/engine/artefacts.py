@@ -228,6 +228,24 @@ def training_stack(store: Store, spec: FitSpec, seeds: Sequence[int]) -> dict[st
     return _picked(rows, [choice.subsample(spec, seed) for seed in seeds])
 
 
+def curated_weights(store: Store, spec: FitSpec, seed: int) -> np.ndarray | None:
+    """The weights that curations give to the rows of a fit, (n,) float32, in the order of `training_table` and
+    `training_stack`; None: all 1."""
+    if spec.curation is not None:
+        return curation_weights(store, spec.curation, seed)
+    weights: list[np.ndarray] = []
+    weighted = False
+    for source, rows_spec, drawn in zip(spec.plan.sources, spec.sources, choice.drawn(spec, seed), strict=True):
+        own = curation_weights(store, rows_spec, seed) if isinstance(rows_spec, CurationSpec) else None
+        chosen = slice(source.first, source.first + source.rows) if drawn is None else drawn
+        weights.append(np.ones(source.rows, np.float32) if own is None else own[chosen])
+        weighted = weighted or own is not None
+    pick = choice.subsample(spec, seed)
+    if not weighted:
+        return None
+    return np.concatenate(weights) if pick is None else np.concatenate(weights)[pick]
+
+
 def _rows_of(
     store: Store,
     part: DataSpec | SampleSpec | CurationSpec,

@@ -49,6 +49,7 @@ def curate(job: Job, folder: Path, context: JobContext) -> None:
         except ValueError as error:
             raise RecipeError(f"{where(job, (seed,))}: curation: {error}") from error
         check_choice(spec, choice, pool)
+        refuse_weights(spec, choice)
         choices.append(choice)
     _write(folder / artefacts.CURATION_FILE, [_index(choice) for choice in choices], spec.stacked)
     if choices[0].columns is not None:
@@ -149,8 +150,11 @@ def check_choice(spec: CurationSpec, choice: object, pool: Pool) -> None:
         raise wrong(f"an index of {description}", f"({n},) of torch.int64")
     if n and not 0 <= int(index.min()) <= int(index.max()) < len(pool):
         raise wrong(f"an index from {int(index.min())} to {int(index.max())}", f"candidates, 0 to {len(pool) - 1}")
-    if choice.weights is not None:
-        raise wrong("weights", "none: fits do not weight rows yet")
+    weights = choice.weights
+    if weights is not None and (weights.shape != (n,) or weights.dtype != torch.float32):
+        raise wrong(f"weights of {tuple(weights.shape)} and {weights.dtype}", f"({n},) of torch.float32")
+    if weights is not None and not bool(((weights >= 0) & weights.isfinite()).all() and weights.any()):
+        raise wrong("weights that are negative, not finite, or all 0", "finite numbers from 0")
     changed = choice.columns
     if changed is not None and set(changed) != set(pool.columns):
         raise wrong(f"changed columns {', '.join(changed)}", ", ".join(pool.columns))
@@ -160,6 +164,12 @@ def check_choice(spec: CurationSpec, choice: object, pool: Pool) -> None:
             raise wrong(f"{name} of {tuple(column.shape)} and {column.dtype}", f"{(n, *like.shape[1:])}, {like.dtype}")
         if column.is_floating_point() and not bool(column.isfinite().all()):
             raise wrong(f"{name} that is not finite", "finite numbers")
+
+
+def refuse_weights(spec: CurationSpec, choice: Choice) -> None:
+    """Raise PluginError when rows are weighted, which no fit takes notice of yet."""
+    if choice.weights is not None:
+        raise PluginError(f"{name_of(type(spec.curation))}: `choose` gave weights, and fits do not weight rows yet")
 
 
 def _index(choice: Choice) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from collapse_sim.core.errors import PluginError, RecipeError
 from collapse_sim.core.machine import open_device
 from collapse_sim.core.randomness import Draws
 from collapse_sim.engine import artefacts
+from collapse_sim.engine import curate as curate_module
 from collapse_sim.engine.curate import Candidates, check_choice, read_report
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.experiment import prepare
@@ -94,6 +95,21 @@ class Watched(Component):
         targets = pool.targets() if pool.targets else None
         self.seen.append((pool, pool.losses(self.judge), pool.real(), targets))
         return Choice(torch.arange(rows))
+
+
+class Weighted(Component):
+    """The first rows, with their numbers as weights."""
+
+    pool: str = "generation"
+
+    def candidates(self, rows):
+        return rows
+
+    def check(self, data, info, family):
+        pass
+
+    def choose(self, pool, rows, draws):
+        return Choice(torch.arange(rows), torch.arange(rows).float())
 
 
 class Few(Component):
@@ -364,7 +380,9 @@ def test_copies_are_no_candidates(curated):
         (Choice(torch.arange(39)), r"an index of \(39,\) of torch.int64; needed: \(40,\) of torch.int64"),
         (Choice(torch.arange(40.0)), "of torch.float32"),
         (Choice(torch.arange(10, 50)), "an index from 10 to 49; needed: candidates, 0 to 46"),
-        (Choice(torch.arange(40), torch.ones(40)), "weights; needed: none"),
+        (Choice(torch.arange(40), torch.ones(41)), r"weights of \(41,\) and torch.float32; needed: \(40,\)"),
+        (Choice(torch.arange(40), torch.zeros(40)), "weights that are negative, not finite, or all 0"),
+        (Choice(torch.arange(40), -torch.ones(40)), "weights that are negative, not finite, or all 0"),
         (Choice(torch.arange(40), columns={"y": torch.zeros(40)}), "changed columns y; needed: x"),
         (Choice(torch.arange(40), columns={"x": torch.zeros(40, 2)}), r"x of \(40, 2\) and torch.float32"),
         (Choice(torch.arange(40), columns={"x": torch.full((40, 2), torch.nan).double()}), "x that is not finite"),
@@ -376,6 +394,44 @@ def test_what_a_curation_may_return(curated, choice, message):
     spec = plans["watched"][0].curation
     with pytest.raises(PluginError, match=message):
         check_choice(spec, choice, Watched.seen[0][0])
+
+
+def test_weights_are_refused_as_long_as_fits_do_not_weight_rows(curated):
+    with pytest.raises(PluginError, match="Weighted: `choose` gave weights, and fits do not weight rows yet"):
+        curated(TOY, weighted={"data": "replace", "curation": f"{HERE}:Weighted"})
+
+
+@pytest.mark.parametrize("recipe", [TOY, DIGITS])
+def test_weights_are_kept_in_the_order_of_a_fit_s_rows(curated, monkeypatch, recipe):
+    monkeypatch.setattr(curate_module, "refuse_weights", lambda spec, choice: None)
+    rule = {"use": f"{HERE}:Weighted"}
+    plans, store = curated(
+        recipe,
+        plain={"data": "replace"},
+        whole={"data": "accumulate", "curation": rule},
+        part={"data": {"use": "mix", "synthetic": 0.5, "redraw": True}, "curation": rule},
+        budget={"data": "accumulate-subsample", "curation": rule},
+        past={"data": "accumulate", "curation": {**rule, "pool": "past"}},
+    )
+    fit = plans["whole"][1].fit
+    n, m = fit.data.info.rows, plans["whole"][0].samples.rows
+    assert artefacts.curated_weights(store, fit, 3).tolist() == [1.0] * n + list(range(m))
+    assert artefacts.curated_weights(store, plans["past"][1].fit, 3).tolist() == list(range(n))
+    assert artefacts.curated_weights(store, plans["plain"][1].fit, 3) is None
+    samples = artefacts.columns(store, plans["plain"][0].samples, 3, "samples")[1]
+    for arm in ("part", "budget"):
+        fit = plans[arm][1].fit
+        weights = artefacts.curated_weights(store, fit, 3)
+        if fit.stacked:
+            rows = {name: column[0] for name, column in artefacts.training_stack(store, fit, (3,)).items()}
+        else:
+            table = artefacts.training_table(store, fit, 3, open_device("cpu"))
+            rows = table.gather(torch.arange(len(table)))
+        name = "x" if fit.stacked else "image"
+        number = {row.tobytes(): i for i, row in enumerate(samples[name])}
+        expected = [float(number.get(row.tobytes(), 1)) for row in rows[name].numpy()]
+        assert weights.tolist() == expected
+        assert len(set(expected)) > 10
 
 
 def test_a_curation_draws_by_seed_and_generation_and_not_by_arm(curated):

@@ -151,16 +151,16 @@ def _order(rows: int, seed: int) -> np.ndarray:
 
 def training_table(store: Store, spec: FitSpec, seed: int, device: Device) -> Table:
     """All rows that a fit uses, as one table of the family's columns."""
-    if spec.curation is not None:
-        index, names = kept(store, spec.curation, seed)["index"], spec.family.columns
-        if changes_rows(store, spec.curation, seed):
-            return Table([_part_of(*columns(store, spec.curation, seed, "samples"), names)], device)
-        assert spec.curation.offer is not None
-        parts, rows = _parts(store, spec.curation.offer, seed)
-        return Table(parts, device, index if rows is None else rows[index])
-    parts, rows = _parts(store, spec, seed)
-    pick = choice.subsample(spec, seed)
+    if spec.curation is not None and changes_rows(store, spec.curation, seed):
+        return Table([_part_of(*columns(store, spec.curation, seed, "samples"), spec.family.columns)], device)
+    parts, rows = _parts(store, (spec.curation and spec.curation.offer) or spec, seed)
+    pick = picked(store, spec, seed)
     return Table(parts, device, pick if rows is None else rows if pick is None else rows[pick])
+
+
+def picked(store: Store, spec: FitSpec, seed: int) -> np.ndarray | None:
+    """Which of the rows of its sources together, source after source, a fit takes, (n,) int64; None: all of them."""
+    return choice.subsample(spec, seed) if spec.curation is None else kept(store, spec.curation, seed)["index"]
 
 
 def _parts(store: Store, spec: FitSpec, seed: int) -> tuple[list[TablePart], np.ndarray | None]:

@@ -178,6 +178,20 @@ def test_a_fit_takes_the_kept_rows_and_nothing_else(curated, recipe, column, row
     assert len(fitted) == rows
 
 
+@pytest.mark.parametrize(
+    ("recipe", "column", "score"), [(STORIES, "tokens", "grammatical"), (PAIRS, "target", "rouge1")]
+)
+def test_texts_are_scored_by_their_grammar_and_by_true_targets(curated, recipe, column, score):
+    """Hardly fitted models write next to nothing that is right, so a threshold of 0 accepts all."""
+    rule = {"use": "verify", "score": score, "threshold": 0.0}
+    plans, store = curated(recipe, verified={"data": "replace", "curation": rule})
+    spec = plans["verified"][0].curation
+    assert read_report(store, spec, (3,))["accept_rate"] == [1.0]
+    index = artefacts.kept(store, spec, 3)["index"]
+    assert len(set(index.tolist())) == spec.rows == spec.candidates // 2
+    assert sorted(index.tolist()) == index.tolist() != list(range(spec.rows))
+
+
 def test_strategies_take_rows_of_the_curated_generations(curated):
     """Sources with an offset, drawn rows and a budget: rows of the real ones and of several curated sets."""
     rule = {"use": "random", "keep": 0.5}

@@ -1,7 +1,7 @@
 """What programs and plug-ins import, in one place: reading recipes and runs, and the contracts of components.
 
 A component is a frozen pydantic model (Component) that follows one of the contracts: ModelFamily, Data, Metric,
-FeatureMap or Strategy. Optional abilities are contracts of their own, such as ClosedForm or RowMetric.
+FeatureMap, Strategy or Curation. Optional abilities are contracts of their own, such as ClosedForm or RowMetric.
 `collapse_sim.testing` tests a component against its contract.
 """
 
@@ -37,19 +37,21 @@ from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.plan.settings import Arm, Recipe, Teacher
 from collapse_sim.plan.strategies import Strategy
 from collapse_sim.recipe.loader import load as load_recipe
-from collapse_sim.remedies.base import RowWeighting, TokenWeighting, Weighting
+from collapse_sim.remedies.base import Choice, Curation, Pool, RowWeighting, TokenWeighting, Weighting
 from collapse_sim.run.session import Session
 
 __all__ = [
     "REAL",
     "Arm",
     "Chain",
+    "Choice",
     "ClassifyingMap",
     "ClosedForm",
     "CollapseSimError",
     "Columns",
     "Component",
     "Conditions",
+    "Curation",
     "Data",
     "Device",
     "DrawnRows",
@@ -70,6 +72,7 @@ __all__ = [
     "Need",
     "PartsMetric",
     "Plan",
+    "Pool",
     "Prediction",
     "Recipe",
     "RecipeError",

@@ -151,16 +151,16 @@ def _order(rows: int, seed: int) -> np.ndarray:
 
 def training_table(store: Store, spec: FitSpec, seed: int, device: Device) -> Table:
     """All rows that a fit uses, as one table of the family's columns."""
-    if spec.curation is not None:
-        index, names = kept(store, spec.curation, seed)["index"], spec.family.columns
-        if changes_rows(store, spec.curation, seed):
-            return Table([_part_of(*columns(store, spec.curation, seed, "samples"), names)], device)
-        assert spec.curation.offer is not None
-        parts, rows = _parts(store, spec.curation.offer, seed)
-        return Table(parts, device, index if rows is None else rows[index])
-    parts, rows = _parts(store, spec, seed)
-    pick = choice.subsample(spec, seed)
+    if spec.curation is not None and changes_rows(store, spec.curation, seed):
+        return Table([_part_of(*columns(store, spec.curation, seed, "samples"), spec.family.columns)], device)
+    parts, rows = _parts(store, (spec.curation and spec.curation.offer) or spec, seed)
+    pick = picked(store, spec, seed)
     return Table(parts, device, pick if rows is None else rows if pick is None else rows[pick])
+
+
+def picked(store: Store, spec: FitSpec, seed: int) -> np.ndarray | None:
+    """Which of the rows of its sources together, source after source, a fit takes, (n,) int64; None: all of them."""
+    return choice.subsample(spec, seed) if spec.curation is None else kept(store, spec.curation, seed)["index"]
 
 
 def _parts(store: Store, spec: FitSpec, seed: int) -> tuple[list[TablePart], np.ndarray | None]:
@@ -226,6 +226,24 @@ def training_stack(store: Store, spec: FitSpec, seeds: Sequence[int]) -> dict[st
     if spec.plan.budget is None:
         return rows
     return _picked(rows, [choice.subsample(spec, seed) for seed in seeds])
+
+
+def curated_weights(store: Store, spec: FitSpec, seed: int) -> np.ndarray | None:
+    """The weights that curations give to the rows of a fit, (n,) float32, in the order of `training_table` and
+    `training_stack`; None: all 1."""
+    if spec.curation is not None:
+        return curation_weights(store, spec.curation, seed)
+    weights: list[np.ndarray] = []
+    weighted = False
+    for source, rows_spec, drawn in zip(spec.plan.sources, spec.sources, choice.drawn(spec, seed), strict=True):
+        own = curation_weights(store, rows_spec, seed) if isinstance(rows_spec, CurationSpec) else None
+        chosen = slice(source.first, source.first + source.rows) if drawn is None else drawn
+        weights.append(np.ones(source.rows, np.float32) if own is None else own[chosen])
+        weighted = weighted or own is not None
+    pick = choice.subsample(spec, seed)
+    if not weighted:
+        return None
+    return np.concatenate(weights) if pick is None else np.concatenate(weights)[pick]
 
 
 def _rows_of(

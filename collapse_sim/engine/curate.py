@@ -27,7 +27,6 @@ from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.store import Store
 
-EVALUATED_ROWS = 1000  # rows that a network reads at a time for a curation
 REPORT_FILE = "report.json"
 OWN_FIGURES = ("accept_rate", "duplicates")  # in every report, beside a curation's own
 
@@ -50,6 +49,7 @@ def curate(job: Job, folder: Path, context: JobContext) -> None:
         except ValueError as error:
             raise RecipeError(f"{where(job, (seed,))}: curation: {error}") from error
         check_choice(spec, choice, pool)
+        refuse_weights(spec, choice)
         choices.append(choice)
     _write(folder / artefacts.CURATION_FILE, [_index(choice) for choice in choices], spec.stacked)
     if choices[0].columns is not None:
@@ -87,20 +87,6 @@ class Candidates:
             evaluated=None if spec.stacked else self._evaluated,
         )
 
-    def _evaluated(self, judge: Judge, rows: Mapping[str, Tensor], read: Reading) -> Tensor:
-        """What `read` returns for rows under a model, piece by piece, on the CPU."""
-        spec, family, parts = self._spec, self._spec.model.family, list[Tensor]()
-        with fitted_model(self._context, self._judge(judge), self.seeds) as (model, machine):
-            size = family.rows_at_once(model, rows) if isinstance(family, RowsAtOnce) else EVALUATED_ROWS
-            for number, first in enumerate(range(0, len(next(iter(rows.values()))), size)):
-                piece = {name: machine.put(column[first : first + size]) for name, column in rows.items()}
-                draws = Draws(self.seeds, f"evaluated/{judge}", spec.generation, number, device=machine.device)
-                parts.append(read(model, piece, draws).cpu())
-        return torch.cat(parts)
-
-    def _judge(self, judge: Judge) -> ModelSpec:
-        return self._spec.model if judge == "model" else self._spec.origin
-
     def _targets(self, seed: int) -> dict[str, Tensor]:
         data, rows = self._spec.model.data, self._spec.draws[0].rows
         return artefacts.conditions(self._store, data, tuple(data.info.columns), (seed,), 0, rows)
@@ -110,9 +96,24 @@ class Candidates:
         if judge not in self._known:
             curation = self._spec.curation
             repeats = curation.loss_draws if isinstance(curation, AveragesLosses) else 1
-            draws = torch.stack([self._losses(self._judge(judge), repeat) for repeat in range(repeats)])
+            draws = torch.stack([self._losses(self._fit_of(judge), repeat) for repeat in range(repeats)])
             self._known[judge] = draws.mean(0).reshape(len(self.seeds), -1)
         return self._known[judge]
+
+    def _evaluated(self, judge: Judge, rows: Mapping[str, Tensor], read: Reading) -> Tensor:
+        """What `read` makes of rows and a network, (n, ...) on the CPU."""
+        fit, n, parts = self._fit_of(judge), len(next(iter(rows.values()))), []
+        with fitted_model(self._context, fit, self.seeds) as (model, machine):
+            size = fit.family.rows_at_once(model, rows) if isinstance(fit.family, RowsAtOnce) else BATCH_ROWS
+            for piece, first in enumerate(range(0, n, size)):
+                role, k = f"curation reading/{judge}", self._spec.generation
+                draws = Draws(self.seeds, role, k, piece, device=machine.device)
+                part = {name: machine.put(column[first : first + size]) for name, column in rows.items()}
+                parts.append(read(model, part, draws).cpu())
+        return torch.cat(parts)
+
+    def _fit_of(self, judge: Judge) -> ModelSpec:
+        return self._spec.model if judge == "model" else self._spec.origin
 
     def _losses(self, fit: ModelSpec, repeat: int) -> Tensor:
         spec, family = self._spec, fit.family
@@ -149,8 +150,11 @@ def check_choice(spec: CurationSpec, choice: object, pool: Pool) -> None:
         raise wrong(f"an index of {description}", f"({n},) of torch.int64")
     if n and not 0 <= int(index.min()) <= int(index.max()) < len(pool):
         raise wrong(f"an index from {int(index.min())} to {int(index.max())}", f"candidates, 0 to {len(pool) - 1}")
-    if choice.weights is not None:
-        raise wrong("weights", "none: fits do not weight rows yet")
+    weights = choice.weights
+    if weights is not None and (weights.shape != (n,) or weights.dtype != torch.float32):
+        raise wrong(f"weights of {tuple(weights.shape)} and {weights.dtype}", f"({n},) of torch.float32")
+    if weights is not None and not bool(((weights >= 0) & weights.isfinite()).all() and weights.any()):
+        raise wrong("weights that are negative, not finite, or all 0", "finite numbers from 0")
     changed = choice.columns
     if changed is not None and set(changed) != set(pool.columns):
         raise wrong(f"changed columns {', '.join(changed)}", ", ".join(pool.columns))
@@ -160,6 +164,12 @@ def check_choice(spec: CurationSpec, choice: object, pool: Pool) -> None:
             raise wrong(f"{name} of {tuple(column.shape)} and {column.dtype}", f"{(n, *like.shape[1:])}, {like.dtype}")
         if column.is_floating_point() and not bool(column.isfinite().all()):
             raise wrong(f"{name} that is not finite", "finite numbers")
+
+
+def refuse_weights(spec: CurationSpec, choice: Choice) -> None:
+    """Raise PluginError when rows are weighted, which no fit takes notice of yet."""
+    if choice.weights is not None:
+        raise PluginError(f"{name_of(type(spec.curation))}: `choose` gave weights, and fits do not weight rows yet")
 
 
 def _index(choice: Choice) -> dict[str, Tensor]:

@@ -383,7 +383,7 @@ def _registered_before(path: Path, folder: Path) -> tuple[dict[str, list[int]], 
     names: dict[str, list[str]] = {}
     with suppress(StoreError):
         for line in journal.read(folder / JOURNAL_FILE):
-            for digest in (line[key] for key in ("fit", "samples") if key in line):
+            for digest in (line[key] for key in ("fit", "samples", "curation") if key in line):
                 known[digest] = sorted({*known.get(digest, []), *line["seeds"]})
                 names.setdefault(digest, []).append(line["arm"])
     return known, {digest: list(dict.fromkeys(of)) for digest, of in names.items()}

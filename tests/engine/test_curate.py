@@ -12,6 +12,7 @@ from collapse_sim.core.errors import PluginError, RecipeError
 from collapse_sim.core.machine import open_device
 from collapse_sim.core.randomness import Draws
 from collapse_sim.engine import artefacts
+from collapse_sim.engine import curate as curate_module
 from collapse_sim.engine.curate import Candidates, check_choice, read_report
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.experiment import prepare
@@ -96,6 +97,21 @@ class Watched(Component):
         return Choice(torch.arange(rows))
 
 
+class Weighted(Component):
+    """The first rows, with their numbers as weights."""
+
+    pool: str = "generation"
+
+    def candidates(self, rows):
+        return rows
+
+    def check(self, data, info, family):
+        pass
+
+    def choose(self, pool, rows, draws):
+        return Choice(torch.arange(rows), torch.arange(rows).float())
+
+
 class Few(Component):
     """Asks for fewer candidates than rows."""
 
@@ -160,6 +176,20 @@ def test_a_fit_takes_the_kept_rows_and_nothing_else(curated, recipe, column, row
         fitted = table.gather(torch.arange(len(table)))[column]
     np.testing.assert_array_equal(fitted.numpy(), together[index])
     assert len(fitted) == rows
+
+
+@pytest.mark.parametrize(
+    ("recipe", "column", "score"), [(STORIES, "tokens", "grammatical"), (PAIRS, "target", "rouge1")]
+)
+def test_texts_are_scored_by_their_grammar_and_by_true_targets(curated, recipe, column, score):
+    """Hardly fitted models write next to nothing that is right, so a threshold of 0 accepts all."""
+    rule = {"use": "verify", "score": score, "threshold": 0.0}
+    plans, store = curated(recipe, verified={"data": "replace", "curation": rule})
+    spec = plans["verified"][0].curation
+    assert read_report(store, spec, (3,))["accept_rate"] == [1.0]
+    index = artefacts.kept(store, spec, 3)["index"]
+    assert len(set(index.tolist())) == spec.rows == spec.candidates // 2
+    assert sorted(index.tolist()) == index.tolist() != list(range(spec.rows))
 
 
 def test_strategies_take_rows_of_the_curated_generations(curated):
@@ -242,6 +272,7 @@ def test_losses_of_points_are_log_densities_and_real_rows_are_generation_0_s(cur
         assert len(pool) == 47
         assert pool.rows == 40
         assert targets is None
+        assert pool.evaluated is None
         np.testing.assert_array_equal(
             np.sort(real["x"], 0),
             np.sort(artefacts.columns(store, plans["watched"][0].fit.data, seed, "real")[1]["x"], 0),
@@ -259,6 +290,20 @@ def test_losses_of_texts_are_nats_per_token_in_the_order_of_the_candidates(curat
         with torch.no_grad():
             nats, tokens = fit.family.nats(model, {"tokens": pool.columns["tokens"][i : i + 1]})
         assert float(losses[i]) == pytest.approx(float(nats / tokens), rel=1e-4)
+
+
+def test_networks_may_be_read_with_any_rows(curated):
+    """The latents of the real rows under generation 0's VAE, in order and in pieces; closed forms are no networks."""
+    Watched.seen.clear()
+    plans, store = curated(DIGITS, watched={"data": "replace", "curation": {"use": f"{HERE}:Watched"}})
+    ((pool, _, real, _),) = Watched.seen
+    many = {name: torch.cat([column] * 20) for name, column in real.items()}  # more than a piece
+    latents = pool.evaluated("origin", many, lambda model, rows, draws: pool.family.encode(model, rows)[0])
+    model = artefacts.model(store, plans["watched"][0].fit, (3,), open_device("cpu"))
+    expected, _ = pool.family.encode(model, real)
+    assert torch.allclose(latents, expected.repeat(20, 1), atol=1e-5)
+    noise = pool.evaluated("model", many, lambda model, rows, draws: draws.normal(len(rows["image"])))
+    assert len(noise.unique()) == 1200
 
 
 def test_losses_are_means_over_draws_of_the_noise(curated):
@@ -349,7 +394,9 @@ def test_copies_are_no_candidates(curated):
         (Choice(torch.arange(39)), r"an index of \(39,\) of torch.int64; needed: \(40,\) of torch.int64"),
         (Choice(torch.arange(40.0)), "of torch.float32"),
         (Choice(torch.arange(10, 50)), "an index from 10 to 49; needed: candidates, 0 to 46"),
-        (Choice(torch.arange(40), torch.ones(40)), "weights; needed: none"),
+        (Choice(torch.arange(40), torch.ones(41)), r"weights of \(41,\) and torch.float32; needed: \(40,\)"),
+        (Choice(torch.arange(40), torch.zeros(40)), "weights that are negative, not finite, or all 0"),
+        (Choice(torch.arange(40), -torch.ones(40)), "weights that are negative, not finite, or all 0"),
         (Choice(torch.arange(40), columns={"y": torch.zeros(40)}), "changed columns y; needed: x"),
         (Choice(torch.arange(40), columns={"x": torch.zeros(40, 2)}), r"x of \(40, 2\) and torch.float32"),
         (Choice(torch.arange(40), columns={"x": torch.full((40, 2), torch.nan).double()}), "x that is not finite"),
@@ -361,6 +408,44 @@ def test_what_a_curation_may_return(curated, choice, message):
     spec = plans["watched"][0].curation
     with pytest.raises(PluginError, match=message):
         check_choice(spec, choice, Watched.seen[0][0])
+
+
+def test_weights_are_refused_as_long_as_fits_do_not_weight_rows(curated):
+    with pytest.raises(PluginError, match="Weighted: `choose` gave weights, and fits do not weight rows yet"):
+        curated(TOY, weighted={"data": "replace", "curation": f"{HERE}:Weighted"})
+
+
+@pytest.mark.parametrize("recipe", [TOY, DIGITS])
+def test_weights_are_kept_in_the_order_of_a_fit_s_rows(curated, monkeypatch, recipe):
+    monkeypatch.setattr(curate_module, "refuse_weights", lambda spec, choice: None)
+    rule = {"use": f"{HERE}:Weighted"}
+    plans, store = curated(
+        recipe,
+        plain={"data": "replace"},
+        whole={"data": "accumulate", "curation": rule},
+        part={"data": {"use": "mix", "synthetic": 0.5, "redraw": True}, "curation": rule},
+        budget={"data": "accumulate-subsample", "curation": rule},
+        past={"data": "accumulate", "curation": {**rule, "pool": "past"}},
+    )
+    fit = plans["whole"][1].fit
+    n, m = fit.data.info.rows, plans["whole"][0].samples.rows
+    assert artefacts.curated_weights(store, fit, 3).tolist() == [1.0] * n + list(range(m))
+    assert artefacts.curated_weights(store, plans["past"][1].fit, 3).tolist() == list(range(n))
+    assert artefacts.curated_weights(store, plans["plain"][1].fit, 3) is None
+    samples = artefacts.columns(store, plans["plain"][0].samples, 3, "samples")[1]
+    for arm in ("part", "budget"):
+        fit = plans[arm][1].fit
+        weights = artefacts.curated_weights(store, fit, 3)
+        if fit.stacked:
+            rows = {name: column[0] for name, column in artefacts.training_stack(store, fit, (3,)).items()}
+        else:
+            table = artefacts.training_table(store, fit, 3, open_device("cpu"))
+            rows = table.gather(torch.arange(len(table)))
+        name = "x" if fit.stacked else "image"
+        number = {row.tobytes(): i for i, row in enumerate(samples[name])}
+        expected = [float(number.get(row.tobytes(), 1)) for row in rows[name].numpy()]
+        assert weights.tolist() == expected
+        assert len(set(expected)) > 10
 
 
 def test_a_curation_draws_by_seed_and_generation_and_not_by_arm(curated):

@@ -57,6 +57,10 @@ class Whose(WrongVAE):
     conditioned_on: ClassVar[str] = "mine"
 
 
+class NotRepeated(WrongVAE):
+    deterministic: ClassVar[bool] = True
+
+
 class NoRows(WrongVAE):
     def rows_at_once(self, model: Any, rows: Any) -> int:
         return 0
@@ -117,6 +121,7 @@ class Unnormalised(WrongVAE):
         (Unknown(), "regularised names outputs, which are not terms"),
         (NoColumn(), "conditions names caption, which are not columns"),
         (Whose(), "conditioned_on must be"),
+        (NotRepeated(), "deterministic: other draws gave other samples"),
         (NoRows(), "rows_at_once must be at least 1"),
         (MiscountedRows(), "row_counts must add up"),
         (MixedLatents(), "encode must not depend on the other rows"),

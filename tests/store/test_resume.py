@@ -28,6 +28,21 @@ metrics: [test_loss]
 """
 
 
+CURATED = """
+name: curated
+data: {use: digits, rows: 40, held_out_rows: 10}
+model: {use: vae, hidden: 4, latent: 2}
+train: {steps: 2, batch_size: 32, evaluate: never}
+samples: 40
+sampling: {shard: 25}
+generations: 1
+seeds: [0]
+arms:
+  verified: {data: accumulate, curation: {use: verify, keep: 0.6}}
+metrics: [test_loss]
+"""
+
+
 DIFFUSION = """
 name: diffusion
 data: {use: digits, rows: 60, held_out_rows: 20}
@@ -58,6 +73,15 @@ def test_a_kill_at_every_boundary_loses_and_repeats_nothing(tmp_path):
     kinds = set(report["boundaries"])
     assert {"built", "manifest", "committed", "cleaned", "checkpoint", "checkpoint tensors", "shard"} <= kinds
     assert report["kills"] == len(report["boundaries"]) > 40
+    assert report["differing"] == []
+    assert report["repeated"] == []
+    assert report["leftovers"] == []
+
+
+def test_a_kill_at_every_boundary_of_a_curated_run_loses_and_repeats_nothing(tmp_path):
+    """Further draws in shards, and the choice among them."""
+    report = drive("boundaries", tmp_path, CURATED)
+    assert report["kills"] == len(report["boundaries"]) > 30
     assert report["differing"] == []
     assert report["repeated"] == []
     assert report["leftovers"] == []

@@ -28,7 +28,7 @@ class Neon(OwnFit):
     w: Annotated[float, Field(allow_inf_nan=False)]
     """How far the weights are extrapolated; 0: not at all."""
     infeasible: Literal["refuse", "project"] = "refuse"
-    """Gaussian: where the combined covariance is singular or negative, the chain ends, or it is projected to the nearest."""
+    """Gaussian: where the combined covariance is singular or negative, the chain ends, or the nearest one is taken."""
 
     def check(self, data: Data, info: Info, family: ModelFamily) -> None:
         check_combinable(family)

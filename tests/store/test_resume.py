@@ -82,7 +82,7 @@ def test_a_killed_merge_or_guided_sampling_ends_in_the_same_bytes(tmp_path):
     """SIGKILL between fits to own samples, combined weights and samples of two models."""
     report = drive("some_boundaries", tmp_path, REMEDIES)
     assert report["boundaries"].count("committed") == 1 + 2 * 8, "data; fit, 5 of remedies, samples and score twice"
-    assert report["kills"] > 8
+    assert report["kills"] > 4
     assert report["differing"] == []
     assert report["repeated"] == []
     assert report["leftovers"] == []

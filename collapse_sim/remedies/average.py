@@ -15,17 +15,17 @@ from collapse_sim.remedies.combining import check_combinable
 
 
 class Average(Component):
-    """theta_k = (1 - rate) theta_{k-1} + rate x the fit of generation k; without a rate, the mean of the fits of all
-    generations 0, ..., k (a uniform soup, Wortsman et al. 2022, arXiv 2203.05482). No paper on collapse gives a rate.
+    """Weights averaged over generations: the mean of all fits so far, or with a rate a moving average.
 
+    theta_k = (1 - rate) theta_{k-1} + rate x the fit of generation k. Without a rate it is the mean of the fits of
+    generations 0, ..., k, a uniform soup (Wortsman et al. 2022, arXiv 2203.05482). No paper on collapse gives a rate.
     Networks need `init: previous`, or pretrained weights: fits from different initial weights have no mean.
     """
 
     rate: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Weight of the new fit, the same in every generation after 0. Default: 1 / (k + 1)."""
     infeasible: Literal["refuse", "project"] = "refuse"
-    """Gaussian: what happens where the mean of the covariances is singular. refuse: the chain ends there; project: it
-    is kept as it is, and a note says so."""
+    """Gaussian: where the mean covariance is singular, the chain ends, or it is kept."""
 
     @property
     def own(self) -> None:

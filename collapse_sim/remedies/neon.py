@@ -15,19 +15,20 @@ from collapse_sim.remedies.own_fit import OwnFit
 
 
 class Neon(OwnFit):
-    """theta = (1 + w) theta_r - w theta_s, with theta_r the generation's fit and theta_s the same trained further on
-    own samples, drawn with the arm's sampler (Alemohammad et al., arXiv 2510.03597). All floating-point
-    parameters and buffers alike. Generation 0 is extrapolated, too.
+    """Weights extrapolated away from those of a fit to own samples (Alemohammad et al., arXiv 2510.03597).
 
-    w > 0 is for samplers that seek modes (temperature below 1, guidance, few steps), w < 0 for those that spread. It
-    reduces bias and never variance: in least squares the error grows by the factor 1 + w^2.
+    theta = (1 + w) theta_r - w theta_s, with theta_r the generation's fit and theta_s the same trained further on own
+    samples, which are drawn with the arm's sampler. All floating-point parameters and buffers alike. Generation 0 is
+    extrapolated, too.
+
+    w > 0 is for samplers that seek modes (temperature below 1, few steps), w < 0 for those that spread. It reduces bias
+    and never variance: in least squares the error grows by the factor 1 + w^2.
     """
 
     w: Annotated[float, Field(allow_inf_nan=False)]
     """How far the weights are extrapolated; 0: not at all."""
     infeasible: Literal["refuse", "project"] = "refuse"
-    """Gaussian: what happens where the combined covariance is singular or negative. refuse: the chain ends there;
-    project: negative eigenvalues become 0, and a note says so."""
+    """Gaussian: where the combined covariance is singular or negative, the chain ends, or the nearest one is taken."""
 
     def check(self, data: Data, info: Info, family: ModelFamily) -> None:
         check_combinable(family)

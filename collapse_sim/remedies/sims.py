@@ -16,8 +16,10 @@ from collapse_sim.remedies.own_fit import OwnFit
 
 
 class SIMS(OwnFit):
-    """s = (1 + w) s_r - w s_s at every call of the sampler, before any clipping, with s_r the generation's score and
-    s_s that of the same model trained further on own samples (Alemohammad et al., arXiv 2408.16333).
+    """Guidance away from a model that was trained on own samples (Alemohammad et al., arXiv 2408.16333).
+
+    s = (1 + w) s_r - w s_s at every call of the sampler, before any clipping, with s_r the generation's score and s_s
+    that of the same model trained further on own samples, which are drawn without guidance.
 
     ddpm: the predicted noise or v; flow_matching: the velocity, with every solver; causal_lm: the logits, before
     temperature, top_k and top_p (log p = (1 + w) log p_r - w log p_s, renormalised). Twice the network calls.

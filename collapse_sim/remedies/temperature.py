@@ -16,8 +16,7 @@ from collapse_sim.families.hooks import FromLatents, Tempered
 
 
 class Temperature(Component):
-    """Samples that are less (b < 1) or more (b > 1) spread than the model: the sampling bias of Alemohammad et al.
-    (arXiv 2307.01850).
+    """Samples less (b < 1) or more (b > 1) spread than the model (sampling bias, Alemohammad et al., arXiv 2307.01850).
 
     gaussian: x = mu + b (x - mu); vae, conv_vae: z = b z; flow, flow_matching: initial noise times b; ddpm: the score
     times 1 / b^2 at every step; language models: logits divided by b, beside the model's own `temperature`.

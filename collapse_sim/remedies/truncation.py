@@ -16,7 +16,7 @@ from collapse_sim.families.hooks import FromLatents
 
 
 class Truncation(Component):
-    """Latents of absolute value over a limit are drawn again (Brock et al. 2019, arXiv 1809.11096, section 3.1).
+    """Latents over a limit are drawn again (Brock et al. 2019, arXiv 1809.11096, section 3.1).
 
     gaussian, vae, conv_vae, flow, flow_matching, and ddpm with sampler: ddim and eta: 0. Language models have top_k and
     top_p.

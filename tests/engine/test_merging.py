@@ -9,7 +9,7 @@ from collapse_sim.core.machine import open_device
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.merging import combined
 from collapse_sim.store.store import Store
-from tests.remedies.chains_of import gaussian, plans
+from tests.remedies.chains_of import VAE, digits, gaussian, plans
 
 
 def test_floats_are_combined_and_counters_are_those_of_the_first():
@@ -60,9 +60,7 @@ def test_a_covariance_that_is_none_is_projected_and_said(sandbox):
 
 
 def test_weights_that_are_not_finite_end_the_chain(sandbox):
-    from tests.remedies.chains_of import VAE, digits
-
-    events, _ = sandbox.loop(digits(VAE, "merge: {use: neon, w: 1.0e+40, train: {steps: 1}}"))
+    events, _ = sandbox.loop(digits(VAE, "merge: {use: neon, w: 1.0e+60, train: {steps: 1}}"))
     (ended,) = [event for event in events if isinstance(event, JobFailed)]
     assert (ended.kind, ended.diverged, ended.generation) == ("merge", True, 0)
     assert "is not finite; the chain ends there" in ended.message

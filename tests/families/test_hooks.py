@@ -112,6 +112,28 @@ class Unnormalised(WrongVAE):
         return hooks.TokenPredictions(torch.zeros(40, 2, 3), torch.zeros(40, 2, dtype=torch.int64), "image", 0)
 
 
+class FreeRows(WrongVAE):
+    """Samples with more noise than their latents."""
+
+    def sample(self, model: Any, conditions: Any, draws: Any) -> dict[str, torch.Tensor]:
+        (images,) = super().sample(model, conditions, draws).values()
+        return {"image": images ^ draws.integers(2, *images.shape).to(torch.uint8)}
+
+
+class HalfGuided(WrongVAE):
+    guides: ClassVar[bool] = True
+
+    def guided(self, model: Any, auxiliary: Any, w: float) -> Any:
+        return model if w >= 0 else self.build(INFO)
+
+
+class Warmer(WrongVAE):
+    tempers: ClassVar[bool] = True
+
+    def tempered(self, model: Any, temperature: float) -> Any:
+        return self, self.build(INFO)
+
+
 @pytest.mark.parametrize(
     ("family", "message"),
     [
@@ -129,6 +151,9 @@ class Unnormalised(WrongVAE):
         (RandomTrajectory(), "trajectory is not repeatable"),
         (ElsewhereExport(), "is not a file that it has written"),
         (ImpossibleNats(), "cannot be more likely than 1"),
+        (FreeRows(), "latents of 0 must always give the same row"),
+        (HalfGuided(), "w = -1 must be the auxiliary model"),
+        (Warmer(), "1 must change nothing"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, VAE) else "",
 )

@@ -45,6 +45,21 @@ arms:
 metrics: [{{use: distinct_n, n: 2}}]
 """
 
+POINTS = """
+name: points
+data: {{use: gaussian, dimensions: 2, rows: 64, fresh_rows: 10}}
+model: {{use: flow_matching, network: {{widths: [8, 8]}}, sampling_steps: 3}}
+train: {{steps: 4, batch_size: 32, evaluate: never}}
+samples: 40
+sampling: {{shard: 25}}
+generations: 1
+seeds: [3]
+arms:
+  plain: {{data: replace}}
+  remedy: {{data: replace, {axes}}}
+metrics: [sliced_w2]
+"""
+
 GAUSSIAN = """
 name: gaussian
 data: {{use: gaussian, dimensions: {dimensions}, rows: {rows}, fresh_rows: 10}}
@@ -65,6 +80,10 @@ def gaussian(axes, rows=50, generations=2, seeds=1000, dimensions=1):
 
 def digits(model, axes):
     return DIGITS.format(model=model, axes=axes)
+
+
+def points(axes):
+    return POINTS.format(axes=axes)
 
 
 def grammar(axes):

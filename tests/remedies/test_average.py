@@ -22,10 +22,9 @@ def test_the_expected_covariance_follows_the_recursion(sandbox, axes, rates):
     assert_close(means(sandbox, gaussian(f"merge: {axes}", rows=10), "variance_ratio"), expected)
 
 
-def test_without_a_rate_it_is_the_mean_of_all_fits(sandbox):
-    arms, store = ran(
-        sandbox, digits(VAE, "init: previous, merge: average").replace("generations: 1", "generations: 2")
-    )
+@pytest.mark.parametrize("recipe", [grammar, lambda axes: digits(VAE, axes)], ids=["text", "images"])
+def test_without_a_rate_it_is_the_mean_of_all_fits(sandbox, recipe):
+    arms, store = ran(sandbox, recipe("init: previous, merge: average").replace("generations: 1", "generations: 2"))
     plan = arms["remedy"]
     assert plan[0].model is plan[0].fit
     assert [generation.fit.init for generation in plan] == [None, plan[0].model, plan[1].model]

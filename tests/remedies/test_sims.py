@@ -27,13 +27,14 @@ from tests.remedies.chains_of import (
     gaussian,
     grammar,
     plans,
+    points,
     ran,
     rows_of,
 )
 
 W = 0.6
-RECIPES = [grammar, lambda axes: digits(SMALL_DDPM, axes), lambda axes: digits(FLOW, axes)]
-every_family = pytest.mark.parametrize("recipe", RECIPES, ids=["text", "ddpm", "flow"])
+RECIPES = [points, grammar, lambda axes: digits(SMALL_DDPM, axes), lambda axes: digits(FLOW, axes)]
+every_family = pytest.mark.parametrize("recipe", RECIPES, ids=["toy", "text", "ddpm", "flow"])
 
 
 def linear_chain(kept, noise, eta):
@@ -76,22 +77,14 @@ def test_flow_matching_combines_velocities(solver):
     torch.testing.assert_close(x, 0.5 ** (1 + W) * 0.7**-W * z, atol=0.01, rtol=0.01)
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [grammar, lambda axes: digits(SMALL_DDPM, axes), lambda axes: digits(FLOW, axes)],
-    ids=["text", "ddpm", "flow"],
-)
+@every_family
 def test_w_of_0_is_the_plain_arm(sandbox, recipe):
     arms = plans(sandbox, recipe("guidance: {use: sims, w: 0, train: {steps: 2}}"))
     for plain, remedy in zip(arms["plain"], arms["remedy"], strict=True):
         assert [spec.digest for spec in plain.specs()] == [spec.digest for spec in remedy.specs()]
 
 
-@pytest.mark.parametrize(
-    "recipe",
-    [grammar, lambda axes: digits(SMALL_DDPM, axes), lambda axes: digits(FLOW, axes)],
-    ids=["text", "ddpm", "flow"],
-)
+@every_family
 def test_a_run_draws_from_both_models(sandbox, recipe):
     """The stored samples are those of the two stored models, combined; the next generation is fitted to them."""
     arms, store = ran(sandbox, recipe("guidance: {use: sims, w: 1.5, samples: 30, train: {steps: 3}}"))

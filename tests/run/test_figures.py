@@ -6,9 +6,17 @@ import os
 
 import numpy as np
 import pytest
+import torch
 
 from collapse_sim.analysis import scatter
 from collapse_sim.analysis.scatter import points_by_generations
+from collapse_sim.core.machine import open_device
+from collapse_sim.core.randomness import Draws
+from collapse_sim.engine import artefacts
+from collapse_sim.engine.work import JobContext
+from collapse_sim.families.base import Conditions
+from collapse_sim.run import figures
+from tests.remedies.chains_of import FLOW, digits, experiment_of, ran
 from tests.run.points import GAUSSIAN
 
 
@@ -64,3 +72,18 @@ def test_an_old_picture_is_drawn_again(sandbox, drawn):
 def test_points_of_more_dimensions_say_which_are_shown(sandbox, drawn):
     sandbox.run(GAUSSIAN.replace("dimensions: 2", "dimensions: 4").replace("generations: 3", "generations: 1"))
     assert drawn[-1][2].endswith("the first 2 of 4 coordinates")
+
+
+def test_the_picture_of_denoising_is_that_of_the_guided_model(sandbox):
+    """Its last frame is what the two models give together."""
+    axes = "guidance: {use: sims, w: 2, train: {steps: 3, learning_rate: 0.1}}"
+    arms, store = ran(sandbox, digits(FLOW, axes))
+    experiment, cpu = experiment_of(sandbox, digits(FLOW, axes)), open_device("cpu")
+    shown = figures._trajectories(experiment, 0, JobContext(store, cpu, lambda event: None, sandbox.root), 2)
+    plan = arms["remedy"][0]
+    models = [artefacts.model(store, spec, (3,), cpu) for spec in plan.samples.models]
+    with torch.no_grad():
+        guided = plan.fit.family.guided(*models, 2).eval()
+        rows = plan.fit.family.sample(guided, Conditions(2, {}), Draws((3,), "denoising", 0))["image"]
+    np.testing.assert_array_equal(shown["remedy"][-1], rows.numpy())
+    assert not np.array_equal(shown["plain"][-1], shown["remedy"][-1])

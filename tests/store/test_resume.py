@@ -87,6 +87,31 @@ def test_a_kill_at_every_boundary_of_a_curated_run_loses_and_repeats_nothing(tmp
     assert report["leftovers"] == []
 
 
+REMEDIES = """
+name: remedies
+data: {use: digits, rows: 40, held_out_rows: 20}
+model: {use: ddpm, network: {widths: [4, 4], attention: none}, timesteps: 4, schedule: cosine}
+train: {steps: 2, batch_size: 16, evaluate: never}
+samples: 20
+sampling: {shard: 12}
+generations: 1
+seeds: [0]
+arms:
+  both: {data: replace, merge: {use: neon, w: 0.5}, guidance: {use: sims, w: 0.5, train: {steps: 1}}}
+metrics: [{use: fid, features: pixels}]
+"""
+
+
+def test_a_killed_merge_or_guided_sampling_ends_in_the_same_bytes(tmp_path):
+    """SIGKILL between fits to own samples, combined weights and samples of two models."""
+    report = drive("some_boundaries", tmp_path, REMEDIES)
+    assert report["boundaries"].count("committed") == 1 + 2 * 8, "data; fit, 5 of remedies, samples and score twice"
+    assert report["kills"] > 4
+    assert report["differing"] == []
+    assert report["repeated"] == []
+    assert report["leftovers"] == []
+
+
 def test_kills_at_any_moment_end_in_the_same_bytes(tmp_path):
     """SIGKILL four times in one folder, each time some random number of training steps further."""
     report = drive("moments", tmp_path, TINY)

@@ -332,3 +332,23 @@ def test_it_learns(sandbox) -> None:
     histories = [json.loads(path.read_text())["evaluations"] for path in files]
     assert len(histories) == 3
     assert all(history[-1]["validation_loss"] < 0.9 * history[0]["validation_loss"] for history in histories)
+
+
+@pytest.mark.parametrize(("time", "step"), [(0.0, 0), (0.5, 12), (1.0, 24)])
+def test_encoders_read_rows_with_the_noise_of_their_time(time, step) -> None:
+    """The oracle's encoder gives what it reads: sqrt(a) x + sqrt(1 - a) noise at a timestep; of images the maxima."""
+    family = DDPM(**FEW)
+    alpha = float(alphas_cumprod(25, "linear", False, CPU)[step])
+    times = []
+    oracle = Oracle((2,), lambda x, t: times.append(t) or x)
+    x = rows_of(POINTS)["x"].float()
+    noise = draws("noise").normal(40, 2)
+    encoded = family.encode_noised(oracle, {"x": x.double()}, time, draws("noise"))
+    torch.testing.assert_close(encoded, math.sqrt(alpha) * x + math.sqrt(1 - alpha) * noise)
+    assert times[0].tolist() == [step] * 40
+    image = rows_of(COLOUR)
+    pooled = family.encode_noised(Oracle((3, 12, 8), lambda x, t: x), image, time, draws("noise"))
+    noised = math.sqrt(alpha) * (image["image"] / 127.5 - 1) + math.sqrt(1 - alpha) * draws("noise").normal(
+        40, 3, 12, 8
+    )
+    torch.testing.assert_close(pooled, noised.amax((2, 3)))

@@ -203,3 +203,16 @@ def test_a_run_draws_how_points_come_out_of_noise(sandbox) -> None:
     )
     pictures = sorted(path.name for path in (sandbox.root / "run" / "pictures").glob("denoising*"))
     assert pictures == ["denoising-generation-000.png", "denoising-generation-002.png"]
+
+
+@pytest.mark.parametrize("time", [0.0, 0.25, 1.0])
+def test_encoders_read_rows_with_the_noise_of_their_time(time) -> None:
+    """The oracle's encoder gives what it reads: at time 0 the row (and sigma_min of noise), at time 1 noise alone."""
+    times = []
+    oracle = Oracle((2,), lambda x, t: times.append(t) or x)
+    x = rows_of(POINTS)["x"].float()
+    noise = draws("noise").normal(40, 2)
+    encoded = FlowMatching(sigma_min=0.1).encode_noised(oracle, {"x": x.double()}, time, draws("noise"))
+    torch.testing.assert_close(encoded, (1 - time) * x + (1 - 0.9 * (1 - time)) * noise)
+    own_time = times[0] / FlowMatching().corrupt({"x": x.double()}, draws())["t"].max()
+    assert bool((own_time <= 1.1 * (1 - time) + 1e-6).all())

@@ -19,7 +19,7 @@ from collapse_sim.engine.pieces import layout
 from collapse_sim.engine.sample import ROWS_FILE, fitted_model, to_numpy
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.held_out_loss import BATCH_ROWS, HeldOutLoss
-from collapse_sim.families.hooks import HasTextLikelihood, RowsAtOnce, conditioning_of
+from collapse_sim.families.hooks import HasTextLikelihood, RowsAtOnce, check_row_weights, conditioning_of
 from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.specs import ModelSpec
 from collapse_sim.remedies.base import AveragesLosses, Choice, Judge, Pool, Reading
@@ -49,7 +49,6 @@ def curate(job: Job, folder: Path, context: JobContext) -> None:
         except ValueError as error:
             raise RecipeError(f"{where(job, (seed,))}: curation: {error}") from error
         check_choice(spec, choice, pool)
-        refuse_weights(spec, choice)
         choices.append(choice)
     _write(folder / artefacts.CURATION_FILE, [_index(choice) for choice in choices], spec.stacked)
     if choices[0].columns is not None:
@@ -155,6 +154,11 @@ def check_choice(spec: CurationSpec, choice: object, pool: Pool) -> None:
         raise wrong(f"weights of {tuple(weights.shape)} and {weights.dtype}", f"({n},) of torch.float32")
     if weights is not None and not bool(((weights >= 0) & weights.isfinite()).all() and weights.any()):
         raise wrong("weights that are negative, not finite, or all 0", "finite numbers from 0")
+    if weights is not None:
+        try:
+            check_row_weights(spec.model.family)
+        except ValueError as error:
+            raise PluginError(f"{name_of(type(spec.curation))}: `choose` gave weights: {error}") from error
     changed = choice.columns
     if changed is not None and set(changed) != set(pool.columns):
         raise wrong(f"changed columns {', '.join(changed)}", ", ".join(pool.columns))
@@ -164,12 +168,6 @@ def check_choice(spec: CurationSpec, choice: object, pool: Pool) -> None:
             raise wrong(f"{name} of {tuple(column.shape)} and {column.dtype}", f"{(n, *like.shape[1:])}, {like.dtype}")
         if column.is_floating_point() and not bool(column.isfinite().all()):
             raise wrong(f"{name} that is not finite", "finite numbers")
-
-
-def refuse_weights(spec: CurationSpec, choice: Choice) -> None:
-    """Raise PluginError when rows are weighted, which no fit takes notice of yet."""
-    if choice.weights is not None:
-        raise PluginError(f"{name_of(type(spec.curation))}: `choose` gave weights, and fits do not weight rows yet")
 
 
 def _index(choice: Choice) -> dict[str, Tensor]:

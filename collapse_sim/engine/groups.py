@@ -74,7 +74,7 @@ def group_key(job: Job, context: JobContext) -> str | None:
         "steps": length.steps,
         "taught": [spec.teacher is not None, spec.layers, spec.criterion if spec.layers else None],
         "weighting": [
-            weighs_rows(spec),
+            weighs_rows(context.store, spec, job.seeds[0] if job.seeds else 0),
             described(spec.weighting) if isinstance(spec.weighting, TokenWeighting) else None,
         ],
         "at step": max(unfinished, default=0),  # so that nobody waits for one that begins

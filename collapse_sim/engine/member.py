@@ -17,7 +17,7 @@ from collapse_sim.core.randomness import Draws, derive
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.checkpoint import Checkpoints
 from collapse_sim.engine.optimizers import make_optimizer
-from collapse_sim.engine.row_weights import row_weights
+from collapse_sim.engine.row_weights import stored_row_weights
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.score import validation_loss
 from collapse_sim.engine.training_loss import TrainingLoss
@@ -45,7 +45,7 @@ class Member:
         self.seed = job.seeds[0] if job.seeds else 0
         self.machine = context.machine_for(spec)
         self.table = table or artefacts.training_table(context.store, spec, self.seed, self.machine)
-        self.row_weights = row_weights(spec, self.seed)
+        self.row_weights = stored_row_weights(context.store, spec, self.seed)
         self.length = FitLength.of(self.train, len(self.table))
         self.checkpoints = Checkpoints(context.store.partial(job))
         self.watch = DivergenceWatch(job, self.checkpoints, self.machine)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.data.sources import Chain
-from collapse_sim.families.base import Conditioning, Inputs, ModelFamily, Prediction, Rows
+from collapse_sim.families.base import ClosedForm, Conditioning, Inputs, ModelFamily, Prediction, Rows
 
 
 @runtime_checkable
@@ -293,3 +293,13 @@ def conditioning_of(family: object) -> Conditioning:
 def row_counts_of(family: object, inputs: Inputs) -> Tensor | None:
     """(n,): what each row adds to `inputs.count`. None: 1 each."""
     return family.row_counts(inputs) if isinstance(family, HasRowCounts) else None
+
+
+def check_row_weights(family: ModelFamily) -> None:
+    """Raise ValueError when rows of a fit of this family cannot have weights."""
+    weighted = isinstance(family, SolvesWeighted if isinstance(family, ClosedForm) else RowLosses)
+    if not weighted:
+        hook = "solve_weighted" if isinstance(family, ClosedForm) else "row_losses"
+        raise ValueError(
+            f"{type(family).__name__} has no `{hook}` (collapse_sim.families.hooks), so its rows cannot have weights"
+        )

@@ -15,7 +15,7 @@ from collapse_sim.core.component import Component
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.families.hooks import HasLossUnit, PredictsTokens
+from collapse_sim.families.hooks import HasLossUnit, PredictsTokens, check_row_weights
 from collapse_sim.remedies.base import Choice, Pool
 from collapse_sim.remedies.detector_features import Expansion, detector_features
 from collapse_sim.remedies.logistic import fit_logistic
@@ -72,7 +72,10 @@ class Detector(Component):
         return rows if self.by == "weights" else max(rows, math.ceil(rows / min(self.oversample, self.repeats)))
 
     def check(self, data: Data, info: Info, family: ModelFamily) -> None:
-        """Raises ValueError for `exact` without densities, and for texts of a family that predicts no tokens."""
+        """Raises ValueError for `exact` without densities, for texts of a family that predicts no tokens, and for
+        weights of rows that have no losses of their own."""
+        if self.by == "weights":
+            check_row_weights(family)
         if self.p == "exact":
             if not data.seeded or "log_density" not in info.known_truths:
                 raise ValueError("p: exact needs the true density of simulated data; this data has none: use p: fitted")

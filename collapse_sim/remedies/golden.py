@@ -13,8 +13,8 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Data, Info
 from collapse_sim.data.sources import REAL, Plan
-from collapse_sim.families.base import ClosedForm, ModelFamily
-from collapse_sim.families.hooks import RowLosses, SolvesWeighted
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.hooks import check_row_weights
 
 
 class Golden(Component):
@@ -66,16 +66,6 @@ class Golden(Component):
 def golden_ratio(k: float) -> float:
     """w* = (sqrt(1 + 4 k) - 1) / (2 k) for k generated rows per real one."""
     return 2 / (1 + math.sqrt(1 + 4 * k))  # the same, without cancellation
-
-
-def check_row_weights(family: ModelFamily) -> None:
-    """Raise ValueError when rows of a fit of this family cannot have weights."""
-    weighted = isinstance(family, SolvesWeighted if isinstance(family, ClosedForm) else RowLosses)
-    if not weighted:
-        hook = "solve_weighted" if isinstance(family, ClosedForm) else "row_losses"
-        raise ValueError(
-            f"{type(family).__name__} has no `{hook}` (collapse_sim.families.hooks), so its rows cannot have weights"
-        )
 
 
 def _counts(plan: Plan) -> tuple[int, int]:

@@ -6,13 +6,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from collapse_sim.core.component import Component
 from collapse_sim.core.errors import PluginError, RecipeError
 from collapse_sim.core.machine import open_device
 from collapse_sim.core.randomness import Draws
 from collapse_sim.engine import artefacts
-from collapse_sim.engine import curate as curate_module
 from collapse_sim.engine.curate import Candidates, check_choice, read_report
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.experiment import prepare
@@ -410,14 +410,21 @@ def test_what_a_curation_may_return(curated, choice, message):
         check_choice(spec, choice, Watched.seen[0][0])
 
 
-def test_weights_are_refused_as_long_as_fits_do_not_weight_rows(curated):
-    with pytest.raises(PluginError, match="Weighted: `choose` gave weights, and fits do not weight rows yet"):
-        curated(TOY, weighted={"data": "replace", "curation": f"{HERE}:Weighted"})
+def test_weights_count_in_the_fit(curated):
+    """A weighted maximum-likelihood Gaussian, computed here from the stored rows and weights."""
+    plans, store = curated(TOY, weighted={"data": "replace", "curation": f"{HERE}:Weighted"})
+    fit = plans["weighted"][1].fit
+    weights = artefacts.curated_weights(store, fit, 3).astype(np.float64)
+    x = artefacts.training_stack(store, fit, (3,))["x"][0].numpy()
+    state = load_file(store.block(fit, 3).file(artefacts.MODEL_FILE))
+    slot = store.block(fit, 3).seeds.index(3)
+    np.testing.assert_allclose(state["mean"][slot].numpy(), np.average(x, axis=0, weights=weights))
+    covariance = np.cov(x.T, aweights=weights, bias=True).reshape(state["covariance"][slot].shape)
+    np.testing.assert_allclose(state["covariance"][slot].numpy(), covariance, atol=1e-12)
 
 
 @pytest.mark.parametrize("recipe", [TOY, DIGITS])
-def test_weights_are_kept_in_the_order_of_a_fit_s_rows(curated, monkeypatch, recipe):
-    monkeypatch.setattr(curate_module, "refuse_weights", lambda spec, choice: None)
+def test_weights_are_kept_in_the_order_of_a_fit_s_rows(curated, recipe):
     rule = {"use": f"{HERE}:Weighted"}
     plans, store = curated(
         recipe,

@@ -208,7 +208,7 @@ def test_a_weight_outside_of_0_to_1_is_refused(sandbox):
 
 
 def test_a_family_without_row_losses_is_refused():
-    from collapse_sim.remedies.golden import check_row_weights
+    from collapse_sim.families.hooks import check_row_weights
 
     class Plain:
         pass

@@ -27,6 +27,7 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
     `generations` None: all scored ones.
     """
     arms: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    curations = curation_document(results.curations, results.arms, results.seeds, results.generations)
     for arm in results.arms:
         arms[arm] = {}
         for metric in metrics:
@@ -74,7 +75,7 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
             }
             for arm, training in results.training.items()
         },
-        "curations": curation_document(results.curations, results.arms, results.seeds, results.generations),
+        **({"curations": curations} if curations else {}),
         "diverged": {
             arm: [{"seed": seed, "generation": k} for seed, k in by_seed.items()]
             for arm, by_seed in results.diverged.items()

@@ -30,16 +30,18 @@ def row_weights(
 ) -> Tensor | None:
     """(n,) float64, of mean 1, in the order of the fit's rows (artefacts.training_table); None: all 1.
 
-    `kept` (n,): which of all rows that the plan offers a curation keeps.
-
-    `curated` (n,) are the weights of a curation, in the same order. They say how the rows of a generation compare with
-    each other, not with those of other generations: their mean in each generation is made 1.
+    `curated` (n,) are the weights of a curation, in the same order. Those of a curated generation say how its rows
+    compare with each other, so that their mean in each generation is made 1. Those of a curation of all past rows,
+    which keeps the rows `kept` (n,) of what the plan offers, compare all of them, unless a weighting says how
+    generations compare.
     """
     weighting = spec.weighting
     if curated is None and not isinstance(weighting, RowWeighting):
         return None
     generations = _generations(spec, seed, kept)
     base = torch.ones(len(generations), dtype=torch.float64) if curated is None else curated.double().clone()
+    if curated is not None and kept is not None and not isinstance(weighting, RowWeighting):
+        return base / base.mean()
     if curated is not None:
         for generation in set(generations.tolist()):
             chosen = generations == generation

@@ -140,3 +140,12 @@ def test_a_killed_weighted_fit_resumes_to_the_same_bytes(sandbox, monkeypatch):
             other.run(RECIPE, checkpoint_s=0.0)
     other.run(RECIPE)
     assert other.artefacts() == sandbox.artefacts()
+
+
+def test_of_a_curation_of_all_past_rows(base):
+    """It compares rows of all generations; a weighting over it says how generations compare."""
+    kept = np.array([0, 5, 25, 59])  # two real rows, two generated ones
+    curated = torch.tensor([1.0, 3.0, 1.0, 1.0])
+    np.testing.assert_allclose(row_weights(base, 3, curated, kept), [4 / 6, 2.0, 4 / 6, 4 / 6])
+    both = row_weights(spec(base, Golden(w=0.6)), 3, curated, kept)
+    np.testing.assert_allclose(both, [0.6, 1.8, 0.8, 0.8])

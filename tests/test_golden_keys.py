@@ -22,6 +22,7 @@ from collapse_sim.data.split import divided
 from collapse_sim.metrics.base import WeightedMap
 from collapse_sim.metrics.weights import WeightsFile
 from collapse_sim.plan.experiment import Experiment, counts_of, lay_out, plans_of
+from collapse_sim.plan.experiment import info_of as info_of_arm
 from collapse_sim.plan.protocol import at_precision
 from collapse_sim.plan.settings import Recipe
 from collapse_sim.recipe import shipped
@@ -42,7 +43,10 @@ def info_of(recipe: Recipe) -> Info:
 
 def experiment_of(recipe: Recipe) -> Experiment:
     recipe, info = at_precision(recipe), info_of(recipe)
-    plans = {arm.name: plans_of(arm, recipe.generations, counts_of(recipe, info)) for arm in recipe.arms}
+    plans = {
+        arm.name: plans_of(arm, recipe.generations, counts_of(recipe.for_arm(arm), info_of_arm(recipe, arm, info)))
+        for arm in recipe.arms
+    }
     weights = WeightsFile("weights.pt", Path("nowhere"), "0" * 64, 2048)
     files = {
         name: weights if isinstance(getattr(metric, "feature_map", None), WeightedMap) else None
@@ -64,6 +68,8 @@ def keys_of(recipe: Recipe) -> dict[str, list[str]]:
         name, plans = arm_plan.name, arm_plan.generations
         keys[f"{name} | fits"] = pinned(plan.fit for plan in plans)
         keys[f"{name} | samples"] = pinned(spec for plan in plans for spec in plan.generated())
+        if own := [spec for plan in plans for spec in (*plan.between, *plan.curations())]:
+            keys[f"{name} | remedies"] = pinned(own)
         keys[f"{name} | features"] = pinned(spec for plan in plans for spec in plan.features)
         for metric in recipe.metrics:
             keys[f"{name} | {metric}"] = pinned(plan.scores[metric] for plan in plans)

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List what a recipe can use, with settings and defaults.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
 _HELP = "Show the settings and defaults of these. Without NAME: list all names, one per line."
+HEADINGS = {
+    "features": "features (a setting of metrics):",
+    "curation": "curation: which generated rows later fits take",
+    "weighting": "weighting: how rows or tokens count in the loss",
+    "merge": "merge: what becomes of a model's weights after its fit",
+    "guidance": "guidance: how samples are drawn from a model",
+}
 
 
 @app.command(epilog=examples("list families", "list families vae ddpm"))
@@ -49,7 +56,7 @@ def remedies(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remedies against collapse, by the axis of an arm (`arms: NAME: curation:` and so on)."""
+    """Remedies, by the axis of an arm (`arms: NAME: curation:`)."""
     _print([*REMEDIES], names, as_json)
 
 
@@ -101,7 +108,7 @@ def _print(rooms: list[str], names: list[str] | None, as_json: bool) -> None:
         return
     blocks = []
     for room, group in components.items():
-        heading = f"{room} (a setting of metrics):\n" if room != rooms[0] else ""
+        heading = f"{HEADINGS[room]}\n" if room in HEADINGS else ""
         blocks.append(heading + terms([(entry.name, entry.summary) for entry in group], width))
     data("\n\n".join(blocks))
 

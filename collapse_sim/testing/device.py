@@ -6,7 +6,7 @@ there, and an operation on tensors of two devices raises, as on CUDA.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -85,7 +85,7 @@ class EmptyDraws(Draws):
         """int64 (n,)."""
         return self.integers(n, n)
 
-    def _draw(self, kind: object, shape: tuple[int, ...]) -> Tensor:
+    def _filled(self, fill: Callable[..., Tensor], shape: tuple[int, ...]) -> Tensor:
         return torch.empty(*self._leading, *shape, dtype=self.dtype, device=self.device)
 
 

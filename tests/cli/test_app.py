@@ -50,6 +50,7 @@ COMMANDS = {
     "list families": ["NAME", "--json"],
     "list strategies": ["NAME", "--json"],
     "list metrics": ["NAME", "--json"],
+    "list remedies": ["NAME", "--json"],
     "list data": ["NAME", "--json"],
     "cache list": ["--store", "--by-run", "--json"],
     "cache gc": ["--store", "--delete", "--forget-missing", "--json"],

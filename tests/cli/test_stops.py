@@ -178,8 +178,8 @@ def test_divergence_names_the_last_good_checkpoint(shell, recipe):
 def test_divergence_of_a_later_generation_keeps_the_earlier(shell, recipe, monkeypatch):
     original, taught = fit.backward, []
 
-    def spoiled(family, model, inputs, machine, scaler, teacher=None, weights=None, parts=1):
-        loss = original(family, model, inputs, machine, scaler, teacher, weights, parts)
+    def spoiled(training_loss, model, inputs, machine, scaler, teacher=None, *rest):
+        loss = original(training_loss, model, inputs, machine, scaler, teacher, *rest)
         taught.extend([1] if teacher is not None else [])
         return loss * float("nan") if len(taught) == 3 else loss
 

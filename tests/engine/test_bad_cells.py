@@ -77,8 +77,8 @@ def test_an_update_that_ruins_the_weights_is_seen_though_no_step_follows(sandbox
 def test_a_chain_that_diverges_leaves_all_others_as_they_would_be_alone(sandbox, monkeypatch):
     original, ruined = fit.backward, []
 
-    def spoiled(family, model, inputs, machine, scaler, teacher=None, weights=None, parts=1):
-        loss = original(family, model, inputs, machine, scaler, teacher, weights, parts)
+    def spoiled(training_loss, model, inputs, machine, scaler, teacher=None, *rest):
+        loss = original(training_loss, model, inputs, machine, scaler, teacher, *rest)
         ruined.extend([1] if teacher is not None else [])
         return loss * math.nan if len(ruined) == 3 else loss
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from collapse_sim.engine.objective import SingleObjective, shapes_of, trimmed, weighted
+from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.families.base import Inputs
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.classifier import Classifier
@@ -94,7 +95,7 @@ def test_shapes_are_named():
 def test_counts_and_weights_are_tensors_so_that_no_program_has_them_built_in():
     family, rows = FAMILIES["vae"][0], FAMILIES["vae"][2]
     model = family.build(IMAGES)
-    objective = SingleObjective(family, model, family.build(IMAGES), {"mean": 2.0}, CPU)
+    objective = SingleObjective(TrainingLoss(family), model, family.build(IMAGES), {"mean": 2.0}, CPU)
     arguments = objective.arguments(trimmed(family, model, family.corrupt(rows, draws())))
     assert {name: float(weight) for name, weight in arguments["weights"].items()} == {
         "mean": 2.0, "output": 0.0, "variance": 0.0,

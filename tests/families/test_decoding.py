@@ -15,6 +15,7 @@ from collapse_sim.families import decoding
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.decoding import TokenSampling, decode, inverse_cdf, likeliest
 from collapse_sim.families.seq2seq import Seq2Seq, _encoded
+from collapse_sim.families.token_rows import trimmed
 from tests.families.wording import PAIRS, TEXT, built, draws, pairs, texts
 
 FAMILIES = {
@@ -41,7 +42,7 @@ def case(name):
     family = FAMILIES[name]
     if family.encoder_decoder:
         model = built(family, PAIRS)
-        inputs = _encoded(pairs()["source"].long(), 8, model.pad)
+        inputs = _encoded(trimmed(pairs()["source"].long(), 8), model.pad)
     else:
         model = built(family, TEXT)
         prompts = texts()["tokens"][:, :1].clamp(min=0).long()

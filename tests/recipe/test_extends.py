@@ -57,8 +57,8 @@ def test_null_removes() -> None:
 
 def test_null_for_what_is_not_there_is_found() -> None:
     assert failing("extends: base.yaml\narms: {mixt: null}\n") == [
-        "child.yaml:2: arms.mixt: found null; allowed: a mapping of data, grid, init, model, protocol, "
-        "retrain, rows, samples, sampling, teacher, train"
+        "child.yaml:2: arms.mixt: found null; allowed: a mapping of curation, data, grid, guidance, init, "
+        "merge, model, protocol, retrain, rows, samples, sampling, teacher, train, weighting"
     ]
 
 

@@ -25,7 +25,7 @@ ONE_PROBLEM = [
     ),
     (
         ("    init: prev", "    inti: prev"),
-        "r.yaml:19: arms.mixed.inti: unknown key 'inti', did you mean 'init'?; allowed: da",
+        "r.yaml:19: arms.mixed.inti: unknown key 'inti', did you mean 'init'?; allowed: cu",
     ),
     (
         ("synthetic: 0", "synth: 0"),

@@ -142,7 +142,7 @@ def _base_key(members: Sequence[Member]) -> dict[str, Any]:
     first = members[0]
     return {
         "family": first.spec.description["family"],
-        "teachers": [m.spec.teacher.description["family"] if m.spec.teacher else None for m in members],
+        "teachers": [m.spec.teacher.fitted.description["family"] if m.spec.teacher else None for m in members],
         "data": first.spec.data.digest,  # with the tokenizer, whose ids are constants
         "device": str(first.machine.device),
         "precision": first.machine.describe_precision(),

@@ -95,7 +95,7 @@ def evaluations_of(spec: Spec) -> int:
 
 def kind_of_spec(spec: Spec) -> str:
     """Equal for artefacts whose cost differs only by their units of work."""
-    return kind_of(spec.kind, spec.description, spec.model.description if isinstance(spec, SampleSpec) else {})
+    return kind_of(spec.kind, spec.description, spec.model.fitted.description if isinstance(spec, SampleSpec) else {})
 
 
 def kind_of(kind: Kind, description: Mapping[str, Any], model: Mapping[str, Any]) -> str:

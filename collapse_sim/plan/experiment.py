@@ -35,6 +35,7 @@ from collapse_sim.plan.data_checks import (
 from collapse_sim.plan.in_use import in_use, own_misfits
 from collapse_sim.plan.layer_paths import layer_misfits
 from collapse_sim.plan.memory import check_rows, check_weights
+from collapse_sim.plan.merges import MergeSpec, averaged_teacher
 from collapse_sim.plan.protocol import at_length, at_precision, protocol_of, without_validation
 from collapse_sim.plan.score_specs import FeatureSpec, FeatureSpecs, ScoreSpec, score_spec
 from collapse_sim.plan.settings import Arm, Protocol, Recipe
@@ -328,7 +329,7 @@ def _arm_plan(
     counts, shard = counts_of(own, data.info), own.sampling.shard
     generations: list[GenerationPlan] = []
     past: dict[int, SampleSpec | CurationSpec] = {}
-    key, chosen = SourcesKey(data, past), None
+    key, chosen, averaged = SourcesKey(data, past), None, None
     used = {source.generation for plan in plans for source in plan.sources}
     wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):
@@ -339,7 +340,7 @@ def _arm_plan(
         taught_by = arm.teacher if k > 0 else None
         teacher = None
         if taught_by is not None:  # generation 0 teaches as it was fitted, whatever its merge makes of it
-            teacher = previous if taught_by.generation == "previous" else generations[taught_by.generation].fit
+            teacher = averaged or (previous if taught_by.generation == "previous" else generations[0].fit)
         weights = taught_by.weights if taught_by else None
         criterion = taught_by.criterion if taught_by else "mse"
         init = previous if arm.init == "previous" else None
@@ -363,7 +364,9 @@ def _arm_plan(
             name: score_spec(metric, samples, origin, features, files[name], outputs)
             for name, metric in recipe.metrics.items()
         }
-        generations.append(GenerationPlan(fit, samples, outputs, curation, scores, using.between))
+        averaged = averaged_teacher(arm.teacher, fit, averaged) if k + 1 < len(plans) else None
+        between = (*using.between, *([averaged] if isinstance(averaged, MergeSpec) else []))
+        generations.append(GenerationPlan(fit, samples, outputs, curation, scores, between))
     later = own.train_of(1)
     protocol = protocol_of(later, arm.protocol) if later else None
     return ArmPlan(arm, own, data, counts, protocol, tuple(generations))

@@ -10,11 +10,13 @@ from collapse_sim.data.sources import Plan, RowCounts, Source
 from collapse_sim.families.base import ClosedForm
 from collapse_sim.families.hooks import FromWeights, conditioning_of
 from collapse_sim.families.training import Train
+from collapse_sim.plan.data_checks import misfit
 from collapse_sim.plan.merges import merge_spec
 from collapse_sim.plan.protocol import at_length
 from collapse_sim.plan.settings import Arm, Recipe
 from collapse_sim.plan.specs import FitSpec, ModelSpec, SampleSpec, fit_spec, sample_spec
 from collapse_sim.remedies.base import Guidance, Operand
+from collapse_sim.remedies.combining import check_combinable
 from collapse_sim.remedies.own_fit import OwnFit
 from collapse_sim.store.spec import Spec
 
@@ -100,12 +102,16 @@ def own_misfits(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCo
                 f"{recipe.where(path)}: {path}: {own.samples} is more than the {most} rows whose "
                 f"{', '.join(conditions)} they are generated for; lower it"
             )
-    if arm.merge is None or arm.init == "previous" or isinstance(family, ClosedForm):
-        return
-    across = arm.merge.coefficients(1).get("previous", 0) != 0
-    if across and not (isinstance(family, FromWeights) and family.pretrained is not None):
-        path = f"arms.{arm.name}.merge"
-        yield (
-            f"{recipe.where(path)}: {path}: it combines the weights of several generations, whose fits begin with "
-            "different ones; set the arm's init: previous"
-        )
+    across = []
+    if arm.merge is not None and arm.merge.coefficients(1).get("previous", 0) != 0:
+        across.append(f"arms.{arm.name}.merge")
+    if arm.teacher is not None and arm.teacher.generation == "ema":
+        across.append(path := f"arms.{arm.name}.teacher.generation")
+        yield from misfit(recipe, path, family, lambda: check_combinable(family))
+    apart = arm.init != "previous" and not isinstance(family, ClosedForm)
+    if apart and not (isinstance(family, FromWeights) and family.pretrained is not None):
+        for path in across:
+            yield (
+                f"{recipe.where(path)}: {path}: it combines the weights of several generations, whose fits begin with "
+                "different ones; set the arm's init: previous"
+            )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from collapse_sim.families.hooks import Combinable
+from collapse_sim.plan.settings import Teacher
 from collapse_sim.plan.specs import FitSpec, ModelSpec
 from collapse_sim.store.spec import Spec
 
@@ -46,3 +47,11 @@ def merge_spec(
         family=fit.family, train=fit.train, data=fit.data,
         models=models, coefficients=coefficients, infeasible=infeasible,
     )  # fmt: skip
+
+
+def averaged_teacher(teacher: Teacher | None, fit: FitSpec, before: ModelSpec | None) -> ModelSpec | None:
+    """The moving average of the fits up to this one, which teaches the next generation; None if there is no such
+    teacher. `before`: the average up to the fit before."""
+    if teacher is None or not teacher.active or teacher.generation != "ema":
+        return None
+    return fit if before is None else merge_spec((fit, before), (teacher.rate, 1 - teacher.rate), "refuse")

@@ -31,17 +31,21 @@ class Sampling(Component):
 class Teacher(Component):
     """Distillation: loss + sum of weights x terms, the teacher frozen (L_SD = L_M + lambda L of the KD paper).
 
-    `generation` 0 is the model fitted to real data; "previous" is the model the samples came from. Besides its family's
-    terms, networks have a term "layer PATH" for the output of every layer (FitNets, Romero et al. 2015), by the path of
-    its module: {output: 0.5, "layer encoder.2": 1.0}. Terms count all rows and tokens equally, whatever the weighting.
+    `generation` 0 is the model fitted to real data; "previous" is the model the samples came from; "ema" is the moving
+    average of the weights of all earlier fits, a mean teacher (Tarvainen & Valpola 2017) over generations. Besides its
+    family's terms, networks have a term "layer PATH" for the output of every layer (FitNets, Romero et al. 2015), by
+    the path of its module: {output: 0.5, "layer encoder.2": 1.0}. Terms count all rows and tokens equally, whatever the
+    weighting.
     """
 
-    generation: Literal["previous"] | int = 0
-    """The generation that teaches: 0, or previous."""
+    generation: Literal["previous", "ema"] | int = 0
+    """The generation that teaches: 0, previous, or ema."""
     weights: dict[str, Annotated[float, Field(ge=0.0)]]
     """The weight of each distillation term of the family, or "layer PATH"; a term that is not named has weight 0."""
     criterion: Criterion = "mse"
     """How outputs of layers are compared: mse, cosine (1 - cos), or kl (of their softmax, in nats)."""
+    rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
+    """ema: the weight of the newest fit; that of the average so far is 1 - rate."""
 
     @property
     def active(self) -> bool:
@@ -49,8 +53,8 @@ class Teacher(Component):
         return any(weight > 0 for weight in self.weights.values())
 
     def generation_for(self, k: int) -> int:
-        """The number of the generation that teaches generation k."""
-        return k - 1 if self.generation == "previous" else self.generation
+        """The number of the generation that teaches generation k; of an average, its newest one."""
+        return self.generation if isinstance(self.generation, int) else k - 1
 
 
 def layer_path(term: str) -> str | None:

@@ -24,8 +24,8 @@ def curves(experiment: Experiment) -> dict[str, dict[str, list[float]]]:
     expected: dict[str, dict[str, list[float]]] = {}
     for plan in experiment.arm_plans:
         family = plan.recipe.model
-        if plan.arm.remedies():  # a family's curves know chains of fits, and no remedy between them
-            continue
+        if plan.arm.remedies() or (plan.arm.teacher and plan.arm.teacher.generation == "ema"):
+            continue  # a family's curves know chains of fits and teachers that are fits
         if not isinstance(family, HasTheory):
             continue
         chain = Chain(

@@ -74,11 +74,11 @@ def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, cl
     teacher = arm.teacher
     if teacher is None:
         return
-    if teacher.generation not in (0, "previous"):
+    if teacher.generation not in (0, "previous", "ema"):
         message = (
-            f"generation {teacher.generation} does not exist yet when generation 1 is fitted; allowed: 0, previous"
+            f"generation {teacher.generation} does not exist yet when generation 1 is fitted; allowed: 0, previous, ema"
             if int(teacher.generation) > 0
-            else f"found {teacher.generation}; allowed: 0, previous"
+            else f"found {teacher.generation}; allowed: 0, previous, ema"
         )
         resolver.problem((*steps, "teacher", "generation"), message)
     terms = list(family.terms)

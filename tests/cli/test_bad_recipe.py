@@ -38,7 +38,7 @@ RECIPES = {
         [("generation: 0", "generation: 1")],
         [
             "r.yaml:11: arms.accumulate+distill.teacher.generation: generation 1 does not exist yet when generation 1 "
-            "is fitted; allowed: 0, previous"
+            "is fitted; allowed: 0, previous, ema"
         ],
     ),
     "share above its range": (

@@ -89,4 +89,4 @@ def rows_key(job: Job) -> tuple[Any, ...]:
     assert isinstance(spec, FitSpec)
     chosen = spec.curation.digest if spec.curation else None
     rows = (tuple(source.digest for source in spec.sources), repr(spec.plan), chosen, spec.data.info.rows, job.seeds)
-    return (*rows, repr(spec.weighting))
+    return (spec.kind, spec.generation, *rows, repr(spec.weighting))

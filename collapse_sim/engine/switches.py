@@ -12,10 +12,11 @@ import torch
 
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.machine import Machine
-from collapse_sim.core.plugins import name_of
+from collapse_sim.core.plugins import described, name_of
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import Groups
 from collapse_sim.engine.programs import Mode, Objective, Program, Programs
+from collapse_sim.remedies.base import TokenWeighting
 
 LEAST_REMAINING_S = 60.0  # auto: shorter fits are never compiled, so that their bytes do not depend on measured times
 ASSUMED_GAIN = 0.1  # auto: of an update's time, before a compiled one was measured
@@ -140,9 +141,13 @@ class Switches:
 def _base_key(members: Sequence[Member]) -> dict[str, Any]:
     """Everything that a program of these fits depends on, except the shapes of batches."""
     first = members[0]
+    weighting = first.spec.weighting
     return {
         "family": first.spec.description["family"],
         "teachers": [m.spec.teacher.fitted.description["family"] if m.spec.teacher else None for m in members],
+        "layers": [first.spec.layers, first.spec.criterion],
+        "token weights": described(weighting) if isinstance(weighting, TokenWeighting) else None,
+        "row weights": first.row_weights is not None,
         "data": first.spec.data.digest,  # with the tokenizer, whose ids are constants
         "device": str(first.machine.device),
         "precision": first.machine.describe_precision(),

@@ -18,6 +18,7 @@ from collapse_sim.store.jobs import MAX_STACK
 from collapse_sim.store.spec import Spec
 
 COSTLY = ("batch_size", "accumulate", "optimizer", "precision", "tf32")  # settings that change the cost of an update
+AS_PLAIN: Mapping[Kind, Kind] = {"own fit": "fit", "own samples": "samples"}  # kinds that cost as much as others
 
 
 class Rate(NamedTuple):
@@ -95,11 +96,13 @@ def evaluations_of(spec: Spec) -> int:
 
 def kind_of_spec(spec: Spec) -> str:
     """Equal for artefacts whose cost differs only by their units of work."""
-    return kind_of(spec.kind, spec.description, spec.model.fitted.description if isinstance(spec, SampleSpec) else {})
+    model = spec.model.fitted.description if isinstance(spec, SampleSpec) else {}
+    return kind_of(spec.kind, spec.description, model)
 
 
 def kind_of(kind: Kind, description: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """The same from descriptions as they are in manifests; `model`: that of the model which generates samples."""
+    """The same from descriptions as they are in manifests; `model`: that of the fit whose model generates samples."""
+    kind = AS_PLAIN.get(kind, kind)
     content: list[Any] = [kind]
     if kind == "fit":
         train = description["train"]
@@ -109,10 +112,13 @@ def kind_of(kind: Kind, description: Mapping[str, Any], model: Mapping[str, Any]
     elif kind == "samples":
         content += [model["family"], model["data"], model["train"] and model["train"]["precision"]]
         content += [description.get(name) for name in ("sampler", "sampler version", "conditions")]
+        content += [bool(description.get("auxiliary"))]  # a second model computes as much again
+    elif kind == "curation":
+        content += [description["curation"], description["data"]]
     elif kind == "features":
         content += [description["map"], description.get("weights"), description["which"]]
     elif kind == "scores":
         content += [description["metric"], description["data"]]
-    else:
+    elif kind != "merge":
         content += [description]
     return digest_of(content)

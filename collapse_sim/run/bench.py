@@ -21,7 +21,9 @@ from collapse_sim.core.machine import Device
 from collapse_sim.engine.groups import group_size
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.costs import Rate, kind_of_spec
+from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
+from collapse_sim.plan.merges import MergeSpec
 from collapse_sim.plan.score_specs import FeatureSpec, ScoreSpec
 from collapse_sim.plan.sizes import operations_per_step
 from collapse_sim.plan.specs import FitSpec, SampleSpec
@@ -96,7 +98,9 @@ class Bench:
             try:
                 rate, units = scene.measure(spec)
             except NotMeasuredError as error:
-                self.problems.append(f"{named(spec, self.experiment)}: {error}")
+                problem = f"{named(spec, self.experiment)}: {error}"
+                if problem not in self.problems:  # kinds of one name differ in their settings
+                    self.problems.append(problem)
             else:
                 self.measured[kind] = Measured(spec, rate, units)
         return statistics.median(scene.commits_s)
@@ -113,7 +117,12 @@ def named(spec: Spec, experiment: Experiment) -> str:
         return f"fit: {content['family']['use']}{batches}{', taught' if spec.teacher else ''}"
     if isinstance(spec, SampleSpec):
         outputs = ", for held-out rows" if spec.conditions == "held_out" else ""
-        return f"samples: {spec.model.description['family']['use']}{outputs}"
+        guided = f", {content['guidance']['use']}" if spec.auxiliary else ""
+        return f"samples: {spec.model.fitted.description['family']['use']}{outputs}{guided}"
     if isinstance(spec, FeatureSpec):
         return f"features: {content['map']['use']}, {spec.which.replace('_', '-')} rows"
+    if isinstance(spec, CurationSpec):
+        return f"curation: {content['curation']['use']}"
+    if isinstance(spec, MergeSpec):
+        return "merge: combined weights"
     return f"data: {content['data']['use']}"

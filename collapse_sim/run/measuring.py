@@ -43,7 +43,7 @@ PART_BYTES, PART_ROWS = 2**23, 2000  # so much of each part of the data is decod
 
 
 class NotMeasuredError(Exception):
-    """Features or a score could not be made from a part of the rows."""
+    """Features or a score could not be made from a part of the rows, or bench has no measurement of this kind."""
 
 
 class Scene:
@@ -73,8 +73,9 @@ class Scene:
             return self._drawn(spec, self._seconds)[2:]
         if isinstance(spec, FeatureSpec):
             return self._described(spec)
-        assert isinstance(spec, ScoreSpec)
-        return self._scored(spec)
+        if isinstance(spec, ScoreSpec):
+            return self._scored(spec)
+        raise NotMeasuredError("bench does not measure this; its time comes on top")
 
     def _make(self, spec: Spec, seeds: tuple[int, ...], build: Build | None = None) -> float:
         """Make an artefact in the scratch store, by the engine or by `build`. Returns the seconds of its build, without
@@ -186,7 +187,8 @@ class Scene:
 
             def draw(rows: int) -> float:
                 nonlocal last
-                last = sample_spec(model, rows, rows, spec.conditions)
+                guidance, auxiliary = (spec.guidance, model) if spec.auxiliary else (None, None)
+                last = sample_spec(model, rows, rows, spec.conditions, guidance=guidance, auxiliary=auxiliary)
                 return self._make(last, seeds) / len(seeds)
 
             rate, rows = grown(draw, most, seconds)

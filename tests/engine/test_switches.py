@@ -120,6 +120,51 @@ def test_groups_are_compiled_too(sandbox, made):
             torch.testing.assert_close(state[name], tensor, rtol=1e-2, atol=1e-3)
 
 
+OBJECTIVES = """
+  golden: {data: accumulate, weighting: golden}
+  layer: {data: accumulate, teacher: {generation: 0, weights: {layer decoder.0: 9.0}}}
+  other layer: {data: accumulate, teacher: {generation: 0, weights: {layer decoder.1: 9.0}}}
+  criterion: {data: accumulate, teacher: {generation: 0, weights: {layer decoder.1: 9.0}, criterion: cosine}}
+metrics:"""
+WORDS = """
+name: words
+data: {use: grammar, rows: 40, held_out_rows: 10}
+model: {use: causal_lm, preset: tiny, width: 8, layers: 1}
+train: {steps: 4, batch_size: 40, evaluate: never}
+generations: 1
+seeds: [0]
+arms:
+  plain: {data: replace}
+  focal: {data: replace, weighting: focal}
+  truncated: {data: replace, weighting: {use: tce, threshold: 0.0039}}
+metrics: [test_loss]
+"""
+
+
+@pytest.mark.parametrize(("recipe", "ensemble"), [("images", "off"), ("images", "16"), ("texts", "off")])
+def test_fits_that_minimise_something_else_have_programs_of_their_own(sandbox, made, recipe, ensemble):
+    """Weights of rows and of tokens, distilled layers, and how these are compared: all in one process."""
+    text = WORDS if recipe == "texts" else changed(SMALL, ("\nmetrics:", OBJECTIVES), ("seeds: [0]", "seeds: [0, 1]"))
+    sandbox.run(text, ensemble=ensemble)
+    other = beside(sandbox, "other")
+    other.run(text, ensemble=ensemble, compiled="on")
+    eager, compiled = fits(sandbox), fits(other)
+    assert all(compiled_steps(other).values())
+    assert eager.keys() == compiled.keys()
+    for key, (state, _) in eager.items():
+        for name, tensor in state.items():
+            torch.testing.assert_close(compiled[key][0][name], tensor, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("compiled", ["off", "on"])
+def test_a_teacher_of_combined_weights(sandbox, made, compiled):
+    teacher = "teacher: {generation: previous, weights: {output: 0.5}}"
+    arms = f"  average: {{data: replace, init: previous, merge: average, {teacher}}}\nmetrics:"
+    sandbox.run(changed(TINY, ("metrics:", arms)), compiled=compiled)
+    assert len(fits(sandbox)) == 2 * (1 + 3 * 2)
+    assert all(compiled_steps(sandbox).values()) == (compiled == "on")
+
+
 def test_auto_never_tries_in_short_fits(sandbox, made):
     sandbox.run(LONG)
     assert made[0].count == 0

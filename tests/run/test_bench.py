@@ -40,6 +40,7 @@ def measured(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """measured(recipe) is its Bench, run; its scratch store lies in tmp_path/scratch meanwhile."""
     (tmp_path / "scratch").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "inductor"))  # torch's own, made when it is imported
 
     def run(recipe: str, missing: Callable[[Spec], int] | None = None, ensemble: str = "auto") -> Bench:
         experiment = prepare(load(sandbox.recipe(recipe)), sandbox.root)
@@ -113,6 +114,41 @@ def test_a_score_that_cannot_be_computed_from_a_part_is_reported(
     assert problem.startswith("scores: fid: ")
     assert "too few rows" in problem
     assert predict(bench.experiment, bench.missing, bench.rates).unknown == {"scores": 10}
+
+
+REMEDIES = """
+  random: {data: replace, curation: {use: random, keep: 0.5}}
+  more random: {data: replace, curation: {use: random, keep: 0.6}}
+  golden: {data: accumulate, weighting: golden}
+  neon: {data: replace, merge: {use: neon, w: 0.5, train: {steps: 4}}}
+metrics:"""
+
+
+def test_remedies_are_predicted_without_curations_and_merges(measured: Callable[..., Bench]) -> None:
+    """Those are named. Fits and samples of a remedy's own cost what others of their settings do."""
+    bench = measured(changed(TINY, ("\nmetrics:", REMEDIES)))
+    assert [problem.partition(": bench")[0] for problem in bench.problems] == [
+        "curation: random",
+        "merge: combined weights",
+    ]
+    found = predict(bench.experiment, bench.missing, bench.rates)
+    assert found.unknown == {"curation": 8, "merge": 6}
+    assert all(own_s > 0 for arm in ("random", "golden", "neon") for own_s in found.cells_s[arm][1:])
+
+
+def test_samples_with_a_second_model_have_a_rate_of_their_own(measured: Callable[..., Bench]) -> None:
+    sims = (
+        "\n  sims: {data: replace, guidance: {use: sims, w: 0.5, train: {steps: 4}}}"
+        "\n  weaker: {data: replace, guidance: {use: sims, w: 0.2, train: {steps: 4}}}\nmetrics:"
+    )
+    model = "{use: ddpm, timesteps: 8, schedule: cosine, network: {widths: [4, 8], attention: none}}"
+    weights = ("{output: 0.5, mean: 1.0, variance: 1.0}", "{output: 0.5}")
+    recipe = changed(TINY, ("{use: vae, hidden: 16, latent: 2}", model), weights, ("\nmetrics:", sims))
+    bench = measured(recipe)
+    drawn = [one for one in bench.measured.values() if one.spec.kind == "samples"]
+    assert sorted(named(one.spec, bench.experiment) for one in drawn) == ["samples: ddpm", "samples: ddpm, sims"]
+    assert bench.problems == []
+    assert predict(bench.experiment, bench.missing, bench.rates).unknown == {}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

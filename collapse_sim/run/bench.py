@@ -21,7 +21,9 @@ from collapse_sim.core.machine import Device
 from collapse_sim.engine.groups import group_size
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.costs import Rate, kind_of_spec
+from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
+from collapse_sim.plan.merges import MergeSpec
 from collapse_sim.plan.score_specs import FeatureSpec, ScoreSpec
 from collapse_sim.plan.sizes import operations_per_step
 from collapse_sim.plan.specs import FitSpec, SampleSpec
@@ -113,7 +115,12 @@ def named(spec: Spec, experiment: Experiment) -> str:
         return f"fit: {content['family']['use']}{batches}{', taught' if spec.teacher else ''}"
     if isinstance(spec, SampleSpec):
         outputs = ", for held-out rows" if spec.conditions == "held_out" else ""
-        return f"samples: {spec.model.description['family']['use']}{outputs}"
+        guided = f", {spec.guidance.describe()['use']}" if spec.guidance else ""
+        return f"samples: {spec.model.fitted.description['family']['use']}{guided}{outputs}"
+    if isinstance(spec, CurationSpec):
+        return f"curation: {content['curation']['use']}"
+    if isinstance(spec, MergeSpec):
+        return f"merge: {spec.fitted.description['family']['use']}"
     if isinstance(spec, FeatureSpec):
         return f"features: {content['map']['use']}, {spec.which.replace('_', '-')} rows"
     return f"data: {content['data']['use']}"

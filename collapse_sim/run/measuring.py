@@ -43,7 +43,7 @@ PART_BYTES, PART_ROWS = 2**23, 2000  # so much of each part of the data is decod
 
 
 class NotMeasuredError(Exception):
-    """Features or a score could not be made from a part of the rows."""
+    """What cannot be made from a part of the rows."""
 
 
 class Scene:
@@ -73,8 +73,9 @@ class Scene:
             return self._drawn(spec, self._seconds)[2:]
         if isinstance(spec, FeatureSpec):
             return self._described(spec)
-        assert isinstance(spec, ScoreSpec)
-        return self._scored(spec)
+        if isinstance(spec, ScoreSpec):
+            return self._scored(spec)
+        raise NotMeasuredError("only a run makes it")
 
     def _make(self, spec: Spec, seeds: tuple[int, ...], build: Build | None = None) -> float:
         """Make an artefact in the scratch store, by the engine or by `build`. Returns the seconds of its build, without
@@ -186,7 +187,8 @@ class Scene:
 
             def draw(rows: int) -> float:
                 nonlocal last
-                last = sample_spec(model, rows, rows, spec.conditions)
+                second = model if spec.auxiliary else None
+                last = sample_spec(model, rows, rows, spec.conditions, guidance=spec.guidance, auxiliary=second)
                 return self._make(last, seeds) / len(seeds)
 
             rate, rows = grown(draw, most, seconds)

@@ -117,7 +117,7 @@ def bench_document(bench: Bench, rates: Mapping[str, Rate]) -> dict[str, Any]:
             {
                 "kind": one.spec.kind,
                 "what": named(one.spec, experiment),
-                "unit": "row" if one.spec.stacked else UNITS[one.spec.kind],
+                "unit": "row" if one.spec.stacked else UNITS[one.spec.kind.removeprefix("own ")],
                 "seconds_per_unit": rates[kind].unit_s,
                 "seconds_per_artefact": rates[kind].each_s,
                 "seconds_per_evaluation": rates[kind].evaluation_s,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from collapse_sim.core.events import Kind
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.families.training import FitLength
+from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.score_specs import FeatureSpec
 from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec
@@ -18,7 +19,6 @@ from collapse_sim.store.jobs import MAX_STACK
 from collapse_sim.store.spec import Spec
 
 COSTLY = ("batch_size", "accumulate", "optimizer", "precision", "tf32")  # settings that change the cost of an update
-AS_PLAIN: Mapping[Kind, Kind] = {"own fit": "fit", "own samples": "samples"}  # kinds that cost as much as others
 
 
 class Rate(NamedTuple):
@@ -73,12 +73,14 @@ def seconds(spec: Spec, seeds: int, rate: Rate) -> float:
 
 
 def units_of(spec: Spec) -> int:
-    """Units of work of one seed: updates of a fit (a closed form: rows), generated, described or decoded rows; a score
-    is one."""
+    """Units of work of one seed: updates of a fit (a closed form: rows), generated, described or decoded rows,
+    candidates of a curation; a score or a merge is one."""
     if isinstance(spec, FitSpec):
         return (spec.train.steps or 0) if spec.train else spec.plan.rows
     if isinstance(spec, SampleSpec):
         return spec.rows
+    if isinstance(spec, CurationSpec):
+        return spec.candidates
     if isinstance(spec, FeatureSpec):
         return spec.count
     if isinstance(spec, DataSpec):
@@ -96,29 +98,28 @@ def evaluations_of(spec: Spec) -> int:
 
 def kind_of_spec(spec: Spec) -> str:
     """Equal for artefacts whose cost differs only by their units of work."""
-    model = spec.model.fitted.description if isinstance(spec, SampleSpec) else {}
-    return kind_of(spec.kind, spec.description, model)
+    return kind_of(spec.kind, spec.description, spec.model.fitted.description if isinstance(spec, SampleSpec) else {})
 
 
 def kind_of(kind: Kind, description: Mapping[str, Any], model: Mapping[str, Any]) -> str:
-    """The same from descriptions as they are in manifests; `model`: that of the fit whose model generates samples."""
-    kind = AS_PLAIN.get(kind, kind)
-    content: list[Any] = [kind]
-    if kind == "fit":
+    """The same from descriptions as they are in manifests; `model`: that of the fit which generates samples, or from
+    which the model that does was merged."""
+    content: list[Any] = [kind.removeprefix("own ")]  # a fit to own samples costs what other fits do
+    if kind in ("fit", "own fit"):
         train = description["train"]
         content += [description["family"], description["data"], bool(description["teacher"])]
         if train is not None:
             content += [{name: train.get(name) for name in COSTLY}, train["clip_norm"] is None, train["ema"] is None]
-    elif kind == "samples":
+    elif kind in ("samples", "own samples"):
         content += [model["family"], model["data"], model["train"] and model["train"]["precision"]]
         content += [description.get(name) for name in ("sampler", "sampler version", "conditions")]
-        content += [bool(description.get("auxiliary"))]  # a second model computes as much again
-    elif kind == "curation":
-        content += [description["curation"], description["data"]]
+        content += [(description.get("guidance") or {}).get("use")]
     elif kind == "features":
         content += [description["map"], description.get("weights"), description["which"]]
     elif kind == "scores":
         content += [description["metric"], description["data"]]
-    elif kind != "merge":
+    elif kind == "curation":
+        content += [description["curation"], description["data"]]
+    elif kind == "data":
         content += [description]
     return digest_of(content)

@@ -25,13 +25,13 @@ def earlier_rates(store: Path, device: str) -> dict[str, Rate]:
     Short artefacts cost more than their work, so only the larger half of each kind counts. The store need not exist.
     """
     manifests = list(itertools.islice(_manifests(store), MOST))
-    fits = {manifest["digest"]: manifest for _, manifest in manifests if manifest["kind"] == "fit"}
+    models = {m["digest"]: m for _, m in manifests if m["kind"] in ("fit", "own fit", "merge")}
     rates: dict[str, list[tuple[float, float]]] = {}  # of each kind: (units, seconds per unit)
     for folder, manifest in manifests:
         try:
             if not _same(str(manifest["machine"].get("device", "")), device):
                 continue
-            kind, units = _kind_and_units(folder, manifest, fits)
+            kind, units = _kind_and_units(folder, manifest, models)
             wall_s = float(manifest["wall_s"]) / len(manifest.get("group", [""]))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StopIteration):
             continue  # another version's, damaged, or just removed
@@ -52,19 +52,25 @@ def _manifests(store: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _kind_and_units(
-    folder: Path, manifest: Mapping[str, Any], fits: Mapping[str, Mapping[str, Any]]
+    folder: Path, manifest: Mapping[str, Any], models: Mapping[str, Mapping[str, Any]]
 ) -> tuple[str | None, float]:
     """The kind of an artefact and its units of work, over all its seeds; (None, 0) where they are not known."""
     kind, description, seeds = manifest["kind"], manifest["description"], max(1, len(manifest["seeds"]))
-    if kind == "fit":
+    if kind in ("fit", "own fit"):
         if description["train"] is not None:
             return kind_of(kind, description, {}), json.loads(read_bytes(folder / "history.json"))["updates"]
         if description["budget"] is not None or isinstance(description["sources"], dict):
             return None, 0  # of a long list of sources only a hash is kept
         return kind_of(kind, description, {}), seeds * sum(source[2] for source in description["sources"])
-    if kind == "samples" and description["model"] in fits:
-        return kind_of(kind, description, fits[description["model"]]["description"]), seeds * description["rows"]
-    if kind == "scores":
+    if kind in ("samples", "own samples") and description["model"] in models:
+        model = models[description["model"]]
+        if model["kind"] == "merge":  # its first model is the generation's fit
+            model = models[model["description"]["models"][0][0]]
+        return kind_of(kind, description, model["description"]), seeds * description["rows"]
+    if kind == "curation":
+        candidates = json.loads(read_bytes(folder / "report.json"))["candidates"]
+        return kind_of(kind, description, {}), seeds * candidates
+    if kind in ("scores", "merge"):
         return kind_of(kind, description, {}), seeds
     if kind in ("data", "features"):
         axes = 2 if manifest["stacked"] else 1

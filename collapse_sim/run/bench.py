@@ -117,12 +117,12 @@ def named(spec: Spec, experiment: Experiment) -> str:
         return f"fit: {content['family']['use']}{batches}{', taught' if spec.teacher else ''}"
     if isinstance(spec, SampleSpec):
         outputs = ", for held-out rows" if spec.conditions == "held_out" else ""
-        guided = f", {content['guidance']['use']}" if spec.auxiliary else ""
-        return f"samples: {spec.model.fitted.description['family']['use']}{outputs}{guided}"
-    if isinstance(spec, FeatureSpec):
-        return f"features: {content['map']['use']}, {spec.which.replace('_', '-')} rows"
+        guided = f", {spec.guidance.describe()['use']}" if spec.guidance else ""
+        return f"samples: {spec.model.fitted.description['family']['use']}{guided}{outputs}"
     if isinstance(spec, CurationSpec):
         return f"curation: {content['curation']['use']}"
     if isinstance(spec, MergeSpec):
-        return "merge: combined weights"
+        return f"merge: {spec.fitted.description['family']['use']}"
+    if isinstance(spec, FeatureSpec):
+        return f"features: {content['map']['use']}, {spec.which.replace('_', '-')} rows"
     return f"data: {content['data']['use']}"

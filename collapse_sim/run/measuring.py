@@ -43,7 +43,7 @@ PART_BYTES, PART_ROWS = 2**23, 2000  # so much of each part of the data is decod
 
 
 class NotMeasuredError(Exception):
-    """Features or a score could not be made from a part of the rows, or bench has no measurement of this kind."""
+    """What cannot be made from a part of the rows."""
 
 
 class Scene:
@@ -75,7 +75,7 @@ class Scene:
             return self._described(spec)
         if isinstance(spec, ScoreSpec):
             return self._scored(spec)
-        raise NotMeasuredError("bench does not measure this; its time comes on top")
+        raise NotMeasuredError("only a run makes it")
 
     def _make(self, spec: Spec, seeds: tuple[int, ...], build: Build | None = None) -> float:
         """Make an artefact in the scratch store, by the engine or by `build`. Returns the seconds of its build, without
@@ -187,8 +187,8 @@ class Scene:
 
             def draw(rows: int) -> float:
                 nonlocal last
-                guidance, auxiliary = (spec.guidance, model) if spec.auxiliary else (None, None)
-                last = sample_spec(model, rows, rows, spec.conditions, guidance=guidance, auxiliary=auxiliary)
+                second = model if spec.auxiliary else None
+                last = sample_spec(model, rows, rows, spec.conditions, guidance=spec.guidance, auxiliary=second)
                 return self._make(last, seeds) / len(seeds)
 
             rate, rows = grown(draw, most, seconds)

@@ -117,3 +117,10 @@ def test_bad_input_is_refused_before_anything_is_measured(shell, recipe, monkeyp
     monkeypatch.setattr(bench, "Store", None)
     recipe()
     assert text in shell.refused("bench", *words, code=code)
+
+
+def test_own_samples_of_networks_have_a_unit(shell, recipe):
+    arm = "arms.replace={data: replace, merge: {use: neon, w: 0.5}}"
+    result = shell("bench", recipe(), *QUICK, "--set", arm, "--arm", "replace", "--json").json
+    assert {one["what"]: one["unit"] for one in result["measured"]}["samples: vae"] == "row"
+    assert result["not_measured"] == ["merge: vae: only a run makes it"]

@@ -98,3 +98,25 @@ def test_a_run_leaves_a_rate_for_every_kind_of_artefact(sandbox: Sandbox) -> Non
     rates = earlier_rates(sandbox.root / ".store", "cpu (2 threads)")
     assert {kind_of_spec(spec) for spec in experiment.specs()} == rates.keys()
     assert all(rate.unit_s > 0 for rate in rates.values())
+
+
+def test_remedies_leave_rates_too(sandbox: Sandbox) -> None:
+    """Also samples of merged models, which cost what those of the fit do, and fits to own samples."""
+    text = """
+name: remedied
+data: {use: gaussian, dimensions: 2, rows: 40}
+model: gaussian
+generations: 1
+seeds: 2
+arms:
+  plain: {data: replace}
+  merged: {data: replace, curation: {use: verify, score: truth}, merge: {use: neon, w: 0.5}}
+metrics: [w2]
+"""
+    sandbox.run(text)
+    experiment = prepare(load(sandbox.recipe(text)), sandbox.root)
+    rates = earlier_rates(sandbox.root / ".store", "cpu (2 threads)")
+    assert {kind_of_spec(spec) for spec in experiment.specs()} == rates.keys()
+    plain, merged = (arm.generations[0] for arm in experiment.arm_plans)
+    assert merged.samples.model.kind == "merge"
+    assert kind_of_spec(plain.samples) == kind_of_spec(merged.samples)

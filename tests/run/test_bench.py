@@ -33,6 +33,20 @@ arms:
   distill: {data: replace, teacher: {generation: previous, weights: {output: 1.0}}}
 metrics: [variance_ratio]
 """
+REMEDIED = """
+name: remedied
+data: {use: gaussian, dimensions: 2, rows: 30}
+model: {use: gaussian}
+generations: 1
+seeds: 2
+arms:
+  merged:
+    data: replace
+    curation: {use: random, keep: 0.5}
+    merge: {use: neon, w: 0.5}
+    guidance: {use: temperature, b: 0.9}
+metrics: [variance_ratio]
+"""
 
 
 @pytest.fixture
@@ -70,6 +84,15 @@ def test_every_kind_of_artefact_gets_a_rate(measured: Callable[..., Bench], reci
     assert found.unknown == {}
     assert all(own_s > 0 for own_s in found.cells_s["replace"])
     assert bench.peak_bytes() >= bench.start_bytes > 10**7
+
+
+def test_what_remedies_need_besides_fits_and_samples_is_named(measured: Callable[..., Bench]) -> None:
+    """Fits to own samples and guided samples are measured as all others; curations and merges are not."""
+    bench = measured(REMEDIED)
+    assert bench.problems == ["merge: gaussian: only a run makes it", "curation: random: only a run makes it"]
+    assert predict(bench.experiment, bench.missing, bench.rates).unknown == {"curation": 2, "merge": 4}
+    drawn = [named(one.spec, bench.experiment) for one in bench.measured.values() if "samples" in one.spec.kind]
+    assert drawn == ["samples: gaussian, temperature"]
 
 
 def test_evaluations_are_a_part_of_a_fit(measured: Callable[..., Bench]) -> None:
@@ -127,10 +150,9 @@ metrics:"""
 def test_remedies_are_predicted_without_curations_and_merges(measured: Callable[..., Bench]) -> None:
     """Those are named. Fits and samples of a remedy's own cost what others of their settings do."""
     bench = measured(changed(TINY, ("\nmetrics:", REMEDIES)))
-    assert [problem.partition(": bench")[0] for problem in bench.problems] == [
-        "curation: random",
-        "merge: combined weights",
-    ]
+    assert len(bench.problems) == 2
+    assert bench.problems[0].startswith("curation: random: ")
+    assert bench.problems[1].startswith("merge: ")
     found = predict(bench.experiment, bench.missing, bench.rates)
     assert found.unknown == {"curation": 8, "merge": 6}
     assert all(own_s > 0 for arm in ("random", "golden", "neon") for own_s in found.cells_s[arm][1:])

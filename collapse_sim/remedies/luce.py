@@ -20,8 +20,9 @@ LARGE = 16  # candidates per row that stand for infinitely many
 
 
 class Luce(Component):
-    """One of k candidates is kept, with probability exp(tau r) over the sum of theirs, for every row (Luce's choice
-    rule; Ferbach et al. 2024, arXiv 2407.09499, equation 2). k = 2 is the model of Bradley and Terry.
+    """One of k candidates is kept for every row, with a probability proportional to exp(tau r).
+
+    Luce's choice rule (Ferbach et al. 2024, arXiv 2407.09499, equation 2). k = 2 is the model of Bradley and Terry.
 
     For k -> inf the kept rows have the density p exp(tau r) / E[exp(tau r)]: one large pool is resampled with these
     weights. Of a Gaussian N(m, s^2) with r = b x that is N(m + b s^2, s^2), and with r = -(x - c)^2 / (2 t^2) it is

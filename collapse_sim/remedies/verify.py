@@ -18,11 +18,11 @@ from collapse_sim.remedies.selection import Selection, best, best_by_class, chec
 
 
 class Verify(Selection):
-    """The candidates of the highest score, or some of those above a threshold (Feng et al. 2024, arXiv 2406.07515; Yi
-    et al. 2025, arXiv 2510.16657, whose rule for labelled images is the best tenth of each class).
+    """The candidates of the highest score, or some of those above a threshold.
 
-    A chain of verified generations goes to what the verifier prefers, which is the truth only without `bias` (Yi et
-    al.: theta_k -> theta_c). Keeping the highest densities also narrows the distribution.
+    Feng et al. 2024, arXiv 2406.07515; Yi et al. 2025, arXiv 2510.16657, whose rule for labelled images is the best
+    tenth of each class. A chain of verified generations goes to what the verifier prefers, which is the truth only
+    without `bias` (Yi et al.: theta_k -> theta_c). Keeping the highest densities also narrows the distribution.
     """
 
     score: Annotated[str, AfterValidator(check_name)] = "loss"

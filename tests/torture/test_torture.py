@@ -27,7 +27,7 @@ def test_damage_is_named_or_mended():
 
 
 def test_kills_at_random_moments_end_in_the_same_bytes():
-    counts = torture("kill", "--seconds", "0", "--at-least", "2", "--seed", "3")
+    counts = torture("kill", "--seconds", "0", "--at-least", "3", "--seed", "3")
     assert counts.pop("cases") == []
     assert counts["kills"] > 2
     assert counts["differing"] == counts["traceback"] == counts["leftovers"] == counts["warnings"] == 0

@@ -8,6 +8,8 @@ import pytest
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
 
+pytestmark = pytest.mark.slow  # together more than a minute
+
 TOY = """
 data: {{use: gaussian, dimensions: 2, rows: 60, held_out_rows: 10}}
 model: gaussian

@@ -38,10 +38,13 @@ FAMILIES = {
     "causal_lm-llama": (CausalLM(preset="llama-12m", width=48, layers=1, heads=2), TEXT, texts()),
     "seq2seq": (T5.model_copy(update={"layers": 1}), PAIRS, pairs()),
 }
+QUICK = ("vae", "classifier", "ddpm", "causal_lm")
 SLOW = {"ddpm-images": DDPM, "flow_matching-images": FlowMatching}
 
 
-@pytest.mark.parametrize("case", FAMILIES)
+@pytest.mark.parametrize(
+    "case", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
 def test_a_compiled_step_is_the_eager_one(case):
     check_compiled(*FAMILIES[case])
 

@@ -93,7 +93,7 @@ def test_cells_of_a_grid_share_a_program(sandbox, made):
     assert made[0].count == made[0].compilations == 2
 
 
-@pytest.mark.parametrize("ensemble", ["off", "16"])
+@pytest.mark.parametrize("ensemble", ["off", pytest.param("16", marks=pytest.mark.slow)])
 def test_a_stopped_fit_goes_on_to_the_same_bytes(sandbox, monkeypatch, made, ensemble):
     recipe = GROUPED if ensemble == "16" else SMALL
     sandbox.run(recipe, compiled="on", ensemble=ensemble)
@@ -141,7 +141,14 @@ metrics: [test_loss]
 """
 
 
-@pytest.mark.parametrize(("recipe", "ensemble"), [("images", "off"), ("images", "16"), ("texts", "off")])
+@pytest.mark.parametrize(
+    ("recipe", "ensemble"),
+    [
+        ("images", "off"),
+        pytest.param("images", "16", marks=pytest.mark.slow),
+        pytest.param("texts", "off", marks=pytest.mark.slow),
+    ],
+)
 def test_fits_that_minimise_something_else_have_programs_of_their_own(sandbox, made, recipe, ensemble):
     """Weights of rows and of tokens, distilled layers, and how these are compared: all in one process."""
     text = WORDS if recipe == "texts" else changed(SMALL, ("\nmetrics:", OBJECTIVES), ("seeds: [0]", "seeds: [0, 1]"))

@@ -78,6 +78,7 @@ def test_a_kill_at_every_boundary_loses_and_repeats_nothing(tmp_path):
     assert report["leftovers"] == []
 
 
+@pytest.mark.slow
 def test_a_kill_at_every_boundary_of_a_curated_run_loses_and_repeats_nothing(tmp_path):
     """Further draws in shards, and the choice among them."""
     report = drive("boundaries", tmp_path, CURATED)
@@ -102,6 +103,7 @@ metrics: [{use: fid, features: pixels}]
 """
 
 
+@pytest.mark.slow
 def test_a_killed_merge_or_guided_sampling_ends_in_the_same_bytes(tmp_path):
     """SIGKILL between fits to own samples, combined weights and samples of two models."""
     report = drive("some_boundaries", tmp_path, REMEDIES)
@@ -135,7 +137,9 @@ metrics: [{use: distinct_n, n: 2}]
 """
 
 
-@pytest.mark.parametrize(("mode", "recipe"), [("diffusion", DIFFUSION), ("writing", WRITING)])
+@pytest.mark.parametrize(
+    ("mode", "recipe"), [pytest.param("diffusion", DIFFUSION, marks=pytest.mark.slow), ("writing", WRITING)]
+)
 def test_a_kill_in_the_middle_of_a_shard_repeats_that_shard_alone(mode, recipe, tmp_path):
     report = drive(mode, tmp_path, recipe)
     assert report["killed"]

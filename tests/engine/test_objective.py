@@ -38,7 +38,7 @@ FAMILIES = {
     "causal_lm-llama": (CausalLM(preset="llama-12m", width=48, layers=1, heads=2), TEXT, texts()),
     "seq2seq": (T5.model_copy(update={"layers": 1}), PAIRS, pairs()),
 }
-QUICK = ("vae", "classifier", "ddpm", "causal_lm")
+QUICK = ("vae", "classifier", "ddpm-points", "causal_lm")
 SLOW = {"ddpm-images": DDPM, "flow_matching-images": FlowMatching}
 
 

@@ -24,6 +24,7 @@ from collapse_sim.cli.options import (
     SetOption,
     SmokeOption,
 )
+from collapse_sim.cli.preparing import prepared
 from collapse_sim.ui.console import data, document, say, say_logs
 
 if TYPE_CHECKING:
@@ -69,25 +70,22 @@ def bench(
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
     from functools import partial
 
-    from collapse_sim.core.machine import open_device
     from collapse_sim.plan.dry_run import missing
-    from collapse_sim.plan.experiment import prepare
-    from collapse_sim.recipe.loader import load
     from collapse_sim.run.bench import Bench
-    from collapse_sim.store.run_directory import RUNS, store_of
+    from collapse_sim.store.run_directory import store_of
 
-    loaded = load(
+    experiment, opened, folder = prepared(
         recipe,
-        overrides=settings or (),
+        settings=settings,
         smoke=smoke,
-        arms=arm or (),
-        seeds=seed or (),
+        arms=arm,
+        seeds=seed,
         generations=generations,
         plugins=plugins,
+        device=device,
+        data_dir=data_dir,
+        out=out,
     )
-    opened = open_device(device)
-    experiment = prepare(loaded, data_dir, opened)
-    folder = out or RUNS / (f"{loaded.name}-smoke" if smoke else loaded.name)
     of_store = partial(missing, experiment, store or store_of(folder))
     measurement = Bench(experiment, opened, data_dir, of_store, seconds, ensemble, (lambda _: None) if quiet else say)
     rates = measurement.run()

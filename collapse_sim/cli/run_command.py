@@ -24,6 +24,7 @@ from collapse_sim.cli.options import (
     SetOption,
     SmokeOption,
 )
+from collapse_sim.cli.preparing import prepared
 from collapse_sim.core.errors import CollapseSimError
 from collapse_sim.core.memory_errors import tight_limit
 from collapse_sim.ui.console import data, document, program, say, say_logs
@@ -78,27 +79,24 @@ def run(
 
     early = None if dry_run else out or _default_folder(recipe, settings or (), smoke=smoke)
     with starting(early, early.name if early else ""):
-        from collapse_sim.core.machine import open_device
-        from collapse_sim.plan.experiment import prepare
-        from collapse_sim.recipe.loader import load
         from collapse_sim.recipe.trust import remember
         from collapse_sim.run.session import Session, check_diverged
-        from collapse_sim.store.run_directory import RUNS, store_of
+        from collapse_sim.store.run_directory import store_of
         from collapse_sim.store.run_writer import own_recipe
 
         own_recipe(Path(recipe))
-        loaded = load(
+        experiment, opened, folder = prepared(
             recipe,
-            overrides=settings or (),
+            settings=settings,
             smoke=smoke,
-            arms=arm or (),
-            seeds=seed or (),
+            arms=arm,
+            seeds=seed,
             generations=generations,
             plugins=plugins,
+            device=device,
+            data_dir=data_dir,
+            out=out,
         )
-        opened = open_device(device)
-        experiment = prepare(loaded, data_dir, opened)
-        folder = out or RUNS / (f"{loaded.name}-smoke" if smoke else loaded.name)
         session = Session(
             experiment, opened, folder, store or store_of(folder), data_dir, checkpoint, ensemble, compiled
         )
@@ -127,7 +125,7 @@ def run(
             document(plan) if as_json else data(plan_text(plan, _time_text(plan)))
             session.check()
             return
-        remember(folder, loaded)
+        remember(folder, experiment.recipe)
         result: dict[str, Any] = session.run(quiet=quiet, verbose=verbose, as_json=as_json)
         if as_json:
             document(result, needed=False)

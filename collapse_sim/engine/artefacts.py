@@ -233,6 +233,8 @@ def curated_weights(store: Store, spec: FitSpec, seed: int) -> np.ndarray | None
     `training_stack`; None: all 1."""
     if spec.curation is not None:
         return curation_weights(store, spec.curation, seed)
+    if not any(isinstance(rows_spec, CurationSpec) for rows_spec in spec.sources):
+        return None
     weights: list[np.ndarray] = []
     weighted = False
     for source, rows_spec, drawn in zip(spec.plan.sources, spec.sources, choice.drawn(spec, seed), strict=True):
@@ -240,9 +242,9 @@ def curated_weights(store: Store, spec: FitSpec, seed: int) -> np.ndarray | None
         chosen = slice(source.first, source.first + source.rows) if drawn is None else drawn
         weights.append(np.ones(source.rows, np.float32) if own is None else own[chosen])
         weighted = weighted or own is not None
-    pick = choice.subsample(spec, seed)
     if not weighted:
         return None
+    pick = choice.subsample(spec, seed)
     return np.concatenate(weights) if pick is None else np.concatenate(weights)[pick]
 
 

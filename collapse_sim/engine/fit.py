@@ -21,7 +21,7 @@ from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import SingleObjective, shapes_of, trimmed
 from collapse_sim.engine.programs import Program
-from collapse_sim.engine.row_weights import stored_row_weights
+from collapse_sim.engine.row_weights import stored_row_weights, weighs_rows
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.stacked import StackedStep
 from collapse_sim.engine.switches import Switches
@@ -87,10 +87,10 @@ def _solve(spec: FitSpec, family: ClosedForm, seeds: tuple[int, ...], context: J
     rows = {name: machine.put(column) for name, column in artefacts.training_stack(context.store, spec, seeds).items()}
     teacher = artefacts.model(context.store, spec.teacher, seeds, machine) if spec.teacher else None
     draws = Draws(seeds, "solve", spec.generation, device=machine.device, dtype=torch.float64, stacked=True)
-    weights = [each for seed in seeds if (each := stored_row_weights(context.store, spec, seed)) is not None]
-    if weights:
+    if weighs_rows(context.store, spec, seeds[0]):
+        weights = [stored_row_weights(context.store, spec, seed) for seed in seeds]
         assert isinstance(family, SolvesWeighted)
-        of_rows = machine.put(torch.stack(weights))
+        of_rows = machine.put(torch.stack([each for each in weights if each is not None]))
         return family.solve_weighted(spec.data.info, rows, of_rows, teacher, spec.weights, draws)
     return family.solve(spec.data.info, rows, teacher, spec.weights, draws)
 

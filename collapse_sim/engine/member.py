@@ -73,14 +73,15 @@ class Member:
 
     def inputs(self, step: int) -> Inputs:
         """The batch of a step."""
-        rows = self.table.gather(self._rows(step))
+        index = self._rows(step)
+        rows = self.table.gather(index)
         if step + 1 < self.length.steps:
             self.table.prefetch(self._rows(step + 1))
         draws = Draws((self.seed,), f"{self.role}corrupt", self.spec.generation, step, device=self.machine.device)
         inputs = self.family.corrupt(rows, draws)
         if self.row_weights is None:
             return inputs
-        return inputs.weighted(self.machine.put(self.row_weights[self._rows(step)].float()))
+        return inputs.weighted(self.machine.put(self.row_weights[index].float()))
 
     def _rows(self, step: int) -> Tensor:
         """The numbers of a step's rows, in the order of its epoch."""

@@ -14,7 +14,7 @@ from collapse_sim.store.store import Store
 
 
 def weighs_rows(store: Store, spec: FitSpec, seed: int) -> bool:
-    """Whether rows of the fit have weights."""
+    """Whether rows of the fit have weights; of all seeds or of none."""
     return isinstance(spec.weighting, RowWeighting) or artefacts.curated_weights(store, spec, seed) is not None
 
 

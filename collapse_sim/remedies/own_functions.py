@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import FunctionType
 
 import torch
@@ -22,6 +22,15 @@ def row_function(name: str) -> FunctionType:
         return load_function(name)
     except UnknownNameError as error:
         raise ValueError(str(error)) from error
+
+
+def known_name(name: str, known: Collection[str]) -> str:
+    """A name that is one of these or a function's. Raises ValueError for any other."""
+    if name not in known:
+        if ":" not in name:
+            raise ValueError(f"unknown {name!r}; allowed: {', '.join(known)}, or your own module:function")
+        row_function(name)
+    return name
 
 
 def values(name: str, columns: Mapping[str, Tensor]) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 from collapse_sim.core.plugins import source_of
 from collapse_sim.data.base import Info
 from collapse_sim.remedies.base import Pool
-from collapse_sim.remedies.own_functions import row_function, values
+from collapse_sim.remedies.own_functions import known_name, row_function, values
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -26,20 +26,12 @@ SETTINGS = ("direction", "centre", "width", "radius", "label")
 CLASSIFIED = 5000  # real rows that the classifier of `class` is fitted to, at most
 
 
-def _known(kind: str) -> str:
-    if kind not in USED:
-        if ":" not in kind:
-            raise ValueError(f"unknown {kind!r}; allowed: {', '.join(USED)}, or your own module:function")
-        row_function(kind)
-    return kind
-
-
 class Reward(BaseModel):
     """The reward r of a row."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    kind: Annotated[str, AfterValidator(_known)]
+    kind: Annotated[str, AfterValidator(lambda kind: known_name(kind, USED))]
     """linear: direction . x. quadratic: -|x - centre|^2 / (2 width^2). ball: -max(0, |x - centre| - radius), as Ferbach
     et al. have it for eight Gaussians. class: the probability of a class, by logistic regression on the pixels of the
     real images. Or your own module:function of the rows, (n, ...) per column -> (n,)."""

@@ -14,7 +14,7 @@ from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import HasTextLikelihood, RowLosses
 from collapse_sim.metrics.text_base import texts
 from collapse_sim.remedies.base import Pool
-from collapse_sim.remedies.own_functions import row_function, values
+from collapse_sim.remedies.own_functions import known_name, values
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 ROUGE = ("rouge1", "rouge2", "rougeL")
@@ -70,11 +70,7 @@ def check_losses(family: ModelFamily) -> None:
 
 def check_name(name: str) -> str:
     """A score's name, or a user's own function. Raises ValueError for anything else."""
-    if name not in NAMES:
-        if ":" not in name:
-            raise ValueError(f"unknown {name!r}; allowed: {', '.join(NAMES)}, or your own module:function")
-        row_function(name)
-    return name
+    return known_name(name, NAMES)
 
 
 def score(name: str, pool: Pool, bias: Bias) -> Tensor:

@@ -9,9 +9,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.families.hooks import (
-    HasConditions,
-)
+from collapse_sim.families.hooks import HasConditions
 
 CPU = Machine(torch.device("cpu"), "fp32")
 

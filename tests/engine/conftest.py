@@ -1,0 +1,27 @@
+"""Fixtures of the engine's tests."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from collapse_sim.engine.work import Stop
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.recipe.loader import load
+from collapse_sim.store.store import Store
+
+
+@pytest.fixture
+def curated(sandbox):
+    """Run a recipe of some arms -> (their plans by name, the store)."""
+
+    def run(recipe, generations=1, **arms):
+        sandbox.root.mkdir(exist_ok=True)
+        text = recipe.format(generations=generations, arms=json.dumps(arms))
+        sandbox.run(text)
+        experiment = prepare(load(sandbox.recipe(text)), sandbox.root / "data")
+        store = Store(sandbox.root / ".store", Stop().check)
+        return {plan.name: plan.generations for plan in experiment.arm_plans}, store
+
+    return run

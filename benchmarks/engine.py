@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,8 +107,7 @@ class Finished(NamedTuple):
 
 def run(setting: Setting, recipe: str, *, ensemble: str = "auto", **changes: Any) -> Finished:
     """Run a recipe in a new folder; `changes` replace words in capitals."""
-    folder = setting.folder / f"run-{next(_numbers)}"
-    folder.mkdir()
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=setting.folder))
     for name, value in changes.items():
         recipe = recipe.replace(name.upper(), str(value))
     (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")

@@ -141,7 +141,7 @@ def one_fit(setting: Setting) -> Ways:
 
 def table1(setting: Setting) -> Ways:
     machine = setting.device.with_precision("auto")
-    steps, batch = setting.sized(20, 100, 1), setting.sized(BATCH, BATCH, 16)
+    steps, batch = setting.sized(100, 200, 1), setting.sized(BATCH, BATCH, 16)
     rows = setting.sized(10_000, 20_000, 64)
     data, images = image_rows(setting.folder, rows, (32, 32))
     info = data.inspect(setting.folder)
@@ -156,7 +156,7 @@ def table1(setting: Setting) -> Ways:
     return Ways(
         {
             "collapse-sim": ours,
-            EXAMPLE: lambda: example_loop(images, info, max(2, 2 * steps), batch, machine),
+            EXAMPLE: lambda: example_loop(images, info, max(2, steps), batch, machine),
         },
         machine.precision,
         3 * forward_operations(FAMILY, info) * batch,

@@ -128,8 +128,8 @@ def check(path: Path) -> None:
             require_file(path, path.stat().st_mode)
 
 
-def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Append lines in one write and flush them to disk."""
+def append(path: Path, lines: Iterable[Mapping[str, Any]], *, durable: bool = True) -> None:
+    """Append lines in one write. `durable`: and flush the file to disk, these lines and all before them."""
     block = b"".join(map(_sealed, lines))
     check(path)
     with explain_write_errors(path, "--out"), path.open("ab+") as file:
@@ -139,7 +139,8 @@ def append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
                 block = b"\n" + block  # the last line was cut off: start a new one
         file.write(block)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
 
 
 def rewrite(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:

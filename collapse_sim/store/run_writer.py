@@ -136,7 +136,7 @@ class RunWriter:
 
     def _append(self, line: Mapping[str, Any]) -> None:
         with self._locked():
-            journal.append(self.journal, [line])
+            journal.append(self.journal, [line], durable=line["event"] not in RECORDED)  # the store has these, too
             if line["event"] != "scores":
                 return
             try:

@@ -37,6 +37,9 @@ from collapse_sim.store.orphans import remove_orphans
 from collapse_sim.store.process import environment
 from collapse_sim.store.spec import Spec
 
+# What is made in less time than this is not flushed to disk, which may take longer than making it. If the machine loses
+# power in the next half minute it may be lost or damaged; its hashes then show it, and it is made again.
+CHEAP_S = 1.0
 REFERENCES_LOCK = "references.lock"  # held while runs register what they refer to, and while gc removes the rest
 
 
@@ -283,7 +286,7 @@ class Store:
                 return
 
     def _commit(self, jobs: Sequence[Job], build: Build, started: float) -> Mapping[int, Exception]:
-        """Build in tmp/; then, for each job, flush, write the manifest last, and move into place in one step. Returns
+        """Build in tmp/; then, for each job, flush it, write the manifest last, and move into place in one step. Returns
         {position: error} of the jobs of a group that failed."""
         scratches = [self._scratch(job) for job in jobs]
         try:
@@ -314,9 +317,11 @@ class Store:
     def _finish(self, job: Job, scratch: Path, started: float, group: Sequence[Job]) -> None:
         """Commit one artefact that is built, and remove what is left of unfinished work on it."""
         target = self._folder(job.spec.digest) / job.block
+        durable = time.perf_counter() - started >= CHEAP_S
         files = {}
         for path in sorted(scratch.iterdir()):
-            sync(path)
+            if durable:
+                sync(path)
             files[path.name] = {"bytes": path.stat().st_size, "sha256": file_hash(path)}
         manifest = {
             "kind": job.spec.kind,
@@ -335,13 +340,15 @@ class Store:
             manifest["group"] = [f"{member.spec.digest}/{member.block}" for member in group]
         with (scratch / MANIFEST).open("w", encoding="utf-8") as file:
             file.write(sealed.text(manifest, indent=1))
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         boundary("manifest")
         target.parent.mkdir(parents=True, exist_ok=True)
         self._move(scratch, target)
         boundary("committed")
-        sync(target.parent)
+        if durable:
+            sync(target.parent)
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block

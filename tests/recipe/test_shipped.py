@@ -181,7 +181,13 @@ def at(document: Any, path: str) -> Any:
     return document
 
 
-BOTH = ["quickstart", "text-quickstart", "vae-mnist-strategies", "vae-fashion-strategies", "ddpm-cifar10-strategies"]
+BOTH = [
+    "quickstart-protocols",
+    "text-quickstart",
+    "vae-mnist-strategies",
+    "vae-fashion-strategies",
+    "ddpm-cifar10-strategies",
+]
 
 
 @pytest.mark.parametrize("name", BOTH)

@@ -24,7 +24,9 @@ OVERVIEW = "arms-by-generations"
 SHOWN = 64  # rows per grid
 CELL = 16  # rows per cell of the arms x generations picture
 FRAMES = 9  # moments in the picture of one sample's denoising
-SCATTER_EVERY_S = 60.0  # a scatter takes a second: generations quicker than this share one
+# A picture of all generations so far takes the longer the more there are: those quicker than this share one.
+OVERVIEW_EVERY_S = 10.0
+SCATTER_EVERY_S = 60.0  # a scatter takes a second
 
 
 def draw_figures(experiment: Experiment, context: JobContext, folder: Path, k: int) -> list[Path]:
@@ -74,9 +76,11 @@ def _images(experiment: Experiment, k: int, context: JobContext, folder: Path) -
 
 
 def _images_overview(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
+    path, cells = folder / f"{OVERVIEW}.png", {}
+    if _still_good(path, experiment, k, OVERVIEW_EVERY_S):
+        return [path]
     from collapse_sim.analysis.image_grids import arms_by_generations
 
-    path, cells = folder / f"{OVERVIEW}.png", {}
     for plan in experiment.arm_plans:
         by_generation = _first_images(experiment, plan, range(k + 1), store)
         cells[plan.name] = {j: images[:CELL] for j, images in by_generation.items()}
@@ -85,6 +89,11 @@ def _images_overview(experiment: Experiment, k: int, store: Store, folder: Path)
     _, real = artefacts.columns(store, experiment.data, experiment.recipe.seeds[0], "real")
     arms_by_generations(cells, real["image"][: CELL * (k + 1)], path)
     return [path]
+
+
+def _still_good(path: Path, experiment: Experiment, k: int, seconds: float) -> bool:
+    """Whether a picture of all generations is recent enough; the last generation always has its own."""
+    return k < experiment.recipe.generations and path.exists() and time.time() - path.stat().st_mtime < seconds
 
 
 def _first_images(
@@ -156,8 +165,7 @@ def _points(experiment: Experiment, k: int, context: JobContext, folder: Path) -
 def _points_overview(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
     """One scatter (histograms in one dimension) of all generations so far; always drawn for the last generation."""
     path = folder / f"{OVERVIEW}.png"
-    unfinished = k < experiment.recipe.generations
-    if unfinished and path.exists() and time.time() - path.stat().st_mtime < SCATTER_EVERY_S:
+    if _still_good(path, experiment, k, SCATTER_EVERY_S):
         return [path]
     from collapse_sim.analysis.scatter import SHOWN as ROWS
     from collapse_sim.analysis.scatter import columns, points_by_generations

@@ -286,7 +286,7 @@ class Store:
                 return
 
     def _commit(self, jobs: Sequence[Job], build: Build, started: float) -> Mapping[int, Exception]:
-        """Build in tmp/; then, for each job, flush it, write the manifest last, and move into place in one step. Returns
+        """Build in tmp/; then, for each job, flush, write the manifest last, and move into place in one step. Returns
         {position: error} of the jobs of a group that failed."""
         scratches = [self._scratch(job) for job in jobs]
         try:

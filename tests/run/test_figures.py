@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from collapse_sim.analysis import scatter
+from collapse_sim.analysis import image_grids, scatter
 from collapse_sim.analysis.scatter import points_by_generations
 from collapse_sim.core.machine import open_device
 from collapse_sim.core.randomness import Draws
@@ -16,7 +16,7 @@ from collapse_sim.engine import artefacts
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import Conditions
 from collapse_sim.run import figures
-from tests.remedies.chains_of import FLOW, digits, experiment_of, ran
+from tests.remedies.chains_of import FLOW, VAE, digits, experiment_of, ran
 from tests.run.points import GAUSSIAN
 
 
@@ -58,6 +58,24 @@ def test_slow_generations_are_drawn_as_they_come(sandbox, drawn, monkeypatch: py
     monkeypatch.setattr("collapse_sim.run.figures.SCATTER_EVERY_S", 0.0)
     sandbox.run(GAUSSIAN)
     assert [list(samples["replace"]) for samples, *_ in drawn] == [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3]]
+
+
+def test_quick_generations_share_a_picture_of_images(sandbox, monkeypatch: pytest.MonkeyPatch):
+    """Each takes the longer the more generations there are: drawn for each, a run's cost would grow with its square."""
+    shown: list[list[int]] = []
+    draw = image_grids.arms_by_generations
+
+    def noting(images, real, path):
+        shown.append(sorted(images["plain"]))
+        draw(images, real, path)
+
+    monkeypatch.setattr(image_grids, "arms_by_generations", noting)
+    recipe = digits(VAE, "init: previous").replace("generations: 1", "generations: 3")
+    ran(sandbox, recipe)
+    assert shown == [[0], [0, 1, 2, 3]]
+    monkeypatch.setattr(figures, "OVERVIEW_EVERY_S", 0.0)
+    ran(sandbox, recipe)
+    assert [0, 1, 2] in shown
 
 
 def test_an_old_picture_is_drawn_again(sandbox, drawn):

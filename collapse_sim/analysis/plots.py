@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -35,6 +35,8 @@ from collapse_sim.ui import formatting
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 300
 _PANEL = (3.4, 2.5)  # inches
+Size = Literal["column", "page"]
+WIDTHS: Mapping[Size, float] = {"column": 3.4, "page": 7.0}  # inches
 _LETTER = 0.062  # inches, approximate width of an 8-point letter
 _LINE = 0.17  # inches, of a line of type
 _ACROSS, _UP = 42, 30  # letters that fit in a panel's title, and along its y axis
@@ -59,7 +61,7 @@ _PAGE: dict[str, Any] = {
 }
 
 
-def plot(results: Results, metrics: Sequence[str], path: Path) -> None:
+def plot(results: Results, metrics: Sequence[str], path: Path, size: Size | None = None) -> None:
     """Write `figure` to `path` (.png at 300 dpi, .pdf, .svg), with run, version and date in the file's metadata.
 
     Raises StoreError if the file cannot be written.
@@ -68,7 +70,7 @@ def plot(results: Results, metrics: Sequence[str], path: Path) -> None:
         with style(user_texts(results, metrics), _PAGE):
             notes = "; ".join(f"{metric}: {results.notes[metric]}" for metric in metrics if metric in results.notes)
             metadata = _metadata(results.name, path.suffix.lower(), notes)
-            drawing = figure(results, metrics)
+            drawing = figure(results, metrics, size)
             dpi = min(DPI, _LARGEST / max(drawing.get_size_inches()))
             save(drawing, path, dpi=dpi, metadata=metadata)
     except OSError as error:
@@ -80,22 +82,25 @@ def user_texts(results: Results, metrics: Sequence[str]) -> list[str]:
     return [results.name, *results.arms, *metrics, *results.units.values(), *results.warnings.values()]
 
 
-def figure(results: Results, metrics: Sequence[str]) -> Figure:
+def figure(results: Results, metrics: Sequence[str], size: Size | None = None) -> Figure:
     """One panel per metric: means over seeds by generation with 95 % bands, theory dashed.
 
     A recipe of one step (generations 0 and 1) has no real curves: its panels have a row per arm with its paired
-    difference to the baseline and the published one. With several protocols there is a column for each.
+    difference to the baseline and the published one. With several protocols there is a column for each. `size`: as wide
+    as a paper's column, with one panel above the other, or as its page; None: as wide as the panels need.
     """
     with style(user_texts(results, metrics), _PAGE):
         one_step, groups = results.generations <= 1, panels(results)
         settings = {arm: group.settings.get(arm, {}) for group in groups.values() for arm in group.arms}
         shown = [(metric, protocol) for metric in metrics for protocol in groups]
         columns = len(groups) if len(groups) > 1 else min(2, max(1, len(metrics)))
+        columns = 1 if size == "column" else columns
         rows = max(1, math.ceil(len(shown) / columns))
         width, height = _PANEL
         if one_step:  # names of arms are to the left, one per line
             longest = max(map(cells, labels(settings).values()))
             width, height = max(width, 2.4 + longest * _LETTER), 0.9 + _LINE * max(len(g.arms) for g in groups.values())
+        width = WIDTHS[size] / columns if size else width
         drawing = Figure(figsize=(columns * width, rows * height + 2 * _LINE), layout="constrained")
         FigureCanvasAgg(drawing)
         drawing.suptitle(short(results.name, _ACROSS * columns))
@@ -111,7 +116,8 @@ def figure(results: Results, metrics: Sequence[str]) -> Figure:
                 _curves(axes, group, metric, {arm: looks_by_arm[arm] for arm in group.arms}, handles)
         for axes in grid.flat[len(shown) :]:
             axes.set_axis_off()
-        for row in grid if len(groups) > 1 and not one_step else ():
+        panels_of = [grid.flat[first : first + len(groups)] for first in range(0, len(shown), len(groups))]
+        for row in panels_of if len(groups) > 1 and not one_step else ():
             _align_limits([axes for axes in row if axes.has_data()])
         if handles:
             arm_labels = dict.fromkeys(name for group in groups.values() for name in _labels_with_seeds(group).values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
@@ -14,6 +14,7 @@ from collapse_sim.ui.console import data, document, say
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from collapse_sim.analysis.plots import Size
     from collapse_sim.analysis.results import Results
 
 
@@ -36,8 +37,16 @@ def compare(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV row per score.")] = False,
+    latex: Annotated[bool, typer.Option("--latex", help="Print tables for LaTeX (package booktabs).")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print tables in Markdown.")] = False,
     plot: Annotated[
         Path | None, typer.Option("--plot", metavar="FILE", help="Draw curves with bands (.png, .pdf, .svg).")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--size", metavar="column|page", help="The plot as wide as a paper's column (3.4 in) or page (7)."
+        ),
     ] = None,
 ) -> None:
     """Compare arms: means over seeds with 95 % intervals.
@@ -49,8 +58,10 @@ def compare(
 
     from collapse_sim.analysis.merged_runs import merge
 
-    if as_json and as_csv:
-        raise RecipeError("--json and --csv exclude each other: choose one")
+    formats = {"--json": as_json, "--csv": as_csv, "--latex": latex, "--markdown": markdown}
+    if sum(formats.values()) > 1:
+        chosen_formats = " and ".join(name for name, on in formats.items() if on)
+        raise RecipeError(f"{chosen_formats} exclude each other: choose one")
     by_label = _read(runs)
     results = next(iter(by_label.values())) if len(by_label) == 1 else merge(by_label)
     metrics = _checked_names(
@@ -62,12 +73,15 @@ def compare(
     chosen = _generations(generation, results, metrics)
     if plot is not None:
         _check_suffix(plot)
+    width = _checked_size(size, plot)
     if as_json:
         _print_json(by_label, results, results.with_parts(metrics), chosen)
     elif as_csv:
         from collapse_sim.analysis.documents import csv_text
 
         data(csv_text(by_label, results.with_parts(metrics), chosen))
+    elif latex or markdown:
+        _print_paper_tables(results, results.with_parts(metrics) if metric else metrics, chosen, generation, latex)
     else:
         shown = Shown(
             chosen, first=not metric, rest=everything or bool(metric or generation), every=generation == "all"
@@ -76,7 +90,7 @@ def compare(
     _say_unfinished(by_label)
     _say_missing_row_values(by_label)
     if plot is not None:
-        _draw(results, results.with_parts(metrics) if metric else metrics, plot)
+        _draw(results, results.with_parts(metrics) if metric else metrics, plot, width)
 
 
 class Shown(NamedTuple):
@@ -146,6 +160,22 @@ def _print_json(
         return
     documents = [run_document(run, [m for m in metrics if m in run.metrics], chosen) for run in by_label.values()]
     document({"schema": SCHEMA, "runs": documents, **differences})
+
+
+def _print_paper_tables(
+    results: Results, metrics: Sequence[str], chosen: list[int] | None, generation: str | None, latex: bool
+) -> None:
+    """Of the last generation that all arms have, unless others are asked for."""
+    from collapse_sim.analysis.paper_tables import paper_tables
+    from collapse_sim.analysis.reached import common
+
+    last = common(results, metrics)
+    if generation is None:
+        chosen = [] if last is None else [last]
+    elif chosen is None:
+        chosen = sorted({k for metric in metrics for k in results.scored(metric)})
+    if text := paper_tables(results, metrics, chosen, "latex" if latex else "markdown"):
+        data(text.rstrip("\n"))
 
 
 def _print_all(results: Results, metrics: Sequence[str], shown: Shown) -> None:
@@ -238,12 +268,24 @@ def _check_suffix(path: Path) -> None:
         raise RecipeError(f"--plot: {path}: the suffix selects the format; allowed: {', '.join(SUFFIXES)}")
 
 
-def _draw(results: Results, metrics: Sequence[str], path: Path) -> None:
+def _checked_size(size: str | None, plot: Path | None) -> Size | None:
+    from collapse_sim.analysis.plots import WIDTHS
+
+    if size is None:
+        return None
+    if size not in WIDTHS:
+        raise RecipeError(f"--size {size}: allowed: {', '.join(WIDTHS)}")
+    if plot is None:
+        raise RecipeError("--size: is for --plot FILE; add it, or remove --size")
+    return cast("Size", size)
+
+
+def _draw(results: Results, metrics: Sequence[str], path: Path, size: Size | None) -> None:
     from collapse_sim.analysis.fonts import advice
     from collapse_sim.analysis.plots import plot, user_texts
 
     scored = [metric for metric in metrics if results.scored(metric)]
-    plot(results, scored, path)
+    plot(results, scored, path, size)
     say(f"plot: {path}")
     boxes = advice(user_texts(results, scored))
     if boxes:

@@ -269,3 +269,18 @@ def test_one_step_differences_to_nearly_nothing_are_in_the_metrics_unit(write_ru
 def test_the_users_own_settings_of_matplotlib_change_nothing(toy: Results, tmp_path: Path) -> None:
     with mpl.rc_context({"text.usetex": True, "font.family": ["no such font"], "axes.formatter.use_mathtext": True}):
         plot(toy, ["loss", "fid"], tmp_path / "x.png")
+
+
+@pytest.mark.parametrize(("size", "width", "columns"), [("column", 3.4, 1), ("page", 7.0, 2)])
+@pytest.mark.parametrize("generations", [1, 4])
+def test_a_plot_is_as_wide_as_a_column_or_a_page(write_run, size, width, columns, generations):
+    values = [[1.0 + k, 1.1 + k, 1.3 + k] for k in range(generations + 1)]
+    scores = {arm: dict.fromkeys(("loss", "fid", "kid"), values) for arm in ("replace", "a longer name of an arm")}
+    drawing = figure(read_results(write_run(scores)), ["loss", "fid", "kid"], size)
+    drawing.canvas.draw()
+    assert drawing.get_size_inches()[0] == pytest.approx(width)
+    panels = [axes for axes in drawing.axes if axes.has_data()]
+    lefts = {round(axes.get_subplotspec().colspan.start) for axes in panels}
+    assert len(lefts) == columns
+    for axes in panels:
+        assert axes.get_window_extent().width > 0.25 * width / columns * drawing.dpi

@@ -32,7 +32,10 @@ COMMANDS = {
     ],
     "status": ["RUN", "--json"],
     "watch": ["RUN", "--once"],
-    "compare": ["RUN", "--metric", "--generation", "--baseline", "--all", "--json", "--csv", "--plot"],
+    "compare": [
+        "RUN", "--metric", "--generation", "--baseline", "--all", "--json",
+        "--csv", "--latex", "--markdown", "--plot", "--size",
+    ],
     "verify": ["RUN", "--json"],
     "evaluate": ["RUN", "--metric", "--store", "--data-dir", "--device", "--plugins", "--json", "--quiet -q"],
     "sample": [
@@ -87,7 +90,12 @@ def test_every_command_has_help_that_is_not_cut_off(shell, command):
 
 @pytest.mark.parametrize(
     ("words", "expected"),
-    [("run quick", "quickstart"), ("status my-", "my-run"), ("list families conv", "conv_vae"), ("comp", "compare")],
+    [
+        ("run text-q", "text-quickstart"),
+        ("status my-", "my-run"),
+        ("list families conv", "conv_vae"),
+        ("com", "compare"),
+    ],
 )
 def test_the_shell_completes_commands_and_names(shell, monkeypatch, words, expected):
     (shell.root / "runs" / "my-run").mkdir(parents=True)

@@ -305,6 +305,9 @@ def test_a_run_that_goes_on_is_noted(call: Call, write_run: WriteRun) -> None:
         (["--generation", "9"], r"--generation: generation 9 has no scores \(the recipe ends at 1\); scored are: 0, 1"),
         (["--generation", "first"], "'first' is not a generation; allowed: a number, 'last', 'all'"),
         (["--json", "--csv"], "--json and --csv exclude each other"),
+        (["--latex", "--csv"], "--csv and --latex exclude each other"),
+        (["--size", "wide", "--plot", "a.pdf"], "--size wide: allowed: column, page"),
+        (["--size", "page"], "--size: is for --plot FILE"),
         (["--plot", "curves.jpeg"], r"curves\.jpeg: the suffix selects the format; allowed: \.png, \.pdf, \.svg"),
     ],
 )

@@ -8,9 +8,12 @@ import typer
 
 from collapse_sim.cli.columns import columns
 from collapse_sim.cli.examples import complete_run
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.ui.console import data, document, say
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from collapse_sim.ui.run_status import RunStatus
     from collapse_sim.ui.state import State
 
@@ -24,6 +27,9 @@ def status(
             autocompletion=complete_run,
         ),
     ] = None,
+    costs: Annotated[
+        bool, typer.Option("--costs", help="Print what each fit of RUN and its samples took: time, rows/s, bytes.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Print the status of a run, or of all runs.
@@ -35,7 +41,12 @@ def status(
     from collapse_sim.ui.run_status import run_status
 
     if run is None:
+        if costs:
+            raise RecipeError("--costs: name a run")
         print_runs(as_json=json)
+        return
+    if costs:
+        print_costs(find_run(run), as_json=json)
         return
     current = run_status(find_run(run, starting=True))
     for problem in current.problems:
@@ -44,6 +55,25 @@ def status(
         document(as_json(current))
     else:
         print_frame(current)
+
+
+def print_costs(folder: Path, *, as_json: bool) -> None:
+    """Print what the fits of a run and their samples took, as their manifests say, and what all of them took."""
+    from collapse_sim.analysis.fit_costs import costs_document, costs_table, costs_total
+    from collapse_sim.analysis.fit_records import fit_records
+    from collapse_sim.store.run_directory import read_run
+
+    records, problems = fit_records(folder)
+    for problem in problems:
+        say(f"warning: {problem}")
+    run = read_run(folder)
+    if as_json:
+        document(costs_document(run["name"], records, problems))
+    elif records:
+        data(columns(costs_table(records, len(run["arms"]))))
+        data(costs_total(records))
+    else:
+        say("no fit is scored and in the store yet")
 
 
 def print_runs(*, as_json: bool) -> None:

@@ -72,7 +72,9 @@ def rate(per_s: float, unit: str) -> str:
 
 
 def size(num_bytes: float) -> str:
-    """ "312 MiB", "1.4 GiB"."""
+    """ "77 KiB", "312 MiB", "1.4 GiB"."""
+    if num_bytes < 2**20:
+        return f"{num_bytes / 2**10:.0f} KiB"
     return f"{num_bytes / 2**30:.1f} GiB" if num_bytes >= 2**30 else f"{num_bytes / 2**20:.0f} MiB"
 
 

@@ -30,12 +30,13 @@ COMMANDS = {
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
         "--ensemble", "--smoke", "--seconds", "--plugins", "--json", "--quiet -q",
     ],
-    "status": ["RUN", "--json"],
+    "status": ["RUN", "--costs", "--json"],
     "watch": ["RUN", "--once"],
     "compare": [
         "RUN", "--metric", "--generation", "--baseline", "--all", "--json",
         "--csv", "--latex", "--markdown", "--plot", "--size",
     ],
+    "curves": ["RUN", "--arm", "--generation", "--seed", "--plot", "--store", "--json"],
     "verify": ["RUN", "--json"],
     "evaluate": ["RUN", "--metric", "--store", "--data-dir", "--device", "--plugins", "--json", "--quiet -q"],
     "sample": [

@@ -48,6 +48,7 @@ def test_rate(per_s, text):
 
 def test_size():
     assert (formatting.size(312 * 2**20), formatting.size(1.5 * 2**30)) == ("312 MiB", "1.5 GiB")
+    assert formatting.size(77 * 2**10) == "77 KiB"
 
 
 def test_plain_leaves_nothing_that_moves_the_cursor():

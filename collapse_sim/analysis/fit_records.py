@@ -1,0 +1,151 @@
+"""What the store recorded of each fit of a run: how its losses went, and what it and its samples cost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+from collapse_sim.core.files import children, read_bytes
+from collapse_sim.store import journal, sealed
+from collapse_sim.store.blocks import MANIFEST, object_folder, parse_block
+from collapse_sim.store.run_directory import JOURNAL_FILE, store_of
+
+HISTORY_FILE = "history.json"
+
+
+class Evaluation(NamedTuple):
+    """The losses of a fit after a step: the mean of its batches since the evaluation before, and of validation rows."""
+
+    step: int
+    epoch: float
+    train_loss: float
+    validation_loss: float
+
+
+@dataclass(frozen=True)
+class FitRecord:
+    """One fit: a model of one seed, or of all seeds together if it is solved in closed form."""
+
+    digest: str
+    generation: int
+    arms: tuple[str, ...]  # all whose fit it is
+    seeds: tuple[int, ...]
+    updates: int  # 0: solved
+    seconds: float  # if it was computed together with others, its share
+    size: int  # bytes of its files
+    rows: int  # that its batches had, one after another
+    device: str
+    precision: str
+    evaluations: tuple[Evaluation, ...]
+    sampling_s: float | None = None  # of its samples; None: they are not in the store
+    samples_size: int = 0  # bytes
+
+    @property
+    def rows_per_s(self) -> float | None:
+        """Rows that passed through the network in a second; None for fits that are solved."""
+        return self.rows / self.seconds if self.updates and self.seconds > 0 else None
+
+
+Grouped = dict[tuple[int, tuple[str, ...], str], list[FitRecord]]  # (generation, arms, digest) -> one fit for each seed
+
+
+def fit_records(folder: Path, store: Path | None = None) -> tuple[list[FitRecord], list[str]]:
+    """The fits behind a run's scores, in the order of the journal, each once; and which could not be read, and why.
+
+    Raises StoreError when the run's store cannot be found.
+    """
+    root = store or store_of(folder)
+    arms: dict[tuple[str, str], list[str]] = {}  # (fit, samples) -> arms
+    generation_of: dict[str, int] = {}
+    for line in journal.read(folder / JOURNAL_FILE):
+        if line["event"] == "scores" and line.get("fit"):
+            names = arms.setdefault((line["fit"], line["samples"]), [])
+            names += [line["arm"]] * (line["arm"] not in names)
+            generation_of[line["fit"]] = line["generation"]
+    records: dict[tuple[str, tuple[int, ...]], FitRecord] = {}
+    problems: list[str] = []
+    for (digest, samples), names in arms.items():
+        drawn = dict(_blocks(root, samples, problems))
+        for seeds, (manifest, place) in _blocks(root, digest, problems):
+            known = records.get((digest, seeds))
+            if known is not None:
+                of = tuple(dict.fromkeys((*known.arms, *names)))
+                records[digest, seeds] = FitRecord(**{**vars(known), "arms": of})
+                continue
+            try:
+                records[digest, seeds] = _record(digest, seeds, names, manifest, place, drawn.get(seeds))
+            except (OSError, ValueError, LookupError, TypeError) as error:
+                problems.append(f"{place}: {error}")
+    return list(records.values()), problems
+
+
+def _blocks(
+    root: Path, digest: str, problems: list[str]
+) -> Iterable[tuple[tuple[int, ...], tuple[dict[str, Any], Path]]]:
+    for place in children(object_folder(root, digest)):
+        if parse_block(place.name):
+            try:
+                yield parse_block(place.name), (sealed.read(place / MANIFEST), place)
+            except (OSError, ValueError) as error:
+                problems.append(f"{place / MANIFEST}: {error}")
+
+
+def _record(
+    digest: str,
+    seeds: tuple[int, ...],
+    arms: Iterable[str],
+    manifest: Mapping[str, Any],
+    place: Path,
+    samples: tuple[Mapping[str, Any], Path] | None,
+) -> FitRecord:
+    raw = read_bytes(place / HISTORY_FILE)
+    if sha256(raw).hexdigest() != manifest["files"][HISTORY_FILE]["sha256"]:
+        raise ValueError(f"{HISTORY_FILE} does not match its hash")
+    history, machine = sealed.loads(raw), manifest["machine"]
+    train = manifest["description"].get("train")
+    updates = int(history["updates"])
+    return FitRecord(
+        digest,
+        int(manifest["generation"]),
+        tuple(arms),
+        () if seeds == (-1,) else seeds,
+        updates,
+        _seconds(manifest),
+        _size(manifest),
+        updates * int(train["batch_size"]) if train else 0,
+        str(machine.get("device", "")),
+        str(machine.get("precision", "")),
+        tuple(
+            Evaluation(int(e["step"]), float(e["epoch"]), float(e["train_loss"]), float(e["validation_loss"]))
+            for e in history["evaluations"]
+        ),
+        _seconds(samples[0]) if samples else None,
+        _size(samples[0]) if samples else 0,
+    )
+
+
+def _seconds(manifest: Mapping[str, Any]) -> float:
+    return float(manifest["wall_s"]) / len(manifest.get("group", [""]))
+
+
+def _size(manifest: Mapping[str, Any]) -> int:
+    return sum(int(file["bytes"]) for file in manifest["files"].values())
+
+
+def grouped(records: Sequence[FitRecord]) -> Grouped:
+    """The fits of equal settings, which differ by seed."""
+    groups: Grouped = {}
+    for record in records:
+        groups.setdefault((record.generation, record.arms, record.digest), []).append(record)
+    return dict(sorted(groups.items(), key=lambda item: item[0][0]))
+
+
+def mean_curve(records: Iterable[FitRecord]) -> list[Evaluation]:
+    """The means over fits (one for each seed) at the steps at which all of them were evaluated."""
+    curves = [{evaluation.step: evaluation for evaluation in record.evaluations} for record in records]
+    steps = sorted(set.intersection(*map(set, curves))) if curves else []
+    return [Evaluation(step, *(fmean(curve[step][i] for curve in curves) for i in (1, 2, 3))) for step in steps]

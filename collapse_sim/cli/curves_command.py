@@ -1,0 +1,97 @@
+"""`collapse-sim curves`: how the losses of a run's fits went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from collapse_sim.cli.columns import columns
+from collapse_sim.cli.options import ArmsOption, JsonOption, RunArgument, StoreOption
+from collapse_sim.core.errors import RecipeError
+from collapse_sim.ui.console import data, document, say
+
+if TYPE_CHECKING:
+    from collapse_sim.analysis.fit_records import FitRecord
+    from collapse_sim.analysis.results import Results
+
+
+def curves(
+    run: RunArgument,
+    arm: ArmsOption = None,
+    generation: Annotated[
+        list[int] | None, typer.Option("--generation", metavar="G", help="Only this generation (repeatable).")
+    ] = None,
+    seed: Annotated[list[int] | None, typer.Option("--seed", metavar="N", help="Only this seed (repeatable).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--plot", metavar="FILE", help="Draw the losses over updates (.png, .pdf, .svg).")
+    ] = None,
+    store: StoreOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the training curves: training and validation loss of each fit, over its updates.
+
+    The table has means over seeds: the losses at a fit's first and last evaluation, and the lowest validation loss.
+    --json has every evaluation of every fit.
+    """
+    from collapse_sim.analysis.fit_records import fit_records
+    from collapse_sim.analysis.plots import SUFFIXES
+    from collapse_sim.analysis.results import read_results
+    from collapse_sim.analysis.training_curves import curves_document, curves_table, draw_curves
+    from collapse_sim.store.run_directory import find_run
+
+    if plot is not None and plot.suffix.lower() not in SUFFIXES:
+        raise RecipeError(f"--plot: {plot}: the suffix selects the format; allowed: {', '.join(SUFFIXES)}")
+    folder = find_run(run)
+    results = read_results(folder)
+    _check(results, arm or (), generation or (), seed or ())
+    records, problems = fit_records(folder, store)
+    for problem in problems:
+        say(f"warning: {problem}")
+    chosen = [
+        record
+        for record in records
+        if (not arm or set(arm) & set(record.arms))
+        and (not generation or record.generation in generation)
+        and (not seed or set(seed) & set(record.seeds))
+    ]
+    if json:
+        document(curves_document(results.name, chosen, problems))
+    elif any(record.evaluations for record in chosen):
+        data(columns(curves_table(chosen, len(results.arms))))
+        say("means over seeds; losses of single evaluations: --json")
+    _explain(chosen)
+    if plot is not None and any(record.evaluations for record in chosen):
+        unit = results.units.get("test_loss", "")
+        draw_curves(results.name, chosen, [name for name in results.arms if not arm or name in arm], unit, plot)
+        say(f"plot: {plot}")
+
+
+def _check(
+    results: Results, arms: list[str] | tuple[()], generations: list[int] | tuple[()], seeds: list[int] | tuple[()]
+) -> None:
+    """Raise RecipeError for an arm, generation or seed that the run does not have."""
+    from collapse_sim.core.registry import did_you_mean
+
+    problems = [
+        f"--arm {name}: no such arm{did_you_mean(name, list(results.arms))}; allowed: {', '.join(results.arms)}"
+        for name in arms
+        if name not in results.arms
+    ]
+    last = results.generations
+    problems += [f"--generation {k}: this run has generations 0 to {last}" for k in generations if not 0 <= k <= last]
+    of_run = ", ".join(map(str, results.seeds))
+    problems += [f"--seed {seed}: this run has seeds {of_run}" for seed in seeds if seed not in results.seeds]
+    if problems:
+        raise RecipeError(*problems)
+
+
+def _explain(records: list[FitRecord]) -> None:
+    """Why fits have no curve."""
+    if not records:
+        say("no fit of these is scored and in the store yet")
+    elif all(record.updates == 0 for record in records):
+        say("these models are solved in closed form: there are no training curves")
+    elif not any(record.evaluations for record in records):
+        say("these fits recorded no losses: the recipe has `train.evaluate: never`; see `every epoch`, `every N steps`")

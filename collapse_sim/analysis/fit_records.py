@@ -17,7 +17,7 @@ from collapse_sim.store.run_directory import JOURNAL_FILE, store_of
 HISTORY_FILE = "history.json"
 
 
-class Evaluation(NamedTuple):
+class LossRecord(NamedTuple):
     """The losses of a fit after a step: the mean of its batches since the evaluation before, and of validation rows."""
 
     step: int
@@ -40,7 +40,7 @@ class FitRecord:
     rows: int  # that its batches had, one after another
     device: str
     precision: str
-    evaluations: tuple[Evaluation, ...]
+    evaluations: tuple[LossRecord, ...]
     sampling_s: float | None = None  # of its samples; None: they are not in the store
     samples_size: int = 0  # bytes
 
@@ -120,7 +120,7 @@ def _record(
         str(machine.get("device", "")),
         str(machine.get("precision", "")),
         tuple(
-            Evaluation(int(e["step"]), float(e["epoch"]), float(e["train_loss"]), float(e["validation_loss"]))
+            LossRecord(int(e["step"]), float(e["epoch"]), float(e["train_loss"]), float(e["validation_loss"]))
             for e in history["evaluations"]
         ),
         _seconds(samples[0]) if samples else None,
@@ -144,8 +144,8 @@ def grouped(records: Sequence[FitRecord]) -> Grouped:
     return dict(sorted(groups.items(), key=lambda item: item[0][0]))
 
 
-def mean_curve(records: Iterable[FitRecord]) -> list[Evaluation]:
+def mean_curve(records: Iterable[FitRecord]) -> list[LossRecord]:
     """The means over fits (one for each seed) at the steps at which all of them were evaluated."""
     curves = [{evaluation.step: evaluation for evaluation in record.evaluations} for record in records]
     steps = sorted(set.intersection(*map(set, curves))) if curves else []
-    return [Evaluation(step, *(fmean(curve[step][i] for curve in curves) for i in (1, 2, 3))) for step in steps]
+    return [LossRecord(step, *(fmean(curve[step][i] for curve in curves) for i in (1, 2, 3))) for step in steps]

@@ -8,7 +8,7 @@ from statistics import fmean
 import pytest
 
 from collapse_sim.analysis.fit_costs import costs_document, costs_table, costs_total
-from collapse_sim.analysis.fit_records import Evaluation, fit_records, grouped, mean_curve
+from collapse_sim.analysis.fit_records import LossRecord, fit_records, grouped, mean_curve
 from collapse_sim.analysis.training_curves import curves_document, curves_figure, curves_table
 from collapse_sim.core.errors import StoreError
 from tests.conftest import TINY, changed
@@ -55,7 +55,7 @@ def test_means_are_over_seeds(run):
 def test_means_are_of_steps_that_all_fits_have():
     class Fit:
         def __init__(self, *steps: int) -> None:
-            self.evaluations = tuple(Evaluation(step, step / 10, 1.0 * step, 2.0 * step) for step in steps)
+            self.evaluations = tuple(LossRecord(step, step / 10, 1.0 * step, 2.0 * step) for step in steps)
 
     assert [e.step for e in mean_curve([Fit(10, 20, 30), Fit(10, 20)])] == [10, 20]
     assert mean_curve([Fit(10), Fit()]) == []
@@ -84,7 +84,7 @@ def test_tables_have_a_row_for_each_fit_of_all_seeds(run):
 
 def test_losses_that_are_not_finite_are_null(run):
     records, _ = fit_records(run)
-    bad = [Evaluation(5, 1.0, float("inf"), float("nan"))]
+    bad = [LossRecord(5, 1.0, float("inf"), float("nan"))]
     broken = type(records[0])(**{**vars(records[0]), "evaluations": tuple(bad)})
     (entry,) = curves_document("tiny", [broken], [])["fits"]
     assert entry["evaluations"] == [{"step": 5, "epoch": 1.0, "train_loss": None, "validation_loss": None}]

@@ -67,6 +67,7 @@ class EDM(Denoising):
     """s_churn: factor of the added noise; the paper's are 1 to 1.007."""
 
     sampling: ClassVar[tuple[str, ...]] = (
+        *Denoising.sampling,
         "solver",
         "sampling_steps",
         "sigma_min",

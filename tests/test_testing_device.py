@@ -14,6 +14,7 @@ from collapse_sim.families.base import Inputs
 from collapse_sim.families.classifier import Classifier
 from collapse_sim.families.conv_vae import ConvVAE
 from collapse_sim.families.ddpm import DDPM
+from collapse_sim.families.edm import EDM
 from collapse_sim.families.flow import Flow
 from collapse_sim.families.flow_matching import FlowMatching
 from collapse_sim.families.gaussian import Gaussian
@@ -51,6 +52,8 @@ CASES = {
         ALONE,
     ),
     "flow_matching, dopri5": (FlowMatching(network=MLP, solver="dopri5"), POINTS, ALONE),
+    "edm": (EDM(network=SMALL, flip=True, sampling_steps=2), IMAGES, image_rows(IMAGES)),
+    "edm, churn": (EDM(network=MLP, sampling_steps=2, s_churn=1.0), POINTS, ALONE),
     "vae": (VAE(hidden=16, latent=3), IMAGES, image_rows(IMAGES)),
     "conv_vae": (ConvVAE(), LARGE, image_rows(LARGE)),
     "classifier": (Unsampled(), IMAGES, image_rows(IMAGES)),

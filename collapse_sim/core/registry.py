@@ -34,6 +34,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "classifier": "collapse_sim.families.classifier:Classifier",
         "ddpm": "collapse_sim.families.ddpm:DDPM",
         "flow_matching": "collapse_sim.families.flow_matching:FlowMatching",
+        "edm": "collapse_sim.families.edm:EDM",
         "seq2seq": "collapse_sim.families.seq2seq:Seq2Seq",
         "causal_lm": "collapse_sim.families.causal_lm:CausalLM",
     },

@@ -47,7 +47,7 @@ class Latent(Selection):
         if not isinstance(family, EncodesNoised | Encodes):
             raise ValueError(
                 f"it reads the encoder of a model, which {type(family).__name__} models do not have: use ddpm, "
-                "flow_matching or vae"
+                "flow_matching, edm or vae"
             )
 
     def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:

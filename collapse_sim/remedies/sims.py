@@ -21,8 +21,9 @@ class SIMS(OwnFit):
     s = (1 + w) s_r - w s_s at every call of the sampler, before any clipping, with s_r the generation's score and s_s
     that of the same model trained further on own samples, which are drawn without guidance.
 
-    ddpm: the predicted noise or v; flow_matching: the velocity, with every solver; causal_lm: the logits, before
-    temperature, top_k and top_p (log p = (1 + w) log p_r - w log p_s, renormalised). Twice the network calls.
+    ddpm: the predicted noise or v; flow_matching: the velocity, with every solver; edm: the denoised row; causal_lm:
+    the logits, before temperature, top_k and top_p (log p = (1 + w) log p_r - w log p_s, renormalised). Twice the
+    network calls.
     """
 
     w: Annotated[float, Field(allow_inf_nan=False)]
@@ -36,7 +37,8 @@ class SIMS(OwnFit):
         self.check_train(family)
         if not isinstance(family, Guided):
             raise ValueError(
-                f"{identity(type(family))} cannot sample with a second model; allowed: ddpm, flow_matching, causal_lm"
+                f"{identity(type(family))} cannot sample with a second model; allowed: ddpm, flow_matching, edm, "
+                "causal_lm"
             )
         if not family.guides:
             raise ValueError("beam search uses one network only; set model.decoding to sample or greedy")

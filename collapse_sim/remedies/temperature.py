@@ -19,7 +19,8 @@ class Temperature(Component):
     """Samples less (b < 1) or more (b > 1) spread than the model (sampling bias, Alemohammad et al., arXiv 2307.01850).
 
     gaussian: x = mu + b (x - mu); vae, conv_vae: z = b z; flow, flow_matching: initial noise times b; ddpm: the score
-    times 1 / b^2 at every step; language models: logits divided by b, beside the model's own `temperature`.
+    times 1 / b^2 at every step; edm: as flow_matching, with s_churn as ddpm; language models: logits
+    divided by b, beside the model's own `temperature`.
     """
 
     b: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
@@ -49,7 +50,7 @@ class Temperature(Component):
         return draws if _tempers(family) else ShapedDraws(draws, scale=self.b)
 
 
-ALLOWED = "gaussian, vae, conv_vae, flow, flow_matching, ddpm, and language models with decoding: sample"
+ALLOWED = "gaussian, vae, conv_vae, flow, flow_matching, ddpm, edm, and language models with decoding: sample"
 
 
 def _tempers(family: ModelFamily) -> bool:

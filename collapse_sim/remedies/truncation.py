@@ -18,8 +18,8 @@ from collapse_sim.families.hooks import FromLatents
 class Truncation(Component):
     """Latents over a limit are drawn again (Brock et al. 2019, arXiv 1809.11096, section 3.1).
 
-    gaussian, vae, conv_vae, flow, flow_matching, and ddpm with sampler: ddim and eta: 0. Language models have top_k and
-    top_p.
+    gaussian, vae, conv_vae, flow, flow_matching, edm without s_churn, and ddpm with sampler: ddim and eta: 0. Language
+    models have top_k and top_p.
     """
 
     limit: Annotated[float, Field(ge=0.1, allow_inf_nan=False)]
@@ -37,8 +37,8 @@ class Truncation(Component):
         if not isinstance(family, FromLatents) or not family.from_latents:
             raise ValueError(
                 f"samples of {identity(type(family))} are not a function of normal latents; allowed: gaussian, vae, "
-                "conv_vae, flow, flow_matching, and ddpm with sampler: ddim and eta: 0; language models have top_k and "
-                "top_p"
+                "conv_vae, flow, flow_matching, edm without s_churn, and ddpm with sampler: ddim and eta: 0; language "
+                "models have top_k and top_p"
             )
 
     def models(

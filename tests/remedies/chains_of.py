@@ -29,6 +29,7 @@ metrics: [{{use: fid, features: pixels}}]
 VAE = "vae, hidden: 8, latent: 2"
 SMALL_DDPM = "ddpm, network: {widths: [4, 8], attention: none}, timesteps: 8, schedule: cosine"
 FLOW = "flow_matching, network: {widths: [4, 8], attention: none}, sampling_steps: 3"
+EDM = "edm, network: {widths: [4, 8], attention: none}, sampling_steps: 3"
 
 GRAMMAR = """
 name: grammar

@@ -10,6 +10,7 @@ import torch
 
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.ddpm import DDPM
+from collapse_sim.families.edm import EDM
 from collapse_sim.families.flow_matching import FlowMatching
 from collapse_sim.families.gmm import GMM
 from collapse_sim.families.network import Network
@@ -20,7 +21,7 @@ from tests.families.wording import TEXT, built
 from tests.remedies.candidate_pools import curation_draws, evaluated_by, images
 
 SMALL = Network(widths=(8, 16), layers=1, attention="none")
-FAMILIES = [DDPM(network=SMALL), FlowMatching(network=SMALL), VAE(hidden=32, latent=8)]
+FAMILIES = [DDPM(network=SMALL), FlowMatching(network=SMALL), VAE(hidden=32, latent=8), EDM(network=SMALL)]
 
 
 def digits():

@@ -19,6 +19,7 @@ from tests.families.denoising import Oracle
 from tests.families.test_ddpm import exact
 from tests.families.test_flow_matching import velocity
 from tests.remedies.chains_of import (
+    EDM,
     FLOW,
     SMALL_DDPM,
     VAE,
@@ -33,8 +34,9 @@ from tests.remedies.chains_of import (
 )
 
 W = 0.6
-RECIPES = [points, grammar, lambda axes: digits(SMALL_DDPM, axes), lambda axes: digits(FLOW, axes)]
-every_family = pytest.mark.parametrize("recipe", RECIPES, ids=["toy", "text", "ddpm", "flow"])
+IMAGES = [lambda axes, model=model: digits(model, axes) for model in (SMALL_DDPM, FLOW, EDM)]
+RECIPES = [points, grammar, *IMAGES]
+every_family = pytest.mark.parametrize("recipe", RECIPES, ids=["toy", "text", "ddpm", "flow", "edm"])
 
 
 def linear_chain(kept, noise, eta):

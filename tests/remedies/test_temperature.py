@@ -16,6 +16,7 @@ from collapse_sim.remedies.temperature import Temperature
 from tests.families.denoising import Oracle
 from tests.families.test_ddpm import exact
 from tests.remedies.chains_of import (
+    EDM,
     FLOW,
     SMALL_DDPM,
     VAE,
@@ -47,7 +48,7 @@ def test_a_temperature_of_1_is_the_plain_arm(sandbox, recipe):
         assert [spec.digest for spec in plain.specs()] == [spec.digest for spec in remedy.specs()]
 
 
-@pytest.mark.parametrize("model", [VAE, FLOW, SMALL_DDPM])
+@pytest.mark.parametrize("model", [VAE, FLOW, SMALL_DDPM, EDM, f"{EDM}, s_churn: 1.0"])
 def test_images_of_every_family(sandbox, model):
     """Through `run`: the same fit of generation 0, other samples."""
     arms, store = ran(sandbox, digits(model, "guidance: {use: temperature, b: 0.5}"))

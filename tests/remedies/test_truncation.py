@@ -8,6 +8,7 @@ from scipy.stats import truncnorm
 
 from collapse_sim.core.errors import RecipeError
 from tests.remedies.chains_of import (
+    EDM,
     SMALL_DDPM,
     VAE,
     assert_close,
@@ -29,14 +30,16 @@ def test_a_gaussians_variance_is_that_of_a_truncated_normal(sandbox):
     )
 
 
-@pytest.mark.parametrize("model", [VAE, f"{SMALL_DDPM}, sampler: ddim"])
+@pytest.mark.parametrize("model", [VAE, EDM, f"{SMALL_DDPM}, sampler: ddim"])
 def test_images(sandbox, model):
     arms, store = ran(sandbox, digits(model, "guidance: {use: truncation, limit: 0.5}"))
     plain, remedy = (rows_of(store, arms[arm][0].samples)["image"] for arm in ("plain", "remedy"))
     assert not np.array_equal(plain, remedy)
 
 
-@pytest.mark.parametrize("recipe", [grammar, lambda axes: digits(SMALL_DDPM, axes)])
+@pytest.mark.parametrize(
+    "recipe", [grammar, *(lambda axes, m=m: digits(m, axes) for m in (SMALL_DDPM, f"{EDM}, s_churn: 1.0"))]
+)
 def test_samples_that_are_no_function_of_latents_are_refused(sandbox, recipe):
     with pytest.raises(RecipeError, match="are not a function of normal latents; allowed: gaussian"):
         experiment_of(sandbox, recipe("guidance: {use: truncation, limit: 1}"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,6 +62,15 @@ def parse_block(name: str) -> tuple[int, ...]:
     if sum(b - a for a, b in ends) > MAX_SEEDS:
         return ()
     return tuple(seed for a, b in ends for seed in range(a, b + 1))
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any], *, durable: bool) -> None:
+    """Write an artefact's manifest, which is its last file. `durable`: and flush it to disk."""
+    with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+        file.write(sealed.text(manifest, indent=1))
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def check_block(folder: Path) -> tuple[str, dict[str, Any]]:

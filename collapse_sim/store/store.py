@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import math
-import os
 import secrets
 import shutil
 import time
@@ -27,8 +26,7 @@ from collapse_sim.core.errors import InterruptedRunError, StoreError
 from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
 from collapse_sim.core.files import children, explain_write_errors, file_hash, readable, remove, sync
 from collapse_sim.core.memory_errors import out_of_memory
-from collapse_sim.store import sealed
-from collapse_sim.store.blocks import MANIFEST, Block, check_block, object_folder, parse_block, present
+from collapse_sim.store.blocks import Block, check_block, object_folder, parse_block, present, write_manifest
 from collapse_sim.store.failures import Failure, Failures, missing_of
 from collapse_sim.store.jobs import Job, Request, merge, split
 from collapse_sim.store.lease import is_near, lease, living, owner_of, token
@@ -37,9 +35,7 @@ from collapse_sim.store.orphans import remove_orphans
 from collapse_sim.store.process import environment
 from collapse_sim.store.spec import Spec
 
-# What is made in less time than this is not flushed to disk, which may take longer than making it. If the machine loses
-# power in the next half minute it may be lost or damaged; its hashes then show it, and it is made again.
-CHEAP_S = 1.0
+CHEAP_S = 1.0  # what takes less is not flushed to disk: if it is damaged by a loss of power, its hashes show it
 REFERENCES_LOCK = "references.lock"  # held while runs register what they refer to, and while gc removes the rest
 
 
@@ -338,11 +334,7 @@ class Store:
         }
         if len(group) > 1:
             manifest["group"] = [f"{member.spec.digest}/{member.block}" for member in group]
-        with (scratch / MANIFEST).open("w", encoding="utf-8") as file:
-            file.write(sealed.text(manifest, indent=1))
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+        write_manifest(scratch, manifest, durable=durable)
         boundary("manifest")
         target.parent.mkdir(parents=True, exist_ok=True)
         self._move(scratch, target)

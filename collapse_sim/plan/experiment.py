@@ -20,10 +20,12 @@ from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
 from collapse_sim.plan.contracts import check_info, check_plan
 from collapse_sim.plan.curation_specs import (
     CurationSpec,
+    VerifierSpec,
     candidates_for,
     curation_of_past,
     curation_of_samples,
     keeps_all,
+    verifier_of,
 )
 from collapse_sim.plan.data_checks import (
     conditions_beyond,
@@ -71,6 +73,7 @@ class GenerationPlan:
     scores: Mapping[str, ScoreSpec]  # by the metric's shown name
 
     between: tuple[Spec, ...] = ()  # what has to be made after the fit and before the samples, in its order
+    verifier: VerifierSpec | None = None  # generation 0's: what curations judge by
 
     @property
     def model(self) -> ModelSpec:
@@ -97,11 +100,16 @@ class GenerationPlan:
         """The curation, if there is one."""
         return (self.curation,) if self.curation else ()
 
+    def verifiers(self) -> tuple[VerifierSpec, ...]:
+        """What curations judge by, to be made before them."""
+        return (self.verifier,) if self.verifier else ()
+
     def specs(self) -> Iterator[Spec]:
         """All artefacts of the generation, in an order in which they can be made."""
         yield self.fit
         yield from self.between
         yield from self.generated()
+        yield from self.verifiers()
         yield from self.curations()
         yield from self.features
         yield from self.scores.values()
@@ -330,6 +338,7 @@ def _arm_plan(
     generations: list[GenerationPlan] = []
     past: dict[int, SampleSpec | CurationSpec] = {}
     key, chosen, averaged = SourcesKey(data, past), None, None
+    verifier: VerifierSpec | None = None
     used = {source.generation for plan in plans for source in plan.sources}
     wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):
@@ -353,20 +362,23 @@ def _arm_plan(
         past[k] = samples = using.samples(rows, shard)
         outputs = using.outputs(data.info.held_out, shard) if wants_outputs else None
         origin, chosen, curation = (generations[0].fit if generations else fit), None, None
+        if k == 0:
+            verifier = verifier_of(arm.curation, samples, origin)
         if arm.curation is not None and arm.curation.pool == "past":
             if k + 1 < len(plans):
                 chosen = curation = curation_of_past(
-                    arm.curation, own.model, plans[k + 1], data, past, using.model, origin, key
+                    arm.curation, own.model, plans[k + 1], data, past, using.model, origin, key, verifier
                 )
         elif arm.curation is not None and k in used and not keeps_all(arm.curation):
-            past[k] = curation = curation_of_samples(arm.curation, samples, shard, origin)
+            past[k] = curation = curation_of_samples(arm.curation, samples, shard, origin, verifier)
         scores = {
             name: score_spec(metric, samples, origin, features, files[name], outputs)
             for name, metric in recipe.metrics.items()
         }
         averaged = averaged_teacher(arm.teacher, fit, averaged) if k + 1 < len(plans) else None
         between = (*using.between, *([averaged] if isinstance(averaged, MergeSpec) else []))
-        generations.append(GenerationPlan(fit, samples, outputs, curation, scores, between))
+        own_verifier = verifier if k == 0 else None
+        generations.append(GenerationPlan(fit, samples, outputs, curation, scores, between, own_verifier))
     later = own.train_of(1)
     protocol = protocol_of(later, arm.protocol) if later else None
     return ArmPlan(arm, own, data, counts, protocol, tuple(generations))

@@ -15,11 +15,10 @@ from collapse_sim.core.component import Component
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.families.hooks import HasLossUnit, PredictsTokens, check_row_weights
+from collapse_sim.families.hooks import HasLossUnit, check_row_weights
 from collapse_sim.remedies.base import Choice, Pool
-from collapse_sim.remedies.detector_features import Expansion, detector_features
+from collapse_sim.remedies.detector_features import Expansion, check_tells_texts, detector_features
 from collapse_sim.remedies.logistic import fit_logistic
-from collapse_sim.remedies.row_vectors import TEXTS
 
 BINS = 15  # of the expected calibration error
 UNREGULARISED = 1e6  # inverse strength in calibration, which has two parameters
@@ -84,11 +83,8 @@ class Detector(Component):
                     f"p: exact needs a model's density, and the loss of {type(family).__name__} is not -log p of a "
                     "row: use gaussian, gmm, kde or flow, or p: fitted"
                 )
-        elif info.kind in TEXTS and not isinstance(family, PredictsTokens):
-            raise ValueError(
-                f"texts are told apart by the probabilities of their tokens, which {type(family).__name__} models do "
-                "not offer: use causal_lm or seq2seq"
-            )
+        else:
+            check_tells_texts(info, family)
 
     def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:
         report: dict[str, float] = {}

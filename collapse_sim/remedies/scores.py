@@ -18,7 +18,8 @@ from collapse_sim.remedies.own_functions import known_name, values
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 ROUGE = ("rouge1", "rouge2", "rougeL")
-NAMES = ("loss", "truth", "grammatical", *ROUGE)
+CLASSIFIER = "classifier"  # the one score that needs a fit of its own (verify.py)
+NAMES = ("loss", "truth", CLASSIFIER, "grammatical", *ROUGE)
 
 
 class Bias(BaseModel):

@@ -28,6 +28,7 @@ class Resumable(Protocol):
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
+    maps: nn.Module | None
     step: int
     skipped: int
     history: list[dict[str, Any]]
@@ -58,6 +59,8 @@ class Checkpoints:
         tensors = {f"model/{name}": tensor for name, tensor in run.model.state_dict().items()}
         if run.average is not None:
             tensors |= {f"average/{name}": tensor for name, tensor in run.average.state_dict().items()}
+        if run.maps is not None:
+            tensors |= {f"maps/{name}": tensor for name, tensor in run.maps.state_dict().items()}
         if run.best_state is not None:
             tensors |= {f"best/{name}": tensor for name, tensor in run.best_state.items()}
         for index, state in run.optimizer.state_dict()["state"].items():
@@ -152,6 +155,8 @@ def _apply(run: Resumable, state: dict[str, Any], tensors: dict[str, Tensor]) ->
     run.model.load_state_dict(groups["model"])
     if run.average is not None:
         run.average.load_state_dict(groups["average"])
+    if run.maps is not None:
+        run.maps.load_state_dict(groups["maps"])
     if "best" in groups:
         run.best_state = {name: tensor.to(device) for name, tensor in groups["best"].items()}
         run.best_loss = state["best_loss"]

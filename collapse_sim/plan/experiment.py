@@ -52,6 +52,7 @@ from collapse_sim.plan.specs import (
     replace_info,
 )
 from collapse_sim.plan.strategies import samples_of
+from collapse_sim.plan.taught import taught_misfits, teacher_of_its_own
 from collapse_sim.remedies.base import Curation
 from collapse_sim.store.spec import Spec
 
@@ -216,7 +217,7 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
         where = f"arms.{arm.name}.curation"
         misfits += misfit(recipe, where, curation, lambda: _check_candidates(curation, own.model, counts.samples))
     if not misfits:
-        misfits += layer_misfits(recipe, arm, own.model, own_info)
+        misfits += [*layer_misfits(recipe, arm, own.model, own_info)] or taught_misfits(recipe, arm, own, own_info)
     problems = [*misfits, *metric_misfits(own, own_info, counts, arm)]
     try:
         plans = plans_of(arm, recipe.generations, counts)
@@ -307,7 +308,8 @@ def _with_files(recipe: Recipe, data_dir: Path) -> Recipe:
 
     model = resolve("model", recipe.model)
     arms = tuple(
-        replace(arm, model=resolve(f"arms.{arm.name}.model", arm.model)) if arm.model else arm for arm in recipe.arms
+        replace(arm, **{field: resolve(f"arms.{arm.name}.{path}", family) for field, path, family in arm.models()})
+        for arm in recipe.arms
     )
     metrics = {name: resolve(f"metrics.{name}", metric) for name, metric in recipe.metrics.items()}
     if absent:
@@ -339,6 +341,7 @@ def _arm_plan(
     past: dict[int, SampleSpec | CurationSpec] = {}
     key, chosen, averaged = SourcesKey(data, past), None, None
     verifier: VerifierSpec | None = None
+    tutor: FitSpec | None = None  # a teacher of its own sizes
     used = {source.generation for plan in plans for source in plan.sources}
     wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):
@@ -349,7 +352,7 @@ def _arm_plan(
         taught_by = arm.teacher if k > 0 else None
         teacher = None
         if taught_by is not None:  # generation 0 teaches as it was fitted, whatever its merge makes of it
-            teacher = averaged or (previous if taught_by.generation == "previous" else generations[0].fit)
+            teacher = tutor or averaged or (previous if taught_by.generation == "previous" else generations[0].fit)
         weights = taught_by.weights if taught_by else None
         criterion = taught_by.criterion if taught_by else "mse"
         init = previous if arm.init == "previous" else None
@@ -363,6 +366,7 @@ def _arm_plan(
         outputs = using.outputs(data.info.held_out, shard) if wants_outputs else None
         origin, chosen, curation = (generations[0].fit if generations else fit), None, None
         if k == 0:
+            tutor = teacher_of_its_own(arm, fit)
             verifier = verifier_of(arm.curation, samples, origin)
         if arm.curation is not None and arm.curation.pool == "past":
             if k + 1 < len(plans):
@@ -376,7 +380,7 @@ def _arm_plan(
             for name, metric in recipe.metrics.items()
         }
         averaged = averaged_teacher(arm.teacher, fit, averaged) if k + 1 < len(plans) else None
-        between = (*using.between, *([averaged] if isinstance(averaged, MergeSpec) else []))
+        between = (*using.between, *([averaged] if isinstance(averaged, MergeSpec) else []), *([tutor] if tutor and not k else []))
         own_verifier = verifier if k == 0 else None
         generations.append(GenerationPlan(fit, samples, outputs, curation, scores, between, own_verifier))
     later = own.train_of(1)

@@ -22,8 +22,8 @@ def test_it_knows_the_log_odds_of_gaussians_for_any_rows():
     fitted = classifier.fit(points(SD * normal(N), normal(N, seed=1)), curation_draws())
     x = torch.linspace(-1.5, 1.5, 31, dtype=torch.float64)[:, None]
     exact = (-(x**2) / 2 + (x / SD) ** 2 / 2 + math.log(SD))[:, 0]
-    found = classifier.log_odds(points(x, normal(5)), fitted)
-    torch.testing.assert_close(found, exact, atol=0.1, rtol=0)
+    odds = classifier.log_odds(points(x, normal(5)), fitted)
+    torch.testing.assert_close(odds, exact, atol=0.1, rtol=0)
     assert 0.55 < fitted.report["auc"] < 0.75
 
 

@@ -29,6 +29,7 @@ from collapse_sim.plan.curation_specs import (
 )
 from collapse_sim.plan.data_checks import (
     conditions_beyond,
+    curation_misfits,
     metric_misfits,
     misfit,
     weighting_misfits,
@@ -226,7 +227,8 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
         return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
     samples = samples_by_generation(arm, recipe.generations, counts)
     problems += [*conditions_beyond(own, arm, plans, samples, counts), *own_misfits(own, arm, plans, counts, own_info)]
-    return plans, weights_bytes, [*problems, *weighting_misfits(own, arm, plans)]
+    problems += [*curation_misfits(own, arm, plans), *weighting_misfits(own, arm, plans)]
+    return plans, weights_bytes, problems
 
 
 def _check_candidates(curation: Curation, family: ModelFamily, rows: int) -> None:

@@ -110,6 +110,14 @@ class KeepsAll(Protocol):
 
 
 @runtime_checkable
+class KeepsSubset(Protocol):
+    """A curation that keeps candidates as they are, each at most once, in their order: if as many rows are kept as there
+    are candidates, it changes nothing."""
+
+    keeps_subset: ClassVar[bool]
+
+
+@runtime_checkable
 class AveragesLosses(Protocol):
     """A curation for which `Pool.losses` is the mean over several draws of the family's noise, from 1."""
 
@@ -139,6 +147,16 @@ class HasVerifier(Protocol):
 
     @property
     def verifier(self) -> Verifier | None: ...
+
+
+@runtime_checkable
+class CallsFunctions(Protocol):
+    """A remedy that calls a user's own functions of rows, columns (n, ...) -> (n,)."""
+
+    @property
+    def own_functions(self) -> tuple[str, ...]:
+        """Their names, module:function. They are tried on a few rows before anything is made."""
+        ...
 
 
 @runtime_checkable

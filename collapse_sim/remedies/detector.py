@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from collapse_sim.core.component import Component
@@ -61,6 +61,16 @@ class Detector(Component):
     pool: Literal["generation", "past"] = "generation"
     """The candidates. generation: each generation's samples. past: all rows that the strategy offers to a fit, real
     ones included, of which as many are kept as there are real rows (or as its `budget`)."""
+
+    @model_validator(mode="after")
+    def _settings_change_something(self) -> Self:
+        unused = {"p: exact": ("features", "folds")} if self.p == "exact" else {}
+        unused |= {"by: weights": ("repeats", "oversample")} if self.by == "weights" else {}
+        for setting, names in unused.items():
+            for name in names:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"`{name}` has no meaning with `{setting}`: leave it out")
+        return self
 
     @property
     def keeps_all(self) -> bool:

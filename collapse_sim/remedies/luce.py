@@ -13,7 +13,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info, conditions_of
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.remedies.base import Choice, Pool
-from collapse_sim.remedies.rewards import Reward
+from collapse_sim.remedies.rewards import USED, Reward
 from collapse_sim.remedies.selection import checked
 
 LARGE = 16  # candidates per row that stand for infinitely many
@@ -50,6 +50,10 @@ class Luce(Component):
     def describe(self) -> dict[str, Any]:
         """The source of a user's own reward, too."""
         return {**super().describe(), **self.reward.source()}
+
+    @property
+    def own_functions(self) -> tuple[str, ...]:
+        return () if self.reward.kind in USED else (self.reward.kind,)
 
     @property
     def keeps_all(self) -> bool:

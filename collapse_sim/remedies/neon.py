@@ -31,7 +31,7 @@ class Neon(OwnFit):
     """Gaussian: where the combined covariance is singular or negative, the chain ends, or the nearest one is taken."""
 
     def check(self, data: Data, info: Info, family: ModelFamily) -> None:
-        check_combinable(family)
+        check_combinable(family, self.infeasible)
         self.check_train(family)
 
     def coefficients(self, k: int) -> Mapping[Operand, float]:

@@ -65,9 +65,13 @@ class Verify(Selection):
             return None
         return RowClassifier(features=self.features or "quadratic")
 
+    @property
+    def own_functions(self) -> tuple[str, ...]:
+        return () if self.score in NAMES else (self.score,)
+
     def describe(self) -> dict[str, Any]:
         """The source of a user's own function, too."""
-        own = {} if self.score in NAMES else {"function": source_of(row_function(self.score))}
+        own = {"function": source_of(row_function(name)) for name in self.own_functions}
         return {**super().describe(), **own}
 
     @property
@@ -75,7 +79,7 @@ class Verify(Selection):
         return self.keep == 1.0 and self.threshold is None and not self.bias.classes
 
     def check(self, data: Data, info: Info, family: ModelFamily) -> None:
-        check_score(self.score, self.bias, data, info, family)
+        check_score(self.score, self.bias, self.loss_draws, data, info, family)
         if self.verifier is not None:
             self.verifier.check(info, family)
         if self.score in ROUGE and self.pool == "past":

@@ -37,7 +37,7 @@ def test_a_weighting_that_weighs_nothing_and_one_without_a_meaning(sandbox):
 
 
 TOY = """
-data: {use: gaussian, rows: 40, held_out_rows: 10}
+data: {use: gaussian, rows: 40, held_out_rows: 10, fresh_rows: 80}
 model: gaussian
 generations: 2
 samples: SAMPLES

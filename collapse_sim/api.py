@@ -1,7 +1,8 @@
 """What programs and plug-ins import, in one place: reading recipes and runs, and the contracts of components.
 
 A component is a frozen pydantic model (Component) that follows one of the contracts: ModelFamily, Data, Metric,
-FeatureMap, Strategy, Curation, Weighting, Merge or Guidance. Optional abilities are contracts of their own, such as ClosedForm or RowMetric.
+FeatureMap, Strategy, Curation, Weighting, Merge or Guidance.
+Optional abilities are contracts of their own, such as ClosedForm or RowMetric.
 `collapse_sim.testing` tests a component against its contract.
 """
 
@@ -12,7 +13,7 @@ from collapse_sim.analysis.results import read_results as load_run
 from collapse_sim.core.component import Component
 from collapse_sim.core.errors import CollapseSimError, MissingError, RecipeError
 from collapse_sim.core.machine import Device, Machine, open_device
-from collapse_sim.core.randomness import Draws
+from collapse_sim.core.randomness import Draws, ShapedDraws
 from collapse_sim.data.base import Columns, Data, FileData, Info, RowSource, SimulatedData
 from collapse_sim.data.sources import REAL, Chain, Plan, RowCounts, Source, StrategyError, Taught
 from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily, Prediction, Rows
@@ -98,6 +99,7 @@ __all__ = [
     "RowWeighting",
     "Rows",
     "Session",
+    "ShapedDraws",
     "SimulatedData",
     "Source",
     "Strategy",

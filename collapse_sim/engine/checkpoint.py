@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from collapse_sim.core.events import Emit, Note
 from collapse_sim.core.files import explain_write_errors, read_bytes, remove, write_atomic
+from collapse_sim.families.layers import LayerMaps
 from collapse_sim.store import sealed
 from collapse_sim.store.store import boundary
 
@@ -28,7 +29,7 @@ class Resumable(Protocol):
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
-    maps: nn.Module | None
+    maps: LayerMaps | None
     step: int
     skipped: int
     history: list[dict[str, Any]]

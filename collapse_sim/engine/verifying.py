@@ -51,8 +51,14 @@ def check_fitted(spec: VerifierSpec, fitted: Sequence[FittedVerifier]) -> None:
     if not all(isinstance(each, FittedVerifier) for each in fitted):
         raise PluginError(f"{who} gave {type(fitted[0]).__name__}; needed: a FittedVerifier")
     shapes = [{name: tuple(tensor.shape) for name, tensor in each.tensors.items()} for each in fitted]
-    if not shapes[0] or any(own != shapes[0] for own in shapes) or any(e.report.keys() != fitted[0].report.keys() for e in fitted):
-        raise PluginError(f"{who} gave tensors {shapes[0]}; needed: some, with names and shapes that are equal for all seeds")
+    if (
+        not shapes[0]
+        or any(own != shapes[0] for own in shapes)
+        or any(e.report.keys() != fitted[0].report.keys() for e in fitted)
+    ):
+        raise PluginError(
+            f"{who} gave tensors {shapes[0]}; needed: some, with names and shapes that are equal for all seeds"
+        )
     for name, tensor in ((name, tensor) for each in fitted for name, tensor in each.tensors.items()):
         if not bool(tensor.isfinite().all()):
             raise PluginError(f"{who} gave {name} that is not finite")

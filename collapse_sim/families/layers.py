@@ -69,7 +69,9 @@ class LayerMaps(nn.Module):
         super().__init__()
         self._names = {path: str(number) for number, path in enumerate(sorted(sizes))}  # a name has no dots
         self._axes = {path: size.axis for path, size in sizes.items()}
-        self.maps = nn.ModuleDict({self._names[path]: nn.Linear(sizes[path].before, sizes[path].after) for path in self._names})
+        self.maps = nn.ModuleDict(
+            {self._names[path]: nn.Linear(sizes[path].before, sizes[path].after) for path in self._names}
+        )
 
     def forward(self, outputs: Mapping[str, Outputs]) -> dict[str, Outputs]:
         """The layers' outputs, each as large as the teacher's."""

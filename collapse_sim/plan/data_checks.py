@@ -146,7 +146,8 @@ def curation_misfits(recipe: Recipe, arm: Arm, plans: Sequence[Plan]) -> Iterato
             "nothing; remove it"
         )
     elif curation.pool == "past" and isinstance(curation, KeepsSubset) and curation.keeps_subset:
-        if all(plan.rows == sum(source.rows for source in plan.sources) for plan in later):
+        offered = [sum(source.rows for source in plan.sources) for plan in later]
+        if offered == [plan.rows for plan in later]:
             yield (
                 f"{recipe.where(path)}: {path}: with `pool: past` every generation keeps as many rows as this strategy "
                 "offers, so it changes nothing: use `data: accumulate`, raise `samples`, or use `pool: generation`"

@@ -308,9 +308,12 @@ def _with_files(recipe: Recipe, data_dir: Path) -> Recipe:
             absent.append(f"{recipe.where(path)}: {path}: {error}")
             return component
 
+    def of(arm: Arm, path: str, family: ModelFamily | None) -> ModelFamily | None:
+        return family and resolve(f"arms.{arm.name}.{path}", family)
+
     model = resolve("model", recipe.model)
     arms = tuple(
-        replace(arm, **{field: resolve(f"arms.{arm.name}.{path}", family) for field, path, family in arm.models()})
+        replace(arm, model=of(arm, "model", arm.model), teacher_model=of(arm, "teacher.model", arm.teacher_model))
         for arm in recipe.arms
     )
     metrics = {name: resolve(f"metrics.{name}", metric) for name, metric in recipe.metrics.items()}
@@ -382,7 +385,11 @@ def _arm_plan(
             for name, metric in recipe.metrics.items()
         }
         averaged = averaged_teacher(arm.teacher, fit, averaged) if k + 1 < len(plans) else None
-        between = (*using.between, *([averaged] if isinstance(averaged, MergeSpec) else []), *([tutor] if tutor and not k else []))
+        between = (
+            *using.between,
+            *([averaged] if isinstance(averaged, MergeSpec) else []),
+            *([tutor] if tutor and not k else []),
+        )
         own_verifier = verifier if k == 0 else None
         generations.append(GenerationPlan(fit, samples, outputs, curation, scores, between, own_verifier))
     later = own.train_of(1)

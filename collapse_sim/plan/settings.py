@@ -47,8 +47,8 @@ class Teacher(Component):
     rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """ema: the weight of the newest fit; that of the average so far is 1 - rate."""
     model: dict[str, Any] | None = None
-    """generation 0: settings of the teacher's own model, laid over the arm's, such as {hidden: 800}: it is fitted to the
-    same rows. Outputs of layers of other sizes are compared through a learned linear map."""
+    """generation 0: settings of the teacher's own model, laid over the arm's, such as {hidden: 800}: it is fitted to
+    the same rows. Outputs of layers of other sizes are compared through a learned linear map."""
 
     @property
     def active(self) -> bool:
@@ -126,11 +126,6 @@ class Arm:
     samples: int | None = None
     rows: int | None = None  # real rows that generation 0 is fitted to, out of the data's
     teacher_model: ModelFamily | None = None  # `teacher.model` laid over the arm's model
-
-    def models(self) -> tuple[tuple[str, str, ModelFamily], ...]:
-        """The arm's own model families: (field, path below the arm in a recipe, family)."""
-        own = (("model", "model", self.model), ("teacher_model", "teacher.model", self.teacher_model))
-        return tuple((field, path, family) for field, path, family in own if family is not None)
 
     def remedies(self) -> dict[str, Remedy]:
         """The optional axes that the arm has, by name."""

@@ -36,8 +36,8 @@ class Passes(NamedTuple):
 
 
 def teacher_of_its_own(arm: Arm, fit: FitSpec) -> FitSpec | None:
-    """The teacher of an arm that gives it a `model` of its own: fitted to what generation 0's `fit` is fitted to, in the
-    same way. None if there is none, or if it teaches nothing."""
+    """The teacher of an arm that gives it a `model` of its own: fitted to what generation 0's `fit` is fitted to, in
+    the same way. None if there is none, or if it teaches nothing."""
     if arm.teacher_model is None or arm.teacher is None or not arm.teacher.active:
         return None
     return fit_spec(0, arm.teacher_model, fit.train, fit.plan, fit.data, {}, weighting=arm.weighting)

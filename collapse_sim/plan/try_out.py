@@ -1,4 +1,4 @@
-"""Calls the functions that a recipe names on a few rows, before anything is made: they are code that no check covers."""
+"""Calls the functions that a recipe names on a few rows, before anything is made: code that no check covers."""
 
 from __future__ import annotations
 

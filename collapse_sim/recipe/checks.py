@@ -86,7 +86,9 @@ def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, cl
             message = f"{model!r} is solved in closed form, so its layers and terms have no other sizes; remove it"
             resolver.problem((*steps, "teacher", "model"), message)
         elif teacher.generation != 0:
-            message = "a teacher with a model of its own is fitted to generation 0's rows: set `generation: 0`, or remove it"
+            message = (
+                "a teacher with a model of its own is fitted to generation 0's rows: set `generation: 0`, or remove it"
+            )
             resolver.problem((*steps, "teacher", "model"), message)
     _check_terms(resolver, (*steps, "teacher"), teacher, family, model, closed)
 
@@ -110,10 +112,14 @@ def _check_terms(
         resolver.problem((*steps, "weights"), f"found no weights; allowed: {offered}")
     default = {name: field.default for name, field in Teacher.model_fields.items()}
     if teacher.criterion != default["criterion"] and not any(layer_path(term) for term in teacher.weights):
-        message = f"{teacher.criterion!r} changes nothing: it compares outputs of layers, and no weight is of a layer; remove it"
+        message = (
+            f"{teacher.criterion!r} changes nothing: it compares outputs of layers, and no weight is of one; remove it"
+        )
         resolver.problem((*steps, "criterion"), message)
     if teacher.rate != default["rate"] and teacher.generation != "ema":
-        message = f"{teacher.rate:g} changes nothing: it is for `generation: ema`, found {teacher.generation}; remove it"
+        message = (
+            f"{teacher.rate:g} changes nothing: it is for `generation: ema`, found {teacher.generation}; remove it"
+        )
         resolver.problem((*steps, "rate"), message)
 
 

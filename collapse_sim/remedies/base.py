@@ -111,8 +111,8 @@ class KeepsAll(Protocol):
 
 @runtime_checkable
 class KeepsSubset(Protocol):
-    """A curation that keeps candidates as they are, each at most once, in their order: if as many rows are kept as there
-    are candidates, it changes nothing."""
+    """A curation that keeps candidates as they are, each at most once, in their order: if as many rows are kept as
+    there are candidates, it changes nothing."""
 
     keeps_subset: ClassVar[bool]
 
@@ -147,6 +147,14 @@ class HasVerifier(Protocol):
 
     @property
     def verifier(self) -> Verifier | None: ...
+
+
+@runtime_checkable
+class HasExamples(Protocol):
+    """A remedy that names settings with which `list remedies` asks it for its families: it has required ones, or its
+    families depend on them."""
+
+    examples: ClassVar[tuple[Mapping[str, Any], ...]]
 
 
 @runtime_checkable

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -40,6 +41,8 @@ class Luce(Component):
     pool: Literal["generation", "past"] = "generation"
     """The candidates. generation: each generation's samples, of which more are drawn. past: all rows that the strategy
     offers to a fit, real ones included; the k candidates of a row are then drawn from them with replacement."""
+
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"reward": {"kind": "linear"}}, {"reward": {"kind": "class"}})
 
     @model_validator(mode="after")
     def _per_row_is_for_infinitely_many(self) -> Self:

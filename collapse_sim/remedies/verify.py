@@ -71,7 +71,7 @@ class Verify(Selection):
 
     def describe(self) -> dict[str, Any]:
         """The source of a user's own function, too."""
-        own = {"function": source_of(row_function(name)) for name in self.own_functions}
+        own = {} if self.score in NAMES else {"function": source_of(row_function(self.score))}
         return {**super().describe(), **own}
 
     @property
@@ -114,9 +114,7 @@ class Verify(Selection):
         fitted = pool.verifier()
         return self.verifier.log_odds(pool, fitted), {"classifier_auc": fitted.report["auc"]}
 
-    def _above(
-        self, threshold: float, scores: Tensor, rows: int, draws: Draws, report: Mapping[str, float]
-    ) -> Choice:
+    def _above(self, threshold: float, scores: Tensor, rows: int, draws: Draws, report: Mapping[str, float]) -> Choice:
         accepted = draws.permutation(len(scores))
         accepted = accepted[scores[accepted] >= threshold]
         if len(accepted) < rows:

@@ -169,8 +169,8 @@ def _config(stored: StoredModel) -> dict[str, Any]:
 
 
 def _remedies(stored: StoredModel) -> dict[str, Any]:
-    """{axis: settings} of what shaped the rows and the loss of the fit, its weights, and the samples; an arm's remedy that
-    changed nothing of this generation is left out."""
+    """{axis: settings} of what shaped the rows and the loss of the fit, its weights, and the samples; an arm's remedy
+    that changed nothing of this generation is left out."""
     arm, plan, fit = stored.arm_plan.arm, stored.plan, stored.plan.model.fitted
     curated = any(isinstance(spec, CurationSpec) for spec in (fit.curation, *fit.sources))
     used = {

@@ -128,10 +128,10 @@ class Session:
     def check(self) -> None:
         """Check the run directory, the store and the disk before any work; nothing is made or changed.
 
-        Raises RecipeError for an invalid `ensemble` or `compiled` and for functions of rows that cannot be used, MissingError when steps are to be compiled and there
-        is no compiler; RecipeError when the directory holds another experiment's run, StoreError
-        when it is damaged or has a newer schema, when one of the two cannot be written to, or when the disk cannot hold
-        what is still to be made.
+        Raises RecipeError for an invalid `ensemble` or `compiled`, for a function of rows that cannot be used, and when
+        the directory holds another experiment's run; MissingError when steps are to be compiled and there is no
+        compiler; StoreError when the directory is damaged or has a newer schema, when one of the two cannot be written
+        to, or when the disk cannot hold what is still to be made.
         """
         group_size(self.ensemble)
         mode = compile_mode(self.compiled)

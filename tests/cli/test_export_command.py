@@ -274,7 +274,7 @@ def test_config_says_what_remedies_made_of_rows_weights_and_samples(shell, tmp_p
     def remedies(arm: str, k: int) -> dict[str, dict[str, Any]]:
         shell("export", "remedied", "--to", f"{arm}{k}", "--arm", arm, "--generation", k)
         config = json.loads((tmp_path / f"{arm}{k}" / "config.json").read_text())
-        return {axis: settings for axis, settings in config["remedies"].items()}
+        return dict(config["remedies"])
 
     assert remedies("plain", 1) == remedies("filtered", 1) == {}
     assert set(remedies("all", 0)) == {"merge", "guidance"}  # fitted to real rows alone

@@ -114,7 +114,9 @@ class Given(Component):
             return None
         seed_of_4 = bool(pool.columns["x"][0, 0] != FIRST["x"]) if FIRST else False
         FIRST.setdefault("x", pool.columns["x"][0, 0])
-        value = torch.full((2 if seed_of_4 and self.given == "shapes" else 1,), float("nan" if self.given == "nan" else 1))
+        value = torch.full(
+            (2 if seed_of_4 and self.given == "shapes" else 1,), float("nan" if self.given == "nan" else 1)
+        )
         return FittedVerifier({"x": value})
 
 

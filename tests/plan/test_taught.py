@@ -119,7 +119,9 @@ def test_what_cannot_teach_is_refused(sandbox, teacher, model, message):
 def test_texts_compare_logits_and_layers_but_not_hidden_states(sandbox):
     wide = "{model: {width: 32}, weights: {%s: 1.0}}"
     message = refusal(sandbox, recipe(wide % "hidden", STORIES, WRITERS))
-    assert "'hidden': it compares tensors that have other shapes in this teacher; allowed: logits, and layers" in message
+    assert (
+        "'hidden': it compares tensors that have other shapes in this teacher; allowed: logits, and layers" in message
+    )
     for term in ("logits", '"layer network.transformer.ln_f"'):
         assert plans(sandbox, recipe(wide % term, STORIES, WRITERS))["taught"][1].fit.teaching.width == 32
 

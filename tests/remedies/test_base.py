@@ -20,8 +20,7 @@ from .chains_of import ran
 
 DOCS = Path(__file__).parents[2] / "docs" / "remedies.md"
 MORE = '''
-from collapse_sim.api import REAL
-from collapse_sim.core.randomness import ShapedDraws
+from collapse_sim.api import REAL, ShapedDraws
 
 
 class Doubled(Component):

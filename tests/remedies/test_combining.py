@@ -24,7 +24,9 @@ def test_parameters_that_do_not_correspond(name):
 @pytest.mark.parametrize("name", ["vae", "flow"])
 def test_networks_have_nothing_to_project(name):
     family = registry.load("families", name)()
-    with pytest.raises(ValueError, match=f"infeasible: project changes nothing: any combined weights are those of a {name}"):
+    with pytest.raises(
+        ValueError, match=f"infeasible: project changes nothing: any combined weights are those of a {name}"
+    ):
         check_combinable(family, "project")
     for remedy in (Neon(w=0.5, infeasible="project"), Average(infeasible="project")):
         with pytest.raises(ValueError, match="infeasible: project changes nothing"):

@@ -102,7 +102,9 @@ def test_the_classifier_is_asked_and_its_quality_reported():
     choice = rule.choose(replace(candidates, verifier=lambda: fitted), 10, draws())
     assert choice.index.tolist() == list(range(15, 25))
     assert choice.report == {"classifier_auc": fitted.report["auc"]}
-    accepted = Verify(score="classifier", threshold=0.0).choose(replace(candidates, verifier=lambda: fitted), 2, draws())
+    accepted = Verify(score="classifier", threshold=0.0).choose(
+        replace(candidates, verifier=lambda: fitted), 2, draws()
+    )
     assert set(accepted.report) == {"classifier_auc", "accept_rate"}
     assert Verify().verifier is None
 

@@ -1,7 +1,8 @@
 """What programs and plug-ins import, in one place: reading recipes and runs, and the contracts of components.
 
 A component is a frozen pydantic model (Component) that follows one of the contracts: ModelFamily, Data, Metric,
-FeatureMap, Strategy or Curation. Optional abilities are contracts of their own, such as ClosedForm or RowMetric.
+FeatureMap, Strategy, Curation, Weighting, Merge or Guidance.
+Optional abilities are contracts of their own, such as ClosedForm or RowMetric.
 `collapse_sim.testing` tests a component against its contract.
 """
 
@@ -12,7 +13,7 @@ from collapse_sim.analysis.results import read_results as load_run
 from collapse_sim.core.component import Component
 from collapse_sim.core.errors import CollapseSimError, MissingError, RecipeError
 from collapse_sim.core.machine import Device, Machine, open_device
-from collapse_sim.core.randomness import Draws
+from collapse_sim.core.randomness import Draws, ShapedDraws
 from collapse_sim.data.base import Columns, Data, FileData, Info, RowSource, SimulatedData
 from collapse_sim.data.sources import REAL, Chain, Plan, RowCounts, Source, StrategyError, Taught
 from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily, Prediction, Rows
@@ -37,7 +38,18 @@ from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.plan.settings import Arm, Recipe, Teacher
 from collapse_sim.plan.strategies import Strategy
 from collapse_sim.recipe.loader import load as load_recipe
-from collapse_sim.remedies.base import Choice, Curation, Pool, RowWeighting, TokenWeighting, Weighting
+from collapse_sim.remedies.base import (
+    Choice,
+    Curation,
+    FittedVerifier,
+    Guidance,
+    Merge,
+    Pool,
+    RowWeighting,
+    TokenWeighting,
+    Verifier,
+    Weighting,
+)
 from collapse_sim.run.session import Session
 
 __all__ = [
@@ -61,10 +73,13 @@ __all__ = [
     "FeatureMap",
     "FeatureSpace",
     "FileData",
+    "FittedVerifier",
+    "Guidance",
     "HeldOutRows",
     "Info",
     "Inputs",
     "Machine",
+    "Merge",
     "Metric",
     "MetricNote",
     "MissingError",
@@ -84,6 +99,7 @@ __all__ = [
     "RowWeighting",
     "Rows",
     "Session",
+    "ShapedDraws",
     "SimulatedData",
     "Source",
     "Strategy",
@@ -92,6 +108,7 @@ __all__ = [
     "Teacher",
     "TokenWeighting",
     "Train",
+    "Verifier",
     "WeightedMap",
     "Weighting",
     "Which",

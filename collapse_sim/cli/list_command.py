@@ -96,7 +96,9 @@ def _print(rooms: list[str], names: list[str] | None, as_json: bool) -> None:
         if unknown:
             hints = (f"no {name!r} in {rooms[0]}{registry.did_you_mean(name, available)}" for name in unknown)
             raise RecipeError(*hints, f"there are: {', '.join(available)}")
-        components = {room: [describe(name, registry.load(room, name)) for name in requested[room]] for room in rooms}
+        components = {
+            room: [describe(name, registry.load(room, name), room) for name in requested[room]] for room in rooms
+        }
     else:
         components = {room: entries(room) for room in rooms}
     if as_json:
@@ -109,8 +111,16 @@ def _print(rooms: list[str], names: list[str] | None, as_json: bool) -> None:
     blocks = []
     for room, group in components.items():
         heading = f"{HEADINGS[room]}\n" if room in HEADINGS else ""
-        blocks.append(heading + terms([(entry.name, entry.summary) for entry in group], width))
+        blocks.append(heading + terms([(entry.name, _in_a_line(entry)) for entry in group], width))
     data("\n\n".join(blocks))
+
+
+def _in_a_line(entry: ComponentEntry) -> str:
+    return entry.summary if entry.families is None else f"{entry.summary} {_families(entry.families).capitalize()}."
+
+
+def _families(families: tuple[str, ...]) -> str:
+    return f"families: {', '.join(families) or 'none'}"
 
 
 def _details(entry: ComponentEntry, width: int | None) -> str:
@@ -119,6 +129,8 @@ def _details(entry: ComponentEntry, width: int | None) -> str:
 
     inner = None if width is None else width - 4
     lines = [entry.name, *(f"    {line}" for line in wrapped(entry.summary, inner))]
+    if entry.families is not None:
+        lines += [f"    {line}" for line in wrapped(_families(entry.families), inner)]
     rows = [
         (
             setting.name,

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["data", "fit", "own samples", "own fit", "merge", "samples", "curation", "features", "scores"]
+Kind = Literal[
+    "data", "fit", "own samples", "own fit", "merge", "samples", "verifier", "curation", "features", "scores"
+]  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
@@ -18,8 +19,9 @@ from collapse_sim.data.sources import REAL, Source
 from collapse_sim.engine import choice
 from collapse_sim.engine.rows import Table, TablePart
 from collapse_sim.families.base import ClosedForm
-from collapse_sim.plan.curation_specs import CurationSpec
+from collapse_sim.plan.curation_specs import CurationSpec, PoolSpec, VerifierSpec
 from collapse_sim.plan.specs import DataSpec, FitSpec, ModelSpec, SampleSpec
+from collapse_sim.remedies.base import FittedVerifier
 from collapse_sim.store.blocks import Block
 from collapse_sim.store.rowfile import RowFile
 from collapse_sim.store.spec import Spec
@@ -31,6 +33,8 @@ MODEL_FILE = "model.safetensors"
 CURATION_FILE = (
     "curation.safetensors"  # "index" (n,) int64 into the candidates, "weights" (n,) float32 if there are any
 )
+VERIFIER_FILE = "verifier.safetensors"  # the tensors of each seed, (S, ...)
+REPORT_FILE = "report.json"  # of curations and verifiers
 
 
 def columns(
@@ -79,7 +83,7 @@ def changes_rows(store: Store, spec: CurationSpec, seed: int) -> bool:
     return store.block(spec, seed).file("samples.safetensors").exists()
 
 
-def candidates(store: Store, spec: CurationSpec, seed: int, device: Device) -> dict[str, Tensor]:
+def candidates(store: Store, spec: PoolSpec, seed: int, device: Device) -> dict[str, Tensor]:
     """One seed's candidates on the CPU, (N, ...) each: draw after draw, or all rows that a strategy offers."""
     if spec.offer is not None:
         table = training_table(store, spec.offer, seed, device)
@@ -88,12 +92,21 @@ def candidates(store: Store, spec: CurationSpec, seed: int, device: Device) -> d
     return {name: torch.from_numpy(np.concatenate([part[name] for part in parts])) for name in parts[0]}
 
 
-def candidates_stack(store: Store, spec: CurationSpec, seeds: Sequence[int]) -> dict[str, Tensor]:
+def candidates_stack(store: Store, spec: PoolSpec, seeds: Sequence[int]) -> dict[str, Tensor]:
     """The same for all seeds at once, (S, N, ...) each."""
     if spec.offer is not None:
         return training_stack(store, spec.offer, seeds)
     parts = [stacked_columns(store, draw, seeds, "samples") for draw in spec.draws]
     return {name: torch.cat([part[name] for part in parts], dim=1) for name in parts[0]}
+
+
+def verifier(store: Store, spec: VerifierSpec, seed: int) -> FittedVerifier:
+    """What was fitted for one seed."""
+    block = store.block(spec, seed)
+    slot = block.seeds.index(seed) if block.seeds else 0
+    tensors = {name: tensor[slot] for name, tensor in load_file(block.file(VERIFIER_FILE)).items()}
+    figures = json.loads(block.file(REPORT_FILE).read_text())["figures"]
+    return FittedVerifier(tensors, {name: float(values[slot]) for name, values in figures.items()})
 
 
 def runs(store: Store, spec: Spec, seeds: Sequence[int]) -> Iterator[tuple[Block, slice]]:

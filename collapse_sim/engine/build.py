@@ -27,9 +27,10 @@ from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.programs import Programs
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
+from collapse_sim.engine.verifying import fit_verifier
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.training import Train
-from collapse_sim.plan.curation_specs import CurationSpec
+from collapse_sim.plan.curation_specs import PoolSpec
 from collapse_sim.plan.score_specs import ScoreSpec
 from collapse_sim.plan.specs import DataSpec, ModelSpec, SampleSpec
 from collapse_sim.store.jobs import Job, where
@@ -112,6 +113,7 @@ BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
     "own fit": fit,
     "merge": merge,
     "samples": sample,
+    "verifier": fit_verifier,
     "curation": curate,
     "features": features,
     "scores": score,
@@ -156,12 +158,12 @@ def builder(context: JobContext) -> Build:
 
 def _components(spec: Spec) -> list[object]:
     """The components involved in making an artefact."""
-    named = [getattr(spec, name, None) for name in ("family", "metric", "feature_map", "data", "curation")]
+    named = [getattr(spec, name, None) for name in ("family", "metric", "feature_map", "data", "curation", "verifier")]
     inner = [getattr(named[1], "feature_map", None)]
     if isinstance(spec, ScoreSpec):
         inner += [spec.model.family, spec.data.data]
     if isinstance(spec, SampleSpec):
         inner.append(spec.guidance)
-    if isinstance(spec, SampleSpec | CurationSpec):
+    if isinstance(spec, SampleSpec | PoolSpec):
         inner.append(spec.model.family)
     return [component for component in (*named, *inner) if component is not None]

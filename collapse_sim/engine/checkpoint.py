@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from collapse_sim.core.events import Emit, Note
 from collapse_sim.core.files import explain_write_errors, read_bytes, remove, write_atomic
+from collapse_sim.families.layers import LayerMaps
 from collapse_sim.store import sealed
 from collapse_sim.store.store import boundary
 
@@ -28,6 +29,7 @@ class Resumable(Protocol):
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
+    maps: LayerMaps | None
     step: int
     skipped: int
     history: list[dict[str, Any]]
@@ -58,6 +60,8 @@ class Checkpoints:
         tensors = {f"model/{name}": tensor for name, tensor in run.model.state_dict().items()}
         if run.average is not None:
             tensors |= {f"average/{name}": tensor for name, tensor in run.average.state_dict().items()}
+        if run.maps is not None:
+            tensors |= {f"maps/{name}": tensor for name, tensor in run.maps.state_dict().items()}
         if run.best_state is not None:
             tensors |= {f"best/{name}": tensor for name, tensor in run.best_state.items()}
         for index, state in run.optimizer.state_dict()["state"].items():
@@ -152,6 +156,8 @@ def _apply(run: Resumable, state: dict[str, Any], tensors: dict[str, Tensor]) ->
     run.model.load_state_dict(groups["model"])
     if run.average is not None:
         run.average.load_state_dict(groups["average"])
+    if run.maps is not None:
+        run.maps.load_state_dict(groups["maps"])
     if "best" in groups:
         run.best_state = {name: tensor.to(device) for name, tensor in groups["best"].items()}
         run.best_loss = state["best_loss"]

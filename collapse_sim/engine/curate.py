@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,14 +21,13 @@ from collapse_sim.engine.sample import ROWS_FILE, fitted_model, to_numpy
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.held_out_loss import BATCH_ROWS, HeldOutLoss
 from collapse_sim.families.hooks import HasTextLikelihood, RowsAtOnce, check_row_weights, conditioning_of
-from collapse_sim.plan.curation_specs import CurationSpec
+from collapse_sim.plan.curation_specs import CurationSpec, PoolSpec
 from collapse_sim.plan.specs import ModelSpec
-from collapse_sim.remedies.base import AveragesLosses, Choice, Judge, Pool, Reading
+from collapse_sim.remedies.base import Choice, Judge, Pool, Reading
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.store import Store
 
-REPORT_FILE = "report.json"
 OWN_FIGURES = ("accept_rate", "duplicates")  # in every report, beside a curation's own
 
 
@@ -53,13 +53,13 @@ def curate(job: Job, folder: Path, context: JobContext) -> None:
     _write(folder / artefacts.CURATION_FILE, [_index(choice) for choice in choices], spec.stacked)
     if choices[0].columns is not None:
         _write(folder / ROWS_FILE, [choice.columns or {} for choice in choices], spec.stacked)
-    (folder / REPORT_FILE).write_text(json.dumps(_report(spec, choices)))
+    (folder / artefacts.REPORT_FILE).write_text(json.dumps(_report(spec, choices)))
 
 
 class Candidates:
     """The candidates of some seeds, and what a curation may ask about them. Losses are computed once for all seeds."""
 
-    def __init__(self, context: JobContext, spec: CurationSpec, seeds: tuple[int, ...]) -> None:
+    def __init__(self, context: JobContext, spec: PoolSpec, seeds: tuple[int, ...]) -> None:
         self.seeds = seeds
         self._context, self._spec, self._store = context, spec, context.store
         if spec.stacked:
@@ -74,6 +74,7 @@ class Candidates:
         spec, seed = self._spec, self.seeds[slot]
         data, info, family = spec.model.data.data, spec.model.data.info, spec.model.family
         given = spec.offer is None and conditioning_of(family) == "real" and bool(conditions_of(data, family))
+        verified_by = spec.verified_by if isinstance(spec, CurationSpec) else None
         return Pool(
             columns={name: column[slot] if spec.stacked else column for name, column in self._columns.items()},
             rows=spec.draws[0].rows if spec.draws else spec.candidates,
@@ -84,6 +85,7 @@ class Candidates:
             losses=lambda judge: self.losses(judge)[slot],
             targets=(lambda: self._targets(seed)) if given else None,
             evaluated=None if spec.stacked else self._evaluated,
+            verifier=partial(artefacts.verifier, self._store, verified_by, seed) if verified_by else None,
         )
 
     def _targets(self, seed: int) -> dict[str, Tensor]:
@@ -93,9 +95,8 @@ class Candidates:
     def losses(self, judge: Judge) -> Tensor:
         """(S, N) float64 on the CPU."""
         if judge not in self._known:
-            curation = self._spec.curation
-            repeats = curation.loss_draws if isinstance(curation, AveragesLosses) else 1
-            draws = torch.stack([self._losses(self._fit_of(judge), repeat) for repeat in range(repeats)])
+            repeats = range(self._spec.loss_draws)
+            draws = torch.stack([self._losses(self._fit_of(judge), repeat) for repeat in repeats])
             self._known[judge] = draws.mean(0).reshape(len(self.seeds), -1)
         return self._known[judge]
 
@@ -202,7 +203,7 @@ def read_report(store: Store, spec: CurationSpec, seeds: Sequence[int]) -> dict[
     by_seed: dict[int, dict[str, float]] = {}
     missing = set(store.missing(spec, seeds))
     for block in {b.folder: b for b in (store.block(spec, s) for s in seeds if s not in missing)}.values():
-        report = json.loads(block.file(REPORT_FILE).read_text())
+        report = json.loads(block.file(artefacts.REPORT_FILE).read_text())
         shared = {name: float(report[name]) for name in ("candidates", "kept")}
         for slot, seed in enumerate(block.seeds):
             by_seed[seed] = shared | {name: float(values[slot]) for name, values in report["figures"].items()}

@@ -29,6 +29,7 @@ from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ClosedForm, Inputs
 from collapse_sim.families.hooks import SolvesWeighted
+from collapse_sim.families.layers import LayerMaps
 from collapse_sim.families.training import learning_rate
 from collapse_sim.plan.specs import FitSpec
 from collapse_sim.store.jobs import Job, where
@@ -118,10 +119,12 @@ def backward(
     weights: Mapping[str, float] | None = None,
     parts: int = 1,
     compiled: Callable[[int], Tensor] | None = None,
+    maps: LayerMaps | None = None,
 ) -> Tensor:
     """Add the gradients of mean(loss + sum of weights x terms) over the batch, in `parts` micro-batches.
 
-    `compiled`: the same mean of micro-batch i, from a compiled program.
+    `compiled`: the same mean of micro-batch i, from a compiled program. `maps`: of the student's layers to the sizes of
+    the teacher's; they get gradients, too.
 
     Student and teacher see the same inputs; sums are divided by the whole batch's count, once, here. Returns the mean.
     """
@@ -132,11 +135,11 @@ def backward(
             loss = compiled(i)
         else:
             with machine.autocast():
-                student = training_loss.predict(model, part)
+                student = training_loss.predict(model, part, maps)
             loss = training_loss.loss(student, part)
             if teacher is not None:
                 with torch.no_grad(), machine.autocast():
-                    target = training_loss.predict(teacher, part)
+                    target = training_loss.of_teacher.predict(teacher, part)
                 terms = training_loss.terms(student, target, part)
                 loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
             loss = loss / count
@@ -212,11 +215,12 @@ class SingleStep:
             spec.weights,
             train.accumulate,
             compiled,
+            run.maps,
         )
         member.watch.see(run.step, loss)
         run.scaler.unscale_(run.optimizer)
         if train.clip_norm:
-            nn.utils.clip_grad_norm_(run.model.parameters(), train.clip_norm)
+            nn.utils.clip_grad_norm_(run.parameters(), train.clip_norm)
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(train, run.step - run.skipped, member.length.steps)
         taken = take_step(run.scaler, run.optimizer)
@@ -240,7 +244,12 @@ class SingleStep:
         if self._objective is None:
             member = self._member
             self._objective = SingleObjective(
-                member.training_loss, member.run.model, member.teacher, member.spec.weights, member.machine
+                member.training_loss,
+                member.run.model,
+                member.teacher,
+                member.spec.weights,
+                member.machine,
+                member.run.maps,
             )
         arguments = partial(self._objective.arguments, part)
         return self._switches.program(("alone", shapes_of([part])), self._objective, arguments)

@@ -53,7 +53,7 @@ def group_key(job: Job, context: JobContext) -> str | None:
     """Equal for fits that can be computed together; None for one that is computed alone.
 
     Alone are closed forms (all seeds of an arm are one computation already), families that do not stack, fp16 (whose
-    skipped updates differ), micro-batches, and fits that end early.
+    skipped updates differ), micro-batches, fits that end early, and those whose teacher has other sizes.
     """
     spec = job.spec
     if not isinstance(spec, FitSpec) or spec.train is None or isinstance(spec.family, ClosedForm):
@@ -61,7 +61,7 @@ def group_key(job: Job, context: JobContext) -> str | None:
     train = spec.train
     if context.group_size < 2 or not (isinstance(spec.family, Stacks) and spec.family.stacks):
         return None
-    if train.precision == "fp16" or train.accumulate > 1 or train.patience is not None:
+    if train.precision == "fp16" or train.accumulate > 1 or train.patience is not None or spec.teaching is not None:
         return None
     unfinished = [newest_step(folder) for folder in context.store.leftovers(job)]
     length = FitLength.of(train, spec.plan.rows)

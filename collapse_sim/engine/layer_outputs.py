@@ -1,44 +1,17 @@
-"""The outputs of a model's layers during a prediction, and how far a student's are from its teacher's."""
+"""How far the outputs of a student's layers are from its teacher's."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Mapping
 
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from torch import Tensor
 
 from collapse_sim.core.errors import RecipeError
 from collapse_sim.families.base import Inputs, ModelFamily
 from collapse_sim.families.hooks import HasPositions, row_counts_of
+from collapse_sim.families.layers import Outputs
 from collapse_sim.plan.settings import Criterion
-
-Outputs = tuple[Tensor, ...]  # of one layer: one for each time that the forward pass calls it
-
-
-@contextmanager
-def captured(model: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Outputs]]:
-    """Within it, the outputs of the modules at `paths` are added to the mapping whenever the model computes them.
-
-    Of an output of several tensors it is the first one of floating point.
-    """
-    outputs: dict[str, Outputs] = {}
-    handles = []
-    for path in paths:
-
-        def keep(module: nn.Module, args: Any, output: Any, path: str = path) -> None:
-            tensors = [t for t in pytree.tree_leaves(output) if isinstance(t, Tensor) and t.is_floating_point()]
-            if tensors:
-                outputs[path] = (*outputs.get(path, ()), tensors[0])
-
-        handles.append(model.get_submodule(path).register_forward_hook(keep))
-    try:
-        yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def layer_distance(

@@ -23,8 +23,10 @@ from collapse_sim.engine.score import validation_loss
 from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import Inputs, ModelFamily
+from collapse_sim.families.layers import LayerMaps
 from collapse_sim.families.training import FitLength
 from collapse_sim.plan.specs import FitSpec
+from collapse_sim.plan.taught import layer_sizes
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.process import environment
 
@@ -50,6 +52,8 @@ class Member:
         self.checkpoints = Checkpoints(context.store.partial(job))
         self.watch = DivergenceWatch(job, self.checkpoints, self.machine)
         self.teacher = artefacts.model(context.store, spec.teacher, job.seeds, self.machine) if spec.teacher else None
+        other, info = spec.teaching, spec.data.info
+        self._layer_sizes = layer_sizes(spec.family, other, info, spec.layers) if other else {}
         self._order = (-1, torch.empty(0, dtype=torch.int64))
         self._settled = False
         self.start()
@@ -62,9 +66,18 @@ class Member:
             given = artefacts.model(self.context.store, self.spec.init, self.job.seeds, self.machine)
             model.load_state_dict(given.state_dict())
         average = AveragedModel(model, multi_avg_fn=_ema(self.train.ema)) if self.train.ema else None
-        self.run = FitState(model, make_optimizer(self.train, model), self.machine.scaler(), average)
+        maps = self._maps()
+        learned = model if maps is None else nn.ModuleDict({"model": model, "maps": maps})
+        self.run = FitState(model, make_optimizer(self.train, learned), self.machine.scaler(), average, maps)
         self.checkpoints.restore(self.run, self.context.emit, most)
         model.train()
+
+    def _maps(self) -> LayerMaps | None:
+        """Linear maps of the student's layers to the teacher's sizes, with initial weights of their own draws."""
+        if not self._layer_sizes:
+            return None
+        self.machine.reseed(derive(self.seed, f"{self.role}layer maps", self.spec.generation))
+        return LayerMaps(self._layer_sizes).to(self.machine.device)
 
     @property
     def done(self) -> bool:
@@ -141,8 +154,10 @@ class FitState:
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         average: AveragedModel | None,
+        maps: LayerMaps | None = None,
     ) -> None:
         self.model, self.optimizer, self.scaler, self.average = model, optimizer, scaler, average
+        self.maps = maps  # learned with the model, and no part of it
         self.step = 0
         self.skipped = 0  # steps whose gradients overflowed
         self.history: list[dict[str, Any]] = []
@@ -150,6 +165,10 @@ class FitState:
         self.best_state: dict[str, Tensor] | None = None
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=next(model.parameters()).device)
         self.loss_steps = 0
+
+    def parameters(self) -> list[nn.Parameter]:
+        """All that is learned."""
+        return [*self.model.parameters(), *(self.maps.parameters() if self.maps else ())]
 
     def current(self) -> nn.Module:
         """The weights that count as the model: averaged ones under EMA."""

@@ -13,6 +13,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
 from collapse_sim.families.base import Inputs, ModelFamily
 from collapse_sim.families.hooks import Trims
+from collapse_sim.families.layers import LayerMaps
 
 Groups = dict[str, Mapping[str, Tensor]]  # the arguments of an objective by their names, each with names of its own
 
@@ -20,12 +21,12 @@ Groups = dict[str, Mapping[str, Tensor]]  # the arguments of an objective by the
 class Predictor(nn.Module):
     """The forward pass of a fit as a module's, so that its parameters can be given."""
 
-    def __init__(self, training_loss: TrainingLoss, model: nn.Module) -> None:
+    def __init__(self, training_loss: TrainingLoss, model: nn.Module, maps: LayerMaps | None = None) -> None:
         super().__init__()
-        self._training_loss, self.model = training_loss, model
+        self._training_loss, self.model, self.maps = training_loss, model, maps
 
     def forward(self, inputs: Inputs) -> ForwardPass:
-        return self._training_loss.predict(self.model, inputs)
+        return self._training_loss.predict(self.model, inputs, self.maps)
 
     def tensors(self) -> dict[str, Tensor]:
         """Parameters and buffers by their names, for `functional_call`; tied ones once."""
@@ -66,10 +67,11 @@ class SingleObjective:
         teacher: nn.Module | None,
         weights: Mapping[str, float],
         machine: Machine,
+        maps: LayerMaps | None = None,
     ) -> None:
         self._training_loss, self._machine = training_loss, machine
-        self._student = Predictor(training_loss, model)
-        self._taught = None if teacher is None else Predictor(training_loss, teacher)
+        self._student = Predictor(training_loss, model, maps)
+        self._taught = None if teacher is None else Predictor(training_loss.of_teacher, teacher)
         names = sorted({*training_loss.family.terms, *weights}) if teacher is not None else []
         self._groups: Groups = {
             "student": self._student.tensors(),

@@ -67,6 +67,7 @@ class Classifier(Component):
     kinds: ClassVar[tuple[str, ...]] = ("images",)
     columns: ClassVar[tuple[str, ...]] = ("image", "label")
     terms: ClassVar[tuple[str, ...]] = ()
+    only_for_metrics: ClassVar[bool] = True
 
     def check(self, info: Info) -> None:
         if info.kind != "images":

@@ -118,6 +118,13 @@ class Regularised(Protocol):
 
 
 @runtime_checkable
+class OnlyForMetrics(Protocol):
+    """Families that metrics fit to look at rows, and that cannot generate: `sample` raises ValueError."""
+
+    only_for_metrics: ClassVar[bool]
+
+
+@runtime_checkable
 class HasConditions(Protocol):
     """Columns of real rows that samples are generated for, such as the article of a summary. A setting may decide."""
 

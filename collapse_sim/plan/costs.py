@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from collapse_sim.core.events import Kind
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.families.training import FitLength
-from collapse_sim.plan.curation_specs import CurationSpec
+from collapse_sim.plan.curation_specs import PoolSpec
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.score_specs import FeatureSpec
 from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec
@@ -74,12 +74,12 @@ def seconds(spec: Spec, seeds: int, rate: Rate) -> float:
 
 def units_of(spec: Spec) -> int:
     """Units of work of one seed: updates of a fit (a closed form: rows), generated, described or decoded rows,
-    candidates of a curation; a score or a merge is one."""
+    candidates of a curation or a verifier; a score or a merge is one."""
     if isinstance(spec, FitSpec):
         return (spec.train.steps or 0) if spec.train else spec.plan.rows
     if isinstance(spec, SampleSpec):
         return spec.rows
-    if isinstance(spec, CurationSpec):
+    if isinstance(spec, PoolSpec):
         return spec.candidates
     if isinstance(spec, FeatureSpec):
         return spec.count
@@ -118,8 +118,8 @@ def kind_of(kind: Kind, description: Mapping[str, Any], model: Mapping[str, Any]
         content += [description["map"], description.get("weights"), description["which"]]
     elif kind == "scores":
         content += [description["metric"], description["data"]]
-    elif kind == "curation":
-        content += [description["curation"], description["data"]]
+    elif kind in ("curation", "verifier"):
+        content += [description[kind], description["data"]]
     elif kind == "data":
         content += [description]
     return digest_of(content)

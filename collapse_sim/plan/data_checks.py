@@ -10,12 +10,12 @@ from functools import partial
 from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.core.plugins import name_of, plugin_errors
 from collapse_sim.data.base import Info, conditions_of
-from collapse_sim.data.sources import Plan, RowCounts
+from collapse_sim.data.sources import REAL, Plan, RowCounts
 from collapse_sim.families.hooks import conditioning_of
 from collapse_sim.metrics.base import PartsMetric
 from collapse_sim.metrics.names import part_of
 from collapse_sim.plan.settings import Arm, Recipe
-from collapse_sim.remedies.base import RowWeighting, TokenWeighting
+from collapse_sim.remedies.base import KeepsSubset, RowWeighting, TokenWeighting
 
 SETTING = re.compile(r"(data|train)\.\w+")
 
@@ -131,3 +131,24 @@ def weighting_misfits(recipe: Recipe, arm: Arm, plans: Sequence[Plan]) -> Iterat
             f"{recipe.where(path)}: {path}: renormalise divides by the tokens that count in a whole batch, which "
             "micro-batches do not know; set train.accumulate: 1, or renormalise: false"
         )
+
+
+def curation_misfits(recipe: Recipe, arm: Arm, plans: Sequence[Plan]) -> Iterator[str]:
+    """The problem with a curation that changes no generation of an arm."""
+    curation = arm.curation
+    if curation is None:
+        return
+    path = f"arms.{arm.name}.curation"
+    later = plans[1:]
+    if not any(source.generation != REAL and source.rows for plan in later for source in plan.sources):
+        yield (
+            f"{recipe.where(path)}: {path}: no generation of this arm is fitted to generated rows, so it changes "
+            "nothing; remove it"
+        )
+    elif curation.pool == "past" and isinstance(curation, KeepsSubset) and curation.keeps_subset:
+        offered = [sum(source.rows for source in plan.sources) for plan in later]
+        if offered == [plan.rows for plan in later]:
+            yield (
+                f"{recipe.where(path)}: {path}: with `pool: past` every generation keeps as many rows as this strategy "
+                "offers, so it changes nothing: use `data: accumulate`, raise `samples`, or use `pool: generation`"
+            )

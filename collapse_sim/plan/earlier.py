@@ -67,7 +67,7 @@ def _kind_and_units(
         if model["kind"] == "merge":  # its first model is the generation's fit
             model = models[model["description"]["models"][0][0]]
         return kind_of(kind, description, model["description"]), seeds * description["rows"]
-    if kind == "curation":
+    if kind in ("curation", "verifier"):
         candidates = json.loads(read_bytes(folder / "report.json"))["candidates"]
         return kind_of(kind, description, {}), seeds * candidates
     if kind in ("scores", "merge"):

@@ -20,13 +20,16 @@ from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
 from collapse_sim.plan.contracts import check_info, check_plan
 from collapse_sim.plan.curation_specs import (
     CurationSpec,
+    VerifierSpec,
     candidates_for,
     curation_of_past,
     curation_of_samples,
     keeps_all,
+    verifier_of,
 )
 from collapse_sim.plan.data_checks import (
     conditions_beyond,
+    curation_misfits,
     metric_misfits,
     misfit,
     weighting_misfits,
@@ -50,6 +53,7 @@ from collapse_sim.plan.specs import (
     replace_info,
 )
 from collapse_sim.plan.strategies import samples_of
+from collapse_sim.plan.taught import taught_misfits, teacher_of_its_own
 from collapse_sim.remedies.base import Curation
 from collapse_sim.store.spec import Spec
 
@@ -71,6 +75,7 @@ class GenerationPlan:
     scores: Mapping[str, ScoreSpec]  # by the metric's shown name
 
     between: tuple[Spec, ...] = ()  # what has to be made after the fit and before the samples, in its order
+    verifier: VerifierSpec | None = None  # generation 0's: what curations judge by
 
     @property
     def model(self) -> ModelSpec:
@@ -97,11 +102,16 @@ class GenerationPlan:
         """The curation, if there is one."""
         return (self.curation,) if self.curation else ()
 
+    def verifiers(self) -> tuple[VerifierSpec, ...]:
+        """What curations judge by, to be made before them."""
+        return (self.verifier,) if self.verifier else ()
+
     def specs(self) -> Iterator[Spec]:
         """All artefacts of the generation, in an order in which they can be made."""
         yield self.fit
         yield from self.between
         yield from self.generated()
+        yield from self.verifiers()
         yield from self.curations()
         yield from self.features
         yield from self.scores.values()
@@ -208,7 +218,7 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
         where = f"arms.{arm.name}.curation"
         misfits += misfit(recipe, where, curation, lambda: _check_candidates(curation, own.model, counts.samples))
     if not misfits:
-        misfits += layer_misfits(recipe, arm, own.model, own_info)
+        misfits += [*layer_misfits(recipe, arm, own.model, own_info)] or taught_misfits(recipe, arm, own, own_info)
     problems = [*misfits, *metric_misfits(own, own_info, counts, arm)]
     try:
         plans = plans_of(arm, recipe.generations, counts)
@@ -217,7 +227,8 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
         return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
     samples = samples_by_generation(arm, recipe.generations, counts)
     problems += [*conditions_beyond(own, arm, plans, samples, counts), *own_misfits(own, arm, plans, counts, own_info)]
-    return plans, weights_bytes, [*problems, *weighting_misfits(own, arm, plans)]
+    problems += [*curation_misfits(own, arm, plans), *weighting_misfits(own, arm, plans)]
+    return plans, weights_bytes, problems
 
 
 def _check_candidates(curation: Curation, family: ModelFamily, rows: int) -> None:
@@ -297,9 +308,13 @@ def _with_files(recipe: Recipe, data_dir: Path) -> Recipe:
             absent.append(f"{recipe.where(path)}: {path}: {error}")
             return component
 
+    def of(arm: Arm, path: str, family: ModelFamily | None) -> ModelFamily | None:
+        return family and resolve(f"arms.{arm.name}.{path}", family)
+
     model = resolve("model", recipe.model)
     arms = tuple(
-        replace(arm, model=resolve(f"arms.{arm.name}.model", arm.model)) if arm.model else arm for arm in recipe.arms
+        replace(arm, model=of(arm, "model", arm.model), teacher_model=of(arm, "teacher.model", arm.teacher_model))
+        for arm in recipe.arms
     )
     metrics = {name: resolve(f"metrics.{name}", metric) for name, metric in recipe.metrics.items()}
     if absent:
@@ -330,6 +345,8 @@ def _arm_plan(
     generations: list[GenerationPlan] = []
     past: dict[int, SampleSpec | CurationSpec] = {}
     key, chosen, averaged = SourcesKey(data, past), None, None
+    verifier: VerifierSpec | None = None
+    tutor: FitSpec | None = None  # a teacher of its own sizes
     used = {source.generation for plan in plans for source in plan.sources}
     wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):
@@ -340,7 +357,7 @@ def _arm_plan(
         taught_by = arm.teacher if k > 0 else None
         teacher = None
         if taught_by is not None:  # generation 0 teaches as it was fitted, whatever its merge makes of it
-            teacher = averaged or (previous if taught_by.generation == "previous" else generations[0].fit)
+            teacher = tutor or averaged or (previous if taught_by.generation == "previous" else generations[0].fit)
         weights = taught_by.weights if taught_by else None
         criterion = taught_by.criterion if taught_by else "mse"
         init = previous if arm.init == "previous" else None
@@ -353,20 +370,28 @@ def _arm_plan(
         past[k] = samples = using.samples(rows, shard)
         outputs = using.outputs(data.info.held_out, shard) if wants_outputs else None
         origin, chosen, curation = (generations[0].fit if generations else fit), None, None
+        if k == 0:
+            tutor = teacher_of_its_own(arm, fit)
+            verifier = verifier_of(arm.curation, samples, origin)
         if arm.curation is not None and arm.curation.pool == "past":
             if k + 1 < len(plans):
                 chosen = curation = curation_of_past(
-                    arm.curation, own.model, plans[k + 1], data, past, using.model, origin, key
+                    arm.curation, own.model, plans[k + 1], data, past, using.model, origin, key, verifier
                 )
         elif arm.curation is not None and k in used and not keeps_all(arm.curation):
-            past[k] = curation = curation_of_samples(arm.curation, samples, shard, origin)
+            past[k] = curation = curation_of_samples(arm.curation, samples, shard, origin, verifier)
         scores = {
             name: score_spec(metric, samples, origin, features, files[name], outputs)
             for name, metric in recipe.metrics.items()
         }
         averaged = averaged_teacher(arm.teacher, fit, averaged) if k + 1 < len(plans) else None
-        between = (*using.between, *([averaged] if isinstance(averaged, MergeSpec) else []))
-        generations.append(GenerationPlan(fit, samples, outputs, curation, scores, between))
+        between = (
+            *using.between,
+            *([averaged] if isinstance(averaged, MergeSpec) else []),
+            *([tutor] if tutor and not k else []),
+        )
+        own_verifier = verifier if k == 0 else None
+        generations.append(GenerationPlan(fit, samples, outputs, curation, scores, between, own_verifier))
     later = own.train_of(1)
     protocol = protocol_of(later, arm.protocol) if later else None
     return ArmPlan(arm, own, data, counts, protocol, tuple(generations))

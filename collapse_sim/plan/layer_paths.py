@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from collapse_sim.core.plugins import plugin_errors
 from collapse_sim.core.registry import did_you_mean
@@ -16,20 +16,24 @@ SHOWN = 40  # paths that a message lists
 def layer_misfits(recipe: Recipe, arm: Arm, family: ModelFamily, info: Info) -> Iterator[str]:
     """The problems with the layers in an arm's `teacher.weights`."""
     terms = arm.teacher.weights if arm.teacher is not None else {}
-    wanted = {term: path for term in terms if (path := layer_path(term)) is not None}
-    if not wanted:
-        return
-    paths = layer_paths(family, info)
-    for term, path in wanted.items():
-        if path not in paths:
-            where = f"arms.{arm.name}.teacher.weights"
-            near = _near(path, paths)
-            absent = f"the model has no layer {path!r}{did_you_mean(path, paths)}"
-            yield (
-                f"{recipe.where(where)}: {where}: {term!r}: {absent}; "
-                f"allowed{' there' if len(near) < len(paths) else ''}: {', '.join(near[:SHOWN])}"
-                f"{', ...' if len(near) > SHOWN else ''}"
-            )
+    if any(layer_path(term) is not None for term in terms):
+        where = f"arms.{arm.name}.teacher.weights"
+        for problem in unknown_layers(terms, layer_paths(family, info), "the model"):
+            yield f"{recipe.where(where)}: {where}: {problem}"
+
+
+def unknown_layers(terms: Iterable[str], paths: Sequence[str], whose: str) -> Iterator[str]:
+    """The problem with each layer that is not among the paths of `whose` modules."""
+    for term in terms:
+        path = layer_path(term)
+        if path is None or path in paths:
+            continue
+        near = _near(path, paths)
+        yield (
+            f"{term!r}: {whose} has no layer {path!r}{did_you_mean(path, list(paths))}; "
+            f"allowed{' there' if len(near) < len(paths) else ''}: {', '.join(near[:SHOWN])}"
+            f"{', ...' if len(near) > SHOWN else ''}"
+        )
 
 
 def layer_paths(family: ModelFamily, info: Info) -> list[str]:

@@ -46,6 +46,9 @@ class Teacher(Component):
     """How outputs of layers are compared: mse, cosine (1 - cos), or kl (of their softmax, in nats)."""
     rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.5
     """ema: the weight of the newest fit; that of the average so far is 1 - rate."""
+    model: dict[str, Any] | None = None
+    """generation 0: settings of the teacher's own model, laid over the arm's, such as {hidden: 800}: it is fitted to
+    the same rows. Outputs of layers of other sizes are compared through a learned linear map."""
 
     @property
     def active(self) -> bool:
@@ -122,6 +125,7 @@ class Arm:
     sampling: Sampling | None = None
     samples: int | None = None
     rows: int | None = None  # real rows that generation 0 is fitted to, out of the data's
+    teacher_model: ModelFamily | None = None  # `teacher.model` laid over the arm's model
 
     def remedies(self) -> dict[str, Remedy]:
         """The optional axes that the arm has, by name."""

@@ -70,6 +70,11 @@ class FitSpec(ModelSpec):
         return self
 
     @property
+    def teaching(self) -> ModelFamily | None:
+        """The teacher's family, if it has other settings than the student's."""
+        return self.teacher.family if self.teacher and self.teacher.family != self.family else None
+
+    @property
     def layers(self) -> tuple[str, ...]:
         """The paths of the layers whose outputs are compared with the teacher's."""
         paths = (layer_path(term) for term in self.weights)

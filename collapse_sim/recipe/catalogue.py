@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from collapse_sim.core import registry
-from collapse_sim.core.component import is_plugin
+from collapse_sim.core.component import Component, is_plugin
 from collapse_sim.core.plugins import error_text
 from collapse_sim.families.training import Train
 from collapse_sim.plan.settings import Claim, Reference, Sampling, Teacher
+from collapse_sim.recipe.remedy_families import families_of
 from collapse_sim.recipe.resolve import ArmLayout, RecipeKeys
 
 
@@ -35,6 +36,7 @@ class ComponentEntry:
     name: str
     summary: str  # the first line of its docstring
     settings: tuple[Setting, ...]
+    families: tuple[str, ...] | None = None  # of a remedy: those that it works for (remedy_families.py)
 
 
 def entries(group: str) -> list[ComponentEntry]:
@@ -49,14 +51,14 @@ def _entry(group: str, name: str) -> ComponentEntry:
     except registry.UnknownNameError as error:
         return ComponentEntry(name, f"cannot be used: {error}", ())
     try:
-        return describe(name, cls)
+        return describe(name, cls, group)
     except Exception as error:
         if not is_plugin(cls):
             raise
         return ComponentEntry(name, f"cannot be described: {error_text(error)}", ())
 
 
-def describe(name: str, cls: type[BaseModel]) -> ComponentEntry:
+def describe(name: str, cls: type[Component], group: str) -> ComponentEntry:
     """One component, from its docstring, its fields and their docstrings."""
     schema = cls.model_json_schema()
     properties, required = schema.get("properties", {}), schema.get("required", ())
@@ -71,7 +73,8 @@ def describe(name: str, cls: type[BaseModel]) -> ComponentEntry:
         for field in properties
     ]
     summary = (inspect.getdoc(cls) or "").partition("\n")[0]
-    return ComponentEntry(name, summary, tuple(settings))
+    families = families_of(cls) if group in registry.REMEDIES else None
+    return ComponentEntry(name, summary, tuple(settings), families)
 
 
 _BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "maximum": "<="}

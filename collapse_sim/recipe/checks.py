@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from collapse_sim.core.registry import did_you_mean
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.metrics.names import part_of
-from collapse_sim.plan.settings import Arm, Claim, Reference, layer_path
+from collapse_sim.plan.settings import Arm, Claim, Reference, Teacher, layer_path
 from collapse_sim.recipe.components import Resolver, value_name
 from collapse_sim.recipe.marked import Steps
 from collapse_sim.recipe.resolve import ResolvedParts
@@ -81,16 +81,46 @@ def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, cl
             else f"found {teacher.generation}; allowed: 0, previous, ema"
         )
         resolver.problem((*steps, "teacher", "generation"), message)
+    if teacher.model is not None:
+        if closed:
+            message = f"{model!r} is solved in closed form, so its layers and terms have no other sizes; remove it"
+            resolver.problem((*steps, "teacher", "model"), message)
+        elif teacher.generation != 0:
+            message = (
+                "a teacher with a model of its own is fitted to generation 0's rows: set `generation: 0`, or remove it"
+            )
+            resolver.problem((*steps, "teacher", "model"), message)
+    _check_terms(resolver, (*steps, "teacher"), teacher, family, model, closed)
+
+
+def _check_terms(
+    resolver: Resolver, steps: Steps, teacher: Teacher, family: ModelFamily, model: str, closed: bool
+) -> None:
+    """The terms of a teacher exist, and its settings change something."""
     terms = list(family.terms)
     offered = f"the terms of {model!r}: {', '.join(terms)}" if terms else f"none, {model!r} has no distillation terms"
     if not closed:
         offered += ', or "layer PATH" for the output of a module'
     for term in teacher.weights:
-        if term not in terms and (closed or layer_path(term) is None):
-            message = f"unknown term {term!r}{did_you_mean(term, terms)}; allowed: {offered}"
-            resolver.problem((*steps, "teacher", "weights", term), message)
+        if term in terms or (not closed and layer_path(term) is not None):
+            continue
+        message = f"unknown term {term!r}{did_you_mean(term, terms)}; allowed: {offered}"
+        if layer_path(term) is not None:
+            message = f"{model!r} is solved in closed form and has no layers, found {term!r}; allowed: {offered}"
+        resolver.problem((*steps, "weights", term), message)
     if not teacher.weights:
-        resolver.problem((*steps, "teacher", "weights"), f"found no weights; allowed: {offered}")
+        resolver.problem((*steps, "weights"), f"found no weights; allowed: {offered}")
+    default = {name: field.default for name, field in Teacher.model_fields.items()}
+    if teacher.criterion != default["criterion"] and not any(layer_path(term) for term in teacher.weights):
+        message = (
+            f"{teacher.criterion!r} changes nothing: it compares outputs of layers, and no weight is of one; remove it"
+        )
+        resolver.problem((*steps, "criterion"), message)
+    if teacher.rate != default["rate"] and teacher.generation != "ema":
+        message = (
+            f"{teacher.rate:g} changes nothing: it is for `generation: ema`, found {teacher.generation}; remove it"
+        )
+        resolver.problem((*steps, "rate"), message)
 
 
 def _check_protocol(resolver: Resolver, parts: ResolvedParts, arm: Arm, model: str, closed: bool) -> None:

@@ -253,6 +253,10 @@ def _arm(resolver: Resolver, name: str, value: Any, shared: _Shared) -> Arm | No
     if own is not None:
         axes = {axis: value[axis] for axis in REMEDIES if value.get(axis) is not None}
         own |= {axis: resolver.component(axis, chosen, (*steps, axis)) for axis, chosen in axes.items()}
+        if teacher is not None and teacher.model is not None:
+            axes["teacher_model"] = laid = value["teacher"]["model"]
+            base = shared.model if value.get("model") is None else laid_over(shared.model, value["model"])
+            own["teacher_model"] = _own_model(resolver, laid, (*steps, "teacher", "model"), base)
         if any(own[axis] is None for axis in axes):
             return None
     if settings is None or strategy is None or own is None:
@@ -296,15 +300,18 @@ def _own_model(resolver: Resolver, value: Any, steps: Steps, shared: Any) -> Mod
     if value.get("use", name) != name:
         resolver.problem((*steps, "use"), f"found {value_text(value['use'])}; allowed: the recipe's own, {name!r}")
         return None
+    family: ModelFamily | None = resolver.component("families", laid_over(shared, value), steps)
+    return family
+
+
+def laid_over(shared: Any, value: MarkedMapping) -> MarkedMapping:
+    """A model's settings, as they are written, with others laid over them."""
     base = MarkedMapping(value.mark)
-    base.put("use", name, value.mark)
+    base.put("use", value_name(shared), value.mark)
     settings = value.copy()
     if "use" in settings:
         settings.remove("use")
-    family: ModelFamily | None = resolver.component(
-        "families", merge(shared if isinstance(shared, MarkedMapping) else base, settings), steps
-    )
-    return family
+    return merge(shared if isinstance(shared, MarkedMapping) else base, settings)
 
 
 def _check_length(resolver: Resolver, name: str, longest: int, steps: Steps) -> None:

@@ -32,7 +32,7 @@ class Average(Component):
         return None
 
     def check(self, data: Data, info: Info, family: ModelFamily) -> None:
-        check_combinable(family)
+        check_combinable(family, self.infeasible)
 
     def coefficients(self, k: int) -> Mapping[Operand, float]:
         rate = 1 / (k + 1) if self.rate is None or k == 0 else self.rate

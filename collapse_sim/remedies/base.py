@@ -35,6 +35,14 @@ class Remedy(Protocol):
 
 
 @dataclass(frozen=True)
+class FittedVerifier:
+    """What a verifier has learnt."""
+
+    tensors: Mapping[str, Tensor]  # on the CPU; of the same shapes for all seeds
+    report: Mapping[str, float] = field(default_factory=dict)  # figures of its fit: {"auc": 0.81}
+
+
+@dataclass(frozen=True)
 class Pool:
     """The candidates of one generation and seed, and what a curation may judge them by.
 
@@ -57,6 +65,8 @@ class Pool:
     evaluated: Callable[[Judge, Mapping[str, Tensor], Reading], Tensor] | None = None
     """evaluated(judge, rows, read): what `read` returns for these rows, which may be candidates or real ones, read in
     pieces, on the CPU. None: the models are no networks."""
+    verifier: Callable[[], FittedVerifier] | None = None
+    """The curation's own verifier (HasVerifier), as it was fitted for this seed. None: it has none."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))
@@ -100,10 +110,61 @@ class KeepsAll(Protocol):
 
 
 @runtime_checkable
+class KeepsSubset(Protocol):
+    """A curation that keeps candidates as they are, each at most once, in their order: if as many rows are kept as
+    there are candidates, it changes nothing."""
+
+    keeps_subset: ClassVar[bool]
+
+
+@runtime_checkable
 class AveragesLosses(Protocol):
     """A curation for which `Pool.losses` is the mean over several draws of the family's noise, from 1."""
 
     loss_draws: int
+
+
+@runtime_checkable
+class Verifier(Protocol):
+    """What tells real rows from generated ones: a frozen config object (see component.Component).
+
+    It is fitted once for each seed, to the real rows and the samples of generation 0, and kept in the store.
+    """
+
+    version: ClassVar[int]
+
+    def describe(self) -> dict[str, Any]: ...
+
+    def fit(self, pool: Pool, draws: Draws) -> FittedVerifier:
+        """From a pool whose candidates are the samples of generation 0. Raises ValueError when that is not possible:
+        what to change."""
+        ...
+
+
+@runtime_checkable
+class HasVerifier(Protocol):
+    """A curation that judges candidates by a verifier."""
+
+    @property
+    def verifier(self) -> Verifier | None: ...
+
+
+@runtime_checkable
+class HasExamples(Protocol):
+    """A remedy that names settings with which `list remedies` asks it for its families: it has required ones, or its
+    families depend on them."""
+
+    examples: ClassVar[tuple[Mapping[str, Any], ...]]
+
+
+@runtime_checkable
+class CallsFunctions(Protocol):
+    """A remedy that calls a user's own functions of rows, columns (n, ...) -> (n,)."""
+
+    @property
+    def own_functions(self) -> tuple[str, ...]:
+        """Their names, module:function. They are tried on a few rows before anything is made."""
+        ...
 
 
 @runtime_checkable

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from collapse_sim.core.component import Component
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.families.hooks import HasLossUnit, PredictsTokens, check_row_weights
+from collapse_sim.families.hooks import HasLossUnit, check_row_weights
 from collapse_sim.remedies.base import Choice, Pool
-from collapse_sim.remedies.detector_features import Expansion, detector_features
+from collapse_sim.remedies.detector_features import Expansion, check_tells_texts, detector_features
 from collapse_sim.remedies.logistic import fit_logistic
-from collapse_sim.remedies.row_vectors import TEXTS
 
 BINS = 15  # of the expected calibration error
 UNREGULARISED = 1e6  # inverse strength in calibration, which has two parameters
@@ -63,6 +62,16 @@ class Detector(Component):
     """The candidates. generation: each generation's samples. past: all rows that the strategy offers to a fit, real
     ones included, of which as many are kept as there are real rows (or as its `budget`)."""
 
+    @model_validator(mode="after")
+    def _settings_change_something(self) -> Self:
+        unused = {"p: exact": ("features", "folds")} if self.p == "exact" else {}
+        unused |= {"by: weights": ("repeats", "oversample")} if self.by == "weights" else {}
+        for setting, names in unused.items():
+            for name in names:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise ValueError(f"`{name}` has no meaning with `{setting}`: leave it out")
+        return self
+
     @property
     def keeps_all(self) -> bool:
         return self.by == "resampling" and self.repeats == 1 and self.oversample >= 1
@@ -84,11 +93,8 @@ class Detector(Component):
                     f"p: exact needs a model's density, and the loss of {type(family).__name__} is not -log p of a "
                     "row: use gaussian, gmm, kde or flow, or p: fitted"
                 )
-        elif info.kind in TEXTS and not isinstance(family, PredictsTokens):
-            raise ValueError(
-                f"texts are told apart by the probabilities of their tokens, which {type(family).__name__} models do "
-                "not offer: use causal_lm or seq2seq"
-            )
+        else:
+            check_tells_texts(info, family)
 
     def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:
         report: dict[str, float] = {}

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from collapse_sim.core.randomness import Draws
-from collapse_sim.families.base import Rows
+from collapse_sim.data.base import Info
+from collapse_sim.families.base import ModelFamily, Rows
 from collapse_sim.families.hooks import PredictsTokens
 from collapse_sim.remedies.base import Pool
 from collapse_sim.remedies.row_vectors import TEXTS, require_finite, text_column, vectors
@@ -21,6 +22,15 @@ RANKS = (1, 10, 100)
 QUANTILES = (0.1, 0.5, 0.9)
 REPEATED = 4  # tokens of the n-grams whose repetition is counted
 Expansion = Literal["quadratic", "rbf"]
+
+
+def check_tells_texts(info: Info, family: ModelFamily) -> None:
+    """Raise ValueError for texts of a family that predicts no tokens."""
+    if info.kind in TEXTS and not isinstance(family, PredictsTokens):
+        raise ValueError(
+            f"texts are told apart by the probabilities of their tokens, which {type(family).__name__} models do not "
+            "offer: use causal_lm or seq2seq"
+        )
 
 
 def detector_features(pool: Pool, expansion: Expansion, draws: Draws) -> tuple[np.ndarray, np.ndarray]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.remedies.base import Choice, Pool
@@ -34,6 +34,13 @@ class Diversity(Selection):
     """threshold_decay: the first threshold, as a quantile of the distances between candidates."""
     decay: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.95
     """threshold_decay: the factor of the threshold after a pass without a row."""
+
+    @model_validator(mode="after")
+    def _thresholds_are_for_threshold_decay(self) -> Self:
+        for name in ("start", "decay"):
+            if self.method != "threshold_decay" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"`{name}` is for `method: threshold_decay`, found {self.method}: leave it out")
+        return self
 
     @property
     def keeps_all(self) -> bool:

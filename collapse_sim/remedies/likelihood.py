@@ -32,7 +32,7 @@ class Likelihood(Selection):
         return self.keep == 1.0
 
     def check(self, data: Data, info: Info, family: ModelFamily) -> None:
-        check_losses(family)
+        check_losses(family, self.loss_draws)
 
     def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:
         losses = checked(pool.losses("model"), len(pool), "the loss")

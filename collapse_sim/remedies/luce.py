@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -13,7 +14,7 @@ from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info, conditions_of
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.remedies.base import Choice, Pool
-from collapse_sim.remedies.rewards import Reward
+from collapse_sim.remedies.rewards import USED, Reward
 from collapse_sim.remedies.selection import checked
 
 LARGE = 16  # candidates per row that stand for infinitely many
@@ -41,6 +42,8 @@ class Luce(Component):
     """The candidates. generation: each generation's samples, of which more are drawn. past: all rows that the strategy
     offers to a fit, real ones included; the k candidates of a row are then drawn from them with replacement."""
 
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"reward": {"kind": "linear"}}, {"reward": {"kind": "class"}})
+
     @model_validator(mode="after")
     def _per_row_is_for_infinitely_many(self) -> Self:
         if self.per_row is not None and (self.k != "inf" or self.pool == "past"):
@@ -50,6 +53,10 @@ class Luce(Component):
     def describe(self) -> dict[str, Any]:
         """The source of a user's own reward, too."""
         return {**super().describe(), **self.reward.source()}
+
+    @property
+    def own_functions(self) -> tuple[str, ...]:
+        return () if self.reward.kind in USED else (self.reward.kind,)
 
     @property
     def keeps_all(self) -> bool:

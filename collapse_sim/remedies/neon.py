@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -30,8 +30,10 @@ class Neon(OwnFit):
     infeasible: Literal["refuse", "project"] = "refuse"
     """Gaussian: where the combined covariance is singular or negative, the chain ends, or the nearest one is taken."""
 
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"w": 1.0},)
+
     def check(self, data: Data, info: Info, family: ModelFamily) -> None:
-        check_combinable(family)
+        check_combinable(family, self.infeasible)
         self.check_train(family)
 
     def coefficients(self, k: int) -> Mapping[Operand, float]:

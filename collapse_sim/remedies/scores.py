@@ -18,7 +18,8 @@ from collapse_sim.remedies.own_functions import known_name, values
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 ROUGE = ("rouge1", "rouge2", "rougeL")
-NAMES = ("loss", "truth", "grammatical", *ROUGE)
+CLASSIFIER = "classifier"  # the one score that needs a fit of its own (verify.py)
+NAMES = ("loss", "truth", CLASSIFIER, "grammatical", *ROUGE)
 
 
 class Bias(BaseModel):
@@ -40,10 +41,10 @@ class Bias(BaseModel):
         return any(self.shift) if isinstance(self.shift, tuple) else self.shift != 0.0
 
 
-def check_score(name: str, bias: Bias, data: Data, info: Info, family: ModelFamily) -> None:
+def check_score(name: str, bias: Bias, loss_draws: int, data: Data, info: Info, family: ModelFamily) -> None:
     """Raise ValueError when a score cannot be computed for this data and family, or `shift` has no meaning for it."""
     if name == "loss":
-        check_losses(family)
+        check_losses(family, loss_draws)
     elif name == "truth":
         if not ({"log_density", "true_grammar"} & {*info.known_truths} or hasattr(data, "true_weights")):
             raise ValueError(
@@ -60,12 +61,14 @@ def check_score(name: str, bias: Bias, data: Data, info: Info, family: ModelFami
         raise ValueError(f"`bias.shift` has {len(bias.shift)} numbers, and x has {info.shape('x')[0]}: give one each")
 
 
-def check_losses(family: ModelFamily) -> None:
-    """Raise ValueError for a family without the loss of single rows."""
+def check_losses(family: ModelFamily, loss_draws: int) -> None:
+    """Raise ValueError for a family without the loss of single rows, and for several draws of a loss without noise."""
     if not isinstance(family, RowLosses | HasTextLikelihood):
         raise ValueError(
             f"{type(family).__name__} has no loss of single rows (a method `row_losses`): rows cannot be ranked by it"
         )
+    if loss_draws > 1 and isinstance(family, HasTextLikelihood):
+        raise ValueError("`loss_draws` has no meaning for texts, whose loss has no noise: leave it out")
 
 
 def check_name(name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -21,6 +21,8 @@ DEFAULT_KEEP = 0.5
 class Selection(Component):
     """Base: a share of the candidates is kept. Kept rows are in the order of the candidates, not of their scores,
     because strategies may take the first of them."""
+
+    keeps_subset: ClassVar[bool] = True
 
     keep: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
     """Share of the candidates that is kept: for n rows, n / keep are drawn. Default: 0.5. Not with `pool: past`."""

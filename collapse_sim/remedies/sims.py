@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import nn
@@ -28,6 +29,8 @@ class SIMS(OwnFit):
 
     w: Annotated[float, Field(allow_inf_nan=False)]
     """Strength of the guidance; 0: none."""
+
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"w": 1.0},)
 
     @property
     def neutral(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import nn
@@ -25,6 +26,8 @@ class Temperature(Component):
 
     b: Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
     """Temperature; 1: the model's own distribution."""
+
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"b": 0.9},)
 
     @property
     def neutral(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import nn
@@ -24,6 +25,8 @@ class Truncation(Component):
 
     limit: Annotated[float, Field(ge=0.1, allow_inf_nan=False)]
     """The largest absolute value of a coordinate of the standard normal latents."""
+
+    examples: ClassVar[tuple[Mapping[str, Any], ...]] = ({"limit": 1.0},)
 
     @property
     def neutral(self) -> bool:

@@ -21,7 +21,7 @@ from collapse_sim.core.machine import Device
 from collapse_sim.engine.groups import group_size
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.costs import Rate, kind_of_spec
-from collapse_sim.plan.curation_specs import CurationSpec
+from collapse_sim.plan.curation_specs import CurationSpec, VerifierSpec
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.merges import MergeSpec
 from collapse_sim.plan.score_specs import FeatureSpec, ScoreSpec
@@ -121,6 +121,8 @@ def named(spec: Spec, experiment: Experiment) -> str:
         return f"samples: {spec.model.fitted.description['family']['use']}{guided}{outputs}"
     if isinstance(spec, CurationSpec):
         return f"curation: {content['curation']['use']}"
+    if isinstance(spec, VerifierSpec):
+        return f"verifier: {content['verifier']['use']}"
     if isinstance(spec, MergeSpec):
         return f"merge: {spec.fitted.description['family']['use']}"
     if isinstance(spec, FeatureSpec):

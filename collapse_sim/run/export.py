@@ -16,6 +16,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.sample import ROWS_FILE
 from collapse_sim.families.hooks import Exports
+from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.run.sample_files import StoredRows, write_dataset, write_jsonl, write_npz, write_png_folder
 from collapse_sim.run.saved_run import StoredModel
 from collapse_sim.run.text_samples import file_name
@@ -157,6 +158,7 @@ def _config(stored: StoredModel) -> dict[str, Any]:
         "digest": spec.digest,
         "family": spec.family.describe(),
         "train": spec.train.describe() if spec.train else None,
+        "remedies": _remedies(stored),
         "data": {
             "kind": info.kind,
             "columns": {name: [list(shape), dtype] for name, (shape, dtype) in info.columns.items()},
@@ -164,6 +166,20 @@ def _config(stored: StoredModel) -> dict[str, Any]:
             **_text_config(info),
         },
     }
+
+
+def _remedies(stored: StoredModel) -> dict[str, Any]:
+    """{axis: settings} of what shaped the rows and the loss of the fit, its weights, and the samples; an arm's remedy
+    that changed nothing of this generation is left out."""
+    arm, plan, fit = stored.arm_plan.arm, stored.plan, stored.plan.model.fitted
+    curated = any(isinstance(spec, CurationSpec) for spec in (fit.curation, *fit.sources))
+    used = {
+        "curation": arm.curation if curated else None,
+        "weighting": fit.weighting,
+        "merge": arm.merge if plan.model is not fit else None,
+        "guidance": plan.samples.guidance,
+    }
+    return {axis: remedy.describe() for axis, remedy in used.items() if remedy is not None}
 
 
 def _text_config(info: Info) -> dict[str, Any]:

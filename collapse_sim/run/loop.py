@@ -55,6 +55,8 @@ def run_generations(
             **_between(arms.values(), lambda stage: make(requests(lambda plan: plan.between[stage : stage + 1]))),  # noqa: B023
             "samples": make(requests(lambda plan: plan.generated())),
         }
+        if fitted := requests(lambda plan: plan.verifiers()):
+            counts["verifier"] = make(fitted)
         if chosen := requests(lambda plan: plan.curations()):
             counts["curation"] = make(chosen)
         counts["features"] = make(requests(lambda plan: plan.features))

@@ -29,6 +29,7 @@ from collapse_sim.plan.score_specs import ScoreSpec
 from collapse_sim.plan.settings import Recipe
 from collapse_sim.plan.sizes import bytes_to_come, operations_per_step
 from collapse_sim.plan.theory import curves
+from collapse_sim.plan.try_out import try_functions
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
@@ -127,13 +128,14 @@ class Session:
     def check(self) -> None:
         """Check the run directory, the store and the disk before any work; nothing is made or changed.
 
-        Raises RecipeError for an invalid `ensemble` or `compiled`, MissingError when steps are to be compiled and there
-        is no compiler; RecipeError when the directory holds another experiment's run, StoreError
-        when it is damaged or has a newer schema, when one of the two cannot be written to, or when the disk cannot hold
-        what is still to be made.
+        Raises RecipeError for an invalid `ensemble` or `compiled`, for a function of rows that cannot be used, and when
+        the directory holds another experiment's run; MissingError when steps are to be compiled and there is no
+        compiler; StoreError when the directory is damaged or has a newer schema, when one of the two cannot be written
+        to, or when the disk cannot hold what is still to be made.
         """
         group_size(self.ensemble)
         mode = compile_mode(self.compiled)
+        try_functions(self.experiment, self.data_dir)
         if any(plan.fit.train for arm in self.experiment.arm_plans for plan in arm.generations):
             check_compiler(mode, self.device)
         RunWriter(self.folder).check(describe_run(self.experiment))

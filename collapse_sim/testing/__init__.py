@@ -16,6 +16,7 @@ from collapse_sim.engine.stacked import StackedObjective
 from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
 from collapse_sim.families.base import Conditions, Inputs, ModelFamily
 from collapse_sim.families.hooks import (
+    OnlyForMetrics,
     Regularised,
     Stacks,
 )
@@ -50,8 +51,11 @@ def check_family(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], to
         _check_terms(family, info, inputs, tolerance)
     if isinstance(family, Stacks) and family.stacks:
         check_stacks(family, info, inputs)
-    _check_samples(family, model, info, rows)
-    check_hooks(family, model, info, rows)
+    if isinstance(family, OnlyForMetrics):
+        _check_refusal(family, model)
+    else:
+        _check_samples(family, model, info, rows)
+        check_hooks(family, model, info, rows)
 
 
 def check_stacks(family: ModelFamily, info: Info, inputs: Inputs, tolerance: float = 1e-4) -> None:
@@ -162,6 +166,14 @@ def _check_terms(family: ModelFamily, info: Info, inputs: Inputs, tolerance: flo
 def _flat(prediction: object) -> Tensor:
     tensors = [prediction] if isinstance(prediction, Tensor) else [t for t in prediction if isinstance(t, Tensor)]  # type: ignore[attr-defined]
     return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+def _check_refusal(family: ModelFamily, model: nn.Module) -> None:
+    try:
+        family.sample(model, Conditions(5, {}), fixed_draws("sample"))
+    except ValueError:
+        return
+    raise AssertionError("only_for_metrics: `sample` did not raise ValueError")
 
 
 def _check_samples(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:

@@ -30,6 +30,7 @@ KIND_WORDS = {
     "own fit": "fitting to own samples",
     "merge": "combining weights",
     "samples": "drawing samples",
+    "verifier": "fitting a verifier",
     "curation": "choosing rows",
     "features": "computing features",
     "scores": "scoring",

@@ -246,3 +246,41 @@ def test_a_store_that_lies_elsewhere_is_named(finished, tmp_path, command):
     word, *options = command
     assert "--store" in finished(word, "copied/tiny", *options, code=5).err or word == "evaluate"
     finished(word, "copied/tiny", *options, "--store", "elsewhere")
+
+
+REMEDIES = """
+name: remedied
+data: {use: gaussian, rows: 30, fresh_rows: 30}
+model: gaussian
+generations: 1
+seeds: 1
+arms:
+  plain: {data: mix}
+  all:
+    data: mix
+    curation: {use: verify, score: truth, keep: 0.5}
+    weighting: {use: golden, w: 0.7}
+    merge: {use: neon, w: 0.1}
+    guidance: {use: temperature, b: 0.9}
+  filtered: {data: replace, curation: {use: random, keep: 1.0}, guidance: {use: temperature, b: 1}}
+metrics: [variance_ratio]
+"""
+
+
+def test_config_says_what_remedies_made_of_rows_weights_and_samples(shell, tmp_path):
+    Path("r.yaml").write_text(REMEDIES)
+    shell("run", "r.yaml", "-q", "--device", "cpu")
+
+    def remedies(arm: str, k: int) -> dict[str, dict[str, Any]]:
+        shell("export", "remedied", "--to", f"{arm}{k}", "--arm", arm, "--generation", k)
+        config = json.loads((tmp_path / f"{arm}{k}" / "config.json").read_text())
+        return dict(config["remedies"])
+
+    assert remedies("plain", 1) == remedies("filtered", 1) == {}
+    assert set(remedies("all", 0)) == {"merge", "guidance"}  # fitted to real rows alone
+    every = remedies("all", 1)
+    assert {axis: settings["use"] for axis, settings in every.items()} == {
+        "curation": "verify", "weighting": "golden", "merge": "neon", "guidance": "temperature",
+    }  # fmt: skip
+    assert (every["curation"]["score"], every["weighting"]["w"]) == ("truth", 0.7)
+    assert (every["merge"]["w"], every["guidance"]["b"]) == (0.1, 0.9)

@@ -30,3 +30,17 @@ def test_details_by_name(shell):
     assert [entry["name"] for group in document.values() for entry in group] == ["fid", "inception"]
     error = shell("list", "families", "vea", code=2).err
     assert error.startswith("error: no 'vea' in families, did you mean 'vae'?\nthere are: causal_lm, ")
+
+
+def test_remedies_say_which_families_they_are_for(shell):
+    shell.monkeypatch.delenv("COLUMNS", raising=False)
+    lines = shell("list", "remedies").out.splitlines()
+    (edit,) = [line for line in lines if line.startswith("edit ")]
+    assert edit.endswith(". Families: causal_lm, seq2seq.")
+    assert "    families: all\n" in shell("list", "remedies", "random").out
+    document = shell("list", "remedies", "tce", "random", "--json").json
+    assert {entry["name"]: entry["families"] for group in document.values() for entry in group} == {
+        "tce": ["causal_lm", "seq2seq"],
+        "random": ["all"],
+    }
+    assert all(entry["families"] is None for entry in shell("list", "strategies", "--json").json["strategies"])

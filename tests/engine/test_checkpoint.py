@@ -158,6 +158,7 @@ class Run:
         self.optimizer = torch.optim.AdamW(self.model.parameters(), 0.05)
         self.scaler = torch.amp.GradScaler("cpu", enabled=False)
         self.average: AveragedModel | None = AveragedModel(self.model, avg_fn=lambda a, b, _: 0.9 * a + 0.1 * b)
+        self.maps: nn.Module | None = None
         self.step = self.skipped = self.loss_steps = 0
         self.history: list[dict[str, Any]] = []
         self.best_loss, self.best_state = float("inf"), None

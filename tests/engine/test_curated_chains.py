@@ -192,3 +192,53 @@ def test_verified_regression_goes_to_the_verifier_and_not_to_the_truth(chains):
         distance = kept_slope(distance, 1.0)
     assert distance < 0.01 * bias
     assert_within(biased[4].sum(1) / math.sqrt(d), bias, "distance to the truth", slack=0.02 * bias)
+
+
+def weighted_variance(truth, model, b):
+    """Of the even mixture of two densities (functions on GRID), weighted by (truth / their sum)^b: by quadrature."""
+    r, s = truth(GRID), model(GRID)
+    density = (r + s) * (r / (r + s)) ** b
+    return float((density * GRID**2).sum() / density.sum())
+
+
+@pytest.mark.parametrize("b", [1.0, 10.0])
+def test_an_exact_detector_gives_back_the_truth_and_overshoots_in_a_chain(chains, b):
+    """Half of the rows real, of two modes, half from a Gaussian that was fitted to them: with b = 1 the next fit has
+    the variance of the truth, and with b = 10 a larger one."""
+    n, spread = 2000, 0.5
+
+    def normal(x, mean, sd):
+        return np.exp(-(((x - mean) / sd) ** 2) / 2) / sd
+
+    data = {
+        "use": "gaussian_mixture", "means": [-1.5, 1.5], "scales": spread, "weights": [0.5, 0.5], "rows": n,
+        "held_out_rows": 10,
+    }  # fmt: skip
+    rule = {"use": "detector", "p": "exact", "b": b, "by": "weights", "pool": "past"}
+    models, _ = chains(data, "gaussian", "test_loss", 1, 40, detected={"data": "mix", "curation": rule})
+    variance = models("detected")[1].covariance[:, 0, 0]
+    truth = 1.5**2 + spread**2
+    expected = weighted_variance(
+        lambda x: (normal(x, -1.5, spread) + normal(x, 1.5, spread)) / 2, lambda x: normal(x, 0.0, math.sqrt(truth)), b
+    )
+    if b == 1:
+        assert expected == pytest.approx(truth, rel=1e-3)
+    else:
+        assert expected > 1.05 * truth
+    assert_within(variance, expected, f"variance with b = {b}", slack=3 / n * expected)
+
+
+def test_ideal_self_correction_is_fresh(chains):
+    """A model of (p + g p*) / (1 + g) has the variance (v + g) / (1 + g) + g m^2 / (1 + g)^2; fresh with the share
+    g / (1 + g) has that of as many rows: g = 1, and terms of 1 / n."""
+    n = 100
+    models, _ = chains(
+        {"use": "gaussian", "rows": n, "fresh_rows": 5 * n, "held_out_rows": 10}, "gaussian", "variance_ratio", 5, 400,
+        fresh={"data": {"use": "fresh", "share": 0.5}},
+    )  # fmt: skip
+    v, m2 = 1 - 1 / n, 1 / n
+    for k, model in enumerate(models("fresh")):
+        assert_within(model.covariance[:, 0, 0], v, f"variance of {k}")
+        assert_within(model.mean[:, 0] ** 2, m2, f"squared mean of {k}")
+        ideal = (v + 1) / 2 + m2 / 4
+        v, m2 = ideal - (v + 1) / (2 * n), m2 / 4 + (v + 1) / (2 * n)

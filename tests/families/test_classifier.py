@@ -13,7 +13,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.classifier import Classifier
 from collapse_sim.metrics.feature_maps import ClassifierFeatures
-from collapse_sim.testing import check_row_losses
+from collapse_sim.testing import check_family, check_row_losses
 from tests.families.small_rows import IMAGES, image_rows
 
 
@@ -131,3 +131,15 @@ def test_parts_add_up():
     parts = sum(family.loss(family.predict(model, part), part) for part in inputs.split(8))
     torch.testing.assert_close(whole, parts, rtol=1e-5, atol=1e-4)
     check_row_losses(family, model, inputs)
+
+
+def test_a_family_only_for_metrics_refuses_to_generate():
+    """The contract, with all other checks."""
+    check_family(Classifier(width=4, features=8), IMAGES, image_rows(IMAGES))
+
+    class Generating(Classifier):
+        def sample(self, model, conditions, draws):
+            return {}
+
+    with pytest.raises(AssertionError, match="only_for_metrics: `sample` did not raise ValueError"):
+        check_family(Generating(width=4, features=8), IMAGES, image_rows(IMAGES))

@@ -64,18 +64,31 @@ def test_closed_forms_have_no_layers(sandbox):
     recipe = RECIPE.replace("{use: digits, rows: 40, held_out_rows: 10}", "{use: gaussian, dimensions: 2, rows: 40}")
     recipe = recipe.replace("{use: vae, hidden: 8, latent: 2}", "{use: gaussian}").replace("train", "#train")
     message = refusal(sandbox, recipe.replace("TEACHER", '{weights: {"layer mean": 1.0}}'))
-    assert "unknown term 'layer mean'; allowed: the terms of 'gaussian': output" in message
+    assert (
+        "'gaussian' is solved in closed form and has no layers, found 'layer mean'; allowed: the terms of 'gaussian'"
+        in message
+    )
 
 
 def test_keys(sandbox):
-    """A weight of 0 is no teacher; the criterion is in the key where a layer is compared, and nowhere else."""
+    """A weight of 0 is no teacher; the criterion is in the key where a layer is compared, and refused elsewhere."""
     plain, zero = digests(sandbox, '{weights: {"layer encoder.2": 0.0}}')
     assert plain == zero
     layer = '{criterion: %s, weights: {"layer encoder.2": 1.0}}'
     mse, cosine = (digests(sandbox, layer % criterion)[1] for criterion in ("mse", "cosine"))
     assert len({plain, mse, cosine}) == 3
-    own, same = (digests(sandbox, f"{{criterion: {c}, weights: {{output: 1.0}}}}")[1] for c in ("mse", "kl"))
-    assert own == same
+    message = refusal(sandbox, RECIPE.replace("TEACHER", "{criterion: kl, weights: {output: 1.0}}"))
+    assert (
+        "recipe.yaml:11: arms.distill.teacher.criterion: 'kl' changes nothing: it compares outputs of layers" in message
+    )
+
+
+def test_a_rate_without_an_average_is_refused(sandbox):
+    message = refusal(sandbox, RECIPE.replace("TEACHER", "{rate: 0.2, weights: {output: 1.0}}"))
+    assert (
+        "recipe.yaml:11: arms.distill.teacher.rate: 0.2 changes nothing: it is for `generation: ema`, found 0"
+        in message
+    )
 
 
 @pytest.mark.parametrize(

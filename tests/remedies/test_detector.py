@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from collapse_sim.data.point_files import PointFiles
 from collapse_sim.data.toys.gaussian_points import GaussianPoints
@@ -172,3 +173,17 @@ def test_checks_before_anything_runs():
     with pytest.raises(ValueError, match="probabilities of their tokens, which Gaussian models do not offer"):
         Detector().check(None, TEXT, Gaussian())
     Detector().check(None, IMAGES, VAE())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"p": "exact", "features": "rbf"}, "`features` has no meaning with `p: exact`"),
+        ({"p": "exact", "folds": 3}, "`folds` has no meaning with `p: exact`"),
+        ({"by": "weights", "repeats": 2}, "`repeats` has no meaning with `by: weights`"),
+        ({"by": "weights", "oversample": 1.0}, "`oversample` has no meaning with `by: weights`"),
+    ],
+)
+def test_settings_that_would_change_nothing_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        Detector(**settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from collapse_sim.remedies.diversity import Diversity, farthest_points, spread
 from tests.families.wording import TEXT
@@ -70,3 +71,10 @@ def test_settings():
     x = torch.tensor([[0.0], [torch.nan], [torch.inf], [1.0]], dtype=torch.float64)
     with pytest.raises(ValueError, match="2 of 4 candidates are not finite"):
         Diversity().choose(points(x, x), 2, curation_draws())
+
+
+@pytest.mark.parametrize("setting", [{"start": 0.5}, {"decay": 0.5}])
+def test_thresholds_are_for_threshold_decay(setting):
+    with pytest.raises(ValidationError, match="is for `method: threshold_decay`, found farthest_point: leave it out"):
+        Diversity(**setting)
+    Diversity(method="threshold_decay", **setting)

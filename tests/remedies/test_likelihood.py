@@ -9,6 +9,8 @@ import torch
 from collapse_sim.data.toys.gaussian_points import GaussianPoints
 from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.remedies.likelihood import Likelihood
+from collapse_sim.remedies.verify import Verify
+from tests.families.wording import TEXT, TINY
 
 from .candidates import POINTS, draws, points, pool
 
@@ -39,3 +41,9 @@ def test_families_without_the_loss_of_rows_are_refused():
     Likelihood().check(GaussianPoints(), POINTS, Gaussian())
     with pytest.raises(ValueError, match="SimpleNamespace has no loss of single rows"):
         Likelihood().check(GaussianPoints(), POINTS, SimpleNamespace())
+
+
+@pytest.mark.parametrize("rule", [Likelihood(loss_draws=2), Verify(loss_draws=2)])
+def test_a_loss_without_noise_is_not_averaged(rule):
+    with pytest.raises(ValueError, match="`loss_draws` has no meaning for texts, whose loss has no noise"):
+        rule.check(None, TEXT, TINY)

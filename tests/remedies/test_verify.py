@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
+from pydantic import ValidationError
 
 from collapse_sim.data.base import Info
 from collapse_sim.data.toys.gaussian_points import GaussianPoints
@@ -89,3 +92,30 @@ def test_the_truth_must_be_known():
     unknown = Info("points", {"x": ((1,), "float64")}, rows=4, pool=4, held_out=4)
     with pytest.raises(ValueError, match="the score `truth` needs simulated data"):
         Verify(score="truth").check(object(), unknown, Gaussian())  # type: ignore[arg-type]
+
+
+def test_the_classifier_is_asked_and_its_quality_reported():
+    candidates = pool(points(*torch.linspace(-2, 2, 40).tolist()), rows=20)
+    rule = Verify(score="classifier")
+    real = {"x": 0.1 * torch.randn(60, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
+    fitted = rule.verifier.fit(replace(candidates, real=lambda: real), draws())
+    choice = rule.choose(replace(candidates, verifier=lambda: fitted), 10, draws())
+    assert choice.index.tolist() == list(range(15, 25))
+    assert choice.report == {"classifier_auc": fitted.report["auc"]}
+    accepted = Verify(score="classifier", threshold=0.0).choose(
+        replace(candidates, verifier=lambda: fitted), 2, draws()
+    )
+    assert set(accepted.report) == {"classifier_auc", "accept_rate"}
+    assert Verify().verifier is None
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"score": "truth", "loss_draws": 4}, "`loss_draws` is for the score `loss`, and the score is 'truth'"),
+        ({"features": "rbf"}, "`features` is for the score `classifier`, and the score is 'loss'"),
+    ],
+)
+def test_settings_that_would_change_nothing_are_refused(settings, message):
+    with pytest.raises(ValidationError, match=message):
+        Verify(**settings)

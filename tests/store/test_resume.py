@@ -79,9 +79,10 @@ def test_a_kill_at_every_boundary_loses_and_repeats_nothing(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_kill_at_every_boundary_of_a_curated_run_loses_and_repeats_nothing(tmp_path):
-    """Further draws in shards, and the choice among them."""
-    report = drive("boundaries", tmp_path, CURATED)
+@pytest.mark.parametrize("score", ["loss", "classifier"])
+def test_a_kill_at_every_boundary_of_a_curated_run_loses_and_repeats_nothing(tmp_path, score):
+    """Further draws in shards, a verifier, and the choice among candidates."""
+    report = drive("boundaries", tmp_path, CURATED.replace("keep: 0.6", f"score: {score}, keep: 0.6"))
     assert report["kills"] == len(report["boundaries"]) > 30
     assert report["differing"] == []
     assert report["repeated"] == []

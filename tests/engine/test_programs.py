@@ -10,6 +10,7 @@ from collapse_sim.core.machine import Machine, open_device
 from collapse_sim.engine import programs
 from collapse_sim.engine.objective import SingleObjective, trimmed
 from collapse_sim.engine.programs import NotCompiledError, Program, Programs, Times, check_compiler, compile_mode
+from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.families.flow_matching import FlowMatching
 from collapse_sim.families.network import Network
 from collapse_sim.families.vae import VAE
@@ -55,7 +56,7 @@ class Hides(VAE):
 def objective_of(family, info=IMAGES, rows=ROWS, seed=0):
     with CPU.seeded(seed):
         model = family.build(info)
-    objective = SingleObjective(family, model, None, {}, CPU)
+    objective = SingleObjective(TrainingLoss(family), model, None, {}, CPU)
     return objective, objective.arguments(trimmed(family, model, family.corrupt(rows, draws())))
 
 

@@ -31,7 +31,7 @@ def test_every_remedy_is_for_some_family(name: str) -> None:
 def test_those_that_the_documentation_names() -> None:
     assert of("random") == of("golden") == (ALL,)
     assert of("edit") == of("tce") == of("focal") == ("causal_lm", "seq2seq")
-    assert of("sims") == ("causal_lm", "ddpm", "flow_matching")
+    assert of("sims") == ("causal_lm", "ddpm", "edm", "flow_matching")
     assert of("latent") == ("conv_vae", "ddpm", "flow_matching", "vae")
     assert "seq2seq (decoding: sample)" in of("temperature")
     assert of("truncation") == ("conv_vae", "ddpm (sampler: ddim)", "flow", "flow_matching", "gaussian", "vae")
@@ -55,7 +55,7 @@ class Broken(Component):
 
 
 def test_a_users_own_is_asked_the_same_way() -> None:
-    assert families_of(Picky) == ("ddpm", "flow", "flow_matching", "gaussian", "gmm", "kde")
+    assert families_of(Picky) == ("ddpm", "edm", "flow", "flow_matching", "gaussian", "gmm", "kde")
     assert families_of(Broken) == ()
 
 

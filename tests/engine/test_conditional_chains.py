@@ -11,15 +11,17 @@ import torch
 from safetensors.torch import load_file
 
 from collapse_sim.core.component import Component
-from collapse_sim.core.errors import PluginError, RecipeError
+from collapse_sim.core.errors import InterruptedRunError, PluginError, RecipeError
 from collapse_sim.core.machine import open_device
 from collapse_sim.data.base import Info
 from collapse_sim.data.data_files import ArrayRows
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.work import Stop
+from collapse_sim.families.flow_matching import FlowMatching
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
 from collapse_sim.store.store import Store
+from tests.engine.test_stacked import beside, stopping
 
 VAE = "vae, hidden: 8, latent: 2, conditional: true"
 FLOW = "flow_matching, network: {widths: [4, 8], attention: none}, sampling_steps: 2, conditional: true"
@@ -125,8 +127,7 @@ def test_other_axes_take_labels(chains, model):
 
 def test_fits_computed_together_are_those_alone(sandbox):
     text = recipe(FLOW, seeds="[3, 4]", plain={"data": "replace"}, distill=AXES["distill"])
-    other = type(sandbox)(sandbox.root / "other")
-    other.root.mkdir()
+    other = beside(sandbox, "other")
     sandbox.run(text)
     other.run(text, ensemble="16")
     groups = []
@@ -137,7 +138,22 @@ def test_fits_computed_together_are_those_alone(sandbox):
         assert "unet.class_embedding.weight" in alone
         for name, tensor in alone.items():
             torch.testing.assert_close(together[name], tensor, rtol=2e-3, atol=2e-4)
-    assert groups == [2] * 2 + [4] * 4 or sorted(groups) in ([2] * 6, [2, 2, 4, 4, 4, 4])
+    assert len(groups) == 6
+    assert min(groups) >= 2  # none was fitted alone
+
+
+@pytest.mark.parametrize("method", ["corrupt", "sample"])
+def test_an_interrupted_chain_ends_in_the_same_bytes(sandbox, monkeypatch, method):
+    """In the middle of a fit, where labels are dropped, and between two shards, whose labels are used again."""
+    text, other = recipe(FLOW, samples=90), beside(sandbox, "other")
+    sandbox.run(text)
+    with monkeypatch.context() as patched:
+        stopping(patched, FlowMatching, method)
+        with pytest.raises(InterruptedRunError):
+            other.run(text)
+    assert len(other.artefacts()) < len(sandbox.artefacts())
+    other.run(text)
+    assert other.artefacts() == sandbox.artefacts()
 
 
 def test_a_verifier_keeps_the_same_share_of_each_class(chains):

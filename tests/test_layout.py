@@ -26,7 +26,10 @@ ACROSS = {  # tests of what several modules do together; every other file is nam
         "strange_files", "streams",
     },
     "data": {"damaged_texts", "docs", "every_kind"},
-    "engine": {"bad_cells", "closed_forms", "curated_chains", "curated_rules", "growth", "mutations", "parts"},
+    "engine": {
+        "bad_cells", "closed_forms", "conditional_chains", "curated_chains", "curated_rules", "growth", "mutations",
+        "parts",
+    },
     "metrics": {"docs", "text_engine", "torchmetrics"},
     "recipe": {"arm_settings", "default_metrics", "docs", "limits", "plugins"},
     "store": {"resume"},

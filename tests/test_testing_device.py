@@ -38,6 +38,7 @@ class Unsampled(Classifier):
 SMALL, MLP = Network(widths=(8, 16), layers=1), Network(widths=(8, 8, 8))
 LARGE = Info("images", {"image": ((1, 32, 32), "uint8")}, 64, 64, 16)
 SHORT = replace(PACKED, columns={"tokens": ((5,), "int16")})
+LABELLED = replace(POINTS, columns={**POINTS.columns, "label": ((), "int64")}, classes=3)
 FEW = {"timesteps": 24, "sampling_steps": 2}
 SEEDS = {"x": torch.randn(3, 20, 3, dtype=torch.float64)}
 ALONE = {"x": SEEDS["x"][0]}
@@ -54,7 +55,15 @@ CASES = {
     "flow_matching, dopri5": (FlowMatching(network=MLP, solver="dopri5"), POINTS, ALONE),
     "edm": (EDM(network=SMALL, flip=True, sampling_steps=2), IMAGES, image_rows(IMAGES)),
     "edm, churn": (EDM(network=MLP, sampling_steps=2, s_churn=1.0), POINTS, ALONE),
+    "ddpm, conditional": (DDPM(network=SMALL, conditional=True, guidance_scale=2.0, **FEW), IMAGES, image_rows(IMAGES)),
+    "flow_matching, conditional": (
+        FlowMatching(network=MLP, conditional=True, guidance_scale=2.0, sampling_steps=2),
+        LABELLED,
+        {**ALONE, "label": torch.zeros(20, dtype=torch.int64)},
+    ),
     "vae": (VAE(hidden=16, latent=3), IMAGES, image_rows(IMAGES)),
+    "vae, conditional": (VAE(hidden=16, latent=3, conditional=True), IMAGES, image_rows(IMAGES)),
+    "conv_vae, conditional": (ConvVAE(width=8, depth=1, conditional=True), IMAGES, image_rows(IMAGES)),
     "conv_vae": (ConvVAE(), LARGE, image_rows(LARGE)),
     "classifier": (Unsampled(), IMAGES, image_rows(IMAGES)),
     "flow": (Flow(hidden=16), POINTS, ALONE),

@@ -1,4 +1,5 @@
-"""Pictures of samples: a grid of one generation, or all arms by generations with the same latents in every cell.
+"""Pictures of samples: a grid of one generation, all arms by generations with the same latents in every cell, or the
+classes of an arm by generations.
 
 Small images are enlarged by an integer factor without smoothing, so that single pixels of a sample can be seen.
 """
@@ -56,6 +57,24 @@ def arms_by_generations(images: Mapping[str, Mapping[int, Images]], real: Images
     _save(_sheet(rows, [f"generation {k}" for k in generations], above=1), path)
 
 
+def classes_by_generations(images: Mapping[str, Mapping[int, Images]], real: Mapping[str, Images], path: Path) -> None:
+    """Write one picture of an arm: a row per class, a column of real images and one per generation, cells as above.
+
+    `images[class][generation]` and `real[class]` are uint8 (n, C, H, W). Cells without images stay empty. Raises
+    ValueError if there is no image at all, StoreError if the file cannot be written.
+    """
+    generations = sorted({k for by_generation in images.values() for k in by_generation})
+    cells = [*real.values(), *(cell for by_generation in images.values() for cell in by_generation.values())]
+    if not cells:
+        raise ValueError("no samples to draw")
+    across = math.ceil(math.sqrt(max(map(len, cells))))
+    rows: list[_Row] = []
+    for name, by_generation in images.items():
+        of_class = [real.get(name), *(by_generation.get(k) for k in generations)]
+        rows.append((name, [None if cell is None else _tiled(cell, across) for cell in of_class]))
+    _save(_sheet(rows, ["real data", *(f"generation {k}" for k in generations)], above=0), path)
+
+
 def arms_by_frames(images: Mapping[str, Images], path: Path) -> None:
     """Write one picture: a row per arm, a column per point in time between pure noise and the finished sample.
 
@@ -89,7 +108,8 @@ def _sheet(rows: list[_Row], headings: list[str], above: int) -> Image.Image:
     names = labels(label for label, _ in rows)
     fonts = {label: for_pillow(name, _TYPE) for label, name in names.items()}
     font = for_pillow("", _TYPE)
-    height, width, _ = next(picture.shape for _, cells in rows for picture in cells if picture is not None)
+    shapes = [picture.shape for _, cells in rows for picture in cells if picture is not None]
+    height, width = max(shape[0] for shape in shapes), max(shape[1] for shape in shapes)
     left = 2 * _MARGIN + max(math.ceil(fonts[label].getlength(name)) for label, name in names.items())
     right = _MARGIN + max(width, *(math.ceil(font.getlength(heading)) for heading in headings))
     down, band = height + _MARGIN, _TYPE + 2 * _MARGIN

@@ -18,7 +18,7 @@ from collapse_sim.core.machine import Device
 from collapse_sim.core.memory_errors import first_line, out_of_memory
 from collapse_sim.core.plugins import error_text, name_of, responsible_component
 from collapse_sim.core.randomness import Draws
-from collapse_sim.data.base import Columns, FileData, Info, RowSource, SimulatedData
+from collapse_sim.data.base import Columns, Data, FileData, Info, RowSource, SimulatedData
 from collapse_sim.data.split import Part, parts_of
 from collapse_sim.engine.curate import curate
 from collapse_sim.engine.fit import fit, fit_together
@@ -56,7 +56,7 @@ def decode(job: Job, folder: Path, context: JobContext) -> None:
         real, held_out = cast(FileData, data).open(context.data_dir)
         parts = parts_of(data, info, real, held_out, job.seeds[0] if job.seeds else 0)
         files = (
-            Pieces(f"{part}.safetensors", counts[part], size, partial(_read, source, info, context))
+            Pieces(f"{part}.safetensors", counts[part], size, partial(_read, source, spec, context))
             for part, source in parts.items()
         )
         in_pieces(job, folder, context, *files)
@@ -66,13 +66,15 @@ def decode(job: Job, folder: Path, context: JobContext) -> None:
             continue
         draws = Draws(job.seeds, split, 0, dtype=torch.float64, stacked=True)
         columns = {name: to_numpy(column) for name, column in cast(SimulatedData, data).simulate(rows, draws).items()}
+        _check_labels(info, columns, data)
         writer = RowWriter(folder / f"{split}.safetensors", len(job.seeds), layout(columns))
         writer.write(0, columns)
         writer.close()
 
 
-def _read(source: RowSource, info: Info, context: JobContext, piece: int, first: int, last: int) -> Columns:
+def _read(source: RowSource, spec: DataSpec, context: JobContext, piece: int, first: int, last: int) -> Columns:
     """Read one piece, a few rows at a time."""
+    info = spec.info
     parts: list[Columns] = []
     for start in range(first, last, READ_ROWS):
         context.stop.check()
@@ -80,7 +82,18 @@ def _read(source: RowSource, info: Info, context: JobContext, piece: int, first:
     columns = {name: np.concatenate([part[name] for part in parts]) for name in info.columns}
     if any(columns[name].shape != (last - first, *shape) for name, (shape, _) in info.columns.items()):
         raise MissingError("the data has changed since it was checked: run the command again")
+    _check_labels(info, columns, spec.data)
     return columns
+
+
+def _check_labels(info: Info, columns: Columns, data: Data) -> None:
+    """Raise PluginError for labels that a network of `info.classes` classes has no place for."""
+    labels = columns.get("label")
+    if info.classes and labels is not None and labels.size and not 0 <= labels.min() <= labels.max() < info.classes:
+        raise PluginError(
+            f"{name_of(type(data))}: labels from {labels.min()} to {labels.max()}; allowed: 0 to {info.classes - 1}, "
+            f"as its Info says (classes = {info.classes})"
+        )
 
 
 def made_on(device: Device, programs: Programs, job: Job) -> dict[str, Any]:

@@ -3,7 +3,8 @@
 Samples may be made for conditions: a regression's x, the article of a summary, the prompt of a text. Sample i is made
 for the condition of real row n - 1 - i, of the n real rows that generation 0 is fitted to. A model fitted to a real row
 and to a sample for the same condition has seen one condition and not two, which with half of the rows of each kind can
-be worse than having no real rows at all. So drawn rows cover as many different conditions as possible.
+be worse than having no real rows at all. So drawn rows cover as many different conditions as possible. Classes, which
+many rows have in common (families.hooks.ReusesConditions), need no such care: rows are drawn as without conditions.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import numpy as np
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import conditions_of
 from collapse_sim.data.sources import REAL, Source
-from collapse_sim.families.hooks import conditioning_of
+from collapse_sim.families.hooks import conditioning_of, conditions_are_reused
 from collapse_sim.plan.specs import FitSpec
 
 
 def conditions_at(real: int, first: int, last: int) -> np.ndarray:
-    """Whose conditions samples first, ..., last - 1 are made for: places among the `real` rows in a seed's order."""
-    return real - 1 - np.arange(first, last)
+    """Whose conditions samples first, ..., last - 1 are made for: places among the `real` rows in a seed's order, from
+    the last one backwards, as often as it takes."""
+    return real - 1 - np.arange(first, last) % real
 
 
 def drawn(spec: FitSpec, seed: int) -> list[np.ndarray | None]:
@@ -64,7 +66,8 @@ def _permutation(spec: FitSpec, seed: int, role: str, rows: int) -> np.ndarray:
 
 
 def _conditional(spec: FitSpec) -> bool:
-    return conditioning_of(spec.family) == "real" and bool(conditions_of(spec.data.data, spec.family))
+    apart = conditioning_of(spec.family) == "real" and not conditions_are_reused(spec.family)
+    return apart and bool(conditions_of(spec.data.data, spec.family))
 
 
 def _conditions(spec: FitSpec, sources: Sequence[Source]) -> list[np.ndarray]:

@@ -71,8 +71,12 @@ class ModelFamily(Protocol):
 
     version: ClassVar[int]
     kinds: ClassVar[tuple[str, ...]]  # the kinds of data it can model: "images", "points", "regression"
-    columns: ClassVar[tuple[str, ...]]  # the columns of a row that it trains on
     terms: ClassVar[tuple[str, ...]]  # the distillation terms it offers
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of a row that it trains on and generates: a class variable, or decided by settings."""
+        ...
 
     def describe(self) -> dict[str, Any]: ...
 

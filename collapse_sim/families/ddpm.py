@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +42,7 @@ class DDPM(Denoising):
     eta: Annotated[float, Field(ge=0.0, le=1.0)] = 0.0
     """ddim: how much noise each step adds; 0 is deterministic."""
 
-    sampling: ClassVar[tuple[str, ...]] = ("sampler", "sampling_steps", "eta")
+    sampling: ClassVar[tuple[str, ...]] = (*Denoising.sampling, "sampler", "sampling_steps", "eta")
 
     @model_validator(mode="after")
     def _fits_together(self) -> DDPM:
@@ -87,7 +87,8 @@ class DDPM(Denoising):
         x = self._flipped(x, draws)
         signal, sigma = self._levels(t, x)
         target = noise if self.target == "epsilon" else signal * noise - sigma * x
-        return Inputs({"x": signal * x + sigma * noise, "t": t, "target": target}, count=len(x))
+        x_t = signal * x + sigma * noise
+        return Inputs({"x": x_t, "t": t, "target": target, **self._labels(rows, draws)}, count=len(x))
 
     def _levels(self, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         """The factors of row and noise at timesteps t (n,), for multiplication with rows."""
@@ -102,16 +103,21 @@ class DDPM(Denoising):
     def export(self, model: nn.Module, info: Info, folder: Path) -> list[Path]:
         """Images: write `folder`/pipeline, which diffusers' DDPMPipeline.from_pretrained loads. Returns its files.
 
-        Its sampler is the ancestral one; pass num_inference_steps=`timesteps`. Points have no pipeline: [].
+        Its sampler is the ancestral one; pass num_inference_steps=`timesteps`. That pipeline takes no labels: a
+        conditional model's `unet` (UNet2DModel) and `scheduler` (DDPMScheduler) are written into folders of their own.
+        Points have no pipeline: [].
         """
         if not isinstance(model, UNet):
             return []
         from diffusers import DDPMPipeline
 
-        pipeline = folder / "pipeline"
         ancestral = scheduler(self.timesteps, self.schedule, self.zero_terminal_snr, target=self.target)
-        DDPMPipeline(model.unet, ancestral).save_pretrained(pipeline, safe_serialization=True)
-        return sorted(path for path in pipeline.rglob("*") if path.is_file())
+        parts: dict[str, Any] = {"unet": model.unet, "scheduler": ancestral}
+        if not self.conditional:
+            parts = {"pipeline": DDPMPipeline(model.unet, ancestral)}
+        for name, part in parts.items():
+            part.save_pretrained(folder / name)
+        return sorted(path for name in parts for path in (folder / name).rglob("*") if path.is_file())
 
     @property
     def from_latents(self) -> bool:
@@ -170,12 +176,12 @@ class ScaledScore(Denoiser):
 
     def __init__(self, model: Denoiser, factor: float, alphas: Tensor | None) -> None:
         """`alphas` (T,), the share of a row's variance that is left, for a network that predicts v; None: the noise."""
-        super().__init__(model.shape)
+        super().__init__(model.shape, model.classes)
         self.model, self.factor = model, factor
         self.register_buffer("alphas", alphas)
 
-    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        output, encoder = self.model(x, t)
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        output, encoder = self.model(x, t, label)
         if self.alphas is None:
             return self.factor * output.float(), encoder
         alpha = per_row(self.alphas.to(x.device)[t], x)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from collapse_sim.core.component import Component
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import Conditions, Inputs, Rows, intensities
+from collapse_sim.families.labels import LABEL, NO_LABEL, check_labels
 from collapse_sim.families.network import Denoiser, Network
 
 
@@ -28,13 +29,32 @@ class GuidedDenoiser(Denoiser):
     """Two networks as one: (1 + w) x the first's output - w x the second's."""
 
     def __init__(self, model: Denoiser, auxiliary: nn.Module, w: float) -> None:
-        super().__init__(model.shape)
+        super().__init__(model.shape, model.classes)
         self.model, self.auxiliary, self.w = model, auxiliary, w
 
-    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
-        output, encoder = self.model(x, t)
-        other, _ = self.auxiliary(x, t)
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        output, encoder = self.model(x, t, label)
+        other, _ = self.auxiliary(x, t, label)
         return (1 + self.w) * output.float() - self.w * other.float(), encoder
+
+
+class GivenLabels(Denoiser):
+    """A conditional network with the labels of the rows, (n,), as a network of x and t alone.
+
+    With a scale s other than 1, its output is unconditional + s (conditional - unconditional): classifier-free guidance
+    (Ho & Salimans 2022, equation 6, with s = 1 + w).
+    """
+
+    def __init__(self, model: Denoiser, label: Tensor, scale: float) -> None:
+        super().__init__(model.shape)
+        self.model, self.label, self.scale = model, label, scale
+
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        output, encoder = self.model(x, t, self.label)
+        if self.scale == 1:
+            return output, encoder
+        unconditional, _ = self.model(x, t, torch.full_like(self.label, NO_LABEL))
+        return self.scale * output.float() + (1 - self.scale) * unconditional.float(), encoder
 
 
 def rows_to_x(rows: Rows, scale: float) -> Tensor:
@@ -68,10 +88,44 @@ class Denoising(Component):
     """Images: mirror each one left to right with probability 1/2 in training."""
     scale: Annotated[float, Field(gt=0.0)] = 1.0
     """Points: divide by this number, so that the network sees about unit variance."""
+    conditional: bool = False
+    """Whether the network is given the label of each row; samples are then generated for the labels of real rows."""
+    label_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
+    """conditional: share of rows in training whose label the network is not given (Ho & Salimans 2022)."""
+    guidance_scale: Annotated[float, Field(gt=0.0, allow_inf_nan=False)] = 1.0
+    """conditional: s of classifier-free guidance, unconditional + s (conditional - unconditional) at every call of the
+    sampler. 1: none; other values take twice the network calls. Ho & Salimans (2022) count from 0: s = 1 + w."""
 
     kinds: ClassVar[tuple[str, ...]] = ("images", "points")
-    columns: ClassVar[tuple[str, ...]] = ("image", "x")
     terms: ClassVar[tuple[str, ...]] = ("output", "encoder")
+    sampling: ClassVar[tuple[str, ...]] = ("guidance_scale",)
+    added: ClassVar[dict[str, Any]] = {"conditional": False, "label_dropout": 0.1, "guidance_scale": 1.0}
+    reuses_conditions: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _check_label_settings(self) -> Self:
+        for name in ("label_dropout", "guidance_scale"):
+            value = getattr(self, name)
+            if not self.conditional and value != Denoising.added[name]:
+                raise ValueError(
+                    f"{name}: is for conditional: true, found {value:g} without it; set it, or remove {name}"
+                )
+        if self.guidance_scale != 1 and self.label_dropout == 0:
+            raise ValueError(
+                f"guidance_scale: {self.guidance_scale:g} needs a network that was trained on rows without labels, "
+                "too; set label_dropout above 0, or guidance_scale: 1"
+            )
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Those of the rows, and their label if the model is conditional."""
+        return ("image", "x", *self.conditions)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The label."""
+        return (LABEL,) if self.conditional else ()
 
     def check(self, info: Info) -> None:
         """Raises ValueError for settings of another kind of data and for a network that does not fit the rows."""
@@ -79,13 +133,15 @@ class Denoising(Component):
             raise ValueError("scale: is for points, images are always scaled to [-1, 1]; remove it")
         if info.kind != "images" and self.flip:
             raise ValueError(f"flip: is for images, the data is of {info.kind}; remove it")
+        if self.conditional:
+            check_labels(info)
         self.network.check(info)
 
     def build(self, info: Info) -> nn.Module:
-        return self.network.build(info)
+        return self.network.build(info, conditional=self.conditional)
 
     def predict(self, model: nn.Module, inputs: Inputs) -> Denoised:
-        output, encoder = model(inputs["x"], inputs["t"])
+        output, encoder = model(inputs["x"], inputs["t"], inputs.tensors.get(LABEL))
         return Denoised(output.float(), encoder.float())
 
     @property
@@ -113,9 +169,8 @@ class Denoising(Component):
         }
 
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
-        assert isinstance(model, Denoiser)
-        (x,) = self._integrate(model, draws.normal(conditions.rows, *model.shape), draws, 1)
-        return x_to_rows(x, self.scale)
+        (x,) = self._states(model, conditions, draws, 1)
+        return {**x_to_rows(x, self.scale), **{name: conditions.columns[name] for name in self.conditions}}
 
     @property
     def guides(self) -> bool:
@@ -127,21 +182,29 @@ class Denoising(Component):
         assert isinstance(model, Denoiser)
         return GuidedDenoiser(model, auxiliary, w)
 
-    def trajectory(self, model: nn.Module, rows: int, frames: int, draws: Draws) -> Tensor:
+    def trajectory(self, model: nn.Module, conditions: Conditions, frames: int, draws: Draws) -> Tensor:
         """States from noise to samples, (frames, rows, ...): uint8 images or float64 points, equally spaced in time.
 
         The last frame is what `sample` returns for the same draws.
         """
-        assert isinstance(model, Denoiser)
-        states = self._integrate(model, draws.normal(rows, *model.shape), draws, frames)
+        states = self._states(model, conditions, draws, frames)
         return torch.stack([next(iter(x_to_rows(x, self.scale).values())) for x in states])
+
+    def _states(self, model: nn.Module, conditions: Conditions, draws: Draws, frames: int) -> list[Tensor]:
+        """What `_integrate` makes of noise, for the conditions' labels if the model is conditional."""
+        assert isinstance(model, Denoiser)
+        noise = draws.normal(conditions.rows, *model.shape)
+        if self.conditional:
+            model = GivenLabels(model, conditions.columns[LABEL].long(), self.guidance_scale)
+        return self._integrate(model, noise, draws, frames)
 
     @torch.no_grad()
     def encode_noised(self, model: nn.Module, rows: Rows, time: float, draws: Draws) -> Tensor:
         """(n, c): the encoder's output for rows with noise of `time`, from 0 (none) to 1; of images, the maximum of
-        each channel over the places."""
+        each channel over the places. A conditional network is not given the label, which the output would show."""
         x = rows_to_x(rows, self.scale)
-        encoder: Tensor = model(*self._noised(x, draws.normal(*x.shape), time))[1].float()
+        label = torch.full((len(x),), NO_LABEL, device=x.device) if self.conditional else None
+        encoder: Tensor = model(*self._noised(x, draws.normal(*x.shape), time), label)[1].float()
         return encoder.flatten(2).amax(2) if encoder.dim() > 2 else encoder
 
     @abstractmethod
@@ -155,6 +218,16 @@ class Denoising(Component):
     def _criterion(self, output: Tensor, target: Tensor) -> Tensor:
         """The distance of each row from its target: (n,)."""
         return mean_square(output, target)
+
+    def _labels(self, rows: Rows, draws: Draws) -> dict[str, Tensor]:
+        """Of a conditional model, the label of every row that the network is given, (n,): NO_LABEL with the probability
+        `label_dropout`. `corrupt` draws it last, so that noise and times are those of the unconditional model."""
+        if not self.conditional:
+            return {}
+        label = rows[LABEL].long()
+        if self.label_dropout:
+            label = label.masked_fill(draws.uniform(len(label)) < self.label_dropout, NO_LABEL)
+        return {LABEL: label}
 
     def _flipped(self, x: Tensor, draws: Draws) -> Tensor:
         """Rows with `flip` applied."""

@@ -113,9 +113,8 @@ class EDM(Denoising):
         spread = self._data_std(x.dim() == 4)
         factors = preconditioning(sigma, spread)
         target = factors.input * (sigma / spread * x - spread * noise)  # without cancellation at small sigma
-        return Inputs(
-            {"x": factors.input * (x + sigma * noise), "t": factors.noise.flatten(), "target": target}, count=len(x)
-        )
+        read = {"x": factors.input * (x + sigma * noise), "t": factors.noise.flatten()}
+        return Inputs({**read, "target": target, **self._labels(rows, draws)}, count=len(x))
 
     def export(self, model: nn.Module, info: Info, folder: Path) -> list[Path]:
         """Images: write `folder`/diffusers, with `unet` for UNet2DModel.from_pretrained, and `scheduler` for
@@ -197,12 +196,12 @@ class TemperedDenoiser(Denoiser):
     the denoiser x + f (D - x) is f F + (1 - f) (sigma / sigma_data) c_in x."""
 
     def __init__(self, model: Denoiser, factor: float, sigma_data: float) -> None:
-        super().__init__(model.shape)
+        super().__init__(model.shape, model.classes)
         self.model, self.factor, self.sigma_data = model, factor, sigma_data
 
-    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """x: c_in times the noisy rows; t: c_noise, a quarter of ln sigma."""
-        output, encoder = self.model(x, t)
+        output, encoder = self.model(x, t, label)
         sigma = per_row((4 * t).exp(), x)
         return self.factor * output.to(x.dtype) + (1 - self.factor) * sigma / self.sigma_data * x, encoder
 

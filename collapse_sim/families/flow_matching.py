@@ -31,7 +31,7 @@ class FlowMatching(Denoising):
     """dopri5: relative and absolute tolerance. Default: 1e-4."""
 
     from_latents: ClassVar[bool] = True
-    sampling: ClassVar[tuple[str, ...]] = ("solver", "sampling_steps", "tolerance")
+    sampling: ClassVar[tuple[str, ...]] = (*Denoising.sampling, "solver", "sampling_steps", "tolerance")
 
     @model_validator(mode="after")
     def _check_solver_settings(self) -> FlowMatching:
@@ -54,7 +54,8 @@ class FlowMatching(Denoising):
         noise_removed = 1 - self.sigma_min
         time = per_row(t, x)
         x_t = (1 - noise_removed * time) * noise + time * x
-        return Inputs({"x": x_t, "t": TIME * t, "target": x - noise_removed * noise}, count=len(x))
+        target = x - noise_removed * noise
+        return Inputs({"x": x_t, "t": TIME * t, "target": target, **self._labels(rows, draws)}, count=len(x))
 
     def _noised(self, x: Tensor, noise: Tensor, time: float) -> tuple[Tensor, Tensor]:
         towards = 1 - time  # a flow's time is 0 at the noise

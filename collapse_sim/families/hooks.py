@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.data.sources import Chain
-from collapse_sim.families.base import ClosedForm, Conditioning, Inputs, ModelFamily, Prediction, Rows
+from collapse_sim.families.base import ClosedForm, Conditioning, Conditions, Inputs, ModelFamily, Prediction, Rows
 
 
 @runtime_checkable
@@ -142,6 +142,15 @@ class HasConditioning(Protocol):
 
 
 @runtime_checkable
+class ReusesConditions(Protocol):
+    """Conditions that many rows have in common, such as a class: any number of samples is generated for them, and a fit
+    may take a real row and a sample for the same one."""
+
+    @property
+    def reuses_conditions(self) -> bool: ...
+
+
+@runtime_checkable
 class Deterministic(Protocol):
     """Families that may generate without chance, as by greedy decoding: for the same conditions the same rows, so that
     further draws of a curation would be copies."""
@@ -208,7 +217,7 @@ class Continues(Protocol):
 class HasTrajectory(Protocol):
     """Samplers with states between noise and samples."""
 
-    def trajectory(self, model: nn.Module, rows: int, frames: int, draws: Draws) -> Tensor:
+    def trajectory(self, model: nn.Module, conditions: Conditions, frames: int, draws: Draws) -> Tensor:
         """States from noise to samples, (frames, rows, ...), as the rows of the data; the last one is the sample."""
         ...
 
@@ -295,6 +304,11 @@ class FromLatents(Protocol):
 def conditioning_of(family: object) -> Conditioning:
     """Whose conditions a family's samples are generated for (HasConditioning)."""
     return family.conditioned_on if isinstance(family, HasConditioning) else "real"
+
+
+def conditions_are_reused(family: object) -> bool:
+    """Whether there are samples for any number of conditions (ReusesConditions)."""
+    return isinstance(family, ReusesConditions) and family.reuses_conditions
 
 
 def row_counts_of(family: object, inputs: Inputs) -> Tensor | None:

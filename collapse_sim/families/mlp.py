@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from collapse_sim.families.labels import embedding_rows
 from collapse_sim.families.network import Denoiser
 
 TIME_FEATURES = 32  # sinusoids of the time, and width of its embedding
@@ -27,22 +28,27 @@ class Hidden(nn.Module):
 
 
 class MLP(Denoiser):
-    """Points (n, d) and times -> (n, d)."""
+    """Points (n, d), times and, with `classes`, labels -> (n, d). A label's embedding is added to that of the time."""
 
-    def __init__(self, shape: tuple[int, ...], widths: tuple[int, ...], dropout: float) -> None:
+    def __init__(self, shape: tuple[int, ...], widths: tuple[int, ...], dropout: float, classes: int = 0) -> None:
         from diffusers.models.embeddings import TimestepEmbedding, Timesteps
 
-        super().__init__(shape)
+        super().__init__(shape, classes)
         (d,) = shape
         self.sinusoids = Timesteps(TIME_FEATURES, flip_sin_to_cos=True, downscale_freq_shift=0)
         self.embedding = TimestepEmbedding(TIME_FEATURES, TIME_FEATURES)
         inputs = (d, *widths[:-1])
         self.hidden = nn.ModuleList(Hidden(i, w, dropout) for i, w in zip(inputs, widths, strict=True))
         self.last = nn.Linear(widths[-1], d)
+        if classes:
+            self.class_embedding = nn.Embedding(classes + 1, TIME_FEATURES)
 
-    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The encoder's output is that of the middle hidden layer."""
-        time = nn.functional.silu(self.embedding(self.sinusoids(t)))
+        time = self.embedding(self.sinusoids(t))
+        if self.classes:
+            time = time + self.class_embedding(embedding_rows(label, self.classes))
+        time = nn.functional.silu(time)
         states = [x]
         for layer in self.hidden:
             states.append(layer(states[-1], time))

@@ -30,14 +30,15 @@ PRESETS: dict[Preset, dict[str, Any]] = {
 class Denoiser(nn.Module):
     """A network on rows of one shape. It returns its output and its encoder's output.
 
-    Call it as model(x, t) with x (n, *shape) and t (n,): times from 0 to about 1000, integers or not.
+    Call it as model(x, t) with x (n, *shape) and t (n,): times from 0 to about 1000, integers or not. A network of
+    `classes` also gets the labels (n,) of the rows: model(x, t, label), with labels.NO_LABEL for any class.
     """
 
-    def __init__(self, shape: tuple[int, ...]) -> None:
+    def __init__(self, shape: tuple[int, ...], classes: int = 0) -> None:
         super().__init__()
-        self.shape = shape
+        self.shape, self.classes = shape, classes
 
-    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The network's output, of x's shape, and the output of its encoder, (n, ...)."""
         raise NotImplementedError
 
@@ -95,16 +96,16 @@ class Network(BaseModel):
                 f"{' or '.join(map(str, near))}"
             )
 
-    def build(self, info: Info) -> Denoiser:
-        """A new network for rows of the data."""
-        settings = self._settings(info)
+    def build(self, info: Info, *, conditional: bool = False) -> Denoiser:
+        """A new network for rows of the data; `conditional`: one that gets their labels."""
+        settings, classes = self._settings(info), info.classes if conditional else 0
         if info.kind == "points":
             from collapse_sim.families.mlp import MLP
 
-            return MLP(info.shape("x"), settings["widths"], self.dropout)
+            return MLP(info.shape("x"), settings["widths"], self.dropout, classes)
         from collapse_sim.families.unet import UNet
 
-        return UNet(info.shape("image"), **settings, dropout=self.dropout)
+        return UNet(info.shape("image"), **settings, dropout=self.dropout, classes=classes)
 
     def _settings(self, info: Info) -> dict[str, Any]:
         """The preset's settings, overridden by those that are set here."""

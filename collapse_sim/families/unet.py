@@ -7,11 +7,16 @@ from typing import Literal
 
 from torch import Tensor
 
+from collapse_sim.families.labels import embedding_rows
 from collapse_sim.families.network import Denoiser
 
 
 class UNet(Denoiser):
-    """Residual blocks at every level, attention where it is set; every level after the first halves the image."""
+    """Residual blocks at every level, attention where it is set; every level after the first halves the image.
+
+    With `classes`, an embedding of the label is added to that of the time (UNet2DModel's `num_class_embeds`); the last
+    of its classes + 1 vectors is that of rows without a label.
+    """
 
     def __init__(
         self,
@@ -20,10 +25,11 @@ class UNet(Denoiser):
         layers: int,
         attention: Literal["middle", "none"] | tuple[int, ...],
         dropout: float,
+        classes: int = 0,
     ) -> None:
         from diffusers import UNet2DModel
 
-        super().__init__(shape)
+        super().__init__(shape, classes)
         channels, height, width = shape
         levels = range(len(widths))
         attended = attention if isinstance(attention, tuple) else ()
@@ -39,13 +45,16 @@ class UNet(Denoiser):
             attention_head_dim=None,  # one head, as in Ho et al. (2020)
             norm_num_groups=norm_groups(widths),
             dropout=dropout,
+            num_class_embeds=classes + 1 if classes else None,
         )
 
-    def forward(self, x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """UNet2DModel's own steps, as this configuration has them; the encoder's output is that of the last down block,
         which UNet2DModel does not return."""
         unet = self.unet
         time = unet.time_embedding(unet.time_proj(t).to(x.dtype))
+        if self.classes:
+            time = time + unet.class_embedding(embedding_rows(label, self.classes)).to(x.dtype)
         h = unet.conv_in(x)
         skipped: tuple[Tensor, ...] = (h,)
         for block in unet.down_blocks:

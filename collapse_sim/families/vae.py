@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
@@ -14,22 +15,32 @@ from collapse_sim.core.component import Component
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import Conditions, Inputs, Rows, intensities
+from collapse_sim.families.labels import LABEL, check_labels, one_hot
 
 
 class VAEModel(nn.Module):
-    """Images of D = C H W pixels, flattened, <-> latents."""
+    """Images of D = C H W pixels, flattened, <-> latents. With `classes`, both networks get the label, too."""
 
-    def __init__(self, shape: tuple[int, ...], encoder: nn.Module, decoder: nn.Module) -> None:
-        """`encoder`: (n, D) -> (n, 2 latent), means then log variances; `decoder`: (n, latent) -> (n, D)."""
+    def __init__(self, shape: tuple[int, ...], encoder: nn.Module, decoder: nn.Module, classes: int = 0) -> None:
+        """`encoder`: (n, D + classes) -> (n, 2 latent), means then log variances; `decoder`: (n, latent + classes) ->
+        (n, D). The last `classes` numbers of their inputs are the label, one-hot."""
         super().__init__()
-        self.shape = shape
+        self.shape, self.classes = shape, classes
         self.encoder = encoder
         self.decoder = decoder
 
-    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, D) pixel values -> mean and log variance, (n, latent) each."""
-        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+    def encode(self, x: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """(n, D) pixel values and the labels (n,) of a conditional model -> mean and log variance, (n, latent) each."""
+        mean, log_variance = self.encoder(self._with_label(x, label)).chunk(2, dim=1)
         return mean, log_variance
+
+    def decode(self, z: Tensor, label: Tensor | None = None) -> Tensor:
+        """(n, latent) and the labels (n,) of a conditional model -> (n, D)."""
+        decoded: Tensor = self.decoder(self._with_label(z, label))
+        return decoded
+
+    def _with_label(self, values: Tensor, label: Tensor | None) -> Tensor:
+        return torch.cat([values, one_hot(label, self.classes)], 1) if self.classes else values
 
 
 class VAEPrediction(NamedTuple):
@@ -67,13 +78,17 @@ class VAEFamily(Component):
     """Weight of the KL term. bce: 1 is the negative ELBO; mse: 2 sigma^2 of a Gaussian ELBO."""
     kd_kl: bool = False
     """Whether the distillation term `output` also contains kl_weight x KL, as in the KD paper's equation."""
+    conditional: bool = False
+    """Whether both networks are given the label of each row, one-hot (Sohn et al. 2015); samples are then generated for
+    the labels of real rows."""
 
     version: ClassVar[int] = 2
     kinds: ClassVar[tuple[str, ...]] = ("images",)
-    columns: ClassVar[tuple[str, ...]] = ("image",)
     terms: ClassVar[tuple[str, ...]] = ("output", "mean", "variance")
     stacks: ClassVar[bool] = True
     from_latents: ClassVar[bool] = True
+    added: ClassVar[dict[str, Any]] = {"conditional": False}
+    reuses_conditions: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _outputs_fit(self) -> VAEFamily:
@@ -90,6 +105,21 @@ class VAEFamily(Component):
         return self
 
     @property
+    def columns(self) -> tuple[str, ...]:
+        """The image, and the label if the model is conditional."""
+        return ("image", *self.conditions)
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The label."""
+        return (LABEL,) if self.conditional else ()
+
+    def check(self, info: Info) -> None:
+        """Accepts any images. Raises ValueError for a conditional model of images without labels."""
+        if self.conditional:
+            check_labels(info)
+
+    @property
     def loss_unit(self) -> str:
         if self.reconstruction == "bce":
             return "nats per pixel"
@@ -102,17 +132,19 @@ class VAEFamily(Component):
 
     def corrupt(self, rows: Rows, draws: Draws) -> Inputs:
         images = rows["image"]
+        given = {name: rows[name].long() for name in self.conditions}
         return Inputs(
-            {"x": self._values(images), "eps": draws.normal(len(images), self.latent)},
+            {"x": self._values(images), "eps": draws.normal(len(images), self.latent), **given},
             count=len(images),
         )
 
     def predict(self, model: nn.Module, inputs: Inputs) -> VAEPrediction:
         assert isinstance(model, VAEModel)
-        mean, log_variance = model.encode(inputs["x"])
+        label = inputs.tensors.get(LABEL)
+        mean, log_variance = model.encode(inputs["x"], label)
         mean, log_variance = mean.float(), log_variance.float()
         z = mean + (0.5 * log_variance).exp() * inputs["eps"]  # z = mu + sigma eps (Kingma & Welling 2014)
-        return VAEPrediction(model.decoder(z).float(), mean, log_variance)
+        return VAEPrediction(model.decode(z, label).float(), mean, log_variance)
 
     def row_losses(self, prediction: VAEPrediction, inputs: Inputs) -> Tensor:
         """Reconstruction + kl_weight x KL(q(z|x) || N(0, I)), both divided by the number of pixels: (n,)."""
@@ -137,15 +169,16 @@ class VAEFamily(Component):
     def sample(self, model: nn.Module, conditions: Conditions, draws: Draws) -> dict[str, Tensor]:
         """The decoder's mean images of z ~ N(0, I), as intensities, clipped and rounded to uint8."""
         assert isinstance(model, VAEModel)
-        x = self._activated(model.decoder(draws.normal(conditions.rows, self.latent)).float())
+        z, given = draws.normal(conditions.rows, self.latent), {n: conditions.columns[n] for n in self.conditions}
+        x = self._activated(model.decode(z, given.get(LABEL)).float())
         if self.standardize is not None:
             x = x * self.standardize.std + self.standardize.mean
-        return {"image": intensities((x * 255).reshape(len(x), *model.shape))}
+        return {"image": intensities((x * 255).reshape(len(x), *model.shape)), **given}
 
     def encode(self, model: nn.Module, rows: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Posterior means and variances of uint8 images, (n, latent) each."""
         assert isinstance(model, VAEModel)
-        mean, log_variance = model.encode(self._values(rows["image"]))
+        mean, log_variance = model.encode(self._values(rows["image"]), rows.get(LABEL))
         return mean.float(), log_variance.float().exp()
 
     def _values(self, images: Tensor) -> Tensor:
@@ -175,14 +208,12 @@ class VAE(VAEFamily):
     hidden: Annotated[int, Field(gt=0)] = 420
     """Width of both hidden layers."""
 
-    def check(self, info: Info) -> None:
-        """Accepts any images."""
-
     def build(self, info: Info) -> nn.Module:
-        shape = info.shape("image")
-        pixels = math.prod(shape)
+        shape, classes = info.shape("image"), info.classes if self.conditional else 0
+        pixels, hidden, latent = math.prod(shape), self.hidden, self.latent
         return VAEModel(
             shape,
-            encoder=nn.Sequential(nn.Linear(pixels, self.hidden), nn.ReLU(), nn.Linear(self.hidden, 2 * self.latent)),
-            decoder=nn.Sequential(nn.Linear(self.latent, self.hidden), nn.ReLU(), nn.Linear(self.hidden, pixels)),
+            encoder=nn.Sequential(nn.Linear(pixels + classes, hidden), nn.ReLU(), nn.Linear(hidden, 2 * latent)),
+            decoder=nn.Sequential(nn.Linear(latent + classes, hidden), nn.ReLU(), nn.Linear(hidden, pixels)),
+            classes=classes,
         )

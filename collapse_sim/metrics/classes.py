@@ -151,7 +151,7 @@ class InceptionScore(_ClassMetric):
         return float(isc_features_to_metric(logits, self.splits)[KEY_METRIC_ISC_MEAN])
 
 
-class _ByClass:
+class ByClass:
     """Parts that are classes, named by their labels; the score is the smallest value."""
 
     def parts(self, info: Info) -> tuple[str, ...]:
@@ -170,7 +170,7 @@ class _ByClass:
         return min((value for value in parts.values() if not math.isnan(value)), default=math.nan)
 
 
-class ClassShares(_ByClass, OwnClassMetric):
+class ClassShares(ByClass, OwnClassMetric):
     """Every class's share of samples over its share of the real rows: 1 is right, 0 is dead; the score is the smallest.
 
     A sample's class is the classifier's most probable one; real shares are those of the labels of generation 0's rows.
@@ -214,7 +214,7 @@ class ClassShares(_ByClass, OwnClassMetric):
         return dict(zip(self.parts(evaluation.info), shares.tolist(), strict=True))
 
 
-class ClassRecall(_ByClass, Recall):
+class ClassRecall(ByClass, Recall):
     """Every class's recall: the share of its real rows inside the samples' manifold, 0 to 1; the score is the smallest.
 
     `recall` (Kynkaanniemi et al. 2019) of the real rows of one label, against the manifold of all samples: its mean

@@ -29,7 +29,7 @@ from collapse_sim.metrics.base import (
     note,
 )
 from collapse_sim.metrics.feature_maps import FeatureChoice
-from collapse_sim.metrics.neighbours import PIECE, share_inside, squared_distances, squared_radii
+from collapse_sim.metrics.neighbours import PIECE, covered, share_inside, squared_distances, squared_radii
 
 Count = Annotated[int, Field(gt=0)]
 STATISTICS_ROWS = 5_000  # rows of float64 at a time
@@ -139,15 +139,19 @@ class FID(_FeatureComparison):
         return MetricNote(text, biased(counts))
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
-        from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
-
         samples = _fid_statistics(self._picked(evaluation, "samples", self.rows))
         real = _fid_statistics(self._picked(evaluation, self.against, self.rows))
-        return float(fid_statistics_to_metric(samples, real, verbose=False)[KEY_METRIC_FID])
+        return frechet_distance(samples, real)
 
 
-@content_cache
-def _fid_statistics(features: Tensor) -> Any:
+def frechet_distance(samples: Any, real: Any) -> float:
+    """The FID of two `feature_statistics`."""
+    from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_statistics_to_metric
+
+    return float(fid_statistics_to_metric(samples, real, verbose=False)[KEY_METRIC_FID])
+
+
+def feature_statistics(features: Tensor) -> Any:
     """Mean and covariance in float64, in pieces: torch-fidelity's own take five times the memory of the features."""
     pieces = torch.split(features, STATISTICS_ROWS)
     mean = sum(piece.double().sum(0) for piece in pieces) / torch.tensor(float(len(features)), dtype=torch.float64)
@@ -156,6 +160,9 @@ def _fid_statistics(features: Tensor) -> Any:
         centred = piece.double() - mean
         scatter.addmm_(centred.T, centred)
     return {"mu": mean.numpy(), "sigma": (scatter / (len(features) - 1)).numpy()}
+
+
+_fid_statistics = content_cache(feature_statistics)
 
 
 def covariance(features: Tensor) -> Tensor:
@@ -330,11 +337,7 @@ class Coverage(_ShareInside):
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
-        radii = squared_radii(real, self.k)
-        covered = 0
-        for first, squares in squared_distances(real, samples):
-            covered += int((squares.amin(1) < radii[first : first + len(squares)]).sum())
-        return covered / len(real)
+        return int(covered(real, samples, self.k).sum()) / len(real)
 
 
 class Vendi(FeatureMetric):

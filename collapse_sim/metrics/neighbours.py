@@ -55,3 +55,10 @@ def squared_nearest(rows: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """(n,) squared distance of every row (n, F) to its nearest among `others` (m, F), and (n,) the index of that."""
     minima = [squares.min(1) for _, squares in squared_distances(rows, others)]
     return torch.cat([piece.values for piece in minima]), torch.cat([piece.indices for piece in minima])
+
+
+def covered(rows: Tensor, others: Tensor, k: int) -> Tensor:
+    """bool (n,): which `rows` have one of the `others` nearer than their own k-th nearest among the other rows."""
+    radii = squared_radii(rows, k)
+    near = [squares.amin(1) < radii[first : first + len(squares)] for first, squares in squared_distances(rows, others)]
+    return torch.cat(near)

@@ -11,7 +11,7 @@ from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.core.plugins import name_of, plugin_errors
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.data.sources import REAL, Plan, RowCounts
-from collapse_sim.families.hooks import conditioning_of
+from collapse_sim.families.hooks import conditioning_of, conditions_are_reused
 from collapse_sim.metrics.base import PartsMetric
 from collapse_sim.metrics.names import part_of
 from collapse_sim.plan.settings import Arm, Recipe
@@ -62,7 +62,7 @@ def metric_misfits(recipe: Recipe, info: Info, counts: RowCounts, arm: Arm | Non
     for name in dict.fromkeys(named):
         yield from _unknown_part(recipe, name, info)
     conditions = conditions_of(recipe.data, recipe.model)
-    if conditions and counts.samples > info.rows:
+    if conditions and counts.samples > info.rows and not conditions_are_reused(recipe.model):
         path = f"arms.{arm.name}.samples" if arm is not None and arm.samples else "samples"
         yield (
             f"{recipe.where(path)}: {path}: {counts.samples} is more than the {info.rows} real rows whose "
@@ -94,7 +94,7 @@ def conditions_beyond(
     `samples`: how many rows each generation generates. metric_misfits reports a `counts.samples` that is too large.
     """
     conditions = conditions_of(recipe.data, recipe.model)
-    if not conditions:
+    if not conditions or conditions_are_reused(recipe.model):
         return
     path, names = f"arms.{arm.name}.data", ", ".join(conditions)
     fitted = conditioning_of(recipe.model) == "fitted"

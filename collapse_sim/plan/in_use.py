@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from collapse_sim.data.base import Info, conditions_of
 from collapse_sim.data.sources import Plan, RowCounts, Source
 from collapse_sim.families.base import ClosedForm
-from collapse_sim.families.hooks import FromWeights, conditioning_of
+from collapse_sim.families.hooks import FromWeights, conditioning_of, conditions_are_reused
 from collapse_sim.families.training import Train
 from collapse_sim.plan.data_checks import misfit
 from collapse_sim.plan.merges import merge_spec
@@ -93,7 +93,7 @@ def own_misfits(recipe: Recipe, arm: Arm, plans: tuple[Plan, ...], counts: RowCo
     conditions, family = conditions_of(recipe.data, recipe.model), recipe.model
     for axis, remedy in (("merge", arm.merge), ("guidance", arm.guidance)):
         own = remedy.own if remedy is not None else None
-        if own is None or own.samples is None or not conditions:
+        if own is None or own.samples is None or not conditions or conditions_are_reused(family):
             continue
         path = f"arms.{arm.name}.{axis}.samples"
         most = min(plan.rows for plan in plans) if conditioning_of(family) == "fitted" else info.rows

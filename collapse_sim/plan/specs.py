@@ -96,7 +96,8 @@ class SampleSpec(Spec):
     or its outputs, for conditions of held-out rows.
 
     With conditions of real rows, sample i is made for that of real row n - 1 - i in the seed's order, of the n that
-    generation 0 is fitted to; output i is made for that of held-out row i.
+    generation 0 is fitted to (again from the last one where conditions are reused); output i is made for that of
+    held-out row i.
     """
 
     model: ModelSpec
@@ -244,7 +245,7 @@ def sample_spec(
         description["conditions"] = "real rows, from the last one backwards"
     if fields:
         settings = described(model.family)
-        description["sampler"] = {name: settings[name] for name in fields}
+        description["sampler"] = {name: settings[name] for name in fields if name in settings}
     if (version := getattr(model.family, "sampler_version", 1)) != 1:
         description["sampler version"] = version
     if draw:

@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from collapse_sim.core.randomness import Draws
-from collapse_sim.data.base import Data, Info
+from collapse_sim.data.base import Data, Info, conditions_of
 from collapse_sim.families.base import ModelFamily, Rows
 from collapse_sim.families.hooks import Encodes, EncodesNoised
 from collapse_sim.remedies.base import Choice, Pool
@@ -48,6 +48,11 @@ class Latent(Selection):
             raise ValueError(
                 f"it reads the encoder of a model, which {type(family).__name__} models do not have: use ddpm, "
                 "flow_matching, edm or vae"
+            )
+        if "label" in conditions_of(data, family) and not isinstance(family, EncodesNoised):
+            raise ValueError(
+                "it recognises classes in what the encoder makes of an image alone, and this model's encoder is given "
+                "the label: set `conditional: false`, or use ddpm or flow_matching, which can leave the label out"
             )
 
     def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:

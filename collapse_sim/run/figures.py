@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -11,8 +11,10 @@ import numpy as np
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.engine import artefacts
+from collapse_sim.engine.given import given_to
 from collapse_sim.engine.sample import model_in_use
 from collapse_sim.engine.work import JobContext
+from collapse_sim.families.base import Conditions
 from collapse_sim.families.hooks import HasTrajectory
 from collapse_sim.plan.experiment import ArmPlan, Experiment
 from collapse_sim.plan.specs import SampleSpec
@@ -23,6 +25,7 @@ from collapse_sim.store.store import Store
 OVERVIEW = "arms-by-generations"
 SHOWN = 64  # rows per grid
 CELL = 16  # rows per cell of the arms x generations picture
+CLASSES, OF_CLASS = 50, 4  # classes in the picture of an arm's classes, at most, and rows per cell of it
 FRAMES = 9  # moments in the picture of one sample's denoising
 # A picture of all generations so far takes the longer the more there are: those quicker than this share one.
 OVERVIEW_EVERY_S = 10.0
@@ -72,6 +75,8 @@ def _images(experiment: Experiment, k: int, context: JobContext, folder: Path) -
             return [path] if images else []
 
         paths += attempts.make(context.emit, "samples", grid)
+        classes = partial(_images_of_classes, experiment, number, k, context.store, folder)
+        paths += attempts.make(context.emit, "classes", classes)
     return paths + attempts.make(context.emit, OVERVIEW, lambda: _images_overview(experiment, k, context.store, folder))
 
 
@@ -94,6 +99,39 @@ def _images_overview(experiment: Experiment, k: int, store: Store, folder: Path)
 def _still_good(path: Path, experiment: Experiment, k: int, seconds: float) -> bool:
     """Whether a picture of all generations is recent enough; the last generation always has its own."""
     return k < experiment.recipe.generations and path.exists() and time.time() - path.stat().st_mtime < seconds
+
+
+def _images_of_classes(experiment: Experiment, number: int, k: int, store: Store, folder: Path) -> list[Path]:
+    """An arm's first seed by class and generation, if its samples have labels: the first classes, if there are many."""
+    plan, seed = experiment.arm_plans[number], experiment.recipe.seeds[0]
+    if "label" not in plan.recipe.model.columns:
+        return []
+    path = folder / f"{number:02d}-{file_name(plan.name)}-classes.png"
+    if _still_good(path, experiment, k, OVERVIEW_EVERY_S):
+        return [path]
+    classes = range(min(experiment.info.classes, CLASSES))
+    images: dict[str, dict[int, np.ndarray]] = {f"class {c}": {} for c in classes}
+    for j in range(k + 1):
+        spec = plan.generations[j].samples
+        if store.has(spec, seed):
+            for c, rows in _first_of_classes(artefacts.columns(store, spec, seed, "samples")[1], classes).items():
+                images[f"class {c}"][j] = rows
+    if not any(images.values()):
+        return []
+    from collapse_sim.analysis.image_grids import classes_by_generations
+
+    _, real = artefacts.columns(store, experiment.data, seed, "real")
+    of_classes = {f"class {c}": rows for c, rows in _first_of_classes(real, classes).items()}
+    classes_by_generations(images, of_classes, path)
+    return [path]
+
+
+def _first_of_classes(columns: Mapping[str, np.ndarray], classes: Iterable[int]) -> dict[int, np.ndarray]:
+    """{class: its first images}, for the classes that there are; {} without labels."""
+    if "label" not in columns:
+        return {}
+    places = {c: np.flatnonzero(columns["label"] == c)[:OF_CLASS] for c in classes}
+    return {c: np.array(columns["image"][index]) for c, index in places.items() if len(index)}
 
 
 def _first_images(
@@ -153,7 +191,9 @@ def _trajectories(experiment: Experiment, k: int, context: JobContext, rows: int
             with model_in_use(context, spec, (seed,)) as (family, model, machine, shaped):
                 assert isinstance(family, HasTrajectory)
                 draws = shaped(Draws((seed,), "denoising", 0, device=machine.device))
-                by_sampler[spec.digest] = family.trajectory(model, rows, FRAMES, draws).cpu().numpy()
+                given = given_to(context.store, spec, (seed,))(0, rows)
+                conditions = Conditions(rows, {name: machine.put(column) for name, column in given.items()})
+                by_sampler[spec.digest] = family.trajectory(model, conditions, FRAMES, draws).cpu().numpy()
     return {arm: by_sampler[spec.digest] for arm, spec in samples.items()}
 
 

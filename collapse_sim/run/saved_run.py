@@ -14,6 +14,7 @@ from collapse_sim.core.machine import open_device
 from collapse_sim.data.base import conditions_of
 from collapse_sim.engine.sample import Sampler
 from collapse_sim.engine.work import JobContext
+from collapse_sim.families.hooks import conditions_are_reused
 from collapse_sim.plan.experiment import ArmPlan, Experiment, GenerationPlan, prepare
 from collapse_sim.recipe.loader import load as load_recipe
 from collapse_sim.store import journal
@@ -180,13 +181,13 @@ class StoredModel:
 def draw(stored: StoredModel, rows: int, draw_seed: int, device: str = "auto") -> dict[str, np.ndarray]:
     """`rows` new rows from a model, (rows, ...) each, different from those that the run continued with.
 
-    With conditions, at most as many rows can be drawn as there are rows with conditions.
+    With conditions that are not reused, at most as many rows can be drawn as there are rows with conditions.
     """
     fit, samples = stored.plan.model.fitted, stored.plan.samples
     names = conditions_of(fit.data.data, fit.family)
     fitted = samples.conditions == "fitted"
     most, whose = (fit.plan.rows, "row that it was fitted to") if fitted else (fit.data.info.rows, "real row")
-    if names and rows > most:
+    if names and rows > most and not conditions_are_reused(fit.family):
         raise RecipeError(f"--rows {rows}: at most {most}, one for the {', '.join(names)} of each {whose}")
     context = JobContext(stored.run.store, open_device(device), lambda event: None, stored.run.data_dir)
     shard = rows if samples.stacked else stored.arm_plan.recipe.sampling.shard

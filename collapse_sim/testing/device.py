@@ -208,7 +208,7 @@ def _check_hooks(
             _assert_on(device, family.continuations(model, first[:SAMPLES, :3], draws), "continuations")
     if isinstance(family, HasTrajectory):
         with _computing("trajectory"):
-            _assert_on(device, family.trajectory(model, SAMPLES, 3, draws), "trajectory")
+            _assert_on(device, family.trajectory(model, _conditions(family, columns, None), 3, draws), "trajectory")
 
 
 def _check_stacked(family: ModelFamily, model: nn.Module, inputs: Inputs, target: Any, device: torch.device) -> None:

@@ -28,6 +28,7 @@ from collapse_sim.families.hooks import (
     HasTrajectory,
     PredictsTokens,
     Regularised,
+    ReusesConditions,
     RowsAtOnce,
     Tempered,
     conditioning_of,
@@ -49,6 +50,11 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         unknown = set(family.conditions) - set(info.columns)
         assert not unknown, f"conditions names {', '.join(sorted(unknown))}, which are not columns of the data"
     assert conditioning_of(family) in ("real", "fitted"), "conditioned_on must be 'real' or 'fitted'"
+    if isinstance(family, ReusesConditions) and family.reuses_conditions and named_conditions(family):
+        given = {name: rows[name][[0, 1, 0]] for name in named_conditions(family)}
+        samples = family.sample(model, Conditions(3, given), fixed_draws("sample"))
+        wrong = [name for name, column in given.items() if name in samples and not torch.equal(samples[name], column)]
+        assert not wrong, f"reuses_conditions: samples' {', '.join(wrong)} differ from those they were generated for"
     if isinstance(family, Deterministic) and family.deterministic:
         conditions = Conditions(n, {name: rows[name] for name in named_conditions(family)})
         first, second = (family.sample(model, conditions, fixed_draws("sample", seed)) for seed in (0, 1))
@@ -93,11 +99,12 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         texts = family.continuations(model, prompts, fixed_draws("continuations"))
         assert torch.equal(texts[:, : prompts.shape[1]], prompts), "continuations must begin with their prompts"
     if isinstance(family, HasTrajectory):
-        frames = family.trajectory(model, 2, 4, fixed_draws("trajectory"))
+        conditions = Conditions(2, {name: rows[name][:2] for name in named_conditions(family)})
+        frames = family.trajectory(model, conditions, 4, fixed_draws("trajectory"))
         shape, dtype = next(info.columns[name] for name in family.columns if name in info.columns)
         assert frames.shape == (4, 2, *shape), f"trajectory has shape {tuple(frames.shape)}, needed: {(4, 2, *shape)}"
         assert str(frames.dtype) == f"torch.{dtype}", f"trajectory is {frames.dtype}, rows are {dtype}"
-        again = family.trajectory(model, 2, 4, fixed_draws("trajectory"))
+        again = family.trajectory(model, conditions, 4, fixed_draws("trajectory"))
         assert torch.equal(frames, again), "trajectory is not repeatable"
     _check_guidance(family, model, info, {name: column[:5] for name, column in columns.items()})
     if isinstance(family, Exports):
@@ -120,7 +127,8 @@ def _check_guidance(family: ModelFamily, model: nn.Module, info: Info, rows: Row
         same = _drawn(*family.tempered(model, 1.0), rows)
         assert all(_close(same[name], column) for name, column in plain.items()), "tempered: 1 must change nothing"
     if isinstance(family, FromLatents) and family.from_latents:
-        fixed = _drawn(family, model, rows, ShapedDraws(fixed_draws("sample"), scale=0.0))
+        alike = {name: column[:1].expand_as(column) for name, column in rows.items()}
+        fixed = _drawn(family, model, alike, ShapedDraws(fixed_draws("sample"), scale=0.0))
         assert all(torch.equal(column, column[:1].expand_as(column)) for column in fixed.values()), (
             "from_latents: latents of 0 must always give the same row"
         )

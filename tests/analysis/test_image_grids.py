@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from collapse_sim.analysis.image_grids import arms_by_frames, arms_by_generations, sample_grid
+from collapse_sim.analysis.image_grids import arms_by_frames, arms_by_generations, classes_by_generations, sample_grid
 from collapse_sim.core.errors import StoreError
 
 RNG = np.random.default_rng(0)
@@ -163,3 +163,24 @@ def test_names_longer_than_a_file_may_have_do_not_lengthen_the_scratch_file(tmp_
     path = tmp_path / f"{'n' * 240}.png"
     sample_grid(np.zeros((4, 1, 8, 8), np.uint8), path, columns=2)
     assert [found.name for found in tmp_path.iterdir()] == [path.name]
+
+
+def test_sheet_of_classes_by_generations(tmp_path: Path) -> None:
+    """A row for each class: real images, then each generation's; what is lacking stays empty."""
+    images = RNG.integers(0, 250, (2, 3, 4, 1, 8, 8), dtype=np.uint8)
+    real = RNG.integers(0, 250, (2, 4, 1, 8, 8), dtype=np.uint8)
+    classes = {"class 0": {k: images[0, k] for k in range(3)}, "class 1": {0: images[1, 0, :1], 2: images[1, 2]}}
+    classes_by_generations(classes, {"class 0": real[0], "class 1": real[1]}, tmp_path / "sheet.png")
+    found = read(tmp_path / "sheet.png")
+    for i in range(2):
+        assert [count(found, image, 5) for image in real[i]] == [1] * 4
+        for k in range(3):
+            shown = {(1, 0): 1, (1, 1): 0}.get((i, k), 4)
+            assert [count(found, image, 5) for image in images[i, k]] == [1] * shown + [0] * (4 - shown)
+    levels = {f"class {c}": {k: np.full((1, 1, 40, 40), 10 * c + k, np.uint8) for k in range(2)} for c in range(1, 3)}
+    classes_by_generations(levels, {"class 1": np.full((1, 1, 40, 40), 99, np.uint8)}, tmp_path / "levels.png")
+    places = corners_of((10, 11, 20, 21, 99), read(tmp_path / "levels.png"))
+    assert places[10][0] == places[11][0] == places[99][0] < places[20][0] == places[21][0]
+    assert places[99][1] < places[10][1] == places[20][1] < places[11][1] == places[21][1]
+    with pytest.raises(ValueError, match="no samples to draw"):
+        classes_by_generations({"class 0": {}}, {}, tmp_path / "none.png")

@@ -15,8 +15,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from collapse_sim.core.randomness import Draws
+from collapse_sim.data.base import Info
 from collapse_sim.data.held_out import shuffled
 from collapse_sim.data.images.image_folder import ImageFolder
+from collapse_sim.families.ddpm import DDPM
 from collapse_sim.families.vae import VAE
 from collapse_sim.run import sample_files
 from collapse_sim.store.rowfile import RowFile
@@ -284,3 +286,25 @@ def test_config_says_what_remedies_made_of_rows_weights_and_samples(shell, tmp_p
     }  # fmt: skip
     assert (every["curation"]["score"], every["weighting"]["w"]) == ("truth", 0.7)
     assert (every["merge"]["w"], every["guidance"]["b"]) == (0.1, 0.9)
+
+
+def test_a_conditional_diffusion_model_is_a_unet_that_diffusers_calls_with_labels(shell, recipe, tmp_path):
+    """DDPMPipeline has no labels, so the UNet and the scheduler are exported by themselves."""
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    model = "use: ddpm, network: {widths: [4, 8], attention: none}, timesteps: 25, conditional: true}"
+    text = changed(SMALL, ("use: vae, hidden: 16, latent: 2}", model), (", mean: 1.0, variance: 1.0", ""))
+    shell("run", recipe(text=text), "-q")
+    shell("export", "tiny", "--to", "here", "--samples", "png", "--generation", 0)
+    assert not (tmp_path / "here" / "pipeline").exists()
+    assert len(DDPMScheduler.from_pretrained(tmp_path / "here" / "scheduler").betas) == 25
+    unet = UNet2DModel.from_pretrained(tmp_path / "here" / "unet")
+    family = DDPM(network={"widths": [4, 8], "attention": "none"}, timesteps=25, conditional=True)
+    info = Info("images", {"image": ((1, 8, 8), "uint8"), "label": ((), "int64")}, 1, 1, 1, classes=10)
+    rebuilt = family.build(info).eval()
+    rebuilt.load_state_dict(load_file(tmp_path / "here" / "weights.safetensors"))
+    x, t, label = torch.randn(4, 1, 8, 8), torch.tensor([0, 5, 24, 3]), torch.tensor([0, 9, 4, -1])
+    with torch.no_grad():
+        expected = unet(x, t, class_labels=torch.where(label < 0, 10, label)).sample
+        torch.testing.assert_close(rebuilt(x, t, label)[0], expected)
+    assert {path.name for path in (tmp_path / "here" / "samples").iterdir()} == set("0123456789")

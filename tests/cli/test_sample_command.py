@@ -54,3 +54,13 @@ def test_sample_of_conditional_data(shell, recipe, tmp_path):
 def test_what_is_not_there(finished, options, message):
     words = ["sample", "tiny", *(["--out", "x.npz"] if "--out" not in options else []), *options]
     assert message in finished(*words, code=2).err
+
+
+def test_rows_of_a_conditional_model_have_labels_however_many(shell, recipe, tmp_path):
+    """The labels of real rows, again from the beginning where they are used up."""
+    shell("run", recipe(("hidden: 16", "conditional: true, hidden: 16")), "-q")
+    shell("sample", "tiny", "--out", "rows.npz", "--rows", 450)
+    rows = np.load(tmp_path / "rows.npz")
+    assert rows["image"].shape == (450, 1, 8, 8)
+    np.testing.assert_array_equal(rows["label"][:200], rows["label"][200:400])
+    assert set(rows["label"].tolist()) == set(range(10))

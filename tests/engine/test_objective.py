@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -25,12 +27,22 @@ def points():
     return {"x": torch.randn(40, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))}
 
 
+LABELLED = dataclasses.replace(POINTS, columns={**POINTS.columns, "label": ((), "int64")}, classes=3)
+
+
+def labelled_points():
+    return {**points(), "label": torch.arange(40) % 3}
+
+
 FAMILIES = {
     "vae": (VAE(hidden=16, latent=2, kd_kl=True), IMAGES, image_rows(IMAGES)),
     "conv_vae": (ConvVAE(width=8, depth=1, latent=4), IMAGES, image_rows(IMAGES)),
     "classifier": (Classifier(width=4, features=8), IMAGES, image_rows(IMAGES)),
     "ddpm-points": (DDPM(network=Network(widths=(8, 8))), POINTS, points()),
     "flow_matching-points": (FlowMatching(network=Network(widths=(8, 8))), POINTS, points()),
+    "vae-conditional": (VAE(hidden=16, latent=2, conditional=True), IMAGES, image_rows(IMAGES)),
+    "conv_vae-conditional": (ConvVAE(width=8, depth=1, latent=4, conditional=True), IMAGES, image_rows(IMAGES)),
+    "ddpm-conditional": (DDPM(network=Network(widths=(8, 8)), conditional=True), LABELLED, labelled_points()),
     "flow-nsf": (Flow(transforms=1, hidden=8, layers=1), POINTS, points()),
     "flow-maf": (Flow(transform="maf", transforms=1, hidden=8), POINTS, points()),
     "causal_lm": (CausalLM(preset="tiny", layers=1, bucket=4, kd_temperature=2.0), TEXT, texts()),
@@ -38,7 +50,7 @@ FAMILIES = {
     "causal_lm-llama": (CausalLM(preset="llama-12m", width=48, layers=1, heads=2), TEXT, texts()),
     "seq2seq": (T5.model_copy(update={"layers": 1}), PAIRS, pairs()),
 }
-QUICK = ("vae", "classifier", "ddpm-points", "causal_lm")
+QUICK = ("vae", "vae-conditional", "classifier", "ddpm-points", "ddpm-conditional", "causal_lm")
 SLOW = {"ddpm-images": DDPM, "flow_matching-images": FlowMatching}
 
 

@@ -29,9 +29,20 @@ def draws(role: str = "corrupt", seed: int = 0, step: int = 0) -> Draws:
 class Oracle(Denoiser):
     """The best possible answer for data from N(mean, std^2), in every coordinate; `answer` gives it from x and t."""
 
-    def __init__(self, shape: tuple[int, ...], answer) -> None:
-        super().__init__(shape)
+    def __init__(self, shape: tuple[int, ...], answer, classes: int = 0) -> None:
+        super().__init__(shape, classes)
         self.answer = answer
 
-    def forward(self, x: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(
+        self, x: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         return self.answer(x, t), x
+
+
+class LabelledOracle(Oracle):
+    """The same for rows of classes; `answer` gives it from x, t and the labels, (n,)."""
+
+    def forward(
+        self, x: torch.Tensor, t: torch.Tensor, label: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.answer(x, t, label), x

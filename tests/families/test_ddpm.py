@@ -229,9 +229,9 @@ def test_trajectory_ends_with_the_sample(case) -> None:
     family = DDPM(network=network, **FEW)
     model = family.build(info).eval()
     with torch.no_grad():
-        frames = family.trajectory(model, 2, 6, draws("sample"))
+        frames = family.trajectory(model, Conditions(2, {}), 6, draws("sample"))
         sample = next(iter(family.sample(model, Conditions(2, {}), draws("sample")).values()))
-        many = family.trajectory(model, 2, 100, draws("sample"))
+        many = family.trajectory(model, Conditions(2, {}), 100, draws("sample"))
     (shape, dtype), *_ = info.columns.values()
     assert frames.shape == (6, 2, *shape)
     assert str(frames.dtype) == f"torch.{dtype}"
@@ -301,7 +301,8 @@ def test_settings_that_do_not_fit_the_data(settings, info, message) -> None:
 
 
 def test_every_setting_is_in_the_key_but_not_a_second_time() -> None:
-    described = DDPM(network={"widths": [8, 16]}, sampling_steps=10, sampler="ddim").describe()
+    given = {"sampling_steps": 10, "sampler": "ddim", "conditional": True, "guidance_scale": 2.0}
+    described = DDPM(network={"widths": [8, 16]}, **given).describe()
     assert described["network"]["widths"] == [8, 16]
     assert set(DDPM.sampling) <= set(described)
     assert json.loads(json.dumps(described)) == described

@@ -254,7 +254,7 @@ def test_trajectory_from_noise_of_the_datas_spread_to_the_sample(case) -> None:
     family = EDM(network=network, sampling_steps=6, scale=3.0 if info.kind == "points" else 1.0)
     model = family.build(info).eval()
     with torch.no_grad():
-        frames = family.trajectory(model, 3, 4, draws("sample"))
+        frames = family.trajectory(model, Conditions(3, {}), 4, draws("sample"))
         sample = next(iter(family.sample(model, Conditions(3, {}), draws("sample")).values()))
     assert torch.equal(frames[-1], sample)
     noise = draws("sample").normal(3, *model.shape)

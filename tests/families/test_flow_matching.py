@@ -132,7 +132,7 @@ def test_trajectory_starts_as_noise_and_ends_with_the_sample(case, solver) -> No
     family = FlowMatching(network=network, solver=solver, sampling_steps=None if solver == "dopri5" else 10)
     model = family.build(info).eval()
     with torch.no_grad():
-        frames = family.trajectory(model, 3, 6, draws("sample"))
+        frames = family.trajectory(model, Conditions(3, {}), 6, draws("sample"))
         sample = next(iter(family.sample(model, Conditions(3, {}), draws("sample")).values()))
     (shape, _), *_ = info.columns.values()
     assert frames.shape == (6, 3, *shape)

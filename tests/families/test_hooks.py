@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -78,13 +79,13 @@ class MixedLatents(WrongVAE):
 
 
 class ShortTrajectory(WrongVAE):
-    def trajectory(self, model: Any, rows: int, frames: int, draws: Any) -> torch.Tensor:
-        return torch.zeros(frames - 1, rows, 1, 8, 8, dtype=torch.uint8)
+    def trajectory(self, model: Any, conditions: Any, frames: int, draws: Any) -> torch.Tensor:
+        return torch.zeros(frames - 1, conditions.rows, 1, 8, 8, dtype=torch.uint8)
 
 
 class RandomTrajectory(WrongVAE):
-    def trajectory(self, model: Any, rows: int, frames: int, draws: Any) -> torch.Tensor:
-        return torch.randint(0, 256, (frames, rows, 1, 8, 8)).to(torch.uint8)
+    def trajectory(self, model: Any, conditions: Any, frames: int, draws: Any) -> torch.Tensor:
+        return torch.randint(0, 256, (frames, conditions.rows, 1, 8, 8)).to(torch.uint8)
 
 
 class ElsewhereExport(WrongVAE):
@@ -194,3 +195,21 @@ def test_a_network_that_is_another_one_in_a_group_is_found(family: Any, message:
 
 def test_a_right_family_passes() -> None:
     check_family(WrongVAE(), INFO, ROWS)
+
+
+class OtherLabels(WrongVAE):
+    """Samples have labels, but not those that they were asked for."""
+
+    conditional: bool = True
+
+    def sample(self, model: Any, conditions: Any, draws: Any) -> dict[str, torch.Tensor]:
+        columns = super().sample(model, conditions, draws)
+        return {**columns, "label": columns["label"].roll(1)}
+
+
+def test_samples_have_the_conditions_that_they_were_generated_for() -> None:
+    info = replace(INFO, columns={**INFO.columns, "label": ((), "int64")}, classes=10)
+    rows = {**ROWS, "label": torch.arange(40) % 10}
+    check_hooks(WrongVAE(conditional=True), WrongVAE(conditional=True).build(info), info, rows)
+    with pytest.raises(AssertionError, match="reuses_conditions: samples' label differ from those they were generated"):
+        check_hooks(OtherLabels(), OtherLabels().build(info), info, rows)

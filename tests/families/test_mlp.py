@@ -59,3 +59,16 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(model(x, t)[0], model(x, t)[0])
     model.train()
     assert not torch.equal(model(x, t)[0], model(x, t)[0])
+
+
+def test_labels_are_told_apart() -> None:
+    """Each class, and rows without a label, have an output of their own; without classes there is nothing to tell."""
+    torch.manual_seed(0)
+    model = MLP((3,), (16, 12), 0.0, classes=4).eval()
+    x, t = points(1).expand(5, 3), torch.zeros(5)
+    outputs = model(x, t, torch.tensor([0, 1, 2, 3, -1]))[0].detach()
+    assert float(torch.pdist(outputs).min()) > 1e-3
+    assert model.class_embedding.weight.shape == (5, 32)
+    assert not hasattr(network(), "class_embedding")
+    with pytest.raises(ValueError, match="a conditional network needs labels"):
+        model(x, t)

@@ -124,7 +124,7 @@ def test_dpm_solver_is_deterministic_and_its_trajectory_ends_with_the_sample() -
         untouched = draws("sample")
         untouched.normal(2, 1, 8, 8)
         assert torch.equal(given.normal(3), untouched.normal(3))
-        frames = family.trajectory(model, 2, 6, draws("sample"))
+        frames = family.trajectory(model, Conditions(2, {}), 6, draws("sample"))
         again = family.sample(model, Conditions(2, {}), draws("sample"))["image"]
     assert frames.shape == (6, 2, 1, 8, 8)
     assert torch.equal(frames[-1], first)

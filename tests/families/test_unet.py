@@ -168,3 +168,17 @@ def test_images_have_no_preset_of_points() -> None:
 def test_bad_settings(settings) -> None:
     with pytest.raises(ValidationError):
         Network(**settings)
+
+
+def test_labels_are_diffusers_own_class_labels() -> None:
+    """The last embedding is that of rows without a label."""
+    info = Info("images", {"image": ((1, 8, 8), "uint8"), "label": ((), "int64")}, 1, 1, 1, classes=5)
+    model = Network(widths=(8, 16), layers=1).build(info, conditional=True).eval()
+    assert model.unet.config.num_class_embeds == 6
+    x, t, label = torch.randn(4, 1, 8, 8), torch.tensor([0, 5, 24, 3]), torch.tensor([0, 4, 2, -1])
+    with torch.no_grad():
+        expected = model.unet(x, t, class_labels=torch.tensor([0, 4, 2, 5]), return_dict=False)[0]
+        assert torch.equal(model(x, t, label)[0], expected)
+        assert not torch.allclose(model(x, t, label.flip(0))[0], expected, atol=1e-3)
+    with pytest.raises(ValueError, match="a conditional network needs labels"):
+        model(x, t)

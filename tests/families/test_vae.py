@@ -269,3 +269,84 @@ def test_vae_loss_is_the_negative_elbo_per_pixel():
     p = prediction.decoded.sigmoid()
     cross_entropy = -(x * p.log() + (1 - x) * (1 - p).log()).sum()
     torch.testing.assert_close(family.loss(prediction, inputs), (cross_entropy + kl) / 64, rtol=1e-4, atol=1e-4)
+
+
+LABELLED = Info("images", {"image": ((1, 8, 8), "uint8"), "label": ((), "int64")}, 64, 64, 16, classes=4)
+CONDITIONAL = {
+    "vae": VAE(hidden=16, latent=LATENT, conditional=True),
+    "conv_vae": ConvVAE(width=8, depth=2, latent=LATENT, conditional=True),
+}
+
+
+def labelled(rows: int = 40) -> dict[str, torch.Tensor]:
+    return {"image": images(rows), "label": torch.arange(rows) % 4}
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_contract_of_a_conditional_model(name: str) -> None:
+    check_family(CONDITIONAL[name], LABELLED, labelled())
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_encoder_and_decoder_both_get_the_label(name: str) -> None:
+    """The same images, noise and latents with other labels are encoded and decoded otherwise."""
+    family, rows = CONDITIONAL[name], labelled()
+    torch.manual_seed(0)
+    model = family.build(LABELLED).eval()
+    other = {**rows, "label": (rows["label"] + 1) % 4}
+    first, second = (family.predict(model, family.corrupt(of, Draws((0,), "corrupt", 0))) for of in (rows, other))
+    assert bool(((first.mean - second.mean).abs().amax(1) > 1e-6).all())
+    z = torch.randn(40, LATENT)
+    decoded = [model.decode(z, of["label"]) for of in (rows, other)]
+    assert bool(((decoded[0] - decoded[1]).abs().amax(1) > 1e-6).all())
+
+
+def test_a_conditional_vae_against_numpy() -> None:
+    """The label, one-hot, follows the pixels and the latents (Sohn et al. 2015)."""
+    family, rows = CONDITIONAL["vae"], labelled(ROWS)
+    torch.manual_seed(0)
+    model = family.build(LABELLED).eval()
+    inputs = family.corrupt(rows, Draws((0,), "corrupt", 0))
+    hot = np.eye(4)[rows["label"].numpy()]
+    x = rows["image"].numpy().reshape(ROWS, PIXELS) / 255
+    weights = [parameter.detach().double().numpy() for parameter in model.parameters()]
+    both = np.maximum(np.concatenate([x, hot], 1) @ weights[0].T + weights[1], 0) @ weights[2].T + weights[3]
+    mean, log_variance = both[:, :LATENT], both[:, LATENT:]
+    z = mean + np.exp(log_variance / 2) * inputs["eps"].double().numpy()
+    decoded = np.maximum(np.concatenate([z, hot], 1) @ weights[4].T + weights[5], 0) @ weights[6].T + weights[7]
+    prediction = family.predict(model, inputs)
+    np.testing.assert_allclose(prediction.decoded.detach(), decoded, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_a_conditional_vae_generates_what_it_is_asked_for(name: str) -> None:
+    """Four grey levels, one for each class."""
+    label = torch.arange(80) % 4
+    rows = {"image": (80 * label).to(torch.uint8)[:, None, None, None].expand(80, 1, 8, 8).clone(), "label": label}
+    family = CONDITIONAL[name].model_copy(update={"reconstruction": "mse", "kl_weight": 0.1})
+    torch.manual_seed(0)
+    model = family.build(LABELLED)
+    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    for step in range(200):
+        inputs = family.corrupt(rows, Draws((0,), "corrupt", 0, step))
+        optimizer.zero_grad()
+        (family.loss(family.predict(model, inputs), inputs) / inputs.count).backward()
+        optimizer.step()
+    asked = torch.tensor([2, 0, 3, 1, 2])
+    with torch.no_grad():
+        samples = family.sample(model.eval(), Conditions(5, {"label": asked}), Draws((0,), "sample", 0))
+    assert torch.equal(samples["label"], asked)
+    means = samples["image"].double().mean((1, 2, 3))
+    assert float((means - 80 * asked).abs().max()) < 25
+
+
+@pytest.mark.parametrize("name", CONDITIONAL)
+def test_a_conditional_vae_needs_labels(name: str) -> None:
+    with pytest.raises(ValueError, match="conditional: needs rows with labels, and this data has none"):
+        CONDITIONAL[name].check(INFO)
+
+
+@pytest.mark.parametrize("family", [VAE, ConvVAE])
+def test_without_labels_its_key_is_what_it_was(family: type[VAEFamily]) -> None:
+    assert "conditional" not in family().describe()
+    assert family(conditional=True).describe()["conditional"] is True

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from collapse_sim.metrics import neighbours
-from collapse_sim.metrics.neighbours import share_inside, squared_distances, squared_radii
+from collapse_sim.metrics.neighbours import covered, share_inside, squared_distances, squared_radii
 
 
 def test_distances_are_exact_in_any_piece(monkeypatch):
@@ -39,3 +39,18 @@ def test_share_inside_counts_the_rim():
     centres = torch.tensor([[0.0], [2.0]])  # both balls have radius 2
     rows = torch.tensor([[-2.0], [4.0], [1.0], [-2.1], [4.1]])
     assert share_inside(rows, centres, 1) == pytest.approx(3 / 5)
+
+
+def test_covered_rows_pair_by_pair():
+    """Naeem et al. 2020, with open balls up to the k-th nearest other row."""
+    generator = torch.Generator().manual_seed(5)
+    rows, others = (torch.randn(n, 2, generator=generator) for n in (30, 20))
+    distances = torch.cdist(rows.double(), rows.double())
+    distances.fill_diagonal_(torch.inf)
+    radii = distances.sort(1).values[:, 2]
+    expected = [
+        bool((torch.cdist(row[None].double(), others.double())[0] < radius).any())
+        for row, radius in zip(rows, radii, strict=True)
+    ]
+    assert covered(rows, others, 3).tolist() == expected
+    assert 0 < sum(expected) < 30

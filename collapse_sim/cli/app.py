@@ -58,7 +58,11 @@ for _name, _command, _examples in (
     ("watch", watch_command.watch, ("watch quickstart",)),
     ("compare", compare_command.compare, ("compare quickstart", "compare quickstart --metric fid --plot fid.png")),
     ("verify", verify_command.verify, ("verify quickstart",)),
-    ("evaluate", evaluate_command.evaluate, ("evaluate quickstart --metric vendi",)),
+    (
+        "evaluate",
+        evaluate_command.evaluate,
+        ("evaluate quickstart --metric vendi", "evaluate exported --data digits --metric coverage"),
+    ),
     (
         "sample",
         sample_command.sample,

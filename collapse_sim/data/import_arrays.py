@@ -13,7 +13,7 @@ from collapse_sim.core.hashing import digest_of
 from collapse_sim.data.base import Info, RowSource
 from collapse_sim.data.data_files import ArrayRows, check_regular, content_hash, open_npy
 from collapse_sim.data.file_cache import FileStats, load, store
-from collapse_sim.data.imported_rows import ImportedRows
+from collapse_sim.data.imported_rows import CHANGED, ImportedRows
 from collapse_sim.data.point_files import SEPARATORS, open_points
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 
@@ -45,7 +45,7 @@ def checked_rows(
     def opened() -> RowSource:
         arrays = fitting(path, read(), info, needed)
         if content_hash(**arrays) != content:
-            raise MissingError(f"{path}: changed since it was checked: run the command again")
+            raise MissingError(CHANGED.format(path))
         return ArrayRows(arrays)
 
     return ImportedRows(str(path), summary["rows"], tuple(summary["columns"]), content, opened)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.data.base import RowSource
 
+CHANGED = "{}: changed since it was checked: run the command again"
+
 
 @dataclass(frozen=True, eq=False)
 class ImportedRows:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from collapse_sim.core.errors import MissingError
+from collapse_sim.data.imported_rows import CHANGED
 from collapse_sim.engine.pieces import Pieces, in_pieces
 from collapse_sim.engine.sample import ROWS_FILE
 from collapse_sim.engine.work import JobContext
@@ -27,7 +28,7 @@ def import_rows(job: Job, folder: Path, context: JobContext) -> None:
     assert spec.imported is not None
     rows, columns = spec.imported.of(job.seeds[0] if job.seeds else 0), spec.model.data.info.columns
     source = rows.open()
-    changed = MissingError(f"{rows.path}: changed since it was checked: run the command again")
+    changed = MissingError(CHANGED.format(rows.path))
     if len(source) < spec.rows:
         raise changed
 

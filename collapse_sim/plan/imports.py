@@ -27,35 +27,45 @@ def read_imports(recipe: Recipe, info: Info, data_dir: Path) -> dict[str, Import
 
     Raises MissingError naming the files that are missing, unreadable, or that do not fit the data.
     """
-    known: dict[tuple[Path, tuple[str, ...]], ImportedRows] = {}
     problems: list[str] = []
     imports: dict[str, Imports] = {}
     for arm in recipe.arms:
-        needed = columns_needed(recipe.for_arm(arm), info)
-        wrong: dict[str, None] = {}
-        generations: dict[int, ImportedSeeds] = {}
-        for k in range(recipe.generations + 1):
-            template = arm.rows_from.of(k) if arm.rows_from is not None else None
-            if template is None:
-                continue
-            by_seed: dict[int | None, ImportedRows] = {}
-            for seed in recipe.seeds if "{seed" in template.replace("{{", "") else (None,):
-                path = (data_dir / Path(filled(template, k, seed or 0)).expanduser()).absolute()
-                try:
-                    if (path, needed) not in known:
-                        known[path, needed] = imported_rows(path, info, needed)
-                    by_seed[seed] = known[path, needed]
-                except MissingError as error:
-                    wrong[str(error)] = None
-            generations[k] = ImportedSeeds(by_seed)
+        needed, wrong = columns_needed(recipe.for_arm(arm), info), list[str]()
+        imports[arm.name] = {
+            k: ImportedSeeds(_read(paths, info, needed, wrong)) for k, paths in _paths(recipe, arm, data_dir).items()
+        }
         where = f"arms.{arm.name}.rows_from"
-        problems += [f"{recipe.where(where)}: {where}: {text}" for text in list(wrong)[:NAMED]]
-        if len(wrong) > NAMED:
-            problems.append(f"{recipe.where(where)}: {where}: and {len(wrong) - NAMED} more files")
-        imports[arm.name] = generations
+        texts = [*wrong[:NAMED], *([f"and {len(wrong) - NAMED} more files"] if len(wrong) > NAMED else [])]
+        problems += [f"{recipe.where(where)}: {where}: {text}" for text in texts]
     if problems:
         raise MissingError("\n".join(problems))
     return imports
+
+
+def _read(
+    paths: Mapping[int | None, Path], info: Info, needed: tuple[str, ...], wrong: list[str]
+) -> dict[int | None, ImportedRows]:
+    """The rows of each seed; problems are added to `wrong`."""
+    rows: dict[int | None, ImportedRows] = {}
+    for seed, path in paths.items():
+        try:
+            rows[seed] = imported_rows(path, info, needed)
+        except MissingError as error:
+            wrong.append(str(error))
+    return rows
+
+
+def _paths(recipe: Recipe, arm: Arm, data_dir: Path) -> dict[int, dict[int | None, Path]]:
+    """{generation: {seed: path}} of an arm's files; the seed None where all seeds have the same rows."""
+    paths: dict[int, dict[int | None, Path]] = {}
+    for k in range(recipe.generations + 1):
+        template = arm.rows_from.of(k) if arm.rows_from is not None else None
+        if template is not None:
+            seeds: Sequence[int | None] = recipe.seeds if "{seed" in template.replace("{{", "") else (None,)
+            paths[k] = {
+                seed: (data_dir / Path(filled(template, k, seed or 0)).expanduser()).absolute() for seed in seeds
+            }
+    return paths
 
 
 def filled(template: str, k: int, seed: int) -> str:

@@ -53,8 +53,10 @@ def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
                 needed.setdefault(spec.digest, set()).update(seeds)
     absent = sum(len(seeds - present(store, digest)) for digest, seeds in needed.items())
     if absent:
+        files = any(plan.fitted and plan.samples.imported for arm in experiment.arm_plans for plan in arm.generations)
+        advice = " (of generations with rows from files, a run fits a model only if its recipe has a metric of models)"
         raise StoreError(
-            f"{folder}: {absent} of its models and samples are not in {store}; make them first with:\n"
+            f"{folder}: {absent} of its models and samples are not in {store}{advice * files}; make them first with:\n"
             f"  {continue_command(folder, [])}"
         )
 

@@ -16,7 +16,7 @@ from collapse_sim.data.images.image_folder import array_summary, open_images
 from collapse_sim.data.images.image_rows import MODES, ImageRows, ImageSettings
 from collapse_sim.data.images.image_sets import find_dataset, open_dataset
 from collapse_sim.data.images.image_survey import ContentSummary, PictureRows, Pictures, contents, unreadable
-from collapse_sim.data.imported_rows import ImportedRows
+from collapse_sim.data.imported_rows import CHANGED, ImportedRows
 
 KIND = "rows_from"  # begins messages
 NAMED = 3  # sizes or colour modes that a message names
@@ -30,13 +30,7 @@ def image_rows(path: Path, info: Info, needed: Sequence[str]) -> ImportedRows:
     """
     if path.suffix == ".npy":
         return _of_array(path, info, needed)
-    dataset = find_dataset(path)
-    if dataset is None and not is_folder(path):
-        raise MissingError(
-            f"{path}: images are read from a folder of files ending in {', '.join(SUFFIXES)}, from .npz, .npy and "
-            ".parquet files, and from folders of Dataset.save_to_disk"
-        )
-    pictures: Pictures = list_images(KIND, path) if dataset is None else open_dataset(KIND, path, dataset)
+    pictures = _pictures(path)
     summary = contents(pictures)
     if summary.unreadable:
         raise MissingError(unreadable(pictures, summary.unreadable))
@@ -46,10 +40,24 @@ def image_rows(path: Path, info: Info, needed: Sequence[str]) -> ImportedRows:
         raise MissingError(f"{path}: {'; '.join(problems)}")
 
     def opened() -> PictureRows:
+        if contents(_pictures(path)).fingerprint != summary.fingerprint:
+            raise MissingError(CHANGED.format(path))
         return PictureRows(pictures, ImageSettings(), None, np.arange(len(pictures)), labels)
 
     columns = ("image",) if labels is None else ("image", "label")
     return ImportedRows(str(path), len(pictures), columns, summary.fingerprint, opened)
+
+
+def _pictures(path: Path) -> Pictures:
+    dataset = find_dataset(path)
+    if dataset is not None:
+        return open_dataset(KIND, path, dataset)
+    if is_folder(path):
+        return list_images(KIND, path)
+    raise MissingError(
+        f"{path}: images are read from a folder of files ending in {', '.join(SUFFIXES)}, from .npz, .npy and .parquet "
+        "files, and from folders of Dataset.save_to_disk"
+    )
 
 
 def _of_array(path: Path, info: Info, needed: Sequence[str]) -> ImportedRows:
@@ -61,8 +69,14 @@ def _of_array(path: Path, info: Info, needed: Sequence[str]) -> ImportedRows:
     if problems:
         raise MissingError(f"{path}: {'; '.join(problems)}")
     content, _ = array_summary(path, images)
-    content = digest_of(["channels last", content])
-    return ImportedRows(str(path), len(images), ("image",), content, lambda: ImageRows(ImageSettings(), images))
+
+    def opened() -> ImageRows:
+        again = open_images(path)
+        if array_summary(path, again)[0] != content:
+            raise MissingError(CHANGED.format(path))
+        return ImageRows(ImageSettings(), again)
+
+    return ImportedRows(str(path), len(images), ("image",), digest_of(["channels last", content]), opened)
 
 
 def _misfits(summary: ContentSummary, info: Info) -> Iterator[str]:

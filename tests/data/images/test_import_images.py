@@ -111,3 +111,14 @@ def test_files_that_cannot_be_read(tmp_path):
     assert "images are read from a folder of files ending in .png" in refusal(tmp_path / "a.txt", GREY)
     (tmp_path / "empty").mkdir()
     assert "no images in" in refusal(tmp_path / "empty", GREY)
+
+
+def test_images_that_change_after_the_check_are_refused(tmp_path):
+    write_pictures(tmp_path / "s", tagged(3, 8, 8))
+    np.save(tmp_path / "s.npy", tagged(3, 8, 8))
+    folder, array = (image_rows(tmp_path / name, GREY, ("image",)) for name in ("s", "s.npy"))
+    write_pictures(tmp_path / "s", tagged(3, 8, 8, first=7))
+    np.save(tmp_path / "s.npy", tagged(3, 8, 8, first=7))
+    for rows in (folder, array):
+        with pytest.raises(MissingError, match="changed since it was checked: run the command again"):
+            rows.open()

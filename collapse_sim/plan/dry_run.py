@@ -126,12 +126,12 @@ def plan_text(plan: dict[str, Any], time: str = "") -> str:
             if "rows_from" in entry:
                 made_from = f"{made_from}; its rows: from files" if entry["fitted"] else "rows: from files"
             most = "<= " if protocol == "converged" else ""
-            solved = "solved" if entry.get("fitted", True) else "-"
+            rows, solved = (entry["rows"], "solved") if entry.get("fitted", True) else ("-", "-")
             steps = solved if entry["steps"] is None else f"{most}{entry['steps']}"
             epochs = "-" if entry["epochs"] is None else f"{most}{entry['epochs']:.4g}"
             teacher = "-" if entry["teacher"] is None else entry["teacher"]
             lines.append(
-                f"  {entry['generation']:>10} {entry['rows']:>9} {steps:>9} {epochs:>7}  {teacher!s:>7}  "
+                f"  {entry['generation']:>10} {rows:>9} {steps:>9} {epochs:>7}  {teacher!s:>7}  "
                 f"{entry['fits_to_make']:>6}  {made_from}"
             )
     return "\n".join(lines)

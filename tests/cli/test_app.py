@@ -34,7 +34,10 @@ COMMANDS = {
     "watch": ["RUN", "--once"],
     "compare": ["RUN", "--metric", "--generation", "--baseline", "--all", "--json", "--csv", "--plot"],
     "verify": ["RUN", "--json"],
-    "evaluate": ["RUN", "--metric", "--store", "--data-dir", "--device", "--plugins", "--json", "--quiet -q"],
+    "evaluate": [
+        "RUN", "--metric", "--data", "--rows", "--out", "--store", "--data-dir", "--device", "--plugins", "--json",
+        "--quiet -q",
+    ],
     "sample": [
         "RUN", "--out", "--rows", "--arm", "--generation", "--seed", "--draw-seed", "--store", "--data-dir", "--device",
         "--plugins",

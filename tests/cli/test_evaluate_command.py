@@ -62,6 +62,7 @@ def test_samples_from_elsewhere_are_scored_and_compared(finished):
     expected = finished("compare", "tiny", "--metric", "coverage", "--metric", "fid", "--json").json
     assert document["arms"] == expected["arms"]
     assert {line["made"]["fit"] for line in finished.journal("generation", "exported")} == {0}
+    assert finished.journal("session", "exported")[0]["precision"] == "nothing is fitted"
     assert "there is no model: its rows are from files" in finished.refused(
         "sample", "runs/exported", "--out", "s.npz", code=2
     )

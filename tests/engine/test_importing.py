@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
 from collapse_sim.core.errors import MissingError
+from collapse_sim.core.events import Note
 from collapse_sim.core.machine import open_device
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.work import JobContext
@@ -43,15 +46,12 @@ train: {steps: 5, batch_size: 16, evaluate: never}"""
 FLOWS = changed(TOYS, ("model: {use: gmm, components: 3}", NETWORK))
 
 
-def imported(text: str, second: str) -> str:
-    """The recipe with rows from exported files in place of samples; without a model if the text has none."""
+def imported(text: str, *others: str) -> str:
+    """The recipe with exported rows in place of samples, of `replace` and of other arms; as it is otherwise."""
     head, tail = text.split("arms:\n")
-    metrics = tail[tail.index("metrics:") :]
-    arms = [
-        f'  {arm}: {{data: replace, rows_from: "{PLACES.format(arm=f"{i:02d}-{arm}")}"}}\n'
-        for i, arm in enumerate(("replace", second))
-    ]
-    return f"{head}arms:\n{''.join(arms)}{metrics}"
+    places = {arm: PLACES.format(arm=f"{i:02d}-{arm}") for i, arm in enumerate(("replace", *others))}
+    arms = "".join(f'  {arm}: {{data: replace, rows_from: "{place}"}}\n' for arm, place in places.items())
+    return f"{head}arms:\n{arms}{tail[tail.index('metrics:') :]}"
 
 
 def scores(sandbox, run: str) -> dict:
@@ -72,7 +72,7 @@ def exported(sandbox, samples: str) -> None:
     assert list(export_all(models, sandbox.root / "data" / "exported", samples))
 
 
-def made(sandbox, run: str) -> set[str]:
+def kinds_in(sandbox, run: str) -> set[str]:
     """The kinds of artefacts that a run has made or found."""
     lines = sandbox.journal(run, event="generation")
     return {kind for line in lines for what in ("made", "reused") for kind, count in line[what].items() if count}
@@ -99,23 +99,44 @@ def test_scores_of_imported_samples_are_those_of_the_run_that_they_come_from(san
     expected = scores(sandbox, "run")
     assert len(expected) == 2 * 2 * 3
     assert scores(sandbox, "again") == expected
-    assert {"fit", "curation"}.isdisjoint(made(sandbox, "again"))
-    assert {"samples", "scores"} <= made(sandbox, "again")
+    assert {"fit", "curation"}.isdisjoint(kinds_in(sandbox, "again"))
+    assert {"samples", "scores"} <= kinds_in(sandbox, "again")
 
 
-def test_token_ids_come_back_as_they_are(sandbox):
-    text = changed(
-        TEXT, ("metrics: [{use: 'tests.words:Lengths', as: words / text}, test_loss]", "metrics: [distinct_n]")
-    )
-    sandbox.run(text)
-    exported(sandbox, "npz")
+WORDS = changed(
+    TEXT, ("metrics: [{use: 'tests.words:Lengths', as: words / text}, test_loss]", "metrics: [distinct_n]"),
+    ("arms: {replace: {data: replace}, accumulate: {data: accumulate}}", "arms:\n  replace: {data: replace}"),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("samples", ["npz", "jsonl"])
+def test_texts_come_back_as_token_ids_and_through_the_tokenizer(sandbox, samples):
+    sandbox.run(WORDS)
+    exported(sandbox, samples)
     without = changed(
-        text, ("model: {use: 'tests.words:Bigram'}\n", ""),
-        ("train: {steps: 20, batch_size: 8, learning_rate: 0.3}\n", ""), ("samples: 30\n", ""),
-        ("arms: {replace: {data: replace}, accumulate: {data: accumulate}}", "arms:\n  x: {}"),
+        WORDS, ("model: {use: 'tests.words:Bigram'}\n", ""), ("samples: 30\n", ""),
+        ("train: {steps: 20, batch_size: 8, learning_rate: 0.3}\n", ""),
     )  # fmt: skip
-    sandbox.run(imported(without, "accumulate"), run="again")
+    sandbox.run(imported(without), run="again")
     assert scores(sandbox, "again") == scores(sandbox, "run")
+
+
+@pytest.mark.parametrize("text", [FLOWS, WORDS], ids=["denoising", "prompts"])
+def test_nothing_of_a_model_is_shown_where_rows_are_from_files(sandbox, text):
+    """Neither how samples emerge from noise, nor answers to prompts; and nothing fails that tries to."""
+    rng = np.random.default_rng(0)
+    for k in range(3):
+        np.savez(sandbox.root / f"{k}.npz", rng.normal(size=(35, 2)) if text is FLOWS else np.ones((30, 12), np.int16))
+    pictures = sandbox.root / "run" / "pictures"
+    pictures.mkdir(parents=True)
+    arms = text[text.index("arms:\n") : text.index("metrics:")]
+    events, _ = sandbox.loop(
+        changed(text, (arms, 'arms:\n  replace: {data: replace, rows_from: "{generation}.npz"}\n'))
+    )
+    assert [event for event in events if isinstance(event, Note)] == []
+    assert not list(pictures.glob("denoising*"))
+    if text is WORDS:
+        assert json.loads((pictures / "same-prompt.json").read_text())["answers"] == []
 
 
 def test_fits_take_imported_rows(sandbox):

@@ -174,5 +174,5 @@ def test_a_dry_run_says_what_is_from_files(sandbox, tmp_path):
     assert [entry.get("rows_from") for entry in entries] == [None, "files", "files", None]
     assert [entry["fits_to_make"] for entry in entries] == [2, 0, 0, 2]
     lines = plan_text(document).split("elsewhere")[1].splitlines()
-    assert lines[3].split() == ["1", "20", "-", "-", "-", "0", "rows:", "from", "files"]
+    assert lines[3].split() == ["1", "-", "-", "-", "-", "0", "rows:", "from", "files"]
     assert lines[2].split()[2] == "solved"

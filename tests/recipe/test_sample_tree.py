@@ -40,12 +40,12 @@ def test_what_export_writes(tmp_path: Path) -> None:
     tree = grow(
         tmp_path / "my samples", *cells(("00-replace", "01-mix 2")), "reference/real.npz", ".hidden/x", "log.txt"
     )
-    made = recipe(tree, rows=7)
-    assert (made.name, made.generations, made.seeds, made.samples) == ("my-samples", 1, (0, 3), 7)
-    assert made.data == GaussianPoints(rows=30)
-    assert not made.has_model
-    assert [arm.name for arm in made.arms] == ["replace", "mix 2"]
-    rows_from = made.arms[1].rows_from
+    composed = recipe(tree, rows=7)
+    assert (composed.name, composed.generations, composed.seeds, composed.samples) == ("my-samples", 1, (0, 3), 7)
+    assert composed.data == GaussianPoints(rows=30)
+    assert not composed.has_model
+    assert [arm.name for arm in composed.arms] == ["replace", "mix 2"]
+    rows_from = composed.arms[1].rows_from
     assert rows_from is not None
     paths = [rows_from.of(k).format(seed=3) for k in (0, 1)]  # type: ignore[union-attr]
     assert paths == [str(tree / f"01-mix 2/generation-00{k}/seed-3") for k in (0, 1)]
@@ -63,17 +63,17 @@ def test_other_names(tmp_path: Path, generations, seeds) -> None:
     if seeds[0].startswith("{"):  # a brace in a name is no place in a path
         seeds = tuple(f"{{x}}{name[1]}.npy" for name in seeds)
     tree = grow(tmp_path / "t", *cells(("b", "a"), generations, seeds))
-    made = recipe(tree)
-    assert [arm.name for arm in made.arms] == ["a", "b"]
-    rows_from = made.arms[0].rows_from
+    composed = recipe(tree)
+    assert [arm.name for arm in composed.arms] == ["a", "b"]
+    rows_from = composed.arms[0].rows_from
     assert rows_from is not None
-    names = [rows_from.of(1).format(seed=seed) for seed in made.seeds]  # type: ignore[union-attr]
+    names = [rows_from.of(1).format(seed=seed) for seed in composed.seeds]  # type: ignore[union-attr]
     assert names == [str(tree / "a" / generations[1] / name) for name in seeds]
 
 
 def test_arms_whose_names_without_numbers_are_equal_keep_them(tmp_path: Path) -> None:
-    made = recipe(grow(tmp_path / "t", *cells(("00-a", "01-a"))))
-    assert [arm.name for arm in made.arms] == ["00-a", "01-a"]
+    composed = recipe(grow(tmp_path / "t", *cells(("00-a", "01-a"))))
+    assert [arm.name for arm in composed.arms] == ["00-a", "01-a"]
 
 
 def test_what_is_named_otherwise(tmp_path: Path) -> None:

@@ -368,7 +368,7 @@ def _arm_plan(
         using = in_use(arm, fit, previous, given, rows, shard)
         samples = using.samples(rows, shard)
         if k in imports:
-            samples = imported_spec(using.model, rows, shard, imports[k])
+            samples = imported_spec(samples, imports[k])
         past[k] = samples
         outputs = using.outputs(data.info.held_out, shard) if wants_outputs else None
         origin, chosen, curation = (generations[0].fit if generations else fit), None, None

@@ -104,7 +104,8 @@ class SampleSpec(Spec):
     draw: int = 0  # others are further candidates of a curation, for the same conditions
     guidance: Guidance | None = None
     auxiliary: ModelSpec | None = None  # the second model, if the guidance has one
-    imported: ImportedSeeds | None = None  # files that the rows are from, in place of the model
+    imported: ImportedSeeds | None = None  # files that the rows are from
+    instead_of: SampleSpec | None = None  # in that case: what the generation's model would generate
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:
@@ -262,10 +263,10 @@ def sample_spec(
     )  # fmt: skip
 
 
-def imported_spec(model: ModelSpec, rows: int, shard: int, imported: ImportedSeeds) -> SampleSpec:
-    """The first `rows` rows of files in place of samples of `model`. The key has their content, not their location."""
-    description = {"imported": imported.content, "rows": rows, "generation": model.generation}
+def imported_spec(drawn: SampleSpec, imported: ImportedSeeds) -> SampleSpec:
+    """The first rows of files in place of samples. The key has their content, not their location."""
+    description = {"imported": imported.content, "rows": drawn.rows, "generation": drawn.generation}
     return SampleSpec(
-        "samples", model.generation, description, imported.seeded, False,
-        model=model, rows=rows, shard=shard, imported=imported,
+        "samples", drawn.generation, description, imported.seeded, False,
+        model=drawn.model, rows=drawn.rows, shard=drawn.shard, imported=imported, instead_of=drawn,
     )  # fmt: skip

@@ -192,7 +192,7 @@ def draw(stored: StoredModel, rows: int, draw_seed: int, device: str = "auto") -
 
     With conditions, at most as many rows can be drawn as there are rows with conditions.
     """
-    fit, samples = stored.plan.model.fitted, stored.plan.samples
+    fit, samples = stored.plan.model.fitted, stored.plan.samples.instead_of or stored.plan.samples
     names = conditions_of(fit.data.data, fit.family)
     fitted = samples.conditions == "fitted"
     most, whose = (fit.plan.rows, "row that it was fitted to") if fitted else (fit.data.info.rows, "real row")

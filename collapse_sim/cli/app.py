@@ -60,7 +60,11 @@ for _name, _command, _examples in (
     ("compare", compare_command.compare, ("compare quickstart", "compare quickstart --metric fid --plot fid.png")),
     ("curves", curves_command.curves, ("curves vae-mnist-strategies --arm replace --plot curves.png",)),
     ("verify", verify_command.verify, ("verify quickstart",)),
-    ("evaluate", evaluate_command.evaluate, ("evaluate quickstart --metric vendi",)),
+    (
+        "evaluate",
+        evaluate_command.evaluate,
+        ("evaluate quickstart --metric vendi", "evaluate exported --data digits --metric coverage"),
+    ),
     (
         "sample",
         sample_command.sample,

@@ -67,7 +67,7 @@ class PointFiles(Divided):
 
     def open(self, folder: Path) -> tuple[RowSource, RowSource]:
         path = (folder / Path(self.path).expanduser()).absolute()
-        points = _open(path)
+        points = open_points(path)
         train, held_out = _split(path, self.held_out, len(points))
         return PointRows(points, train), PointRows(points, held_out[held_out_index(self, len(held_out))])
 
@@ -100,7 +100,7 @@ def _summary(path: Path) -> tuple[int, int, str, list[list[int]]]:
     stamps = FileStats.of([(path.name, check_regular(path))], time.time_ns())
     summary = load("points", path, stamps)
     if summary is None:
-        points = _open(path)
+        points = open_points(path)
         x = points.astype(np.float64)
         rows, dimensions = x.shape
         summary = {"rows": rows, "dimensions": dimensions}
@@ -109,7 +109,7 @@ def _summary(path: Path) -> tuple[int, int, str, list[list[int]]]:
     return summary["rows"], summary["dimensions"], str(summary["fingerprint"]), summary["same"]
 
 
-def _open(path: Path) -> np.ndarray:
+def open_points(path: Path) -> np.ndarray:
     """Finite numbers of shape (N, d), N and d at least 1. Raises MissingError for anything else."""
     ending = path.suffix.lower()
     if ending == ".npy":

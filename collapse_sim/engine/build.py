@@ -22,6 +22,7 @@ from collapse_sim.data.base import Columns, Data, FileData, Info, RowSource, Sim
 from collapse_sim.data.split import Part, parts_of
 from collapse_sim.engine.curate import curate
 from collapse_sim.engine.fit import fit, fit_together
+from collapse_sim.engine.importing import import_rows
 from collapse_sim.engine.merging import merge
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.programs import Programs
@@ -96,6 +97,12 @@ def _check_labels(info: Info, columns: Columns, data: Data) -> None:
         )
 
 
+def samples(job: Job, folder: Path, context: JobContext) -> None:
+    """A generation's rows: those of files, or drawn from its model."""
+    imported = isinstance(job.spec, SampleSpec) and job.spec.imported is not None
+    (import_rows if imported else sample)(job, folder, context)
+
+
 def made_on(device: Device, programs: Programs, job: Job) -> dict[str, Any]:
     """What a manifest records of the machine: device, precision of the network behind the artefact, threads.
 
@@ -105,7 +112,7 @@ def made_on(device: Device, programs: Programs, job: Job) -> dict[str, Any]:
     spec = job.spec
     entry: dict[str, Any] = {"device": device.describe(), "threads": torch.get_num_threads()}
     model = spec if isinstance(spec, ModelSpec) else getattr(spec, "model", None)
-    if isinstance(model, ModelSpec):
+    if isinstance(model, ModelSpec) and getattr(spec, "imported", None) is None:
         entry["precision"] = describe_precision(device, model.train)
     elif spec.kind == "features":
         entry["precision"] = "fp32"
@@ -125,7 +132,7 @@ BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
     "own samples": sample,
     "own fit": fit,
     "merge": merge,
-    "samples": sample,
+    "samples": samples,
     "verifier": fit_verifier,
     "curation": curate,
     "features": features,

@@ -110,6 +110,8 @@ def kind_of(kind: Kind, description: Mapping[str, Any], model: Mapping[str, Any]
         content += [description["family"], description["data"], bool(description["teacher"])]
         if train is not None:
             content += [{name: train.get(name) for name in COSTLY}, train["clip_norm"] is None, train["ema"] is None]
+    elif "imported" in description:
+        content += ["imported"]
     elif kind in ("samples", "own samples"):
         content += [model["family"], model["data"], model["train"] and model["train"]["precision"]]
         content += [description.get(name) for name in ("sampler", "sampler version", "conditions")]

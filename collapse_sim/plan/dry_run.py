@@ -47,9 +47,10 @@ def plan_document(
                 "generation": k,
                 "rows": plan.rows.rows,
                 "samples": plan.samples.rows,
-                "steps": training["updates"][k] if training else None,
-                "epochs": training["epochs"][k] if training else None,
+                "steps": training["updates"][k] if training and plan.fitted else None,
+                "epochs": training["epochs"][k] if training and plan.fitted else None,
                 "sources": _sources_document(plan.rows.sources, plan.fit),
+                **({} if plan.samples.imported is None else {"rows_from": "files", "fitted": plan.fitted}),
                 **({"chosen_among": chosen.candidates} if (chosen := plan.fit.curation) else {}),
                 "teacher": teacher.generation if (teacher := plan.fit.teacher) else None,
                 "fits_to_make": sum(to_come(spec) for spec in plan.specs() if isinstance(spec, FitSpec)),
@@ -122,12 +123,15 @@ def plan_text(plan: dict[str, Any], time: str = "") -> str:
             made_from = _sources(entry["sources"])
             if "chosen_among" in entry:
                 made_from = f"{entry['rows']} of {entry['chosen_among']}: {made_from}"
+            if "rows_from" in entry:
+                made_from = f"{made_from}; its rows: from files" if entry["fitted"] else "rows: from files"
             most = "<= " if protocol == "converged" else ""
-            steps = "solved" if entry["steps"] is None else f"{most}{entry['steps']}"
+            rows, solved = (entry["rows"], "solved") if entry.get("fitted", True) else ("-", "-")
+            steps = solved if entry["steps"] is None else f"{most}{entry['steps']}"
             epochs = "-" if entry["epochs"] is None else f"{most}{entry['epochs']:.4g}"
             teacher = "-" if entry["teacher"] is None else entry["teacher"]
             lines.append(
-                f"  {entry['generation']:>10} {entry['rows']:>9} {steps:>9} {epochs:>7}  {teacher!s:>7}  "
+                f"  {entry['generation']:>10} {rows:>9} {steps:>9} {epochs:>7}  {teacher!s:>7}  "
                 f"{entry['fits_to_make']:>6}  {made_from}"
             )
     return "\n".join(lines)

@@ -62,6 +62,8 @@ def _kind_and_units(
         if description["budget"] is not None or isinstance(description["sources"], dict):
             return None, 0  # of a long list of sources only a hash is kept
         return kind_of(kind, description, {}), seeds * sum(source[2] for source in description["sources"])
+    if "imported" in description:
+        return kind_of(kind, description, {}), seeds * description["rows"]
     if kind in ("samples", "own samples") and description["model"] in models:
         model = models[description["model"]]
         if model["kind"] == "merge":  # its first model is the generation's fit

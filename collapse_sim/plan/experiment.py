@@ -35,6 +35,7 @@ from collapse_sim.plan.data_checks import (
     weighting_misfits,
     with_recipe_lines,
 )
+from collapse_sim.plan.imports import Imports, import_misfits, read_imports, with_samples, without_unread
 from collapse_sim.plan.in_use import in_use, own_misfits
 from collapse_sim.plan.layer_paths import layer_misfits
 from collapse_sim.plan.memory import check_rows, check_weights
@@ -50,6 +51,7 @@ from collapse_sim.plan.specs import (
     SourcesKey,
     data_spec,
     fit_spec,
+    imported_spec,
     replace_info,
 )
 from collapse_sim.plan.strategies import samples_of
@@ -76,6 +78,7 @@ class GenerationPlan:
 
     between: tuple[Spec, ...] = ()  # what has to be made after the fit and before the samples, in its order
     verifier: VerifierSpec | None = None  # generation 0's: what curations judge by
+    fitted: bool = True  # False: its rows are imported, and nothing reads its model
 
     @property
     def model(self) -> ModelSpec:
@@ -86,6 +89,11 @@ class GenerationPlan:
     def rows(self) -> Plan:
         """The rows that the model is fitted to."""
         return self.fit.plan
+
+    @property
+    def fits(self) -> tuple[FitSpec, ...]:
+        """The fit, if it is made."""
+        return (self.fit,) if self.fitted else ()
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
@@ -108,7 +116,7 @@ class GenerationPlan:
 
     def specs(self) -> Iterator[Spec]:
         """All artefacts of the generation, in an order in which they can be made."""
-        yield self.fit
+        yield from self.fits
         yield from self.between
         yield from self.generated()
         yield from self.verifiers()
@@ -184,13 +192,15 @@ def prepare(recipe: Recipe, data_dir: Path, device: Device | None = None) -> Exp
         info = divided(recipe.data, info)
     recipe = at_precision(recipe, device)
     recipe = _with_files(recipe, data_dir)
+    imports = read_imports(recipe, info, data_dir)
+    recipe = with_samples(recipe, imports)
     check_rows(recipe, info)
     problems: list[str] = []
     weights_bytes: dict[str, int] = {}
     plans: dict[str, tuple[Plan, ...]] = {}
     for arm in recipe.arms:
         try:
-            plans[arm.name], weights_bytes[arm.name], own_problems = _check_arm(recipe, arm, info)
+            plans[arm.name], weights_bytes[arm.name], own_problems = _check_arm(recipe, arm, info, imports[arm.name])
             problems += own_problems
         except RecipeError as error:
             problems += error.problems
@@ -198,10 +208,10 @@ def prepare(recipe: Recipe, data_dir: Path, device: Device | None = None) -> Exp
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
     files = {name: _weights(metric, data_dir) for name, metric in recipe.metrics.items()}
-    return lay_out(recipe, info, plans, files, weights_bytes)
+    return lay_out(recipe, info, plans, files, weights_bytes, imports)
 
 
-def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], int, list[str]]:
+def _check_arm(recipe: Recipe, arm: Arm, info: Info, imports: Imports) -> tuple[tuple[Plan, ...], int, list[str]]:
     """An arm's plans, the bytes of one model's weights, and the problems of its settings on this data.
 
     Raises RecipeError for a problem that leaves nothing else to check.
@@ -210,7 +220,7 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
     counts = counts_of(own, own_info)
     path = f"arms.{arm.name}.model" if arm.model else "model"
     misfits = [*misfit(recipe, path, own.model, partial(own.model.check, own_info))]
-    weights_bytes = 0 if misfits else check_weights(own, own_info, path)
+    weights_bytes = 0 if misfits or not own.has_model else check_weights(own, own_info, path)
     for axis, remedy in arm.remedies().items():
         where = f"arms.{arm.name}.{axis}"
         misfits += misfit(recipe, where, remedy, partial(remedy.check, own.data, own_info, own.model))
@@ -227,6 +237,7 @@ def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], 
         return (), weights_bytes, [*problems, f"{recipe.where(path)}: {path}: {error}"]
     samples = samples_by_generation(arm, recipe.generations, counts)
     problems += [*conditions_beyond(own, arm, plans, samples, counts), *own_misfits(own, arm, plans, counts, own_info)]
+    problems += import_misfits(recipe, arm, samples, imports)
     problems += [*curation_misfits(own, arm, plans), *weighting_misfits(own, arm, plans)]
     return plans, weights_bytes, problems
 
@@ -247,14 +258,18 @@ def lay_out(
     plans: Mapping[str, tuple[Plan, ...]],
     files: Mapping[str, WeightsFile | None],
     weights_bytes: Mapping[str, int],
+    imports: Mapping[str, Imports] | None = None,
 ) -> Experiment:
     """All specs of a recipe whose precisions are resolved. `plans` are those of each arm, `files` the weights that
-    each metric's features are read from."""
+    each metric's features are read from, `imports` the files with rows of each arm."""
     data = data_spec(recipe.data, info)
     features = FeatureSpecs(data)
-    arm_plans = tuple(_arm_plan(recipe, arm, plans[arm.name], data, features, files) for arm in recipe.arms)
+    arm_plans = tuple(
+        _arm_plan(recipe, arm, plans[arm.name], data, features, files, (imports or {}).get(arm.name, {}))
+        for arm in recipe.arms
+    )
     shared = (data, *features.shared())
-    return Experiment(recipe, info, counts_of(recipe, info), data, shared, arm_plans, weights_bytes)
+    return Experiment(recipe, info, counts_of(recipe, info), data, shared, without_unread(arm_plans), weights_bytes)
 
 
 def info_of(recipe: Recipe, arm: Arm, info: Info) -> Info:
@@ -338,6 +353,7 @@ def _arm_plan(
     all_data: DataSpec,
     features: FeatureSpecs,
     files: Mapping[str, WeightsFile | None],
+    imports: Imports,
 ) -> ArmPlan:
     own = recipe.for_arm(arm)
     data = replace_info(all_data, info_of(recipe, arm, all_data.info))
@@ -367,7 +383,10 @@ def _arm_plan(
         )  # fmt: skip
         rows = samples_of(arm.strategy, k, counts)
         using = in_use(arm, fit, previous, given, rows, shard)
-        past[k] = samples = using.samples(rows, shard)
+        samples = using.samples(rows, shard)
+        if k in imports:
+            samples = imported_spec(samples, imports[k])
+        past[k] = samples
         outputs = using.outputs(data.info.held_out, shard) if wants_outputs else None
         origin, chosen, curation = (generations[0].fit if generations else fit), None, None
         if k == 0:

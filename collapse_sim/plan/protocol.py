@@ -149,12 +149,14 @@ def warnings_of(experiment: Experiment) -> list[str]:
 
 def training_of(plan: ArmPlan) -> dict[str, Any] | None:
     """How long an arm's fits are; None for closed forms: {"protocol": ..., "rows": [...], "updates": [...],
-    "epochs": [...]}, one entry per generation. Under `converged` these lengths are upper limits."""
+    "epochs": [...]}, one entry per generation. Under `converged` these lengths are upper limits. Without a fit they
+    are 0."""
     trains = [generation.fit.train for generation in plan.generations if generation.fit.train is not None]
     if not trains:
         return None
     rows = [generation.rows.rows for generation in plan.generations]
-    updates = [train.steps or 0 for train in trains]
+    fitted = [generation.fitted for generation in plan.generations]
+    updates = [(train.steps or 0) if fit else 0 for train, fit in zip(trains, fitted, strict=True)]
     passes = [
         round(count / updates_per_epoch(train, n), 3) for count, train, n in zip(updates, trains, rows, strict=True)
     ]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Data
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.elsewhere import Elsewhere
 from collapse_sim.families.training import Train
 from collapse_sim.metrics.base import Metric
 from collapse_sim.plan.strategies import Strategy
@@ -107,6 +108,21 @@ class Reference(BaseModel):
 
 
 @dataclass(frozen=True)
+class RowsFrom:
+    """Files that generations' rows are read from, in place of samples of their models."""
+
+    paths: str | Mapping[int, str]  # with {generation} and {seed}: of all generations, or of some by their number
+
+    def of(self, k: int) -> str | None:
+        """The path of generation k; None: its model generates its samples."""
+        return self.paths if isinstance(self.paths, str) else self.paths.get(k)
+
+    def document(self) -> str | dict[str, str]:
+        """As in a recipe."""
+        return self.paths if isinstance(self.paths, str) else {str(k): path for k, path in self.paths.items()}
+
+
+@dataclass(frozen=True)
 class Arm:
     """One line of the experiment's table: independent axes."""
 
@@ -126,6 +142,7 @@ class Arm:
     samples: int | None = None
     rows: int | None = None  # real rows that generation 0 is fitted to, out of the data's
     teacher_model: ModelFamily | None = None  # `teacher.model` laid over the arm's model
+    rows_from: RowsFrom | None = None  # None: its own models generate all samples
 
     def remedies(self) -> dict[str, Remedy]:
         """The optional axes that the arm has, by name."""
@@ -160,6 +177,11 @@ class Recipe:
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict)  # resolved recipe as plain JSON; loads to the same recipe
     where: Callable[[str], str] = _nowhere  # "train.epochs" -> "recipes/x.yaml:12", for messages
+
+    @property
+    def has_model(self) -> bool:
+        """False: all samples were generated elsewhere, and nothing is fitted."""
+        return not isinstance(self.model, Elsewhere)
 
     def for_arm(self, arm: Arm) -> Recipe:
         """The recipe with an arm's settings in place of its own. An arm's `train` applies to all its generations unless

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from collapse_sim.core.hashing import canonical_json
 from collapse_sim.core.plugins import described
 from collapse_sim.data.base import Data, Info, conditions_of
+from collapse_sim.data.imported_rows import ImportedSeeds
 from collapse_sim.data.sources import REAL, Plan, Source
 from collapse_sim.data.split import resampled
 from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily
@@ -98,6 +99,8 @@ class SampleSpec(Spec):
     With conditions of real rows, sample i is made for that of real row n - 1 - i in the seed's order, of the n that
     generation 0 is fitted to (again from the last one where conditions are reused); output i is made for that of
     held-out row i.
+
+    Rows that were `imported` are the first ones of files, and nothing of the generation's model is in them.
     """
 
     model: ModelSpec
@@ -107,14 +110,20 @@ class SampleSpec(Spec):
     draw: int = 0  # others are further candidates of a curation, for the same conditions
     guidance: Guidance | None = None
     auxiliary: ModelSpec | None = None  # the second model, if the guidance has one
+    imported: ImportedSeeds | None = None  # files that the rows are from
+    instead_of: SampleSpec | None = None  # in that case: what the generation's model would generate
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:
-        """What the rows are drawn from."""
+        """What the rows are drawn from; () where they are imported."""
+        if self.imported is not None:
+            return ()
         return (self.model, self.auxiliary) if self.auxiliary else (self.model,)
 
     @property
     def parents(self) -> tuple[Spec, ...]:
+        if self.imported is not None:
+            return ()
         sources = self.model.fitted.sources if self.conditions == "fitted" else ()
         return (*self.models, self.model.data, *sources)
 
@@ -257,4 +266,13 @@ def sample_spec(
     return SampleSpec(
         kind, model.generation, description, model.seeded, model.stacked,
         model=model, rows=rows, shard=shard, conditions=conditions, draw=draw, guidance=guidance, auxiliary=auxiliary,
+    )  # fmt: skip
+
+
+def imported_spec(drawn: SampleSpec, imported: ImportedSeeds) -> SampleSpec:
+    """The first rows of files in place of samples. The key has their content, not their location."""
+    description = {"imported": imported.content, "rows": drawn.rows, "generation": drawn.generation}
+    return SampleSpec(
+        "samples", drawn.generation, description, imported.seeded, False,
+        model=drawn.model, rows=drawn.rows, shard=drawn.shard, imported=imported, instead_of=drawn,
     )  # fmt: skip

@@ -133,7 +133,7 @@ def recipe_schema() -> dict[str, Any]:
         **recipe,
         "anyOf": [
             {"required": ["extends"]},
-            {"required": ["data", "model", "generations", "seeds", "arms"]},  # not metrics: text has default ones
+            {"required": ["data", "generations", "seeds", "arms"]},  # not metrics and model: `load` knows when
         ],
         "$defs": definitions,
     }
@@ -159,6 +159,8 @@ def _arm(definitions: dict[str, Any]) -> dict[str, Any]:
     arm["properties"]["sampling"] |= _or_null(_to("Sampling"))
     for key in ("train", "retrain"):
         arm["properties"][key] |= _or_null(_to("Train"))
+    paths = {"type": "object", "minProperties": 1, "additionalProperties": {"type": "string"}}
+    arm["properties"]["rows_from"]["anyOf"] = [{"type": "string"}, paths, {"type": "null"}]
     arm["properties"]["grid"]["anyOf"] = [points, {"type": "array", "minItems": 1, "items": points}]
     return arm
 

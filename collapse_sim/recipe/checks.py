@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 from collapse_sim.core.registry import did_you_mean
 from collapse_sim.families.base import ClosedForm, ModelFamily
+from collapse_sim.families.elsewhere import Elsewhere
 from collapse_sim.metrics.names import part_of
 from collapse_sim.plan.settings import Arm, Claim, Reference, Teacher, layer_path
 from collapse_sim.recipe.components import Resolver, value_name
 from collapse_sim.recipe.marked import Steps
+from collapse_sim.recipe.outside import check_generations, check_without_model
 from collapse_sim.recipe.resolve import ResolvedParts
 
 SHOWN = 10  # seeds that a message names
@@ -35,7 +37,8 @@ def check_components(resolver: Resolver, parts: ResolvedParts) -> None:
     """Model and metrics fit the data; `train` is given exactly when it is used; teachers exist."""
     kind = None if parts.data is None else parts.data.kind
     data = value_name(resolver.root["data"]) if kind is not None else ""
-    misfit = kind is not None and parts.model is not None and kind not in parts.model.kinds
+    modelled = parts.model is not None and not isinstance(parts.model, Elsewhere)
+    misfit = kind is not None and parts.model is not None and modelled and kind not in parts.model.kinds
     if misfit and parts.model is not None:
         model = value_name(resolver.root["model"])
         resolver.problem(
@@ -47,6 +50,10 @@ def check_components(resolver: Resolver, parts: ResolvedParts) -> None:
         if kind is not None and metric.kinds is not None and kind not in metric.kinds:
             message = f"{name!r} is for {_kinds(metric.kinds)}, but the data {data!r} is of {kind}"
             resolver.problem(parts.metric_steps[name], message)
+    if isinstance(parts.model, Elsewhere):
+        needs = {name: (parts.metric_steps[name], metric.needs) for name, metric in parts.metrics.items()}
+        check_without_model(resolver, needs)
+        return
     if parts.model is None:
         return
     closed = isinstance(parts.model, ClosedForm)
@@ -150,7 +157,10 @@ def _kinds(kinds: Collection[str]) -> str:
 
 
 def check_names(resolver: Resolver, parts: ResolvedParts, known: Names) -> None:
-    """Baseline, show, claims and reference name existing arms, metrics, generations and seeds."""
+    """Baseline, show, claims, reference and `rows_from` name existing arms, metrics, generations and seeds."""
+    last, modelled = parts.plain.get("generations", 0), not isinstance(parts.model, Elsewhere)
+    for name, rows in ((arm.name, arm.rows_from) for arm in parts.arms.values() if arm.rows_from is not None):
+        check_generations(resolver, name, rows, last, known.generations, model=modelled)
     for key, names, noun in (("baseline", known.arms, "arm"), ("show", known.metrics, "metric")):
         if key in parts.plain and parts.plain[key] not in names:
             resolver.problem((key,), _unknown(noun, parts.plain[key], names))

@@ -85,7 +85,8 @@ def _document(tree: MarkedMapping, parts: ResolvedParts, recipe: Recipe) -> dict
     """The recipe as plain JSON, every default written out, grids expanded."""
     document: dict[str, Any] = {"name": recipe.name, "description": recipe.description}
     document["data"] = written(tree["data"], parts.data)
-    document["model"] = written(tree["model"], parts.model)
+    if recipe.has_model:
+        document["model"] = written(tree["model"], parts.model)
     if recipe.train is not None:
         document["train"] = recipe.train.model_dump(mode="json")
     if recipe.retrain is not None:
@@ -100,6 +101,8 @@ def _document(tree: MarkedMapping, parts: ResolvedParts, recipe: Recipe) -> dict
         for axis, remedy in arm.remedies().items():
             line[axis] = written(tree["arms"][arm.name][axis], remedy)
         line |= {"init": arm.init, "protocol": arm.protocol, "samples": arm.samples, "rows": arm.rows}
+        if arm.rows_from is not None:
+            line["rows_from"] = arm.rows_from.document()
         if arm.model is not None:
             line["model"] = written(tree["model"], arm.model)
         settings = {"train": arm.train, "retrain": arm.retrain, "sampling": arm.sampling}

@@ -28,6 +28,7 @@ from collapse_sim.recipe.marked import (
     Steps,
     as_integer,
 )
+from collapse_sim.recipe.outside import rows_from, without_model
 from collapse_sim.recipe.problems import validate, value_text
 
 PositiveInteger = Annotated[int, Field(ge=1, le=10**9)]
@@ -45,8 +46,8 @@ class RecipeKeys(BaseModel):
     """What the experiment shows; `recipes list` shows the first line."""
     data: Any
     """The real data."""
-    model: Any
-    """The model family."""
+    model: Any = None
+    """The model family; none if all arms have `rows_from`, and nothing is fitted."""
     train: Any = None
     """How a model is fitted; families with a closed form take none."""
     retrain: Any = None
@@ -114,6 +115,8 @@ class ArmLayout(BaseModel):
     """Rows that each generation of this arm generates. Default: the recipe's `samples`."""
     rows: PositiveInteger | None = None
     """Real rows that generation 0 of this arm is fitted to, of those that the data has. Default: `data.rows`."""
+    rows_from: Any = None
+    """Files with rows of generations, in place of samples: a path with {generation} and {seed}, or {1: path, ...}."""
     grid: Any = None
     """{path: [values]}, or a list of these: one arm per combination."""
 
@@ -141,7 +144,10 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> ResolvedParts:
     """Validate every part by itself. `narrowed`: the command line names all metrics; no defaults are added."""
     tree = resolver.root
     data = resolver.component("data", tree["data"], ("data",)) if "data" in tree else None
-    model = resolver.component("families", tree["model"], ("model",)) if "model" in tree else None
+    given = tree.get("model") is not None
+    model = resolver.component("families", tree["model"], ("model",)) if given else without_model(tree, data)
+    if not given and model is None:
+        resolver.problem(("model",), "missing; only a recipe whose arms all have `rows_from` needs none")
     defaults = metrics_of(model, data)
     written = len(tree["metrics"]) if isinstance(tree.get("metrics"), Items) else 0
     if not narrowed:
@@ -259,6 +265,11 @@ def _arm(resolver: Resolver, name: str, value: Any, shared: _Shared) -> Arm | No
             own["teacher_model"] = _own_model(resolver, laid, (*steps, "teacher", "model"), base)
         if any(own[axis] is None for axis in axes):
             return None
+    rows = None
+    if settings is not None and settings.rows_from is not None:
+        rows = rows_from(resolver, value["rows_from"], (*steps, "rows_from"))
+        if rows is None:
+            return None
     if settings is None or strategy is None or own is None:
         return None
     return Arm(
@@ -269,6 +280,7 @@ def _arm(resolver: Resolver, name: str, value: Any, shared: _Shared) -> Arm | No
         protocol=settings.protocol,
         samples=as_integer(settings.samples),
         rows=as_integer(settings.rows),
+        rows_from=rows,
         **own,
     )
 

@@ -103,7 +103,7 @@ class Bench:
                     self.problems.append(problem)
             else:
                 self.measured[kind] = Measured(spec, rate, units)
-        return statistics.median(scene.commits_s)
+        return statistics.median(scene.commits_s or [0.0])
 
 
 def named(spec: Spec, experiment: Experiment) -> str:
@@ -116,6 +116,8 @@ def named(spec: Spec, experiment: Experiment) -> str:
         batches = f", batches of {spec.train.batch_size}" if spec.train else ""
         return f"fit: {content['family']['use']}{batches}{', taught' if spec.teacher else ''}"
     if isinstance(spec, SampleSpec):
+        if spec.imported is not None:
+            return "samples: from files"
         outputs = ", for held-out rows" if spec.conditions == "held_out" else ""
         guided = f", {spec.guidance.describe()['use']}" if spec.guidance else ""
         return f"samples: {spec.model.fitted.description['family']['use']}{guided}{outputs}"

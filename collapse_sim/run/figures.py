@@ -184,7 +184,11 @@ def _trajectories(experiment: Experiment, k: int, context: JobContext, rows: int
     """{arm: (frames, rows, ...)}, for arms that have reached generation k."""
     seed = experiment.recipe.seeds[0]
     samples = {plan.name: plan.generations[k].samples for plan in experiment.arm_plans}
-    samples = {arm: spec for arm, spec in samples.items() if all(context.store.has(m, seed) for m in spec.models)}
+    samples = {
+        arm: spec
+        for arm, spec in samples.items()
+        if spec.imported is None and all(context.store.has(m, seed) for m in spec.models)
+    }
     by_sampler: dict[str, np.ndarray] = {}  # by model and sampler: arms of one model may sample in other ways
     for spec in samples.values():
         if spec.digest not in by_sampler:

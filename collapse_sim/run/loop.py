@@ -51,7 +51,7 @@ def run_generations(
             return [Request(spec, seeds, (name,)) for name, plan in arms.items() for spec in specs(plan)]  # noqa: B023
 
         counts = {
-            "fit": make(requests(lambda plan: [plan.fit])),
+            "fit": make(requests(lambda plan: plan.fits)),
             **_between(arms.values(), lambda stage: make(requests(lambda plan: plan.between[stage : stage + 1]))),  # noqa: B023
             "samples": make(requests(lambda plan: plan.generated())),
         }
@@ -105,7 +105,7 @@ def _record(
     for scored_seeds, scores in by_seeds.items():
         if not scored_seeds:
             continue
-        ends_early = plan.fit.train is not None and plan.fit.train.patience is not None
+        ends_early = plan.fitted and plan.fit.train is not None and plan.fit.train.patience is not None
         updates = [updates_of(store, plan.fit, seed) for seed in scored_seeds] if ends_early else None
         single = {name: spec for name, spec in plan.scores.items() if name in scores and not spec.stacked}
         rows = {name: spec.digest for name, spec in single.items() if isinstance(spec.metric, HeldOutRows)}

@@ -176,6 +176,8 @@ class Scene:
 
     def _drawn(self, spec: SampleSpec, seconds: float = 0.0) -> tuple[SampleSpec, tuple[int, ...], Rate, int]:
         """Samples of this kind in the scratch store: (samples, seeds, rate, rows)."""
+        if spec.imported is not None:
+            raise NotMeasuredError("its rows are from files")
         kind = kind_of_spec(spec)
         if kind not in self._samples:
             model, seeds, *_ = self._model(spec.model.fitted)

@@ -49,12 +49,15 @@ def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
         ends = diverged_at.get(arm_plan.name, {})
         for k, plan in enumerate(arm_plan.generations):
             seeds = {seed for seed in experiment.recipe.seeds if k < ends.get(seed, k + 1)}
-            for spec in (plan.fit, plan.model, plan.samples):
+            samples = () if plan.samples.imported else (plan.samples,)
+            for spec in (*((plan.fit, plan.model) if plan.fitted else ()), *samples):
                 needed.setdefault(spec.digest, set()).update(seeds)
     absent = sum(len(seeds - present(store, digest)) for digest, seeds in needed.items())
     if absent:
+        files = any(plan.fitted and plan.samples.imported for arm in experiment.arm_plans for plan in arm.generations)
+        advice = " (of generations with rows from files, a run fits a model only if its recipe has a metric of models)"
         raise StoreError(
-            f"{folder}: {absent} of its models and samples are not in {store}; make them first with:\n"
+            f"{folder}: {absent} of its models and samples are not in {store}{advice * files}; make them first with:\n"
             f"  {continue_command(folder, [])}"
         )
 
@@ -107,8 +110,9 @@ class SavedRun:
     def model(self, choice: ModelChoice) -> StoredModel:
         """One model, by default of the first arm, last generation and first seed.
 
-        Raises RecipeError for an arm, generation or seed that the run does not have, DivergedError when the chain ended
-        before it, StoreError when it is not fitted yet.
+        Raises RecipeError for an arm, generation or seed that the run does not have, and for a generation without a
+        model, whose rows are from files; DivergedError when the chain ended before it, StoreError when it is not fitted
+        yet.
         """
         choice.check(self.experiment)
         plans, recipe = self.experiment.arm_plans, self.experiment.recipe
@@ -116,6 +120,8 @@ class SavedRun:
         k = recipe.generations if choice.generation is None else choice.generation
         stored = StoredModel(self, arm_plan, k, recipe.seeds[0] if choice.seed is None else choice.seed)
         if not self.store.has(stored.plan.model, stored.seed):
+            if not stored.plan.fitted:
+                raise RecipeError(f"{stored}: there is no model: its rows are from files, and nothing was fitted")
             at = diverged(self.folder).get(stored.arm, {}).get(stored.seed)
             if at is not None and at <= k:
                 raise DivergedError(f"{stored}: there is no model, its chain diverged at generation {at}")
@@ -142,6 +148,10 @@ class SavedRun:
             else:
                 models.append(stored)
         if not models:
+            if not any(stored.plan.fitted for stored in self._all(choice)):
+                raise RecipeError(
+                    f"{self.folder}: there are no models: all rows are from files, and nothing was fitted"
+                )
             command = continue_command(self.folder, [])
             raise StoreError(
                 f"{self.folder}: none of these models is in {self.store.root}; make them first with:\n  {command}"
@@ -183,7 +193,7 @@ def draw(stored: StoredModel, rows: int, draw_seed: int, device: str = "auto") -
 
     With conditions that are not reused, at most as many rows can be drawn as there are rows with conditions.
     """
-    fit, samples = stored.plan.model.fitted, stored.plan.samples
+    fit, samples = stored.plan.model.fitted, stored.plan.samples.instead_of or stored.plan.samples
     names = conditions_of(fit.data.data, fit.family)
     fitted = samples.conditions == "fitted"
     most, whose = (fit.plan.rows, "row that it was fitted to") if fitted else (fit.data.info.rows, "real row")

@@ -28,6 +28,7 @@ from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.score_specs import ScoreSpec
 from collapse_sim.plan.settings import Recipe
 from collapse_sim.plan.sizes import bytes_to_come, operations_per_step
+from collapse_sim.plan.specs import FitSpec
 from collapse_sim.plan.theory import curves
 from collapse_sim.plan.try_out import try_functions
 from collapse_sim.run.attempts import attempts_of
@@ -136,19 +137,23 @@ class Session:
         group_size(self.ensemble)
         mode = compile_mode(self.compiled)
         try_functions(self.experiment, self.data_dir)
-        if any(plan.fit.train for arm in self.experiment.arm_plans for plan in arm.generations):
+        if any(fit.train for fit in self._fits()):
             check_compiler(mode, self.device)
         RunWriter(self.folder).check(describe_run(self.experiment))
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"))
 
+    def _fits(self) -> list[FitSpec]:
+        """The fits of all arms and generations, those that are not made for want of a reader left out."""
+        return [fit for arm in self.experiment.arm_plans for plan in arm.generations for fit in plan.fits]
+
     def _precision(self) -> str:
         """The precisions of the fits, each once."""
-        fits = (plan.fit for arm in self.experiment.arm_plans for plan in arm.generations)
-        return " / ".join(dict.fromkeys(describe_precision(self.device, fit.train) for fit in fits))
+        precisions = (describe_precision(self.device, fit.train) for fit in self._fits())
+        return " / ".join(dict.fromkeys(precisions)) or "nothing is fitted"
 
     def _slow(self) -> list[str]:
         """Warnings about precisions that this device computes slowly."""
-        trains = [plan.fit.train for arm in self.experiment.arm_plans for plan in arm.generations]
+        trains = [fit.train for fit in self._fits()]
         warnings = (slow_bf16(self.device.device, train.precision) for train in trains if train)
         return list(dict.fromkeys(filter(None, warnings)))
 

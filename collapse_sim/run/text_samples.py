@@ -154,6 +154,8 @@ def _same_prompt(experiment: Experiment, k: int, context: JobContext, folder: Pa
     for plan in experiment.arm_plans:
         for j, generation in enumerate(plan.generations):
             spec = generation.samples
+            if spec.imported is not None:
+                continue  # no model answers, and rows from files are for other prompts
             if prompt_set.per_row and plan.data.info.rows != experiment.info.rows:
                 continue  # an arm with its own number of real rows has samples for other ones
             if j <= k and spec.digest not in known and context.store.has(spec, seed):

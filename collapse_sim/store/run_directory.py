@@ -144,8 +144,8 @@ def store_of(folder: Path) -> Path:
     """The store with the artefacts of the run in `folder`: at its path relative to the run directory, or beside it, or
     where it was before the run was moved. For a new run: .store beside it.
 
-    The first of these that has models of the run is used, so that a store of other runs is never taken. Raises what
-    `read_run` does, and StoreError when the run has a journal and its store cannot be found.
+    The first of these that has models or samples of the run is used, so that a store of other runs is never taken.
+    Raises what `read_run` does, and StoreError when the run has a journal and its store cannot be found.
     """
     default = folder.parent / ".store"
     if not os.path.lexists(folder / RUN_FILE):
@@ -155,9 +155,9 @@ def store_of(folder: Path) -> Path:
     places = [default] if last_known == default.resolve() else [last_known, default]
     places = [place for place in (*places, Path(str(run.get("store_at") or default))) if (place / "objects").is_dir()]
     lines = journal.read(folder / JOURNAL_FILE)
-    fits = list(dict.fromkeys(str(line["fit"]) for line in lines if "fit" in line))
+    named = list(dict.fromkeys(str(line[key]) for key in ("fit", "samples") for line in lines if key in line))
     for place in places:
-        if not fits or any(present(place, digest) for digest in _sample_of(fits)):
+        if not named or any(present(place, digest) for digest in _sample_of(named)):
             return place
     if lines:
         raise StoreError(

@@ -38,7 +38,10 @@ COMMANDS = {
     ],
     "curves": ["RUN", "--arm", "--generation", "--seed", "--plot", "--store", "--json"],
     "verify": ["RUN", "--json"],
-    "evaluate": ["RUN", "--metric", "--store", "--data-dir", "--device", "--plugins", "--json", "--quiet -q"],
+    "evaluate": [
+        "RUN", "--metric", "--data", "--rows", "--out", "--store", "--data-dir", "--device", "--plugins", "--json",
+        "--quiet -q",
+    ],
     "sample": [
         "RUN", "--out", "--rows", "--arm", "--generation", "--seed", "--draw-seed", "--store", "--data-dir", "--device",
         "--plugins",

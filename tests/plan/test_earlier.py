@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from collapse_sim.plan.costs import kind_of_spec
@@ -120,3 +121,16 @@ metrics: [w2]
     plain, merged = (arm.generations[0] for arm in experiment.arm_plans)
     assert merged.samples.model.kind == "merge"
     assert kind_of_spec(plain.samples) == kind_of_spec(merged.samples)
+
+
+def test_rows_from_files_have_a_rate_of_their_own(sandbox: Sandbox) -> None:
+    """So that the time of a recipe without a model is known once a store has such rows."""
+    for k in range(2):
+        np.save(sandbox.root / f"{k}.npy", np.zeros((20, 2)))
+    arms = f'{{elsewhere: {{rows_from: "{sandbox.root}/{{generation}}.npy"}}}}'
+    settings = "data: {use: gaussian, dimensions: 2, rows: 30}\ngenerations: 1\nseeds: 2\nmetrics: [sliced_w2]\n"
+    recipe = sandbox.recipe(f"{settings}arms: {arms}\n")
+    sandbox.run(recipe)
+    rates = earlier_rates(sandbox.root / ".store", "cpu")
+    specs = list(prepare(load(recipe), sandbox.root / "data").specs())
+    assert {kind_of_spec(spec) for spec in specs} == rates.keys()

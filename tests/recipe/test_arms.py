@@ -79,7 +79,7 @@ def test_ends_of_paths_that_are_alike_are_told_apart() -> None:
     text = changed(("    init: previous\n", "    grid: {data.real: [0.5], a.real: [1]}\n"))
     assert problems(text) == [
         "r.yaml:19: arms.mixed.a: unknown key 'a'; allowed: curation, data, grid, guidance, init, merge, model, "
-        "protocol, retrain, rows, samples, sampling, teacher, train, weighting"
+        "protocol, retrain, rows, rows_from, samples, sampling, teacher, train, weighting"
     ]
     names = list(arms("{teacher.generation: [0, previous], teacher.weights.output: [1]}"))
     assert names == ["distill generation=0 output=1", "distill generation=previous output=1"]

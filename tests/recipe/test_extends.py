@@ -58,7 +58,7 @@ def test_null_removes() -> None:
 def test_null_for_what_is_not_there_is_found() -> None:
     assert failing("extends: base.yaml\narms: {mixt: null}\n") == [
         "child.yaml:2: arms.mixt: found null; allowed: a mapping of curation, data, grid, guidance, init, "
-        "merge, model, protocol, retrain, rows, samples, sampling, teacher, train, weighting"
+        "merge, model, protocol, retrain, rows, rows_from, samples, sampling, teacher, train, weighting"
     ]
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from collapse_sim.core.errors import InterruptedRunError
@@ -188,3 +189,23 @@ def test_an_interrupted_measurement_keeps_nothing(
         measured(TINY)
     assert stop.value.code == 128 + number
     assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_rows_from_files_are_not_measured(measured: Callable[..., Bench], sandbox: Sandbox) -> None:
+    """Nor are their scores, so only decoding is left, and nothing at all where that is done."""
+    for k in range(2):
+        np.save(sandbox.root / f"{k}.npy", np.zeros((20, 2)))
+    recipe = """
+    data: {use: gaussian, dimensions: 2, rows: 30}
+    generations: 1
+    seeds: 2
+    arms: {elsewhere: {rows_from: "{generation}.npy"}}
+    metrics: [sliced_w2]
+    """
+    bench = measured(recipe)
+    assert [one.spec.kind for one in bench.measured.values()] == ["data"]
+    assert bench.problems == [
+        "samples: from files: its rows are from files",
+        "scores: sliced_w2: its rows are from files",
+    ]
+    assert measured(recipe, lambda spec: 0 if spec.kind == "data" else 1).measured == {}

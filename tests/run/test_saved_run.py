@@ -57,3 +57,21 @@ def test_the_model_of_a_merged_arm_is_the_merged_one(sandbox, tmp_path):
     shutil.rmtree(store.block(plan.model, 3).folder.parent)
     with pytest.raises(StoreError, match="1 of its models and samples are not in"):
         refuse_to_fit(experiment, sandbox.root / ".store", folder)
+
+
+def test_a_model_whose_rows_are_from_files_draws_its_own(sandbox):
+    """It was fitted because a metric reads it."""
+    np.save(sandbox.root / "one.npy", np.full((40, 2), 100.0))
+    sandbox.run(f"""
+    data: {{use: gaussian, dimensions: 2, rows: 40}}
+    model: gaussian
+    generations: 2
+    seeds: [0, 1]
+    arms: {{a: {{data: replace, rows_from: {{1: {sandbox.root / "one.npy"}}}}}}}
+    metrics: [variance_ratio]
+    """)
+    run = SavedRun.open(sandbox.root / "run", sandbox.root)
+    drawn = [draw(run.model(ModelChoice("a", k, 1)), 30, 0, "cpu")["x"] for k in range(3)]
+    assert [rows.shape for rows in drawn] == [(30, 2)] * 3
+    assert abs(drawn[1]).max() < 10
+    np.testing.assert_allclose(drawn[2], 100.0)  # fitted to the rows of the file

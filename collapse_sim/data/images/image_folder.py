@@ -57,7 +57,7 @@ class ImageFolder(ImageSettings):
         """
         path, images = self._find(folder)
         if isinstance(images, np.ndarray):
-            fingerprint, same = _summary(path, images)
+            fingerprint, same = array_summary(path, images)
             height, width, own_channels = images.shape[1:]
             shape, classes = (self.channels or own_channels, height, width), 0
         else:
@@ -92,7 +92,7 @@ class ImageFolder(ImageSettings):
         """
         path = (folder / Path(self.path).expanduser()).absolute()
         if path.suffix == ".npy":
-            return path, _open_images(path)
+            return path, open_images(path)
         dataset = find_dataset(path)
         if dataset is not None:
             return path, open_dataset(KIND, path, dataset)
@@ -104,8 +104,8 @@ class ImageFolder(ImageSettings):
         return path, list_images(KIND, path)
 
 
-def _open_images(path: Path) -> np.ndarray:
-    """uint8 (N, H, W, C), memory-mapped."""
+def open_images(path: Path) -> np.ndarray:
+    """The images of a .npy file, uint8 (N, H, W, C), memory-mapped. Raises MissingError for any other array."""
     images = open_npy(path)
     allowed = "needed: uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3)"
     found_text = f"found {images.dtype.name} of shape {images.shape}"
@@ -121,7 +121,7 @@ def _open_images(path: Path) -> np.ndarray:
     return images
 
 
-def _summary(path: Path, images: np.ndarray) -> tuple[str, list[list[int]]]:
+def array_summary(path: Path, images: np.ndarray) -> tuple[str, list[list[int]]]:
     """The content hash, and groups of equal rows by index: computed once."""
     stamps = FileStats.of([(path.name, check_regular(path))], time.time_ns())
     summary = load("array", path, stamps)

@@ -87,12 +87,9 @@ class ContentSummary(NamedTuple):
     unreadable: list[str]  # name and reason
 
 
-def survey(pictures: Pictures, settings: ImageSettings, channels: int | None) -> tuple[Shape, ContentSummary]:
-    """The common (C, H, W) before `crop` and `size` are applied, and the summary of the contents.
-
-    All images are read the first time and after a change; otherwise only the list of files is. What is left out is
-    logged. Raises MissingError with all problems: unreadable images, colour modes or sizes that need a setting.
-    """
+def contents(pictures: Pictures) -> ContentSummary:
+    """The summary of the contents. All images are read the first time and after a change; otherwise only the list of
+    files is. What is left out is logged."""
     path, name = pictures.path, f"images, Pillow {PIL.__version__}"
     if pictures.left_out:
         logger.log(pictures.level, "%s: in %s %s", pictures.kind, path, pictures.left_out)
@@ -104,6 +101,15 @@ def survey(pictures: Pictures, settings: ImageSettings, channels: int | None) ->
         logger.warning(
             "%s: only the first frame or page is used of %s in %s", pictures.kind, ", ".join(summary.frames), path
         )
+    return summary
+
+
+def survey(pictures: Pictures, settings: ImageSettings, channels: int | None) -> tuple[Shape, ContentSummary]:
+    """The common (C, H, W) before `crop` and `size` are applied, and the summary of the contents (`contents`).
+
+    Raises MissingError with all problems: unreadable images, colour modes or sizes that need a setting.
+    """
+    summary = contents(pictures)
     problems = [*_problems(pictures, summary, settings, channels)]
     if problems:
         raise MissingError("\n".join(problems))
@@ -153,7 +159,7 @@ def _problems(
 ) -> Iterator[str]:
     where = f"{pictures.kind}: {pictures.path}"
     if summary.unreadable:
-        yield _unreadable(pictures, summary.unreadable)
+        yield unreadable(pictures, summary.unreadable)
     modes = {mode for mode, *_ in summary.modes}
     if channels is None and (len(modes) > 1 or modes - set(CHANNELS)):
         listed = ", ".join(f"{count} {mode} (such as {name})" for mode, count, name in summary.modes)
@@ -215,7 +221,7 @@ class PictureRows:
             if not isinstance(image, str) and image.shape != images[0].shape
         ]
         if problems:
-            raise MissingError(_unreadable(self.pictures, problems))
+            raise MissingError(unreadable(self.pictures, problems))
         columns = {"image": np.stack(images)}
         if self.labels is not None:
             columns["label"] = self.labels[index]
@@ -229,7 +235,8 @@ class PictureRows:
             return f"{self.pictures.name(number)} ({reason(error)})"
 
 
-def _unreadable(pictures: Pictures, names: Sequence[str]) -> str:
+def unreadable(pictures: Pictures, names: Sequence[str]) -> str:
+    """The message about images that cannot be read."""
     return (
         f"{pictures.kind}: {len(names)} unreadable images in {pictures.path}: replace or remove them\n  "
         + "\n  ".join(abbreviated(names))

@@ -19,7 +19,7 @@ from collapse_sim.families.hooks import HasLossUnit, PredictsTokens, check_row_w
 from collapse_sim.remedies.base import Choice, Pool
 from collapse_sim.remedies.detector_features import Expansion, detector_features
 from collapse_sim.remedies.logistic import fit_logistic
-from collapse_sim.remedies.row_vectors import TEXTS
+from collapse_sim.remedies.row_vectors import TEXTS, check_vectors
 
 BINS = 15  # of the expected calibration error
 UNREGULARISED = 1e6  # inverse strength in calibration, which has two parameters
@@ -89,6 +89,8 @@ class Detector(Component):
                 f"texts are told apart by the probabilities of their tokens, which {type(family).__name__} models do "
                 "not offer: use causal_lm or seq2seq"
             )
+        else:
+            check_vectors(info)
 
     def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:
         report: dict[str, float] = {}

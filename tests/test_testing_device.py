@@ -12,6 +12,7 @@ from collapse_sim.core import registry
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import Inputs
 from collapse_sim.families.classifier import Classifier
+from collapse_sim.families.conformer import Conformer
 from collapse_sim.families.conv_vae import ConvVAE
 from collapse_sim.families.ddpm import DDPM
 from collapse_sim.families.edm import EDM
@@ -24,6 +25,7 @@ from collapse_sim.families.linear import LinearRegression
 from collapse_sim.families.network import Network
 from collapse_sim.families.vae import VAE
 from collapse_sim.testing import check_device
+from tests.families.graphs import MOLECULES, conformations
 from tests.families.small_rows import IMAGES, POINTS, REGRESSION, image_rows, regression
 from tests.families.wording import PACKED, PAIRS, T5, TEXT, TINY, blocks, pairs, texts
 
@@ -75,6 +77,7 @@ CASES = {
     "causal_lm, greedy": (TINY.model_copy(update={"decoding": "greedy"}), TEXT, texts(8)),
     "causal_lm, packed": (TINY, SHORT, {"tokens": blocks(8)["tokens"][:, :5]}),
     "seq2seq": (T5, PAIRS, pairs(8)),
+    "conformer": (Conformer(width=8, layers=2, timesteps=24, sampling_steps=2), MOLECULES, conformations(8)),
 }
 
 

@@ -41,7 +41,7 @@ def _report(data_dir: Path) -> dict[str, dict[str, Any]]:
 
     names = (
         "torch", "torchvision", "transformers", "tokenizers", "datasets", "diffusers", "torch-fidelity", "rouge-score",
-        "pydantic", "typer", "rich", "scikit-learn", "matplotlib",
+        "pydantic", "typer", "rich", "scikit-learn", "matplotlib", "rdkit",
     )  # fmt: skip
     versions = {"collapse-sim": __version__, "python": platform.python_version()}
     for name in names:

@@ -37,6 +37,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "edm": "collapse_sim.families.edm:EDM",
         "seq2seq": "collapse_sim.families.seq2seq:Seq2Seq",
         "causal_lm": "collapse_sim.families.causal_lm:CausalLM",
+        "conformer": "collapse_sim.families.conformer:Conformer",
     },
     "data": {
         "digits": "collapse_sim.data.images.digits:Digits",
@@ -52,6 +53,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "tinystories": "collapse_sim.data.text.text_sets:TinyStories",
         "wikitext": "collapse_sim.data.text.text_sets:WikiText",
         "point_files": "collapse_sim.data.point_files:PointFiles",
+        "conformers": "collapse_sim.data.molecules.conformers:Conformers",
         "gaussian": "collapse_sim.data.toys.gaussian_points:GaussianPoints",
         "linear": "collapse_sim.data.toys.linear_data:LinearData",
         "eight_gaussians": "collapse_sim.data.toys.mixtures:EightGaussians",
@@ -155,6 +157,10 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "length": "collapse_sim.metrics.text_counts:TextLength",
         "self_bleu": "collapse_sim.metrics.text_counts:SelfBLEU",
         "mauve": "collapse_sim.metrics.mauve:Mauve",
+        "cov": "collapse_sim.metrics.conformations:ConformationCoverage",
+        "mat": "collapse_sim.metrics.conformations:ConformationMatching",
+        "bond_lengths": "collapse_sim.metrics.conformations:BondLengths",
+        "bond_angles": "collapse_sim.metrics.conformations:BondAngles",
     },
     "features": {
         "pixels": "collapse_sim.metrics.feature_maps:Pixels",

@@ -27,7 +27,7 @@ class Info:
     {"image": ((1, 32, 32), "uint8"), "label": ((), "int64")}.
     """
 
-    kind: str  # "images", "points", "regression", "text" (columns: tokens), "pairs" (columns: source, target)
+    kind: str  # "images", "points", "regression", "molecules", "text" (columns: tokens), "pairs" (source, target)
     columns: Mapping[str, tuple[tuple[int, ...], str]]
     rows: int  # real rows that generation 0 is fitted to
     pool: int  # all available real rows; those beyond `rows` are the reserve of `fresh`

@@ -17,7 +17,7 @@ from collapse_sim.data.base import Data, Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import HasLossUnit, check_row_weights
 from collapse_sim.remedies.base import Choice, Pool
-from collapse_sim.remedies.detector_features import Expansion, check_tells_texts, detector_features
+from collapse_sim.remedies.detector_features import Expansion, check_tells_apart, detector_features
 from collapse_sim.remedies.logistic import fit_logistic
 
 BINS = 15  # of the expected calibration error
@@ -94,7 +94,7 @@ class Detector(Component):
                     "row: use gaussian, gmm, kde or flow, or p: fitted"
                 )
         else:
-            check_tells_texts(info, family)
+            check_tells_apart(info, family)
 
     def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:
         report: dict[str, float] = {}

@@ -14,7 +14,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily, Rows
 from collapse_sim.families.hooks import PredictsTokens
 from collapse_sim.remedies.base import Pool
-from collapse_sim.remedies.row_vectors import TEXTS, require_finite, text_column, vectors
+from collapse_sim.remedies.row_vectors import TEXTS, check_vectors, require_finite, text_column, vectors
 
 COMPONENTS = 20  # dimensions above which rows are reduced to principal components
 LANDMARKS = 100  # of the RBF features
@@ -24,9 +24,11 @@ REPEATED = 4  # tokens of the n-grams whose repetition is counted
 Expansion = Literal["quadratic", "rbf"]
 
 
-def check_tells_texts(info: Info, family: ModelFamily) -> None:
-    """Raise ValueError for texts of a family that predicts no tokens."""
-    if info.kind in TEXTS and not isinstance(family, PredictsTokens):
+def check_tells_apart(info: Info, family: ModelFamily) -> None:
+    """Raise ValueError for texts of a family that predicts no tokens, and for other rows that are no vectors."""
+    if info.kind not in TEXTS:
+        check_vectors(info)
+    elif not isinstance(family, PredictsTokens):
         raise ValueError(
             f"texts are told apart by the probabilities of their tokens, which {type(family).__name__} models do not "
             "offer: use causal_lm or seq2seq"

@@ -9,8 +9,10 @@ import torch
 from pydantic import Field, model_validator
 
 from collapse_sim.core.randomness import Draws
+from collapse_sim.data.base import Data, Info
+from collapse_sim.families.base import ModelFamily
 from collapse_sim.remedies.base import Choice, Pool
-from collapse_sim.remedies.row_vectors import require_finite, squared_distances, vectors
+from collapse_sim.remedies.row_vectors import check_vectors, require_finite, squared_distances, vectors
 from collapse_sim.remedies.selection import Selection
 
 PAIRED = 1000  # candidates whose pair distances decide where the threshold begins
@@ -45,6 +47,10 @@ class Diversity(Selection):
     @property
     def keeps_all(self) -> bool:
         return self.keep == 1.0
+
+    def check(self, data: Data, info: Info, family: ModelFamily) -> None:
+        """Raises ValueError for rows that are not vectors."""
+        check_vectors(info)
 
     def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:
         features = require_finite(vectors(pool.columns, pool.info), "candidates")

@@ -18,7 +18,7 @@ from collapse_sim.remedies.detector_features import (
     COMPONENTS,
     LANDMARKS,
     Expansion,
-    check_tells_texts,
+    check_tells_apart,
     text_statistics,
 )
 from collapse_sim.remedies.logistic import Logistic, fit_logistic
@@ -44,7 +44,7 @@ class RowClassifier(Component):
 
     def check(self, info: Info, family: ModelFamily) -> None:
         """Raises ValueError for texts of a family that predicts no tokens."""
-        check_tells_texts(info, family)
+        check_tells_apart(info, family)
 
     def fit(self, pool: Pool, draws: Draws) -> FittedVerifier:
         """Raises ValueError when there are too few rows of either kind."""

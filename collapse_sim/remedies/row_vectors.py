@@ -41,6 +41,15 @@ def _token_shares(tokens: np.ndarray, info: Info) -> np.ndarray:
     return shares
 
 
+def check_vectors(info: Info) -> None:
+    """Raise ValueError for rows that are not vectors, such as conformations, which may be turned."""
+    if info.kind not in TEXTS and not {"image", "x", "y"} & set(info.columns):
+        raise ValueError(
+            f"it compares rows by their distances, which rows of the kind {info.kind} do not have: use random, verify, "
+            "luce or likelihood"
+        )
+
+
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """(n, F), (m, F) -> (n, m): squared Euclidean distances; exactly 0 between equal vectors."""
     from scipy.spatial.distance import cdist

@@ -9,8 +9,10 @@ import torch
 from pydantic import Field
 
 from collapse_sim.core.randomness import Draws
+from collapse_sim.data.base import Data, Info
+from collapse_sim.families.base import ModelFamily
 from collapse_sim.remedies.base import Choice, Pool
-from collapse_sim.remedies.row_vectors import require_finite, squared_distances, vectors
+from collapse_sim.remedies.row_vectors import check_vectors, require_finite, squared_distances, vectors
 from collapse_sim.remedies.selection import Selection, best
 
 TOLERANCE = 1e-4  # of the marginals
@@ -37,6 +39,10 @@ class Transport(Selection):
     @property
     def keeps_all(self) -> bool:
         return self.keep == 1.0
+
+    def check(self, data: Data, info: Info, family: ModelFamily) -> None:
+        """Raises ValueError for rows that are not vectors."""
+        check_vectors(info)
 
     def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:
         real = vectors(pool.real(), pool.info)

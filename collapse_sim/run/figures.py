@@ -249,9 +249,45 @@ def _first_rows(store: Store, spec: SampleSpec, seed: int) -> np.ndarray:
     return np.array(columns["image"][:SHOWN])
 
 
+def _molecules(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
+    draw = partial(_molecules_overview, experiment, k, context.store, folder)
+    return attempts_of(context.store).make(context.emit, OVERVIEW, draw)
+
+
+def _molecules_overview(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
+    """Conformations of a few molecules in all generations so far; always drawn for the last generation."""
+    path = folder / f"{OVERVIEW}.png"
+    if _still_good(path, experiment, k, SCATTER_EVERY_S):
+        return [path]
+    from collapse_sim.analysis.molecule_pictures import LEGEND, Drawn, conformations_by_generations
+    from collapse_sim.analysis.molecule_pictures import SHOWN as MOLECULES
+    from collapse_sim.analysis.scatter import columns
+
+    seed, names = experiment.recipe.seeds[0], ("positions", "atoms", "bonds")
+    samples: dict[str, dict[int, Drawn]] = {plan.name: {} for plan in experiment.arm_plans}
+    real: dict[str, Drawn] = {}
+    for plan in experiment.arm_plans:
+        rows = min(plan.data.info.rows, *(generation.samples.rows for generation in plan.generations[: k + 1]))
+        given = artefacts.conditions(store, plan.data, (*names, "molecule"), (seed,), 0, rows)
+        _, first = np.unique(given["molecule"].numpy(), return_index=True)
+        chosen = np.sort(first)[:MOLECULES]
+        real[plan.name] = Drawn(*(given[name].numpy()[chosen] for name in names))
+        for j in columns(k):
+            spec = plan.generations[j].samples
+            if store.has(spec, seed):
+                _, stored = artefacts.columns(store, spec, seed, "samples")
+                samples[plan.name][j] = Drawn(*(np.array(stored[name][chosen]) for name in names))
+    if not any(samples.values()):
+        return []
+    note = f"Seed {seed}. Samples are turned or mirrored onto the real conformations. {LEGEND}"
+    conformations_by_generations(samples, real, path, note)
+    return [path]
+
+
 DRAWERS: dict[str, Callable[[Experiment, int, JobContext, Path], list[Path]]] = {
     "images": _images,
     "points": _points,
+    "molecules": _molecules,
     "text": draw_texts,
     "pairs": draw_texts,
 }

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
+
+import datasets
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.cli.toys import REGRESSION
+from tests.run.small_molecules import CONFORMATIONS
 
 
 def test_samples_are_repeatable_and_new(finished, tmp_path):
@@ -64,3 +68,34 @@ def test_rows_of_a_conditional_model_have_labels_however_many(shell, recipe, tmp
     assert rows["image"].shape == (450, 1, 8, 8)
     np.testing.assert_array_equal(rows["label"][:200], rows["label"][200:400])
     assert set(rows["label"].tolist()) == set(range(10))
+
+
+def test_conformations_are_sampled_exported_and_scored_again(shell, recipe, tmp_path):
+    """Rows of a kind without pictures or texts: arrays and datasets, and no other format."""
+    shell("run", recipe(text=CONFORMATIONS), "-q")
+    shell("sample", "molecules", "--out", "rows.npz", "--rows", 6)
+    rows = np.load(tmp_path / "rows.npz")
+    assert set(rows) == {"positions", "atoms", "bonds", "molecule"}
+    assert rows["positions"].shape == (6, 3, 3)
+    assert "not for data of kind molecules; allowed: .npz" in shell("sample", "molecules", "--out", "x.png", code=2).err
+    refused = shell.refused("export", "molecules", "--to", "new", "--samples", "png", code=2)
+    assert "--samples png: molecules make no pictures; allowed: npz, dataset, none" in refused
+    shell("export", "molecules", "--to", "here", "--samples", "dataset")
+    stored = datasets.load_from_disk(tmp_path / "here" / "dataset")
+    assert len(stored) == 16
+    assert np.asarray(stored[0]["positions"]).shape == (3, 3)
+    done = shell("evaluate", "molecules", "--metric", "bond_angles", "--json").json
+    assert done["made"] > 0
+    assert "is for data of points" in shell("evaluate", "molecules", "--metric", "sliced_w2", code=2).err
+
+
+def test_curations_of_vectors_refuse_conformations(shell, recipe):
+    axes = ("replace: {data: replace}", "replace: {data: replace, curation: diversity}")
+    message = shell.refused("run", recipe(axes, text=CONFORMATIONS), code=2)
+    assert "arms.replace.curation: it compares rows by their distances" in message
+
+
+def test_conformations_need_rdkit(shell, recipe, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    message = shell.refused("run", recipe(text=CONFORMATIONS), code=3)
+    assert "the package rdkit is not installed: pip install 'collapse-sim[molecules]'" in message

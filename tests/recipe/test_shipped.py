@@ -18,7 +18,16 @@ from .helpers import write
 
 NAMES = shipped.names()
 ONE_STEP_AND_TOYS = ("quickstart", "gaussian-strategies", "linear-replace-vs-accumulate", "kd-vae-mnist-table1")
-OFFLINE = ("digits", "gaussian_points", "linear_data", "mixtures", "curves", "grammar_stories", "grammar_pairs")
+OFFLINE = (
+    "conformers",
+    "digits",
+    "gaussian_points",
+    "linear_data",
+    "mixtures",
+    "curves",
+    "grammar_stories",
+    "grammar_pairs",
+)
 STRATEGIES = ("vae-mnist-strategies", "vae-fashion-strategies")
 
 

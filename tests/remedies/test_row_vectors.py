@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from collapse_sim.remedies.row_vectors import require_finite, squared_distances, text_column, vectors
+from collapse_sim.families.conformer import Conformer
+from collapse_sim.remedies.detector import Detector
+from collapse_sim.remedies.diversity import Diversity
+from collapse_sim.remedies.row_vectors import check_vectors, require_finite, squared_distances, text_column, vectors
+from collapse_sim.remedies.transport import Transport
+from tests.families.graphs import MOLECULES
 from tests.families.small_rows import IMAGES, POINTS, REGRESSION
 from tests.families.wording import PAIRS, TEXT
 
@@ -42,3 +47,13 @@ def test_equal_rows_have_no_distance():
 def test_rows_that_are_not_finite_are_counted():
     with pytest.raises(ValueError, match="1 of 2 candidates are not finite"):
         require_finite(np.array([[0.0, np.nan], [1.0, 2.0]]), "candidates")
+
+
+def test_conformations_are_no_vectors():
+    """They may be turned: curations by distance refuse them before anything is made."""
+    for curation in (Diversity(), Transport(), Detector()):
+        with pytest.raises(ValueError, match="distances, which rows of the kind molecules do not have"):
+            curation.check(None, MOLECULES, Conformer())
+        for info in (POINTS, IMAGES, REGRESSION):
+            curation.check(None, info, Conformer())
+    check_vectors(TEXT)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from collapse_sim.analysis import image_grids, scatter
+from collapse_sim.analysis import image_grids, molecule_pictures, scatter
 from collapse_sim.analysis.scatter import points_by_generations
 from collapse_sim.core.machine import open_device
 from collapse_sim.core.randomness import Draws
@@ -18,6 +18,7 @@ from collapse_sim.families.base import Conditions
 from collapse_sim.run import figures
 from tests.remedies.chains_of import FLOW, VAE, digits, experiment_of, ran
 from tests.run.points import GAUSSIAN
+from tests.run.small_molecules import CONFORMATIONS
 
 
 @pytest.fixture
@@ -105,3 +106,29 @@ def test_the_picture_of_denoising_is_that_of_the_guided_model(sandbox):
         rows = plan.fit.family.sample(guided, Conditions(2, {}), Draws((3,), "denoising", 0))["image"]
     np.testing.assert_array_equal(shown["remedy"][-1], rows.numpy())
     assert not np.array_equal(shown["plain"][-1], shown["remedy"][-1])
+
+
+def test_conformations_are_those_of_their_molecules_in_all_generations(sandbox, monkeypatch: pytest.MonkeyPatch):
+    """Beside the real conformations that they were made for; every arm shows the same molecules, each once."""
+    calls: list[tuple] = []
+    draw = molecule_pictures.conformations_by_generations
+    monkeypatch.setattr(
+        molecule_pictures, "conformations_by_generations", lambda *given: calls.append(given) or draw(*given)
+    )
+    sandbox.run(CONFORMATIONS)
+    assert (sandbox.root / "run" / "pictures" / "arms-by-generations.png").stat().st_size > 5000
+    samples, real, path, note = calls[-1]
+    assert path.name == "arms-by-generations.png"
+    assert note.startswith("Seed 3.")
+    assert list(samples) == ["replace", "accumulate+distill"]
+    for arm, by_generation in samples.items():
+        assert list(by_generation) == [0, 1, 2]
+        graphs = np.concatenate([real[arm].atoms, real[arm].bonds.reshape(4, -1)], axis=1)
+        assert len(np.unique(graphs, axis=0)) == 4  # all that are not held out
+        for drawn in by_generation.values():
+            np.testing.assert_array_equal(drawn.atoms, real[arm].atoms)
+            np.testing.assert_array_equal(drawn.bonds, real[arm].bonds)
+    np.testing.assert_array_equal(real["replace"].positions, real["accumulate+distill"].positions)
+    first = [by_generation[0].positions for by_generation in samples.values()]
+    np.testing.assert_array_equal(*first)  # generation 0 is shared
+    assert not np.array_equal(first[0], samples["replace"][1].positions)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["data", "fit", "own samples", "own fit", "merge", "samples", "curation", "features", "scores"]
+Kind = Literal["data", "import", "fit", "own samples", "own fit", "merge", "samples", "curation", "features", "scores"]
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from collapse_sim.data.base import Columns, FileData, Info, RowSource, Simulated
 from collapse_sim.data.split import Part, parts_of
 from collapse_sim.engine.curate import curate
 from collapse_sim.engine.fit import fit, fit_together
+from collapse_sim.engine.importing import import_model
 from collapse_sim.engine.merging import merge
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.programs import Programs
@@ -107,6 +108,7 @@ def describe_precision(device: Device, train: Train | None) -> str:
 
 BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
     "data": decode,
+    "import": import_model,
     "fit": fit,
     "own samples": sample,
     "own fit": fit,

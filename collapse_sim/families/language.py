@@ -23,6 +23,7 @@ from collapse_sim.families.decoding import Choose, TokenSampling, decode, likeli
 from collapse_sim.families.hooks import TokenPredictions
 from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.families.pretrained_checks import check_next_token
+from collapse_sim.families.pretrained_import import other_architecture, other_tokenizer
 from collapse_sim.families.text_network import LanguageModel, Predicted
 
 AT_ONCE, AT_ONCE_ON_CPU = 2**29, 2**25  # numbers in memory at a time in an evaluation: 2.1 GB of logits, or 134 MB
@@ -41,6 +42,8 @@ class TextFamily(Component):
 
     pretrained: str | None = None
     """A pretrained model to start from, by name or folder. Its files are in the key by content."""
+    revision: str | None = None
+    """A branch, tag or commit of a pretrained model on a hub; default: the main branch."""
     preset: str | None = None
     """A new network of a named size, instead of `pretrained`; `width`, `layers` and `heads` change it."""
     width: Count | None = None
@@ -71,6 +74,8 @@ class TextFamily(Component):
     sampler_version: ClassVar[int] = 2  # tokens by the inverse CDF
     sampling: ClassVar[tuple[str, ...]] = ("decoding", "temperature", "top_k", "top_p", "beams")
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "sample_perplexity")  # added unless a recipe has them itself
+    importable: ClassVar[str] = "a transformers folder, or its name on a hub"
+    not_in_key: ClassVar[tuple[str, ...]] = ("revision",)
     encoder_decoder: ClassVar[bool] = False
     limits: ClassVar[str]  # the settings that determine the number of tokens of a forward pass
 
@@ -82,6 +87,8 @@ class TextFamily(Component):
             settings = "neither" if self.preset is None else "both"
             raise ValueError(f"exactly one of `pretrained` and `preset` is needed, found {settings}")
         sizes = [name for name in ("width", "layers", "heads") if getattr(self, name) is not None]
+        if self.pretrained is None and self.revision is not None:
+            raise ValueError("revision: for a pretrained model on a hub, this is a preset; remove")
         if self.pretrained is not None and sizes:
             raise ValueError(f"{', '.join(sizes)}: a pretrained model has its own; remove, or use a `preset`")
         if self.decoding != "sample":
@@ -101,7 +108,7 @@ class TextFamily(Component):
             return self
         copy = self.model_copy()
         try:
-            copy._files = hub.find(self.pretrained, data_dir, "model")
+            copy._files = hub.find(self.pretrained, data_dir, "model", self.revision)
         except MissingError as error:
             raise MissingError(f"pretrained: {error}") from error
         return copy
@@ -179,6 +186,25 @@ class TextFamily(Component):
                 module.padding_idx = None
         float_network: nn.Module = network.float()
         return float_network
+
+    def import_model(self, path: Path, info: Info) -> Mapping[str, Tensor]:
+        """The network in a transformers folder, if it has the architecture of this family's own."""
+        files = hub.find(str(path), path, "model")
+        given = self.model_copy(update={"pretrained": str(path), "preset": None})
+        given._files = files
+        try:
+            given.check(info)
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix("pretrained: ")) from error
+        ours = self._preset_config(info) if self.pretrained is None else self._config()
+        architecture = [f"{path}: {line}" for line in other_architecture(given._config(), ours, DROPOUTS)]
+        if architecture:
+            architecture.append(f"to take its architecture, set the model's `pretrained: {path}`")
+        problems = [*architecture, *(f"{path}: {line}" for line in other_tokenizer(files, info))]
+        if problems:
+            raise ValueError("\n".join(problems))
+        state: dict[str, Tensor] = given.build(info).state_dict()
+        return state
 
     def _config(self) -> Any:
         assert self._files is not None, "the pretrained model was not located"

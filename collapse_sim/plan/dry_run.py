@@ -52,7 +52,8 @@ def plan_document(
                 "sources": _sources_document(plan.rows.sources, plan.fit),
                 **({"chosen_among": chosen.candidates} if (chosen := plan.fit.curation) else {}),
                 "teacher": teacher.generation if (teacher := plan.fit.teacher) else None,
-                "fits_to_make": sum(to_come(spec) for spec in plan.specs() if isinstance(spec, FitSpec)),
+                "fits_to_make": sum(to_come(s) for s in plan.specs() if isinstance(s, FitSpec) and s.given is None),
+                **({"imported": given.name} if (given := plan.fit.given) else {}),
             }
             for k, plan in enumerate(arm_plan.generations)
         ]
@@ -125,6 +126,8 @@ def plan_text(plan: dict[str, Any], time: str = "") -> str:
             most = "<= " if protocol == "converged" else ""
             steps = "solved" if entry["steps"] is None else f"{most}{entry['steps']}"
             epochs = "-" if entry["epochs"] is None else f"{most}{entry['epochs']:.4g}"
+            if "imported" in entry:
+                made_from, steps, epochs = f"imported: {entry['imported']}", "-", "-"
             teacher = "-" if entry["teacher"] is None else entry["teacher"]
             lines.append(
                 f"  {entry['generation']:>10} {entry['rows']:>9} {steps:>9} {epochs:>7}  {teacher!s:>7}  "

@@ -16,6 +16,7 @@ from collapse_sim.data.sources import Plan, RowCounts, StrategyError, generation
 from collapse_sim.data.split import divided
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import Deterministic
+from collapse_sim.families.imported import GivenModel
 from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
 from collapse_sim.plan.contracts import check_info, check_plan
 from collapse_sim.plan.curation_specs import (
@@ -32,6 +33,7 @@ from collapse_sim.plan.data_checks import (
     weighting_misfits,
     with_recipe_lines,
 )
+from collapse_sim.plan.given_models import given_models
 from collapse_sim.plan.in_use import in_use, own_misfits
 from collapse_sim.plan.layer_paths import layer_misfits
 from collapse_sim.plan.memory import check_rows, check_weights
@@ -47,6 +49,7 @@ from collapse_sim.plan.specs import (
     SourcesKey,
     data_spec,
     fit_spec,
+    import_spec,
     replace_info,
 )
 from collapse_sim.plan.strategies import samples_of
@@ -188,7 +191,7 @@ def prepare(recipe: Recipe, data_dir: Path, device: Device | None = None) -> Exp
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
     files = {name: _weights(metric, data_dir) for name, metric in recipe.metrics.items()}
-    return lay_out(recipe, info, plans, files, weights_bytes)
+    return lay_out(recipe, info, plans, files, weights_bytes, given_models(recipe, info, data_dir))
 
 
 def _check_arm(recipe: Recipe, arm: Arm, info: Info) -> tuple[tuple[Plan, ...], int, list[str]]:
@@ -236,12 +239,16 @@ def lay_out(
     plans: Mapping[str, tuple[Plan, ...]],
     files: Mapping[str, WeightsFile | None],
     weights_bytes: Mapping[str, int],
+    given: Mapping[str, GivenModel] | None = None,
 ) -> Experiment:
     """All specs of a recipe whose precisions are resolved. `plans` are those of each arm, `files` the weights that
-    each metric's features are read from."""
+    each metric's features are read from, `given` the models from outside that are the arms' generations 0."""
     data = data_spec(recipe.data, info)
     features = FeatureSpecs(data)
-    arm_plans = tuple(_arm_plan(recipe, arm, plans[arm.name], data, features, files) for arm in recipe.arms)
+    arm_plans = tuple(
+        _arm_plan(recipe, arm, plans[arm.name], data, features, files, (given or {}).get(arm.name))
+        for arm in recipe.arms
+    )
     shared = (data, *features.shared())
     return Experiment(recipe, info, counts_of(recipe, info), data, shared, arm_plans, weights_bytes)
 
@@ -323,6 +330,7 @@ def _arm_plan(
     all_data: DataSpec,
     features: FeatureSpecs,
     files: Mapping[str, WeightsFile | None],
+    imported: GivenModel | None,
 ) -> ArmPlan:
     own = recipe.for_arm(arm)
     data = replace_info(all_data, info_of(recipe, arm, all_data.info))
@@ -344,10 +352,13 @@ def _arm_plan(
         weights = taught_by.weights if taught_by else None
         criterion = taught_by.criterion if taught_by else "mse"
         init = previous if arm.init == "previous" else None
-        fit = fit_spec(
-            k, own.model, train, plan, data, past, teacher, weights, init,
-            criterion=criterion, weighting=arm.weighting, curation=chosen, key=key,
-        )  # fmt: skip
+        if k == 0 and imported is not None:
+            fit = import_spec(imported, own.model, given, plan, data)
+        else:
+            fit = fit_spec(
+                k, own.model, train, plan, data, past, teacher, weights, init,
+                criterion=criterion, weighting=arm.weighting, curation=chosen, key=key,
+            )  # fmt: skip
         rows = samples_of(arm.strategy, k, counts)
         using = in_use(arm, fit, previous, given, rows, shard)
         past[k] = samples = using.samples(rows, shard)

@@ -51,7 +51,7 @@ def run_generations(
             return [Request(spec, seeds, (name,)) for name, plan in arms.items() for spec in specs(plan)]  # noqa: B023
 
         counts = {
-            "fit": make(requests(lambda plan: [plan.fit])),
+            next(iter(arms.values())).fit.kind: make(requests(lambda plan: [plan.fit])),  # an imported model is no fit
             **_between(arms.values(), lambda stage: make(requests(lambda plan: plan.between[stage : stage + 1]))),  # noqa: B023
             "samples": make(requests(lambda plan: plan.generated())),
         }

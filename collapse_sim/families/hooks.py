@@ -256,6 +256,16 @@ class Combinable(Protocol):
 
 
 @runtime_checkable
+class MayCombine(Protocol):
+    """Networks whose weights cannot be combined linearly under some settings, such as factors of products."""
+
+    @property
+    def combines(self) -> bool:
+        """Whether they can under these settings."""
+        ...
+
+
+@runtime_checkable
 class FromWeights(Protocol):
     """Fits that begin with given weights when `pretrained` is set, and so have them in common."""
 

@@ -24,7 +24,7 @@ WITHOUT_EFFECT = frozenset(
 OF_HEADS = "summary_"  # settings of GPT-2's classification head
 
 
-def other_architecture(theirs: Any, ours: Any, left_out: tuple[str, ...]) -> Iterator[str]:
+def _other_architecture(theirs: Any, ours: Any, left_out: tuple[str, ...]) -> Iterator[str]:
     """The settings of two configurations of transformers that differ, except `left_out` and those without effect."""
     one, other = theirs.to_dict(), ours.to_dict()
     if theirs.model_type != ours.model_type:
@@ -37,9 +37,18 @@ def other_architecture(theirs: Any, ours: Any, left_out: tuple[str, ...]) -> Ite
             yield f"{name}: {one.get(name)} there, {other.get(name)} here"
 
 
-def other_tokenizer(files: hub.PretrainedFiles, info: Info) -> Iterator[str]:
-    """How the tokenizer in a model's folder, if there is one, differs from the data's. Raises MissingError when it
-    cannot be read."""
+def check_same(files: hub.PretrainedFiles, theirs: Any, ours: Any, left_out: tuple[str, ...], info: Info) -> None:
+    """Raises ValueError with every difference between a folder's configuration and tokenizer and those of a family and
+    its data, except settings in `left_out`; MissingError when its tokenizer cannot be read."""
+    problems = list(_other_architecture(theirs, ours, left_out))
+    advice = [f"to take its architecture, set the model's `pretrained: {files.folder}`"] if problems else []
+    problems += _other_tokenizer(files, info)
+    if problems:
+        raise ValueError("\n".join([*(f"{files.folder}: {problem}" for problem in problems), *advice]))
+
+
+def _other_tokenizer(files: hub.PretrainedFiles, info: Info) -> Iterator[str]:
+    """How the tokenizer in a model's folder, if there is one, differs from the data's."""
     if hub.has_part(files.folder, "tokenizer"):
         ours = info.text()
         read = tokenizer_in(hub.find(str(files.folder), files.folder, "tokenizer"))

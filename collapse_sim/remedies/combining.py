@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collapse_sim.core.registry import identity
 from collapse_sim.families.base import ClosedForm, ModelFamily
-from collapse_sim.families.hooks import Combinable
+from collapse_sim.families.hooks import Combinable, MayCombine
 
 
 def check_combinable(family: ModelFamily) -> None:
@@ -13,4 +13,8 @@ def check_combinable(family: ModelFamily) -> None:
         raise ValueError(
             f"the parameters of two {identity(type(family))} models do not correspond to each other, so they cannot be "
             "combined; allowed: networks, and closed forms such as gaussian and linear"
+        )
+    if isinstance(family, MayCombine) and not family.combines:
+        raise ValueError(
+            "factors of adapters are trained, and combining factors is not combining weights; remove `lora`"
         )

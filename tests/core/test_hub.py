@@ -191,7 +191,7 @@ def test_a_revision_that_a_hub_does_not_have(tmp_path: Path, monkeypatch: pytest
 def test_folders_and_presets_have_no_revisions(model: Path) -> None:
     with pytest.raises(MissingError, match=r"model: a folder has no revisions; remove `revision: v2`"):
         hub.find("model", model.parent, "model", "v2")
-    with pytest.raises(ValueError, match="revision: for a pretrained model on a hub, this is a preset; remove"):
+    with pytest.raises(ValueError, match="revision: for a pretrained model, this is a preset; remove"):
         CausalLM(preset="tiny", revision="v2")
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.readable import file_problem
+from collapse_sim.families.network import UNetSettings
 from collapse_sim.families.state_files import read_parts
 from collapse_sim.families.unet import UNet
 
@@ -19,6 +20,7 @@ NETWORK = "UNet2DModel"
 WEIGHTS = "diffusion_pytorch_model"
 PREDICTIONS = {"epsilon": "epsilon", "v": "v_prediction"}  # by a family's `target`
 LEFT_OUT = ("dropout",)  # settings of a network that matter in training only
+OF_ROWS = frozenset(("sample_size", "in_channels", "out_channels"))  # settings that the data decide
 NEAR = 1e-6  # of the share of a row's variance that is left: beyond rounding
 
 
@@ -70,11 +72,30 @@ def _other_network(config: Mapping[str, Any], model: UNet) -> Iterator[str]:
     except (TypeError, ValueError) as error:
         yield f"unet/config.json: not a configuration of {NETWORK}: {error}"
         return
-    ours = model.unet.config
-    for name in dict.fromkeys((*ours, *theirs)):
-        one, other = _comparable(name, theirs.get(name)), _comparable(name, ours.get(name))
-        if not name.startswith("_") and name not in LEFT_OUT and one != other:
-            yield f"network: {name}: {one} there, {other} here"
+    unlike = _unlike(theirs, model.unet.config)
+    yield from (f"network: {name}: {there} there, {here} here" for name, (there, here) in unlike.items())
+    if unlike.keys() - OF_ROWS:
+        yield _advice(theirs, model)
+
+
+def _unlike(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """{setting: (theirs, ours)} of those that differ."""
+    names = (n for n in dict.fromkeys((*ours, *theirs)) if not n.startswith("_") and n not in LEFT_OUT)
+    pairs = {name: (_comparable(name, theirs.get(name)), _comparable(name, ours.get(name))) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def _advice(theirs: Mapping[str, Any], model: UNet) -> str:
+    """What to set in a recipe for this network, as YAML."""
+    widths, layers = tuple(theirs["block_out_channels"]), theirs["layers_per_block"]
+    with torch.device("meta"):
+        plain = UNet(model.shape, widths, layers, "middle", 0.0).unet.config
+    left = {name: there for name, (there, _) in _unlike(theirs, plain).items() if name not in OF_ROWS}
+    unknown = sorted(left.keys() - UNetSettings.model_fields.keys())
+    if unknown:
+        return f"network: a UNet with {', '.join(unknown)} as there cannot be built here"
+    settings = {"widths": widths, "layers": layers, **({"unet": left} if left else {})}
+    return f"to take its architecture, set the model's network: {json.dumps(settings)}"
 
 
 def _comparable(name: str, value: Any) -> Any:

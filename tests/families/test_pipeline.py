@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from safetensors.torch import load_file
 
@@ -118,7 +119,8 @@ def test_every_difference_in_one_message(tmp_path: Path) -> None:
     place = pipeline(tmp_path / "p", {"layers_per_block": 2, "norm_eps": 1e-6}, DDPMScheduler(50))
     with pytest.raises(ValueError, match="there") as error:
         read_model(FAMILY, place, IMAGES)
-    assert len(str(error.value).splitlines()) == 3
+    differences = [line for line in str(error.value).splitlines() if " there, " in line]
+    assert len(differences) == 3
 
 
 def test_what_is_no_pipeline(tmp_path: Path) -> None:
@@ -138,3 +140,60 @@ def test_what_is_no_pipeline(tmp_path: Path) -> None:
     (place / "scheduler" / "scheduler_config.json").write_text("[")
     with pytest.raises(MissingError, match=r"scheduler_config\.json: not valid JSON"):
         read_model(FAMILY, place, IMAGES)
+
+
+ELSEWHERE = {  # as pipelines of Ho et al. (2020) are published, but smaller
+    "block_out_channels": (8, 16, 16), "layers_per_block": 2, "norm_eps": 1e-6, "norm_num_groups": 4, "freq_shift": 1,
+    "flip_sin_to_cos": False, "downsample_padding": 0,
+    "down_block_types": ("DownBlock2D", "AttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "AttnUpBlock2D", "UpBlock2D"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ELSEWHERE,
+        {"attention_head_dim": 4, "act_fn": "mish", "resnet_time_scale_shift": "scale_shift"},
+        {"down_block_types": ("ResnetDownsampleBlock2D", "DownBlock2D"), "downsample_type": "resnet"},
+    ],
+)
+def test_the_advice_gives_the_network(network: dict[str, Any], tmp_path: Path) -> None:
+    """With it, the pipeline is read, and its network computes what diffusers' does."""
+    place = pipeline(tmp_path / "p", network)
+    with pytest.raises(ValueError, match="to take its architecture") as error:
+        read_model(FAMILY, place, IMAGES)
+    advice = str(error.value).splitlines()[-1].partition("set the model's network: ")[2]
+    family = DDPM(network=yaml.safe_load(advice), timesteps=40)
+    assert DDPM(**family.model_dump()).describe() == family.describe()
+    model = family.build(IMAGES).eval()
+    model.load_state_dict(read_model(family, place, IMAGES))
+    theirs = UNet2DModel.from_pretrained(place / "unet").eval()
+    x, t = torch.randn(3, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 7, 39])
+    with torch.no_grad():
+        torch.testing.assert_close(model(x, t)[0], theirs(x, t).sample)
+
+
+def test_a_network_that_cannot_be_built(tmp_path: Path) -> None:
+    place = pipeline(tmp_path / "p", {"center_input_sample": True})
+    with pytest.raises(ValueError, match="network: a UNet with center_input_sample as there cannot be built here"):
+        read_model(FAMILY, place, IMAGES)
+
+
+def test_networks_without_unet_settings_keep_their_keys() -> None:
+    assert "unet" not in FAMILY.describe()["network"]
+    changed = DDPM(network={"unet": {"norm_eps": 1e-6}}).describe()["network"]
+    assert changed["unet"] == {"norm_eps": 1e-6}
+
+
+def test_a_level_without_a_block() -> None:
+    family = DDPM(network={"widths": (8, 16), "unet": {"down_block_types": ["DownBlock2D"]}})
+    with pytest.raises(
+        ValueError, match=r"network\.unet\.down_block_types: found 1; needed: one for each of the 2 widths"
+    ):
+        family.check(IMAGES)
+
+
+def test_points_have_no_unet() -> None:
+    with pytest.raises(ValueError, match="network: unet: for images only"):
+        DDPM(network={"widths": (16, 16), "unet": {"norm_eps": 1e-6}}).check(POINTS)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collapse_sim.run.bench import Bench
 
 MOST_COLUMNS = 4  # generations beside the last one
-UNITS = {"fit": "update", "samples": "row", "features": "row", "scores": "score", "data": "row"}
+UNITS = {"import": "model", "fit": "update", "samples": "row", "features": "row", "scores": "score", "data": "row"}
 
 
 def bench(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Kind = Literal[
-    "data", "fit", "own samples", "own fit", "merge", "samples", "verifier", "curation", "features", "scores"
+    "data", "import", "fit", "own samples", "own fit", "merge", "samples", "verifier", "curation", "features", "scores"
 ]  # fmt: skip
 
 

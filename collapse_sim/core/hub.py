@@ -57,8 +57,10 @@ class PretrainedFiles:
     sha256: str
 
 
-def find(name: str, data_dir: Path, part: Part) -> PretrainedFiles:
+def find(name: str, data_dir: Path, part: Part, revision: str | None = None) -> PretrainedFiles:
     """A folder by its path, or by its name below the data folder; else from a Hugging Face hub's cache, or the hub.
+
+    `revision`: a branch, tag or commit on the hub; None: the main branch.
 
     Raises MissingError: which folders were searched, why nothing could be fetched, and which files are needed; or which
     file of weights is incomplete.
@@ -71,7 +73,9 @@ def find(name: str, data_dir: Path, part: Part) -> PretrainedFiles:
             kind = file_problem(existing[0]) or "a file"
             raise MissingError(f"{existing[0].absolute()}: {kind}; needed: a folder that has {NEEDED[part]}")
         if folder is None:
-            folder = _fetch(name, candidates, part)
+            folder = _fetch(name, candidates, part, revision)
+        elif revision is not None:
+            raise MissingError(f"{folder.absolute()}: a folder has no revisions; remove `revision: {revision}`")
         else:
             _check_folder(folder, part)
         for path in _files(folder, part):
@@ -105,6 +109,11 @@ def _missing_file(folder: Path, part: Part) -> str:
     if not (folder / "config.json").is_file():
         return "config.json"
     return "" if any((folder / file).is_file() for file in WEIGHTS) else "model.safetensors"
+
+
+def has_part(folder: Path, part: Part) -> bool:
+    """Whether a folder has the files that a model or a tokenizer needs, by their names."""
+    return not _missing_file(folder, part)
 
 
 def is_safe(folder: Path) -> bool:
@@ -142,27 +151,26 @@ def _check_weights(folder: Path) -> None:
             ) from None
 
 
-def _fetch(name: str, candidates: Sequence[Path], part: Part) -> Path:
+def _fetch(name: str, candidates: Sequence[Path], part: Part, revision: str | None) -> Path:
     searched = " or ".join(dict.fromkeys(str(folder.absolute()) for folder in candidates))
-    missing = f"{name}: no such {part}: there is no folder {searched}"
+    missing = f"{name}{f' of revision {revision}' * bool(revision)}: no such {part}: there is no folder {searched}"
     if name.startswith(("/", "~", ".")) or name.count("/") > 1:
         raise MissingError(f"{missing}; needed in it: {NEEDED[part]}")
     from huggingface_hub import snapshot_download
 
+    download = functools.partial(snapshot_download, name, revision=revision, etag_timeout=TIMEOUT_S)
     patterns = [*FETCHED[part]]
     for local in (True, False):
-        reason = "" if local else refusal("model", name)
+        reason = "" if local else refusal("model", name, revision)
         if reason:
             break
         try:
             with _quiet():
-                folder = Path(
-                    snapshot_download(name, allow_patterns=patterns, local_files_only=local, etag_timeout=TIMEOUT_S)
-                )
+                folder = Path(download(allow_patterns=patterns, local_files_only=local))
             if part == "model" and _missing_file(folder, part) == "model.safetensors":
                 with _quiet():  # an older model, in torch's format
                     older = [*patterns, "pytorch_model*"]
-                    snapshot_download(name, allow_patterns=older, local_files_only=local, etag_timeout=TIMEOUT_S)
+                    download(allow_patterns=older, local_files_only=local)
             if not _missing_file(folder, part):
                 return folder
             reason = f"what could be fetched has no {_missing_file(folder, part)}"
@@ -176,8 +184,8 @@ def _fetch(name: str, candidates: Sequence[Path], part: Part) -> Path:
 _unreachable: list[str] = []  # why no hub can be reached, once known, so that nothing waits for it twice
 
 
-def refusal(kind: Literal["model", "dataset"], name: str) -> str:
-    """Why a hub has nothing of that name, after one request; "" if it has.
+def refusal(kind: Literal["model", "dataset"], name: str, revision: str | None = None) -> str:
+    """Why a hub has nothing of that name and revision, after one request; "" if it has.
 
     Downloads wait for a response without a timeout, and the datasets library tries six times.
     """
@@ -187,7 +195,7 @@ def refusal(kind: Literal["model", "dataset"], name: str) -> str:
         return _unreachable[0]
     try:
         request = HfApi().model_info if kind == "model" else HfApi().dataset_info
-        request(name, timeout=TIMEOUT_S)
+        request(name, revision=revision, timeout=TIMEOUT_S)
     except Exception as error:  # many kinds, as in `_fetch`
         reason = reason_of(error)
         if getattr(error, "response", None) is None and not isinstance(error, ValueError):  # else of this name

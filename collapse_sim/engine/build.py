@@ -24,6 +24,7 @@ from collapse_sim.engine.curate import curate
 from collapse_sim.engine.fit import fit, fit_together
 from collapse_sim.engine.importing import import_rows
 from collapse_sim.engine.merging import merge
+from collapse_sim.engine.model_import import import_model
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.programs import Programs
 from collapse_sim.engine.sample import sample, to_numpy
@@ -128,6 +129,7 @@ def describe_precision(device: Device, train: Train | None) -> str:
 
 BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
     "data": decode,
+    "import": import_model,
     "fit": fit,
     "own samples": sample,
     "own fit": fit,

@@ -48,7 +48,7 @@ def fit(job: Job, folder: Path, context: JobContext) -> None:
     if isinstance(spec.family, ClosedForm):
         model = _solve(spec, spec.family, job.seeds, context)
         _check_solution(job, model)
-        _write(folder, model, [], 0)
+        write_model(folder, model.state_dict(), [], 0)
         return
     for error in fit_together([job], [folder], context).values():
         raise error
@@ -73,13 +73,14 @@ def fit_together(jobs: Sequence[Job], folders: Sequence[Path], context: JobConte
             except DivergedError as error:
                 errors[number] = error
             else:
-                _write(folders[number], model, member.run.history, member.run.step)
+                write_model(folders[number], model.state_dict(), member.run.history, member.run.step)
     return errors
 
 
-def _write(folder: Path, model: nn.Module, history: list[dict[str, Any]], updates: int) -> None:
-    state = {name: tensor.contiguous().cpu() for name, tensor in model.state_dict().items()}
-    (folder / artefacts.MODEL_FILE).write_bytes(save(state))
+def write_model(folder: Path, state: Mapping[str, Tensor], history: list[dict[str, Any]], updates: int) -> None:
+    """Write model.safetensors and history.json."""
+    tensors = {name: tensor.contiguous().cpu() for name, tensor in state.items()}
+    (folder / artefacts.MODEL_FILE).write_bytes(save(tensors))
     (folder / HISTORY_FILE).write_text(json.dumps({"updates": updates, "evaluations": history}, indent=1))
 
 

@@ -52,11 +52,12 @@ def grouping(jobs: Sequence[Job], context: JobContext) -> list[Sequence[Job]]:
 def group_key(job: Job, context: JobContext) -> str | None:
     """Equal for fits that can be computed together; None for one that is computed alone.
 
-    Alone are closed forms (all seeds of an arm are one computation already), families that do not stack, fp16 (whose
-    skipped updates differ), micro-batches, fits that end early, and those whose teacher has other sizes.
+    Alone are imported models, closed forms (all seeds of an arm are one computation already), families that do not
+    stack, fp16 (whose skipped updates differ), micro-batches, fits that end early, and those whose teacher has other
+    sizes.
     """
     spec = job.spec
-    if not isinstance(spec, FitSpec) or spec.train is None or isinstance(spec.family, ClosedForm):
+    if not isinstance(spec, FitSpec) or spec.given or spec.train is None or isinstance(spec.family, ClosedForm):
         return None
     train = spec.train
     if context.group_size < 2 or not (isinstance(spec.family, Stacks) and spec.family.stacks):

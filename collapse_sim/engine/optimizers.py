@@ -56,9 +56,9 @@ class SGD(_Eager, torch.optim.SGD):
 
 
 def _groups(train: Train, model: nn.Module, stacked: Mapping[str, Tensor] | None) -> list[dict[str, Any]]:
-    """All parameters; with `decay: weights` in two groups: matrices and kernels decay, but embeddings and parameters of
-    fewer than two dimensions (biases, the scales of norms) don't."""
-    named = dict(model.named_parameters())
+    """All parameters that are not frozen; with `decay: weights` in two groups: matrices and kernels decay, but
+    embeddings and parameters of fewer than two dimensions (biases, the scales of norms) don't."""
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     updated = {name: parameter if stacked is None else stacked[name] for name, parameter in named.items()}
     if train.decay == "all" or not train.weight_decay:
         return [{"params": list(updated.values()), "weight_decay": train.weight_decay}]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -16,6 +17,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import Inputs, ModelFamily, Rows
 from collapse_sim.families.denoiser import Denoising, mean_square, per_row, rows_to_x, steps_of_frames
 from collapse_sim.families.network import Denoiser
+from collapse_sim.families.pipeline import pipeline_state
 from collapse_sim.families.samplers import SamplerName, Schedule, Target, sampler, scheduler
 from collapse_sim.families.unet import UNet
 
@@ -43,6 +45,7 @@ class DDPM(Denoising):
     """ddim: how much noise each step adds; 0 is deterministic."""
 
     sampling: ClassVar[tuple[str, ...]] = (*Denoising.sampling, "sampler", "sampling_steps", "eta")
+    importable: ClassVar[str] = "a folder of a diffusers pipeline (model_index.json, unet/, scheduler/)"
 
     @model_validator(mode="after")
     def _fits_together(self) -> DDPM:
@@ -118,6 +121,16 @@ class DDPM(Denoising):
         for name, part in parts.items():
             part.save_pretrained(folder / name)
         return sorted(path for name in parts for path in (folder / name).rglob("*") if path.is_file())
+
+    def import_model(self, path: Path, info: Info) -> Mapping[str, Tensor]:
+        """The network of a pipeline of diffusers. Its sampler is not compared: it is set here."""
+        with torch.device("meta"):
+            model = self.build(info)
+        if not isinstance(model, UNet):
+            raise ValueError(f"{path}: pipelines are of images, and the data is of {info.kind}")
+        kept = alphas_cumprod(self.timesteps, self.schedule, self.zero_terminal_snr, torch.device("cpu"))
+        schedule = f"{self.schedule}{', zero terminal SNR' * self.zero_terminal_snr}"
+        return pipeline_state(path, model, schedule, kept, self.target)
 
     @property
     def from_latents(self) -> bool:

@@ -244,6 +244,21 @@ class Exports(Protocol):
 
 
 @runtime_checkable
+class ImportsModel(Protocol):
+    """Models that other programs wrote, as generation 0."""
+
+    importable: ClassVar[str]  # what they are, in words, for messages: "a folder of ..."
+
+    def import_model(self, path: Path, info: Info) -> Mapping[str, Tensor]:
+        """The state, on the CPU and in the names of this family's own, of the model in an existing folder.
+
+        Raises ValueError with a line for every setting in which that model is another than this family builds for this
+        data, both values shown, and MissingError for files that are missing or damaged. Names and shapes of the tensors
+        are compared by the caller. What `export` wrote (Exports) has to come back as it was."""
+        ...
+
+
+@runtime_checkable
 class Combinable(Protocol):
     """Closed forms whose parameters can be combined linearly with those of another model of the same family."""
 
@@ -253,6 +268,16 @@ class Combinable(Protocol):
 
     def projected(self, model: nn.Module) -> nn.Module:
         """The model with the nearest parameters that are allowed."""
+        ...
+
+
+@runtime_checkable
+class MayCombine(Protocol):
+    """Networks whose weights cannot be combined linearly under some settings, such as factors of products."""
+
+    @property
+    def combines(self) -> bool:
+        """Whether they can under these settings."""
         ...
 
 

@@ -18,11 +18,13 @@ from collapse_sim.core.errors import MissingError
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
+from collapse_sim.families.adapters import CONFIG_FILE, LoRA, check_installed, read_adapters, write_adapters
 from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.families.decoding import Choose, TokenSampling, decode, likeliest
 from collapse_sim.families.hooks import TokenPredictions
 from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.families.pretrained_checks import check_next_token
+from collapse_sim.families.pretrained_import import check_same
 from collapse_sim.families.text_network import LanguageModel, Predicted
 
 AT_ONCE, AT_ONCE_ON_CPU = 2**29, 2**25  # numbers in memory at a time in an evaluation: 2.1 GB of logits, or 134 MB
@@ -41,6 +43,8 @@ class TextFamily(Component):
 
     pretrained: str | None = None
     """A pretrained model to start from, by name or folder. Its files are in the key by content."""
+    revision: str | None = None
+    """A branch, tag or commit of a pretrained model on a hub; default: the main branch."""
     preset: str | None = None
     """A new network of a named size, instead of `pretrained`; `width`, `layers` and `heads` change it."""
     width: Count | None = None
@@ -51,6 +55,8 @@ class TextFamily(Component):
     """Attention heads."""
     dropout: Drop | None = None
     """Dropout. Default: none for a preset, the configuration's for a pretrained model."""
+    lora: LoRA | None = None
+    """Train only adapters of a pretrained model, which keeps its weights: {rank: 8, alpha: 16, targets: [q_proj]}."""
     bucket: Count = 32
     """Batches are padded to a multiple of this number of tokens."""
     kd_temperature: Annotated[float, Field(gt=0.0)] = 1.0
@@ -71,6 +77,9 @@ class TextFamily(Component):
     sampler_version: ClassVar[int] = 2  # tokens by the inverse CDF
     sampling: ClassVar[tuple[str, ...]] = ("decoding", "temperature", "top_k", "top_p", "beams")
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "sample_perplexity")  # added unless a recipe has them itself
+    importable: ClassVar[str] = "a transformers folder, or its name on a hub"
+    added: ClassVar[Mapping[str, Any]] = {"lora": None}
+    not_in_key: ClassVar[tuple[str, ...]] = ("revision",)
     encoder_decoder: ClassVar[bool] = False
     limits: ClassVar[str]  # the settings that determine the number of tokens of a forward pass
 
@@ -82,6 +91,9 @@ class TextFamily(Component):
             settings = "neither" if self.preset is None else "both"
             raise ValueError(f"exactly one of `pretrained` and `preset` is needed, found {settings}")
         sizes = [name for name in ("width", "layers", "heads") if getattr(self, name) is not None]
+        unfit = [name for name in ("revision", "lora") if self.pretrained is None and getattr(self, name) is not None]
+        if unfit:
+            raise ValueError(f"{' and '.join(unfit)}: for a pretrained model, this is a preset; remove")
         if self.pretrained is not None and sizes:
             raise ValueError(f"{', '.join(sizes)}: a pretrained model has its own; remove, or use a `preset`")
         if self.decoding != "sample":
@@ -101,7 +113,7 @@ class TextFamily(Component):
             return self
         copy = self.model_copy()
         try:
-            copy._files = hub.find(self.pretrained, data_dir, "model")
+            copy._files = hub.find(self.pretrained, data_dir, "model", self.revision)
         except MissingError as error:
             raise MissingError(f"pretrained: {error}") from error
         return copy
@@ -121,8 +133,15 @@ class TextFamily(Component):
     def _positions(self, info: Info) -> int:
         """The number of tokens that the network must take at once."""
 
+    @property
+    def combines(self) -> bool:
+        """Not with adapters: their products are not those of combined factors."""
+        return self.lora is None
+
     def check(self, info: Info) -> None:
         """Raises ValueError if tokenizer or lengths do not fit the network, or it does not predict the next token."""
+        if self.lora is not None:
+            check_installed()
         if self.pretrained is None:
             config = self._preset_config(info)
             width, heads = config.hidden_size, config.num_attention_heads
@@ -155,7 +174,7 @@ class TextFamily(Component):
     def build(self, info: Info) -> nn.Module:
         """A new network, or the pretrained one with its weights."""
         with quiet():
-            return LanguageModel(self._network(info), info)
+            return LanguageModel(self._network(info), info, whole=self.lora is None)
 
     def _network(self, info: Info) -> nn.Module:
         from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, GenerationConfig
@@ -178,7 +197,30 @@ class TextFamily(Component):
             if isinstance(module, nn.Embedding) and module.weight is shared:
                 module.padding_idx = None
         float_network: nn.Module = network.float()
+        if self.lora is not None:
+            self.lora.insert(float_network)
         return float_network
+
+    def import_model(self, path: Path, info: Info) -> Mapping[str, Tensor]:
+        """The network in a transformers folder, if it has the architecture of this family's own; with `lora`, adapters
+        in a folder of peft, or a pretrained model with adapters that change nothing."""
+        if self.lora is not None and (path / CONFIG_FILE).is_file():
+            return {f"network.{name}": tensor for name, tensor in read_adapters(self.lora, path).items()}
+        files = hub.find(str(path), path, "model")
+        if self.lora is not None and (self._files is None or files.sha256 != self._files.sha256):
+            raise ValueError(f"{path}: with `lora`, generation 0 has the weights of `pretrained`; set it to this model")
+        given = self.model_copy(update={"pretrained": str(path), "preset": None})
+        given._files = files
+        try:
+            given.check(info)
+        except ValueError as error:
+            raise ValueError(str(error).removeprefix("pretrained: ")) from error
+        ours = self._preset_config(info) if self.pretrained is None else self._config()
+        check_same(files, given._config(), ours, DROPOUTS, info)
+        with torch.random.fork_rng(devices=[]):  # adapters are random
+            torch.manual_seed(0)
+            state: dict[str, Tensor] = given.build(info).state_dict()
+        return state
 
     def _config(self) -> Any:
         assert self._files is not None, "the pretrained model was not located"
@@ -330,8 +372,11 @@ class TextFamily(Component):
         return out[:, prefix:]
 
     def export(self, model: nn.Module, info: Info, folder: Path) -> list[Path]:
-        """A folder `transformers/` with model and tokenizer, for from_pretrained."""
+        """A folder `transformers/` with model and tokenizer, for from_pretrained; with `lora`, `adapters/` for peft."""
         assert isinstance(model, LanguageModel)
+        if self.lora is not None:
+            state = {name.removeprefix("network."): tensor for name, tensor in model.state_dict().items()}
+            return write_adapters(self.lora, str(self.pretrained), state, folder / "adapters")
         target = folder / "transformers"
         network: Any = model.network
         tokenizer = info.text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 from torch import Tensor, nn
 
 from collapse_sim.data.base import Info
@@ -43,6 +43,49 @@ class Denoiser(nn.Module):
         raise NotImplementedError
 
 
+class UNetSettings(BaseModel):
+    """Settings of diffusers' UNet2DModel, by its names for them, for a network that was made elsewhere. Those that are
+    left out are as the rest of `network` has them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    down_block_types: tuple[Literal["DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D"], ...] = ()
+    """The blocks of each level on the way down."""
+    up_block_types: tuple[Literal["UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D"], ...] = ()
+    """The blocks of each level on the way up."""
+    add_attention: bool = True
+    """Attention in the middle."""
+    attention_head_dim: Annotated[int, Field(gt=0)] | None = None
+    """Channels of an attention head; null: one head."""
+    attn_norm_num_groups: Annotated[int, Field(gt=0)] | None = None
+    """Groups of the normalisation in the middle's attention."""
+    norm_num_groups: Annotated[int, Field(gt=0)] = 32
+    """Groups of the normalisation."""
+    norm_eps: Annotated[float, Field(gt=0.0)] = 1e-5
+    """Added to variances in the normalisation."""
+    act_fn: Literal["silu", "swish", "mish", "gelu", "relu"] = "silu"
+    """Activation function."""
+    freq_shift: int = 0
+    """Shift of the frequencies of times."""
+    flip_sin_to_cos: bool = True
+    """Cosines of times before sines."""
+    downsample_padding: Annotated[int, Field(ge=0)] = 1
+    """Padding of the layers that halve the image."""
+    downsample_type: Literal["conv", "resnet"] = "conv"
+    """Layers that halve the image."""
+    upsample_type: Literal["conv", "resnet"] = "conv"
+    """Layers that double the image."""
+    mid_block_scale_factor: Annotated[float, Field(gt=0.0)] = 1.0
+    """Divides the outputs of the middle's blocks."""
+    resnet_time_scale_shift: Literal["default", "scale_shift"] = "default"
+    """How times enter the residual blocks."""
+
+    @model_serializer(mode="wrap")
+    def _as_set(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Only what is set: the rest follows from other settings."""
+        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
+
+
 class Network(BaseModel):
     """Settings of the network: a UNet for images, a small MLP for points. Settings left out are the preset's."""
 
@@ -58,6 +101,13 @@ class Network(BaseModel):
     """Where attention is: middle, none, or a list of levels (0: finest) in addition to the middle; images only."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of units that are dropped in training."""
+    unet: UNetSettings | None = None
+    """Settings of a UNet2DModel that was made elsewhere, such as {norm_eps: 1e-6}; images only."""
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys of networks without `unet` are those from before it was there."""
+        return {name: value for name, value in handler(self).items() if name != "unet" or value is not None}
 
     @model_validator(mode="after")
     def _attention_has_a_level(self) -> Network:
@@ -75,7 +125,8 @@ class Network(BaseModel):
         """Raises ValueError when the network cannot be used on these rows; the message says what to change."""
         settings = self._settings(info)
         if info.kind == "points":
-            image_settings = [name for name in ("layers", "attention") if name in settings]
+            given = {*settings, *(["unet"] if self.unet is not None else [])}
+            image_settings = [name for name in ("layers", "attention", "unet") if name in given]
             if image_settings:
                 raise ValueError(
                     f"network: {' and '.join(image_settings)}: for images only; points have an MLP with one hidden "
@@ -84,6 +135,13 @@ class Network(BaseModel):
             return
         if self.preset == "points":
             raise ValueError("network.preset: points is for points; for images: digits, cifar10, celeba")
+        for direction in ("down_block_types", "up_block_types"):
+            blocks: tuple[str, ...] = getattr(self.unet, direction, ())
+            if blocks and len(blocks) != len(settings["widths"]):
+                raise ValueError(
+                    f"network.unet.{direction}: found {len(blocks)}; needed: one for each of the "
+                    f"{len(settings['widths'])} widths"
+                )
         _, height, width = info.shape("image")
         halvings = len(settings["widths"]) - 1
         if height % 2**halvings or width % 2**halvings:
@@ -105,7 +163,8 @@ class Network(BaseModel):
             return MLP(info.shape("x"), settings["widths"], self.dropout, classes)
         from collapse_sim.families.unet import UNet
 
-        return UNet(info.shape("image"), **settings, dropout=self.dropout, classes=classes)
+        own = {} if self.unet is None else self.unet.model_dump()
+        return UNet(info.shape("image"), **settings, dropout=self.dropout, classes=classes, own=own)
 
     def _settings(self, info: Info) -> dict[str, Any]:
         """The preset's settings, overridden by those that are set here."""

@@ -1,4 +1,5 @@
-"""A transformers network as the text families use it: its predictions of every next token, and its tied weights."""
+"""A transformers network as the text families use it: its predictions of every next token, and the weights that are
+stored."""
 
 from __future__ import annotations
 
@@ -33,9 +34,11 @@ class Head(nn.Linear):
 
 
 class LanguageModel(nn.Module):
-    """A transformers network and what it needs to know of the data. Tied weights are stored once."""
+    """A transformers network and what it needs to know of the data. Tied weights are stored once; frozen ones, where
+    the others are adapters, not at all: `build` gives them."""
 
-    def __init__(self, network: nn.Module, info: Info) -> None:
+    def __init__(self, network: nn.Module, info: Info, *, whole: bool = True) -> None:
+        """`whole`: whether all weights are stored, frozen ones, too."""
         super().__init__()
         self.network = network
         tokenizer = info.text()
@@ -54,8 +57,10 @@ class LanguageModel(nn.Module):
             stored_name = names.setdefault(id(parameter), name)
             if stored_name != name:
                 self.tied[name] = stored_name
-        self.register_state_dict_post_hook(_drop_tied)  # type: ignore[no-untyped-call]
-        self.register_load_state_dict_pre_hook(_restore_tied)  # type: ignore[no-untyped-call]
+        trained = (name for name, parameter in network.named_parameters() if parameter.requires_grad)
+        self.trained = None if whole else frozenset(trained)  # the names of weights that are stored; None: all
+        self.register_state_dict_post_hook(_drop_others)  # type: ignore[no-untyped-call]
+        self.register_load_state_dict_pre_hook(_restore_others)  # type: ignore[no-untyped-call]
 
     def forward(self, **inputs: Tensor) -> Predicted:
         """transformers' inputs -> logits and last hidden states."""
@@ -64,13 +69,22 @@ class LanguageModel(nn.Module):
         return Predicted(out.logits, states[-1])
 
 
-def _drop_tied(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:
+def _drop_others(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:
     assert isinstance(module, LanguageModel)
     for name in module.tied:
         state.pop(f"{prefix}network.{name}", None)
+    if module.trained is not None:
+        start = f"{prefix}network."
+        for name in [name for name in state if name.startswith(start)]:
+            if name.removeprefix(start) not in module.trained:
+                del state[name]
 
 
-def _restore_tied(module: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:
+def _restore_others(module: nn.Module, state: dict[str, Any], prefix: str, *rest: object) -> None:
     assert isinstance(module, LanguageModel)
+    if module.trained is not None:
+        for name, tensor in module.network.state_dict().items():
+            if name not in module.trained:
+                state.setdefault(f"{prefix}network.{name}", tensor)
     for name, stored_name in module.tied.items():
         state.setdefault(f"{prefix}network.{name}", state[f"{prefix}network.{stored_name}"])

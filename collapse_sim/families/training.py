@@ -145,7 +145,7 @@ class FitLength:
         per_epoch = updates_per_epoch(train, rows)
         words = train.evaluate.split()
         every = {"never": 0, "every epoch": per_epoch}.get(train.evaluate)
-        steps = train.steps or max(1, round((train.epochs or 0) * per_epoch))
+        steps = train.steps if train.steps is not None else max(1, round((train.epochs or 0) * per_epoch))
         return cls(steps, per_epoch, int(words[1]) if every is None else every)
 
 

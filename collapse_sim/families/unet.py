@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from torch import Tensor
 
@@ -26,26 +27,32 @@ class UNet(Denoiser):
         attention: Literal["middle", "none"] | tuple[int, ...],
         dropout: float,
         classes: int = 0,
+        own: Mapping[str, Any] | None = None,
     ) -> None:
+        """`own`: settings of UNet2DModel (network.UNetSettings) in the place of those here."""
         from diffusers import UNet2DModel
 
         super().__init__(shape, classes)
         channels, height, width = shape
         levels = range(len(widths))
         attended = attention if isinstance(attention, tuple) else ()
+        settings = {
+            "down_block_types": tuple("AttnDownBlock2D" if i in attended else "DownBlock2D" for i in levels),
+            "up_block_types": tuple("AttnUpBlock2D" if i in attended else "UpBlock2D" for i in reversed(levels)),
+            "add_attention": attention != "none",
+            "attention_head_dim": None,  # one head, as in Ho et al. (2020)
+            "norm_num_groups": norm_groups(widths),
+            **(own or {}),
+        }
         self.unet = UNet2DModel(
             sample_size=(height, width),
             in_channels=channels,
             out_channels=channels,
             block_out_channels=widths,
             layers_per_block=layers,
-            down_block_types=tuple("AttnDownBlock2D" if i in attended else "DownBlock2D" for i in levels),
-            up_block_types=tuple("AttnUpBlock2D" if i in attended else "UpBlock2D" for i in reversed(levels)),
-            add_attention=attention != "none",
-            attention_head_dim=None,  # one head, as in Ho et al. (2020)
-            norm_num_groups=norm_groups(widths),
             dropout=dropout,
             num_class_embeds=classes + 1 if classes else None,
+            **settings,
         )
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -74,8 +74,8 @@ def seconds(spec: Spec, seeds: int, rate: Rate) -> float:
 
 def units_of(spec: Spec) -> int:
     """Units of work of one seed: updates of a fit (a closed form: rows), generated, described or decoded rows,
-    candidates of a curation or a verifier; a score or a merge is one."""
-    if isinstance(spec, FitSpec):
+    candidates of a curation or a verifier; a score, a merge or an imported model is one."""
+    if isinstance(spec, FitSpec) and spec.given is None:
         return (spec.train.steps or 0) if spec.train else spec.plan.rows
     if isinstance(spec, SampleSpec):
         return spec.rows
@@ -90,7 +90,7 @@ def units_of(spec: Spec) -> int:
 
 def evaluations_of(spec: Spec) -> int:
     """How often a fit computes its validation loss, at most."""
-    if not isinstance(spec, FitSpec) or spec.train is None:
+    if not isinstance(spec, FitSpec) or spec.train is None or spec.given is not None:
         return 0
     length = FitLength.of(spec.train, spec.plan.rows)
     return math.ceil(length.steps / length.evaluate_every) if length.evaluate_every else 0
@@ -112,6 +112,8 @@ def kind_of(kind: Kind, description: Mapping[str, Any], model: Mapping[str, Any]
             content += [{name: train.get(name) for name in COSTLY}, train["clip_norm"] is None, train["ema"] is None]
     elif "imported" in description:
         content += ["imported"]
+    elif kind == "import":
+        content += [description["family"], description["data"]]
     elif kind in ("samples", "own samples"):
         content += [model["family"], model["data"], model["train"] and model["train"]["precision"]]
         content += [description.get(name) for name in ("sampler", "sampler version", "conditions")]

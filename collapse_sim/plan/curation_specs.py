@@ -164,6 +164,6 @@ def _spec(
         **candidates,
     }
     return CurationSpec(
-        "curation", model.generation, description, model.seeded, model.stacked,
+        "curation", model.generation, description, True, model.stacked,
         curation=curation, rows=rows, draws=draws, offer=offer, model=model, origin=origin, verified_by=verified_by,
     )  # fmt: skip

@@ -53,7 +53,8 @@ def plan_document(
                 **({} if plan.samples.imported is None else {"rows_from": "files", "fitted": plan.fitted}),
                 **({"chosen_among": chosen.candidates} if (chosen := plan.fit.curation) else {}),
                 "teacher": teacher.generation if (teacher := plan.fit.teacher) else None,
-                "fits_to_make": sum(to_come(spec) for spec in plan.specs() if isinstance(spec, FitSpec)),
+                "fits_to_make": sum(to_come(s) for s in plan.specs() if isinstance(s, FitSpec) and s.given is None),
+                **({"imported": given.name} if (given := plan.fit.given) else {}),
             }
             for k, plan in enumerate(arm_plan.generations)
         ]
@@ -129,6 +130,8 @@ def plan_text(plan: dict[str, Any], time: str = "") -> str:
             rows, solved = (entry["rows"], "solved") if entry.get("fitted", True) else ("-", "-")
             steps = solved if entry["steps"] is None else f"{most}{entry['steps']}"
             epochs = "-" if entry["epochs"] is None else f"{most}{entry['epochs']:.4g}"
+            if "imported" in entry:
+                made_from, steps, epochs = f"imported: {entry['imported']}", "-", "-"
             teacher = "-" if entry["teacher"] is None else entry["teacher"]
             lines.append(
                 f"  {entry['generation']:>10} {rows:>9} {steps:>9} {epochs:>7}  {teacher!s:>7}  "

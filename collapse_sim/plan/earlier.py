@@ -25,7 +25,7 @@ def earlier_rates(store: Path, device: str) -> dict[str, Rate]:
     Short artefacts cost more than their work, so only the larger half of each kind counts. The store need not exist.
     """
     manifests = list(itertools.islice(_manifests(store), MOST))
-    models = {m["digest"]: m for _, m in manifests if m["kind"] in ("fit", "own fit", "merge")}
+    models = {m["digest"]: m for _, m in manifests if m["kind"] in ("import", "fit", "own fit", "merge")}
     rates: dict[str, list[tuple[float, float]]] = {}  # of each kind: (units, seconds per unit)
     for folder, manifest in manifests:
         try:
@@ -72,7 +72,7 @@ def _kind_and_units(
     if kind in ("curation", "verifier"):
         candidates = json.loads(read_bytes(folder / "report.json"))["candidates"]
         return kind_of(kind, description, {}), seeds * candidates
-    if kind in ("scores", "merge"):
+    if kind in ("scores", "merge", "import"):
         return kind_of(kind, description, {}), seeds
     if kind in ("data", "features"):
         axes = 2 if manifest["stacked"] else 1

@@ -16,6 +16,7 @@ from collapse_sim.data.sources import Plan, RowCounts, StrategyError, generation
 from collapse_sim.data.split import divided
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import Deterministic
+from collapse_sim.families.imported import GivenModel
 from collapse_sim.metrics.base import Metric, UntriedMap, WeightedMap
 from collapse_sim.plan.contracts import check_info, check_plan
 from collapse_sim.plan.curation_specs import (
@@ -35,22 +36,24 @@ from collapse_sim.plan.data_checks import (
     weighting_misfits,
     with_recipe_lines,
 )
+from collapse_sim.plan.generations import ArmPlan, GenerationPlan
+from collapse_sim.plan.given_models import given_models
 from collapse_sim.plan.imports import Imports, import_misfits, read_imports, with_samples, without_unread
 from collapse_sim.plan.in_use import in_use, own_misfits
 from collapse_sim.plan.layer_paths import layer_misfits
 from collapse_sim.plan.memory import check_rows, check_weights
 from collapse_sim.plan.merges import MergeSpec, averaged_teacher
 from collapse_sim.plan.protocol import at_length, at_precision, protocol_of, without_validation
-from collapse_sim.plan.score_specs import FeatureSpec, FeatureSpecs, ScoreSpec, score_spec
-from collapse_sim.plan.settings import Arm, Protocol, Recipe
+from collapse_sim.plan.score_specs import FeatureSpecs, score_spec
+from collapse_sim.plan.settings import Arm, Recipe
 from collapse_sim.plan.specs import (
     DataSpec,
     FitSpec,
-    ModelSpec,
     SampleSpec,
     SourcesKey,
     data_spec,
     fit_spec,
+    import_spec,
     imported_spec,
     replace_info,
 )
@@ -64,81 +67,6 @@ if TYPE_CHECKING:
     from collapse_sim.metrics.weights import WeightsFile
 
 T = TypeVar("T", ModelFamily, Metric)
-
-
-@dataclass(frozen=True)
-class GenerationPlan:
-    """Everything to make for one generation of an arm; the same specs serve every seed."""
-
-    fit: FitSpec
-    samples: SampleSpec
-    outputs: SampleSpec | None  # generated for held-out rows' conditions; None when no metric needs them
-    curation: CurationSpec | None  # what later fits take, if not the samples as they are
-    scores: Mapping[str, ScoreSpec]  # by the metric's shown name
-
-    between: tuple[Spec, ...] = ()  # what has to be made after the fit and before the samples, in its order
-    verifier: VerifierSpec | None = None  # generation 0's: what curations judge by
-    fitted: bool = True  # False: its rows are imported, and nothing reads its model
-
-    @property
-    def model(self) -> ModelSpec:
-        """The model in use: what samples are drawn from, what is scored, and what the next generation begins with."""
-        return self.samples.model
-
-    @property
-    def rows(self) -> Plan:
-        """The rows that the model is fitted to."""
-        return self.fit.plan
-
-    @property
-    def fits(self) -> tuple[FitSpec, ...]:
-        """The fit, if it is made."""
-        return (self.fit,) if self.fitted else ()
-
-    @property
-    def features(self) -> tuple[FeatureSpec, ...]:
-        """What the scores read from the store besides models and rows, each once."""
-        specs = (spec for score in self.scores.values() for spec in score.features.values())
-        return tuple({spec.digest: spec for spec in specs}.values())
-
-    def generated(self) -> tuple[SampleSpec, ...]:
-        """What the model generates."""
-        further = self.curation.draws[1:] if self.curation else ()
-        return (self.samples, *further, *([self.outputs] if self.outputs else []))
-
-    def curations(self) -> tuple[CurationSpec, ...]:
-        """The curation, if there is one."""
-        return (self.curation,) if self.curation else ()
-
-    def verifiers(self) -> tuple[VerifierSpec, ...]:
-        """What curations judge by, to be made before them."""
-        return (self.verifier,) if self.verifier else ()
-
-    def specs(self) -> Iterator[Spec]:
-        """All artefacts of the generation, in an order in which they can be made."""
-        yield from self.fits
-        yield from self.between
-        yield from self.generated()
-        yield from self.verifiers()
-        yield from self.curations()
-        yield from self.features
-        yield from self.scores.values()
-
-
-@dataclass(frozen=True)
-class ArmPlan:
-    """One arm with all its generations."""
-
-    arm: Arm
-    recipe: Recipe  # with the arm's own settings
-    data: DataSpec
-    counts: RowCounts
-    protocol: Protocol | None  # None for closed forms
-    generations: tuple[GenerationPlan, ...]
-
-    @property
-    def name(self) -> str:
-        return self.arm.name
 
 
 @dataclass(frozen=True)
@@ -208,7 +136,8 @@ def prepare(recipe: Recipe, data_dir: Path, device: Device | None = None) -> Exp
     if problems:
         raise RecipeError(*dict.fromkeys(problems))
     files = {name: _weights(metric, data_dir) for name, metric in recipe.metrics.items()}
-    return lay_out(recipe, info, plans, files, weights_bytes, imports)
+    given = given_models(recipe, info, data_dir)
+    return lay_out(recipe, info, plans, files, weights_bytes, imports, given)
 
 
 def _check_arm(recipe: Recipe, arm: Arm, info: Info, imports: Imports) -> tuple[tuple[Plan, ...], int, list[str]]:
@@ -259,13 +188,18 @@ def lay_out(
     files: Mapping[str, WeightsFile | None],
     weights_bytes: Mapping[str, int],
     imports: Mapping[str, Imports] | None = None,
+    given: Mapping[str, GivenModel] | None = None,
 ) -> Experiment:
     """All specs of a recipe whose precisions are resolved. `plans` are those of each arm, `files` the weights that
-    each metric's features are read from, `imports` the files with rows of each arm."""
+    each metric's features are read from, `imports` the files with rows of each arm, `given` the models
+    from outside that are the arms' generations 0."""
     data = data_spec(recipe.data, info)
     features = FeatureSpecs(data)
+    imported, outside = imports or {}, given or {}
     arm_plans = tuple(
-        _arm_plan(recipe, arm, plans[arm.name], data, features, files, (imports or {}).get(arm.name, {}))
+        _arm_plan(
+            recipe, arm, plans[arm.name], data, features, files, imported.get(arm.name, {}), outside.get(arm.name)
+        )
         for arm in recipe.arms
     )
     shared = (data, *features.shared())
@@ -354,6 +288,7 @@ def _arm_plan(
     features: FeatureSpecs,
     files: Mapping[str, WeightsFile | None],
     imports: Imports,
+    imported: GivenModel | None,
 ) -> ArmPlan:
     own = recipe.for_arm(arm)
     data = replace_info(all_data, info_of(recipe, arm, all_data.info))
@@ -377,10 +312,13 @@ def _arm_plan(
         weights = taught_by.weights if taught_by else None
         criterion = taught_by.criterion if taught_by else "mse"
         init = previous if arm.init == "previous" else None
-        fit = fit_spec(
-            k, own.model, train, plan, data, past, teacher, weights, init,
-            criterion=criterion, weighting=arm.weighting, curation=chosen, key=key,
-        )  # fmt: skip
+        if k == 0 and imported is not None:
+            fit = import_spec(imported, own.model, given, plan, data)
+        else:
+            fit = fit_spec(
+                k, own.model, train, plan, data, past, teacher, weights, init,
+                criterion=criterion, weighting=arm.weighting, curation=chosen, key=key,
+            )  # fmt: skip
         rows = samples_of(arm.strategy, k, counts)
         using = in_use(arm, fit, previous, given, rows, shard)
         samples = using.samples(rows, shard)

@@ -15,7 +15,7 @@ from collapse_sim.plan.curation_specs import candidates_for, keeps_all
 from collapse_sim.plan.settings import Arm, Recipe
 
 if TYPE_CHECKING:
-    from collapse_sim.plan.experiment import ArmPlan
+    from collapse_sim.plan.generations import ArmPlan
     from collapse_sim.store.spec import Spec
 
 Imports = Mapping[int, ImportedSeeds]  # by the generation's number

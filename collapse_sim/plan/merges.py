@@ -43,7 +43,7 @@ def merge_spec(
     if isinstance(fit.family, Combinable):
         description["infeasible"] = infeasible
     return MergeSpec(
-        "merge", fit.generation, description, fit.seeded, fit.stacked,
+        "merge", fit.generation, description, any(model.seeded for model in models), fit.stacked,
         family=fit.family, train=fit.train, data=fit.data,
         models=models, coefficients=coefficients, infeasible=infeasible,
     )  # fmt: skip

@@ -24,7 +24,8 @@ from collapse_sim.plan.settings import Arm, Protocol, Recipe
 
 if TYPE_CHECKING:
     from collapse_sim.core.machine import Device
-    from collapse_sim.plan.experiment import ArmPlan, Experiment
+    from collapse_sim.plan.experiment import Experiment
+    from collapse_sim.plan.generations import ArmPlan
 
 
 PATIENCE = 5  # evaluations, if the recipe gives none
@@ -99,7 +100,7 @@ def _choosing(recipe: Recipe) -> Iterator[tuple[str, Arm, int]]:
     """Where validation rows choose the weights: (path of the setting, arm, generation 0 or 1)."""
     for arm in recipe.arms:
         own = recipe.for_arm(arm)
-        for k in (0, 1):
+        for k in (0, 1) if recipe.generation_0 is None else (1,):
             train = own.train_of(k)
             path = _path_of_training(recipe, arm, k)
             if train is None:

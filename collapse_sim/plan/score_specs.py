@@ -101,7 +101,7 @@ def score_spec(
         **{role: spec.digest for role, spec in looked_at.items()},
     }
     return ScoreSpec(
-        "scores", model.generation, description, model.seeded, model.stacked,
+        "scores", model.generation, description, True, model.stacked,
         metric=metric, model=model, samples=samples, outputs=outputs, origin=origin,
         data=data, network=network, weights=weights, features=features.of(metric, feature_map, weights, samples),
     )  # fmt: skip

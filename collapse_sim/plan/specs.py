@@ -20,6 +20,7 @@ from collapse_sim.data.sources import REAL, Plan, Source
 from collapse_sim.data.split import resampled
 from collapse_sim.families.base import ClosedForm, Conditioning, ModelFamily
 from collapse_sim.families.hooks import conditioning_of
+from collapse_sim.families.imported import GivenModel
 from collapse_sim.families.training import Train
 from collapse_sim.plan.settings import Criterion, layer_path
 from collapse_sim.remedies.base import Guidance, Weighting
@@ -55,7 +56,8 @@ class ModelSpec(Spec):
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FitSpec(ModelSpec):
-    """A fitted model. The kind "own fit" is a fit to samples of its own `init`, with random draws of its own."""
+    """A fitted model. The kind "own fit" is a fit to samples of its own `init`, with random draws of its own; "import"
+    is a given model in the place of the fit to the plan's rows, whose `train`, of no updates, is how it is used."""
 
     plan: Plan
     past: Mapping[int, SampleSpec | CurationSpec]  # the rows of earlier generations, by generation number
@@ -65,6 +67,7 @@ class FitSpec(ModelSpec):
     curation: CurationSpec | None = None  # which of the sources' rows it takes, in place of the plan's budget
     criterion: Criterion = "mse"  # of the layers' terms
     weighting: Weighting | None = None  # None also where the arm's changes nothing
+    given: GivenModel | None = None
 
     @property
     def fitted(self) -> FitSpec:
@@ -204,7 +207,7 @@ def fit_spec(
     if weighting is not None and not weighting.changes(plan):
         weighting = None
     description = {
-        "family": {name: value for name, value in described(family).items() if name not in _sampling_fields(family)},
+        "family": _fitted_settings(family),
         "train": train.describe() if train else None,
         "generation": generation,
         "data": data.digest,
@@ -221,6 +224,31 @@ def fit_spec(
         family=family, train=train, plan=plan, data=data, past=samples, teacher=teacher, weights=weights, init=init,
         criterion=criterion, weighting=weighting, curation=curation,
     )  # fmt: skip
+
+
+def import_spec(given: GivenModel, family: ModelFamily, train: Train | None, plan: Plan, data: DataSpec) -> FitSpec:
+    """A given model as generation 0: one for all seeds of a network. The key has its content, and the precision that
+    samples are drawn in; how it would have been fitted is not in it."""
+    if train is not None:
+        train = train.model_copy(update={"steps": 0, "epochs": None})
+    description = {
+        "family": _fitted_settings(family),
+        "given": given.sha256,
+        "train": {"precision": train.precision, "tf32": train.tf32} if train else None,
+        "generation": 0,
+        "data": data.digest,
+        "rows": data.info.rows,
+    }
+    stacked = isinstance(family, ClosedForm)
+    return FitSpec(
+        "import", 0, description, stacked, stacked,
+        family=family, train=train, plan=plan, data=data, past={}, teacher=None, weights={}, init=None, given=given,
+    )  # fmt: skip
+
+
+def _fitted_settings(family: ModelFamily) -> dict[str, Any]:
+    """What a family's settings say of its fits."""
+    return {name: value for name, value in described(family).items() if name not in _sampling_fields(family)}
 
 
 def _sampling_fields(family: ModelFamily) -> tuple[str, ...]:
@@ -264,7 +292,7 @@ def sample_spec(
     if auxiliary is not None:
         description["auxiliary"] = auxiliary.digest
     return SampleSpec(
-        kind, model.generation, description, model.seeded, model.stacked,
+        kind, model.generation, description, True, model.stacked,
         model=model, rows=rows, shard=shard, conditions=conditions, draw=draw, guidance=guidance, auxiliary=auxiliary,
     )  # fmt: skip
 

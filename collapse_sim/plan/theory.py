@@ -26,8 +26,8 @@ def curves(experiment: Experiment) -> dict[str, dict[str, list[float]]]:
         family = plan.recipe.model
         if plan.arm.remedies() or (plan.arm.teacher and plan.arm.teacher.generation == "ema"):
             continue  # a family's curves know chains of fits and teachers that are fits
-        if not isinstance(family, HasTheory):
-            continue
+        if not isinstance(family, HasTheory) or plan.recipe.generation_0 is not None:
+            continue  # curves begin with a fit to real rows
         chain = Chain(
             tuple(generation.rows for generation in plan.generations), taught(plan.arm, len(plan.generations))
         )

@@ -13,7 +13,7 @@ from collapse_sim.core import registry
 from collapse_sim.core.component import Component, is_plugin
 from collapse_sim.core.plugins import error_text
 from collapse_sim.families.training import Train
-from collapse_sim.plan.settings import Claim, Reference, Sampling, Teacher
+from collapse_sim.plan.settings import Claim, GenerationZero, Reference, Sampling, Teacher
 from collapse_sim.recipe.remedy_families import families_of
 from collapse_sim.recipe.resolve import ArmLayout, RecipeKeys
 
@@ -107,11 +107,11 @@ def recipe_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     for group in GROUPS:
         definitions[group] = _component(group, definitions)
-    for cls in (Train, Sampling, Teacher, Claim, Reference):
+    for cls in (Train, GenerationZero, Sampling, Teacher, Claim, Reference):
         definitions[cls.__name__] = _object(cls, definitions)
     definitions["Arm"] = _arm(definitions)
     # A recipe that extends another may give only parts of these; `load` checks whether the result is complete.
-    for part in ("Train", "Sampling", "Teacher", "Reference", "Arm"):
+    for part in ("Train", "GenerationZero", "Sampling", "Teacher", "Reference", "Arm"):
         definitions[part].pop("required", None)
     recipe = _object(RecipeKeys, definitions)
     recipe.pop("required")
@@ -120,6 +120,7 @@ def recipe_schema() -> dict[str, Any]:
         keys[key] |= _to(target)
     for key in ("train", "retrain"):
         keys[key] |= _or_null(_to("Train"))
+    keys["generation_0"] |= _or_null(_to("GenerationZero"))
     several = {"type": "array", "items": _to("Reference")}
     keys["reference"] |= {"anyOf": [_to("Reference"), several, {"type": "null"}]}
     keys["arms"]["additionalProperties"] = _or_null(_to("Arm"))

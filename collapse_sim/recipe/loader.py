@@ -61,6 +61,7 @@ def assemble(tree: MarkedMapping, parts: ResolvedParts) -> Recipe:
         model=parts.model,
         train=parts.train,
         retrain=parts.retrain,
+        generation_0=parts.generation_0,
         sampling=parts.sampling,
         generations=values["generations"],
         samples=values.get("samples"),
@@ -91,6 +92,8 @@ def _document(tree: MarkedMapping, parts: ResolvedParts, recipe: Recipe) -> dict
         document["train"] = recipe.train.model_dump(mode="json")
     if recipe.retrain is not None:
         document["retrain"] = recipe.retrain.model_dump(mode="json")
+    if recipe.generation_0 is not None:
+        document["generation_0"] = recipe.generation_0.model_dump(mode="json", exclude_none=True)
     document["sampling"] = recipe.sampling.model_dump(mode="json")
     document |= {"samples": recipe.samples, "generations": recipe.generations, "seeds": list(recipe.seeds)}
     document["arms"] = {}

@@ -130,7 +130,8 @@ ARM_NAME = 300
 METRIC_NAME = 100
 
 
-SIZE = ("data", "model", "train", "retrain", "protocol", "samples")  # what figures depend on, besides arms and metrics
+# What figures depend on, besides arms and metrics.
+SIZE = ("data", "model", "train", "retrain", "protocol", "samples", "generation_0")
 logger = logging.getLogger(__name__)
 
 

@@ -13,7 +13,7 @@ from collapse_sim.data.base import Data
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.training import Train
 from collapse_sim.metrics.base import Metric
-from collapse_sim.plan.settings import Arm, Claim, Protocol, Reference, Sampling, Teacher
+from collapse_sim.plan.settings import Arm, Claim, GenerationZero, Protocol, Reference, Sampling, Teacher
 from collapse_sim.recipe.components import Resolver, value_name
 from collapse_sim.recipe.extends import merge
 from collapse_sim.recipe.marked import (
@@ -52,6 +52,8 @@ class RecipeKeys(BaseModel):
     """How a model is fitted; families with a closed form take none."""
     retrain: Any = None
     """Changes of `train` in generations 1 and later: the same keys, laid over it."""
+    generation_0: Any = None
+    """A model from outside as generation 0, instead of a fit to the real rows: {model: PATH}."""
     sampling: Any = None
     """How samples are drawn."""
     protocol: Protocol | Annotated[list[Protocol], Field(min_length=1)] | None = None
@@ -130,6 +132,7 @@ class ResolvedParts:
     model: ModelFamily | None = None
     train: Train | None = None
     retrain: Train | None = None
+    generation_0: GenerationZero | None = None
     sampling: Sampling = field(default_factory=Sampling)
     arms: dict[str, Arm] = field(default_factory=dict)
     metrics: dict[str, Metric] = field(default_factory=dict)
@@ -167,6 +170,8 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> ResolvedParts:
     base = _over(valid.get("train"), valid.get("retrain"))
     if "retrain" in valid:
         parts.retrain = resolver.model(Train, base, ("retrain",))
+    if "generation_0" in valid:
+        parts.generation_0 = resolver.model(GenerationZero, valid["generation_0"], ("generation_0",))
     if "sampling" in valid:
         parts.sampling = resolver.model(Sampling, valid["sampling"], ("sampling",)) or parts.sampling
     shared = _Shared(tree.get("model"), valid.get("train"), valid.get("retrain"), valid.get("sampling"))
@@ -247,6 +252,14 @@ def _arm(resolver: Resolver, name: str, value: Any, shared: _Shared) -> Arm | No
         message = f"{value_text(name)} is not a valid arm name; allowed: any text without quotes and slashes"
         resolver.problem(steps, message)
     _check_length(resolver, name, ARM_NAME, steps)
+    if isinstance(value, MarkedMapping) and "generation_0" in value:
+        resolver.problem(
+            (*steps, "generation_0"),
+            "generation 0 is the same model for all arms, which makes them comparable; allowed: `generation_0` at the "
+            "top level of the recipe, or a recipe of its own for another model",
+        )
+        value = value.copy()
+        value.remove("generation_0")
     settings = resolver.model(ArmLayout, value, steps)
     strategy = teacher = None
     if isinstance(value, MarkedMapping) and "data" in value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collapse_sim.core.registry import identity
 from collapse_sim.families.base import ClosedForm, ModelFamily
-from collapse_sim.families.hooks import Combinable
+from collapse_sim.families.hooks import Combinable, MayCombine
 
 
 def check_combinable(family: ModelFamily, infeasible: str = "refuse") -> None:
@@ -19,4 +19,8 @@ def check_combinable(family: ModelFamily, infeasible: str = "refuse") -> None:
         raise ValueError(
             f"infeasible: {infeasible} changes nothing: any combined weights are those of a {identity(type(family))} "
             "model; remove it"
+        )
+    if isinstance(family, MayCombine) and not family.combines:
+        raise ValueError(
+            "factors of adapters are trained, and combining factors is not combining weights; remove `lora`"
         )

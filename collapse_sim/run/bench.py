@@ -112,6 +112,8 @@ def named(spec: Spec, experiment: Experiment) -> str:
     if isinstance(spec, ScoreSpec):
         shown = (name for name, metric in experiment.recipe.metrics.items() if metric is spec.metric)
         return f"scores: {next(shown, content['metric']['use'])}"
+    if isinstance(spec, FitSpec) and spec.given is not None:
+        return f"import: {content['family']['use']}"
     if isinstance(spec, FitSpec):
         batches = f", batches of {spec.train.batch_size}" if spec.train else ""
         return f"fit: {content['family']['use']}{batches}{', taught' if spec.teacher else ''}"

@@ -17,7 +17,8 @@ from collapse_sim.engine.score import read_parts, read_scores
 from collapse_sim.engine.work import JobContext
 from collapse_sim.metrics.base import HeldOutRows
 from collapse_sim.metrics.names import part_name
-from collapse_sim.plan.experiment import Experiment, GenerationPlan
+from collapse_sim.plan.experiment import Experiment
+from collapse_sim.plan.generations import GenerationPlan
 from collapse_sim.store.jobs import Request
 from collapse_sim.store.run_writer import RunWriter
 from collapse_sim.store.spec import Spec
@@ -51,7 +52,7 @@ def run_generations(
             return [Request(spec, seeds, (name,)) for name, plan in arms.items() for spec in specs(plan)]  # noqa: B023
 
         counts = {
-            "fit": make(requests(lambda plan: plan.fits)),
+            next(iter(arms.values())).fit.kind: make(requests(lambda plan: plan.fits)),  # an imported model is no fit
             **_between(arms.values(), lambda stage: make(requests(lambda plan: plan.between[stage : stage + 1]))),  # noqa: B023
             "samples": make(requests(lambda plan: plan.generated())),
         }

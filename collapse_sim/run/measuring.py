@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from collapse_sim.data.base import Info
-from collapse_sim.data.sources import RowCounts, generation_zero
+from collapse_sim.data.sources import Plan, RowCounts, generation_zero
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.groups import group_key, grouping
@@ -29,7 +29,7 @@ from collapse_sim.metrics.base import Which
 from collapse_sim.plan.costs import Rate, evaluations_of, kind_of_spec, units_of
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.score_specs import FeatureSpec, ScoreSpec
-from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec, data_spec, fit_spec, sample_spec
+from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec, data_spec, fit_spec, import_spec, sample_spec
 from collapse_sim.store.jobs import Job, Request
 from collapse_sim.store.rowfile import RowWriter
 from collapse_sim.store.spec import Spec
@@ -107,13 +107,25 @@ class Scene:
         """A fit of this kind in the scratch store: (fit, seeds, rate, units); a short one for 0 seconds."""
         kind = kind_of_spec(spec)
         if kind not in self._models:
-            self._models[kind] = self._solved(spec, seconds) if spec.train is None else self._fitted(spec, seconds)
+            make = self._imported if spec.given else self._solved if spec.train is None else self._fitted
+            self._models[kind] = make(spec, seconds)
         return self._models[kind]
+
+    def _imported(self, spec: FitSpec, seconds: float) -> tuple[FitSpec, tuple[int, ...], Rate, int]:
+        assert spec.given is not None
+        seeds: tuple[int, ...] = (self._seed,)
+        self._make(self._data, seeds)
+        last = import_spec(spec.given, spec.family, spec.train, self._real_rows(), self._data)
+        return last, seeds, Rate(self._make(last, seeds)), 1
+
+    def _real_rows(self) -> Plan:
+        """What generation 0 is fitted to."""
+        return generation_zero(RowCounts(self._info.rows, 0, self._info.pool))
 
     def _reduced(self, spec: FitSpec, train: Train | None, seeds: tuple[int, ...]) -> FitSpec:
         """A fit to real rows as generation 0's; its teacher is one, too, for the same seeds."""
         self._make(self._data, seeds)
-        plan, data, teacher = generation_zero(RowCounts(self._info.rows, 0, self._info.pool)), self._data, None
+        plan, data, teacher = self._real_rows(), self._data, None
         if (of := spec.teacher) is not None:
             teacher = fit_spec(0, of.family, of.train and shortened(of.train, FEWEST), plan, data, {}, seeded=of.seeded)
             self._make(teacher, seeds)

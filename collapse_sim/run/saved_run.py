@@ -15,7 +15,8 @@ from collapse_sim.data.base import conditions_of
 from collapse_sim.engine.sample import Sampler
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.hooks import conditions_are_reused
-from collapse_sim.plan.experiment import ArmPlan, Experiment, GenerationPlan, prepare
+from collapse_sim.plan.experiment import Experiment, prepare
+from collapse_sim.plan.generations import ArmPlan, GenerationPlan
 from collapse_sim.recipe.loader import load as load_recipe
 from collapse_sim.store import journal
 from collapse_sim.store.blocks import present

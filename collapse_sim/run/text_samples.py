@@ -26,7 +26,8 @@ from collapse_sim.engine.sample import model_in_use
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.hooks import Continues
 from collapse_sim.metrics.base import DrawnRows
-from collapse_sim.plan.experiment import ArmPlan, Experiment
+from collapse_sim.plan.experiment import Experiment
+from collapse_sim.plan.generations import ArmPlan
 from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.sample_files import texts_by_row

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from collapse_sim.core.errors import MissingError
 from collapse_sim.core.randomness import Draws, ShapedDraws
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import Conditions, ModelFamily, Rows
@@ -26,6 +27,7 @@ from collapse_sim.families.hooks import (
     HasRowCounts,
     HasTextLikelihood,
     HasTrajectory,
+    ImportsModel,
     PredictsTokens,
     Regularised,
     ReusesConditions,
@@ -112,6 +114,32 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
             paths = family.export(model, info, Path(folder))
             outside = [path for path in paths if not path.is_file() or not path.is_relative_to(folder)]
             assert not outside, f"export returns {outside[0]}, which is not a file that it has written into the folder"
+            if isinstance(family, ImportsModel):
+                _check_round_trip(family, model, info, {Path(folder) / p.relative_to(folder).parts[0] for p in paths})
+    if isinstance(family, ImportsModel):
+        _check_refusal(family, info)
+
+
+def _check_round_trip(family: ImportsModel, model: nn.Module, info: Info, places: set[Path]) -> None:
+    """Check that what a family exported is imported as it was."""
+    for place in places:
+        state, own = family.import_model(place, info), model.state_dict()
+        unlike = sorted(state.keys() ^ own.keys())
+        assert not unlike, (
+            f"import_model: {unlike[0]} is in what was exported, or in what was imported, but not in both"
+        )
+        for name, tensor in own.items():
+            assert torch.equal(tensor, state[name]), f"import_model: {name} is not what was exported"
+
+
+def _check_refusal(family: ImportsModel, info: Info) -> None:
+    assert isinstance(family.importable, str), "importable must be text"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            family.import_model(Path(folder), info)
+        except (ValueError, MissingError):
+            return
+    raise AssertionError("import_model: a folder without a model must raise ValueError or MissingError")
 
 
 def _check_guidance(family: ModelFamily, model: nn.Module, info: Info, rows: Rows) -> None:

@@ -25,6 +25,7 @@ from collapse_sim.ui.symbols import ASCII, UNICODE, Symbols
 
 KIND_WORDS = {
     "data": "reading the data",
+    "import": "importing the model",
     "fit": "fitting",
     "own samples": "drawing samples for a fit to them",
     "own fit": "fitting to own samples",

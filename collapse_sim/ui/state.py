@@ -206,7 +206,7 @@ class State:
             if arm not in self.cells:
                 continue
             cell = self.cells[arm][event.generation]
-            if kind == "fit":
+            if kind in ("fit", "import"):
                 cell.fit |= bits
             elif kind == "samples":
                 cell.samples |= bits

@@ -159,6 +159,42 @@ def test_a_name_that_is_not_utf8(model: Path) -> None:
     assert found.sha256 == hub.find(str(strange), Path("/"), "model").sha256
 
 
+def test_a_revision_on_a_hub(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is asked for, and what it gives is known by its content."""
+    asked: list[Any] = []
+
+    def download(name: str, **options: Any) -> str:
+        asked.append((name, options["revision"]))
+        return str(model)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    fetched = CausalLM(pretrained="someone/model", revision="v2").resolve_files(tmp_path / "nothing")
+    assert asked == [("someone/model", "v2")]
+    assert fetched.describe() == family(model).describe()
+    hub.find("someone/model", tmp_path / "nothing", "tokenizer")
+    assert asked[1:] == [("someone/model", None)]
+
+
+def test_a_revision_that_a_hub_does_not_have(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def download(name: str, **options: Any) -> str:
+        raise ValueError("not in the cache")
+
+    def refuse(self: Any, name: str, *, revision: str, timeout: float) -> None:
+        raise ValueError(f"no {revision}")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", refuse)
+    with pytest.raises(MissingError, match=r"someone/model of revision v2: no such model: .* from a hub \(no v2\)"):
+        hub.find("someone/model", tmp_path, "model", "v2")
+
+
+def test_folders_and_presets_have_no_revisions(model: Path) -> None:
+    with pytest.raises(MissingError, match=r"model: a folder has no revisions; remove `revision: v2`"):
+        hub.find("model", model.parent, "model", "v2")
+    with pytest.raises(ValueError, match="revision: for a pretrained model, this is a preset; remove"):
+        CausalLM(preset="tiny", revision="v2")
+
+
 # Configurations of models that will not do.
 
 

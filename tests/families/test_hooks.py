@@ -93,6 +93,38 @@ class ElsewhereExport(WrongVAE):
         return [folder / "missing.bin"]
 
 
+class WholeFiles(WrongVAE):
+    """Exports its weights, and imports them."""
+
+    importable: ClassVar[str] = "a folder with whole.pt"
+
+    def export(self, model: Any, info: Info, folder: Any) -> list[Any]:
+        (folder / "whole").mkdir()
+        torch.save(model.state_dict(), folder / "whole" / "whole.pt")
+        return [folder / "whole" / "whole.pt"]
+
+    def import_model(self, path: Any, info: Info) -> Any:
+        if not (path / "whole.pt").is_file():
+            raise ValueError(f"{path}: no whole.pt")
+        return torch.load(path / "whole.pt", weights_only=True)
+
+
+class Rounding(WholeFiles):
+    def import_model(self, path: Any, info: Info) -> Any:
+        return {name: tensor.half().float() for name, tensor in super().import_model(path, info).items()}
+
+
+class Forgetful(WholeFiles):
+    def import_model(self, path: Any, info: Info) -> Any:
+        state = super().import_model(path, info)
+        return {name: tensor for name, tensor in state.items() if "bias" not in name}
+
+
+class Believing(WholeFiles):
+    def import_model(self, path: Any, info: Info) -> Any:
+        return super().import_model(path, info) if any(path.iterdir()) else self.build(info).state_dict()
+
+
 class ImpossibleNats(WrongVAE):
     def nats(self, model: Any, rows: Any) -> tuple[torch.Tensor, torch.Tensor]:
         return -torch.ones(40, dtype=torch.float64), torch.ones(40, dtype=torch.int64)
@@ -151,6 +183,12 @@ class Warmer(WrongVAE):
         (ShortTrajectory(), r"trajectory has shape \(3, 2, 1, 8, 8\), needed: \(4, 2, 1, 8, 8\)"),
         (RandomTrajectory(), "trajectory is not repeatable"),
         (ElsewhereExport(), "is not a file that it has written"),
+        (Rounding(), r"import_model: encoder\.0\.weight is not what was exported"),
+        (
+            Forgetful(),
+            r"import_model: decoder\.0\.bias is in what was exported, or in what was imported, but not in both",
+        ),
+        (Believing(), "import_model: a folder without a model must raise ValueError or MissingError"),
         (ImpossibleNats(), "cannot be more likely than 1"),
         (FreeRows(), "latents of 0 must always give the same row"),
         (HalfGuided(), "w = -1 must be the auxiliary model"),
@@ -195,6 +233,7 @@ def test_a_network_that_is_another_one_in_a_group_is_found(family: Any, message:
 
 def test_a_right_family_passes() -> None:
     check_family(WrongVAE(), INFO, ROWS)
+    check_hooks(WholeFiles(), WholeFiles().build(INFO), INFO, ROWS)
 
 
 class OtherLabels(WrongVAE):

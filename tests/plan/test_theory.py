@@ -33,7 +33,7 @@ def experiment(model: object) -> Any:
     """Two arms, the second one with a teacher, as far as curves look at it."""
     arms = (Arm("replace", Replace()), Arm("accumulate", Accumulate(), Teacher(generation=0, weights={"output": 0.5})))
     metrics = {"shown as": VarianceRatio(), "own": OwnMetric()}
-    recipe = SimpleNamespace(model=model, metrics=metrics, data="data")
+    recipe = SimpleNamespace(model=model, metrics=metrics, data="data", generation_0=None)
     plans = [
         SimpleNamespace(
             name=arm.name,

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.core.hashing import digest_of
@@ -19,7 +19,7 @@ from collapse_sim.data.split import Divided
 from collapse_sim.data.text.text_rows import PackedRows, Stream, TextRows, TokenColumn
 from collapse_sim.data.text.text_source import TextSource, TextSummary, survey
 from collapse_sim.data.text.text_tokens import Tokenised, Tokens, tokens_of
-from collapse_sim.data.text.tokenizers_made import Learned, TokenizerSetting, tokenizer_of
+from collapse_sim.data.text.tokenizers_made import BPE, Learned, TokenizerSetting, tokenizer_of
 from collapse_sim.data.text.tokens import Tokenizer
 
 Count = Annotated[int, Field(gt=0)]
@@ -65,6 +65,10 @@ class TextSettings(Divided):
 
     tokenizer: TokenizerSetting
     """A name on a hub, a folder (relative to the data folder, or absolute), or {bpe: 2000}: learned from real texts."""
+    end_token: str | None = None
+    """The token that ends texts, for a tokenizer by name or folder; default: its own end-of-text token."""
+    tokenizer_revision: str | None = None
+    """A branch, tag or commit of a tokenizer on a hub; default: the main branch."""
     rows: Count | None = None
     """Number of real rows that generation 0 is fitted to; default: all. The other real rows are the reserve."""
     held_out_rows: Count | None = None
@@ -74,7 +78,15 @@ class TextSettings(Divided):
     kind: ClassVar[str]
     seeded: ClassVar[bool] = False
     metrics: ClassVar[tuple[str, ...]] = ("rare_words",)  # added unless the recipe lists them
-    not_in_key: ClassVar[tuple[str, ...]] = ("tokenizer",)  # identified by its content instead (Info.fingerprint)
+    # The tokenizer is identified by its content instead (Info.fingerprint).
+    not_in_key: ClassVar[tuple[str, ...]] = ("tokenizer", "end_token", "tokenizer_revision")
+
+    @model_validator(mode="after")
+    def _learned_ones_have_their_own(self) -> Self:
+        given = [name for name in ("end_token", "tokenizer_revision") if getattr(self, name) is not None]
+        if given and isinstance(self.tokenizer, BPE):
+            raise ValueError(f"{' and '.join(given)}: for a tokenizer by name or folder, this one is learned; remove")
+        return self
 
     def parts(self, folder: Path) -> TextSources:
         """The files. Raises MissingError, which names the searched places and the accepted files."""
@@ -181,7 +193,7 @@ def prepare(settings: TextSettings, folder: Path, prefixes: tuple[str, ...]) -> 
             )
         real, held_out = np.arange(train.texts), np.arange(surveys[parts.validation].texts)
     learned = Learned(lambda: _chosen_texts(parts.train, real), (train.sha256, len(real), train.texts))
-    tokenizer = tokenizer_of(settings.tokenizer, folder, learned)
+    tokenizer = tokenizer_of(settings.tokenizer, folder, learned, settings.end_token, settings.tokenizer_revision)
     tokens = {source: tokens_of(source, summary, tokenizer, prefixes) for source, summary in surveys.items()}
     train_tokens, held_out_tokens = tokens[parts.train], tokens[parts.validation or parts.train]
     seen = _seen_in_training(settings, parts, train_tokens, real, held_out_tokens, held_out)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -54,18 +54,26 @@ class Learned:
     known_by: tuple[Any, ...]  # JSON: identifies the texts by content
 
 
-def tokenizer_of(setting: TokenizerSetting, data_dir: Path, learned: Learned) -> Tokenizer:
+def tokenizer_of(
+    setting: TokenizerSetting,
+    data_dir: Path,
+    learned: Learned,
+    end_token: str | None = None,
+    revision: str | None = None,
+) -> Tokenizer:
     """The tokenizer that a recipe's `tokenizer` stands for, cached because it may take long to create.
 
-    Raises MissingError when none of that name exists, or when it has no end-of-text token.
+    `end_token` ends texts in place of the tokenizer's own token. Raises MissingError when none of that name and
+    revision exists, or when it has no end-of-text token.
     """
     if isinstance(setting, BPE):
         key = ["bpe", setting.bpe, setting.lower_case, learned.known_by, importlib.metadata.version("tokenizers")]
         return _from_cache(key, lambda: _learn(setting, learned.texts()))
     try:
-        files = find(setting, data_dir, "tokenizer")
+        files = find(setting, data_dir, "tokenizer", revision)
         versions = [importlib.metadata.version(name) for name in ("transformers", "tokenizers")]
-        return _from_cache(["folder", files.sha256, versions], lambda: _read(files))
+        end = [] if end_token is None else [end_token]
+        return _from_cache(["folder", files.sha256, versions, *end], lambda: _read(files, end_token))
     except MissingError as error:
         raise MissingError(f"data.tokenizer: {error}") from error
 
@@ -132,8 +140,19 @@ def _train(backend: tokenizers.Tokenizer, trainer: tokenizers.trainers.BpeTraine
             raise
 
 
-def _read(files: PretrainedFiles) -> Tokenizer:
-    """A folder's tokenizer, read by transformers; no code in the folder is run."""
+class TokenizerInFolder(NamedTuple):
+    """A tokenizer as transformers reads it; marks that it does not have are None."""
+
+    definition: str
+    begin: int | None
+    end: int | None
+    pad: int | None
+    numbers: dict[str, int]  # the id of every token
+
+
+def tokenizer_in(files: PretrainedFiles) -> TokenizerInFolder:
+    """A folder's tokenizer, read by transformers; no code in the folder is run. Raises MissingError when it cannot be
+    read."""
     from transformers import AutoTokenizer
 
     try:
@@ -149,10 +168,21 @@ def _read(files: PretrainedFiles) -> Tokenizer:
     except Exception as error:  # transformers raises many types for unexpected files
         reason = reason_of(error)
         raise MissingError(f"{files.name}: the tokenizer in {files.folder} cannot be read: {reason}") from None
-    begin, end, pad = backend.bos_token_id, backend.eos_token_id, backend.pad_token_id
+    return TokenizerInFolder(
+        definition, backend.bos_token_id, backend.eos_token_id, backend.pad_token_id, dict(backend.get_vocab())
+    )
+
+
+def _read(files: PretrainedFiles, end_token: str | None) -> Tokenizer:
+    read = tokenizer_in(files)
+    end = read.end if end_token is None else read.numbers.get(end_token)
     if end is None:
+        lacking = "no token that ends texts" if end_token is None else f"no token {end_token!r} (`end_token`)"
+        marks = [token for token in read.numbers if token[:1] in "<[" and token[-1:] in ">]"][:5]
+        advice = f", such as {', '.join(marks)}" if marks else ""
         raise MissingError(
-            f"{files.name}: the tokenizer in {files.folder} has no token that ends texts: set `eos_token` in its "
-            "tokenizer_config.json, or use another tokenizer"
+            f"{files.name}: the tokenizer in {files.folder} has {lacking}: set `eos_token` in its "
+            f"tokenizer_config.json, or the data's `end_token`, to one of its tokens{advice}; or use another tokenizer"
         )
-    return Tokenizer(definition, int(end if begin is None else begin), int(end), int(end if pad is None else pad))
+    begin, pad = (end if mark is None else mark for mark in (read.begin, read.pad))
+    return Tokenizer(read.definition, begin, end, pad)

@@ -54,7 +54,11 @@ class Tokenizer:
     @cached_property
     def size(self) -> int:
         """The number of ids: the highest id plus one."""
-        return max(self._backend.get_vocab(with_added_tokens=True).values()) + 1
+        return max(self.vocabulary().values()) + 1
+
+    def vocabulary(self) -> dict[str, int]:
+        """The id of every token, added ones included."""
+        return self._backend.get_vocab(with_added_tokens=True)
 
     @property
     def dtype(self) -> str:

@@ -21,7 +21,7 @@ from collapse_sim.data.text.tokens import END_OF_TEXT
 from collapse_sim.recipe.problems import validate
 from tests.data.making import message_of
 
-from .making_texts import LINES, MAKERS, named, words_folder, write_txt
+from .making_texts import LINES, MAKERS, NOTHING_LEARNED, named, words_folder, write_txt
 from .making_texts import files as reading
 
 
@@ -44,6 +44,33 @@ def test_a_folder_is_what_transformers_reads_in_it(name: str, marks: tuple[int, 
     assert [ids.tolist() for ids in tokenizer.encode(LINES)] == expected
     for ids in expected:
         assert tokenizer.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+
+
+def test_an_end_for_a_tokenizer_without_one(folder: Path) -> None:
+    """Any token may end texts; it begins them, too, and pads, if there is none for that."""
+    place = words_folder(folder)
+    config = json.loads((place / "tokenizer_config.json").read_text())
+    bare = {name: value for name, value in config.items() if name not in ("bos_token", "eos_token", "pad_token")}
+    (place / "tokenizer_config.json").write_text(json.dumps(bare))
+    with pytest.raises(MissingError, match=r"or the data's `end_token`, to one of its tokens, such as <\|endoftext\|>"):
+        named("words", folder)
+    found = tokenizer_of("words", folder, NOTHING_LEARNED, "c")
+    assert (found.begin, found.end, found.pad) == (3, 3, 3)
+    assert tokenizer_of("words", folder, NOTHING_LEARNED, "d").end == 4
+    with pytest.raises(MissingError, match=r"words has no token 'x' \(`end_token`\): set"):
+        tokenizer_of("words", folder, NOTHING_LEARNED, "x")
+    (place / "tokenizer_config.json").write_text(json.dumps(config))
+    other = tokenizer_of("words", folder, NOTHING_LEARNED, "c")
+    assert (other.begin, other.end, other.pad) == (0, 3, 0)
+
+
+def test_a_learned_vocabulary_has_its_own_end() -> None:
+    _, complaints = validate(
+        TextFiles, {"train": "a.txt", "tokenizer": {"bpe": 300}, "end_token": "c", "tokenizer_revision": "v2"}
+    )
+    assert [message for _, message in complaints] == [
+        "end_token and tokenizer_revision: for a tokenizer by name or folder, this one is learned; remove"
+    ]
 
 
 @pytest.mark.parametrize("name", MAKERS)

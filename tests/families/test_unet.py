@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 
 import pytest
 import torch
@@ -39,6 +40,23 @@ def parameters(network: Network, info: Info) -> int:
 def test_presets_have_the_published_sizes(preset, shape, least, most) -> None:
     info = image_info(*shape) if len(shape) == 3 else POINTS
     assert least <= parameters(Network(preset=preset), info) <= most
+
+
+@pytest.mark.parametrize(("preset", "side", "millions"), [("ddpm++-cifar10", 32, 59.0), ("ddpm++-ffhq", 64, 58.7)])
+def test_ddpm_plus_plus_has_attention_at_16x16_and_in_the_middle(preset, side, millions) -> None:
+    """After each of the four blocks on the way down and of the five on the way up, and between those in the middle."""
+    with torch.device("meta"):
+        unet = Network(preset=preset).build(image_info(3, side, side)).unet
+    level = {32: 1, 64: 2}[side]
+    places = Counter(name.split(".attentions")[0] for name, module in unet.named_modules() if hasattr(module, "to_q"))
+    assert places == {
+        f"down_blocks.{level}": 4,
+        f"up_blocks.{len(unet.up_blocks) - 1 - level}": 5,
+        "mid_block": 1,
+    }
+    widths = [block.resnets[-1].out_channels for block in unet.down_blocks]
+    assert widths == [128 * m for m in ((2, 2, 2) if side == 32 else (1, 2, 2, 2))]
+    assert sum(p.numel() for p in unet.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
 def test_the_celeba_preset_has_attention_in_the_middle_only() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -15,7 +16,7 @@ from benchmarks.harness import Case, Setting, Ways
 from collapse_sim.__main__ import WAITING
 from collapse_sim.core.machine import open_device
 
-BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: sum(range(10_000))"
+BUSY = "import os\nwhile os.getppid() == {}: sum(range(10_000))"  # with the number of this process
 SPIN = "GNU OpenMP's own waiting"
 
 
@@ -49,7 +50,7 @@ def in_process(sizes: tuple[int, int, int], as_the_command: bool) -> float:
 @contextlib.contextmanager
 def neighbours(count: int) -> Iterator[None]:
     """That many processes that compute all the time; they end with this one, even if it is killed."""
-    busy = [subprocess.Popen((sys.executable, "-c", BUSY)) for _ in range(count)]
+    busy = [subprocess.Popen((sys.executable, "-c", BUSY.format(os.getpid()))) for _ in range(count)]
     try:
         yield
     finally:

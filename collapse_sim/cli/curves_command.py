@@ -30,7 +30,7 @@ def curves(
     store: StoreOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show the training curves: training and validation loss of each fit, over its updates.
+    """Show the losses of every fit over its updates.
 
     The table has means over seeds: the losses at a fit's first and last evaluation, and the lowest validation loss.
     --json has every evaluation of every fit.

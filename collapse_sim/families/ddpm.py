@@ -45,7 +45,7 @@ class DDPM(Denoising):
     """ddim: how much noise each step adds; 0 is deterministic."""
 
     sampling: ClassVar[tuple[str, ...]] = (*Denoising.sampling, "sampler", "sampling_steps", "eta")
-    importable: ClassVar[str] = "a folder of a diffusers pipeline (model_index.json, unet/, scheduler/)"
+    importable: ClassVar[str] = "a folder of a diffusers pipeline (unet/, scheduler/)"
 
     @model_validator(mode="after")
     def _fits_together(self) -> DDPM:
@@ -107,7 +107,7 @@ class DDPM(Denoising):
         """Images: write `folder`/pipeline, which diffusers' DDPMPipeline.from_pretrained loads. Returns its files.
 
         Its sampler is the ancestral one; pass num_inference_steps=`timesteps`. That pipeline takes no labels: a
-        conditional model's `unet` (UNet2DModel) and `scheduler` (DDPMScheduler) are written into folders of their own.
+        conditional model's `unet` (UNet2DModel) and `scheduler` (DDPMScheduler) are written into `folder`/diffusers.
         Points have no pipeline: [].
         """
         if not isinstance(model, UNet):
@@ -115,7 +115,7 @@ class DDPM(Denoising):
         from diffusers import DDPMPipeline
 
         ancestral = scheduler(self.timesteps, self.schedule, self.zero_terminal_snr, target=self.target)
-        parts: dict[str, Any] = {"unet": model.unet, "scheduler": ancestral}
+        parts: dict[str, Any] = {"diffusers/unet": model.unet, "diffusers/scheduler": ancestral}
         if not self.conditional:
             parts = {"pipeline": DDPMPipeline(model.unet, ancestral)}
         for name, part in parts.items():

@@ -27,13 +27,14 @@ NEAR = 1e-6  # of the share of a row's variance that is left: beyond rounding
 def pipeline_state(folder: Path, model: UNet, schedule: str, kept: Tensor, target: str) -> dict[str, Tensor]:
     """The state of a pipeline's network, in the names of `model`, which may be without values.
 
-    `kept`: the share of a row's variance that is left at every time, (timesteps,); `schedule` is its name.
+    `kept`: the share of a row's variance that is left at every time, (timesteps,); `schedule` is its name. A folder
+    of network and schedule alone, as of conditional models, which have no pipeline, is read as well.
 
     Raises ValueError with a line for every difference from the network and the schedule, MissingError for files that
     are missing or damaged.
     """
-    index = _json(folder / "model_index.json")
-    name = index.get("unet")
+    alone = (folder / "unet" / "config.json").exists() and not (folder / "model_index.json").exists()
+    name = NETWORK if alone else _json(folder / "model_index.json").get("unet")
     network = str(name[1] if isinstance(name, list) and len(name) == 2 else name)
     if network != NETWORK:
         raise ValueError(

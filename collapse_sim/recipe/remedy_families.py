@@ -21,6 +21,13 @@ from collapse_sim.families.hooks import OnlyForMetrics
 from collapse_sim.remedies.base import Remedy
 
 DATA = ("gaussian", "linear", "digits", "grammar", "grammar_pairs")  # one of each kind
+MOLECULES = Info(
+    "molecules",
+    {"positions": ((3, 3), "float32"), "atoms": ((3,), "uint8"), "bonds": ((3, 3), "uint8"), "molecule": ((), "int64")},
+    rows=10,
+    pool=20,
+    held_out=10,
+)
 ALL = "all"
 
 
@@ -69,7 +76,9 @@ def _fits(remedy: Remedy, family: ModelFamily) -> bool:
 @functools.cache
 def _data() -> tuple[tuple[Data, Info], ...]:
     every: list[Any] = [registry.load("data", name)() for name in DATA]
-    return tuple((data, _larger(data.inspect(Path("data")))) for data in every)
+    inspected = tuple((data, _larger(data.inspect(Path("data")))) for data in every)
+    conformers: Any = registry.load("data", "conformers")  # whose inspection takes an extra
+    return (*inspected, (conformers(molecules=("CC", "CO")), MOLECULES))
 
 
 def _larger(info: Info) -> Info:

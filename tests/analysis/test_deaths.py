@@ -100,7 +100,7 @@ def test_plots_have_parts_when_their_metric_is_asked_for(
     parts_run: Path, call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[list[str]] = []
-    monkeypatch.setattr("collapse_sim.analysis.plots.plot", lambda results, metrics, path: drawn.append(metrics))
+    monkeypatch.setattr("collapse_sim.analysis.plots.plot", lambda results, metrics, *_: drawn.append(metrics))
     call("toy", "--plot", "a.png")
     call("toy", "--metric", "shares", "--plot", "a.png")
     assert drawn == [["shares"], ["shares", "shares[0]", "shares[1]"]]

@@ -297,8 +297,8 @@ def test_a_conditional_diffusion_model_is_a_unet_that_diffusers_calls_with_label
     shell("run", recipe(text=text), "-q")
     shell("export", "tiny", "--to", "here", "--samples", "png", "--generation", 0)
     assert not (tmp_path / "here" / "pipeline").exists()
-    assert len(DDPMScheduler.from_pretrained(tmp_path / "here" / "scheduler").betas) == 25
-    unet = UNet2DModel.from_pretrained(tmp_path / "here" / "unet")
+    assert len(DDPMScheduler.from_pretrained(tmp_path / "here" / "diffusers" / "scheduler").betas) == 25
+    unet = UNet2DModel.from_pretrained(tmp_path / "here" / "diffusers" / "unet")
     family = DDPM(network={"widths": [4, 8], "attention": "none"}, timesteps=25, conditional=True)
     info = Info("images", {"image": ((1, 8, 8), "uint8"), "label": ((), "int64")}, 1, 1, 1, classes=10)
     rebuilt = family.build(info).eval()

@@ -112,7 +112,7 @@ AXES = {
 }
 
 
-@pytest.mark.parametrize("model", [FLOW, DDPM], ids=["flow_matching", "ddpm"])
+@pytest.mark.parametrize("model", [FLOW, pytest.param(DDPM, marks=pytest.mark.slow)], ids=["flow_matching", "ddpm"])
 def test_other_axes_take_labels(chains, model):
     """Each runs, its samples are those of its own, and they are generated for the same labels."""
     _, store, plans = chains(recipe(model, plain={"data": "replace"}, **AXES))

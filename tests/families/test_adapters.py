@@ -205,6 +205,7 @@ def test_a_run_with_the_pretrained_model_as_generation_0(room: Sandbox) -> None:
     assert len(stored(room)) == 1 + 2 * (2 + 2)
 
 
+@pytest.mark.slow
 def test_a_fit_that_was_stopped_continues_with_equal_bytes(room: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     from collapse_sim.engine.work import Stop
 

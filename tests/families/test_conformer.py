@@ -161,6 +161,7 @@ def test_samplers_with_a_model_that_knows_the_truth(sampler, steps) -> None:
     assert float(x.std(0).square().mean().sqrt()) == pytest.approx(2 * 0.5 * math.sqrt((A - 1) / A), rel=0.04)
 
 
+@pytest.mark.slow
 def test_it_learns_a_conformation() -> None:
     """Bonds of 1.2 and 1.6 Å at a right angle, in any orientation."""
     family = Conformer(width=32, layers=2, timesteps=50, scale=0.7)

@@ -27,7 +27,7 @@ def labelled_points(count: int = 40) -> dict[str, torch.Tensor]:
     return {**rows_of(LABELLED_POINTS, count), "label": torch.arange(count) % 3}
 
 
-@pytest.mark.parametrize("scale", [1.0, 2.5])
+@pytest.mark.parametrize("scale", [pytest.param(1.0, marks=pytest.mark.slow), 2.5])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_contract(name, scale) -> None:
     family = registry.load("families", name)

@@ -336,6 +336,7 @@ def test_settings_of_the_sampler_are_named_as_such() -> None:
     assert trained == {"network", "flip", "scale", "sigma_data", "p_mean", "p_std"}
 
 
+@pytest.mark.slow
 def test_it_learns(sandbox) -> None:
     """Two samplers share the fit of generation 0, which lowers the held-out loss; a teacher lowers generation 1's."""
     sandbox.run(

@@ -59,12 +59,10 @@ def test_only_generations_that_a_later_fit_takes_rows_of_are_curated(planned):
     arms = planned(
         replace={"data": "replace", "curation": rule},
         fresh={"data": {"use": "fresh", "share": 0.25}, "curation": rule},
-        real={"data": {"use": "mix", "synthetic": 0.0}, "curation": rule},
         past={"data": "accumulate", "curation": {**rule, "pool": "past"}},
     )
     made = {arm: [generation.curation is not None for generation in plan] for arm, plan in arms.items()}
     assert made["replace"] == made["fresh"] == made["past"] == [True, True, True, False]
-    assert made["real"] == [False] * 4
 
 
 def test_a_fit_s_key_has_the_curation_in_the_place_of_its_sources(planned):

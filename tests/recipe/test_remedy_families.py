@@ -34,7 +34,7 @@ def test_those_that_the_documentation_names() -> None:
     assert of("sims") == ("causal_lm", "ddpm", "edm", "flow_matching")
     assert of("latent") == ("conv_vae", "ddpm", "edm", "flow_matching", "vae")
     assert "seq2seq (decoding: sample)" in of("temperature")
-    assert of("truncation") == ("conv_vae", "ddpm (sampler: ddim)", "flow", "flow_matching", "gaussian", "vae")
+    assert of("truncation") == ("conv_vae", "ddpm (sampler: ddim)", "edm", "flow", "flow_matching", "gaussian", "vae")
     assert not {"gmm", "kde"} & {*of("neon")}
 
 

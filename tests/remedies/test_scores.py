@@ -61,5 +61,5 @@ def test_rouge_compares_with_the_target_of_the_same_source(tmp_path):
 
 
 def test_a_name_that_does_not_exist_is_an_error():
-    with pytest.raises(ValidationError, match="unknown 'lose'; allowed: loss, truth, grammatical, rouge1"):
+    with pytest.raises(ValidationError, match="unknown 'lose'; allowed: loss, truth, classifier, grammatical, rouge1"):
         Verify(score="lose")

@@ -25,7 +25,11 @@ def costs_table(records: Sequence[FitRecord], arms: int) -> list[list[str]]:
                 str(k),
                 formatting.arms(names, arms),
                 str(sum(len(fit.seeds) or 1 for fit in fits)),
-                f"{fmean(fit.updates for fit in fits):,.0f}" if speeds else "solved",
+                f"{fmean(fit.updates for fit in fits):,.0f}"
+                if speeds
+                else "imported"
+                if fits[0].imported
+                else "solved",
                 formatting.duration(fmean(fit.seconds for fit in fits)),
                 formatting.count(fmean(speeds)) if speeds else "-",
                 formatting.size(fmean(fit.size for fit in fits)),

@@ -31,10 +31,11 @@ class FitRecord:
     """One fit: a model of one seed, or of all seeds together if it is solved in closed form."""
 
     digest: str
+    imported: bool  # generation 0 from outside, which was not fitted
     generation: int
     arms: tuple[str, ...]  # all whose fit it is
     seeds: tuple[int, ...]
-    updates: int  # 0: solved
+    updates: int  # 0: solved, or imported
     seconds: float  # if it was computed together with others, its share
     size: int  # bytes of its files
     rows: int  # that its batches had, one after another
@@ -77,7 +78,8 @@ def fit_records(folder: Path, store: Path | None = None) -> tuple[list[FitRecord
                 records[digest, seeds] = FitRecord(**{**vars(known), "arms": of})
                 continue
             try:
-                records[digest, seeds] = _record(digest, seeds, names, manifest, place, drawn.get(seeds))
+                of_fit = [facts for own, (facts, _) in drawn.items() if seeds == (-1,) or {*own} <= {*seeds}]
+                records[digest, seeds] = _record(digest, seeds, names, manifest, place, of_fit)
             except (OSError, ValueError, LookupError, TypeError) as error:
                 problems.append(f"{place}: {error}")
     return list(records.values()), problems
@@ -100,7 +102,7 @@ def _record(
     arms: Iterable[str],
     manifest: Mapping[str, Any],
     place: Path,
-    samples: tuple[Mapping[str, Any], Path] | None,
+    samples: Sequence[Mapping[str, Any]],
 ) -> FitRecord:
     raw = read_bytes(place / HISTORY_FILE)
     if sha256(raw).hexdigest() != manifest["files"][HISTORY_FILE]["sha256"]:
@@ -110,21 +112,22 @@ def _record(
     updates = int(history["updates"])
     return FitRecord(
         digest,
+        manifest["kind"] == "import",
         int(manifest["generation"]),
         tuple(arms),
         () if seeds == (-1,) else seeds,
         updates,
         _seconds(manifest),
         _size(manifest),
-        updates * int(train["batch_size"]) if train else 0,
+        updates * int(train["batch_size"]) if updates else 0,
         str(machine.get("device", "")),
         str(machine.get("precision", "")),
         tuple(
             LossRecord(int(e["step"]), float(e["epoch"]), float(e["train_loss"]), float(e["validation_loss"]))
             for e in history["evaluations"]
         ),
-        _seconds(samples[0]) if samples else None,
-        _size(samples[0]) if samples else 0,
+        sum(map(_seconds, samples)) if samples else None,
+        sum(map(_size, samples)),
     )
 
 

@@ -92,6 +92,6 @@ def _explain(records: list[FitRecord]) -> None:
     if not records:
         say("no fit of these is scored and in the store yet")
     elif all(record.updates == 0 for record in records):
-        say("these models are solved in closed form: there are no training curves")
+        say("these models are solved in closed form, or were imported: there are no training curves")
     elif not any(record.evaluations for record in records):
         say("these fits recorded no losses: the recipe has `train.evaluate: never`; see `every epoch`, `every N steps`")

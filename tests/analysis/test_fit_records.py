@@ -11,6 +11,8 @@ from collapse_sim.analysis.fit_costs import costs_document, costs_table, costs_t
 from collapse_sim.analysis.fit_records import LossRecord, fit_records, grouped, mean_curve
 from collapse_sim.analysis.training_curves import curves_document, curves_figure, curves_table
 from collapse_sim.core.errors import StoreError
+from collapse_sim.run.export import export
+from collapse_sim.run.saved_run import ModelChoice, SavedRun
 from tests.conftest import TINY, changed
 
 ARMS = ("replace", "accumulate+distill")
@@ -127,6 +129,17 @@ def test_solved_models_have_no_speed(sandbox):
     assert {record.rows_per_s for record in records} == {None}
     assert costs_table(records, 2)[1][2:4] == ["2", "solved"]
     assert len(curves_table(records, 2)) == 1
+
+
+def test_a_model_from_outside_took_no_updates(sandbox):
+    sandbox.run(TINY, "first")
+    stored = SavedRun.open(sandbox.root / "first", sandbox.root / "data").model(ModelChoice(None, 0, 0))
+    export(stored, sandbox.root / "data" / "given", "none")
+    sandbox.run(changed(TINY, ("samples: 150", "samples: 150\ngeneration_0: {model: given}")), "second")
+    first, *later = fit_records(sandbox.root / "second")[0]
+    assert (first.imported, first.generation, first.seeds, first.updates) == (True, 0, (), 0)
+    assert {record.imported for record in later} == {False}
+    assert costs_table([first], 2)[1][:4] == ["0", "all arms", "1", "imported"]
 
 
 def test_a_run_without_its_store(run, sandbox, tmp_path):

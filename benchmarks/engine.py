@@ -26,6 +26,7 @@ from collapse_sim.plan.experiment import prepare
 from collapse_sim.plan.specs import data_spec, fit_spec
 from collapse_sim.recipe.loader import load
 from collapse_sim.run.session import Session
+from collapse_sim.store.blocks import seconds_of
 from collapse_sim.store.jobs import Request
 from collapse_sim.store.journal import read
 from collapse_sim.store.store import Store
@@ -99,7 +100,7 @@ class Finished(NamedTuple):
 
     def seconds(self, *kinds: str) -> float:
         """Seconds that artefacts of these kinds took; each member of a group counts its share."""
-        return sum(float(m["wall_s"]) / len(m.get("group", [0])) for m in self.manifests if m["kind"] in kinds)
+        return sum(seconds_of(m) for m in self.manifests if m["kind"] in kinds)
 
     def count(self, kind: str) -> int:
         return sum(len(m["seeds"]) or 1 for m in self.manifests if m["kind"] == kind)

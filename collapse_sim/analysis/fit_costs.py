@@ -19,17 +19,14 @@ def costs_table(records: Sequence[FitRecord], arms: int) -> list[list[str]]:
     for (k, names, _), fits in grouped(records).items():
         speeds = [speed for fit in fits if (speed := fit.rows_per_s) is not None]
         sampling = [fit.sampling_s for fit in fits if fit.sampling_s is not None]
+        without_updates = "imported" if fits[0].imported else "solved"
         made_on = dict.fromkeys(f"{fit.device}, {fit.precision}" for fit in fits)
         rows.append(
             [
                 str(k),
                 formatting.arms(names, arms),
                 str(sum(len(fit.seeds) or 1 for fit in fits)),
-                f"{fmean(fit.updates for fit in fits):,.0f}"
-                if speeds
-                else "imported"
-                if fits[0].imported
-                else "solved",
+                f"{fmean(fit.updates for fit in fits):,.0f}" if speeds else without_updates,
                 formatting.duration(fmean(fit.seconds for fit in fits)),
                 formatting.count(fmean(speeds)) if speeds else "-",
                 formatting.size(fmean(fit.size for fit in fits)),
@@ -58,11 +55,7 @@ def costs_document(run: str, records: Sequence[FitRecord], problems: Sequence[st
         "run": run,
         "fits": [
             {
-                "generation": record.generation,
-                "arms": list(record.arms),
-                "seeds": list(record.seeds),
-                "digest": record.digest,
-                "updates": record.updates,
+                **record.identity(),
                 "fit_s": record.seconds,
                 "rows_per_s": record.rows_per_s,
                 "bytes": record.size,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from statistics import fmean
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from collapse_sim.core.files import children, read_bytes
 from collapse_sim.store import journal, sealed
-from collapse_sim.store.blocks import MANIFEST, object_folder, parse_block
+from collapse_sim.store.blocks import MANIFEST, object_folder, parse_block, seconds_of
 from collapse_sim.store.run_directory import JOURNAL_FILE, store_of
 
 HISTORY_FILE = "history.json"
@@ -45,6 +45,16 @@ class FitRecord:
     sampling_s: float | None = None  # of its samples; None: they are not in the store
     samples_size: int = 0  # bytes
 
+    def identity(self) -> dict[str, Any]:
+        """Which fit it is, for documents."""
+        return {
+            "generation": self.generation,
+            "arms": list(self.arms),
+            "seeds": list(self.seeds),
+            "digest": self.digest,
+            "updates": self.updates,
+        }
+
     @property
     def rows_per_s(self) -> float | None:
         """Rows that passed through the network in a second; None for fits that are solved."""
@@ -61,12 +71,10 @@ def fit_records(folder: Path, store: Path | None = None) -> tuple[list[FitRecord
     """
     root = store or store_of(folder)
     arms: dict[tuple[str, str], list[str]] = {}  # (fit, samples) -> arms
-    generation_of: dict[str, int] = {}
     for line in journal.read(folder / JOURNAL_FILE):
         if line["event"] == "scores" and line.get("fit"):
             names = arms.setdefault((line["fit"], line["samples"]), [])
             names += [line["arm"]] * (line["arm"] not in names)
-            generation_of[line["fit"]] = line["generation"]
     records: dict[tuple[str, tuple[int, ...]], FitRecord] = {}
     problems: list[str] = []
     for (digest, samples), names in arms.items():
@@ -75,7 +83,7 @@ def fit_records(folder: Path, store: Path | None = None) -> tuple[list[FitRecord
             known = records.get((digest, seeds))
             if known is not None:
                 of = tuple(dict.fromkeys((*known.arms, *names)))
-                records[digest, seeds] = FitRecord(**{**vars(known), "arms": of})
+                records[digest, seeds] = replace(known, arms=of)
                 continue
             try:
                 of_fit = [facts for own, (facts, _) in drawn.items() if seeds == (-1,) or {*own} <= {*seeds}]
@@ -117,7 +125,7 @@ def _record(
         tuple(arms),
         () if seeds == (-1,) else seeds,
         updates,
-        _seconds(manifest),
+        seconds_of(manifest),
         _size(manifest),
         updates * int(train["batch_size"]) if updates else 0,
         str(machine.get("device", "")),
@@ -126,13 +134,9 @@ def _record(
             LossRecord(int(e["step"]), float(e["epoch"]), float(e["train_loss"]), float(e["validation_loss"]))
             for e in history["evaluations"]
         ),
-        sum(map(_seconds, samples)) if samples else None,
+        sum(map(seconds_of, samples)) if samples else None,
         sum(map(_size, samples)),
     )
-
-
-def _seconds(manifest: Mapping[str, Any]) -> float:
-    return float(manifest["wall_s"]) / len(manifest.get("group", [""]))
 
 
 def _size(manifest: Mapping[str, Any]) -> int:

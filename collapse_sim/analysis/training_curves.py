@@ -46,11 +46,7 @@ def curves_document(run: str, records: Sequence[FitRecord], problems: Sequence[s
         "run": run,
         "fits": [
             {
-                "generation": record.generation,
-                "arms": list(record.arms),
-                "seeds": list(record.seeds),
-                "digest": record.digest,
-                "updates": record.updates,
+                **record.identity(),
                 "evaluations": [
                     {name: value if math.isfinite(value) else None for name, value in each._asdict().items()}
                     for each in record.evaluations

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, biased, count_of, note
-from collapse_sim.metrics.classes import ByClass, OwnClassMetric
-from collapse_sim.metrics.features import FID, Coverage, feature_statistics, frechet_distance, rows_picked
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, biased, note
+from collapse_sim.metrics.classes import ByClass, OwnClassMetric, RealRowsByClass
+from collapse_sim.metrics.features import FID, Count, Coverage, feature_statistics, frechet_distance, rows_picked
 from collapse_sim.metrics.neighbours import covered
 
 
@@ -123,7 +123,7 @@ class FIDByClass(ByClass, FID):
         return [features[labels == c] for c in range(evaluation.info.classes)]
 
 
-class CoverageByClass(ByClass, Coverage):
+class CoverageByClass(RealRowsByClass, Coverage):
     """Every class's coverage, the share of its real rows with a sample in their ball, 0 to 1; the score is the least.
 
     `coverage` (Naeem et al. 2020) of the real rows of one label: balls reach to the k-th nearest other real row of any
@@ -132,39 +132,21 @@ class CoverageByClass(ByClass, Coverage):
     the chain.
     """
 
+    k: Count = 5
+    """Balls reach to the k-th nearest neighbour, as in `coverage`."""
     alive_from: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
     """A class with a smaller value (share of its real rows that are covered) is dead."""
 
     not_in_key: ClassVar[tuple[str, ...]] = ("alive_from",)
+    of_all_classes: ClassVar[str] = "coverage"
 
     @property
     def dead_below(self) -> float:
         """The value below which a class is dead."""
         return self.alive_from
 
-    def check(self, info: Info, family: ModelFamily, samples: int) -> None:
-        if info.classes < 1:
-            raise ValueError("this metric is per class, but this data has no labels: use coverage")
-        super().check(info, family, samples)
-
-    def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
-        """Also the mean number of rows per class."""
-        rows = min(self.rows, count_of(self.against, info, samples))
-        classes = f"the least of {info.classes} classes of about {rows / info.classes:,.0f} rows"
-        return MetricNote(f"{super().metric_note(info, samples, space).note}; {classes}")
-
-    def resolution(self, info: Info, samples: int) -> float:
-        """One row of a class of mean size, as a share."""
-        return info.classes / min(self.rows, count_of(self.against, info, samples))
-
-    def score_parts(self, evaluation: Evaluation) -> dict[str, float]:
-        """A value per label; nan for a class without rows."""
-        labels, classes = evaluation.rows(self.against)["label"].long(), evaluation.info.classes
-        picked = rows_picked(evaluation, self.against, len(labels), self.rows)
-        labels = labels if picked is None else labels[picked]
-        hit = covered(self._pick(evaluation, self.against), self._pick(evaluation, "samples"), self.k)
-        rows, hits = torch.bincount(labels, minlength=classes), torch.bincount(labels[hit], minlength=classes)
-        return dict(zip(self.parts(evaluation.info), (hits.double() / rows).tolist(), strict=True))
+    def _reached(self, real: Tensor, samples: Tensor) -> Tensor:
+        return covered(real, samples, self.k)
 
 
 def _mean(parts: Mapping[str, float]) -> float:

@@ -25,7 +25,7 @@ from collapse_sim.metrics.base import (
     note,
 )
 from collapse_sim.metrics.feature_maps import FeatureChoice
-from collapse_sim.metrics.features import Recall, rows_picked
+from collapse_sim.metrics.features import Recall, ShareInside, rows_picked
 from collapse_sim.metrics.neighbours import inside
 
 TINY = 1e-300  # replaces a probability of 0, so that the logarithm is finite
@@ -214,17 +214,14 @@ class ClassShares(ByClass, OwnClassMetric):
         return dict(zip(self.parts(evaluation.info), shares.tolist(), strict=True))
 
 
-class ClassRecall(ByClass, Recall):
-    """Every class's recall: the share of its real rows inside the samples' manifold, 0 to 1; the score is the smallest.
+class RealRowsByClass(ByClass, ShareInside):
+    """The share of every class's real rows that samples reach, 0 to 1; the score is the smallest."""
 
-    `recall` (Kynkaanniemi et al. 2019) of the real rows of one label, against the manifold of all samples: its mean
-    over classes, weighted by their rows, is `recall`. No classifier of samples is needed. A class whose region of
-    feature space no sample reaches has 0.
-    """
+    of_all_classes: ClassVar[str]  # the metric of all rows together, for messages
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         if info.classes < 1:
-            raise ValueError("this metric is per class, but this data has no labels: use recall")
+            raise ValueError(f"this metric is per class, but this data has no labels: use {self.of_all_classes}")
         super().check(info, family, samples)
 
     def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
@@ -239,10 +236,27 @@ class ClassRecall(ByClass, Recall):
 
     def score_parts(self, evaluation: Evaluation) -> dict[str, float]:
         """A value per label; nan for a class without rows."""
-        labels = evaluation.rows(self.against)["label"].long()
+        labels, classes = evaluation.rows(self.against)["label"].long(), evaluation.info.classes
         picked = rows_picked(evaluation, self.against, len(labels), self.rows)
         labels = labels if picked is None else labels[picked]
-        covered = inside(self._pick(evaluation, self.against), self._pick(evaluation, "samples"), self.k)
-        classes = evaluation.info.classes
-        rows, hits = torch.bincount(labels, minlength=classes), torch.bincount(labels[covered], minlength=classes)
+        hit = self._reached(self._pick(evaluation, self.against), self._pick(evaluation, "samples"))
+        rows, hits = torch.bincount(labels, minlength=classes), torch.bincount(labels[hit], minlength=classes)
         return dict(zip(self.parts(evaluation.info), (hits.double() / rows).tolist(), strict=True))
+
+    def _reached(self, real: Tensor, samples: Tensor) -> Tensor:
+        """(n,) bool: which of the real rows, by their features (n, F), samples (m, F) reach."""
+        raise NotImplementedError
+
+
+class ClassRecall(RealRowsByClass, Recall):
+    """Every class's recall: the share of its real rows inside the samples' manifold, 0 to 1; the score is the smallest.
+
+    `recall` (Kynkaanniemi et al. 2019) of the real rows of one label, against the manifold of all samples: its mean
+    over classes, weighted by their rows, is `recall`. No classifier of samples is needed. A class whose region of
+    feature space no sample reaches has 0.
+    """
+
+    of_all_classes: ClassVar[str] = "recall"
+
+    def _reached(self, real: Tensor, samples: Tensor) -> Tensor:
+        return inside(real, samples, self.k)

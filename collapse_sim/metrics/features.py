@@ -263,7 +263,7 @@ class _Neighbours(_Capped):
         self._check_rows("rows to compare (`rows`)", self.rows)
 
 
-class _ShareInside(_Neighbours):
+class ShareInside(_Neighbours):
     """A share of one side's rows: of the samples, or of the rows that they are compared with."""
 
     of_samples: ClassVar[bool] = False
@@ -273,7 +273,7 @@ class _ShareInside(_Neighbours):
         return 1 / min(self.rows, count_of("samples" if self.of_samples else self.against, info, samples))
 
 
-class Precision(_ShareInside):
+class Precision(ShareInside):
     """Share of samples inside the real manifold, 0 to 1: fidelity (Kynkaanniemi et al. 2019).
 
     The real manifold is the union of closed balls around real rows, up to the k-th nearest other real row.
@@ -288,7 +288,7 @@ class Precision(_ShareInside):
         return share_inside(self._pick(evaluation, "samples"), self._pick(evaluation, self.against), self.k)
 
 
-class Recall(_ShareInside):
+class Recall(ShareInside):
     """Share of real rows inside the samples' manifold, 0 to 1: diversity (Kynkaanniemi et al. 2019).
 
     Precision with the sides exchanged. A few outliers among the samples can raise it, since their balls are large.
@@ -322,7 +322,7 @@ class Density(_Neighbours):
         return inside / (self.k * len(samples))
 
 
-class Coverage(_ShareInside):
+class Coverage(ShareInside):
     """Share of real rows with a sample nearer than their k-th nearest other real row: diversity (Naeem et al. 2020).
 
     0 to 1. For equal distributions and equal numbers of samples and real rows 1 - 2^-k is expected, 0.97 for k = 5;

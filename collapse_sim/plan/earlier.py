@@ -13,7 +13,7 @@ from typing import Any
 from collapse_sim.core.files import children, read_bytes
 from collapse_sim.plan.costs import Rate, kind_of
 from collapse_sim.store import sealed
-from collapse_sim.store.blocks import MANIFEST
+from collapse_sim.store.blocks import MANIFEST, seconds_of
 from collapse_sim.store.rowfile import RowFile
 
 MOST = 2000  # manifests that are read: about a second
@@ -32,7 +32,7 @@ def earlier_rates(store: Path, device: str) -> dict[str, Rate]:
             if not _same(str(manifest["machine"].get("device", "")), device):
                 continue
             kind, units = _kind_and_units(folder, manifest, models)
-            wall_s = float(manifest["wall_s"]) / len(manifest.get("group", [""]))
+            wall_s = seconds_of(manifest)
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, StopIteration):
             continue  # another version's, damaged, or just removed
         if kind and units > 0:

@@ -73,6 +73,11 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any], *, durable: bool) 
             os.fsync(file.fileno())
 
 
+def seconds_of(manifest: Mapping[str, Any]) -> float:
+    """What an artefact took to make; if it was computed together with others, its share."""
+    return float(manifest["wall_s"]) / len(manifest.get("group", [""]))
+
+
 def check_block(folder: Path) -> tuple[str, dict[str, Any]]:
     """What is wrong with a committed artefact ("" if nothing), and its manifest."""
     try:

@@ -86,6 +86,7 @@ class Candidates:
             targets=(lambda: self._targets(seed)) if given else None,
             evaluated=None if spec.stacked else self._evaluated,
             verifier=partial(artefacts.verifier, self._store, verified_by, seed) if verified_by else None,
+            generation=spec.generation if spec.offer is None else 0,
         )
 
     def _targets(self, seed: int) -> dict[str, Tensor]:

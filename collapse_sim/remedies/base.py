@@ -67,6 +67,8 @@ class Pool:
     pieces, on the CPU. None: the models are no networks."""
     verifier: Callable[[], FittedVerifier] | None = None
     """The curation's own verifier (HasVerifier), as it was fitted for this seed. None: it has none."""
+    generation: int = 0
+    """That generated the candidates; 0 with `pool: past`, where real rows are among them."""
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())))

@@ -17,7 +17,7 @@ from collapse_sim.families.hooks import Encodes, EncodesNoised
 from collapse_sim.remedies.base import Choice, Pool
 from collapse_sim.remedies.logistic import fit_logistic
 from collapse_sim.remedies.row_vectors import vectors
-from collapse_sim.remedies.selection import Selection, best, not_constant
+from collapse_sim.remedies.selection import Selection, best, tied
 
 
 class Latent(Selection):
@@ -77,7 +77,7 @@ class Latent(Selection):
             raise ValueError(f"candidates have the label {unknown[0]}, which no real row has")
         places = np.searchsorted(probe.classes, own)
         scores = torch.from_numpy(probe.probabilities(features)[np.arange(len(own)), places])
-        not_constant(scores, "the probability of the own class")
+        figures |= tied(scores, "the probability of the own class", pool)
         index = best(scores, rows, draws)
         figures |= {"score_of_all": float(scores.mean()), "score_of_kept": float(scores[index].mean())}
         return Choice(index, report=figures)

@@ -11,7 +11,7 @@ from collapse_sim.data.base import Data, Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.remedies.base import Choice, Pool
 from collapse_sim.remedies.scores import check_losses
-from collapse_sim.remedies.selection import Selection, best, checked, not_constant
+from collapse_sim.remedies.selection import Selection, best, checked, tied
 
 
 class Likelihood(Selection):
@@ -36,6 +36,5 @@ class Likelihood(Selection):
 
     def choose(self, pool: Pool, rows: int, draws: Draws) -> Choice:
         losses = checked(pool.losses("model"), len(pool), "the loss")
-        if rows < len(pool):
-            not_constant(losses, "the loss")
-        return Choice(best(losses if self.rank == "bottom" else -losses, rows, draws))
+        report = tied(losses, "the loss", pool) if rows < len(pool) else {}
+        return Choice(best(losses if self.rank == "bottom" else -losses, rows, draws), report=report)

@@ -14,6 +14,7 @@ from collapse_sim.core.component import Component
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Data, Info
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.remedies.base import Pool
 
 DEFAULT_KEEP = 0.5
 
@@ -61,12 +62,19 @@ def checked(scores: Tensor, candidates: int, what: str) -> Tensor:
     return scores
 
 
-def not_constant(scores: Tensor, what: str) -> None:
-    """Raise ValueError if all scores are the same number, so that nothing can be chosen by them."""
-    if len(scores) > 1 and bool((scores == scores[0]).all()):
+def tied(scores: Tensor, what: str, pool: Pool) -> dict[str, float]:
+    """For the report: {"tied": 1.0} if all scores are the same number, so that candidates are kept at random.
+
+    This is what a chain comes to whose samples have collapsed to a point. Raises ValueError if they are those of
+    generation 0, whose model was fitted to real rows: then the score tells nothing apart.
+    """
+    if len(scores) < 2 or bool((scores != scores[0]).any()):
+        return {}
+    if pool.generation == 0:
         raise ValueError(
             f"{what} is {float(scores[0]):g} for all {len(scores)} candidates, so it does not tell which ones to keep"
         )
+    return {"tied": 1.0}
 
 
 def best(scores: Tensor, rows: int, draws: Draws) -> Tensor:

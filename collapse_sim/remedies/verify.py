@@ -17,7 +17,7 @@ from collapse_sim.remedies.detector_features import Expansion
 from collapse_sim.remedies.own_functions import row_function
 from collapse_sim.remedies.row_classifier import RowClassifier
 from collapse_sim.remedies.scores import CLASSIFIER, NAMES, ROUGE, Bias, check_name, check_score, score
-from collapse_sim.remedies.selection import Selection, best, best_by_class, checked, not_constant
+from collapse_sim.remedies.selection import Selection, best, best_by_class, checked, tied
 
 
 class Verify(Selection):
@@ -100,7 +100,7 @@ class Verify(Selection):
         if self.threshold is not None:
             return self._above(self.threshold, scores, rows, draws, report)
         if rows < len(pool):
-            not_constant(scores, what)
+            report |= tied(scores, what, pool)
         labels = pool.columns.get("label") if self.per_class is not False else None
         if labels is None:
             return Choice(best(scores, rows, draws), report=report)

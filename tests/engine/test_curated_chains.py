@@ -242,3 +242,24 @@ def test_ideal_self_correction_is_fresh(chains):
         assert_within(model.mean[:, 0] ** 2, m2, f"squared mean of {k}")
         ideal = (v + 1) / 2 + m2 / 4
         v, m2 = ideal - (v + 1) / (2 * n), m2 / 4 + (v + 1) / (2 * n)
+
+
+@pytest.mark.parametrize("rule", [{"use": "verify", "score": "truth"}, {"use": "likelihood", "rank": "top"}])
+def test_a_chain_that_collapses_to_a_point_goes_on(sandbox, rule):
+    """The highest densities of few rows: the variance shrinks below the resolution of a score, and nothing is left to
+    choose by."""
+    arm = {"data": "replace", "rows": 4, "curation": {**rule, "keep": 0.25}}
+    text = RECIPE.format(
+        data=json.dumps({"use": "gaussian", "rows": 4}),
+        model="{use: gaussian}",
+        metric="variance_ratio",
+        generations=40,
+        seeds=2,
+        arms=json.dumps({"kept": arm}),
+    )
+    sandbox.run(text)
+    figures = [line["figures"] for line in sandbox.journal(event="curation")]
+    assert len(figures) == 40
+    assert "tied" not in figures[0]
+    assert figures[-1]["tied"] == [1.0, 1.0]
+    assert not sandbox.journal(event="failed")

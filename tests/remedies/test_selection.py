@@ -7,9 +7,9 @@ import torch
 from pydantic import ValidationError
 
 from collapse_sim.remedies.random_choice import RandomChoice
-from collapse_sim.remedies.selection import best, best_by_class, checked, not_constant
+from collapse_sim.remedies.selection import best, best_by_class, checked, tied
 
-from .candidates import draws
+from .candidates import draws, points, pool
 
 
 def test_enough_candidates_are_drawn_to_keep_the_share():
@@ -54,6 +54,13 @@ def test_scores_that_say_nothing_are_errors():
         checked(torch.tensor([0.0, math.nan]), 2, "the score")
     with pytest.raises(ValueError, match=r"the score has the shape \(2, 1\); needed: \(2,\)"):
         checked(torch.zeros(2, 1), 2, "the score")
+    first = pool(points(0.0, 1.0))
     with pytest.raises(ValueError, match="the score is 3 for all 2 candidates"):
-        not_constant(torch.tensor([3.0, 3.0]), "the score")
-    not_constant(torch.tensor([3.0, 3.5]), "the score")
+        tied(torch.tensor([3.0, 3.0]), "the score", first)
+    assert tied(torch.tensor([3.0, 3.5]), "the score", first) == {}
+
+
+def test_ties_of_a_later_generation_are_recorded():
+    later = pool(points(1.0, 1.0), generation=3)
+    assert tied(torch.tensor([3.0, 3.0]), "the score", later) == {"tied": 1.0}
+    assert tied(torch.tensor([3.0, 3.5]), "the score", later) == {}

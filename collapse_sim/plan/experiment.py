@@ -297,7 +297,7 @@ def _arm_plan(
     past: dict[int, SampleSpec | CurationSpec] = {}
     key, chosen, averaged = SourcesKey(data, past), None, None
     verifier: VerifierSpec | None = None
-    tutor: FitSpec | None = None  # a teacher of its own sizes
+    tutor: FitSpec | None = None  # a teacher that is a fit of its own
     used = {source.generation for plan in plans for source in plan.sources}
     wants_outputs = any("outputs" in metric.needs for metric in recipe.metrics.values())
     for k, plan in enumerate(plans):

@@ -50,6 +50,18 @@ class Teacher(Component):
     model: dict[str, Any] | None = None
     """generation 0: settings of the teacher's own model, laid over the arm's, such as {hidden: 800}: it is fitted to
     the same rows. Outputs of layers of other sizes are compared through a learned linear map."""
+    rows: Annotated[int, Field(gt=0)] | None = None
+    """generation 0: how many of its real rows the teacher is fitted to, the first ones, in as many updates; null: all,
+    so that the teacher is generation 0 itself."""
+    untrained: bool = False
+    """generation 0: the teacher is its network before the first update. It knows nothing of the data: a control that
+    shows what soft targets do by themselves."""
+
+    @property
+    def own_fit(self) -> tuple[str, ...]:
+        """The settings that make the teacher a fit of its own, which belongs to no generation."""
+        settings = {"model": self.model is not None, "rows": self.rows is not None, "untrained": self.untrained}
+        return tuple(name for name, given in settings.items() if given)
 
     @property
     def active(self) -> bool:

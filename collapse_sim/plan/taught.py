@@ -1,4 +1,5 @@
-"""A teacher of other sizes than its student: what it can teach, found out on two rows before anything is made."""
+"""Teachers that are fits of their own. What one of other sizes can teach is found out on two rows, before anything
+is made."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from collapse_sim.core.plugins import error_text, plugin_errors
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
+from collapse_sim.data.sources import REAL, Plan, Source
 from collapse_sim.families.base import Inputs, ModelFamily
 from collapse_sim.plan.data_checks import misfit
 from collapse_sim.plan.layer_paths import layer_paths, unknown_layers
@@ -36,19 +38,31 @@ class Passes(NamedTuple):
 
 
 def teacher_of_its_own(arm: Arm, fit: FitSpec) -> FitSpec | None:
-    """The teacher of an arm that gives it a `model` of its own: fitted to what generation 0's `fit` is fitted to, in
-    the same way. None if there is none, or if it teaches nothing."""
-    if arm.teacher_model is None or arm.teacher is None or not arm.teacher.active:
+    """The teacher of an arm that gives it a `model`, `rows` or weights of its own: otherwise fitted as generation 0's
+    `fit` is. None if it is of a generation, or teaches nothing."""
+    teacher = arm.teacher
+    if teacher is None or not teacher.active or not teacher.own_fit:
         return None
-    return fit_spec(0, arm.teacher_model, fit.train, fit.plan, fit.data, {}, weighting=arm.weighting)
+    plan = fit.plan if teacher.rows is None else Plan((Source(REAL, teacher.rows),))
+    train = fit.train
+    if teacher.untrained and train is not None:
+        train = train.model_copy(update={"steps": 0, "evaluate": "never", "keep": "last", "patience": None})
+    return fit_spec(0, arm.teacher_model or fit.family, train, plan, fit.data, {}, weighting=arm.weighting)
 
 
 def taught_misfits(recipe: Recipe, arm: Arm, own: Recipe, info: Info) -> Iterator[str]:
-    """The problems of an arm whose teacher has a `model` of its own; `own` is the recipe with the arm's settings."""
+    """The problems of an arm whose teacher is a fit of its own; `own` is the recipe with the arm's settings."""
     teacher, other, family = arm.teacher, arm.teacher_model, own.model
-    if teacher is None or other is None or not teacher.active:
+    if teacher is None or not teacher.active:
         return
     where = f"arms.{arm.name}.teacher"
+    if teacher.rows is not None and teacher.rows >= info.rows:
+        yield (
+            f"{recipe.where(f'{where}.rows')}: {where}.rows: {teacher.rows} asked for, and generation 0 is fitted to "
+            f"{info.rows} real rows; allowed: 1 to {info.rows - 1}, or no `rows` for a teacher that is generation 0"
+        )
+    if other is None:
+        return
     misfits = [*misfit(recipe, f"{where}.model", other, partial(other.check, info))]
     if misfits:
         yield from misfits

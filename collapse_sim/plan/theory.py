@@ -24,8 +24,9 @@ def curves(experiment: Experiment) -> dict[str, dict[str, list[float]]]:
     expected: dict[str, dict[str, list[float]]] = {}
     for plan in experiment.arm_plans:
         family = plan.recipe.model
-        if plan.arm.remedies() or (plan.arm.teacher and plan.arm.teacher.generation == "ema"):
-            continue  # a family's curves know chains of fits and teachers that are fits
+        teacher = plan.arm.teacher
+        if plan.arm.remedies() or (teacher and (teacher.generation == "ema" or teacher.own_fit)):
+            continue  # a family's curves know chains of fits, and teachers that are fits of the chain
         if not isinstance(family, HasTheory) or plan.recipe.generation_0 is not None:
             continue  # curves begin with a fit to real rows
         chain = Chain(

@@ -73,6 +73,12 @@ def check_components(resolver: Resolver, parts: ResolvedParts) -> None:
         _check_protocol(resolver, parts, arm, model, closed)
 
 
+CLOSED_WITHOUT = {
+    "model": "so its layers and terms have no other sizes",
+    "untrained": "so it has no weights before it is fitted",
+}
+
+
 def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, closed: bool) -> None:
     steps: Steps = ("arms", arm.name)
     if closed and arm.init == "previous":
@@ -88,15 +94,18 @@ def _check_arm(resolver: Resolver, arm: Arm, family: ModelFamily, model: str, cl
             else f"found {teacher.generation}; allowed: 0, previous, ema"
         )
         resolver.problem((*steps, "teacher", "generation"), message)
-    if teacher.model is not None:
-        if closed:
-            message = f"{model!r} is solved in closed form, so its layers and terms have no other sizes; remove it"
-            resolver.problem((*steps, "teacher", "model"), message)
-        elif teacher.generation != 0:
-            message = (
-                "a teacher with a model of its own is fitted to generation 0's rows: set `generation: 0`, or remove it"
+    for setting in teacher.own_fit:
+        if closed and setting in CLOSED_WITHOUT:
+            resolver.problem(
+                (*steps, "teacher", setting),
+                f"{model!r} is solved in closed form, {CLOSED_WITHOUT[setting]}; remove it",
             )
-            resolver.problem((*steps, "teacher", "model"), message)
+        elif teacher.generation != 0:
+            message = f"a teacher with `{setting}` is a fit to generation 0's rows: set `generation: 0`, or remove it"
+            resolver.problem((*steps, "teacher", setting), message)
+    if teacher.untrained and teacher.rows is not None:
+        message = "an untrained teacher is fitted to no rows: remove `rows` or `untrained`"
+        resolver.problem((*steps, "teacher", "rows"), message)
     _check_terms(resolver, (*steps, "teacher"), teacher, family, model, closed)
 
 

@@ -89,7 +89,7 @@ def test_maps_are_needed_where_sizes_differ():
         ("{model: {use: gaussian}, weights: {output: 1}}", VAES, "allowed: the recipe's own, 'vae'"),
         (
             "{generation: previous, model: {hidden: 16}, weights: {output: 1}}", VAES,
-            "arms.taught.teacher.model: a teacher with a model of its own is fitted to generation 0's rows",
+            "arms.taught.teacher.model: a teacher with `model` is a fit to generation 0's rows",
         ),
         (
             "{model: {latent: 3}, weights: {output: 1}}", VAES,
@@ -130,3 +130,51 @@ def test_closed_forms_have_one_size(sandbox):
     text = recipe("{model: {}, weights: {output: 1.0}}", "{use: gaussian, rows: 40}", "gaussian")
     message = refusal(sandbox, text.replace("train:", "#train:"))
     assert "arms.taught.teacher.model: 'gaussian' is solved in closed form" in message
+
+
+def test_a_teacher_of_fewer_rows_is_generation_0_of_an_arm_with_these_rows(sandbox):
+    text = recipe("{rows: 20, weights: {output: 0.5}}").replace(
+        "wide: {data: replace,", "wide: {data: replace, rows: 20,"
+    )
+    arms = plans(sandbox, text)
+    taught = arms["taught"]
+    assert taught[0].fit.digest == arms["plain"][0].fit.digest
+    teacher = taught[1].fit.teacher
+    assert [spec.digest for spec in taught[0].between] == [teacher.digest]
+    assert (teacher.plan.rows, teacher.generation, teacher.train.steps) == (20, 0, 3)
+    assert taught[2].fit.teacher.digest == teacher.digest
+    assert taught[1].fit.teaching is None
+
+
+def test_an_untrained_teacher_takes_no_update(sandbox):
+    taught = plans(sandbox, recipe("{untrained: true, weights: {output: 0.5}}"))["taught"]
+    assert taught[1].fit.teacher.train.steps == 0
+    assert taught[1].fit.teacher.digest != taught[0].fit.digest
+
+
+@pytest.mark.parametrize(
+    ("teacher", "message"),
+    [
+        (
+            "{rows: 40, weights: {output: 1.0}}",
+            "teacher.rows: 40 asked for, and generation 0 is fitted to 40 real rows",
+        ),
+        ("{rows: 0, weights: {output: 1.0}}", "teacher.rows: found 0; allowed: above 0"),
+        ("{rows: 20, untrained: true, weights: {output: 1.0}}", "an untrained teacher is fitted to no rows"),
+        (
+            "{rows: 20, generation: previous, weights: {output: 1.0}}",
+            "a teacher with `rows` is a fit to generation 0's",
+        ),
+        ("{untrained: true, generation: ema, weights: {output: 1.0}}", "a teacher with `untrained` is a fit to"),
+    ],
+)
+def test_controls_that_cannot_be_made_are_refused(sandbox, teacher, message):
+    assert message in refusal(sandbox, recipe(teacher))
+
+
+def test_closed_forms_may_have_a_teacher_of_fewer_rows_and_no_untrained_one(sandbox):
+    points = "{use: gaussian, rows: 40}"
+    text = recipe("{rows: 20, weights: {output: 1.0}}", points, "gaussian").replace("train: {steps: 3,", "#")
+    text = text.replace("[test_loss]", "[variance_ratio]")
+    assert plans(sandbox, text)["taught"][1].fit.teacher.plan.rows == 20
+    assert "no weights before it is fitted" in refusal(sandbox, text.replace("rows: 20", "untrained: true"))

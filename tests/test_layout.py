@@ -28,7 +28,7 @@ ACROSS = {  # tests of what several modules do together; every other file is nam
     "data": {"damaged_texts", "docs", "every_kind"},
     "engine": {
         "bad_cells", "closed_forms", "conditional_chains", "curated_chains", "curated_rules", "growth", "mutations",
-        "parts",
+        "own_teachers", "parts",
     },
     "metrics": {"docs", "text_engine", "torchmetrics"},
     "recipe": {"arm_settings", "default_metrics", "docs", "limits", "plugins"},

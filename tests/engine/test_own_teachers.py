@@ -1,4 +1,4 @@
-"""Teachers that are fits of their own, through the loop: what they were fitted to, and that students learn from them."""
+"""Teachers that are fits of their own: what they are fitted to, and that students learn from them."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ def _figure(
     height = _ABOVE + rows * (_CELL + _GAP) - _GAP + _BELOW
     drawing = Figure(figsize=(width, height))
     FigureCanvasAgg(drawing)
-    grid = drawing.subplots(rows, across, squeeze=False, sharex=True, sharey=True)
+    grid = drawing.subplots(rows, across, squeeze=False)  # shared axes: each visits all others again and again
     drawing.subplots_adjust(  # set explicitly: an automatic layout takes as long as the drawing itself
         left=left / width,
         right=1 - _GAP / width,
@@ -95,12 +95,13 @@ def _figure(
                 _write_share_outside(axes, by_generation[k][:SHOWN], low, high)
     for axes, heading in zip(grid[0], headings.values(), strict=True):
         axes.set_title(heading, fontsize=8)
-    corner = grid[0, 0]
-    corner.set_xlim(low[0], high[0])
-    corner.xaxis.set_major_locator(MaxNLocator(3))
-    if real.shape[1] > 1:
-        corner.set_ylim(low[1], high[1])
-        corner.yaxis.set_major_locator(MaxNLocator(3))
+    for axes in grid.flat:
+        axes.set_xlim(low[0], high[0])
+        axes.xaxis.set_major_locator(MaxNLocator(3))
+        if real.shape[1] > 1:
+            axes.set_ylim(low[1], high[1])
+            axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.label_outer()
     drawing.text(_GAP / width, 0.02, note, fontsize=7, color=_INK)
     return drawing
 

@@ -54,7 +54,7 @@ def stacked_columns(
 ) -> dict[str, Tensor]:
     """All seeds' columns, (S, n, ...) each; of a curation those of the rows that it kept."""
     if isinstance(spec, CurationSpec) and not changes_rows(store, spec, seeds[0]):
-        return _picked(candidates_stack(store, spec, seeds), [kept(store, spec, seed)["index"] for seed in seeds])
+        return _picked(candidates_stack(store, spec, seeds), _kept_index(store, spec, seeds))
     pieces = []
     for block, part in runs(store, spec, seeds):
         columns = RowFile(block.file(f"{split}.safetensors")).columns
@@ -71,6 +71,15 @@ def kept(store: Store, spec: CurationSpec, seed: int) -> dict[str, np.ndarray]:
     stored = RowFile(block.file(CURATION_FILE)).columns
     slot = block.seeds.index(seed) if block.stacked else 0
     return {name: column[slot] if block.stacked else column for name, column in stored.items()}
+
+
+def _kept_index(store: Store, spec: CurationSpec, seeds: Sequence[int]) -> list[np.ndarray]:
+    """The index of every seed, (n,) int64; each file is opened once."""
+    indexes: list[np.ndarray] = []
+    for block, part in runs(store, spec, seeds):
+        index = RowFile(block.file(CURATION_FILE)).columns["index"]
+        indexes += list(index[part]) if block.stacked else [index]
+    return indexes
 
 
 def curation_weights(store: Store, spec: CurationSpec, seed: int) -> np.ndarray | None:

@@ -68,12 +68,13 @@ class Candidates:
             self._columns = artefacts.candidates(self._store, spec, seeds[0], context.device)
         self._columns = {name: column.cpu() for name, column in self._columns.items()}
         self._known: dict[Judge, Tensor] = {}
+        family, of_real = spec.model.family, spec.offer is None and conditioning_of(spec.model.family) == "real"
+        self._have_targets = of_real and bool(conditions_of(spec.model.data.data, family))
 
     def pool(self, slot: int) -> Pool:
         """The candidates of one seed, by its place among the seeds."""
         spec, seed = self._spec, self.seeds[slot]
         data, info, family = spec.model.data.data, spec.model.data.info, spec.model.family
-        given = spec.offer is None and conditioning_of(family) == "real" and bool(conditions_of(data, family))
         verified_by = spec.verified_by if isinstance(spec, CurationSpec) else None
         return Pool(
             columns={name: column[slot] if spec.stacked else column for name, column in self._columns.items()},
@@ -83,7 +84,7 @@ class Candidates:
             family=family,
             real=lambda: artefacts.conditions(self._store, spec.model.data, tuple(info.columns), (seed,), 0, info.rows),
             losses=lambda judge: self.losses(judge)[slot],
-            targets=(lambda: self._targets(seed)) if given else None,
+            targets=(lambda: self._targets(seed)) if self._have_targets else None,
             evaluated=None if spec.stacked else self._evaluated,
             verifier=partial(artefacts.verifier, self._store, verified_by, seed) if verified_by else None,
             generation=spec.generation if spec.offer is None else 0,

@@ -136,7 +136,7 @@ class Member:
         if self.train.keep == "best" and run.best_state is not None:
             model = run.model
             model.load_state_dict(run.best_state)
-        batch = self.inputs(run.step - 1).split(self.train.accumulate)
+        batch = self.inputs(max(0, run.step - 1)).split(self.train.accumulate)  # an untrained teacher takes no step
         self.watch.check_fitted(run.step, self.family, model, batch)
         return model
 

@@ -58,3 +58,11 @@ def test_the_teacher_is_what_it_says(sandbox, ensemble, tolerance):
     }
     assert not same(students["plain"], students["half"])
     assert not same(students["plain"], students["untrained"])
+
+
+def test_an_untrained_language_model_teaches(sandbox):
+    """A fit of no update has no last batch, and its loss is checked all the same."""
+    text = RECIPE.replace("{use: digits, rows: 40, held_out_rows: 10}", "{use: grammar, rows: 40, held_out_rows: 10}")
+    text = text.replace("{use: vae, hidden: 8, latent: 2}", "{use: causal_lm, preset: tiny, width: 16, layers: 1}")
+    sandbox.run(text.replace("output: 1.0", "logits: 1.0").replace("test_loss", "perplexity"))
+    assert not sandbox.journal(event="failed")

@@ -7,9 +7,15 @@ import pytest
 import torch
 
 from collapse_sim.core.randomness import Draws
+from collapse_sim.data.base import Info
+from collapse_sim.data.sources import RowCounts
+from collapse_sim.data.toys.gaussian_points import GaussianPoints
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.gaussian import Gaussian, GaussianModel
+from collapse_sim.plan.settings import Arm, Teacher
+from collapse_sim.plan.strategies import Replace
 from collapse_sim.testing import check_closed_form
+from tests.chains import chain_of
 from tests.families.small_rows import POINTS
 
 
@@ -101,3 +107,16 @@ def test_weighted_moments_are_numpys():
         np.testing.assert_allclose(fitted.mean[s].numpy(), mean)
         covariance = np.cov(x[s].numpy().T, aweights=v[s].numpy(), bias=True)
         np.testing.assert_allclose(fitted.covariance[s].numpy(), covariance, atol=1e-12)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.5, 2.0])
+def test_a_distilled_chain_levels_off_where_the_docs_say(strength) -> None:
+    """docs/theory.md: v = v_0 / (1 + 1 / (N strength (strength + 2)))."""
+    rows, last = 50, 400
+    info = Info("points", {"x": ((1,), "float64")}, rows, rows, 10)
+    arm = Arm("a", Replace(), Teacher(generation=0, weights={"output": strength}))
+    chain = chain_of(arm, RowCounts(rows, rows, rows), last)
+    curve = Gaussian().theory("variance_ratio", chain, GaussianPoints(), info)
+    first = 1 - 1 / rows
+    assert curve[0] == pytest.approx(first)
+    assert curve[-1] == pytest.approx(first / (1 + 1 / (rows * strength * (strength + 2))), rel=1e-9)

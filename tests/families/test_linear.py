@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from collapse_sim.core.randomness import Draws
+from collapse_sim.data.base import Info
+from collapse_sim.data.sources import RowCounts
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.linear import LinearModel, LinearRegression
+from collapse_sim.plan.settings import Arm, Teacher
+from collapse_sim.plan.strategies import Accumulate, Mix, Replace
 from collapse_sim.testing import check_closed_form
+from tests.chains import chain_of
 from tests.families.small_rows import REGRESSION, regression
 
 
 def test_fresh_design_and_mix_have_curves_only_where_they_are_known():
-    from collapse_sim.data.base import Info
-    from collapse_sim.data.sources import RowCounts
-    from collapse_sim.families.linear import LinearRegression
-    from collapse_sim.plan.settings import Arm
-    from collapse_sim.plan.strategies import Accumulate, Mix, Replace
-    from tests.chains import chain_of
-
     info = Info("regression", {"x": ((10,), "float64"), "y": ((), "float64")}, 100, 100, 10, constants={"noise": 2.0})
     counts = RowCounts(100, 100, 100)
 
@@ -91,3 +91,28 @@ def test_whole_weights_are_repeated_rows():
     own = LinearRegression().solve_weighted(REGRESSION, rows, weights, None, {}, None)
     repeated = {name: column.repeat_interleave(times, dim=1) for name, column in rows.items()}
     torch.testing.assert_close(own.weights, LinearRegression().solve(REGRESSION, repeated, None, {}, None).weights)
+
+
+@pytest.mark.parametrize("strength", [0.1, 0.5, 1.0, 3.0])
+def test_distilled_chains_follow_the_formulas_of_the_docs(strength) -> None:
+    """docs/theory.md, whose recursions are over scalars; the family's is over coefficients of independent errors."""
+    info = Info("regression", {"x": ((10,), "float64"), "y": ((), "float64")}, 30, 30, 10, constants={"noise": 1.0})
+    counts, last, c, a = RowCounts(30, 30, 30), 60, 10 / 19, 1 / (1 + strength)
+
+    def theory(strategy, teacher):
+        arm = Arm("a", strategy, Teacher(generation=teacher, weights={"output": strength}))
+        return LinearRegression(design="fixed").theory("excess_test_error", chain_of(arm, counts, last), None, info)
+
+    replaced = [c * (1 + sum(a ** (2 * i) for i in range(1, k + 1))) for k in range(last + 1)]
+    assert theory(Replace(), 0) == pytest.approx(replaced)
+    if strength >= 0.5:
+        assert replaced[-1] == pytest.approx(c + c / (strength * (strength + 2)), rel=1e-6)
+    assert theory(Replace(), "previous") == pytest.approx([c * (1 + a * a * k) for k in range(last + 1)])
+    accumulated, v = [c], 0.0
+    for k in range(1, last + 1):
+        v = (1 + a / k) ** 2 * v + c
+        accumulated.append(c + a * a * v / (k + 1) ** 2)
+    assert theory(Accumulate(), 0) == pytest.approx(accumulated)
+    assert max(accumulated) < c * math.pi**2 / 6
+    if strength >= 0.5:
+        assert accumulated[-1] < accumulated[10] < accumulated[5]  # back to generation 0

@@ -102,7 +102,7 @@ def _figure(
             axes.set_ylim(low[1], high[1])
             axes.yaxis.set_major_locator(MaxNLocator(3))
         axes.label_outer()
-    drawing.text(_GAP / width, 0.02, note, fontsize=7, color=_INK)
+    drawing.text(_GAP / width, _GAP / height, note, fontsize=7, color=_INK)
     return drawing
 
 

@@ -113,3 +113,15 @@ def test_a_full_disk_is_explained(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(Figure, "savefig", full)
     with pytest.raises(StoreError, match="free some space"):
         points_by_generations({"a": {0: SQUARE}}, SQUARE, tmp_path / "x.png", "")
+
+
+@pytest.mark.parametrize("arms", [1, 20])
+def test_the_note_stands_below_the_cells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arms: int):
+    figures: list[Figure] = []
+    monkeypatch.setattr("collapse_sim.analysis.scatter.save", lambda figure, path, dpi: figures.append(figure))
+    points_by_generations({f"arm {i}": {0: SQUARE} for i in range(arms)}, SQUARE, tmp_path / "picture.png", "a note")
+    (figure,) = figures
+    (note,) = figure.texts
+    top = note.get_window_extent(figure.canvas.get_renderer()).y1
+    assert note.get_text() == "a note"
+    assert top < min(axes.get_tightbbox().y0 for axes in figure.axes)

@@ -105,7 +105,7 @@ def check_block(folder: Path) -> tuple[str, dict[str, Any]]:
 
 
 def stored_block(root: Path, digest: str, seed: int) -> Block | None:
-    """The verified artefact of a digest that holds `seed`, read without opening the store for work; None: there is none.
+    """The verified artefact of a digest that holds `seed`, read without opening the store; None: there is none.
 
     Raises StoreError when it is damaged.
     """

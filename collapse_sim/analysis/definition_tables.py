@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from collapse_sim.analysis.collapse_definitions import DEFINITIONS, Definition, DefinitionStatus, DefinitionVerdict
-from collapse_sim.analysis.numbers import aligned, figure, percent, probability, with_interval
+from collapse_sim.analysis.numbers import aligned, bare_probability, figure, percent, with_interval
 from collapse_sim.analysis.paper_tables import Form, PaperCell, PaperTable, written
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.wrapped_tables import TableColumn, blocks
@@ -94,10 +94,7 @@ def _figures(definition: Definition, verdicts: Sequence[DefinitionVerdict], widt
     columns.append(
         TableColumn(
             "p",
-            [
-                Text(_ABSENT if v.p is None else probability(v.p).removeprefix("p ").removeprefix("= "))
-                for v in verdicts
-            ],
+            [Text(_ABSENT if v.p is None else bare_probability(v.p)) for v in verdicts],
         )
     )
     tables = blocks(TableColumn("arm", [Text(verdict.arm) for verdict in verdicts]), columns, width)

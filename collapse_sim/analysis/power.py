@@ -16,8 +16,9 @@ MOST = 1_000  # above, the number is not worth giving
 
 
 def seeds_needed(gaps: Sequence[NDArray[np.float64]], alpha: float = 0.05) -> float | None:
-    """The least number of seeds at which two-sided t tests at level `alpha` find all of the `gaps` (n,) to differ from 0
-    with a probability of 80 % or more, if means and standard deviations are those observed.
+    """The least number of seeds at which two-sided t tests at level `alpha` find all `gaps` (n,) to differ from 0.
+
+    With a probability of 80 % or more, if means and standard deviations are those observed.
 
     inf for more than 1,000; None for fewer than 3 seeds, whose standard deviation says too little.
     """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from collapse_sim.analysis.numbers import aligned, figure, probability, with_interval
+from collapse_sim.analysis.numbers import aligned, bare_probability, figure, with_interval
 from collapse_sim.analysis.paper_tables import Form, PaperCell, PaperTable, written
 from collapse_sim.analysis.rates import MetricRate
 from collapse_sim.analysis.results import Results
@@ -28,7 +28,7 @@ def rate_tables(results: Results, by_arm: Sequence[MetricRate], width: int | Non
             _column("slope", [slope_text(rate) for rate in own]),
             _column(
                 "p",
-                [None if rate.p is None else probability(rate.p).removeprefix("p ").removeprefix("= ") for rate in own],
+                [None if rate.p is None else bare_probability(rate.p) for rate in own],
             ),
             TableColumn("shape", [Text(rate.shape, _style(rate)) for rate in own]),
             _column("near", [None if rate.limit is None else figure(rate.limit) for rate in own]),

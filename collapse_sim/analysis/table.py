@@ -153,6 +153,8 @@ def _relative(difference: Interval | None, base: Interval | None) -> str | None:
         return percent(relative)
     if difference is None or base is None or difference.se is None or base.se is None:
         return None
+    if base.excludes_zero and not near_zero(base.mean, difference.mean):  # only on the other side of 0
+        return None
     return f"{'+' * (difference.mean > 0)}{figure(difference.mean)}{_IN_PLACE}"
 
 
@@ -274,9 +276,9 @@ def _published_relative(reference: RecordedReference, arm: str, baseline: str) -
     value, base = reference.values.get(arm), reference.values.get(baseline)
     if value is None or base is None or arm == baseline:
         return None
-    if value * base <= 0 or near_zero(base, value - base):
+    if near_zero(base, value - base):
         return f"{'+' * (value > base)}{figure(value - base)}{_IN_PLACE}"
-    return percent((value - base) / abs(base))
+    return None if value * base < 0 or base == 0 else percent((value - base) / abs(base))
 
 
 def _theory_columns(results: Results, metric: str, generation: int, means: Mapping[str, Interval]) -> list[TableColumn]:

@@ -49,15 +49,15 @@ def level_off(values: Numbers, generations: Numbers, *, positive: bool, alpha: f
     k = generations - generations[0]
     own = np.log(values) if positive else values
     others = (own.sum(0) - own) / (n - 1)
-    going, levelling = (_nearest(curves, others) for curves in (_going(others, k, positive), _levelling(others, k)))
-    gaps = _errors(going, own) - _errors(levelling, own)
-    rounding = float((ROUNDING * np.abs(own).max()) ** 2)
+    own, others = (curves - curves.mean(1, keepdims=True) for curves in (own, others))  # only shapes count
+    gaps = _errors(_going(others, k, positive), own) - _errors(_projected(others, _levelling(k)), own)
+    rounding = float((ROUNDING * np.abs(np.log(values) if positive else values).max()) ** 2)
     below, above = (float(p) for p in p_values(_widened(gaps), 0.0, resolution=rounding))
     p = min(1.0, 2 * min(below, above))
     if p > alpha:
         return LevelOff("undecided", p)
     if above < below:
-        return LevelOff("levels off", p, _limit(own.mean(0), k, positive))
+        return LevelOff("levels off", p, _limit(values, k, positive))
     return LevelOff("keeps going" if moves else "undecided", p)
 
 
@@ -68,56 +68,56 @@ def _widened(gaps: Numbers) -> Numbers:
     return np.asarray(gaps.mean() + (gaps - gaps.mean()) * math.sqrt(1 + n / (n - 1)))
 
 
-def _going(target: Numbers, k: Numbers, positive: bool) -> list[Numbers]:
-    """Curves (n, K) through each target (n, K), of logarithms if positive: then also logarithms of curves."""
-    designs = [np.stack([np.ones_like(k), rise], 1) for rise in (k, np.sqrt(k), np.log1p(k))]
+def _going(target: Numbers, k: Numbers, positive: bool) -> Numbers:
+    """The nearest curve that keeps going to each target (n, K) without its mean, which has logarithms if positive."""
+    rises = [k, np.sqrt(k), np.log1p(k)]
     if not positive:
-        return [_fitted(design, target) for design in designs]
-    means = np.exp(target - target.mean(1, keepdims=True))
-    return [_fitted(designs[0], target), *(_logarithm_of_fitted(design, means) for design in designs)]
-
-
-def _logarithm_of_fitted(design: Numbers, means: Numbers) -> Numbers:
-    """By least squares of relative errors, which are those of logarithms if small; nan where it is not positive."""
-    weights = 1 / means**2
-    left = np.einsum("kp,nk,kq->npq", design, weights, design, optimize=True)
-    right = (1 / means) @ design
-    curve = np.linalg.solve(left, right[..., None])[..., 0] @ design.T
-    inside = (curve > 0).all(1, keepdims=True)
-    return np.asarray(np.where(inside, np.log(np.where(inside, curve, 1.0)), math.nan))
-
-
-def _levelling(target: Numbers, k: Numbers) -> list[Numbers]:
-    return [_fitted(design, target) for design in _designs(k)]
-
-
-def _designs(k: Numbers) -> list[Numbers]:
-    """Constant and rise (K, 2) of the curves that level off."""
-    rises = [1 - np.exp(-k / (c * k[-1])) for c in np.geomspace(*_EXPONENTIAL, _STEPS)]
-    rises += [k / (k + c * k[-1]) for c in np.geomspace(*_HYPERBOLIC, _STEPS)]
-    return [np.stack([np.ones_like(k), rise], 1) for rise in rises]
-
-
-def _fitted(design: Numbers, target: Numbers) -> Numbers:
-    return np.asarray((design @ np.linalg.lstsq(design, target.T, rcond=None)[0]).T)
-
-
-def _errors(curve: Numbers, target: Numbers) -> Numbers:
-    """(n,): mean squared distance of each curve from its target, both without their means: only shapes count."""
-    own, other = (values - values.mean(1, keepdims=True) for values in (curve, target))
-    return np.asarray(((own - other) ** 2).mean(1))
-
-
-def _nearest(curves: list[Numbers], target: Numbers) -> Numbers:
-    """(n, K): of several curves the one nearest to each target."""
+        return _projected(target, rises)
+    means = np.exp(target)
+    curves = [_projected(target, rises[:1]), *(_logarithm_of_fitted(rise, means) for rise in rises)]
     errors = np.stack([_errors(curve, target) for curve in curves])
     chosen = np.where(np.isfinite(errors), errors, math.inf).argmin(0)
     return np.asarray(np.stack(curves)[chosen, np.arange(len(target))])
 
 
-def _limit(mean: Numbers, k: Numbers, positive: bool) -> float:
-    """The limit of the nearest curve that levels off: a + b."""
-    fits = [np.linalg.lstsq(design, mean, rcond=None)[0] for design in _designs(k)]
-    errors = [float(((design @ fit - mean) ** 2).sum()) for design, fit in zip(_designs(k), fits, strict=True)]
-    limit = float(fits[int(np.argmin(errors))].sum())
+def _levelling(k: Numbers) -> list[Numbers]:
+    """The rises (K,) from 0 to 1 of the curves that level off."""
+    rises = [1 - np.exp(-k / (c * k[-1])) for c in np.geomspace(*_EXPONENTIAL, _STEPS)]
+    return rises + [k / (k + c * k[-1]) for c in np.geomspace(*_HYPERBOLIC, _STEPS)]
+
+
+def _projected(target: Numbers, rises: list[Numbers]) -> Numbers:
+    """(n, K): for each target without its mean, the nearest of its least-squares fits by multiples of the rises."""
+    units = np.stack([rise - rise.mean() for rise in rises])
+    units /= np.linalg.norm(units, axis=1, keepdims=True)
+    sizes = target @ units.T
+    nearest = np.abs(sizes).argmax(1)
+    return np.asarray(sizes[np.arange(len(target)), nearest, None] * units[nearest])
+
+
+def _logarithm_of_fitted(rise: Numbers, means: Numbers) -> Numbers:
+    """The logarithm of a + b rise without its mean, by least squares of relative errors, which are those of logarithms
+    if small; nan where the curve is not positive."""
+    design = np.stack([np.ones_like(rise), rise], 1)
+    weights = 1 / means**2
+    left = np.stack([[weights @ (one * other) for one in design.T] for other in design.T]).transpose(2, 0, 1)
+    right = (1 / means) @ design
+    curve = np.linalg.solve(left, right[..., None])[..., 0] @ design.T
+    inside = (curve > 0).all(1, keepdims=True)
+    logs = np.where(inside, np.log(np.where(inside, curve, 1.0)), math.nan)
+    return np.asarray(logs - logs.mean(1, keepdims=True))
+
+
+def _errors(curve: Numbers, target: Numbers) -> Numbers:
+    """(n,): mean squared distances."""
+    return np.asarray(((curve - target) ** 2).mean(1))
+
+
+def _limit(values: Numbers, k: Numbers, positive: bool) -> float:
+    """The limit of the curve that levels off, fitted to the mean of all seeds."""
+    mean = (np.log(values) if positive else values).mean(0)
+    rises = _levelling(k)
+    fits = [np.linalg.lstsq(np.stack([np.ones_like(k), rise], 1), mean, rcond=None)[0] for rise in rises]
+    errors = [float(((a + b * rise - mean) ** 2).sum()) for (a, b), rise in zip(fits, rises, strict=True)]
+    limit = float(sum(fits[int(np.argmin(errors))]))
     return math.exp(limit) if positive else limit

@@ -33,7 +33,7 @@ COMMANDS = {
     "status": ["RUN", "--costs", "--json"],
     "watch": ["RUN", "--once"],
     "compare": [
-        "RUN", "--metric", "--generation", "--baseline", "--all", "--json",
+        "RUN", "--metric", "--generation", "--baseline", "--all", "--against", "--arm", "--collapse-at", "--json",
         "--csv", "--latex", "--markdown", "--plot", "--size",
     ],
     "curves": ["RUN", "--arm", "--generation", "--seed", "--plot", "--store", "--json"],

@@ -55,6 +55,16 @@ def test_a_number_that_follows_the_setting_makes_no_line(write_run: WriteRun) ->
     assert layout.following == ("data.synthetic",)
 
 
+def test_protocols_are_lines(write_run: WriteRun) -> None:
+    arms = {
+        f"distill output={w}.{protocol}": arm(None, w, protocol=protocol)
+        for protocol in ("updates", "epochs")
+        for w in (0.1, 1.0)
+    }
+    layout = over_settings(results(write_run, arms), [WEIGHT], 1, ())
+    assert [line.label for line in layout.lines] == ["protocol=updates", "protocol=epochs"]
+
+
 def test_a_strategy_that_changes_with_the_setting_is_another_line(write_run: WriteRun) -> None:
     arms = {"a": arm(None, 0.1), "b": {**arm(None, 1.0), "data": {"use": "accumulate"}}}
     layout = over_settings(results(write_run, arms), [WEIGHT], 1, ())

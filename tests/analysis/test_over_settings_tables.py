@@ -103,10 +103,14 @@ def test_a_map_has_the_second_setting_downwards(write_run: WriteRun) -> None:
 def test_markdown_and_latex(write_run: WriteRun) -> None:
     of, over = toy(write_run)
     markdown = paper_form(of, ["loss"], over, Limit(), "markdown")
-    assert "| teacher.weights.output | distill | without teacher.weights.output |" in markdown
-    assert "| 0.1 | 1.8000 ± 0.0082 † | - |" in markdown
+    assert (
+        "| teacher.weights.output | distill | without teacher.weights.output | "
+        "without teacher.weights.output, theory |" in markdown
+    )
+    assert "| 0.1 | 1.8000 ± 0.0082 † | - | - |" in markdown
+    assert "| replace | - | 2.0000 ± 0.0082 † | 2.000 |" in markdown
     latex = paper_form(of, ["loss"], over, Limit(), "latex")
-    assert r"0.1 & $1.8000 \pm 0.0082$ $\dagger$ & -- \\" in latex
+    assert r"0.1 & $1.8000 \pm 0.0082$ $\dagger$ & -- & -- \\" in latex
     (caption,) = re.findall(r"\\caption\{(.*)\}", latex)
     assert r"$\dagger$ collapsed: significantly above generation 0 of the same seeds (5 \% over 3 cells" in caption
 

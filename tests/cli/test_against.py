@@ -84,6 +84,8 @@ def test_an_unfinished_run_says_so(write_run: WriteRun, shell: Shell) -> None:
         (["--against", SHARE, "--against", "generation", "--generation", "1"], "--against generation shows all"),
         (["--against", SHARE, "--generation", "7"], "generation 7 has no scores"),
         (["--against", SHARE, "--arm", "mux"], "--arm: there is no 'mux', did you mean 'mix'?"),
+        (["--against", SHARE, "--baseline", "replace"], "--baseline: changes nothing with --against"),
+        (["--against", SHARE, "--all"], "--all: changes nothing with --against"),
         (["--against", SHARE, "--plot", "map.gif"], "--plot: map.gif: the suffix selects the format"),
     ],
 )

@@ -118,7 +118,7 @@ def paper_form(results: Results, metrics: Sequence[str], over: OverSettings, lim
                 columns.append([PaperCell(None if value is None else figure(value)) for value in theory])
         rows = [(name, cells) for name, *cells in zip(layout.names, *columns, strict=True)]
         rule, *notes = _notes(results, metric, over, limit, shown)
-        caption = f"{results.name}: {metric}{_title(results, metric, over, means)}. {rule}"
+        caption = f"{results.name}: {metric}{_title(results, metric, over, means)}{f'. {rule}' if shown else ''}"
         notes += divergences(results)
         notes += [text for of in (results.notes, results.warnings) if (text := of.get(metric))]
         tables.append(PaperTable(caption, [(header, None) for header in headers], rows, notes, layout.corner))

@@ -63,7 +63,7 @@ for _name, _command, _examples in (
         (
             "compare quickstart",
             "compare quickstart --metric fid --plot fid.png",
-            "compare phase-real-share --metric w2 --against data.share --against generation --plot map.png",
+            "compare phase-real-share --against data.share --plot curve.png",
         ),
     ),
     ("curves", curves_command.curves, ("curves vae-mnist-strategies --arm replace --plot curves.png",)),

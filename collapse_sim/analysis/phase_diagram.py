@@ -23,7 +23,7 @@ from collapse_sim.analysis.axes import plain_log_ticks, wide
 from collapse_sim.analysis.drawing import short, style
 from collapse_sim.analysis.numbers import figure as number
 from collapse_sim.analysis.onset import Limit, Place, Side, State, states, theory_beyond
-from collapse_sim.analysis.over_settings import GENERATION, OverSettings
+from collapse_sim.analysis.over_settings import GENERATION, OverSettings, SettingAxis
 from collapse_sim.analysis.over_settings_tables import tested, words
 from collapse_sim.analysis.plots import PAGE, WIDTHS, Size, panel_title, user_texts
 from collapse_sim.analysis.results import Results
@@ -32,11 +32,11 @@ from collapse_sim.ui import formatting
 
 _WIDTH = 4.6  # inches of a panel, with its colour bar
 _CELL, _LEAST, _MOST = 0.3, 1.7, 3.6  # inches: a cell's height, the least and the greatest height of a map
-_MARGINS = 1.5  # inches beside a map: ticks, labels and the colour bar
+_MARGINS = 1.35  # inches beside a map and its ticks' labels: the axis's label and the colour bar
 _LINE = 0.145  # inches, of a line of the legend
 _LETTER = 0.057  # inches, approximate width of a 7-point letter
 _TEXT = 6.0  # points, of the figures in cells
-_TEXT_LETTER, _TEXT_HEIGHT = 0.05, 0.12  # inches, of one of their letters
+_TEXT_LETTER, _TEXT_HEIGHT = 0.055, 0.12  # inches, of one of their letters
 _TICKS = 10
 _STEPS = (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000)
 _BLANK: Mapping[str, str] = {"not scored yet": "////", "no such arm": "....", "diverged": "xxxx"}
@@ -69,7 +69,8 @@ def phase_diagram(
         drawing.suptitle(short(results.name, 42 * columns))
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
-        cell = ((width - _MARGINS) / len(across.values), map_height / len(down.values))
+        beside = _MARGINS + _LETTER * max(map(len, _shortened(down)))
+        cell = ((width - beside) / len(across.values), map_height / len(down.values))
         for axes, metric in zip(grid.flat, metrics, strict=False):
             when = "" if over.generation is None else f"generation {over.generation}"
             axes.set_title(panel_title(results, metric, when))
@@ -228,12 +229,16 @@ def _theory(
     handles.setdefault("the expected value (theory) is at that limit", sample)
 
 
+def _shortened(axis: SettingAxis) -> list[str]:
+    return [short(text, 16) for text in axis.labels()]
+
+
 def _ticks(axes: Axes, over: OverSettings) -> None:
     for axis, name, most in zip(over.axes, ("x", "y"), (_TICKS, 2 * _TICKS), strict=True):
-        texts = axis.labels()
+        texts = _shortened(axis)
         step = next((step for step in _STEPS if len(texts) / step <= most), len(texts))
         shown = range(0, len(texts), step)
-        chosen = [short(texts[i], 16) for i in shown]
+        chosen = [texts[i] for i in shown]
         tick_axis = axes.xaxis if name == "x" else axes.yaxis
         tick_axis.set_ticks(list(shown), chosen)
         label = axis.path if axis.path == GENERATION or axis.even else f"{axis.path} (not to scale)"

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
-from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.collections import FillBetweenPolyCollection, LineCollection
 from matplotlib.lines import Line2D
 
 from collapse_sim.analysis.onset import Limit
@@ -105,6 +105,12 @@ def test_categories_keep_the_order_of_the_arms(write_run: WriteRun) -> None:
     (axes,) = setting_curves(of, ["loss"], over_settings(of, ["init"], 2, ()), Limit()).axes
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["previous", "fresh", "$x$"]
     assert axes.get_xlabel() == "init"
+    assert not lines(axes)
+    (bars,) = [each for each in axes.collections if isinstance(each, LineCollection)]
+    for (low, high), name in zip(bars.get_segments(), arms, strict=True):
+        mean = of.mean(name, "loss", 2)
+        assert mean is not None
+        assert (low[1], high[1]) == (mean.low, mean.high)
 
 
 def test_the_limit_is_a_dotted_line(write_run: WriteRun) -> None:

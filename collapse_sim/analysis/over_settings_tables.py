@@ -108,16 +108,20 @@ def paper_form(results: Results, metrics: Sequence[str], over: OverSettings, lim
         means = [mean for place in tested(over) if (mean := _mean(results, metric, place))]
         if not means:
             continue
-        rows = []
-        for i, name in enumerate(layout.names):
-            cells = [_paper_cell(results, metric, column[i], shown) for column in layout.cells]
-            rows.append((name, cells))
+        headers, columns = [], []
+        for header, column in zip(layout.headers, layout.cells, strict=True):
+            headers.append(header)
+            columns.append([_paper_cell(results, metric, place, shown) for place in column])
+            theory = [None if place is None else _theory(results, metric, place) for place in column]
+            if len(over.axes) == 1 and any(value is not None for value in theory):
+                headers.append(f"{header}, theory")
+                columns.append([PaperCell(None if value is None else figure(value)) for value in theory])
+        rows = [(name, cells) for name, *cells in zip(layout.names, *columns, strict=True)]
         rule, *notes = _notes(results, metric, over, limit, shown)
-        caption = f"{results.name}: {metric}{_title(results, metric, over, means)}. {rule}"
+        caption = f"{results.name}: {metric}{_title(results, metric, over, means)}{f'. {rule}' if shown else ''}"
         notes += divergences(results)
         notes += [text for of in (results.notes, results.warnings) if (text := of.get(metric))]
-        headers = [(header, None) for header in layout.headers]
-        tables.append(PaperTable(caption, headers, rows, notes, layout.corner))
+        tables.append(PaperTable(caption, [(header, None) for header in headers], rows, notes, layout.corner))
     return written(tables, form)
 
 

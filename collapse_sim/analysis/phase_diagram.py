@@ -22,8 +22,8 @@ from matplotlib.patheffects import withStroke
 from collapse_sim.analysis.axes import plain_log_ticks, wide
 from collapse_sim.analysis.drawing import short, style
 from collapse_sim.analysis.numbers import figure as number
-from collapse_sim.analysis.onset import Limit, Place, State, states, theory_beyond
-from collapse_sim.analysis.over_settings import GENERATION, OverSettings
+from collapse_sim.analysis.onset import Limit, Place, Side, State, states, theory_beyond
+from collapse_sim.analysis.over_settings import GENERATION, OverSettings, SettingAxis
 from collapse_sim.analysis.over_settings_tables import tested, words
 from collapse_sim.analysis.plots import PAGE, WIDTHS, Size, panel_title, user_texts
 from collapse_sim.analysis.results import Results
@@ -32,14 +32,16 @@ from collapse_sim.ui import formatting
 
 _WIDTH = 4.6  # inches of a panel, with its colour bar
 _CELL, _LEAST, _MOST = 0.3, 1.7, 3.6  # inches: a cell's height, the least and the greatest height of a map
-_MARGINS = 1.5  # inches beside a map: ticks, labels and the colour bar
+_MARGINS = 1.35  # inches beside a map and its ticks' labels: the axis's label and the colour bar
 _LINE = 0.145  # inches, of a line of the legend
 _LETTER = 0.057  # inches, approximate width of a 7-point letter
 _TEXT = 6.0  # points, of the figures in cells
-_TEXT_LETTER, _TEXT_HEIGHT = 0.05, 0.12  # inches, of one of their letters
+_TEXT_LETTER, _TEXT_HEIGHT = 0.055, 0.12  # inches, of one of their letters
 _TICKS = 10
 _STEPS = (1, 2, 5, 10, 20, 25, 50, 100, 200, 500, 1000)
 _BLANK: Mapping[str, str] = {"not scored yet": "////", "no such arm": "....", "diverged": "xxxx"}
+_COLLAPSED, _SAFE = 1, -1
+_RANKS = {"collapsed": _COLLAPSED, "unclear": 0, "not collapsed": _SAFE}
 _MAP = {"axes.grid": False, "axes.spines.top": True, "axes.spines.right": True, "hatch.linewidth": 0.5}
 
 Matrix = np.ndarray  # (values of the second setting, values of the first)
@@ -50,7 +52,8 @@ def phase_diagram(
 ) -> Figure:
     """One map per metric: the first setting to the right, the second upwards; dark is the collapsed side.
 
-    The solid line separates cells that are significantly beyond the limit from those that are not; it follows the
+    The thick line separates cells that are significantly beyond the limit from those that are not; the thin one, for a
+    stated limit, cells that are significantly on its other side. Between the two lines it is undecided. Both follow the
     edges of cells, because nothing is known between them. The dashed line is where the expected value (theory) crosses
     the limit, interpolated between the centres of cells.
     """
@@ -66,7 +69,8 @@ def phase_diagram(
         drawing.suptitle(short(results.name, 42 * columns))
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
-        cell = ((width - _MARGINS) / len(across.values), map_height / len(down.values))
+        beside = _MARGINS + _LETTER * max(map(len, _shortened(down)))
+        cell = ((width - beside) / len(across.values), map_height / len(down.values))
         for axes, metric in zip(grid.flat, metrics, strict=False):
             when = "" if over.generation is None else f"generation {over.generation}"
             axes.set_title(panel_title(results, metric, when))
@@ -107,7 +111,7 @@ def _panel(
     norm: Normalize = (LogNorm if log else Normalize)(*((finite.min(), finite.max()) if finite.size else (0.0, 1.0)))
     image = axes.imshow(np.ma.masked_invalid(means), cmap=colours, norm=norm, origin="lower", aspect="auto", zorder=1)
     _blanks(axes, results, metric, over, handles)
-    _texts(axes, means, _matrix(over, lambda place: shown.get(place) == "unclear"), limit, cell, image, handles)
+    _texts(axes, means, cell, image)
     bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=25)
     if log:
         plain_log_ticks(bar.ax.yaxis)
@@ -117,7 +121,7 @@ def _panel(
     bar.set_label("\n".join(textwrap.wrap(short(f"mean over {seeds}" + (f", {unit}" if unit else ""), 60), 32)))
     if finite.size and not limit.relative and finite.min() < limit.number < finite.max():
         bar.ax.axhline(limit.number, color="black", linewidth=1.4)
-    _onset(axes, shown, over, handles, words(results, metric, over, limit))
+    _onset(axes, shown, over, limit, handles, words(results, metric, over, limit), side)
     _theory(axes, results, metric, over, limit, handles)
     _ticks(axes, over)
 
@@ -156,26 +160,12 @@ def _blanks(axes: Axes, results: Results, metric: str, over: OverSettings, handl
         handles.setdefault(why, Patch(**look))
 
 
-def _texts(
-    axes: Axes,
-    means: Matrix,
-    unclear: Matrix,
-    limit: Limit,
-    cell: tuple[float, float],
-    image: AxesImage,
-    handles: dict[str, Any],
-) -> None:
-    """The figures in the cells, if they fit, with a question mark where it is unclear on which side of a limit."""
-    texts = {
-        (x, y): number(mean, 3) + "?" * bool(unclear[y, x] == 1 and not limit.default)
-        for (y, x), mean in np.ndenumerate(means)
-        if math.isfinite(mean)
-    }
+def _texts(axes: Axes, means: Matrix, cell: tuple[float, float], image: AxesImage) -> None:
+    """The figures in the cells, if they fit."""
+    texts = {(x, y): number(mean, 3) for (y, x), mean in np.ndenumerate(means) if math.isfinite(mean)}
     longest = max(map(len, texts.values()), default=0)
     if longest * _TEXT_LETTER > cell[0] or cell[1] < _TEXT_HEIGHT:
         return
-    if any(text.endswith("?") for text in texts.values()):
-        handles["?: not decided on which side of the limit"] = Patch(alpha=0)
     for (x, y), text in texts.items():
         red, green, blue, _ = image.cmap(image.norm(means[y, x]))
         light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
@@ -183,31 +173,46 @@ def _texts(
 
 
 def _onset(
-    axes: Axes, shown: Mapping[Place, State], over: OverSettings, handles: dict[str, Any], rule: str | None
+    axes: Axes,
+    shown: Mapping[Place, State],
+    over: OverSettings,
+    limit: Limit,
+    handles: dict[str, Any],
+    rule: str | None,
+    side: Side | None,
 ) -> None:
-    """The line around collapsed cells, and its meaning."""
+    """The line around collapsed cells, that around cells that keep a stated limit, and their meaning.
+
+    Generation 0 is not tested where it is itself the limit: it keeps it.
+    """
     if rule is None or not shown:
         return
-    encoded: dict[State | None, float] = {"collapsed": 1.0, "not collapsed": 0.0, "unclear": 0.0, None: math.nan}
-    collapsed = _matrix(over, lambda place: _code(encoded, shown, place))
-    edges = boundary(collapsed)
-    if edges:
-        lines = LineCollection(edges, colors="black", linewidths=1.8, capstyle="projecting", zorder=4)
-        lines.set_path_effects([withStroke(linewidth=3.4, foreground="white")])
-        lines.set_gid("collapse begins")
-        axes.add_collection(lines)
-        sample = Line2D([], [], color="black", linewidth=1.8)
-        handles.setdefault(f"collapse begins: on the darker side, cells are {rule}", sample)
-    else:
+    of_cells = _matrix(
+        over, lambda place: _RANKS.get(shown.get(place, "not collapsed" if not place.generation else ""))
+    )
+    collapsed, safe = (np.where(np.isnan(of_cells), math.nan, of_cells == rank) for rank in (_COLLAPSED, _SAFE))
+    if not (collapsed == 1).any() or not (collapsed == 0).any():
         every = "every tested cell is" if (collapsed == 1).any() else "no cell is"
         handles.setdefault(f"{every} {rule}", Patch(alpha=0))
+    else:
+        _edges(axes, boundary(collapsed), 1.8, "collapse begins")
+        sample = Line2D([], [], color="black", linewidth=1.8)
+        handles.setdefault(f"collapse begins: on the darker side, cells are {rule}", sample)
+    if not limit.default and (safe == 1).any() and (safe == 0).any():
+        _edges(axes, boundary(safe), 0.8, "limit kept")
+        sample = Line2D([], [], color="black", linewidth=0.8)
+        other: Side = "below" if side == "above" else "above"
+        label = (
+            f"on the lighter side of the thin line, cells are significantly {limit.words(other)}; in between, undecided"
+        )
+        handles.setdefault(label, sample)
 
 
-def _code(encoded: Mapping[State | None, float], shown: Mapping[Place, State], place: Place) -> float:
-    """Generation 0 is never collapsed where it is itself the limit, so untested cells of it are on that side."""
-    if place not in shown and place.generation == 0:
-        return 0.0
-    return encoded[shown.get(place)]
+def _edges(axes: Axes, edges: Sequence[Any], width: float, name: str) -> None:
+    for colour, extra, layer in (("white", 1.4, 3.9), ("black", 0.0, 4.0)):
+        lines = LineCollection(edges, colors=colour, linewidths=width + extra, capstyle="projecting", zorder=layer)
+        lines.set_gid(name if colour == "black" else "")
+        axes.add_collection(lines)
 
 
 def _theory(
@@ -224,12 +229,16 @@ def _theory(
     handles.setdefault("the expected value (theory) is at that limit", sample)
 
 
+def _shortened(axis: SettingAxis) -> list[str]:
+    return [short(text, 16) for text in axis.labels()]
+
+
 def _ticks(axes: Axes, over: OverSettings) -> None:
     for axis, name, most in zip(over.axes, ("x", "y"), (_TICKS, 2 * _TICKS), strict=True):
-        texts = axis.labels()
+        texts = _shortened(axis)
         step = next((step for step in _STEPS if len(texts) / step <= most), len(texts))
         shown = range(0, len(texts), step)
-        chosen = [short(texts[i], 16) for i in shown]
+        chosen = [texts[i] for i in shown]
         tick_axis = axes.xaxis if name == "x" else axes.yaxis
         tick_axis.set_ticks(list(shown), chosen)
         label = axis.path if axis.path == GENERATION or axis.even else f"{axis.path} (not to scale)"

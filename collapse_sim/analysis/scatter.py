@@ -101,6 +101,9 @@ def _figure(
         if real.shape[1] > 1:
             axes.set_ylim(low[1], high[1])
             axes.yaxis.set_major_locator(MaxNLocator(3))
+        else:
+            axes.set_ylim(0, _highest_bar(real))
+            axes.set_yticks([])
         axes.label_outer()
     drawing.text(_GAP / width, _GAP / height, note, fontsize=7, color=_INK)
     return drawing
@@ -130,15 +133,22 @@ def _scatter(axes: Axes, samples: Points, real: Points, colour: str) -> None:
 
 
 def _histogram(axes: Axes, samples: Points, real: Points, colour: str) -> None:
+    edges = _edges(real)
+    looks: tuple[dict[str, Any], ...] = ({"fill": True, "color": _REAL}, {"color": colour, "linewidth": 1.0})
+    for rows, look in zip((real, samples), looks, strict=True):
+        axes.stairs(np.histogram(rows[:, 0], edges)[0] / (len(rows) * (edges[1] - edges[0])), edges, **look)
+
+
+def _edges(real: Points) -> Points:
     low, high = _limits(real)
     bins = math.ceil((1 + 2 * _MARGIN) * 2 * len(real) ** (1 / 3))  # twice the cube root over the real rows' range
-    edges = np.linspace(low[0], high[0], bins + 1)
-    width = edges[1] - edges[0]
-    heights = [np.histogram(rows[:, 0], edges)[0] / (len(rows) * width) for rows in (real, samples)]
-    axes.stairs(heights[0], edges, fill=True, color=_REAL)
-    axes.stairs(heights[1], edges, color=colour, linewidth=1.0)
-    axes.set_ylim(0, 2.5 * float(heights[0].max()))  # the peak of a collapsed arm is cut off
-    axes.set_yticks([])
+    return np.linspace(low[0], high[0], bins + 1)
+
+
+def _highest_bar(real: Points) -> float:
+    """The height of histograms: the peak of a collapsed arm is cut off."""
+    edges = _edges(real)
+    return 2.5 * float(np.histogram(real[:, 0], edges)[0].max()) / (len(real) * float(edges[1] - edges[0]))
 
 
 def _write_share_outside(axes: Axes, samples: Points, low: Points, high: Points) -> None:

@@ -34,14 +34,19 @@ _UP, _ACROSS = 30, 40  # letters that fit along a panel's sides
 _TICKS = 9  # more values than this are not all labelled
 _LONGEST = 24  # letters of the name of an arm without the setting
 _WITHOUT = ": without the setting"  # of arms that have no value of it
+_BESIDE = 0.08  # between the points of lines at the same category
+_THEORY_MARKS: dict[str, Any] = {"linestyle": "none", "marker": "_", "markersize": 9}
 _THEORY: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 0.8}
 
 
 def setting_curves(
     results: Results, metrics: Sequence[str], over: OverSettings, limit: Limit, size: Size | None = None
 ) -> Figure:
-    """One panel per metric. Arms without the setting are horizontal lines, theory is dashed, and generation 0 (or the
-    limit that collapse begins at) is dotted. Collapsed values have filled markers."""
+    """One panel per metric. Categories are not connected, and have bars in place of bands.
+
+    Arms without the setting are horizontal lines, theory is dashed, and generation 0 (or the limit that collapse begins
+    at) is dotted. Collapsed values have filled markers.
+    """
     (axis,) = over.axes
     texts = [*user_texts(results, metrics), *axis.labels(), axis.path, *(line.label for line in over.lines)]
     with style(texts, PAGE):
@@ -74,10 +79,11 @@ def _panel(
     theory: list[float] = []
     bands: list[tuple[str, list[float], list[float], list[float]]] = []
     for i, line in enumerate(over.lines):
-        look = Look(color(i), marker(i), linestyle(i))
+        look = Look(color(i), marker(i), linestyle(i) if axis.numeric else "none")
+        beside = 0.0 if axis.numeric else _BESIDE * (i - (len(over.lines) - 1) / 2)
         places = {value: line.places[(value,)] for value in axis.values if (value,) in line.places}
         points = {value: _mean(results, metric, place) for value, place in places.items()}
-        xs = [positions[value] for value in points]
+        xs = [positions[value] + beside for value in points]
         if not any(points.values()):
             continue
         heights = [point.mean if point is not None and point.finite else math.nan for point in points.values()]
@@ -92,12 +98,13 @@ def _panel(
         expected = [results.theory_at(place.arm, metric, place.generation) for place in places.values()]
         if any(value is not None for value in expected):
             curve = [math.nan if value is None else value for value in expected]
-            axes.plot(xs, curve, color=_darker(look.color), zorder=3.5, **_THEORY)
-            handles.setdefault("theory", Line2D([], [], color="#404040", **_THEORY))
+            style_of_theory = _THEORY if axis.numeric else _THEORY_MARKS
+            axes.plot(xs, curve, color=_darker(look.color), zorder=3.5, **style_of_theory)
+            handles.setdefault("theory", Line2D([], [], color="#404040", **style_of_theory))
             theory += curve
     means += _references(axes, results, metric, over, handles)
     _limit_line(axes, results, metric, over, limit, handles)
-    _finish(axes, results, metric, means, theory, bands, handles)
+    _finish(axes, axis, results, metric, means, theory, bands, handles)
     if any(state == "collapsed" for state in shown.values()):
         side = limit.side_for(results, metric)
         assert side is not None
@@ -163,6 +170,7 @@ def _limit_line(
 
 def _finish(
     axes: Axes,
+    axis: SettingAxis,
     results: Results,
     metric: str,
     means: Sequence[Interval],
@@ -177,12 +185,17 @@ def _finish(
     for colour, xs, lows, highs in bands:
         if not all(map(math.isnan, lows)):
             ends = [max(low, 1e-300) if log else low for low in lows]  # on a logarithmic axis: far below it
-            axes.fill_between(xs, ends, highs, color=colour, alpha=0.2, linewidth=0)
+            if axis.numeric:
+                axes.fill_between(xs, ends, highs, color=colour, alpha=0.2, linewidth=0)
+            else:
+                axes.vlines(xs, ends, highs, color=colour, linewidth=1.2)
             numbers = sorted({mean.n for mean in means})
             seeds = (
                 formatting.plural(numbers[0], "seed") if len(numbers) == 1 else f"{numbers[0]} to {numbers[-1]} seeds"
             )
-            handles.setdefault(f"95 % interval, {seeds}", Patch(color="#808080", alpha=0.3, linewidth=0))
+            bar = Line2D([], [], color="#808080", linestyle="none", marker="|", markersize=9, markeredgewidth=1.2)
+            band = Patch(color="#808080", alpha=0.3, linewidth=0)
+            handles.setdefault(f"95 % interval, {seeds}", band if axis.numeric else bar)
     if log:
         every_low = [low for _, _, lows, _ in bands for low in lows]
         every_high = [high for _, _, _, highs in bands for high in highs]

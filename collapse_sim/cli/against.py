@@ -25,10 +25,15 @@ class Against(NamedTuple):
     form: str | None = None  # "--json", ...; None: tables for a terminal
     plot: Path | None = None
     size: Size | None = None
+    baseline: str | None = None
+    everything: bool = False
 
     def check(self) -> None:
-        """Raise RecipeError for options that are for --against only."""
+        """Raise RecipeError for options that would change nothing."""
         if self.settings:
+            for option, given in (("--baseline", self.baseline is not None), ("--all", self.everything)):
+                if given:
+                    raise RecipeError(f"{option}: changes nothing with --against; remove one of the two")
             return
         for option, value in (("--arm", self.arms), ("--collapse-at", self.collapse_at)):
             if value:

@@ -57,7 +57,15 @@ for _name, _command, _examples in (
     ),
     ("status", status_command.status, ("status", "status quickstart", "status quickstart --costs")),
     ("watch", watch_command.watch, ("watch quickstart",)),
-    ("compare", compare_command.compare, ("compare quickstart", "compare quickstart --metric fid --plot fid.png")),
+    (
+        "compare",
+        compare_command.compare,
+        (
+            "compare quickstart",
+            "compare quickstart --metric fid --plot fid.png",
+            "compare phase-real-share --against data.share --plot curve.png",
+        ),
+    ),
     ("curves", curves_command.curves, ("curves vae-mnist-strategies --arm replace --plot curves.png",)),
     ("verify", verify_command.verify, ("verify quickstart",)),
     (

@@ -98,7 +98,7 @@ def compare(
         _check_suffix(plot)
     width = _checked_size(size, plot)
     form = next((name for name, on in formats.items() if on), None)
-    asked = Against(against, arm, collapse_at, form, plot, width)
+    asked = Against(against, arm, collapse_at, form, plot, width, baseline, everything)
     asked.check()
     by_definition = ByDefinition(definitions, rates)
     by_definition.check(generation, form, against)
@@ -122,8 +122,10 @@ def compare(
         )
         _print_all(results, metrics, shown)
     _say_unfinished(by_label)
+    if against:
+        return
     _say_missing_row_values(by_label)
-    if plot is not None and not against:
+    if plot is not None:
         _draw(results, results.with_parts(metrics) if metric else metrics, plot, width)
 
 

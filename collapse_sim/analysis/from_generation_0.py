@@ -54,6 +54,8 @@ def change_of(results: Results, arm: str, metric: str, margin: float) -> Change 
     change = Change(metric, scored[-1], difference, before)
     if not difference.finite:
         return change._replace(why="; ".join(["not every score is finite", *divergences(results, [arm])]))
+    if len(seeds) == 1 and len(results.seeds) > 1:
+        return change._replace(why=f"only one of {len(results.seeds)} seeds is scored")
     if len(seeds) == 1:
         return _by_rows(results, arm, change, seeds, margin, falls=falls)
     scale = Scale(results.bounds.get(metric, UNBOUNDED))

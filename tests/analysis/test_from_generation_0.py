@@ -56,6 +56,12 @@ def test_rows_decide_where_there_is_one_seed(rise: float, status: str) -> None:
     assert "another seed may differ" in verdict.note
 
 
+def test_a_run_of_several_seeds_is_not_decided_by_the_rows_of_its_first() -> None:
+    first = 3 + np.random.default_rng(3).normal(size=200)
+    verdict = definition_verdicts(replace(one_seed(first, first + 1), seeds=(0, 1, 2)))[0]
+    assert (verdict.status, verdict.rows, verdict.note) == ("undecided", 0, "only one of 3 seeds is scored")
+
+
 def test_a_negative_loss_has_its_margin_on_the_right_side() -> None:
     """Of -3, 5 % more is -2.85: a rise by .05 is less, one by .3 is more."""
     curve = np.array([[-3.0, -2.95], [-3.01, -2.96], [-2.99, -2.94], [-3.02, -2.97]])

@@ -1,4 +1,4 @@
-"""The least step that a share of rows can make, as run.json keeps it for verdicts."""
+"""What run.json keeps of a metric for verdicts: the least step of a share of rows, and what it measures of collapse."""
 
 from pathlib import Path
 
@@ -25,6 +25,14 @@ def test_run_json_has_it_where_it_is_known(tmp_path: Path) -> None:
     run = describe_run(prepare(load(file), tmp_path))
     found = {name: entry.get("resolution") for name, entry in run["metrics"].items()}
     assert found == {"mode_coverage": 1 / 2, "high_quality": 1 / 25, "w2": None}
+
+
+def test_run_json_says_what_metrics_measure_of_collapse(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text(TEXT)
+    run = describe_run(prepare(load(file), tmp_path))
+    measures = {name: entry.get("measures") for name, entry in run["metrics"].items()}
+    assert measures == {"mode_coverage": ["modes"], "high_quality": None, "w2": ["drift"]}
 
 
 def test_a_share_has_the_step_of_what_it_is_a_share_of(tmp_path: Path) -> None:

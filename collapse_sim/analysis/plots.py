@@ -24,7 +24,7 @@ from collapse_sim import __version__
 from collapse_sim.analysis.axes import generations, linear, logarithmic, wide
 from collapse_sim.analysis.by_protocol import panels
 from collapse_sim.analysis.dots import dots
-from collapse_sim.analysis.drawing import labels, save, short, style
+from collapse_sim.analysis.drawing import OUTLINES, labels, save, short, style, svg_bytes
 from collapse_sim.analysis.fonts import cells
 from collapse_sim.analysis.looks import Look, looks
 from collapse_sim.analysis.results import Results
@@ -75,6 +75,12 @@ def plot(results: Results, metrics: Sequence[str], path: Path, size: Size | None
             save(drawing, path, dpi=dpi, metadata=metadata)
     except OSError as error:
         raise StoreError(f"{path}: cannot write the plot: {error.strerror or error}; choose another file") from error
+
+
+def svg(results: Results, metrics: Sequence[str]) -> bytes:
+    """`figure` as an SVG file for a web page: letters are outlines, so that it looks the same everywhere."""
+    with style(user_texts(results, metrics), _PAGE | OUTLINES):
+        return svg_bytes(figure(results, metrics))
 
 
 def user_texts(results: Results, metrics: Sequence[str]) -> list[str]:

@@ -70,6 +70,14 @@ def draw_curves(run: str, records: Sequence[FitRecord], arms: Sequence[str], uni
         raise StoreError(f"{path}: cannot write the plot: {error.strerror or error}; choose another file") from error
 
 
+def curves_svg(run: str, records: Sequence[FitRecord], arms: Sequence[str], unit: str) -> bytes:
+    """The figure of `draw_curves` as an SVG file for a web page."""
+    from collapse_sim.analysis.drawing import OUTLINES, style, svg_bytes
+
+    with style([run, *arms, unit], OUTLINES):
+        return svg_bytes(curves_figure(run, records, arms, unit))
+
+
 def curves_figure(run: str, records: Sequence[FitRecord], arms: Sequence[str], unit: str) -> Figure:
     """The figure of `draw_curves`."""
     from matplotlib import colormaps

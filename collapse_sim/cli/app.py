@@ -23,6 +23,7 @@ from collapse_sim.cli import (
     export_command,
     list_command,
     recipes_command,
+    report_command,
     run_command,
     sample_command,
     status_command,
@@ -59,6 +60,7 @@ for _name, _command, _examples in (
     ("watch", watch_command.watch, ("watch quickstart",)),
     ("compare", compare_command.compare, ("compare quickstart", "compare quickstart --metric fid --plot fid.png")),
     ("curves", curves_command.curves, ("curves vae-mnist-strategies --arm replace --plot curves.png",)),
+    ("report", report_command.report, ("report quickstart", "report quickstart mine --out both.html")),
     ("verify", verify_command.verify, ("verify quickstart",)),
     (
         "evaluate",

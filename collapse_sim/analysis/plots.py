@@ -34,7 +34,7 @@ from collapse_sim.ui import formatting
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 300
-_PANEL = (3.4, 2.5)  # inches
+_PANEL, _SCREEN_PANEL = (3.4, 2.5), (4.6, 2.9)  # inches
 Size = Literal["column", "page"]
 WIDTHS: Mapping[Size, float] = {"column": 3.4, "page": 7.0}  # inches
 _LETTER = 0.062  # inches, approximate width of an 8-point letter
@@ -80,7 +80,7 @@ def plot(results: Results, metrics: Sequence[str], path: Path, size: Size | None
 def svg(results: Results, metrics: Sequence[str]) -> bytes:
     """`figure` as an SVG file for a web page: letters are outlines, so that it looks the same everywhere."""
     with style(user_texts(results, metrics), _PAGE | OUTLINES):
-        return svg_bytes(figure(results, metrics))
+        return svg_bytes(figure(results, metrics, on_screen=True))
 
 
 def user_texts(results: Results, metrics: Sequence[str]) -> list[str]:
@@ -88,12 +88,13 @@ def user_texts(results: Results, metrics: Sequence[str]) -> list[str]:
     return [results.name, *results.arms, *metrics, *results.units.values(), *results.warnings.values()]
 
 
-def figure(results: Results, metrics: Sequence[str], size: Size | None = None) -> Figure:
+def figure(results: Results, metrics: Sequence[str], size: Size | None = None, *, on_screen: bool = False) -> Figure:
     """One panel per metric: means over seeds by generation with 95 % bands, theory dashed.
 
     A recipe of one step (generations 0 and 1) has no real curves: its panels have a row per arm with its paired
     difference to the baseline and the published one. With several protocols there is a column for each. `size`: as wide
-    as a paper's column, with one panel above the other, or as its page; None: as wide as the panels need.
+    as a paper's column, with one panel above the other, or as its page; None: as wide as the panels need. `on_screen`:
+    larger panels, with the legend beside them and without the run's name, for a page that names it.
     """
     with style(user_texts(results, metrics), _PAGE):
         one_step, groups = results.generations <= 1, panels(results)
@@ -102,14 +103,15 @@ def figure(results: Results, metrics: Sequence[str], size: Size | None = None) -
         columns = len(groups) if len(groups) > 1 else min(2, max(1, len(metrics)))
         columns = 1 if size == "column" else columns
         rows = max(1, math.ceil(len(shown) / columns))
-        width, height = _PANEL
+        width, height = _SCREEN_PANEL if on_screen else _PANEL
         if one_step:  # names of arms are to the left, one per line
             longest = max(map(cells, labels(settings).values()))
             width, height = max(width, 2.4 + longest * _LETTER), 0.9 + _LINE * max(len(g.arms) for g in groups.values())
         width = WIDTHS[size] / columns if size else width
         drawing = Figure(figsize=(columns * width, rows * height + 2 * _LINE), layout="constrained")
         FigureCanvasAgg(drawing)
-        drawing.suptitle(short(results.name, _ACROSS * columns))
+        if not on_screen:
+            drawing.suptitle(short(results.name, _ACROSS * columns))
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
         looks_by_arm = looks(replace(results, arms=tuple(settings), settings=settings))  # the same in all panels
@@ -128,7 +130,8 @@ def figure(results: Results, metrics: Sequence[str], size: Size | None = None) -
         if handles:
             arm_labels = dict.fromkeys(name for group in groups.values() for name in _labels_with_seeds(group).values())
             arms = [name for name in arm_labels if name in handles]
-            _legend(drawing, {name: handles[name] for name in arms} | handles)
+            ordered = {name: handles[name] for name in arms} | handles
+            (_legend_beside if on_screen and not one_step else _legend)(drawing, ordered)
         return drawing
 
 
@@ -247,6 +250,13 @@ def _legend(drawing: Figure, handles: dict[str, Any]) -> None:
     drawing.set_size_inches(width, height + _LINE * lines)
     balanced_columns = math.ceil(len(names) / lines)  # 5 names in 2 lines: 2 + 2 + 1, not 2 + 1 + 1 + 1
     drawing.legend(handles.values(), names, loc="outside lower center", ncols=balanced_columns)
+
+
+def _legend_beside(drawing: Figure, handles: dict[str, Any]) -> None:
+    """Draw the legend to the right of the panels; the figure grows by it."""
+    width, height = drawing.get_size_inches()
+    drawing.set_size_inches(width + _legend_width(list(handles), 1), max(height, _LINE * len(handles) + 2 * _LINE))
+    drawing.legend(handles.values(), list(handles), loc="outside right upper", ncols=1)
 
 
 def _legend_width(names: Sequence[str], columns: int) -> float:

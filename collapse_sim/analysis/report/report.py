@@ -47,12 +47,12 @@ _LISTED = 12  # lines on what is missing that are shown at once
 _READING = (
     "A run is a table: arms (strategies) by generations by seeds. Generation 0 is a model fitted to real rows; "
     "generation k is fitted to what its arm says, such as samples of generation k - 1.",
-    "A figure is a mean over seeds ± its 95 % Student-t interval; 0.047 [0.020, 0.103] shows both ends where they differ. "
+    "A figure is a mean over seeds ± its 95 % Student-t interval; 0.047 [0.020, 0.103] shows both ends if they differ. "
     "In a run of one seed it may be an interval over held-out rows, as the heading then says.",
     "* marks the best mean and every arm that is not significantly worse. Arms are compared seed by seed (paired). "
-    "The column `reads` is at 5 % over all arms of its table together (Holm).",
+    "The column “reads” is at 5 % over all arms of its table together (Holm).",
     "Curves: means over seeds, bands are 95 % intervals, theory is dashed, a cross is where a fit diverged.",
-    "All digits of all figures are in this file, as `compare --json` prints them.",
+    "All digits of all figures are in this file, as “compare --json” prints them.",
 )
 
 
@@ -83,13 +83,13 @@ def build(folders: Sequence[Path]) -> Report:
     merged = runs[0].results if len(runs) == 1 else merge(by_label)
     metrics = [metric for metric in merged.metrics_without_parts() if merged.scored(metric)]
     sections = [
+        ReportSection("run", "What was run", _of_each(runs, _what)),
         ReportSection("comparison", "Comparison", _or(comparison(merged), "Nothing is scored yet.")),
         ReportSection("claims", "Claims", _of_each(runs, _claims)),
         ReportSection("metrics", "Curves and figures of each metric", _metrics(merged, metrics)),
         ReportSection("samples", "Samples by generation", _of_each(runs, _samples)),
         ReportSection("training", "Training", _of_each(runs, _training)),
         ReportSection("costs", "Costs, and what was reused", _of_each(runs, _costs)),
-        ReportSection("run", "What was run", _of_each(runs, _what)),
         ReportSection("again", "How to run it again", _of_each(runs, _again)),
         ReportSection("reading", "How to read this report", [ReportNote(text) for text in _READING]),
     ]
@@ -182,8 +182,8 @@ def _claims(run: _Run, number: int) -> list[Block]:
         return [ReportNote("The recipe makes no claims.")]
     blocks: list[Block] = []
     for claim, verdict in zip(run.results.claims, decide_all(run.results.claims, run.results), strict=True):
-        details = [claim.expect, verdict.reason, verdict.definition, *(f"note: {caveat}" for caveat in verdict.caveats)]
-        blocks.append(ReportVerdict(verdict.status, claim.that, [line for line in details if line]))
+        details = [verdict.definition, *(f"note: {caveat}" for caveat in verdict.caveats)]
+        blocks.append(ReportVerdict(verdict.status, claim.that, claim.expect, verdict.reason, details))
     return blocks
 
 
@@ -216,7 +216,8 @@ def _training(run: _Run, number: int) -> list[Block]:
         )
     else:
         blocks.append(ReportNote("No losses were recorded during the fits."))
-    return [*blocks, *training_lengths(run.results)]
+    lengths = training_lengths(run.results)
+    return [*blocks, *([ReportFold("How long the fits are", lengths)] if lengths else [])]
 
 
 def _costs(run: _Run, number: int) -> list[Block]:

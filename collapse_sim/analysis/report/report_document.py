@@ -92,7 +92,9 @@ class ReportVerdict:
 
     status: Literal["holds", "fails", "undecided"]
     claim: str
-    details: Sequence[str]
+    expect: str
+    reason: str
+    details: Sequence[str]  # by which test, with which caveats
     kind: str = field(default="verdict", init=False)
 
     @property

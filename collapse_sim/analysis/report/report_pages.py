@@ -7,7 +7,6 @@ import hashlib
 import re
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -45,7 +44,7 @@ def write_markdown(report: Report, path: Path) -> Path:
 
 
 def html(report: Report) -> str:
-    """The report as a page. Its own style and script are named by their hashes in its policy, which allows nothing else."""
+    """The report as a page. Its policy names its own style and script by their hashes, and allows nothing else."""
     style, script = _source("report.css"), _source("report.js")
     return (
         _html()

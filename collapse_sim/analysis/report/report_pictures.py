@@ -6,7 +6,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,7 +198,7 @@ def _texts(place: Path, results: Results) -> list[Block]:
         page = {}
     if page:
         rows = [["arm", "text"], *([arm, _cut(text)] for arm, texts in page.items() for text in texts)]
-        table = text_table(f"Real rows, and the first samples of every arm at its last generation", rows, prose=True)
+        table = text_table("Real rows, and the first samples of every arm at its last generation", rows, prose=True)
         blocks += [ReportHeading("Samples"), table]
     return blocks
 

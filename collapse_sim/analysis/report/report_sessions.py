@@ -19,7 +19,7 @@ from collapse_sim.store.run_directory import RECIPE_FILE
 from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program
 
-_SHOWN = ("data", "model", "train", "retrain", "sampling")  # keys of a recipe that are shown as facts
+_SHOWN = ("data", "model")  # keys of a recipe that are shown as facts
 _UNKNOWN = "not recorded"
 
 
@@ -72,8 +72,7 @@ def what_was_run(
 ) -> list[Block]:
     """Facts, the sessions, the settings in which arms differ, and the recipe."""
     settings = _settings(run)
-    rows = [("description", str(settings["description"]))] if settings.get("description") else []
-    rows += [
+    rows = [
         ("arms", f"{len(results.arms)}: {', '.join(results.arms)}"),
         ("generations", f"0 to {results.generations}; generation 0 is fitted to real rows"),
         ("seeds", f"{len(results.seeds)}: {ranges(results.seeds)}"),
@@ -88,7 +87,8 @@ def what_was_run(
     rows += _where(sessions)
     rows += [("folder of the run", str(folder)), ("recipe's digest", str(run.get("recipe", _UNKNOWN)))]
     blocks: list[Block] = [ReportFacts(rows)]
-    blocks += _differing(results)
+    if differing := _differing(results):
+        blocks.append(ReportFold("What the arms differ in", differing))
     if settings:
         blocks.append(ReportFold("The recipe, with all defaults", [ReportCode(recipe_yaml(settings), "yaml")]))
     else:
@@ -100,15 +100,6 @@ def reuse(sessions: Sequence[RecordedSession]) -> list[Block]:
     """What every session made, and what it found in the store: there from earlier sessions, or from other runs."""
     if not sessions:
         return [ReportNote(f"what was made and what was reused is {_UNKNOWN}")]
-    first = sum(sessions[0].reused.values())
-    text = (
-        "The first session found nothing in the store"
-        if not first
-        else (
-            f"The first session found {formatting.plural(first, 'artefact')} in the store, made by earlier runs: "
-            f"{_counted(sessions[0].reused)}"
-        )
-    )
     headings = ["session", "started (UTC)", "device", "took", "made", "found in the store"]
     rows = [
         [
@@ -121,12 +112,8 @@ def reuse(sessions: Sequence[RecordedSession]) -> list[Block]:
         ]
         for number, session in enumerate(sessions, 1)
     ]
-    note = "An artefact is a fit, samples, scores ... of one seed. What a session finds in the store is not made again."
-    return [
-        ReportNote(f"{text}."),
-        text_table("Sessions of this run", [headings, *rows], prose=True),
-        ReportNote(note, "faint"),
-    ]
+    note = "Numbers of artefacts: a fit, samples, scores ... of one seed. What is in the store is not made again."
+    return [text_table("Sessions of this run", [headings, *rows], prose=True), ReportNote(note, "faint")]
 
 
 def again(folder: Path, run: Mapping[str, Any], sessions: Sequence[RecordedSession], finished: bool) -> list[Block]:
@@ -211,4 +198,4 @@ def _differing(results: Results) -> list[Block]:
     for arm in results.arms:
         own = results.differing.get(arm, {})
         rows.append([arm, *("-" if own.get(path) is None else str(own[path]) for path in paths)])
-    return [text_table("Settings in which the arms differ", rows)]
+    return [text_table("Settings of the recipe that are not the same for all arms", rows)]

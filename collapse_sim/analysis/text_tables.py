@@ -31,12 +31,16 @@ class Answers(NamedTuple):
     texts: tuple[str, ...]
 
 
-def in_line(text: str, longest: int = LONGEST) -> str:
-    """A text as one escaped line of Markdown: control characters are made visible, long texts end in an ellipsis."""
+def in_line(text: str, longest: int = LONGEST, *, starts: bool = True) -> str:
+    """A text as one escaped line of Markdown: control characters are made visible, long texts end in an ellipsis.
+
+    `starts`: it may stand at the start of a line, where more characters have a meaning.
+    """
     plain = formatting.plain(text)
     if len(plain) > longest:
         plain = plain[:longest].rstrip() + "…"
-    return _FIRST.sub(r"\1\\", _SIGNS.sub(r"\\\1", plain)) or EMPTY
+    signs = _SIGNS.sub(r"\\\1", plain)
+    return (_FIRST.sub(r"\1\\", signs) if starts else signs) or EMPTY
 
 
 def samples_page(title: str, note: str, samples: Mapping[str, Iterable[str]]) -> str:

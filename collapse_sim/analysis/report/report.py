@@ -14,6 +14,7 @@ from collapse_sim.analysis.fit_costs import costs_table, costs_total
 from collapse_sim.analysis.fit_records import FitRecord, fit_records
 from collapse_sim.analysis.merged_runs import merge
 from collapse_sim.analysis.reached import divergences
+from collapse_sim.analysis.report.report_definitions import definition_blocks
 from collapse_sim.analysis.report.report_document import (
     Block,
     Report,
@@ -86,6 +87,7 @@ def build(folders: Sequence[Path]) -> Report:
         ReportSection("run", "What was run", _of_each(runs, _what)),
         ReportSection("comparison", "Comparison", _or(comparison(merged), "Nothing is scored yet.")),
         ReportSection("claims", "Claims", _of_each(runs, _claims)),
+        ReportSection("collapse", "Collapse, by definition", _or(definition_blocks(merged), "Nothing is scored yet.")),
         ReportSection("metrics", "Curves and figures of each metric", _metrics(merged, metrics)),
         ReportSection("samples", "Samples by generation", _of_each(runs, _samples)),
         ReportSection("training", "Training", _of_each(runs, _training)),

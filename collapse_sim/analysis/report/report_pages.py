@@ -106,7 +106,7 @@ def _markdown() -> Environment:
 
 def _cell(text: str) -> Markup:
     """A text in a cell of a table, which may be empty."""
-    return Markup(in_line(text, _LONGEST) if text.strip() else " ")
+    return Markup(in_line(text, _LONGEST, starts=False) if text.strip() else " ")
 
 
 def _fenced(text: str, language: str) -> Markup:

@@ -73,9 +73,9 @@ def what_was_run(
     """Facts, the sessions, the settings in which arms differ, and the recipe."""
     settings = _settings(run)
     rows = [
-        ("arms", f"{len(results.arms)}: {', '.join(results.arms)}"),
+        ("arms", f"{', '.join(results.arms)} ({len(results.arms)})"),
         ("generations", f"0 to {results.generations}; generation 0 is fitted to real rows"),
-        ("seeds", f"{len(results.seeds)}: {ranges(results.seeds)}"),
+        ("seeds", f"{ranges(results.seeds)} ({len(results.seeds)})"),
         ("baseline", results.baseline),
         ("metrics", ", ".join(results.metrics_without_parts()) or "none"),
     ]

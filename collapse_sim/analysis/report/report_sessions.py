@@ -176,7 +176,7 @@ def _where(sessions: Sequence[RecordedSession]) -> list[tuple[str, str]]:
         ("versions", "; then ".join(versions) or _UNKNOWN),
         (
             "git revision of collapse-sim",
-            "; then ".join(revisions) or f"{_UNKNOWN} (installed, or run by an older version)",
+            "; then ".join(revisions) or f"{_UNKNOWN} (not run from a checkout, or by an older version)",
         ),
     ]
     return rows

@@ -33,7 +33,7 @@ from tests import browser
 from tests.analysis.test_report_pictures import png
 from tests.core.test_printable import KEPT, steers
 
-EVIL = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)> | `a` [x](http://a.test) {{ 7*7 }} \u202e\x1b"
+EVIL = "</script><script>alert(1)</script>\"'><img src=x onerror=alert(1)> | `a` [x](http://a.b) {{ 7*7 }} \u202e\x1b"
 LONG = "w" * 400
 SCORES = {
     EVIL: {"loss": [[1.0, 1.1, 1.3], [2.0, 2.2, 2.1], [3.0, 3.1, 3.5]]},

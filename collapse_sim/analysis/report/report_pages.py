@@ -25,6 +25,7 @@ _LONGEST = 100_000  # characters of a text in Markdown
 def write_html(report: Report, path: Path) -> None:
     """Write the report as one file that loads nothing. Raises StoreError if it cannot be written."""
     with explain_write_errors(path, "--out"):
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(path, html(report))
 
 

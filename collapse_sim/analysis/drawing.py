@@ -54,6 +54,9 @@ def svg_bytes(drawing: Figure) -> bytes:
     buffer = io.BytesIO()
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        if (layout := drawing.get_layout_engine()) is not None:
+            layout.execute(drawing)  # here, since `savefig` would draw everything once more for it
+            drawing.set_layout_engine("none")
         drawing.savefig(buffer, format="svg", metadata={"Date": None})
     return buffer.getvalue()
 

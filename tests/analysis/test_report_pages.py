@@ -30,6 +30,7 @@ from collapse_sim.analysis.report.report_pages import html, markdown, write_html
 from collapse_sim.analysis.report.report_tables import text_table
 from collapse_sim.core.errors import StoreError
 from tests import browser
+from tests.analysis.large_run import write_large_run
 from tests.analysis.test_report_pictures import png
 from tests.core.test_printable import KEPT, steers
 
@@ -306,3 +307,11 @@ def contrast(one: str, other: str) -> float:
 def _luminance(rgb: list[float]) -> float:
     linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in rgb]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.slow
+def test_a_large_run_is_a_small_page(tmp_path):
+    """20 arms x 20 generations x 5 seeds, with its store and with pictures that do not compress: under 10 MB."""
+    text = html(build([write_large_run(tmp_path)]))
+    assert len(text.encode()) < 10_000_000
+    assert len(Page(text).of("img")) > 8

@@ -32,7 +32,7 @@ from collapse_sim.ui import formatting
 if TYPE_CHECKING:
     from collapse_sim.analysis.fit_records import FitRecord
 
-BUDGET = 4_000_000  # bytes of pictures of a run in a report; SVG and tables come on top
+BUDGET = 3_000_000  # bytes of pictures of a run in a report; SVG and tables come on top
 LARGEST_PICTURE = 1_500_000  # bytes; larger ones are scaled down
 LARGEST_TEXT = 4_000_000  # bytes of same-prompt.json that are read
 _OVERVIEW = "arms-by-generations"
@@ -70,9 +70,14 @@ def training_picture(
     from collapse_sim.analysis.training_curves import curves_svg
 
     drawn = [arm for arm in arms if any(arm in record.arms and record.evaluations for record in records)]
+    generations = readable(sorted({record.generation for record in records if record.evaluations}))
+    shown = [record for record in records if record.generation in generations]
     alt = f"Losses over updates of the fits of {', '.join(drawn)}: a panel for each arm, a curve for each generation."
-    content = curves_svg(name, records, drawn, unit)
-    caption = "Means over seeds. Solid: rows held out of training (validation); dashed: training batches."
+    caption = (
+        f"Means over seeds, of generation{'s' * (len(generations) > 1)} {', '.join(map(str, generations))}. "
+        "Solid: rows held out of training (validation); dashed: training batches."
+    )
+    content = curves_svg(name, shown, drawn, unit)
     return ReportPicture(f"training-{number:02d}", ".svg", content, alt, caption, wide=len(drawn) > 1)
 
 

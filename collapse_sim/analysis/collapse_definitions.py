@@ -110,7 +110,7 @@ def definitions_document(verdicts: Sequence[DefinitionVerdict]) -> list[dict[str
     return [asdict(verdict) for verdict in verdicts]
 
 
-class _Draft(NamedTuple):
+class _Tested(NamedTuple):
     """A verdict before the correction across arms, with two-sided p values that it is seen and that it is not."""
 
     verdict: DefinitionVerdict
@@ -118,39 +118,36 @@ class _Draft(NamedTuple):
     absent: float = 1.0
 
 
-def _decided(drafts: Sequence[_Draft]) -> dict[str, DefinitionVerdict]:
-    """{arm: verdict}, corrected over the arms that have figures (Holm)."""
+def _decided(drafts: Sequence[_Tested]) -> dict[str, DefinitionVerdict]:
+    """{arm: verdict}, corrected over the arms that have figures (Holm). Seen comes first: a change may be significant
+    and yet below the margin."""
     verdicts = {draft.verdict.arm: draft.verdict for draft in drafts}
     tested = [draft for draft in drafts if draft.verdict.p is not None]
-    for draft, p in zip(tested, adjusted([min(draft.seen, draft.absent) for draft in tested]), strict=True):
-        status: DefinitionStatus = "undecided"
-        if p <= ALPHA:
-            status = "seen" if draft.seen <= draft.absent else "not seen"
+    of_seen, of_absent = (adjusted(values) for values in ([d.seen for d in tested], [d.absent for d in tested]))
+    for draft, seen, absent in zip(tested, of_seen, of_absent, strict=True):
+        status: DefinitionStatus = "seen" if seen <= ALPHA else "not seen" if absent <= ALPHA else "undecided"
+        p = {"seen": seen, "not seen": absent}.get(status, min(seen, absent))
         verdicts[draft.verdict.arm] = replace(draft.verdict, status=status, p=p)
     return verdicts
 
 
-def _drafts(results: Results, definition: Definition, aspect: Aspect, margin: float) -> list[_Draft]:
+def _drafts(results: Results, definition: Definition, aspect: Aspect, margin: float) -> list[_Tested]:
     metrics = [name for name, aspects in results.measures.items() if aspect in aspects and name in results.metrics]
     return [_draft(results, arm, definition, metrics, margin) for arm in results.arms]
 
 
-def _draft(results: Results, arm: str, definition: Definition, metrics: Sequence[str], margin: float) -> _Draft:
+def _draft(results: Results, arm: str, definition: Definition, metrics: Sequence[str], margin: float) -> _Tested:
     """Seen if the metrics together show it; not seen if each excludes it."""
     bare = DefinitionVerdict(arm, definition, "not measured", metrics=tuple(metrics))
     if not metrics:
-        return _Draft(replace(bare, note=_unmeasured(results)))
+        return _Tested(replace(bare, note=_unmeasured(results)))
     changes = [change for metric in metrics if (change := change_of(results, arm, metric, margin)) is not None]
     if not changes:
-        return _Draft(replace(bare, note="no generation after generation 0 is scored yet"))
+        return _Tested(replace(bare, note="no generation after generation 0 is scored yet"))
     seen = _simes([change.seen for change in changes])
-    excluding = [change for change in changes if change.has_margin] or changes
-    absent = max(change.absent for change in excluding)
-    deciding = (
-        min(changes, key=lambda change: change.seen)
-        if seen <= absent
-        else max(excluding, key=lambda change: change.absent)
-    )
+    absent = max(change.absent for change in changes)
+    shows = seen <= max(ALPHA, absent)
+    deciding = min(changes, key=lambda c: c.seen) if shows else max(changes, key=lambda c: c.absent)
     difference = deciding.difference
     verdict = replace(
         bare,
@@ -168,7 +165,7 @@ def _draft(results: Results, arm: str, definition: Definition, metrics: Sequence
         seeds=1 if deciding.rows else difference.n,
         rows=deciding.rows,
     )
-    return _Draft(verdict, seen, absent)
+    return _Tested(verdict, seen, absent)
 
 
 def _simes(p_values: Sequence[float]) -> float:
@@ -192,7 +189,7 @@ def _notes(results: Results, change: Change, margin: float) -> list[str]:
     notes = [change.why] if change.why else []
     relative = share(change.difference, change.before) if change.has_margin else None
     if not change.why and not change.has_margin:
-        notes.append('generation 0\'s mean may be 0, so no share of it is a margin, and nothing is "not seen"')
+        notes.append("generation 0's mean may be 0, so no share of it is a margin")
     if relative is not None and abs(relative) < margin and change.seen <= ALPHA:
         notes.append(f"significant, and less than the margin of {100 * margin:g} %")
     if change.rows:
@@ -208,13 +205,13 @@ def _finite(value: float) -> float | None:
 
 def _unbounded(results: Results, rising: Mapping[str, DefinitionVerdict]) -> dict[str, DefinitionVerdict]:
     """By the shape of the losses that rise; a loss that does not rise is not unbounded."""
-    drafts: list[_Draft] = []
+    drafts: list[_Tested] = []
     for arm, verdict in rising.items():
         own = replace(verdict, definition="unbounded loss")
         if verdict.status != "seen" or verdict.metric is None or verdict.rows:
             if verdict.status == "seen":
                 own = replace(own, status="undecided", p=None, note="one seed does not show whether a loss levels off")
-            drafts.append(_Draft(own))
+            drafts.append(_Tested(own))
             continue
         rate = rate_of(results, arm, verdict.metric)
         assert rate is not None, "a loss that rises has two generations"
@@ -230,15 +227,15 @@ def _unbounded(results: Results, rising: Mapping[str, DefinitionVerdict]) -> dic
         )
         shape_p = 1.0 if rate.shape_p is None else rate.shape_p
         going, levelling = (shape_p if rate.shape == shape else 1.0 for shape in ("keeps going", "levels off"))
-        drafts.append(_Draft(own, going, levelling))
+        drafts.append(_Tested(own, going, levelling))
     untested = {draft.verdict.arm: draft.verdict for draft in drafts if rising[draft.verdict.arm].status != "seen"}
     return {**_decided([draft for draft in drafts if draft.verdict.arm not in untested]), **untested}
 
 
-def _scaling_draft(results: Results, arm: str, scaling: Scaling | None) -> _Draft:
+def _scaling_draft(results: Results, arm: str, scaling: Scaling | None) -> _Tested:
     bare = DefinitionVerdict(arm, "slower scaling", "not measured")
     if scaling is None:
-        return _Draft(replace(bare, note="takes the same arm at three sizes of the real data or more"))
+        return _Tested(replace(bare, note="takes the same arm at three sizes of the real data or more"))
     difference = scaling.contrast.difference
     verdict = replace(
         bare,
@@ -256,4 +253,4 @@ def _scaling_draft(results: Results, arm: str, scaling: Scaling | None) -> _Draf
         seeds=scaling.contrast.n,
         metrics=(scaling.metric,),
     )
-    return _Draft(verdict, scaling.seen, scaling.absent)
+    return _Tested(verdict, scaling.seen, scaling.absent)

@@ -1,24 +1,40 @@
-"""The output of `compare --json` and `--csv`."""
+"""The output of `compare --json` and `--csv`, and the claims of `verify --json`."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from collapse_sim.analysis.by_protocol import baselines
+from collapse_sim.analysis.by_protocol import baselines, by_protocol
 from collapse_sim.analysis.curation_figures import curation_document
 from collapse_sim.analysis.deaths import deaths_document
 from collapse_sim.analysis.intervals import Interval
+from collapse_sim.analysis.paired_tests import paired_tests
 from collapse_sim.analysis.reached import common
-from collapse_sim.analysis.results import Results
+from collapse_sim.analysis.results import RecordedClaim, Results
 from collapse_sim.analysis.row_intervals import of_difference, of_mean
 from collapse_sim.analysis.scale import UNBOUNDED
+from collapse_sim.analysis.verdicts import Verdict
 
 SCHEMA = 1
-CSV_COLUMNS = ("run", "arm", "metric", "generation", "seed", "value", "theory", "note", "rows", "rows_low", "rows_high")
+
+
+class ScoreRow(NamedTuple):
+    """One score with its theory; None without one."""
+
+    run: str
+    arm: str
+    metric: str
+    generation: int
+    seed: int
+    value: float
+    theory: float | None
+
+
+CSV_COLUMNS = (*ScoreRow._fields, "note", "rows", "rows_low", "rows_high")
 
 
 def run_document(results: Results, metrics: Sequence[str], generations: Sequence[int] | None = None) -> dict[str, Any]:
@@ -88,21 +104,37 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
 def differences_document(
     results: Results, metrics: Sequence[str], generations: Sequence[int] | None = None
 ) -> dict[str, Any]:
-    """Paired differences of each arm to the baseline of its protocol, with 95 % intervals."""
-    baseline_of = baselines(results)
+    """Paired differences of each arm to the baseline of its protocol, with 95 % intervals. "p" is two-sided, "p_holm"
+    corrected for all arms with the same baseline; null for a single seed."""
     by_arm: dict[str, dict[str, list[dict[str, Any]]]] = {}
-    for arm, baseline in baseline_of.items():
-        if arm == baseline:
-            continue
-        by_arm[arm] = {}
+    for group in by_protocol(results).values():
+        for arm in (arm for arm in group.arms if arm != group.baseline):
+            by_arm[arm] = {metric: [] for metric in metrics}
         for metric in metrics:
-            entries = by_arm[arm][metric] = []
-            for k in results.scored(metric, [arm]) if generations is None else generations:
-                difference = results.paired_difference(arm, baseline, metric, k)
-                if difference is not None:
-                    rows = _rows(of_difference(results, arm, baseline, metric, k))
-                    entries.append({"generation": k, **_summary(difference), "rows": rows})
-    return {"baseline": results.baseline, "baselines": baseline_of, "differences": by_arm}
+            for k in results.scored(metric, group.arms) if generations is None else generations:
+                for arm, entry in _differences(group, metric, k).items():
+                    by_arm[arm][metric].append(entry)
+    baseline_of = baselines(results)
+    ordered = {arm: by_arm[arm] for arm in baseline_of if arm in by_arm}
+    return {"baseline": results.baseline, "baselines": baseline_of, "differences": ordered}
+
+
+def _differences(group: Results, metric: str, k: int) -> dict[str, dict[str, Any]]:
+    """Each arm minus the group's baseline at a generation; arms that share no seed with it are left out."""
+    others = [arm for arm in group.arms if arm != group.baseline]
+    differences = {arm: group.paired_difference(arm, group.baseline, metric, k) for arm in others}
+    tests = paired_tests(group, metric, k, differences)
+    return {
+        arm: {
+            "generation": k,
+            **_summary(difference),
+            "p": tests[arm].p if arm in tests else None,
+            "p_holm": tests[arm].holm if arm in tests else None,
+            "rows": _rows(of_difference(group, arm, group.baseline, metric, k)),
+        }
+        for arm, difference in differences.items()
+        if difference is not None
+    }
 
 
 def csv_text(runs: Mapping[str, Results], metrics: Sequence[str], generations: Sequence[int] | None = None) -> str:
@@ -120,20 +152,54 @@ def csv_text(runs: Mapping[str, Results], metrics: Sequence[str], generations: S
     return out.getvalue()
 
 
-def _csv_rows(
-    label: str, results: Results, metrics: Sequence[str], generations: Sequence[int] | None
-) -> Iterable[tuple[Any, ...]]:
-    """(the arm, then the fields of CSV_COLUMNS)."""
+def score_rows(
+    label: str, results: Results, metrics: Sequence[str], generations: Sequence[int] | None = None
+) -> Iterator[ScoreRow]:
+    """One row per score of a run that is called `label`; `generations` None: all scored ones."""
     for arm in results.arms:
         for metric in metrics:
-            texts = [results.notes.get(metric), results.warnings.get(metric)]
-            note = "; ".join(text for text in texts if text)
             for k in results.scored(metric, [arm]) if generations is None else generations:
                 theory = results.theory_at(arm, metric, k)
                 for seed, value in results.scores(arm, metric, k).items():
-                    rows = of_mean(results, arm, metric, k, [seed])
-                    over_rows = (None, None, None) if rows is None else (rows.n, rows.low, rows.high)
-                    yield arm, label, arm, metric, k, seed, value, theory, note, *over_rows
+                    yield ScoreRow(label, arm, metric, k, seed, value, theory)
+
+
+def _csv_rows(
+    label: str, results: Results, metrics: Sequence[str], generations: Sequence[int] | None
+) -> Iterator[tuple[Any, ...]]:
+    """(the arm, then the fields of CSV_COLUMNS)."""
+    notes = {
+        metric: "; ".join(text for of in (results.notes, results.warnings) if (text := of.get(metric)))
+        for metric in metrics
+    }
+    for row in score_rows(label, results, metrics, generations):
+        rows = of_mean(results, row.arm, row.metric, row.generation, [row.seed])
+        over_rows = (None, None, None) if rows is None else (rows.n, rows.low, rows.high)
+        yield row.arm, *row, notes[row.metric], *over_rows
+
+
+def claim_entry(claim: RecordedClaim, verdict: Verdict) -> dict[str, Any]:
+    """A claim with its verdict, as `verify --json` has it; null for a figure that is not finite."""
+    names = ("left", "right", "difference", "low", "high", "margin", "p")
+    values = {name: getattr(verdict, name) for name in names}
+    return {
+        "that": claim.that,
+        "metric": claim.metric,
+        "generation": claim.generation,
+        "expect": claim.expect,
+        "status": verdict.status,
+        "reason": verdict.reason,
+        "definition": verdict.definition,
+        "decided_at": verdict.generation,
+        "n": verdict.n,
+        "rows": verdict.rows or None,
+        **{name: _number(value) for name, value in values.items()},
+        "accounts_for": list(verdict.corrections),
+        "protocols": list(verdict.protocols),
+        "seeds": list(verdict.seeds),
+        "kind": verdict.kind,
+        "caveats": list(verdict.caveats),
+    }
 
 
 def _summary(interval: Interval) -> dict[str, Any]:

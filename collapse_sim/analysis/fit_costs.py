@@ -53,18 +53,20 @@ def costs_document(run: str, records: Sequence[FitRecord], problems: Sequence[st
     return {
         "schema": 1,
         "run": run,
-        "fits": [
-            {
-                **record.identity(),
-                "fit_s": record.seconds,
-                "rows_per_s": record.rows_per_s,
-                "bytes": record.size,
-                "sampling_s": record.sampling_s,
-                "samples_bytes": record.samples_size,
-                "device": record.device,
-                "precision": record.precision,
-            }
-            for record in records
-        ],
+        "fits": list(map(cost_entry, records)),
         "problems": list(problems),
+    }
+
+
+def cost_entry(record: FitRecord) -> dict[str, Any]:
+    """One fit of the document."""
+    return {
+        **record.identity(),
+        "fit_s": record.seconds,
+        "rows_per_s": record.rows_per_s,
+        "bytes": record.size,
+        "sampling_s": record.sampling_s,
+        "samples_bytes": record.samples_size,
+        "device": record.device,
+        "precision": record.precision,
     }

@@ -19,7 +19,7 @@ from collapse_sim.analysis.results import Results
 
 
 @dataclass(frozen=True)
-class Rate:
+class MetricRate:
     """The change of a metric per generation: the mean of every seed's least-squares slope.
 
     `slope`, `low` and `high` are shares per generation if `relative` (0.02: 2 % more in every generation), otherwise in
@@ -42,7 +42,7 @@ class Rate:
     note: str = ""  # why there is no slope or no shape
 
 
-def rates(results: Results, metrics: Sequence[str] | None = None) -> list[Rate]:
+def rates(results: Results, metrics: Sequence[str] | None = None) -> list[MetricRate]:
     """The rates of every arm by every metric (None: all that are not parts), in the order of metrics and arms.
 
     A metric has relative rates in all arms if all its scores are above 0.
@@ -51,7 +51,7 @@ def rates(results: Results, metrics: Sequence[str] | None = None) -> list[Rate]:
     return [rate for metric in chosen for arm in results.arms if (rate := rate_of(results, arm, metric)) is not None]
 
 
-def rate_of(results: Results, arm: str, metric: str) -> Rate | None:
+def rate_of(results: Results, arm: str, metric: str) -> MetricRate | None:
     """The rate of one arm; None if it has fewer than two scored generations."""
     scored = results.scored(metric, [arm])
     seeds = [seed for seed in results.seeds if all(seed in results.scores(arm, metric, k) for k in scored)]
@@ -59,7 +59,7 @@ def rate_of(results: Results, arm: str, metric: str) -> Rate | None:
         return None
     values = np.array([[results.scores(arm, metric, k)[seed] for k in scored] for seed in seeds], dtype=np.float64)
     relative = _positive(results, metric)
-    rate = Rate(arm, metric, relative, len(seeds), scored[0], scored[-1])
+    rate = MetricRate(arm, metric, relative, len(seeds), scored[0], scored[-1])
     if not np.isfinite(values).all():
         why = divergences(results, [arm]) or ["a score is not finite"]
         return replace(rate, note="; ".join(why))
@@ -75,7 +75,7 @@ def rate_of(results: Results, arm: str, metric: str) -> Rate | None:
     return _as_shares(rate) if relative else rate
 
 
-def _as_shares(rate: Rate) -> Rate:
+def _as_shares(rate: MetricRate) -> MetricRate:
     """With slopes of logarithms as shares per generation."""
     slope, low, high = (None if end is None else math.expm1(end) for end in (rate.slope, rate.low, rate.high))
     return replace(rate, slope=slope, low=low, high=high)
@@ -87,7 +87,7 @@ def slopes_of(values: NDArray[np.float64], generations: NDArray[np.float64]) -> 
     return np.asarray(values @ centred / (centred @ centred))
 
 
-def rates_document(by_arm: Sequence[Rate]) -> list[dict[str, Any]]:
+def rates_document(by_arm: Sequence[MetricRate]) -> list[dict[str, Any]]:
     """The entries of `compare --rates --json`."""
     return [asdict(rate) for rate in by_arm]
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from rich.console import RenderableType
 from rich.text import Text
 
 from collapse_sim.analysis import row_intervals
-from collapse_sim.analysis.contrast import Contrast, adjusted
 from collapse_sim.analysis.evidence import ALPHA
 from collapse_sim.analysis.intervals import Interval, share
 from collapse_sim.analysis.numbers import aligned, figure, percent, with_interval
+from collapse_sim.analysis.paired_tests import paired_tests
 from collapse_sim.analysis.reached import divergences
 from collapse_sim.analysis.results import Better, RecordedReference, Results
 from collapse_sim.analysis.row_intervals import of_difference, of_mean
@@ -142,17 +141,8 @@ def _significant(
     results: Results, metric: str, generation: int, differences: Mapping[str, Interval | None]
 ) -> frozenset[str]:
     """The arms that differ from the baseline at a level of 5 % over all arms of the table together (Holm)."""
-    baseline_scores = results.scores(results.baseline, metric, generation)
-    p_values = {}
-    for arm, difference in differences.items():
-        if difference is not None and difference.se is not None:
-            scores = results.scores(arm, metric, generation)
-            left, right = (
-                np.array([values[s] for s in scores if s in baseline_scores]) for values in (scores, baseline_scores)
-            )
-            p_values[arm] = 2 * min(Contrast(left, right, resolution=results.resolutions.get(metric, 0.0)).p())
-    adjusted_p = adjusted(list(p_values.values()))
-    return frozenset(arm for arm, p in zip(p_values, adjusted_p, strict=True) if p <= ALPHA)
+    tests = paired_tests(results, metric, generation, differences)
+    return frozenset(arm for arm, test in tests.items() if test.holm <= ALPHA)
 
 
 def _title(results: Results, metric: str, generations: Sequence[int]) -> Text:

@@ -24,7 +24,6 @@ from collapse_sim.cli.options import (
     SetOption,
     SmokeOption,
 )
-from collapse_sim.cli.preparing import prepared
 from collapse_sim.ui.console import data, document, say, say_logs
 
 if TYPE_CHECKING:
@@ -72,20 +71,22 @@ def bench(
 
     from collapse_sim.plan.dry_run import missing
     from collapse_sim.run.bench import Bench
+    from collapse_sim.run.preparing import RunOptions
     from collapse_sim.store.run_directory import store_of
 
-    experiment, opened, folder = prepared(
+    options = RunOptions(
         recipe,
-        settings=settings,
+        settings=settings or (),
         smoke=smoke,
-        arms=arm,
-        seeds=seed,
+        arms=arm or (),
+        seeds=seed or (),
         generations=generations,
         plugins=plugins,
         device=device,
         data_dir=data_dir,
         out=out,
     )
+    experiment, opened, folder = options.prepared()
     of_store = partial(missing, experiment, store or store_of(folder))
     measurement = Bench(experiment, opened, data_dir, of_store, seconds, ensemble, (lambda _: None) if quiet else say)
     rates = measurement.run()

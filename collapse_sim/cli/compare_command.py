@@ -35,6 +35,21 @@ def compare(
     everything: Annotated[
         bool, typer.Option("--all", help="Also every metric by generation, and differences to the baseline.")
     ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", metavar="SETTING", help="Over a grid's setting; given twice: a map of two."),
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option("--arm", metavar="NAME", help="With --against: only this arm, or grid.")
+    ] = None,
+    collapse_at: Annotated[
+        str | None,
+        typer.Option(
+            "--collapse-at",
+            metavar="LIMIT",
+            help="Where collapse begins: 2.5, '<0.9', or 2x generation 0's (default 1x).",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV row per score.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print tables for LaTeX (package booktabs).")] = False,
@@ -52,11 +67,13 @@ def compare(
     """Compare arms: means over seeds with 95 % intervals.
 
     Shows the last generation that all arms have. --all, --metric and --generation add tables by generation and of
-    paired differences to a baseline.
+    paired differences to a baseline. --against shows each metric over a setting in which arms differ.
     """
     from dataclasses import replace
 
+    from collapse_sim.analysis.choices import checked_names, chosen_generations
     from collapse_sim.analysis.merged_runs import merge
+    from collapse_sim.cli.against import Against, show_against
 
     formats = {"--json": as_json, "--csv": as_csv, "--latex": latex, "--markdown": markdown}
     if sum(formats.values()) > 1:
@@ -64,17 +81,22 @@ def compare(
         raise RecipeError(f"{chosen_formats} exclude each other: choose one")
     by_label = _read(runs)
     results = next(iter(by_label.values())) if len(by_label) == 1 else merge(by_label)
-    metrics = _checked_names(
+    metrics = checked_names(
         "--metric", metric or results.metrics_without_parts(), list(results.metrics), "the run measures"
     )
     if baseline is not None:
-        _checked_names("--baseline", [baseline], list(results.arms), "the arms are")
+        checked_names("--baseline", [baseline], list(results.arms), "the arms are")
         results = replace(results, baseline=baseline)
-    chosen = _generations(generation, results, metrics)
+    chosen = chosen_generations(generation, results, metrics)
     if plot is not None:
         _check_suffix(plot)
     width = _checked_size(size, plot)
-    if as_json:
+    form = next((name for name, on in formats.items() if on), None)
+    asked = Against(against, arm, collapse_at, form, plot, width)
+    asked.check()
+    if against:
+        show_against(results, metrics, chosen, generation, asked)
+    elif as_json:
         _print_json(by_label, results, results.with_parts(metrics), chosen)
     elif as_csv:
         from collapse_sim.analysis.documents import csv_text
@@ -89,7 +111,7 @@ def compare(
         _print_all(results, metrics, shown)
     _say_unfinished(by_label)
     _say_missing_row_values(by_label)
-    if plot is not None:
+    if plot is not None and not against:
         _draw(results, results.with_parts(metrics) if metric else metrics, plot, width)
 
 
@@ -103,50 +125,15 @@ class Shown(NamedTuple):
 
 
 def _read(runs: Sequence[str]) -> dict[str, Results]:
-    """Results by a unique label: the run's name, or its folder where several runs have the same name."""
+    """Results by a unique label."""
+    from collapse_sim.analysis.choices import labelled
     from collapse_sim.analysis.results import read_results
     from collapse_sim.store.run_directory import find_run
 
-    folders = list(dict.fromkeys(find_run(run) for run in runs))
-    read = [(folder, read_results(folder)) for folder in folders]
-    for problem in (problem for _, results in read for problem in results.problems):
+    read = {folder: read_results(folder) for folder in dict.fromkeys(find_run(run) for run in runs)}
+    for problem in (problem for results in read.values() for problem in results.problems):
         say(f"warning: {problem}")
-    names = [results.name for _, results in read]
-    return {results.name if names.count(results.name) == 1 else str(folder): results for folder, results in read}
-
-
-def _checked_names(option: str, names: Sequence[str], allowed: list[str], allowed_label: str) -> list[str]:
-    """`names` without duplicates. Raises RecipeError with every name that is not allowed."""
-    from collapse_sim.core.registry import did_you_mean
-
-    problems = [
-        f"{option}: there is no {name!r}{did_you_mean(name, allowed)}; {allowed_label}: {', '.join(allowed)}"
-        for name in names
-        if name not in allowed
-    ]
-    if problems:
-        raise RecipeError(*problems)
-    return list(dict.fromkeys(names))
-
-
-def _generations(text: str | None, results: Results, metrics: Sequence[str]) -> list[int] | None:
-    """The requested generations; None: all that are scored."""
-    if text in (None, "all"):
-        return None
-    if text == "last":
-        from collapse_sim.analysis.reached import common
-
-        last = common(results, metrics)
-        return [] if last is None else [last]
-    scored = sorted({k for metric in metrics for k in results.scored(metric)})
-    if text is None or not text.isdecimal():
-        raise RecipeError(f"--generation: {text!r} is not a generation; allowed: a number, 'last', 'all'")
-    if int(text) not in scored:
-        scored_text = f"scored are: {', '.join(map(str, scored))}" if scored else "none is scored yet"
-        raise RecipeError(
-            f"--generation: generation {text} has no scores (the recipe ends at {results.generations}); {scored_text}"
-        )
-    return [int(text)]
+    return {label: read[folder] for label, folder in labelled(read).items()}
 
 
 def _print_json(

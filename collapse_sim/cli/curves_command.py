@@ -14,7 +14,6 @@ from collapse_sim.ui.console import data, document, say
 
 if TYPE_CHECKING:
     from collapse_sim.analysis.fit_records import FitRecord
-    from collapse_sim.analysis.results import Results
 
 
 def curves(
@@ -35,6 +34,7 @@ def curves(
     The table has means over seeds: the losses at a fit's first and last evaluation, and the lowest validation loss.
     --json has every evaluation of every fit.
     """
+    from collapse_sim.analysis.choices import check_cells
     from collapse_sim.analysis.fit_records import fit_records
     from collapse_sim.analysis.plots import SUFFIXES
     from collapse_sim.analysis.results import read_results
@@ -45,7 +45,7 @@ def curves(
         raise RecipeError(f"--plot: {plot}: the suffix selects the format; allowed: {', '.join(SUFFIXES)}")
     folder = find_run(run)
     results = read_results(folder)
-    _check(results, arm or (), generation or (), seed or ())
+    check_cells(results, arm or (), generation or (), seed or ())
     records, problems = fit_records(folder, store)
     for problem in problems:
         say(f"warning: {problem}")
@@ -66,25 +66,6 @@ def curves(
         unit = results.units.get("test_loss", "")
         draw_curves(results.name, chosen, [name for name in results.arms if not arm or name in arm], unit, plot)
         say(f"plot: {plot}")
-
-
-def _check(
-    results: Results, arms: list[str] | tuple[()], generations: list[int] | tuple[()], seeds: list[int] | tuple[()]
-) -> None:
-    """Raise RecipeError for an arm, generation or seed that the run does not have."""
-    from collapse_sim.core.registry import did_you_mean
-
-    problems = [
-        f"--arm {name}: no such arm{did_you_mean(name, list(results.arms))}; allowed: {', '.join(results.arms)}"
-        for name in arms
-        if name not in results.arms
-    ]
-    last = results.generations
-    problems += [f"--generation {k}: this run has generations 0 to {last}" for k in generations if not 0 <= k <= last]
-    of_run = ", ".join(map(str, results.seeds))
-    problems += [f"--seed {seed}: this run has seeds {of_run}" for seed in seeds if seed not in results.seeds]
-    if problems:
-        raise RecipeError(*problems)
 
 
 def _explain(records: list[FitRecord]) -> None:

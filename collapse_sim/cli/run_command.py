@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,12 +24,8 @@ from collapse_sim.cli.options import (
     SetOption,
     SmokeOption,
 )
-from collapse_sim.cli.preparing import prepared
-from collapse_sim.core.errors import CollapseSimError
 from collapse_sim.core.memory_errors import tight_limit
 from collapse_sim.ui.console import data, document, program, say, say_logs
-
-LARGEST_EARLY = 200_000  # bytes of a recipe that is read twice
 
 
 def run(
@@ -75,31 +71,28 @@ def run(
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
     if limit := tight_limit():
         say(f"warning: {limit}")
-    from collapse_sim.ui.starting import starting
+    from collapse_sim.run.preparing import RunOptions
 
-    early = None if dry_run else out or _default_folder(recipe, settings or (), smoke=smoke)
-    with starting(early, early.name if early else ""):
+    options = RunOptions(
+        recipe,
+        settings=settings or (),
+        smoke=smoke,
+        arms=arm or (),
+        seeds=seed or (),
+        generations=generations,
+        plugins=plugins,
+        device=device,
+        data_dir=data_dir,
+        out=out,
+        store=store,
+        checkpoint_s=checkpoint,
+        ensemble=ensemble,
+        compiled=compiled,
+    )
+    with options.session(early=not dry_run) as session:
         from collapse_sim.recipe.trust import remember
-        from collapse_sim.run.session import Session, check_diverged
-        from collapse_sim.store.run_directory import store_of
-        from collapse_sim.store.run_writer import own_recipe
+        from collapse_sim.run.session import check_diverged
 
-        own_recipe(Path(recipe))
-        experiment, opened, folder = prepared(
-            recipe,
-            settings=settings,
-            smoke=smoke,
-            arms=arm,
-            seeds=seed,
-            generations=generations,
-            plugins=plugins,
-            device=device,
-            data_dir=data_dir,
-            out=out,
-        )
-        session = Session(
-            experiment, opened, folder, store or store_of(folder), data_dir, checkpoint, ensemble, compiled
-        )
         if dry_run:
             from collapse_sim.plan.dry_run import plan_document, plan_text
             from collapse_sim.plan.earlier import earlier_rates
@@ -120,19 +113,19 @@ def run(
                     "--plugins" if plugins else "--no-plugins": None if plugins is None else True,
                 },
             )
-            rates = earlier_rates(session.store_dir, opened.describe())
-            plan = plan_document(experiment, session.store_dir, rates, command)
+            rates = earlier_rates(session.store_dir, session.device.describe())
+            plan = plan_document(session.experiment, session.store_dir, rates, command)
             document(plan) if as_json else data(plan_text(plan, _time_text(plan)))
             session.check()
             return
-        remember(folder, experiment.recipe)
+        remember(session.folder, session.experiment.recipe)
         result: dict[str, Any] = session.run(quiet=quiet, verbose=verbose, as_json=as_json)
         if as_json:
             document(result, needed=False)
         else:
             if not quiet:
-                say(f"compare: collapse-sim compare {folder}")
-            data(str(folder), needed=False)
+                say(f"compare: collapse-sim compare {session.folder}")
+            data(str(session.folder), needed=False)
         check_diverged(result)
 
 
@@ -159,25 +152,3 @@ def _bench_command(recipe: str, options: Mapping[str, object]) -> str:
         for one in value if isinstance(value, list) else [] if value is None else [value]:
             words += [name] if one is True else [name, str(one)]
     return shlex.join(words)
-
-
-def _default_folder(recipe: str, settings: Sequence[str], *, smoke: bool) -> Path | None:
-    """The run directory, found without importing torch; None if that takes loading the recipe."""
-    import re
-
-    from collapse_sim.recipe import shipped
-    from collapse_sim.recipe.extends import read_recipe
-    from collapse_sim.recipe.problems import Problems
-    from collapse_sim.store.run_directory import RUNS
-
-    names = [text.partition("=")[2].strip() for text in settings if text.partition("=")[0].strip() == "name"]
-    try:
-        file = shipped.find(recipe)
-        if file.stat().st_size > LARGEST_EARLY:
-            return None
-        name = names[-1] if names else read_recipe(file, Problems()).get("name")
-    except (CollapseSimError, OSError, ValueError, RecursionError):
-        return None  # the error is reported when the recipe is loaded
-    if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+,=-]{0,99}", name):
-        return None
-    return RUNS / (f"{name}-smoke" if smoke else name)

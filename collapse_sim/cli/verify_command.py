@@ -39,7 +39,9 @@ def verify(
     if len(results.seeds) == 1 and (reason := missing_reason(results)):
         say(reason)
     if as_json:
-        claims = [_entry(claim, verdict) for claim, verdict in decided]
+        from collapse_sim.analysis.documents import claim_entry
+
+        claims = [claim_entry(claim, verdict) for claim, verdict in decided]
         problems = list(results.problems)
         document({"schema": SCHEMA, "run": results.name, **counts, "claims": claims, "problems": problems})
     elif not decided:
@@ -73,28 +75,3 @@ def _headline(claim: RecordedClaim, verdict: Verdict) -> Text:
     symbol, style = {"holds": ("✓", DONE), "fails": ("✗", WARNING), "undecided": ("?", COLORS[1])}[verdict.status]
     under = f" ({', '.join(verdict.protocols)})" if verdict.protocols else ""
     return Text.assemble((f"{symbol} {verdict.status:<9}", f"bold {style}"), "  ", (claim.that, "bold"), (under, "dim"))
-
-
-def _entry(claim: RecordedClaim, verdict: Verdict) -> dict[str, Any]:
-    import math
-
-    names = ("left", "right", "difference", "low", "high", "margin", "p")
-    values = {name: getattr(verdict, name) for name in names}
-    return {
-        "that": claim.that,
-        "metric": claim.metric,
-        "generation": claim.generation,
-        "expect": claim.expect,
-        "status": verdict.status,
-        "reason": verdict.reason,
-        "definition": verdict.definition,
-        "decided_at": verdict.generation,
-        "n": verdict.n,
-        "rows": verdict.rows or None,
-        **{name: value if value is not None and math.isfinite(value) else None for name, value in values.items()},
-        "accounts_for": list(verdict.corrections),
-        "protocols": list(verdict.protocols),
-        "seeds": list(verdict.seeds),
-        "kind": verdict.kind,
-        "caveats": list(verdict.caveats),
-    }

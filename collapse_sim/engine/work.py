@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,8 +43,12 @@ class Stop:
     def on_signals(self, announce: Callable[[str], None]) -> Iterator[None]:
         """While it is active, the first signal requests a stop, and a second one ends the process at once.
 
-        SIGHUP counts unless it is ignored, as under nohup: closing the terminal then takes a checkpoint.
+        SIGHUP counts unless it is ignored, as under nohup: closing the terminal then takes a checkpoint. Only the main
+        thread can receive signals: in another one, nothing is changed.
         """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
 
         def handle(number: int, frame: FrameType | None) -> None:
             if self.wanted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from collapse_sim.core.registry import did_you_mean
 from collapse_sim.recipe import marked, shipped
 from collapse_sim.recipe.marked import DEPTH, Mark, MarkedMapping, Steps, dotted, split_path, without_figures
 from collapse_sim.recipe.problems import Problems, value_text
+from collapse_sim.recipe.python_values import tree_of
 from collapse_sim.recipe.yaml_lines import read
 
 
@@ -75,10 +77,13 @@ def _as_mapping(parent: MarkedMapping, key: str | int, path: Steps) -> Any:
     return block
 
 
+IN_PYTHON = "recipe"  # what messages call a recipe of Python values
+
+
 class Layer(NamedTuple):
     """One file of a recipe, and the recipe that results from laying it over those that it extends."""
 
-    file: Path
+    file: Path | None  # None: Python values
     tree: MarkedMapping
 
 
@@ -90,30 +95,39 @@ def read_recipe(file: Path, problems: Problems) -> MarkedMapping:
     return read_layers(file, problems)[-1].tree
 
 
-def read_layers(file: Path, problems: Problems) -> list[Layer]:
+def read_layers(recipe: Path | Mapping[Any, Any], problems: Problems) -> list[Layer]:
     """The recipe at every step: the base first, then with each recipe that extends it laid over it.
 
-    Raises RecipeError when one of the files cannot be read at all, or there are too many.
+    Python values extend files relative to the current folder. Raises RecipeError when one of the files cannot be read
+    at all, or there are too many.
     """
     chain: list[Layer] = []
-    above: Path | None = file
+    above: Path | Mapping[Any, Any] | None = recipe
     while above is not None:
-        file, above = above, None
-        label = shipped.label(file)
-        tree = read(file, label, problems)
-        if "name" not in tree:
-            tree.put("name", file.stem, Mark(label, 1))
-        chain.append(Layer(file, tree))
+        layer = _layer(above, problems)
+        chain.append(layer)
+        above, tree = None, layer.tree
         if "extends" in tree:
             mark = tree.marks["extends"]
-            above = _target(file, tree["extends"], mark, problems)
+            above = _target(layer.file or Path(IN_PYTHON), tree["extends"], mark, problems)
             tree.remove("extends")
-            _check_chain([*(layer.file for layer in chain), above], mark, problems)
+            _check_chain([*(each.file for each in chain if each.file), above], mark, problems)
     layers = [chain.pop()]
     while chain:
         file, tree = chain.pop()
         layers.append(Layer(file, without_figures(layers[-1].tree, tree, merge(layers[-1].tree, tree))))
     return layers
+
+
+def _layer(recipe: Path | Mapping[Any, Any], problems: Problems) -> Layer:
+    """The mapping of a file, or of Python values, alone."""
+    if isinstance(recipe, Mapping):
+        return Layer(None, tree_of(recipe, Mark(IN_PYTHON), problems))
+    label = shipped.label(recipe)
+    tree = read(recipe, label, problems)
+    if "name" not in tree:
+        tree.put("name", recipe.stem, Mark(label, 1))
+    return Layer(recipe, tree)
 
 
 def _check_chain(chain: list[Path], mark: Mark, problems: Problems) -> None:

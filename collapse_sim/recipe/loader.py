@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.registry import did_you_mean, only
 from collapse_sim.plan.settings import Claim, Recipe, Reference
 from collapse_sim.recipe import shipped, trust
@@ -24,24 +22,22 @@ from collapse_sim.recipe.arms import (
     spread,
     under_name,
 )
+from collapse_sim.recipe.beside import COMMAND_LINE, Narrowed, OptionNames, given_values, narrow, override
 from collapse_sim.recipe.checks import Names, check_components, check_names
 from collapse_sim.recipe.components import Resolver, value_name, written
-from collapse_sim.recipe.extends import assign, assign_all, read_layers
+from collapse_sim.recipe.extends import read_layers
 from collapse_sim.recipe.marked import (
     CELLS,
     FITS,
-    Items,
     Mark,
     MarkedMapping,
     as_integer,
     mark_at,
     plain,
     split_path,
-    without_figures,
 )
-from collapse_sim.recipe.problems import Problems, shortened, value_text
-from collapse_sim.recipe.resolve import ResolvedParts, metric_names, resolve, shown_name
-from collapse_sim.recipe.yaml_lines import parse_value
+from collapse_sim.recipe.problems import Problems
+from collapse_sim.recipe.resolve import ResolvedParts, metric_names, resolve
 
 
 def assemble(tree: MarkedMapping, parts: ResolvedParts) -> Recipe:
@@ -165,44 +161,46 @@ def _still_applying(references: Iterable[Reference], present: Names) -> Iterator
 
 
 def load(
-    reference: str | Path,
+    reference: str | Path | Mapping[str, Any],
     *,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | Mapping[str, Any] = (),
     smoke: bool = False,
     arms: Sequence[str] = (),
     seeds: Sequence[int] = (),
     generations: int | None = None,
     metrics: Sequence[str] = (),
     plugins: bool | None = None,
+    names: OptionNames = COMMAND_LINE,
 ) -> Recipe:
     """Read, merge, expand, validate and check a recipe.
 
-    `reference` is a file or the name of a shipped recipe. `overrides` are "train.learning_rate=3e-4". `smoke` lays the
+    `reference` is a file, the name of a shipped recipe, or a mapping of what YAML would have. `overrides` are
+    "train.learning_rate=3e-4", or a mapping of such paths to values. `smoke` lays the
     recipe's `smoke:` block over it. `arms` keeps only these (a grid's name means all its points). `seeds`,
     `generations` and `metrics` replace the recipe's own; a metric is the name of one of the recipe's, or any component
     as YAML. Claims and references that name something left out are left out, too. `plugins` says whether the user's own
     modules may be imported; None: all, but for a recipe in a run directory, only those that this user has run there.
 
-    Raises RecipeError with all problems, each "file:line: path: found; allowed".
+    Raises RecipeError with all problems, each "file:line: path: found; allowed" ("recipe: path: ..." for a mapping).
     """
     problems = Problems()
-    layers = read_layers(shipped.find(reference), problems)
-    with only(trust.allowed([layer.file for layer in layers], plugins, _command_line_values(overrides, metrics))):
-        return _load([layer.tree for layer in layers], problems, overrides, smoke, arms, seeds, generations, metrics)
+    layers = read_layers(reference if isinstance(reference, Mapping) else shipped.find(reference), problems)
+    files = [layer.file for layer in layers if layer.file is not None]
+    narrowed = Narrowed(tuple(arms), tuple(seeds), generations, tuple(metrics))
+    with only(trust.allowed(files, plugins, given_values(overrides, metrics))):
+        return _load([layer.tree for layer in layers], problems, overrides, smoke, narrowed, names)
 
 
 def _load(
     layers: Sequence[MarkedMapping],
     problems: Problems,
-    overrides: Sequence[str],
+    overrides: Sequence[str] | Mapping[str, Any],
     smoke: bool,
-    arms: Sequence[str],
-    seeds: Sequence[int],
-    generations: int | None,
-    metrics: Sequence[str],
+    narrowed: Narrowed,
+    names: OptionNames,
 ) -> Recipe:
-    tree = _override(layers[-1], overrides, smoke, problems)
-    tree = _narrow(tree, seeds, generations, metrics, problems)
+    tree = override(layers[-1], overrides, smoke, names, problems)
+    tree = narrow(tree, narrowed, names, problems)
     origin: dict[str, str] = {}
     points: dict[str, str] = {}
     if isinstance(tree.get("arms"), MarkedMapping):
@@ -211,7 +209,7 @@ def _load(
         origin = {name: written[point] for name, point in points.items()}
         tree.put("arms", expanded, tree.marks["arms"])
     resolver = Resolver(tree, origin, problems)
-    parts = resolve(resolver, narrowed=bool(metrics))
+    parts = resolve(resolver, narrowed=bool(narrowed.metrics))
     check_components(resolver, parts)
     stages = [_names(stage) for stage in (tree, *reversed(layers))]
     known = Names(
@@ -222,76 +220,11 @@ def _load(
     )
     check_names(resolver, parts, known)
     _check_seeds(resolver, parts)
-    chosen = _choose_arms(parts, arms, origin, points, problems)
+    chosen = _choose_arms(parts, narrowed.arms, origin, points, Mark(names.arms), problems)
     _check_size(resolver, parts, len(chosen))
     problems.raise_any()
     parts.arms = {name: parts.arms[name] for name in chosen}
     return assemble(tree, parts)
-
-
-def _override(tree: MarkedMapping, overrides: Sequence[str], smoke: bool, problems: Problems) -> MarkedMapping:
-    """The tree with `smoke:` (if requested) and `--set` laid over it."""
-    tree = tree.copy()
-    block, mark = tree.get("smoke"), tree.marks.get("smoke", tree.mark)
-    if "smoke" in tree:
-        tree.remove("smoke")
-        if not isinstance(block, MarkedMapping):
-            problems.add(mark, "smoke", f"found {value_text(block)}; allowed: a mapping of what a smoke run changes")
-    elif smoke:
-        problems.add(mark, "", "this recipe has no `smoke:` block, so it cannot be run with --smoke")
-    if smoke and isinstance(block, MarkedMapping):
-        tree = without_figures(tree, block, assign_all(tree, block, problems))
-    changes, before = MarkedMapping(tree.mark), tree
-    for text in overrides:
-        mark = Mark(f"--set {shortened(text, 80)}")
-        path, equals, value = text.partition("=")
-        if not equals or not path.strip() or not value.strip():
-            problems.add(mark, "", "allowed: path=value, as in --set train.learning_rate=3e-4 (null removes a key)")
-            continue
-        if path.split(".")[0].strip() in ("extends", "smoke"):
-            problems.add(mark, "", "extends and smoke are for files; write a recipe with `extends:` instead")
-            continue
-        tree = assign(tree, path.strip(), parse_value(value, mark, problems), mark, problems)
-        changes.put(path.strip(), None, mark)
-    return without_figures(before, changes, tree)
-
-
-def _narrow(
-    tree: MarkedMapping, seeds: Sequence[int], generations: int | None, metrics: Sequence[str], problems: Problems
-) -> MarkedMapping:
-    """The tree with the seeds, generations and metrics of the command line in place of the recipe's own."""
-    before, tree = tree, tree.copy()
-    if seeds:
-        tree.put("seeds", _items(seeds, Mark("--seed")), Mark("--seed"))
-    if generations is not None:
-        tree.put("generations", generations, Mark("--generations"))
-    if metrics:
-        own = tree.get("metrics")
-        by_name = {shown_name(value): value for value in own} if isinstance(own, Items) else {}
-        items = Items(Mark("--metric"))
-        for text in metrics:
-            mark = Mark(f"--metric {shortened(text, 80)}")
-            items.add(by_name[text] if text in by_name else parse_value(text, mark, problems), mark)
-        tree.put("metrics", items, items.mark)
-    changes = MarkedMapping(tree.mark)
-    changes.put("generations", generations, Mark("--generations"))
-    return without_figures(before, changes, tree)
-
-
-def _command_line_values(overrides: Sequence[str], metrics: Sequence[str]) -> list[Any]:
-    """The values on the command line; invalid YAML is reported later."""
-    values = []
-    for text in (*metrics, *(text.partition("=")[2] for text in overrides)):
-        with suppress(RecipeError):
-            values.append(parse_value(text, Mark("the command line"), Problems()))
-    return values
-
-
-def _items(values: Sequence[Any], mark: Mark) -> Items:
-    items = Items(mark)
-    for value in values:
-        items.add(value, mark)
-    return items
 
 
 def _names(tree: MarkedMapping) -> Names:
@@ -333,12 +266,17 @@ def _check_size(resolver: Resolver, parts: ResolvedParts, arms: int) -> None:
 
 
 def _choose_arms(
-    parts: ResolvedParts, requested: Sequence[str], origin: dict[str, str], points: dict[str, str], problems: Problems
+    parts: ResolvedParts,
+    requested: Sequence[str],
+    origin: dict[str, str],
+    points: dict[str, str],
+    mark: Mark,
+    problems: Problems,
 ) -> list[str]:
     """The arms to run, in the recipe's order; a name means all arms expanded from it (`grid`, `protocol`)."""
     for name in requested:
         allowed = [*dict.fromkeys([*origin, *points.values(), *origin.values()])]
         if name not in allowed:
             message = f"unknown arm {name!r}{did_you_mean(name, allowed)}; allowed: {', '.join(allowed)}"
-            problems.add(Mark("--arm"), "", message)
+            problems.add(mark, "", message)
     return [name for name in parts.arms if not requested or {name, points[name], origin[name]} & set(requested)]

@@ -41,7 +41,7 @@ from collapse_sim.store.run_writer import RunWriter, registered
 from collapse_sim.store.store import Store
 from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program, say
-from collapse_sim.ui.listeners import listeners
+from collapse_sim.ui.listeners import MakeDisplay, listeners
 
 SHOWN = 20  # diverged chains listed in the last message
 SPARE_BYTES = 64 * 2**20  # room left for journals, pictures and checkpoints
@@ -59,10 +59,14 @@ class Session:
     checkpoint_s: float = 60.0
     ensemble: str = "auto"  # auto, off, or the most fits that are computed together
     compiled: str = "auto"  # auto, on, off: whether the steps of fits are compiled
+    called: bool = False  # by a Python program, which continues the run by the same call, not by its command line
 
-    def run(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> dict[str, Any]:
+    def run(
+        self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False, display: MakeDisplay | None = None
+    ) -> dict[str, Any]:
         """Run to the end. Returns {"schema", "run", "name", "made", "reused", "diverged", "wall_s"}.
 
+        `display` takes the place of the dashboard or lines on stderr.
         "diverged": [{"arms", "generation", "seeds", "message"}, ...], chains that ended with nan; `check_diverged`
         raises for them. Raises InterruptedRunError after a checkpoint, StoreError for a folder that is not writable,
         full, damaged or another recipe's (RecipeError). Any other error of a job (out of memory, a plug-in, a bug) is
@@ -82,11 +86,11 @@ class Session:
         arms = self.experiment.arms_by_digest()
         with (
             registered(self.store_dir, self.folder, references, arms),
-            listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json) as emit,
+            listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json, display=display) as emit,
             stop.on_signals(say),
             self.device.limit_threads(operations_per_step(self.experiment)),
         ):
-            run.record_session(sys.argv, self.device.describe(), self._precision())
+            run.record_session([] if self.called else sys.argv, self.device.describe(), self._precision())
             emit(self._started())
             for warning in warnings_of(self.experiment) + self._slow():
                 emit(Note(warning))
@@ -103,11 +107,11 @@ class Session:
                 outcome = "finished"
             except InterruptedRunError as interrupt:
                 outcome = "interrupted"
-                message = f"interrupted; everything finished is kept; to continue: {resume_command()}"
+                message = f"interrupted; everything finished is kept; to continue: {self._resume()}"
                 raise InterruptedRunError(message, interrupt.code - 128) from None
             except KeyboardInterrupt:
                 outcome = "interrupted"
-                message = f"stopped at once, without a checkpoint; to continue: {resume_command()}"
+                message = f"stopped at once, without a checkpoint; to continue: {self._resume()}"
                 raise InterruptedRunError(message) from None
             except Exception as error:
                 message = str(error)
@@ -125,6 +129,9 @@ class Session:
             "diverged": [_diverged(failure) for failure in store.failures.diverged()],
             "wall_s": round(time.perf_counter() - started, 3),
         }
+
+    def _resume(self) -> str:
+        return "the same call" if self.called else resume_command()
 
     def check(self) -> None:
         """Check the run directory, the store and the disk before any work; nothing is made or changed.
@@ -216,6 +223,7 @@ def describe_run(experiment: Experiment) -> dict[str, Any]:
         "theory": curves(experiment),
         "settings": dict(recipe.document),
         "samples": experiment.counts.samples,
+        "kind": experiment.info.kind,
         "fingerprint": experiment.info.fingerprint,
     }
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from collapse_sim.core.errors import StoreError
 from collapse_sim.core.files import children, file_hash
 from collapse_sim.store import sealed
 
@@ -101,3 +102,17 @@ def check_block(folder: Path) -> tuple[str, dict[str, Any]]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is unreadable: {error}", {}
     return "", manifest
+
+
+def stored_block(root: Path, digest: str, seed: int) -> Block | None:
+    """The verified artefact of a digest that holds `seed`, read without opening the store; None: there is none.
+
+    Raises StoreError when it is damaged.
+    """
+    for folder in children(object_folder(root, digest)):
+        if {seed, -1} & {*parse_block(folder.name)}:
+            problem, manifest = check_block(folder)
+            if problem:
+                raise StoreError(f"{folder}: damaged ({problem}); a run that needs it makes it again")
+            return Block(folder, tuple(manifest["seeds"]), bool(manifest["stacked"]))
+    return None

@@ -15,7 +15,7 @@ recipe.yaml begins with one. run.json:
    "reference": [{"source", "metric", "generation": 5, "values": {ARM: figure}}, ...],
    "training": {ARM: {"protocol", "rows": [...], "updates": [...], "epochs": [...]}}, a number per generation,
    "theory": {ARM: {METRIC: [value at generation 0, 1, ...]}}, "settings": {the resolved recipe},
-   "samples": rows per generation}
+   "samples": rows per generation, "kind": of the data}
 BY_ARM: where it is not the same for all arms, {ARM: value}.
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -19,23 +20,35 @@ from collapse_sim.ui.state import State
 
 MEASURE_S = 1.0
 Outcome = Literal["interrupted", "failed"]
+Display = Callable[[Event], None]  # shows one event, after the state has applied it
+MakeDisplay = Callable[[State], Display]  # of the state that it shows
 
 
 class Listeners:
     """`with listeners(run_dir, ...) as emit:` returns the callable that takes a run's events.
 
     The dashboard is shown if stderr is a terminal with cursor control, unless `quiet`, `verbose` (a line per job,
-    which a dashboard would hide) or `json` is set; otherwise lines are printed. The first exception in a listener is
-    reported, later ones are not.
+    which a dashboard would hide) or `json` is set; otherwise lines are printed. `display` takes the place of both. The
+    first exception in a listener is reported, later ones are not.
     """
 
-    def __init__(self, run_dir: Path, *, quiet: bool = False, verbose: bool = False, json: bool = False) -> None:
+    def __init__(
+        self,
+        run_dir: Path,
+        *,
+        quiet: bool = False,
+        verbose: bool = False,
+        json: bool = False,
+        display: MakeDisplay | None = None,
+    ) -> None:
         self.state = State()
         self._lock = threading.Lock()
         self._measured = 0.0
-        draw = is_terminal() and not (quiet or verbose or json)
+        draw = display is None and is_terminal() and not (quiet or verbose or json)
         self._dashboard = Dashboard(self._copy, self._failed) if draw else None
-        self._lines = None if draw else Lines(self.state, quiet=quiet, verbose=verbose)
+        self._lines: Display | None = None
+        if not draw:
+            self._lines = display(self.state) if display else Lines(self.state, quiet=quiet, verbose=verbose)
         self._snapshot = Snapshot(run_dir, self._json, self._failed)
         self._started = False
         self._failure_reported = False
@@ -107,6 +120,13 @@ class Listeners:
             say(f"warning: the display failed, the run itself continues: {error!r}")
 
 
-def listeners(run_dir: Path, *, quiet: bool = False, verbose: bool = False, json: bool = False) -> Listeners:
+def listeners(
+    run_dir: Path,
+    *,
+    quiet: bool = False,
+    verbose: bool = False,
+    json: bool = False,
+    display: MakeDisplay | None = None,
+) -> Listeners:
     """The listeners of the run in `run_dir`."""
-    return Listeners(run_dir, quiet=quiet, verbose=verbose, json=json)
+    return Listeners(run_dir, quiet=quiet, verbose=verbose, json=json, display=display)

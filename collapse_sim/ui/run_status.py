@@ -169,12 +169,13 @@ def merge_live(state: State, live: State) -> None:
 
 
 def continue_command(folder: Path, lines: Iterable[dict[str, Any]]) -> str:
-    """The command that continues a run: its last command, or without one, a command for the recipe in its directory.
+    """The command that continues a run: its last command, or without one (it was run from Python), a command for the
+    recipe in its directory.
 
     The latter covers everything ever requested in the run; the last command may have been for a part of it.
     """
-    commands = [line["command"] for line in lines if line.get("event") == "session" and line.get("command")]
-    if not commands:
+    commands = [line.get("command") for line in lines if line.get("event") == "session"]
+    if not commands or not commands[-1]:
         return f"collapse-sim run {shlex.quote(str(folder / RECIPE_FILE))} --out {shlex.quote(str(folder))}"
     first, *rest = map(str, commands[-1])
     return shlex.join([*program(first), *rest])

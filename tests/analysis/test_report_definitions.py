@@ -11,7 +11,7 @@ from collapse_sim.analysis.results import read_results
 
 RISING = {
     "replace": {"loss": [[1.0 + 0.5 * k + 0.001 * s * (k + 1) for s in range(5)] for k in range(6)]},
-    "accumulate": {"loss": [[1.0 + 0.0001 * s * k for s in range(5)] for k in range(6)]},
+    "accumulate": {"loss": [[1.0 + 0.001 * (s - 2) * k for s in range(5)] for k in range(6)]},
 }
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,7 @@ def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
     )
     found = json.loads(call("toy", "--metric", "loss", "--json").stdout)
     t = 12.706204736432095  # the 97.5 % quantile of Student's t with one degree of freedom
+    p = pytest.approx(1 - 2 * math.atan(3) / math.pi)  # of t = -3 with one degree of freedom
     half, wide = t * 0.5, t * 0.75  # the standard error of two values is half their distance
     assert found == {
         "schema": 1,
@@ -59,13 +61,24 @@ def test_json_is_the_agreed_document(call: Call, write_run: WriteRun) -> None:
         "differences": {
             "distill": {
                 "loss": [
-                    {"generation": 0, "n": 2, "mean": 0.0, "low": 0.0, "high": 0.0, "rows": None},
+                    {
+                        "generation": 0,
+                        "n": 2,
+                        "mean": 0.0,
+                        "low": 0.0,
+                        "high": 0.0,
+                        "p": 1.0,
+                        "p_holm": 1.0,
+                        "rows": None,
+                    },
                     {
                         "generation": 1,
                         "n": 2,
                         "mean": -0.75,
                         "low": pytest.approx(-0.75 - t * 0.25),
                         "high": pytest.approx(-0.75 + t * 0.25),
+                        "p": p,
+                        "p_holm": p,
                         "rows": None,
                     },
                 ]
@@ -100,6 +113,8 @@ def test_json_of_several_runs(call: Call, write_run: WriteRun) -> None:
         "mean": 1.5,  # over seed 1, which both have: 4.5 - 3.0
         "low": None,
         "high": None,
+        "p": None,
+        "p_holm": None,
         "rows": None,
     }
 

@@ -33,6 +33,7 @@ from collapse_sim.analysis.report.report_sessions import (
     sessions_of,
     what_was_run,
 )
+from collapse_sim.analysis.report.report_settings import setting_blocks
 from collapse_sim.analysis.report.report_tables import comparison, metric_tables, text_table, training_lengths
 from collapse_sim.analysis.results import Results, read_results
 from collapse_sim.analysis.row_intervals import missing_reason
@@ -83,12 +84,14 @@ def build(folders: Sequence[Path]) -> Report:
     by_label = {run.label: run.results for run in runs}
     merged = runs[0].results if len(runs) == 1 else merge(by_label)
     metrics = [metric for metric in merged.metrics_without_parts() if merged.scored(metric)]
+    settings = setting_blocks(merged)
     sections = [
         ReportSection("run", "What was run", _of_each(runs, _what)),
         ReportSection("comparison", "Comparison", _or(comparison(merged), "Nothing is scored yet.")),
         ReportSection("claims", "Claims", _of_each(runs, _claims)),
         ReportSection("collapse", "Collapse, by definition", _or(definition_blocks(merged), "Nothing is scored yet.")),
         ReportSection("metrics", "Curves and figures of each metric", _metrics(merged, metrics)),
+        *([ReportSection("settings", "Over the settings of a grid", settings)] if settings else []),
         ReportSection("samples", "Samples by generation", _of_each(runs, _samples)),
         ReportSection("training", "Training", _of_each(runs, _training)),
         ReportSection("costs", "Costs, and what was reused", _of_each(runs, _costs)),

@@ -10,7 +10,7 @@ from collapse_sim.analysis.collapse_definitions import (
     rules,
 )
 from collapse_sim.analysis.numbers import figure, percent, probability, with_interval
-from collapse_sim.analysis.rates import Rate, rates
+from collapse_sim.analysis.rates import MetricRate, rates
 from collapse_sim.analysis.report.report_document import (
     Block,
     ReportCell,
@@ -94,7 +94,7 @@ def _rates(results: Results) -> list[Block]:
     return [ReportFold("Rates per generation", [ReportTable(caption, headers, rows), *lines])]
 
 
-def _rate(rate: Rate | None) -> str:
+def _rate(rate: MetricRate | None) -> str:
     if rate is None or rate.slope is None:
         return "-"
     scale = 100.0 if rate.relative else 1.0

@@ -1,0 +1,131 @@
+"""What `run` and `bench`, and runs in Python, begin with: a recipe, checked against its data, and the run directory.
+
+Importing this module does not import torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from collapse_sim.core.errors import CollapseSimError
+from collapse_sim.recipe.beside import COMMAND_LINE, OptionNames
+from collapse_sim.store.run_directory import RUNS, store_of
+
+if TYPE_CHECKING:
+    from collapse_sim.core.machine import Device
+    from collapse_sim.plan.experiment import Experiment
+    from collapse_sim.run.session import Session
+
+LARGEST_EARLY = 200_000  # bytes of a recipe that is read twice
+
+
+class PreparedRun(NamedTuple):
+    """An experiment, the device that it is prepared for, and its run directory."""
+
+    experiment: Experiment
+    device: Device
+    folder: Path
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """A recipe (a file, a shipped recipe's name, or a mapping of what YAML would have) and what is given beside it."""
+
+    recipe: str | Path | Mapping[str, Any]
+    settings: Sequence[str] | Mapping[str, Any] = ()
+    smoke: bool = False
+    arms: Sequence[str] = ()
+    seeds: Sequence[int] = ()
+    generations: int | None = None
+    plugins: bool | None = None
+    device: str = "auto"
+    data_dir: Path = Path("data")
+    out: Path | None = None  # None: below RUNS, named after the recipe
+    store: Path | None = None  # None: the run's own, or .store beside its directory
+    checkpoint_s: float = 60.0
+    ensemble: str = "auto"
+    compiled: str = "auto"
+    names: OptionNames = COMMAND_LINE
+
+    def prepared(self) -> PreparedRun:
+        """The recipe, read and prepared. Raises RecipeError and MissingError."""
+        from collapse_sim.core.machine import open_device
+        from collapse_sim.plan.experiment import prepare
+        from collapse_sim.recipe.loader import load
+
+        loaded = load(
+            self.recipe,
+            overrides=self.settings,
+            smoke=self.smoke,
+            arms=self.arms,
+            seeds=self.seeds,
+            generations=self.generations,
+            plugins=self.plugins,
+            names=self.names,
+        )
+        opened = open_device(self.device)
+        folder = self.out or RUNS / (f"{loaded.name}-smoke" if self.smoke else loaded.name)
+        return PreparedRun(prepare(loaded, self.data_dir, opened), opened, folder)
+
+    @contextmanager
+    def session(self, *, early: bool = True, called: bool = False) -> Iterator[Session]:
+        """The session that runs it. Until the end of the block, the run directory shows that the run is starting, if it
+        is known without torch and `early` is set. `called`: see Session.
+
+        Raises RecipeError, MissingError, and StoreError for a damaged run directory.
+        """
+        from collapse_sim.ui.starting import starting
+
+        folder = self.early_folder() if early else None
+        with starting(folder, folder.name if folder else ""):
+            from collapse_sim.run.session import Session
+            from collapse_sim.store.run_writer import own_recipe
+
+            if not isinstance(self.recipe, Mapping):
+                own_recipe(Path(self.recipe))
+            experiment, opened, folder = self.prepared()
+            store = self.store or store_of(folder)
+            yield Session(
+                experiment,
+                opened,
+                folder,
+                store,
+                self.data_dir,
+                self.checkpoint_s,
+                self.ensemble,
+                self.compiled,
+                called=called,
+            )
+
+    def early_folder(self) -> Path | None:
+        """The run directory, found without importing torch; None if that takes loading the recipe."""
+        import re
+
+        from collapse_sim.recipe import shipped
+        from collapse_sim.recipe.extends import read_recipe
+        from collapse_sim.recipe.problems import Problems
+
+        if self.out:
+            return self.out
+        if isinstance(self.settings, Mapping):
+            names = [value for path, value in self.settings.items() if path == "name"]
+        else:
+            pairs = [text.partition("=") for text in self.settings]
+            names = [value.strip() for path, _, value in pairs if path.strip() == "name"]
+        try:
+            if isinstance(self.recipe, Mapping):
+                name = names[-1] if names else self.recipe.get("name")
+            else:
+                file = shipped.find(self.recipe)
+                if file.stat().st_size > LARGEST_EARLY:
+                    return None
+                name = names[-1] if names else read_recipe(file, Problems()).get("name")
+        except (CollapseSimError, OSError, ValueError, RecursionError):
+            return None  # the error is reported when the recipe is loaded
+        if not isinstance(name, str) or not re.fullmatch(r"\w[\w.+,=-]{0,99}", name):
+            return None
+        return RUNS / (f"{name}-smoke" if self.smoke else name)

@@ -20,6 +20,7 @@ from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program
 
 _SHOWN = ("data", "model")  # keys of a recipe that are shown as facts
+_LONGEST = 400  # characters of a fact
 _UNKNOWN = "not recorded"
 
 
@@ -83,7 +84,7 @@ def what_was_run(
         rows.append(("rows generated per generation", formatting.count(run["samples"])))
     if results.tuned_on is not None:
         rows.append(("seeds that settings were chosen on", ranges(results.tuned_on) or "none"))
-    rows += [(key, in_flow(settings[key])) for key in _SHOWN if settings.get(key)]
+    rows += [(key, _cut(in_flow(settings[key]))) for key in _SHOWN if settings.get(key)]
     rows += _where(sessions)
     rows += [("folder of the run", str(folder)), ("recipe's digest", str(run.get("recipe", _UNKNOWN)))]
     blocks: list[Block] = [ReportFacts(rows)]
@@ -151,6 +152,10 @@ def in_flow(value: Any) -> str:
     return yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10**9).strip(
         " {}\n"
     )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … (all of it is in the recipe below)"
 
 
 def _settings(run: Mapping[str, Any]) -> Mapping[str, Any]:

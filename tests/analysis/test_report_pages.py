@@ -283,6 +283,16 @@ def test_columns_are_sorted_by_their_numbers(page, tmp_path):
     assert page.evaluate(head) == "ascending"
 
 
+def test_on_paper_everything_is_unfolded_and_light(page, hostile, tmp_path):
+    page.open(written(hostile, tmp_path), 794, dark=True)
+    page.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    wide, inner, *_, background = page.evaluate(MEASURE)
+    assert (wide, inner, background) == (794, 794, "rgb(255, 255, 255)")
+    inside = "document.querySelector('details:not([open]) > :not(summary)')"
+    assert page.evaluate(f"{inside}.checkVisibility({{contentVisibilityAuto: true}})")
+    assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_texts_stand_out_from_their_background(page, hostile, tmp_path, dark):
     """WCAG AA: a contrast of at least 4.5."""

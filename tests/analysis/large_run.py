@@ -68,8 +68,8 @@ def write_large_run(
             lines.append({**line, "fit": digest, "samples": digest[::-1], "rows": {}})
             for seed in range(seeds) if store and (k or not i) else ():
                 _write_fit(root / "runs" / "store", digest, seed, k)
-        made = {"fit": arms * seeds if k else seeds, "samples": arms * seeds, "scores": arms * seeds * len(METRICS)}
-        lines.append({"event": "generation", "generation": k, "made": made, "reused": {}, "wall_s": 60.0})
+        created = {"fit": arms * seeds if k else seeds, "samples": arms * seeds, "scores": arms * seeds * len(METRICS)}
+        lines.append({"event": "generation", "generation": k, "made": created, "reused": {}, "wall_s": 60.0})
     journal.append(folder / "journal.jsonl", lines)
     written: recorded.Scores = {}
     recorded.add(written, lines)

@@ -31,14 +31,14 @@ LINES = [
 
 def test_sessions_have_what_their_generations_made():
     first, second = sessions_of(LINES)
-    assert (first.made["fit"], first.reused["data"], first.wall_s) == (9, 1, 62.0)
+    assert (first.created["fit"], first.reused["data"], first.wall_s) == (9, 1, 62.0)
     assert first.command_line.endswith(" run 'my recipe.yaml'")
-    assert (second.made["fit"], second.reused["fit"], second.device) == (0, 3, "cuda")
+    assert (second.created["fit"], second.reused["fit"], second.device) == (0, 3, "cuda")
 
 
 def test_a_generation_without_a_session_is_kept():
     (only,) = sessions_of(LINES[1:2])
-    assert (only.started, only.command_line, only.made["fit"]) == ("not recorded", "", 3)
+    assert (only.started, only.command_line, only.created["fit"]) == ("not recorded", "", 3)
 
 
 def test_reuse_by_session():

@@ -43,7 +43,7 @@ _VALUES = "perplexities-"
 
 
 @dataclass(frozen=True)
-class _Found:
+class _PictureFile:
     path: Path
     alt: str
     caption: str
@@ -88,8 +88,8 @@ def sample_blocks(folder: Path, results: Results, number: int) -> list[Block]:
     budget = [BUDGET]
     left: list[str] = []
     blocks: list[Block] = []
-    for found in first:
-        blocks += _embedded([found], budget, left, number)
+    for file in first:
+        blocks += _embedded([file], budget, left, number)
     blocks += _texts(place, results)
     pictures = [block for block in _embedded(more, budget, left, number) if isinstance(block, ReportPicture)]
     if pictures:
@@ -104,10 +104,10 @@ def sample_blocks(folder: Path, results: Results, number: int) -> list[Block]:
     return [ReportNote(f"This run keeps no pictures or texts of its samples in {place}.")]
 
 
-def _pictures(place: Path, results: Results) -> tuple[list[_Found], list[_Found]]:
+def _pictures(place: Path, results: Results) -> tuple[list[_PictureFile], list[_PictureFile]]:
     """Those that show all generations, and those of single ones: of each arm the last, and generation 0 once."""
-    first: list[_Found] = []
-    more: list[tuple[int, int, _Found]] = []
+    first: list[_PictureFile] = []
+    more: list[tuple[int, int, _PictureFile]] = []
     files = [path for path in children(place) if path.suffix == ".png" and not path.name.startswith(".")]
     last_of: dict[str, int] = {}
     for path in files:
@@ -118,27 +118,27 @@ def _pictures(place: Path, results: Results) -> tuple[list[_Found], list[_Found]
         name = path.stem
         if name == _OVERVIEW:
             alt = f"Samples of every arm (rows) at every generation so far (columns), {results.name}"
-            first.insert(0, _Found(path, alt, "Samples of all arms by generation.", wide=True))
+            first.insert(0, _PictureFile(path, alt, "Samples of all arms by generation.", wide=True))
         elif name.startswith(_VALUES):
             metric = name.removeprefix(_VALUES)
             alt = f"Histograms of {metric} of single texts, by arm and generation"
-            first.append(_Found(path, alt, f"{metric} of single texts, by arm and generation.", wide=True))
+            first.append(_PictureFile(path, alt, f"{metric} of single texts, by arm and generation.", wide=True))
         elif match := _CLASSES.match(name):
             arm = _arm(results, match)
             caption = f"{arm}: samples of each class by generation."
-            more.append((1, int(match[1]), _Found(path, f"Samples of {arm}, classes by generations", caption)))
+            more.append((1, int(match[1]), _PictureFile(path, f"Samples of {arm}, classes by generations", caption)))
         elif match := _DENOISING.match(name):
             if int(match[1]) in {0, max(moments)}:
                 caption = f"How samples of generation {match[1]} emerge from noise."
                 alt = f"Samples of every arm of generation {match[1]} at nine moments of their denoising"
-                more.append((2, int(match[1]), _Found(path, alt, caption)))
+                more.append((2, int(match[1]), _PictureFile(path, alt, caption)))
         elif match := _GENERATION.match(name):
             k, arm = int(match[3]), _arm(results, match)
             if k == last_of[match[1]] or (k == 0 and match[1] == min(last_of)):
                 caption = f"{arm}, generation {k}."
                 alt = f"A grid of samples of {arm} at generation {k}"
-                more.append((0 if k else -1, int(match[1]), _Found(path, alt, caption)))
-    return first, [found for *_, found in sorted(more, key=lambda item: item[:2])]
+                more.append((0 if k else -1, int(match[1]), _PictureFile(path, alt, caption)))
+    return first, [file for *_, file in sorted(more, key=lambda item: item[:2])]
 
 
 def _arm(results: Results, match: re.Match[str]) -> str:
@@ -147,22 +147,22 @@ def _arm(results: Results, match: re.Match[str]) -> str:
     return results.arms[number] if number < len(results.arms) else match[2]
 
 
-def _embedded(pictures: Iterable[_Found], budget: list[int], left: list[str], number: int) -> list[Block]:
+def _embedded(pictures: Iterable[_PictureFile], budget: list[int], left: list[str], number: int) -> list[Block]:
     """The pictures that can be read and fit; the others are named in `left`."""
     blocks: list[Block] = []
-    for found in pictures:
+    for file in pictures:
         try:
-            content, scaled = _png(read_bytes(found.path))
+            content, scaled = _png(read_bytes(file.path))
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            left.append(found.path.name)
+            left.append(file.path.name)
             continue
         if len(content) > budget[0]:
-            left.append(found.path.name)
+            left.append(file.path.name)
             continue
         budget[0] -= len(content)
-        caption = f"{found.caption} Scaled down; the file is {found.path.name}." if scaled else found.caption
-        name = f"{PICTURES}-{number:02d}-{found.path.stem}"
-        blocks.append(ReportPicture(name, ".png", content, found.alt, caption, found.wide, pixels=True))
+        caption = f"{file.caption} Scaled down; the file is {file.path.name}." if scaled else file.caption
+        name = f"{PICTURES}-{number:02d}-{file.path.stem}"
+        blocks.append(ReportPicture(name, ".png", content, file.alt, caption, file.wide, pixels=True))
     return blocks
 
 

@@ -34,7 +34,7 @@ class RecordedSession:
     precision: str = ""
     environment: Mapping[str, str] = field(default_factory=dict)
     revision: str = ""
-    made: Counter[str] = field(default_factory=Counter)
+    created: Counter[str] = field(default_factory=Counter)
     reused: Counter[str] = field(default_factory=Counter)
     wall_s: float = 0.0
 
@@ -62,7 +62,7 @@ def sessions_of(lines: Iterable[Mapping[str, Any]]) -> list[RecordedSession]:
         elif line["event"] == "generation":
             if not sessions:
                 sessions.append(RecordedSession())
-            sessions[-1].made.update(line["made"])
+            sessions[-1].created.update(line["made"])
             sessions[-1].reused.update(line["reused"])
             sessions[-1].wall_s += float(line["wall_s"])
     return sessions
@@ -108,7 +108,7 @@ def reuse(sessions: Sequence[RecordedSession]) -> list[Block]:
             session.started,
             f"{session.device}, {session.precision}" if session.precision else session.device,
             formatting.duration(session.wall_s),
-            _counted(session.made),
+            _counted(session.created),
             _counted(session.reused),
         ]
         for number, session in enumerate(sessions, 1)

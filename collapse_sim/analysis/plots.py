@@ -113,7 +113,8 @@ def figure(results: Results, metrics: Sequence[str], size: Size | None = None, *
             longest = max(map(cells, labels(settings).values()))
             width, height = max(width, 2.4 + longest * _LETTER), 0.9 + _LINE * max(len(g.arms) for g in groups.values())
         width = WIDTHS[size] / columns if size else width
-        drawing = Figure(figsize=(columns * width, rows * height + 2 * _LINE), layout="constrained")
+        fixed = on_screen and not one_step and len(shown) == 1  # fixed margins take half the time
+        drawing = Figure(figsize=(columns * width, rows * height + 2 * _LINE), layout=None if fixed else "constrained")
         FigureCanvasAgg(drawing)
         if not on_screen:
             drawing.suptitle(short(results.name, _ACROSS * columns))
@@ -136,7 +137,10 @@ def figure(results: Results, metrics: Sequence[str], size: Size | None = None, *
             arm_labels = dict.fromkeys(name for group in groups.values() for name in _labels_with_seeds(group).values())
             arms = [name for name in arm_labels if name in handles]
             ordered = {name: handles[name] for name in arms} | handles
-            (_legend_beside if on_screen and not one_step else legend_below)(drawing, ordered)
+            if fixed:
+                _legend_beside(drawing, grid[0, 0], ordered)
+            else:
+                legend_below(drawing, ordered)
         return drawing
 
 
@@ -257,11 +261,22 @@ def legend_below(drawing: Figure, handles: dict[str, Any]) -> None:
     drawing.legend(handles.values(), names, loc="outside lower center", ncols=balanced_columns)
 
 
-def _legend_beside(drawing: Figure, handles: dict[str, Any]) -> None:
-    """Draw the legend to the right of the panels; the figure grows by it."""
-    width, height = drawing.get_size_inches()
-    drawing.set_size_inches(width + _legend_width(list(handles), 1), max(height, _LINE * len(handles) + 2 * _LINE))
-    drawing.legend(handles.values(), list(handles), loc="outside right upper", ncols=1)
+def _legend_beside(drawing: Figure, axes: Axes, handles: dict[str, Any]) -> None:
+    """Draw the legend to the right of the only panel; the figure grows by it."""
+    panel, height = drawing.get_size_inches()
+    beside, lines = _legend_width(list(handles), 1), axes.get_title().count("\n") + 1
+    width, height = panel + beside, max(height + _LINE * (lines - 1), _LINE * (len(handles) + 2))
+    drawing.set_size_inches(width, height)
+    left = 0.7 + _LINE * (axes.get_ylabel().count("\n") + 1)
+    margins = {"left": left / width, "right": (panel - 0.15) / width, "bottom": 3 * _LINE / height}
+    drawing.subplots_adjust(**margins, top=1 - (lines + 0.8) * _LINE / height)
+    drawing.legend(
+        handles.values(),
+        list(handles),
+        loc="upper left",
+        bbox_to_anchor=(panel / width, 1 - 0.5 * _LINE / height),
+        borderaxespad=0,
+    )
 
 
 def _legend_width(names: Sequence[str], columns: int) -> float:

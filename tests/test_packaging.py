@@ -46,6 +46,8 @@ def test_wheel_has_the_console_script_and_no_strays(wheel):
         assert "collapse-sim = collapse_sim.__main__:main" in archive.read(entry).decode()
     assert {name.split("/")[0] for name in names if ".dist-info" not in name} == {"collapse_sim"}
     assert "collapse_sim/py.typed" in names
+    for name in ("report.html", "report.md", "report.css", "report.js"):
+        assert f"collapse_sim/analysis/report/templates/{name}" in names
 
 
 def test_the_readmes_recipe_loads(tmp_path):

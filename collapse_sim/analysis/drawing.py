@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import secrets
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,6 +28,7 @@ _STYLE: Any = {  # matplotlib's stubs want every key as a literal
     "text.usetex": False,
     "axes.formatter.use_mathtext": False,
 }
+OUTLINES: Any = {"svg.fonttype": "path", "svg.hashsalt": "collapse-sim"}  # of SVG files whose fonts are anywhere
 
 
 @contextmanager
@@ -45,6 +47,18 @@ def save(drawing: Figure, path: Path, **options: Any) -> None:
     with scratch_file(path) as scratch, warnings.catch_warnings(), np.errstate(all="ignore"):  # ticks at 1e308 overflow
         warnings.filterwarnings("ignore", message="Glyph .* missing from")  # reported by `fonts.advice`
         drawing.savefig(scratch, **options)
+
+
+def svg_bytes(drawing: Figure) -> bytes:
+    """A figure as an SVG file, without the time at which it was drawn."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        if (layout := drawing.get_layout_engine()) is not None:
+            layout.execute(drawing)  # here, since `savefig` would draw everything once more for it
+            drawing.set_layout_engine("none")
+        drawing.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
 
 
 @contextmanager

@@ -44,6 +44,7 @@ class FitRecord:
     evaluations: tuple[LossRecord, ...]
     sampling_s: float | None = None  # of its samples; None: they are not in the store
     samples_size: int = 0  # bytes
+    created: str = ""  # UTC, as 2026-01-31T12:00:00Z
 
     def identity(self) -> dict[str, Any]:
         """Which fit it is, for documents."""
@@ -136,6 +137,7 @@ def _record(
         ),
         sum(map(seconds_of, samples)) if samples else None,
         sum(map(_size, samples)),
+        str(manifest.get("created", "")),
     )
 
 

@@ -24,7 +24,7 @@ from collapse_sim import __version__
 from collapse_sim.analysis.axes import generations, linear, logarithmic, wide
 from collapse_sim.analysis.by_protocol import panels
 from collapse_sim.analysis.dots import dots
-from collapse_sim.analysis.drawing import labels, save, short, style
+from collapse_sim.analysis.drawing import OUTLINES, labels, save, short, style, svg_bytes
 from collapse_sim.analysis.fonts import cells
 from collapse_sim.analysis.looks import Look, looks
 from collapse_sim.analysis.results import Results
@@ -34,7 +34,7 @@ from collapse_sim.ui import formatting
 
 SUFFIXES = (".png", ".pdf", ".svg")
 DPI = 300
-_PANEL = (3.4, 2.5)  # inches
+_PANEL, _SCREEN_PANEL = (3.4, 2.5), (4.6, 2.9)  # inches
 Size = Literal["column", "page"]
 WIDTHS: Mapping[Size, float] = {"column": 3.4, "page": 7.0}  # inches
 _LETTER = 0.062  # inches, approximate width of an 8-point letter
@@ -82,17 +82,24 @@ def write_drawing(draw: Callable[[], Figure], results: Results, metrics: Sequenc
         raise StoreError(f"{path}: cannot write the plot: {error.strerror or error}; choose another file") from error
 
 
+def svg(results: Results, metrics: Sequence[str]) -> bytes:
+    """`figure` as an SVG file for a web page: letters are outlines, so that it looks the same everywhere."""
+    with style(user_texts(results, metrics), PAGE | OUTLINES):
+        return svg_bytes(figure(results, metrics, on_screen=True))
+
+
 def user_texts(results: Results, metrics: Sequence[str]) -> list[str]:
     """All texts from the user that a plot shows."""
     return [results.name, *results.arms, *metrics, *results.units.values(), *results.warnings.values()]
 
 
-def figure(results: Results, metrics: Sequence[str], size: Size | None = None) -> Figure:
+def figure(results: Results, metrics: Sequence[str], size: Size | None = None, *, on_screen: bool = False) -> Figure:
     """One panel per metric: means over seeds by generation with 95 % bands, theory dashed.
 
     A recipe of one step (generations 0 and 1) has no real curves: its panels have a row per arm with its paired
     difference to the baseline and the published one. With several protocols there is a column for each. `size`: as wide
-    as a paper's column, with one panel above the other, or as its page; None: as wide as the panels need.
+    as a paper's column, with one panel above the other, or as its page; None: as wide as the panels need. `on_screen`:
+    larger panels, with the legend beside them and without the run's name, for a page that names it.
     """
     with style(user_texts(results, metrics), PAGE):
         one_step, groups = results.generations <= 1, panels(results)
@@ -101,14 +108,16 @@ def figure(results: Results, metrics: Sequence[str], size: Size | None = None) -
         columns = len(groups) if len(groups) > 1 else min(2, max(1, len(metrics)))
         columns = 1 if size == "column" else columns
         rows = max(1, math.ceil(len(shown) / columns))
-        width, height = _PANEL
+        width, height = _SCREEN_PANEL if on_screen else _PANEL
         if one_step:  # names of arms are to the left, one per line
             longest = max(map(cells, labels(settings).values()))
             width, height = max(width, 2.4 + longest * _LETTER), 0.9 + _LINE * max(len(g.arms) for g in groups.values())
         width = WIDTHS[size] / columns if size else width
-        drawing = Figure(figsize=(columns * width, rows * height + 2 * _LINE), layout="constrained")
+        fixed = on_screen and not one_step and len(shown) == 1  # fixed margins take half the time
+        drawing = Figure(figsize=(columns * width, rows * height + 2 * _LINE), layout=None if fixed else "constrained")
         FigureCanvasAgg(drawing)
-        drawing.suptitle(short(results.name, _ACROSS * columns))
+        if not on_screen:
+            drawing.suptitle(short(results.name, _ACROSS * columns))
         grid = drawing.subplots(rows, columns, squeeze=False)
         handles: dict[str, Any] = {}
         looks_by_arm = looks(replace(results, arms=tuple(settings), settings=settings))  # the same in all panels
@@ -127,7 +136,11 @@ def figure(results: Results, metrics: Sequence[str], size: Size | None = None) -
         if handles:
             arm_labels = dict.fromkeys(name for group in groups.values() for name in _labels_with_seeds(group).values())
             arms = [name for name in arm_labels if name in handles]
-            legend_below(drawing, {name: handles[name] for name in arms} | handles)
+            ordered = {name: handles[name] for name in arms} | handles
+            if fixed:
+                _legend_beside(drawing, grid[0, 0], ordered)
+            else:
+                legend_below(drawing, ordered)
         return drawing
 
 
@@ -246,6 +259,24 @@ def legend_below(drawing: Figure, handles: dict[str, Any]) -> None:
     drawing.set_size_inches(width, height + _LINE * lines)
     balanced_columns = math.ceil(len(names) / lines)  # 5 names in 2 lines: 2 + 2 + 1, not 2 + 1 + 1 + 1
     drawing.legend(handles.values(), names, loc="outside lower center", ncols=balanced_columns)
+
+
+def _legend_beside(drawing: Figure, axes: Axes, handles: dict[str, Any]) -> None:
+    """Draw the legend to the right of the only panel; the figure grows by it."""
+    panel, height = drawing.get_size_inches()
+    beside, lines = _legend_width(list(handles), 1), axes.get_title().count("\n") + 1
+    width, height = panel + beside, max(height + _LINE * (lines - 1), _LINE * (len(handles) + 2))
+    drawing.set_size_inches(width, height)
+    left = 0.7 + _LINE * (axes.get_ylabel().count("\n") + 1)
+    margins = {"left": left / width, "right": (panel - 0.15) / width, "bottom": 3 * _LINE / height}
+    drawing.subplots_adjust(**margins, top=1 - (lines + 0.8) * _LINE / height)
+    drawing.legend(
+        handles.values(),
+        list(handles),
+        loc="upper left",
+        bbox_to_anchor=(panel / width, 1 - 0.5 * _LINE / height),
+        borderaxespad=0,
+    )
 
 
 def _legend_width(names: Sequence[str], columns: int) -> float:

@@ -11,6 +11,7 @@ from collapse_sim.ui import formatting
 LONGEST = 600  # characters of a text in a table; JSON files have the full texts
 EMPTY = "*(empty)*"
 _SIGNS = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")  # characters with a meaning in Markdown or HTML
+_NUMBERED = re.compile(r"^\d+\. (.*)$")
 _FIRST = re.compile(r"^(\d+(?=[.)])|(?=[-+=]))")  # also these, at the start of a line
 
 
@@ -30,12 +31,16 @@ class Answers(NamedTuple):
     texts: tuple[str, ...]
 
 
-def in_line(text: str, longest: int = LONGEST) -> str:
-    """A text as one escaped line of Markdown: control characters are made visible, long texts end in an ellipsis."""
+def in_line(text: str, longest: int = LONGEST, *, starts: bool = True) -> str:
+    """A text as one escaped line of Markdown: control characters are made visible, long texts end in an ellipsis.
+
+    `starts`: it may stand at the start of a line, where more characters have a meaning.
+    """
     plain = formatting.plain(text)
     if len(plain) > longest:
         plain = plain[:longest].rstrip() + "…"
-    return _FIRST.sub(r"\1\\", _SIGNS.sub(r"\\\1", plain)) or EMPTY
+    signs = _SIGNS.sub(r"\\\1", plain)
+    return (_FIRST.sub(r"\1\\", signs) if starts else signs) or EMPTY
 
 
 def samples_page(title: str, note: str, samples: Mapping[str, Iterable[str]]) -> str:
@@ -44,6 +49,22 @@ def samples_page(title: str, note: str, samples: Mapping[str, Iterable[str]]) ->
     for arm, texts in samples.items():
         lines += ["", f"## {in_line(arm)}", "", *(f"{i}. {text}" for i, text in enumerate(texts, start=1))]
     return "\n".join(lines) + "\n"
+
+
+def read_samples_page(page: str) -> dict[str, list[str]]:
+    """{arm: its texts} of what `samples_page` wrote, without the escapes."""
+    texts: dict[str, list[str]] = {}
+    arm = ""
+    for line in page.splitlines():
+        if line.startswith("## "):
+            arm = _unescaped(line[3:])
+        elif arm and (match := _NUMBERED.match(line)):
+            texts.setdefault(arm, []).append(_unescaped(match[1]))
+    return texts
+
+
+def _unescaped(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)
 
 
 def same_prompt_page(title: str, note: str, prompts: Sequence[Prompt], answers: Sequence[Answers]) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from collapse_sim.analysis.fit_records import FitRecord, grouped, mean_curve
 from collapse_sim.analysis.numbers import figure
@@ -70,8 +70,19 @@ def draw_curves(run: str, records: Sequence[FitRecord], arms: Sequence[str], uni
         raise StoreError(f"{path}: cannot write the plot: {error.strerror or error}; choose another file") from error
 
 
-def curves_figure(run: str, records: Sequence[FitRecord], arms: Sequence[str], unit: str) -> Figure:
-    """The figure of `draw_curves`."""
+def curves_svg(run: str, records: Sequence[FitRecord], arms: Sequence[str], unit: str) -> bytes:
+    """The figure of `draw_curves` as an SVG file for a web page."""
+    from collapse_sim.analysis.drawing import OUTLINES, style, svg_bytes
+
+    with style([run, *arms, unit], OUTLINES):
+        return svg_bytes(curves_figure(run, records, arms, unit, on_screen=True))
+
+
+def curves_figure(
+    run: str, records: Sequence[FitRecord], arms: Sequence[str], unit: str, *, on_screen: bool = False
+) -> Figure:
+    """The figure of `draw_curves`. `on_screen`: without the run's name, and with fixed margins, which take half the
+    time where there are many panels."""
     from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -84,9 +95,11 @@ def curves_figure(run: str, records: Sequence[FitRecord], arms: Sequence[str], u
     last = max((record.generation for of_arm in shown.values() for record in of_arm), default=0)
     columns = min(3, max(1, len(shown)))
     rows = max(1, math.ceil(len(shown) / columns))
-    drawing = Figure(figsize=(columns * _PANEL[0], rows * _PANEL[1] + 4 * _LINE), layout="constrained")
+    layout: Literal["constrained"] | None = None if on_screen else "constrained"
+    drawing = Figure(figsize=(columns * _PANEL[0], rows * _PANEL[1] + 4 * _LINE), layout=layout)
     FigureCanvasAgg(drawing)
-    drawing.suptitle(formatting.plain(run))
+    if not on_screen:
+        drawing.suptitle(formatting.plain(run))
     grid = drawing.subplots(rows, columns, squeeze=False, sharey=True)
     names, colours = labels(shown), {k: colormaps[_SCALE](_TOP * k / max(1, last)) for k in range(last + 1)}
     for axes, (arm, of_arm) in zip(grid.flat, shown.items(), strict=False):
@@ -103,7 +116,14 @@ def curves_figure(run: str, records: Sequence[FitRecord], arms: Sequence[str], u
     handles = [Line2D([], [], color=colours[k], label=f"generation {k}") for k in kept]
     handles.append(Line2D([], [], color="#404040", label="validation rows"))
     handles.append(Line2D([], [], color="#404040", linestyle="--", label="training batches"))
-    drawing.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 2 * columns))
+    loc: Literal["lower center", "outside lower center"] = "lower center" if on_screen else "outside lower center"
+    ncols = min(len(handles), 2 * columns)
+    drawing.legend(handles=handles, loc=loc, ncols=ncols)
+    if on_screen:
+        width, height = drawing.get_size_inches()
+        below = (math.ceil(len(handles) / ncols) + 3) * _LINE  # the legend, and the labels of the lowest panels
+        margins = {"left": 0.9 / width, "right": 1 - 0.1 / width, "top": 1 - 2 * _LINE / height}
+        drawing.subplots_adjust(**margins, bottom=below / height, wspace=0.08, hspace=0.3)
     return drawing
 
 

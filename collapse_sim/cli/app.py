@@ -23,6 +23,7 @@ from collapse_sim.cli import (
     export_command,
     list_command,
     recipes_command,
+    report_command,
     run_command,
     sample_command,
     status_command,
@@ -67,6 +68,7 @@ for _name, _command, _examples in (
         ),
     ),
     ("curves", curves_command.curves, ("curves vae-mnist-strategies --arm replace --plot curves.png",)),
+    ("report", report_command.report, ("report quickstart", "report quickstart mine --out both.html")),
     ("verify", verify_command.verify, ("verify quickstart",)),
     (
         "evaluate",

@@ -1,7 +1,8 @@
 """The journal of a run: append-only JSON lines, each with its own hash. A line that a kill cut off does not count.
 
 Lines (`event` says which):
-  {"event": "session", "time": ..., "command": [...], "environment": {...}}
+  {"event": "session", "time": ..., "command": [...], "environment": {...}, "revision": ...}:
+   `revision`: of git, if it is run from a checkout
   {"event": "scores", "generation": k, "arm": NAME, "seeds": [...], "metrics": {NAME: [one value per seed, ...]},
    "fit": DIGEST, "samples": DIGEST, "rows": {NAME: DIGEST}, "updates": [...]}: `rows`: scores that may keep values per
    held-out row; `updates`: of each seed's fit, where a fit may end early
@@ -225,6 +226,7 @@ SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "reused": _mapping_of(_is_count),
     "wall_s": lambda value: value is not None and _is_value(value) and 0 <= value < 2**63,
     "command": _list_of(_is_text),
+    "revision": _is_text,
 }
 NEEDED = {
     "scores": ("generation", "arm", "seeds", "metrics"),

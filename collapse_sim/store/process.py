@@ -1,9 +1,13 @@
-"""The host of this process, and the versions of the packages that it uses."""
+"""The host of this process, the versions of the packages that it uses, and the git revision of this one."""
 
 from __future__ import annotations
 
 import socket
+import subprocess
 from functools import cache
+from pathlib import Path
+
+GIT_TIMEOUT_S = 5.0
 
 
 def environment() -> dict[str, str]:
@@ -21,6 +25,20 @@ def _environment() -> tuple[tuple[str, str], ...]:
     names = ("torch", "numpy", "scipy", "scikit-learn", "diffusers", "transformers", "tokenizers")
     versions = {"collapse-sim": __version__, "python": platform.python_version(), **{n: version(n) for n in names}}
     return tuple(versions.items())
+
+
+def revision(root: Path | None = None) -> str:
+    """The git revision of the checkout that this package is imported from (or of `root`), with "-dirty" if files are
+    changed; "" without a checkout or git."""
+    root = root or Path(__file__).parents[2]
+    if not (root / ".git").exists():  # installed, perhaps inside of another repository
+        return ""
+    command = ["git", "--no-optional-locks", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        done = subprocess.run([*command, "--exclude=*"], capture_output=True, text=True, timeout=GIT_TIMEOUT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
 
 
 @cache

@@ -22,7 +22,7 @@ from collapse_sim.core.hashing import canonical_json, digest_of
 from collapse_sim.store import journal, recorded, sealed
 from collapse_sim.store.lease import lease
 from collapse_sim.store.locks import locked
-from collapse_sim.store.process import environment
+from collapse_sim.store.process import environment, revision
 from collapse_sim.store.run_directory import (
     BY_ARM,
     JOURNAL_FILE,
@@ -149,6 +149,7 @@ class RunWriter:
 
     def record_session(self, command: Sequence[str], device: str, precision: str) -> None:
         """Record the command, device and versions that continue the run."""
+        checkout = revision()
         session = {
             "event": "session",
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -156,6 +157,7 @@ class RunWriter:
             "device": device,
             "precision": precision,
             "environment": environment(),
+            **({"revision": checkout} if checkout else {}),
         }
         self._append(session)
 

@@ -37,6 +37,7 @@ COMMANDS = {
         "--definitions", "--rates", "--json", "--csv", "--latex", "--markdown", "--plot", "--size",
     ],
     "curves": ["RUN", "--arm", "--generation", "--seed", "--plot", "--store", "--json"],
+    "report": ["RUN", "--out", "--markdown"],
     "verify": ["RUN", "--json"],
     "evaluate": [
         "RUN", "--metric", "--data", "--rows", "--out", "--store", "--data-dir", "--device", "--plugins", "--json",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-from collapse_sim.store import sealed
+from collapse_sim.store import journal, run_writer, sealed
 from collapse_sim.store.run_writer import RunWriter
 from tests.conftest import SMALL
 from tests.store.processes import FORK
@@ -52,3 +52,14 @@ def test_scratch_of_killed_writers_goes(sandbox):
         os.utime(path, (1.0, 1.0) if path.name != ".y.json.1.tmp" else None)
     sandbox.run(SMALL)
     assert [path.exists() for path in left] == [False, True, True] * 2
+
+
+def test_a_session_has_the_revision_of_its_checkout(tmp_path, monkeypatch):
+    writer = RunWriter(tmp_path)
+    for known in ("abc-dirty", ""):
+        monkeypatch.setattr(run_writer, "revision", lambda known=known: known)
+        writer.record_session(["run", "r.yaml"], "cpu", "fp32")
+    first, second = journal.read(writer.journal)
+    assert first["revision"] == "abc-dirty"
+    assert "revision" not in second
+    assert first["command"] == second["command"] == ["run", "r.yaml"]

@@ -1,0 +1,57 @@
+"""Verdicts by definition of collapse in a report are those of the analysis."""
+
+from __future__ import annotations
+
+import pytest
+
+from collapse_sim.analysis.collapse_definitions import DEFINITIONS, definition_verdicts
+from collapse_sim.analysis.report.report_definitions import definition_blocks
+from collapse_sim.analysis.report.report_document import ReportFold, ReportNote, ReportTable
+from collapse_sim.analysis.results import read_results
+
+RISING = {
+    "replace": {"loss": [[1.0 + 0.5 * k + 0.001 * s * (k + 1) for s in range(5)] for k in range(6)]},
+    "accumulate": {"loss": [[1.0 + 0.001 * (s - 2) * k for s in range(5)] for k in range(6)]},
+}
+
+
+@pytest.fixture
+def results(write_run):
+    metrics = {"loss": {"better": "lower", "measures": ["risk"]}}
+    return read_results(write_run(RISING, seeds=range(5), metrics=metrics))
+
+
+def test_every_arm_has_its_verdict_by_every_definition(results):
+    table = definition_blocks(results)[0]
+    assert isinstance(table, ReportTable)
+    assert list(table.headers) == ["arm", *DEFINITIONS]
+    by_cell = {(v.arm, v.definition): v.status for v in definition_verdicts(results)}
+    for arm, *cells in table.rows:
+        for definition, cell in zip(DEFINITIONS, cells, strict=True):
+            assert cell.text.removeprefix("● ").removeprefix("○ ").removeprefix("? ") == by_cell[arm.text, definition]
+    assert [row[1].text for row in table.rows] == ["● seen", "○ not seen"]
+
+
+def test_figures_rules_and_rates_are_folded(results):
+    folds = [block for block in definition_blocks(results) if isinstance(block, ReportFold)]
+    assert [fold.summary for fold in folds] == [
+        "The figures behind these verdicts",
+        "The rules",
+        "Rates per generation",
+    ]
+    rates = folds[2].blocks[0]
+    assert isinstance(rates, ReportTable)
+    assert rates.rows[0][1].text.startswith("+")
+    assert " %" in rates.rows[0][1].text
+
+
+def test_a_run_that_does_not_say_what_its_metrics_measure(write_run):
+    first = definition_blocks(read_results(write_run(RISING, seeds=range(5))))[0]
+    assert isinstance(first, ReportNote)
+    assert first.text.startswith("Not measured: ")
+    assert "run.json does not say" in first.text
+
+
+def test_one_generation_has_no_verdicts(write_run):
+    (note,) = definition_blocks(read_results(write_run({"a": {"m": [[1.0, 2.0, 3.0]]}})))
+    assert isinstance(note, ReportNote)

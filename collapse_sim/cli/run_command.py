@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,10 +26,11 @@ from collapse_sim.cli.options import (
     SetOption,
     SmokeOption,
 )
-from collapse_sim.cli.preparing import prepared
+from collapse_sim.cli.preparing import PreparedRun, prepared
 from collapse_sim.core.errors import CollapseSimError
+from collapse_sim.core.launch import launched
 from collapse_sim.core.memory_errors import tight_limit
-from collapse_sim.ui.console import data, document, program, say, say_logs
+from collapse_sim.ui.console import data, document, program, say, say_as, say_logs
 
 LARGEST_EARLY = 200_000  # bytes of a recipe that is read twice
 
@@ -70,6 +73,11 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print one line per job.")] = False,
 ) -> None:
     """Run a recipe's experiment, or continue it. What is already stored is never computed again."""
+    launch = launched(os.environ)
+    follows = launch is not None and launch.rank > 0
+    if launch is not None and follows:
+        quiet = True  # rank 0 shows what happens
+        say_as(launch.name)
     say_logs(quiet=quiet)
     if not quiet:
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
@@ -77,29 +85,40 @@ def run(
         say(f"warning: {limit}")
     from collapse_sim.ui.starting import starting
 
-    early = None if dry_run else out or _default_folder(recipe, settings or (), smoke=smoke)
-    with starting(early, early.name if early else ""):
+    early = None if dry_run or follows else out or _default_folder(recipe, settings or (), smoke=smoke)
+    with contextlib.ExitStack() as until_the_end:
+        until_the_end.enter_context(starting(early, early.name if early else ""))
+        from collapse_sim.core.joining import device_of, first_before_others, joined
+        from collapse_sim.core.ranks import Group
         from collapse_sim.recipe.trust import remember
         from collapse_sim.run.session import Session, check_diverged
         from collapse_sim.store.run_directory import store_of
         from collapse_sim.store.run_writer import own_recipe
 
-        own_recipe(Path(recipe))
-        experiment, opened, folder = prepared(
-            recipe,
-            settings=settings,
-            smoke=smoke,
-            arms=arm,
-            seeds=seed,
-            generations=generations,
-            plugins=plugins,
-            device=device,
-            data_dir=data_dir,
-            out=out,
-        )
+        name = device_of(launch, device)
+        ranks = until_the_end.enter_context(joined(launch, name))
+
+        def prepare() -> PreparedRun:
+            own_recipe(Path(recipe))
+            return prepared(
+                recipe,
+                settings=settings,
+                smoke=smoke,
+                arms=arm,
+                seeds=seed,
+                generations=generations,
+                plugins=plugins,
+                device=name,
+                data_dir=data_dir,
+                out=out,
+            )
+
+        experiment, opened, folder = first_before_others(ranks, prepare)
         session = Session(
-            experiment, opened, folder, store or store_of(folder), data_dir, checkpoint, ensemble, compiled
+            experiment, opened, folder, store or store_of(folder), data_dir, checkpoint, ensemble, compiled, ranks
         )
+        if isinstance(ranks, Group) and not ranks.first:
+            session.follow(ranks)
         if dry_run:
             from collapse_sim.plan.dry_run import plan_document, plan_text
             from collapse_sim.plan.earlier import earlier_rates

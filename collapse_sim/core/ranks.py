@@ -23,13 +23,13 @@ from collapse_sim.core.errors import RanksError, code_of
 T = TypeVar("T")
 R = TypeVar("R")
 
-LOOK_S = 0.25  # seconds between the steps at which ranks agree on what a fit does beside its steps
+PAUSE_S = 0.25  # seconds between the steps at which ranks agree on what a fit does beside its steps
 MOST_STEPS = 1000  # between them
 APART_S = 30.0  # how long a rank whose job failed waits to hear that it failed on rank 0, too
 BUCKET_BYTES = 25 * 2**20  # gradients are summed in pieces of this size
 
 
-class Look(NamedTuple):
+class Pause(NamedTuple):
     """What a fit does between two steps."""
 
     report: bool = False
@@ -70,9 +70,9 @@ class Ranks:
         of a scalar of each rank."""
         return lambda loss: loss
 
-    def agreed(self, look: Look) -> Look:
+    def agreed(self, wish: Pause) -> Pause:
         """What all ranks do now, at the same step: a wish of rank 0's, or a stop that any rank was asked for."""
-        return look
+        return wish
 
     def together(self, task: Mapping[str, Any], action: Callable[[], T]) -> T:
         """On rank 0: have all ranks do a task, which they know by this JSON, and return what `action` returns here."""
@@ -90,11 +90,12 @@ class Group(Ranks):
         self.rank, self.world = board.rank, board.world
         self.board = board
         self._task = 0  # the number of the next one
-        self._start_looking()
+        self._read: list[str] = []  # notes of the last one, which another rank may be reading
+        self._restart()
 
-    def _start_looking(self) -> None:
+    def _restart(self) -> None:
         self._steps = self._next = 0
-        self._looked = (0, time.perf_counter())
+        self._paused = (0, time.perf_counter())
 
     # -- collective operations: every rank calls them in the same order -------------------------------------------
 
@@ -138,17 +139,17 @@ class Group(Ranks):
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return [int(value) for value in tensor]
 
-    def agreed(self, look: Look) -> Look:
+    def agreed(self, wish: Pause) -> Pause:
         self._steps += 1
         if self._steps < self._next:
-            return Look()
-        (before, at), now = self._looked, time.perf_counter()
+            return Pause()
+        (before, at), now = self._paused, time.perf_counter()
         step_s = (now - at) / (self._steps - before)
-        ahead = max(1, min(MOST_STEPS, int(LOOK_S / max(step_s, 1e-9))))
-        wishes = (look.report, look.save, ahead) if self.first else (0, 0, 0)
-        report, save, ahead, signal = self.most([*map(int, wishes), look.signal])
-        self._looked, self._next = (self._steps, now), self._steps + ahead
-        return Look(bool(report), bool(save), signal)
+        ahead = max(1, min(MOST_STEPS, int(PAUSE_S / max(step_s, 1e-9))))
+        wishes = (wish.report, wish.save, ahead) if self.first else (0, 0, 0)
+        report, save, ahead, signal = self.most([*map(int, wishes), wish.signal])
+        self._paused, self._next = (self._steps, now), self._steps + ahead
+        return Pause(bool(report), bool(save), signal)
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[None]:
@@ -163,7 +164,7 @@ class Group(Ranks):
     # -- jobs -----------------------------------------------------------------------------------------------------
 
     def together(self, task: Mapping[str, Any], action: Callable[[], T]) -> T:
-        self._start_looking()
+        self._restart()
         number, self._task = self._task, self._task + 1
         self.board.put(f"task/{number}", json.dumps(task).encode())
         outcome = _tried(action)
@@ -180,7 +181,8 @@ class Group(Ranks):
                     raise
                 raise RanksError(f"{self.board.name}: {error}", code_of(error)) from error
             others.append(pickle.loads(content))
-        self.board.forget(f"task/{number}", *(f"outcome/{number}/{rank}" for rank in range(self.world)))
+        self.board.forget(*self._read)
+        self._read = [f"task/{number}", *(f"outcome/{number}/{rank}" for rank in range(self.world))]
         for failed in (error, *others):
             if failed is not None:
                 raise failed
@@ -203,7 +205,7 @@ class Group(Ranks):
             task = json.loads(self.board.get(f"task/{number}", None, 0))
             if not task:
                 self.board.ended()
-            self._start_looking()
+            self._restart()
             _, error = _tried(partial(work, task))
             if isinstance(error, RanksError):
                 self.board.ended()  # raises what rank 0 has ended with, if it could say so

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from collapse_sim.core.errors import DivergedError, InterruptedRunError
 from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws, derive
-from collapse_sim.core.ranks import Look
+from collapse_sim.core.ranks import Pause
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
@@ -294,16 +294,16 @@ def _optimise(members: Mapping[int, Member], context: JobContext, errors: dict[i
             member.run.step += 1
         of_each(lambda member: member.evaluate())
         save = time.perf_counter() - last_save > context.checkpoint_s
-        look = context.ranks.agreed(Look(context.due(), save, context.stop.signal_number))
-        if look.report:
+        pause = context.ranks.agreed(Pause(context.due(), save, context.stop.signal_number))
+        if pause.report:
             of_each(lambda member: member.watch.check())
             shown = next((i for i, number in enumerate(members) if number not in errors), 0)
             everyone[shown].report(rows_seen, losses[shown])
             rows_seen = 0
-        if not everyone[0].done and (look.signal or look.save):
+        if not everyone[0].done and (pause.signal or pause.save):
             of_each(lambda member: member.save())
             last_save = time.perf_counter()
-            if look.signal:
-                raise InterruptedRunError("interrupted", look.signal)
+            if pause.signal:
+                raise InterruptedRunError("interrupted", pause.signal)
     if len(everyone) > 1:  # a kill between the commits of a group must not make a smaller group of the rest
         of_each(lambda member: member.save())

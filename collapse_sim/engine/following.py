@@ -39,8 +39,11 @@ class SharedStore(Store):
             except StoreError:
                 if time.monotonic() > deadline:
                     raise
-            time.sleep(0.2)
+            self._pause()
             self._damaged.clear()  # a folder may be seen before its files
+
+    def _pause(self) -> None:
+        time.sleep(0.2)
 
 
 def follow(experiment: Experiment, context: JobContext, group: Group) -> NoReturn:

@@ -24,7 +24,7 @@ model: {use: vae, hidden: 16, latent: 2}
 train: {steps: STEPS, batch_size: 32, evaluate: never}
 samples: 50
 sampling: {shard: 20}
-generations: 0
+generations: 1
 seeds: [3]
 arms: {replace: {data: replace}}
 metrics: [test_loss]
@@ -59,13 +59,13 @@ def torchrun(steps: int, folder: Path) -> list[str]:
     path = folder / f"{steps}.yaml"
     path.write_text(RECIPE.replace("STEPS", str(steps)).lstrip())
     launcher = ["-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={free_port()}"]
-    return [*launcher, "-m", "collapse_sim", "run", str(path), "--checkpoint-seconds", "0.5"]
+    return [*launcher, "-m", "collapse_sim", "run", str(path), "--checkpoint-seconds", "0.2"]
 
 
 @pytest.mark.slow
 def test_a_rank_that_is_killed_ends_the_others_and_the_same_command_continues(start, tmp_path):
     """To the bytes of two ranks that nothing disturbed."""
-    steps = 3000
+    steps = 1500
     first = start(*torchrun(steps, tmp_path), "--out", "run", "--store", "store")
     deadline = time.monotonic() + 240
     while not list((tmp_path / "store").glob("partial/*/step-*.json")):
@@ -113,3 +113,14 @@ def test_an_environment_that_contradicts_itself_is_refused_before_anything(start
     assert process.returncode == 2
     assert re.search(message, said)
     assert not (tmp_path / "run").exists()
+
+
+def test_the_documented_scripts_are_shell_scripts():
+    """bash reads them without running them; both start the command of the page."""
+    page = (ROOT / "docs" / "distributed.md").read_text()
+    scripts = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", page, re.DOTALL)
+    assert len(scripts) == 2
+    for script in scripts:
+        checked = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, timeout=30)
+        assert (checked.returncode, checked.stderr) == (0, "")
+        assert "run mine.yaml --out runs/mine --store runs/.store" in script

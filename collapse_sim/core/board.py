@@ -80,11 +80,11 @@ class Board:
         """The signal by which a rank that waits was asked to stop; 0: none was."""
         return int(self.store.get("stop")) if self.has("stop") else 0
 
-    def end(self, code: int, task: int) -> None:
-        """On rank 0: end the others with this exit code, instead of task `task`, and wait until they know."""
+    def end(self, code: int, task: int, *, wait: bool = True) -> None:
+        """On rank 0: end the others with this exit code, instead of task `task`, and `wait` until they know."""
         self.put("end", str(code).encode())
         self.put(f"task/{task}", b"{}")  # which those wait for that have nothing to do
-        deadline = time.monotonic() + FAREWELL_S
+        deadline = time.monotonic() + (FAREWELL_S if wait else 0.0)
         for rank in range(1, self.world):
             while not self.has(f"ended/{rank}") and not self.has(f"failed/{rank}") and time.monotonic() < deadline:
                 time.sleep(0.02)

@@ -68,7 +68,7 @@ def joined(launch: Launch | None, device: str, join_s: float = JOIN_S) -> Iterat
                 dist.destroy_process_group()
         else:
             with contextlib.suppress(RanksError):
-                _say_goodbye(group, code_of(error), first_line(error))
+                _say_goodbye(group, error)
         raise
     else:
         if group.first:
@@ -96,11 +96,12 @@ def _connect(board: Board, device: torch.device) -> None:
         ) from error
 
 
-def _say_goodbye(group: Group, code: int, message: str) -> None:
+def _say_goodbye(group: Group, error: BaseException) -> None:
+    """Tell the other ranks why this one ends, in case they hear it: after a loss, torchrun ends all within a second."""
     if group.first:
-        group.end(code)
+        group.end(code_of(error), wait=not isinstance(error, RanksError))
     else:
-        group.board.fail(code, message)
+        group.board.fail(code_of(error), first_line(error))
 
 
 def _open(launch: Launch, join_s: float) -> Any:

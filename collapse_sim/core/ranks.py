@@ -191,9 +191,9 @@ class Group(Ranks):
     def signal(self) -> int:
         return self.board.signal()
 
-    def end(self, code: int) -> None:
-        """On rank 0: end the others, too, with this exit code."""
-        self.board.end(code, self._task)
+    def end(self, code: int, *, wait: bool = True) -> None:
+        """On rank 0: end the others, too, with this exit code, and `wait` until they know."""
+        self.board.end(code, self._task, wait=wait)
 
     def follow(self, work: Callable[[Mapping[str, Any]], None]) -> NoReturn:
         """On the other ranks: take part in the tasks of rank 0 until it ends.

@@ -75,6 +75,8 @@ def run(
     """Run a recipe's experiment, or continue it. What is already stored is never computed again."""
     launch = launched(os.environ)
     follows = launch is not None and launch.rank > 0
+    if launch is not None:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # read by torch's import: its stack traces of lost ranks
     if launch is not None and follows:
         quiet = True  # rank 0 shows what happens
         say_as(launch.name)

@@ -110,11 +110,11 @@ class Session:
                 outcome = "finished"
             except InterruptedRunError as interrupt:
                 outcome = "interrupted"
-                message = f"interrupted; everything finished is kept; to continue: {resume_command()}"
+                message = f"interrupted; everything finished is kept; to continue: {self._resume()}"
                 raise InterruptedRunError(message, interrupt.code - 128) from None
             except KeyboardInterrupt:
                 outcome = "interrupted"
-                message = f"stopped at once, without a checkpoint; to continue: {resume_command()}"
+                message = f"stopped at once, without a checkpoint; to continue: {self._resume()}"
                 raise InterruptedRunError(message) from None
             except Exception as error:
                 message = str(error)
@@ -152,6 +152,10 @@ class Session:
             "plan": digest_of([spec.digest for spec in self.experiment.specs()])[:16],
             "kind of device": self.device.device.type,
         }
+
+    def _resume(self) -> str:
+        """The command line that continues this run, as far as this process knows it."""
+        return resume_command() if self.ranks.world == 1 else "the same command of torchrun, or of another launcher"
 
     def _compile_mode(self) -> Mode:
         """Several ranks do not compile: each would decide by its own times."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from collapse_sim.ui.console import say, say_as
 from tests.conftest import artefacts
 from tests.rank_pool import free_port
 
@@ -124,3 +125,16 @@ def test_the_documented_scripts_are_shell_scripts():
         checked = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, timeout=30)
         assert (checked.returncode, checked.stderr) == (0, "")
         assert "run mine.yaml --out runs/mine --store runs/.store" in script
+
+
+def test_messages_of_another_rank_begin_with_its_name(capsys):
+    say_as("rank 1 of 2 on node7")
+    try:
+        say("error: no data")
+        say("error: rank 1 of 2 on node7: lost")
+    finally:
+        say_as("")
+    say("done")
+    assert capsys.readouterr().err.splitlines() == [
+        "rank 1 of 2 on node7: error: no data", "error: rank 1 of 2 on node7: lost", "done",
+    ]  # fmt: skip

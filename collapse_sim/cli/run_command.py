@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -81,6 +82,8 @@ def run(
         quiet = True  # rank 0 shows what happens
         say_as(launch.name)
     say_logs(quiet=quiet)
+    if follows:
+        logging.getLogger("collapse_sim").setLevel(logging.ERROR)  # rank 0 has the same warnings
     if not quiet:
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
     if limit := tight_limit():

@@ -18,6 +18,7 @@ from collapse_sim.store import journal, recorded, sealed
 
 if TYPE_CHECKING:
     from collapse_sim.store.store import Store
+    from tests.rank_pool import Pool
 
 torch.set_num_threads(1)
 
@@ -163,6 +164,16 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 @pytest.fixture
 def sandbox(tmp_path: Path) -> Sandbox:
     return Sandbox(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def pool() -> Iterator[Pool]:
+    """Two processes that make artefacts together."""
+    from tests.rank_pool import Pool
+
+    started = Pool()
+    yield started
+    started.close()
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ ACROSS = {  # tests of what several modules do together; every other file is nam
     "analysis": {"notes"},
     "cli": {
         "bad_data", "bad_places", "bad_recipe", "bad_text", "export_text", "harmless", "plugins", "smoke", "stops",
-        "strange_files", "streams",
+        "strange_files", "streams", "torchrun",
     },
     "data": {"damaged_texts", "docs", "every_kind"},
     "engine": {

@@ -31,7 +31,7 @@ from collapse_sim.cli import (
     watch_command,
 )
 from collapse_sim.cli.examples import examples
-from collapse_sim.core.errors import CollapseSimError, InterruptedRunError, OutOfMemoryError
+from collapse_sim.core.errors import CollapseSimError, InterruptedRunError, OutOfMemoryError, RanksError
 from collapse_sim.core.memory_errors import first_line, out_of_memory
 from collapse_sim.ui.console import exit_code, say, say_logs, say_warnings
 
@@ -148,6 +148,10 @@ def _run(argv: Sequence[str] | None) -> int:
         error.show(buffer)
         say(buffer.getvalue().rstrip())
         return error.exit_code
+    except RanksError as error:
+        if str(error):  # otherwise rank 0 has said it
+            say(f"error: {error}")
+        return error.code
     except InterruptedRunError as stop:
         say(str(stop))
         return stop.code

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,8 +26,9 @@ from collapse_sim.cli.options import (
     SetOption,
     SmokeOption,
 )
+from collapse_sim.core.launch import launched
 from collapse_sim.core.memory_errors import tight_limit
-from collapse_sim.ui.console import data, document, program, say, say_logs
+from collapse_sim.ui.console import data, document, program, say, say_as, say_logs
 
 
 def run(
@@ -66,7 +69,16 @@ def run(
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also print one line per job.")] = False,
 ) -> None:
     """Run a recipe's experiment, or continue it. What is already stored is never computed again."""
+    launch = launched(os.environ)
+    follows = launch is not None and launch.rank > 0
+    if launch is not None:
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # read by torch's import: its stack traces of lost ranks
+    if launch is not None and follows:
+        quiet = True  # rank 0 shows what happens
+        say_as(launch.name)
     say_logs(quiet=quiet)
+    if follows:
+        logging.getLogger("collapse_sim").setLevel(logging.ERROR)  # rank 0 has the same warnings
     if not quiet:
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
     if limit := tight_limit():
@@ -89,10 +101,13 @@ def run(
         ensemble=ensemble,
         compiled=compiled,
     )
-    with options.session(early=not dry_run) as session:
+    with options.session(early=not dry_run, launch=launch) as session:
+        from collapse_sim.core.ranks import Group
         from collapse_sim.recipe.trust import remember
         from collapse_sim.run.session import check_diverged
 
+        if isinstance(session.ranks, Group) and not session.ranks.first:
+            session.follow(session.ranks)
         if dry_run:
             from collapse_sim.plan.dry_run import plan_document, plan_text
             from collapse_sim.plan.earlier import earlier_rates

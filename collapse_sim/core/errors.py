@@ -80,3 +80,26 @@ class InterruptedRunError(CollapseSimError):
     def __init__(self, message: str, signal_number: int = 2) -> None:
         self.code = 128 + signal_number
         super().__init__(message)
+
+
+class RanksError(CollapseSimError):
+    """A process of a run of several processes was lost, cannot be reached, or failed where the others did not: all of
+    them end. `code`: the exit code, that of the process's own error if it is known."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, code: int = 3) -> None:
+        self.code = code
+        super().__init__(message)
+
+
+ENDS_RUN = (InterruptedRunError, StoreError, RanksError)  # errors of a job after which no other job is tried
+
+
+def code_of(error: BaseException) -> int:
+    """The exit code for an exception that ends the program."""
+    if isinstance(error, InterruptedRunError | RanksError):
+        return error.code
+    if isinstance(error, KeyboardInterrupt):
+        return InterruptedRunError.exit_code
+    return error.exit_code if isinstance(error, CollapseSimError) else 1

@@ -62,10 +62,6 @@ class Device:
         if self.device.type == "cuda":
             torch.cuda.default_generators[self.device.index].manual_seed(value)
 
-    def total(self, count: int | Tensor) -> int | Tensor:
-        """The count over all processes of a fit: one process here, so the count itself."""
-        return count
-
     def put(self, tensor: Tensor) -> Tensor:
         """The tensor on this device."""
         if self.device.type == "cuda" and tensor.device.type == "cpu":

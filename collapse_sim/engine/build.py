@@ -104,8 +104,9 @@ def samples(job: Job, folder: Path, context: JobContext) -> None:
     (import_rows if imported else sample)(job, folder, context)
 
 
-def made_on(device: Device, programs: Programs, job: Job) -> dict[str, Any]:
-    """What a manifest records of the machine: device, precision of the network behind the artefact, threads.
+def made_on(device: Device, programs: Programs, job: Job, world: int = 1) -> dict[str, Any]:
+    """What a manifest records of the machine: device, precision of the network behind the artefact, threads, and how
+    many of `world` ranks made it, if several did.
 
     Closed forms are float64, features fp32; reading rows has no precision of its own. "compiled" is there if steps of a
     fit were compiled: {shapes of its batches: the steps at which it changed, the first one to compiled}.
@@ -117,6 +118,8 @@ def made_on(device: Device, programs: Programs, job: Job) -> dict[str, Any]:
         entry["precision"] = describe_precision(device, model.train)
     elif spec.kind == "features":
         entry["precision"] = "fp32"
+    if world > 1 and is_divided(job):
+        entry["ranks"] = world
     if changes := programs.followed.get((spec.digest, job.seeds)):
         entry["compiled"] = dict(changes)
     return entry
@@ -142,6 +145,15 @@ BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
 }
 
 
+# Made by all ranks, a part by each. Everything else is made by rank 0 while the others wait.
+DIVIDED: frozenset[Kind] = frozenset({"data", "fit", "own samples", "own fit", "samples", "features"})
+
+
+def is_divided(job: Job) -> bool:
+    """Whether all ranks make an artefact: not what is computed for all seeds at once, such as closed forms."""
+    return job.spec.kind in DIVIDED and not job.spec.stacked
+
+
 def builder(context: JobContext) -> Build:
     """The build function that the store calls, with its surroundings bound. Only fits are made in groups."""
 
@@ -152,30 +164,38 @@ def builder(context: JobContext) -> Build:
                     return fit_together(jobs, folders, context)
             except SystemExit as error:  # of a plug-in: one by one, its own fit says so
                 raise RuntimeError(f"SystemExit({error.code!r})") from error
-        build_one(jobs[0], folders[0])
+        if signal := context.ranks.signal():
+            context.stop.signal_number = signal
+            context.stop.check()
+        job, action = jobs[0], partial(make, jobs[0], folders[0], context)
+        if is_divided(job):
+            task = {"digest": job.spec.digest, "seeds": list(job.seeds), "arms": list(job.arms)}
+            context.ranks.together(task, action)
+        else:
+            action()
         return {}
 
-    def build_one(job: Job, folder: Path) -> None:
-        try:
-            with contextlib.redirect_stdout(sys.stderr):  # stdout is for the command's data, even if a plug-in prints
-                BUILDERS[job.spec.kind](job, folder, context)
-        except CollapseSimError:
-            raise
-        except (Exception, SystemExit) as error:
-            if out_of_memory(error):
-                raise OutOfMemoryError(
-                    f"{where(job, ())}: out of memory while making {job.spec.kind} on {context.device.device}: "
-                    "finished work is kept; lower train.batch_size or sampling.shard, or split batches with "
-                    f"train.accumulate. ({first_line(error)})"
-                ) from error
-            own = responsible_component(error, _components(job.spec))
-            if own is not None:
-                raise PluginError(
-                    f"{where(job, job.seeds)}: {name_of(type(own))} raised {error_text(error)}"
-                ) from error
-            raise
-
     return build
+
+
+def make(job: Job, folder: Path, context: JobContext) -> None:
+    """Make an artefact in a folder; rank 0 alone uses the folder. Exceptions name the place and who is responsible."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for the command's data, even if a plug-in prints
+            BUILDERS[job.spec.kind](job, folder, context)
+    except CollapseSimError:
+        raise
+    except (Exception, SystemExit) as error:
+        if out_of_memory(error):
+            raise OutOfMemoryError(
+                f"{where(job, ())}: out of memory while making {job.spec.kind} on {context.device.device}: "
+                "finished work is kept; lower train.batch_size or sampling.shard, or split batches with "
+                f"train.accumulate. ({first_line(error)})"
+            ) from error
+        own = responsible_component(error, _components(job.spec))
+        if own is not None:
+            raise PluginError(f"{where(job, job.seeds)}: {name_of(type(own))} raised {error_text(error)}") from error
+        raise
 
 
 def _components(spec: Spec) -> list[object]:

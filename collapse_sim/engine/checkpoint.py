@@ -14,6 +14,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from collapse_sim.core.events import Emit, Note
 from collapse_sim.core.files import explain_write_errors, read_bytes, remove, write_atomic
+from collapse_sim.core.ranks import Ranks
 from collapse_sim.families.layers import LayerMaps
 from collapse_sim.store import sealed
 from collapse_sim.store.store import boundary
@@ -42,21 +43,25 @@ class Resumable(Protocol):
 class Checkpoints:
     """step-NNN.safetensors and step-NNN.json in one folder; the JSON is written last and holds the tensors' hash.
 
-    The JSON is sealed (store/sealed.py) and names the fit that it belongs to.
+    The JSON is sealed (store/sealed.py) and names the fit that it belongs to. Only rank 0 reads and writes the files;
+    the other ranks get what it has read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, ranks: Ranks) -> None:
+        self._folder, self._ranks = folder, ranks
         self.ended = folder / "diverged.json"  # the reason when there is no model
         self._fit = folder.name.partition("@")[0]  # DIGEST-BLOCK, whichever process owns the folder
 
     def newest(self) -> Path | None:
         """The newest checkpoint's file, if there is one."""
-        names = self._names()
+        names = self._ranks.of_first(self._names)
         return names[-1].with_suffix(".safetensors") if names else None
 
     def save(self, run: Resumable) -> None:
         """Write a checkpoint, then remove all but the newest two."""
+        self._ranks.of_first(lambda: self._save(run))
+
+    def _save(self, run: Resumable) -> None:
         tensors = {f"model/{name}": tensor for name, tensor in run.model.state_dict().items()}
         if run.average is not None:
             tensors |= {f"average/{name}": tensor for name, tensor in run.average.state_dict().items()}
@@ -92,6 +97,13 @@ class Checkpoints:
     def restore(self, run: Resumable, emit: Emit, most: int | None = None) -> None:
         """Continue from the newest intact checkpoint, or from the start if there is none. Those of more than `most`
         steps are removed."""
+        newest = self._ranks.of_first(lambda: self._newest(emit, most))
+        if newest is not None:
+            state, content = newest
+            _apply(run, state, load(content))
+
+    def _newest(self, emit: Emit, most: int | None) -> tuple[dict[str, Any], bytes] | None:
+        """The state and the tensors of the newest intact checkpoint."""
         for path in reversed(self._names()):
             if most is not None and int(path.stem.removeprefix("step-")) > most:
                 remove(path)  # or it would count among the newest that are kept
@@ -104,39 +116,42 @@ class Checkpoints:
             except (OSError, ValueError, KeyError):
                 whole = False
             if whole:
-                _apply(run, state, load(content))
-                return
+                return state, content
             emit(Note(f"damaged checkpoint skipped: {path}"))
             remove(path)
             remove(path.with_suffix(".safetensors"))
+        return None
 
     def end(self, ending: Mapping[str, Any]) -> None:
         """Record how the fit ended without a model, as JSON."""
+        self._ranks.of_first(lambda: self._write(self.ended, {"fit": self._fit, **ending}))
+
+    def _write(self, path: Path, content: Mapping[str, Any]) -> None:
         with explain_write_errors(self._folder):
             self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self.ended, sealed.text({"fit": self._fit, **ending}))
+        write_atomic(path, sealed.text(content))
 
     def ending(self) -> dict[str, Any] | None:
         """How this fit ended earlier; None when it has not, or when the record is damaged."""
+        return self._ranks.of_first(lambda: self._read(self.ended))
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """The content of a file, if it is intact and this fit's."""
         try:
-            kept = sealed.read(self.ended)
+            kept = sealed.read(path)
         except (OSError, ValueError):
             return None
         return kept if kept.get("fit") == self._fit else None
 
     def write_switches(self, switches: Mapping[str, Any]) -> None:
         """Record at which steps the fit changes between eager and compiled computation, as JSON."""
-        with explain_write_errors(self._folder):
-            self._folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(self._folder / SWITCHES_FILE, sealed.text({"fit": self._fit, "switches": switches}))
+        if self._ranks.first:
+            self._write(self._folder / SWITCHES_FILE, {"fit": self._fit, "switches": switches})
 
     def switches(self) -> dict[str, Any]:
         """What was recorded of these steps; {} when nothing was, or when the record is damaged."""
-        try:
-            kept = sealed.read(self._folder / SWITCHES_FILE)
-        except (OSError, ValueError):
-            return {}
-        return dict(kept["switches"]) if kept.get("fit") == self._fit else {}
+        kept = self._ranks.of_first(lambda: self._read(self._folder / SWITCHES_FILE))
+        return dict(kept["switches"]) if kept else {}
 
     def _names(self) -> list[Path]:
         return sorted(self._folder.glob("step-*.json"))

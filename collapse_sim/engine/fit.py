@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from collapse_sim.core.errors import DivergedError
+from collapse_sim.core.errors import DivergedError, InterruptedRunError
 from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws, derive
+from collapse_sim.core.ranks import Pause
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
@@ -73,7 +74,9 @@ def fit_together(jobs: Sequence[Job], folders: Sequence[Path], context: JobConte
             except DivergedError as error:
                 errors[number] = error
             else:
-                write_model(folders[number], model.state_dict(), member.run.history, member.run.step)
+                context.ranks.of_first(
+                    partial(write_model, folders[number], model.state_dict(), member.run.history, member.run.step)
+                )
     return errors
 
 
@@ -129,9 +132,8 @@ def backward(
 
     Student and teacher see the same inputs; sums are divided by the whole batch's count, once, here. Returns the mean.
     """
-    count = machine.total(inputs.count)
     total = torch.zeros((), device=machine.device)
-    for i, part in enumerate(inputs.split(parts)):
+    for i, part in enumerate(inputs.split(parts) if inputs.rows else ()):
         if compiled is not None:
             loss = compiled(i)
         else:
@@ -143,7 +145,7 @@ def backward(
                     target = training_loss.of_teacher.predict(teacher, part)
                 terms = training_loss.terms(student, target, part)
                 loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
-            loss = loss / count
+            loss = loss / inputs.count
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     return total
@@ -199,12 +201,14 @@ class SingleStep:
     def __init__(self, member: Member, switches: Switches) -> None:
         self._member, self._switches = member, switches
         self._objective: SingleObjective | None = None
+        self._summed = member.ranks.gradients(member.run.parameters())
 
     def take(self, members: Sequence[Member]) -> Tensor:
         (member,) = members
         run, train, spec, machine = member.run, member.train, member.spec, member.machine
-        machine.reseed(derive(member.seed, f"{member.role}dropout", spec.generation, run.step))
-        inputs = member.inputs(run.step)
+        role = member.ranks.role(f"{member.role}dropout")
+        machine.reseed(derive(member.seed, role, spec.generation, run.step))
+        inputs = member.inputs(run.step).part(member.ranks.mine)
         compiled = None if self._switches.idle else self._compiled(inputs)
         loss = backward(
             member.training_loss,
@@ -218,6 +222,7 @@ class SingleStep:
             compiled,
             run.maps,
         )
+        loss = self._summed(loss)  # before anything looks at gradients: an overflow on one rank is one on all
         member.watch.see(run.step, loss)
         run.scaler.unscale_(run.optimizer)
         if train.clip_norm:
@@ -288,14 +293,17 @@ def _optimise(members: Mapping[int, Member], context: JobContext, errors: dict[i
         for member in everyone:
             member.run.step += 1
         of_each(lambda member: member.evaluate())
-        if context.due():
+        save = time.perf_counter() - last_save > context.checkpoint_s
+        pause = context.ranks.agreed(Pause(context.due(), save, context.stop.signal_number))
+        if pause.report:
             of_each(lambda member: member.watch.check())
             shown = next((i for i, number in enumerate(members) if number not in errors), 0)
             everyone[shown].report(rows_seen, losses[shown])
             rows_seen = 0
-        if not everyone[0].done and (context.stop.wanted or time.perf_counter() - last_save > context.checkpoint_s):
+        if not everyone[0].done and (pause.signal or pause.save):
             of_each(lambda member: member.save())
             last_save = time.perf_counter()
-            context.stop.check()
+            if pause.signal:
+                raise InterruptedRunError("interrupted", pause.signal)
     if len(everyone) > 1:  # a kill between the commits of a group must not make a smaller group of the rest
         of_each(lambda member: member.save())

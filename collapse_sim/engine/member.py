@@ -49,7 +49,8 @@ class Member:
         self.table = table or artefacts.training_table(context.store, spec, self.seed, self.machine)
         self.row_weights = stored_row_weights(context.store, spec, self.seed)
         self.length = FitLength.of(self.train, len(self.table))
-        self.checkpoints = Checkpoints(context.store.partial(job))
+        self.ranks = context.ranks
+        self.checkpoints = Checkpoints(self.ranks.of_first(lambda: context.store.partial(job)), self.ranks)
         self.watch = DivergenceWatch(job, self.checkpoints, self.machine)
         self.teacher = artefacts.model(context.store, spec.teacher, job.seeds, self.machine) if spec.teacher else None
         other, info = spec.teaching, spec.data.info
@@ -113,7 +114,9 @@ class Member:
         self.watch.check()
         if every:
             store, data = self.context.store, self.spec.data
-            loss = validation_loss(store, data, self.family, run.current(), self.seed, self.machine)
+            loss = self.ranks.of_first(
+                lambda: validation_loss(store, data, self.family, run.current(), self.seed, self.machine)
+            )
             run.model.train()
             if math.isnan(loss):
                 self.watch.end(run.step, "the validation loss is nan")

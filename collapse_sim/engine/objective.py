@@ -86,7 +86,7 @@ class SingleObjective:
             **self._groups,
             "batch": part.tensors,
             "rows": {} if part.weights is None else {"weights": part.weights},
-            "scalars": {"count": self._count(self._machine.total(part.count))},
+            "scalars": {"count": self._count(part.count)},
         }
 
     def _count(self, count: int | Tensor) -> Tensor:

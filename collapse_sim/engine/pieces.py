@@ -19,6 +19,8 @@ from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import RowFile, RowWriter
 from collapse_sim.store.store import boundary
 
+SHARDS_FILE = "shards.json"  # the hashes of finished pieces
+
 Make = Callable[[int, int, int], Mapping[str, np.ndarray]]  # (piece, first row, row after the last) -> columns
 
 
@@ -36,45 +38,79 @@ class Pieces(NamedTuple):
 
 
 def in_pieces(job: Job, folder: Path, context: JobContext, *files: Pieces) -> None:
-    """Make row files piece by piece, one file after the other, into `folder`. Resuming repeats at most one piece.
+    """Make row files piece by piece, one file after the other, into `folder`. Resuming repeats at most one piece of
+    each rank.
 
-    They stay among the job's checkpoints until all are complete. A requested stop is honoured between pieces.
+    They stay among the job's checkpoints until all are complete. A requested stop is honoured between pieces. Each rank
+    makes every world-th piece, and rank 0 writes them.
     """
+    ranks = context.ranks
+    partial, hashes = ranks.of_first(lambda: _begun(job, context, files))
+    unfinished = _Unfinished(job, context, partial, hashes, sum(file.rows for file in files))
+    context.restart_clock()
+    for file in files:
+        bounds = list(enumerate(file.bounds()))
+        finished = len(hashes.setdefault(file.name, []))
+        unfinished.done += sum(last - first for _, (first, last) in bounds[:finished])
+        with contextlib.closing(unfinished):
+            for at in range(finished, len(bounds), ranks.world):
+                pieces = bounds[at : at + ranks.world]
+                made = ranks.each(pieces, lambda piece: _made(context, file, *piece))  # noqa: B023
+                ranks.of_first(lambda: unfinished.write(file, pieces, made))  # noqa: B023
+    ranks.of_first(lambda: [(partial / file.name).replace(folder / file.name) for file in files])
+
+
+def _begun(job: Job, context: JobContext, files: Sequence[Pieces]) -> tuple[Path, dict[str, list[str]]]:
+    """The folder of a job's unfinished rows, and the hashes of the pieces in it."""
     partial = context.store.partial(job)
     with explain_write_errors(partial):
         partial.mkdir(parents=True, exist_ok=True)
-    progress_file = partial / "shards.json"
-    hashes, damage = _finished(progress_file, partial, files)
+    hashes, damage = _finished(partial / SHARDS_FILE, partial, files)
     if damage:
         context.emit(Note(f"damaged unfinished rows, remade from there: {partial} ({damage})"))
-    done, total = 0, sum(file.rows for file in files)
-    context.restart_clock()
-    rows_seen = 0
-    for file in files:
-        piece_hashes = hashes.setdefault(file.name, [])
-        with contextlib.ExitStack() as opened:
-            writer: RowWriter | None = None
-            for piece, (first, last) in enumerate(file.bounds()):
-                done += last - first
-                if piece < len(piece_hashes):
-                    continue
-                columns = file.make(piece, first, last)
-                if writer is None:
-                    writer = RowWriter(partial / file.name, file.rows, layout(columns))
-                    opened.callback(writer.close)
-                writer.write(first, columns)
-                boundary("shard")
-                piece_hashes.append(_hash(columns))
-                rows_seen += last - first
-                if done < total:
-                    write_atomic(progress_file, sealed.text(hashes), durable=False)
-                    boundary("shard recorded")
-                    context.stop.check()
-                if context.due():
-                    context.report(job, done, total, "rows", rows_seen)
-                    rows_seen = 0
-    for file in files:
-        (partial / file.name).replace(folder / file.name)
+    return partial, hashes
+
+
+def _made(context: JobContext, file: Pieces, piece: int, bounds: tuple[int, int]) -> Mapping[str, np.ndarray]:
+    context.stop.check()
+    return file.make(piece, *bounds)
+
+
+class _Unfinished:
+    """A job's row files, and which pieces of them are written."""
+
+    def __init__(self, job: Job, context: JobContext, partial: Path, hashes: dict[str, list[str]], total: int) -> None:
+        """`total`: rows of all files."""
+        self._job, self._context, self._partial = job, context, partial
+        self._hashes, self._total = hashes, total
+        self._writer: RowWriter | None = None
+        self._rows_seen = 0  # since the last report
+        self.done = 0  # rows
+
+    def write(
+        self, file: Pieces, pieces: Sequence[tuple[int, tuple[int, int]]], made: Sequence[Mapping[str, np.ndarray]]
+    ) -> None:
+        """Write the next pieces of a file, and record each."""
+        for (_, (first, last)), columns in zip(pieces, made, strict=True):
+            if self._writer is None:
+                self._writer = RowWriter(self._partial / file.name, file.rows, layout(columns))
+            self._writer.write(first, columns)
+            boundary("shard")
+            self._hashes[file.name].append(_hash(columns))
+            self.done += last - first
+            self._rows_seen += last - first
+            if self.done < self._total:
+                write_atomic(self._partial / SHARDS_FILE, sealed.text(self._hashes), durable=False)
+                boundary("shard recorded")
+        if self._context.due():
+            self._context.report(self._job, self.done, self._total, "rows", self._rows_seen)
+            self._rows_seen = 0
+
+    def close(self) -> None:
+        """End a file."""
+        if self._writer is not None:
+            self._writer.close()
+        self._writer = None
 
 
 def _finished(progress_file: Path, partial: Path, files: Sequence[Pieces]) -> tuple[dict[str, list[str]], str]:

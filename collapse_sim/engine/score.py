@@ -274,7 +274,7 @@ def features(job: Job, folder: Path, context: JobContext) -> None:
     # A network from a file needs much work, however small the models of this run are.
     with machine.limit_threads(math.inf) if spec.weights else contextlib.nullcontext():
         in_pieces(job, folder, context, Pieces(FEATURES_FILE, rows, PIECE_ROWS, make))
-    if bad:
+    if any(context.ranks.each(range(context.ranks.world), lambda _: bad)):
         network = spec.weights.label if spec.weights else getattr(feature_map, "label", type(feature_map).__name__)
         context.emit(
             Note(

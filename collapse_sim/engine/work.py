@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from collapse_sim.core.errors import InterruptedRunError
 from collapse_sim.core.events import Emit, JobProgress
 from collapse_sim.core.machine import Device, Machine
+from collapse_sim.core.ranks import Ranks
 from collapse_sim.engine.programs import Programs
 from collapse_sim.plan.specs import ModelSpec
 from collapse_sim.store.jobs import Job
@@ -79,6 +80,7 @@ class JobContext:
     checkpoint_s: float = 60.0
     group_size: int = 1  # the most fits that are computed together
     programs: Programs = field(default_factory=Programs)  # compiled steps
+    ranks: Ranks = field(default_factory=Ranks)  # the processes that make an artefact together
     _last_report: float = field(default_factory=time.perf_counter)
 
     def machine_for(self, model: ModelSpec) -> Machine:

@@ -49,6 +49,16 @@ class Inputs:
             for i in range(pieces)
         ]
 
+    def part(self, rows: slice) -> Inputs:
+        """Some of the rows, with the count of the *whole* batch. It may have none."""
+        columns = {name: tensor[rows].contiguous() for name, tensor in self.tensors.items()}
+        order, weights = (None if of is None else of[rows] for of in (self.order, self.weights))
+        return Inputs(columns, self.count, self.fixed, order, weights)
+
+    @property
+    def rows(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
     def weighted(self, weights: Tensor) -> Inputs:
         """The batch with the weights (n,) of the rows that `corrupt` was given, in their order."""
         return replace(self, weights=weights if self.order is None else weights[self.order])

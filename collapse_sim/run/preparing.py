@@ -6,7 +6,7 @@ Importing this module does not import torch.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +16,7 @@ from collapse_sim.recipe.beside import COMMAND_LINE, OptionNames
 from collapse_sim.store.run_directory import RUNS, store_of
 
 if TYPE_CHECKING:
+    from collapse_sim.core.launch import Launch
     from collapse_sim.core.machine import Device
     from collapse_sim.plan.experiment import Experiment
     from collapse_sim.run.session import Session
@@ -51,8 +52,8 @@ class RunOptions:
     compiled: str = "auto"
     names: OptionNames = COMMAND_LINE
 
-    def prepared(self) -> PreparedRun:
-        """The recipe, read and prepared. Raises RecipeError and MissingError."""
+    def prepared(self, device: str | None = None) -> PreparedRun:
+        """The recipe, read and prepared, for `device` or its own. Raises RecipeError and MissingError."""
         from collapse_sim.core.machine import open_device
         from collapse_sim.plan.experiment import prepare
         from collapse_sim.recipe.loader import load
@@ -67,27 +68,35 @@ class RunOptions:
             plugins=self.plugins,
             names=self.names,
         )
-        opened = open_device(self.device)
+        opened = open_device(device or self.device)
         folder = self.out or RUNS / (f"{loaded.name}-smoke" if self.smoke else loaded.name)
         return PreparedRun(prepare(loaded, self.data_dir, opened), opened, folder)
 
     @contextmanager
-    def session(self, *, early: bool = True, called: bool = False) -> Iterator[Session]:
+    def session(self, *, early: bool = True, called: bool = False, launch: Launch | None = None) -> Iterator[Session]:
         """The session that runs it. Until the end of the block, the run directory shows that the run is starting, if it
-        is known without torch and `early` is set. `called`: see Session.
+        is known without torch and `early` is set. `called`: see Session. `launch`: this process's place among several.
 
-        Raises RecipeError, MissingError, and StoreError for a damaged run directory.
+        Raises RecipeError, MissingError, RanksError, and StoreError for a damaged run directory.
         """
         from collapse_sim.ui.starting import starting
 
-        folder = self.early_folder() if early else None
-        with starting(folder, folder.name if folder else ""):
+        folder = self.early_folder() if early and (launch is None or launch.rank == 0) else None
+        with ExitStack() as until_the_end:
+            until_the_end.enter_context(starting(folder, folder.name if folder else ""))
+            from collapse_sim.core.joining import device_of, first_before_others, joined
             from collapse_sim.run.session import Session
             from collapse_sim.store.run_writer import own_recipe
 
-            if not isinstance(self.recipe, Mapping):
-                own_recipe(Path(self.recipe))
-            experiment, opened, folder = self.prepared()
+            device = device_of(launch, self.device)
+            ranks = until_the_end.enter_context(joined(launch, device))
+
+            def prepare() -> PreparedRun:
+                if not isinstance(self.recipe, Mapping):
+                    own_recipe(Path(self.recipe))
+                return self.prepared(device)
+
+            experiment, opened, folder = first_before_others(ranks, prepare)
             store = self.store or store_of(folder)
             yield Session(
                 experiment,
@@ -98,6 +107,7 @@ class RunOptions:
                 self.checkpoint_s,
                 self.ensemble,
                 self.compiled,
+                ranks=ranks,
                 called=called,
             )
 

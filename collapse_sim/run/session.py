@@ -7,19 +7,22 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreError
 from collapse_sim.core.events import Note, RunFinished, RunStarted
 from collapse_sim.core.files import check_place
 from collapse_sim.core.hashing import digest_of
+from collapse_sim.core.joining import check_visible, compare
 from collapse_sim.core.machine import Device, slow_bf16
+from collapse_sim.core.ranks import Group, Ranks
 from collapse_sim.engine.build import describe_precision, made_on
+from collapse_sim.engine.following import SharedStore, check_ranks, follow
 from collapse_sim.engine.groups import group_size
-from collapse_sim.engine.programs import Programs, check_compiler, compile_mode
+from collapse_sim.engine.programs import Mode, Programs, check_compiler, compile_mode
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.dry_run import missing
 from collapse_sim.plan.experiment import Experiment
@@ -36,6 +39,7 @@ from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
 from collapse_sim.run.text_samples import show_texts
 from collapse_sim.store.failures import Failure
+from collapse_sim.store.process import environment
 from collapse_sim.store.run_directory import BY_ARM, common
 from collapse_sim.store.run_writer import RunWriter, registered
 from collapse_sim.store.store import Store
@@ -60,6 +64,7 @@ class Session:
     ensemble: str = "auto"  # auto, off, or the most fits that are computed together
     compiled: str = "auto"  # auto, on, off: whether the steps of fits are compiled
     called: bool = False  # by a Python program, which continues the run by the same call, not by its command line
+    ranks: Ranks = field(default_factory=Ranks)  # the processes of this run
 
     def run(
         self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False, display: MakeDisplay | None = None
@@ -74,12 +79,14 @@ class Session:
         """
         recipe, stop = self.experiment.recipe, Stop()
         started = time.perf_counter()
+        compare(self.ranks, self.facts)
         self.check()
         together = group_size(self.ensemble)
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
-        programs = Programs(compile_mode(self.compiled))
-        store.made_on = partial(made_on, self.device, programs)
+        check_visible(self.ranks, self.store_dir / "tmp")
+        programs = Programs(self._compile_mode())
+        store.made_on = partial(made_on, self.device, programs, world=self.ranks.world)
         run = RunWriter(self.folder)
         run.claim(describe_run(self.experiment), self.store_dir)
         references = {spec.digest: spec.seeds(recipe.seeds) for spec in self.experiment.specs()}
@@ -98,7 +105,7 @@ class Session:
             message = ""
             try:
                 context = JobContext(
-                    store, self.device, emit, self.data_dir, stop, self.checkpoint_s, together, programs
+                    store, self.device, emit, self.data_dir, stop, self.checkpoint_s, together, programs, self.ranks
                 )
                 observers = observers_of(self.experiment, context, run.pictures)
                 total = run_generations(self.experiment, run, context, observers)
@@ -130,19 +137,46 @@ class Session:
             "wall_s": round(time.perf_counter() - started, 3),
         }
 
+    def follow(self, group: Group) -> NoReturn:
+        """On ranks other than 0: help with its jobs, without output. Raises what Group.follow does."""
+        stop = Stop()
+        group.board.wanted = lambda: stop.signal_number
+        compare(group, self.facts)
+        check_visible(group, self.store_dir / "tmp")
+        store = SharedStore(self.store_dir, stop.check)
+        context = JobContext(store, self.device, _unseen, self.data_dir, stop, self.checkpoint_s, ranks=group)
+        with stop.on_signals(_unseen), self.device.limit_threads(operations_per_step(self.experiment)):
+            follow(self.experiment, context, group)
+
+    def facts(self) -> dict[str, str]:
+        """What all ranks must have in common, for messages."""
+        return {
+            "program": " ".join(f"{name} {version}" for name, version in environment().items()),
+            "recipe": digest_of(self.experiment.recipe.document)[:16],
+            "plan": digest_of([spec.digest for spec in self.experiment.specs()])[:16],
+            "kind of device": self.device.device.type,
+        }
+
     def _resume(self) -> str:
-        return "the same call" if self.called else resume_command()
+        """What continues this run, as far as this process knows it."""
+        if self.called:
+            return "the same call"
+        return resume_command() if self.ranks.world == 1 else "the same command of torchrun, or of another launcher"
+
+    def _compile_mode(self) -> Mode:
+        """Several ranks do not compile: each would decide by its own times."""
+        return compile_mode(self.compiled) if self.ranks.world == 1 else "off"
 
     def check(self) -> None:
         """Check the run directory, the store and the disk before any work; nothing is made or changed.
 
-        Raises RecipeError for an invalid `ensemble` or `compiled`, for a function of rows that cannot be used, and when
-        the directory holds another experiment's run; MissingError when steps are to be compiled and there is no
-        compiler; StoreError when the directory is damaged or has a newer schema, when one of the two cannot be written
-        to, or when the disk cannot hold what is still to be made.
+        Raises RecipeError for an invalid `ensemble` or `compiled`, for what several ranks cannot do, for a function of
+        rows that cannot be used, and when the directory holds another experiment's run; MissingError when steps are to
+        be compiled and there is no compiler; StoreError when the directory is damaged or has a newer schema, when one
+        of the two cannot be written to, or when the disk cannot hold what is still to be made.
         """
-        group_size(self.ensemble)
         mode = compile_mode(self.compiled)
+        check_ranks(self.experiment, self.ranks, group_size(self.ensemble), compiled=mode == "on")
         try_functions(self.experiment, self.data_dir)
         if any(fit.train for fit in self._fits()):
             check_compiler(mode, self.device)
@@ -178,6 +212,10 @@ class Session:
             run_dir=str(self.folder),
             show=recipe.show,
         )
+
+
+def _unseen(event: object) -> None:
+    """Rank 0 shows what happens."""
 
 
 def observers_of(experiment: Experiment, context: JobContext, pictures: Path) -> tuple[Observer, ...]:

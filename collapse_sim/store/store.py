@@ -22,7 +22,7 @@ from typing import Any
 
 from filelock import Timeout
 
-from collapse_sim.core.errors import InterruptedRunError, StoreError
+from collapse_sim.core.errors import ENDS_RUN, StoreError
 from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
 from collapse_sim.core.files import children, explain_write_errors, file_hash, readable, remove, sync
 from collapse_sim.core.memory_errors import out_of_memory
@@ -146,7 +146,7 @@ class Store:
 
         The jobs of a group are built by one call of `build` and committed one by one.
 
-        An exception ends its own job only and is recorded in `failures`, except InterruptedRunError and StoreError,
+        An exception ends its own job only and is recorded in `failures`, except those of ENDS_RUN (core/errors.py),
         which end all jobs; if a whole group raises one, its jobs are made again, each alone. Artefacts that depend on a
         failed one are not made. Returns counts of artefacts, "made" and "reused", one per seed.
         """
@@ -184,7 +184,7 @@ class Store:
             of_group: Counter[str] = Counter()
             try:
                 later = self._make(jobs, build, emit, of_group)
-            except (InterruptedRunError, StoreError):
+            except ENDS_RUN:
                 raise
             except Exception as error:
                 halve, reason = out_of_memory(error), str(error)
@@ -212,7 +212,7 @@ class Store:
             counts: Counter[str] = Counter()
             try:
                 return None if self._make([job], build, emit, counts, wait=wait) else counts
-            except (InterruptedRunError, StoreError):
+            except ENDS_RUN:
                 raise
             except Exception as error:
                 failed = self._record(job, error, emit)

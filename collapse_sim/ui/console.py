@@ -13,6 +13,7 @@ from collapse_sim.core.errors import StoreError
 from collapse_sim.ui import streams
 
 _ASCII = str.maketrans({"±": "+/-", "─": "-", "✓": "+", "✗": "x", "↓": "v", "↑": "^", "…": "..."})
+_speaker: list[str] = []  # before each message: which of several processes it is from
 _needed: set[str] = set()  # streams that the command's main output goes to
 
 
@@ -32,7 +33,13 @@ def document(value: Any, *, needed: bool = True) -> None:
 
 def say(text: str) -> None:
     """Write a message for the user to stderr."""
-    _write("stderr", printable.message(text) + "\n")
+    names = "".join(f"{name}: " for name in _speaker if name not in text)
+    _write("stderr", printable.message(names + text) + "\n")
+
+
+def say_as(name: str) -> None:
+    """Begin all messages of this process with a name; those that contain it stay as they are. "": not any more."""
+    _speaker[:] = [name] if name else []
 
 
 def exit_code(code: int) -> int:

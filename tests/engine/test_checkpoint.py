@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
+from collapse_sim.core.ranks import Ranks
 from collapse_sim.engine import checkpoint
 from collapse_sim.engine.checkpoint import Checkpoints
 from collapse_sim.store import sealed
@@ -202,8 +203,8 @@ def test_a_fit_that_is_continued_is_the_one_that_never_stopped(tmp_path: Path) -
     folder = tmp_path / "digest-s0@token"
     for _ in range(4):
         stopped.train(1)
-        Checkpoints(folder).save(stopped)
-    Checkpoints(folder).restore(continued, pytest.fail)
+        Checkpoints(folder, Ranks()).save(stopped)
+    Checkpoints(folder, Ranks()).restore(continued, pytest.fail)
     assert continued.state() == stopped.state()
     continued.train(5)
     assert continued.state() == whole.state()
@@ -211,17 +212,17 @@ def test_a_fit_that_is_continued_is_the_one_that_never_stopped(tmp_path: Path) -
 
 def test_two_checkpoints_are_kept_and_any_process_continues_them(tmp_path: Path) -> None:
     run, folder = Run(0), tmp_path / "digest-s0@token"
-    assert Checkpoints(folder).newest() is None
+    assert Checkpoints(folder, Ranks()).newest() is None
     fresh = Run(1)
-    Checkpoints(folder).restore(fresh, pytest.fail)  # none yet: from the start
+    Checkpoints(folder, Ranks()).restore(fresh, pytest.fail)  # none yet: from the start
     assert fresh.step == 0
     for _ in range(4):
         run.train(3)
-        Checkpoints(folder).save(run)
+        Checkpoints(folder, Ranks()).save(run)
     names = sorted(path.name for path in folder.iterdir())
     assert names == [f"step-{step:09d}.{end}" for step in (9, 12) for end in ("json", "safetensors")]
-    assert Checkpoints(folder).newest() == folder / "step-000000012.safetensors"
-    Checkpoints(folder.rename(tmp_path / "digest-s0@another")).restore(fresh, pytest.fail)
+    assert Checkpoints(folder, Ranks()).newest() == folder / "step-000000012.safetensors"
+    Checkpoints(folder.rename(tmp_path / "digest-s0@another"), Ranks()).restore(fresh, pytest.fail)
     assert fresh.step == 12
 
 
@@ -232,7 +233,7 @@ def test_every_damage_is_noticed_and_the_older_one_counts(tmp_path: Path, end: s
     run, dice = Run(0), random.Random(0)
     for _ in range(2):
         run.train(1)
-        Checkpoints(folder).save(run)
+        Checkpoints(folder, Ranks()).save(run)
     contents = {path: path.read_bytes() for path in folder.iterdir()}
     newest, older = (folder / f"step-00000000{step}.{end}" for step in (2, 1))
     for _ in range(20):
@@ -244,19 +245,19 @@ def test_every_damage_is_noticed_and_the_older_one_counts(tmp_path: Path, end: s
             path.write_bytes(content)
             fresh, notes = Run(1), []
             before = fresh.state()
-            Checkpoints(folder).restore(fresh, notes.append)
+            Checkpoints(folder, Ranks()).restore(fresh, notes.append)
             assert fresh.step == (1 if count == 1 else 0)
             assert len(notes) == 1
             assert count == 1 or fresh.state() == before
 
 
 def test_how_a_fit_ended_is_told_to_that_fit_only(tmp_path: Path) -> None:
-    here = Checkpoints(tmp_path / "digest-s0@token")
+    here = Checkpoints(tmp_path / "digest-s0@token", Ranks())
     assert here.ending() is None
     here.end({"message": "the loss is nan", "step": 7})
     assert here.ending() == {"fit": "digest-s0", "message": "the loss is nan", "step": 7}
     (tmp_path / "other-s0@token").mkdir()
     (tmp_path / "other-s0@token" / "diverged.json").write_bytes(here.ended.read_bytes())
-    assert Checkpoints(tmp_path / "other-s0@token").ending() is None
+    assert Checkpoints(tmp_path / "other-s0@token", Ranks()).ending() is None
     here.ended.write_text(here.ended.read_text().replace("7", "8"))
     assert here.ending() is None

@@ -7,11 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from collapse_sim.core import registry
 from collapse_sim.core.errors import DivergedError, RecipeError, StoreError
 from collapse_sim.core.machine import open_device
 from collapse_sim.data.base import conditions_of
+from collapse_sim.engine import artefacts
 from collapse_sim.engine.sample import Sampler
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.hooks import conditions_are_reused
@@ -184,6 +186,15 @@ class StoredModel:
     @property
     def plan(self) -> GenerationPlan:
         return self.arm_plan.generations[self.generation]
+
+    def module(self, device: str = "cpu") -> nn.Module:
+        """The fitted torch module, for inference: in eval mode, without gradients. Models that are solved for all seeds
+        together have a leading axis of length 1."""
+        return artefacts.model(self.run.store, self.plan.model, (self.seed,), open_device(device))
+
+    def draw(self, rows: int, draw_seed: int = 0, device: str = "auto") -> dict[str, np.ndarray]:
+        """`rows` new rows by column, (rows, ...) each, as the command `sample` draws them: see `draw` below."""
+        return draw(self, rows, draw_seed, device)
 
     def __str__(self) -> str:
         return f"{self.arm}, generation {self.generation}, seed {self.seed}"

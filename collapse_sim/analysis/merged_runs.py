@@ -38,9 +38,16 @@ def merge(runs: Mapping[str, Results]) -> Results:
         bounds=bounds,
         parts=_agreed({label: run.parts for label, run in runs.items()}),
         resolutions=_agreed({label: run.resolutions for label, run in runs.items()}),
+        measures=_agreed({label: run.measures for label, run in runs.items()}),
         diverged=_by_arm({label: run.diverged for label, run in runs.items()}),
         planned={f"{label}/{arm}": run.seeds_of(arm) for label, run in runs.items() for arm in run.arms},
         settings=_by_arm({label: run.settings for label, run in runs.items()}),
+        differing=_by_arm(
+            {
+                label: {arm: {**run.differing.get(arm, {}), "run": label} for arm in run.arms}
+                for label, run in runs.items()
+            }
+        ),
         training=_by_arm({label: run.training for label, run in runs.items()}),
         rows=_by_arm({label: run.rows for label, run in runs.items()}),
         problems=tuple(problem for run in runs.values() for problem in run.problems),

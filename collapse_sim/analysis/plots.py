@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +42,7 @@ _LINE = 0.17  # inches, of a line of type
 _ACROSS, _UP = 42, 30  # letters that fit in a panel's title, and along its y axis
 _FEW = 25  # with more generations, only every few have markers
 _LARGEST = 2**16 - 1  # pixels per side, at most, in matplotlib
-_PAGE: dict[str, Any] = {
+PAGE: dict[str, Any] = {
     "axes.titlesize": 8,
     "figure.titlesize": 9,
     "axes.spines.top": False,
@@ -62,15 +62,20 @@ _PAGE: dict[str, Any] = {
 
 
 def plot(results: Results, metrics: Sequence[str], path: Path, size: Size | None = None) -> None:
-    """Write `figure` to `path` (.png at 300 dpi, .pdf, .svg), with run, version and date in the file's metadata.
+    """Write `figure` to `path` as `write_drawing` does."""
+    write_drawing(lambda: figure(results, metrics, size), results, metrics, path)
+
+
+def write_drawing(draw: Callable[[], Figure], results: Results, metrics: Sequence[str], path: Path) -> None:
+    """Write a figure to `path` (.png at 300 dpi, .pdf, .svg), with run, version and date in the file's metadata.
 
     Raises StoreError if the file cannot be written.
     """
     try:
-        with style(user_texts(results, metrics), _PAGE):
+        with style(user_texts(results, metrics), PAGE):
             notes = "; ".join(f"{metric}: {results.notes[metric]}" for metric in metrics if metric in results.notes)
             metadata = _metadata(results.name, path.suffix.lower(), notes)
-            drawing = figure(results, metrics, size)
+            drawing = draw()
             dpi = min(DPI, _LARGEST / max(drawing.get_size_inches()))
             save(drawing, path, dpi=dpi, metadata=metadata)
     except OSError as error:
@@ -89,7 +94,7 @@ def figure(results: Results, metrics: Sequence[str], size: Size | None = None) -
     difference to the baseline and the published one. With several protocols there is a column for each. `size`: as wide
     as a paper's column, with one panel above the other, or as its page; None: as wide as the panels need.
     """
-    with style(user_texts(results, metrics), _PAGE):
+    with style(user_texts(results, metrics), PAGE):
         one_step, groups = results.generations <= 1, panels(results)
         settings = {arm: group.settings.get(arm, {}) for group in groups.values() for arm in group.arms}
         shown = [(metric, protocol) for metric in metrics for protocol in groups]
@@ -109,7 +114,7 @@ def figure(results: Results, metrics: Sequence[str], size: Size | None = None) -
         looks_by_arm = looks(replace(results, arms=tuple(settings), settings=settings))  # the same in all panels
         for axes, (metric, protocol) in zip(grid.flat, shown, strict=False):
             group = groups[protocol]
-            axes.set_title(_title(group, metric, protocol))
+            axes.set_title(panel_title(group, metric, protocol))
             if one_step:
                 dots(axes, group, metric, handles)
             else:
@@ -122,7 +127,7 @@ def figure(results: Results, metrics: Sequence[str], size: Size | None = None) -
         if handles:
             arm_labels = dict.fromkeys(name for group in groups.values() for name in _labels_with_seeds(group).values())
             arms = [name for name in arm_labels if name in handles]
-            _legend(drawing, {name: handles[name] for name in arms} | handles)
+            legend_below(drawing, {name: handles[name] for name in arms} | handles)
         return drawing
 
 
@@ -224,7 +229,7 @@ def _align_limits(row: Sequence[Axes]) -> None:
             axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
-def _title(results: Results, metric: str, protocol: str | None) -> str:
+def panel_title(results: Results, metric: str, protocol: str | None) -> str:
     better, warning = results.metrics[metric], results.warnings.get(metric)
     direction = "" if better is None else f" ({better} is better)"
     direction += f", {protocol}" if protocol else ""
@@ -232,7 +237,7 @@ def _title(results: Results, metric: str, protocol: str | None) -> str:
     return "\n".join([title, *textwrap.wrap(formatting.plain(warning or ""), _ACROSS)])
 
 
-def _legend(drawing: Figure, handles: dict[str, Any]) -> None:
+def legend_below(drawing: Figure, handles: dict[str, Any]) -> None:
     """Draw the legend below the panels, in as many columns as fit; the figure grows by its lines."""
     width, height = drawing.get_size_inches()
     names = list(handles)

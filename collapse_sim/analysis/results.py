@@ -14,6 +14,7 @@ from collapse_sim.analysis.row_values import RowValues, row_sources
 from collapse_sim.analysis.scale import UNBOUNDED, Bounds
 from collapse_sim.analysis.training_columns import Training, trainings
 from collapse_sim.core.errors import StoreError
+from collapse_sim.metrics.aspects import Aspect, checked
 from collapse_sim.metrics.names import part_name
 from collapse_sim.store import journal
 from collapse_sim.store.run_directory import JOURNAL_FILE, REMAKE, RUN_FILE, read_journal, read_run, values_by_arm
@@ -78,6 +79,7 @@ class Results:
     warnings: Mapping[str, str] = field(default_factory=dict)  # metric -> why its figures should not be quoted
     units: Mapping[str, str] = field(default_factory=dict)  # metric -> its unit
     bounds: Mapping[str, Bounds] = field(default_factory=dict)  # metric -> its least and greatest possible value
+    measures: Mapping[str, tuple[Aspect, ...]] = field(default_factory=dict)  # metric -> what it measures of collapse
     parts: Mapping[str, MetricParts] = field(default_factory=dict)  # metric -> its parts
     resolutions: Mapping[str, float] = field(default_factory=dict)  # metric -> its smallest possible step
     tuned_on: tuple[int, ...] | None = None  # seeds that settings were chosen on; None: the recipe does not say
@@ -223,6 +225,7 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         bounds=_with_parts(
             {name: _bounds(entry["bounds"]) for name, entry in run["metrics"].items() if entry.get("bounds")}, metric_of
         ),
+        measures={name: checked(entry["measures"]) for name, entry in run["metrics"].items() if entry.get("measures")},
         parts=parts,
         resolutions={
             name: max(float(step or 0.0) for step in values_by_arm(entry["resolution"], [""]).values())

@@ -35,6 +35,21 @@ def compare(
     everything: Annotated[
         bool, typer.Option("--all", help="Also every metric by generation, and differences to the baseline.")
     ] = False,
+    against: Annotated[
+        list[str] | None,
+        typer.Option("--against", metavar="SETTING", help="Over a grid's setting; given twice: a map of two."),
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option("--arm", metavar="NAME", help="With --against: only this arm, or grid.")
+    ] = None,
+    collapse_at: Annotated[
+        str | None,
+        typer.Option(
+            "--collapse-at",
+            metavar="LIMIT",
+            help="Where collapse begins: 2.5, '<0.9', or 2x generation 0's (default 1x).",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV row per score.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print tables for LaTeX (package booktabs).")] = False,
@@ -52,12 +67,13 @@ def compare(
     """Compare arms: means over seeds with 95 % intervals.
 
     Shows the last generation that all arms have. --all, --metric and --generation add tables by generation and of
-    paired differences to a baseline.
+    paired differences to a baseline. --against shows each metric over a setting in which arms differ.
     """
     from dataclasses import replace
 
     from collapse_sim.analysis.choices import checked_names, chosen_generations
     from collapse_sim.analysis.merged_runs import merge
+    from collapse_sim.cli.against import Against, show_against
 
     formats = {"--json": as_json, "--csv": as_csv, "--latex": latex, "--markdown": markdown}
     if sum(formats.values()) > 1:
@@ -75,7 +91,12 @@ def compare(
     if plot is not None:
         _check_suffix(plot)
     width = _checked_size(size, plot)
-    if as_json:
+    form = next((name for name, on in formats.items() if on), None)
+    asked = Against(against, arm, collapse_at, form, plot, width)
+    asked.check()
+    if against:
+        show_against(results, metrics, chosen, generation, asked)
+    elif as_json:
         _print_json(by_label, results, results.with_parts(metrics), chosen)
     elif as_csv:
         from collapse_sim.analysis.documents import csv_text
@@ -90,7 +111,7 @@ def compare(
         _print_all(results, metrics, shown)
     _say_unfinished(by_label)
     _say_missing_row_values(by_label)
-    if plot is not None:
+    if plot is not None and not against:
         _draw(results, results.with_parts(metrics) if metric else metrics, plot, width)
 
 

@@ -89,6 +89,8 @@ class Metric(Protocol):
     - `unit`, a few words, and `bounds`, the (least, greatest) possible value, None where there is none: class variables
       for tables and plots; no key depends on them. `unit` may be a setting; if the unit is that of the model's loss,
       `unit_of(family)` replaces it.
+    - `measures`, a class variable: the aspects of collapse that it measures (metrics/aspects.py) for verdicts by
+      definition; no key depends on it. Collapse is the direction that is not `better`, or a fall if it has none.
     - `resolution(info, samples)`: the smallest step of the figure, such as one row's share. Verdicts treat scores with
       smaller differences as equal.
 

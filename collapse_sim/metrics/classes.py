@@ -13,6 +13,7 @@ from torch import Tensor
 from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.aspects import Aspect
 from collapse_sim.metrics.base import (
     ClassifyingMap,
     Evaluation,
@@ -88,6 +89,7 @@ class ClassCoverage(OwnClassMetric):
     features_of: ClassVar[tuple[Which, ...]] = ("samples",)  # only labels of the real rows are used
     unit: ClassVar[str] = "share of classes"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+    measures: ClassVar[tuple[Aspect, ...]] = ("modes",)
 
     def resolution(self, info: Info, samples: int) -> float:
         """One class's share."""
@@ -112,6 +114,7 @@ class ClassEntropy(_ClassMetric):
     needs: ClassVar[tuple[Need, ...]] = ("samples",)
     unit: ClassVar[str] = "nats"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("modes",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         mean = evaluation.probabilities(self.feature_map, "samples").double().mean(0)
@@ -189,6 +192,7 @@ class ClassShares(ByClass, OwnClassMetric):
     unit: ClassVar[str] = "of the real share"
     not_in_key: ClassVar[tuple[str, ...]] = ("alive_from",)
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("modes",)
 
     @property
     def dead_below(self) -> float:

@@ -11,6 +11,7 @@ from collapse_sim.core.component import Component
 from collapse_sim.core.registry import identity
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ClosedForm, ModelFamily
+from collapse_sim.metrics.aspects import Aspect
 from collapse_sim.metrics.base import Evaluation, Need
 
 
@@ -67,6 +68,7 @@ class VarianceRatio(_ParameterMetric):
     parameters: ClassVar[tuple[str, ...]] = ("covariance",)
     better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
     unit: ClassVar[str] = "ratio"
+    measures: ClassVar[tuple[Aspect, ...]] = ("variance",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         (covariance,) = buffers(evaluation, "covariance")
@@ -77,6 +79,7 @@ class MeanError(_ParameterMetric):
     """Euclidean distance between the model's mean and the true mean, in the data's unit, from 0."""
 
     parameters: ClassVar[tuple[str, ...]] = ("mean",)
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         (mean,) = buffers(evaluation, "mean")
@@ -94,6 +97,7 @@ class W2(_ParameterMetric):
     """
 
     parameters: ClassVar[tuple[str, ...]] = ("mean", "covariance")
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         mean, covariance = buffers(evaluation, "mean", "covariance")
@@ -131,6 +135,7 @@ class ExcessTestError(_ParameterMetric):
     parameters: ClassVar[tuple[str, ...]] = ("weights",)
     kinds: ClassVar[tuple[str, ...] | None] = ("regression",)
     unit: ClassVar[str] = "squared unit of y"
+    measures: ClassVar[tuple[Aspect, ...]] = ("risk",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         (weights,) = buffers(evaluation, "weights")

@@ -18,6 +18,7 @@ from collapse_sim.core.content_cache import content_cache
 from collapse_sim.data.base import Info
 from collapse_sim.data.molecules.molecule_reading import BONDS
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.aspects import Aspect
 from collapse_sim.metrics.base import (
     Evaluation,
     FeatureSpace,
@@ -117,6 +118,7 @@ class ConformationCoverage(_NearestMetric):
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "share of conformations"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+    measures: ClassVar[tuple[Aspect, ...]] = ("modes",)
 
     def _values(self, rmsd: Tensor) -> Tensor:
         return (rmsd <= self.threshold).double()
@@ -129,6 +131,7 @@ class ConformationMatching(_NearestMetric):
     """
 
     unit: ClassVar[str] = "Å"
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
 
 class _KindsMetric(ConformationMetric):
@@ -157,6 +160,7 @@ class BondLengths(_KindsMetric):
     """
 
     unit: ClassVar[str] = "Å"
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     def _measure(self, graph: Graph, positions: np.ndarray) -> Iterator[tuple[Kind, np.ndarray]]:
         for i, j in zip(*np.nonzero(np.triu(graph.bonds)), strict=True):
@@ -172,6 +176,7 @@ class BondAngles(_KindsMetric):
     """
 
     unit: ClassVar[str] = "degrees"
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     def _measure(self, graph: Graph, positions: np.ndarray) -> Iterator[tuple[Kind, np.ndarray]]:
         for middle, bonds in enumerate(graph.bonds):

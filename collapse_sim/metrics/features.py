@@ -17,6 +17,7 @@ from collapse_sim.core.component import Component
 from collapse_sim.core.content_cache import content_cache
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.aspects import Aspect
 from collapse_sim.metrics.base import (
     Evaluation,
     FeatureMap,
@@ -124,6 +125,7 @@ class FID(_FeatureComparison):
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
     unit: ClassVar[str] = "squared feature units"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         super().check(info, family, samples)
@@ -199,6 +201,7 @@ class KID(_Capped):
     """Rows of a block, from either side."""
 
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     @model_validator(mode="after")
     def _both_or_neither(self) -> KID:
@@ -297,6 +300,7 @@ class Recall(ShareInside):
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "share of real rows"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+    measures: ClassVar[tuple[Aspect, ...]] = ("tail",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return share_inside(self._pick(evaluation, self.against), self._pick(evaluation, "samples"), self.k)
@@ -334,6 +338,7 @@ class Coverage(ShareInside):
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "share of real rows"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+    measures: ClassVar[tuple[Aspect, ...]] = ("tail",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         samples, real = self._pick(evaluation, "samples"), self._pick(evaluation, self.against)
@@ -350,6 +355,7 @@ class Vendi(FeatureMetric):
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "different samples"
     bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("variance",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return vendi_score(evaluation.features(self.feature_map, "samples"))

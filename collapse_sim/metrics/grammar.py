@@ -20,6 +20,7 @@ from collapse_sim.data.text.pcfg import Grammar
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import HasTextLikelihood
+from collapse_sim.metrics.aspects import Aspect
 from collapse_sim.metrics.base import (
     Evaluation,
     FeatureSpace,
@@ -81,6 +82,7 @@ class RareProductions(_Rare):
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "share of productions"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+    measures: ClassVar[tuple[Aspect, ...]] = ("tail",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         data = _truth(evaluation.data)
@@ -103,6 +105,7 @@ class RareUse(_Rare):
 
     unit: ClassVar[str] = "ratio"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("tail",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         data = _truth(evaluation.data)
@@ -125,6 +128,7 @@ class ProductionKL(GrammarMetric):
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
     unit: ClassVar[str] = "nats per token"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         data = _truth(evaluation.data)
@@ -196,6 +200,7 @@ class GrammarKL(ScoredByRows, Component):
     needs: ClassVar[tuple[Need, ...]] = ("model", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
     unit: ClassVar[str] = "nats per token"
+    measures: ClassVar[tuple[Aspect, ...]] = ("risk", "drift")
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         _check_truth(self, info)

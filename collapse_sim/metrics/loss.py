@@ -15,6 +15,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.held_out_loss import BATCH_ROWS, HeldOutLoss, role_of_batch
 from collapse_sim.families.hooks import HasLossUnit, HasTextLikelihood, RowLosses
+from collapse_sim.metrics.aspects import Aspect
 from collapse_sim.metrics.base import (
     Evaluation,
     FeatureSpace,
@@ -44,6 +45,7 @@ class TestLoss(Component):
     kinds: ClassVar[tuple[str, ...] | None] = None
     needs: ClassVar[tuple[Need, ...]] = ("model", "held_out")
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
+    measures: ClassVar[tuple[Aspect, ...]] = ("risk",)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         if info.held_out < 1:
@@ -103,6 +105,7 @@ class Perplexity(ScoredByRows, Component):
     better: ClassVar[Literal["lower", "higher"] | None] = "lower"
     unit: ClassVar[str] = "per token"
     bounds: ClassVar[tuple[float | None, float | None]] = (1.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("risk",)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         _check_family(family)

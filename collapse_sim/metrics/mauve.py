@@ -16,6 +16,7 @@ from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.aspects import Aspect
 from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, note
 from collapse_sim.metrics.language_model import ReadingMetric, reading
 from collapse_sim.metrics.text_base import picked, texts
@@ -48,6 +49,7 @@ class Mauve(ReadingMetric):
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     least: ClassVar[int] = 2
     reads: ClassVar[str] = "model"
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     @property
     def needs(self) -> tuple[Need, ...]:

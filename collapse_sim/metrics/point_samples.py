@@ -17,6 +17,7 @@ from collapse_sim.core.component import Component
 from collapse_sim.core.content_cache import content_cache
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
+from collapse_sim.metrics.aspects import Aspect
 from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, count_of, note
 from collapse_sim.metrics.closed_form import true_value
 
@@ -97,6 +98,7 @@ class SampleW2(_PointComparison):
 
     unit: ClassVar[str] = "the data's unit"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return per_seed(evaluation, _w2, *self._picks(evaluation))
@@ -126,6 +128,7 @@ class SlicedW2(_PointComparison):
 
     unit: ClassVar[str] = "the data's unit"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         samples, real = self._picks(evaluation)
@@ -152,6 +155,7 @@ class MMD(_PointComparison):
     """Width of the kernel: the median distance between the real rows, or a number in the data's unit."""
 
     least: ClassVar[int] = 2
+    measures: ClassVar[tuple[Aspect, ...]] = ("drift",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         return per_seed(evaluation, self._mmd, *self._picks(evaluation))
@@ -191,6 +195,7 @@ class SampleVarianceRatio(PointMetric):
     unit: ClassVar[str] = "ratio"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
     least: ClassVar[int] = 2
+    measures: ClassVar[tuple[Aspect, ...]] = ("variance",)
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -297,6 +302,7 @@ class ModeCoverage(_Modes):
 
     unit: ClassVar[str] = "share of modes"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+    measures: ClassVar[tuple[Aspect, ...]] = ("modes",)
 
     def resolution(self, info: Info, samples: int) -> float:
         """One mode's share."""

@@ -16,6 +16,7 @@ from collapse_sim.core.component import Component
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import Encodes
+from collapse_sim.metrics.aspects import Aspect
 from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, note
 from collapse_sim.metrics.features import Count, FeatureMetric, covariance
 
@@ -35,6 +36,7 @@ class _Rank(FeatureMetric):
 
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("variance",)
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -123,6 +125,7 @@ class TailVariance(FeatureMetric):
     better: ClassVar[Literal["lower", "higher"] | None] = None  # above 1 is as wrong as below
     unit: ClassVar[str] = "ratio"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("tail",)
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -167,6 +170,7 @@ class LatentStd(Component):
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "the prior's standard deviations"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, None)
+    measures: ClassVar[tuple[Aspect, ...]] = ("variance",)
 
     def check(self, info: Info, family: ModelFamily, samples: int) -> None:
         if not isinstance(family, Encodes):

@@ -19,6 +19,7 @@ from torch import Tensor
 from collapse_sim.core.content_cache import content_cache
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer
+from collapse_sim.metrics.aspects import Aspect
 from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, note
 from collapse_sim.metrics.text_base import Count, TextMetric, parts, picked, texts, tokens_of, whole_words, words
 
@@ -43,6 +44,7 @@ class DistinctN(TextMetric):
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "share of n-grams"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+    measures: ClassVar[tuple[Aspect, ...]] = ("variance",)
 
     def score(self, evaluation: Evaluation) -> float | Tensor:
         numbers: dict[str, int] = {}  # they replace words, which take more memory
@@ -125,6 +127,7 @@ class SelfBLEU(TextMetric):
     unit: ClassVar[str] = "BLEU"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
     least: ClassVar[int] = 2
+    measures: ClassVar[tuple[Aspect, ...]] = ("variance",)
 
     def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, and how many are used."""
@@ -241,6 +244,7 @@ class Vocabulary(TextMetric):
     better: ClassVar[Literal["lower", "higher"] | None] = "higher"
     unit: ClassVar[str] = "share of words"
     bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+    measures: ClassVar[tuple[Aspect, ...]] = ("tail",)
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, Any
 
 from collapse_sim.core.errors import PluginError
 from collapse_sim.core.plugins import plugin_errors
-from collapse_sim.metrics.base import FeatureSpace, MetricNote, PartsMetric
+from collapse_sim.metrics.aspects import Aspect, checked
+from collapse_sim.metrics.base import FeatureSpace, Metric, MetricNote, Need, PartsMetric
 
 if TYPE_CHECKING:
     from collapse_sim.plan.score_specs import ScoreSpec
 
+_OF_A_GENERATION: frozenset[Need] = frozenset(("model", "samples", "outputs"))
+
 
 def shown_as(score: ScoreSpec) -> dict[str, Any]:
     """How tables, plots and verdicts show a score's metric, as far as it declares that: {"unit": "share of real rows",
-    "bounds": [0.0, 1.0], "resolution": 0.001}.
+    "bounds": [0.0, 1.0], "resolution": 0.001, "measures": ["tail"]}.
 
-    Raises PluginError for invalid bounds.
+    Raises PluginError for invalid bounds or aspects.
     """
     metric = score.metric
     with plugin_errors(metric, "unit"):
@@ -34,7 +37,27 @@ def shown_as(score: ScoreSpec) -> dict[str, Any]:
     with plugin_errors(metric, "resolution"):
         resolve = getattr(metric, "resolution", None)
         resolution = float(resolve(score.data.info, score.samples.rows)) if resolve else 0.0
-    return {"unit": unit, "bounds": [least, greatest], **({"resolution": resolution} if resolution else {})}
+    measures = aspects_of(metric)
+    return {
+        "unit": unit,
+        "bounds": [least, greatest],
+        **({"resolution": resolution} if resolution else {}),
+        **({"measures": list(measures)} if measures else {}),
+    }
+
+
+def aspects_of(metric: Metric) -> tuple[Aspect, ...]:
+    """What a metric measures of a model's collapse; nothing if it reads only real rows, as a reference.
+
+    Raises PluginError for aspects that do not exist.
+    """
+    with plugin_errors(metric, "measures"):
+        declared = getattr(metric, "measures", ())
+    try:
+        aspects = checked(declared)
+    except ValueError as problem:
+        raise PluginError(f"{type(metric).__module__}:{type(metric).__qualname__}: {problem}") from None
+    return aspects if set(metric.needs) & _OF_A_GENERATION else ()
 
 
 def parts_of(score: ScoreSpec) -> dict[str, Any] | None:

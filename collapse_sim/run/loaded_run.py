@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from collapse_sim.analysis.choices import check_cells, checked_names, chosen_generations, labelled
-from collapse_sim.analysis.frames import claims_frame, compared_frame, costs_frame, history_frame, scores_frame
+from collapse_sim.analysis.frames import (
+    claims_frame,
+    compared_frame,
+    costs_frame,
+    definitions_frame,
+    history_frame,
+    rates_frame,
+    scores_frame,
+)
 from collapse_sim.analysis.merged_runs import merge
 from collapse_sim.analysis.numbers import with_interval
 from collapse_sim.analysis.reached import common, unfinished
@@ -102,6 +110,16 @@ class Runs:
         behind it, as `verify --json`."""
         return self._of_each(lambda run: claims_frame(run.results))
 
+    def definitions(self) -> DataFrame:
+        """A row per arm and definition of model collapse: seen, not seen, undecided or not measured, the figures and
+        the rule, as `compare --definitions --json`."""
+        return definitions_frame(self.results)
+
+    def rates(self, metric: Metrics = None) -> DataFrame:
+        """A row per metric and arm: the change per generation, with its 95 % interval, and whether it levels off, as
+        `compare --rates --json`. Raises RecipeError for a metric that is not there."""
+        return rates_frame(self.results, self._named(metric))
+
     def history(self) -> DataFrame:
         """A row per evaluation of each fit: the mean loss of the batches since the evaluation before, and of validation
         rows, in the unit of test_loss. A fit that several arms share is listed once: "arms" is a tuple.
@@ -128,13 +146,14 @@ class Runs:
         return pd.concat(filled, ignore_index=True)
 
     def _chosen(self, metric: Metrics, generation: int | str | None) -> tuple[list[str], list[int] | None]:
-        results = self.results
+        names = self._named(metric)
+        return self.results.with_parts(names), chosen_generations(generation, self.results, names, "generation")
+
+    def _named(self, metric: Metrics) -> list[str]:
         asked = [metric] if isinstance(metric, str) else metric
-        names = checked_names(
-            "metric", results.metrics_without_parts() if asked is None else asked, list(results.metrics),
-            "the run measures",
-        )  # fmt: skip
-        return results.with_parts(names), chosen_generations(generation, results, names, "generation")
+        if asked is None:
+            return self.results.metrics_without_parts()
+        return checked_names("metric", asked, list(self.results.metrics), "the run measures")
 
     def __repr__(self) -> str:
         return "\n".join([f"{len(self.runs)} runs:", *map(repr, self.runs.values())])

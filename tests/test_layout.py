@@ -32,6 +32,7 @@ ACROSS = {  # tests of what several modules do together; every other file is nam
     },
     "metrics": {"docs", "text_engine", "torchmetrics"},
     "recipe": {"arm_settings", "default_metrics", "docs", "limits", "plugins"},
+    "run": {"numbers_agree"},
     "store": {"resume"},
 }  # fmt: skip
 

@@ -231,7 +231,7 @@ class Run(Runs):
         if (end := self.results.diverged.get(arm, {}).get(seed)) is not None and end <= k:
             raise DivergedError(f"{place(arm, k, seed)}: no samples, its chain diverged at generation {end}")
         columns = stored_columns(self.path, self._store, arm, k, seed)
-        return Samples(arm, k, seed, columns, self._texts(columns))
+        return Samples(arm, k, seed, columns, self._texts)
 
     def model(self, arm: str | None = None, generation: int | None = None, seed: int | None = None) -> StoredModel:
         """A fitted model: `.module()` is the torch module, `.draw(rows)` draws new rows. Imports torch, reads the data.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,27 @@ MAKE = "running the recipe again makes what is missing"
 @dataclass(frozen=True)
 class Samples:
     """What one model generated: `columns` by name, (rows, ...) each, read-only and memory-mapped; images are uint8
-    (rows, channels, height, width). `texts` are the decoded rows of text data, of pairs {"source", "target"} each; None
-    for other data."""
+    (rows, channels, height, width)."""
 
     arm: str
     generation: int
     seed: int
     columns: Mapping[str, np.ndarray]
-    texts: Sequence[Any] | None = None
+    decode: Callable[[Mapping[str, np.ndarray]], list[Any] | None] = lambda columns: None
+
+    @cached_property
+    def texts(self) -> list[Any] | None:
+        """The decoded rows of text data, of pairs {"source", "target"} each; None for other data.
+
+        Imports torch and prepares the data for its tokenizer: raises what `Run.model` raises.
+        """
+        return self.decode(self.columns)
 
     @property
     def rows(self) -> np.ndarray | list[Any]:
         """The texts, or else the only column beside labels. Raises RecipeError when there are several."""
         if self.texts is not None:
-            return list(self.texts)
+            return self.texts
         names = [name for name in self.columns if name != "label"]
         if len(names) != 1:
             raise RecipeError(f"these rows have the columns {', '.join(self.columns)}: take them from .columns")

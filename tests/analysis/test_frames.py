@@ -52,7 +52,9 @@ def test_a_comparison_has_the_figures_of_the_json_document(write_run: WriteRun) 
     document = json.loads(json.dumps(run_document(results, ["loss"]) | differences_document(results, ["loss"])))
     (row,) = frame[(frame.arm == "distill") & (frame.generation == 0) & (frame.metric == "loss")].to_dict("records")
     entry, difference = document["arms"]["distill"]["loss"][0], document["differences"]["distill"]["loss"][0]
-    assert [row[name] for name in ("n", "mean", "low", "high")] == [entry[name] for name in ("n", "mean", "low", "high")]
+    assert [row[name] for name in ("n", "mean", "low", "high")] == [
+        entry[name] for name in ("n", "mean", "low", "high")
+    ]
     names = {"difference": "mean", "difference_low": "low", "difference_high": "high", "p": "p", "p_holm": "p_holm"}
     assert [row[name] for name in names] == [difference[of] for of in names.values()]
     assert row["difference"] == pytest.approx(0.375)

@@ -10,6 +10,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from inspect import Signature
+
     from collapse_sim.run.loaded_run import Run
 
 
@@ -17,9 +19,19 @@ class CallablePackage(ModuleType):
     """A package has its name in the package above it, so the function of that name is the package itself."""
 
     def __call__(self, *args: Any, **options: Any) -> Run:
+        """Run a recipe's experiment, or continue it, and return the run: see run_recipe.run_recipe."""
         from collapse_sim.run.run_recipe import run_recipe
 
         return run_recipe(*args, **options)
+
+    @property
+    def __signature__(self) -> Signature:
+        """The function's own, for `inspect`, IPython and other tools."""
+        from inspect import signature
+
+        from collapse_sim.run.run_recipe import run_recipe
+
+        return signature(run_recipe)
 
 
 sys.modules[__name__].__class__ = CallablePackage

@@ -30,6 +30,7 @@ from collapse_sim.analysis.merged_runs import merge
 from collapse_sim.analysis.numbers import with_interval
 from collapse_sim.analysis.reached import common, unfinished
 from collapse_sim.analysis.results import Results, read_results
+from collapse_sim.analysis.table import seeds_over
 from collapse_sim.core.errors import DivergedError, RecipeError, StoreError
 from collapse_sim.run.loaded_samples import MAKE, Samples, place, stored_columns
 from collapse_sim.run.sample_files import TEXT_KINDS, texts_by_row
@@ -173,10 +174,11 @@ class Runs:
         head = "".join(f"<th>{_safe(metric)}</th>" for metric in metrics)
         body = ""
         for arm in results.arms:
-            means = [results.mean(arm, metric, last) for metric in metrics]
-            cells = (_safe(with_interval(m.mean, m.low, m.high)) if m else "-" for m in means)
+            of_arm = [results.mean(arm, metric, last) for metric in metrics]
+            cells = (_safe(with_interval(m.mean, m.low, m.high)) if m else "-" for m in of_arm)
             body += f"<tr><th>{_safe(arm)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-        caption = f"generation {last}: means over seeds with 95 % intervals"
+        means = [mean for metric in metrics for mean in results.means(metric, last).values()]
+        caption = f"generation {last}: mean over {seeds_over(means)}"
         return f"<table><caption>{caption}</caption><tr><th>arm</th>{head}</tr>{body}</table>"
 
 

@@ -36,8 +36,9 @@ from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
 from collapse_sim.run.text_samples import show_texts
 from collapse_sim.store.failures import Failure
+from collapse_sim.store.registration import registered
 from collapse_sim.store.run_directory import BY_ARM, common
-from collapse_sim.store.run_writer import RunWriter, registered
+from collapse_sim.store.run_writer import RunWriter
 from collapse_sim.store.store import Store
 from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program, say

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from collapse_sim.store.blocks import MANIFEST, check_block, parse_block
 from collapse_sim.store.lease import living, token
 from collapse_sim.store.locks import locked, sweep
 from collapse_sim.store.orphans import parse_partial
+from collapse_sim.store.registration import Registration
 from collapse_sim.store.run_directory import RUN_FILE
 from collapse_sim.store.store import REFERENCES_LOCK, Store
 
@@ -40,15 +41,6 @@ class StoredArtefact:
         return f"{self.digest[:12]}/{self.folder.name}"
 
 
-@dataclass(frozen=True)
-class Registered:
-    """What a run has registered that it refers to."""
-
-    run: str
-    seeds: Mapping[str, Sequence[int]]  # by digest; [] for what is the same for all seeds
-    arms: Mapping[str, Sequence[str]]  # by digest
-
-
 def open_store(root: Path) -> Store:
     """An existing store, read-only. Raises StoreError when there is none."""
     if not (root / "objects").is_dir():
@@ -70,9 +62,7 @@ def entries(store: Store) -> Iterator[StoredArtefact]:
         if not seeds:
             continue  # not a block
         digest = folder.parent.name
-        using = [
-            user for user in users if digest in user.seeds and (seeds == (-1,) or set(seeds) & set(user.seeds[digest]))
-        ]
+        using = [user for user in users if user.holds(digest, seeds)]
         runs, arms = tuple(user.run for user in using), [arm for user in using for arm in user.arms.get(digest, ())]
         yield StoredArtefact(
             folder,
@@ -103,7 +93,7 @@ def _size(folder: Path) -> int:
     return 0
 
 
-def references(store: Store) -> tuple[list[Registered], list[str]]:
+def references(store: Store) -> tuple[list[Registration], list[str]]:
     """What every registered run refers to, and the problems of lists that cannot be read.
 
     Which artefacts the unreadable lists keep is unknown, so with any problem `collect` removes nothing.
@@ -113,8 +103,7 @@ def references(store: Store) -> tuple[list[Registered], list[str]]:
         paths = [path for path in children(store.root / "runs") if path.suffix == ".json"]
     for path in paths:
         try:
-            content = sealed.read(path)
-            users.append(Registered(str(content["run"]), dict(content["references"]), dict(content["arms"])))
+            users.append(Registration.read(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or error
             problems.append(
@@ -183,7 +172,8 @@ def _unused(store: Store, without: Collection[str]) -> list[StoredArtefact]:
 def _unfinished(store: Store, without: Collection[str]) -> list[Path]:
     """Folders with the checkpoints of work that no run refers to."""
     users, problems = references(store)
-    used = {(d, s) for user in users if user.run not in without for d in user.seeds for s in (*user.seeds[d], -1)}
+    needed = [user.references for user in users if user.run not in without]
+    used = {(digest, seed) for of in needed for digest, seeds in of.items() for seed in (*seeds, -1)}
     with readable(store.root / "partial"):
         parts = [(folder, *parse_partial(folder.name)) for folder in children(store.root / "partial")]
     return [

@@ -16,6 +16,8 @@ from collapse_sim.cli.options import (
     EnsembleOption,
     GenerationsOption,
     JsonOption,
+    KeepSamplesOption,
+    KeepWeightsOption,
     PluginsOption,
     QuietOption,
     RecipeArgument,
@@ -51,6 +53,8 @@ def run(
         ),
     ] = 60.0,
     ensemble: EnsembleOption = "auto",
+    keep_weights: KeepWeightsOption = None,
+    keep_samples: KeepSamplesOption = None,
     compiled: Annotated[
         str,
         typer.Option(
@@ -73,11 +77,13 @@ def run(
     say_logs(quiet=quiet)
     if not quiet:
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
+    keeps = {"keep_weights": keep_weights, "keep_samples": keep_samples}
+    settings = [*(settings or ()), *(f"{key}={value}" for key, value in keeps.items() if value is not None)]
     if limit := tight_limit():
         say(f"warning: {limit}")
     from collapse_sim.ui.starting import starting
 
-    early = None if dry_run else out or _default_folder(recipe, settings or (), smoke=smoke)
+    early = None if dry_run else out or _default_folder(recipe, settings, smoke=smoke)
     with starting(early, early.name if early else ""):
         from collapse_sim.recipe.trust import remember
         from collapse_sim.run.session import Session, check_diverged
@@ -121,7 +127,7 @@ def run(
                 },
             )
             rates = earlier_rates(session.store_dir, opened.describe())
-            plan = plan_document(experiment, session.store_dir, rates, command)
+            plan = plan_document(experiment, session.store_dir, rates, command, session.ends())
             document(plan) if as_json else data(plan_text(plan, _time_text(plan)))
             session.check()
             return

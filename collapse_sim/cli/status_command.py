@@ -128,6 +128,12 @@ def print_frame(status: RunStatus) -> None:
     with console.capture() as capture:
         console.print(frame(status.state, console.width, 200, remark(status)))
     data(Clean(capture.get()))
+    if status.pruned.artefacts:
+        from collapse_sim.ui import formatting
+
+        data(
+            f" pruned: {formatting.plural(status.pruned.artefacts, 'artefact')}, {formatting.size(status.pruned.bytes)} freed"
+        )
     if status.word not in ("finished", "running", "starting"):
         data(f" continue: {status.command}")  # never cut, so that it can be copied
 
@@ -183,5 +189,6 @@ def as_json(status: RunStatus) -> dict[str, Any]:
         "arms": arms,
         "process": process,
         "job": content["job"],
+        "pruned": {"artefacts": status.pruned.artefacts, "bytes": status.pruned.bytes},
         "continue": None if status.word == "finished" else status.command or None,
     }

@@ -6,8 +6,9 @@ Nothing here is in a key or changes a score. What is removed has a record in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
@@ -15,9 +16,8 @@ from collapse_sim.plan.score_specs import FeatureSpec
 from collapse_sim.plan.settings import Keep, Recipe
 from collapse_sim.plan.sizes import bytes_of
 from collapse_sim.plan.specs import FitSpec, ModelSpec, SampleSpec
-from collapse_sim.store.blocks import recorded_blocks
+from collapse_sim.store.blocks import present, recorded_blocks
 from collapse_sim.store.spec import Spec
-from collapse_sim.store.store import Store
 
 Ends = Mapping[str, Mapping[int, int]]  # {arm: {seed: the generation at which its chain diverged}}
 
@@ -100,18 +100,33 @@ def most_bytes(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int
     return most
 
 
+def to_come(experiment: Experiment, store: Path, ends: Ends | None = None) -> Callable[[Spec], int]:
+    """How many of a spec's artefacts (one per seed) a run is going to make, judged by name alone; the store need not
+    exist."""
+    if not (store / "pruned").is_dir():
+        return lambda spec: len(_by_name(store, spec, experiment.recipe.seeds if spec.seeded else (-1,)))
+    make = Pruning(experiment, store, ends or {}).to_make()
+    return lambda spec: len(make.get(spec.digest, ()))
+
+
+def _by_name(store: Path, spec: Spec, seeds: Iterable[int]) -> set[int]:
+    """The seeds that a store lacks."""
+    return set(seeds) - present(store, spec.digest)
+
+
 @dataclass(frozen=True)
 class Pruning:
-    """An experiment and a store with records of what was removed from it."""
+    """An experiment, and a store with records of what was removed from it."""
 
     experiment: Experiment
-    store: Store
+    root: Path
     ends: Ends
+    missing: Callable[[Spec, Iterable[int]], Collection[int]] | None = None  # None: judged by name alone
 
     def gone(self, spec: Spec) -> set[int]:
         """The seeds (-1: the same for all) of an artefact that is recorded and absent."""
-        recorded = {seed for seeds in recorded_blocks(self.store.root, spec.digest) for seed in seeds}
-        return recorded - self.store.present(spec.digest) if recorded else set()
+        recorded = {seed for seeds in recorded_blocks(self.root, spec.digest) for seed in seeds}
+        return recorded - present(self.root, spec.digest) if recorded else set()
 
     def to_make(self, wanted: Iterable[Spec] = ()) -> dict[str, set[int]]:
         """{digest: seeds} of everything that is to be made: what is missing and was never there, or is to be kept, and
@@ -130,7 +145,7 @@ class Pruning:
             absent = self._absent(spec, seeds | asked)
             free = keep_of(self.experiment.recipe, spec) != "all" and spec.digest not in named
             own = absent & asked | (absent - (self.gone(spec) if free else set()))
-            blocks = recorded_blocks(self.store.root, spec.digest) if own else ()
+            blocks = recorded_blocks(self.root, spec.digest) if own else ()
             for block in blocks:
                 if not own.isdisjoint(block):
                     own |= self._absent(spec, set(block))
@@ -141,7 +156,9 @@ class Pruning:
         return make
 
     def _absent(self, spec: Spec, seeds: set[int]) -> set[int]:
-        return set(self.store.missing(spec, sorted(seeds))) if seeds else set()
+        if self.missing is None:
+            return _by_name(self.root, spec, seeds)
+        return set(self.missing(spec, sorted(seeds))) if seeds else set()
 
     def _alive(self) -> dict[str, set[int]]:
         """{digest: seeds} for which some arm makes it; specs that all arms share have no entry."""
@@ -158,4 +175,5 @@ class Pruning:
         return alive
 
     def _were_made(self, specs: Iterable[Spec], seed: int) -> bool:
-        return all(self.store.has(spec, seed) or (seed if spec.seeded else -1) in self.gone(spec) for spec in specs)
+        keys = ((spec, seed if spec.seeded else -1) for spec in specs)
+        return all(key in self.gone(spec) or not self._absent(spec, {key}) for spec, key in keys)

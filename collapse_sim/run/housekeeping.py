@@ -24,7 +24,7 @@ class Housekeeper:
         self._spare = spare_after(experiment)
         self._arms = [plan.name for plan in experiment.arm_plans]
         ends = journal.diverged(journal.read(folder / JOURNAL_FILE))
-        self._pruning = Pruning(experiment, context.store, ends)
+        self._pruning = Pruning(experiment, context.store.root, ends, context.store.missing)
         self._to_make: dict[str, set[int]] | None = None  # None: something was made since it was found out
         self._told = self._told_problem = False
 

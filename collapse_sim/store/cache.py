@@ -157,8 +157,9 @@ def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tup
         with locked(store.root / "locks" / REFERENCES_LOCK):
             refuse_if_active(store)
             unused, unfinished = _unused(store, without), _unfinished(store, without)
+            records = _unused_records(store, without)
             forget(store, without)
-            _remove(store, [*(entry.folder for entry in unused), *unfinished])
+            _remove(store, [*(entry.folder for entry in unused), *unfinished, *records])
     return unused, unfinished
 
 
@@ -167,6 +168,15 @@ def _unused(store: Store, without: Collection[str]) -> list[StoredArtefact]:
     if references(store)[1]:
         return []
     return [entry for entry in entries(store) if set(entry.runs) <= set(without)]
+
+
+def _unused_records(store: Store, without: Collection[str]) -> list[Path]:
+    """Records of pruned artefacts that no run refers to or has pruned."""
+    users, problems = references(store)
+    used = {digest for user in users if user.run not in without for digest in (*user.references, *user.pruned)}
+    with readable(store.root / "pruned"):
+        digests = [digest for prefix in children(store.root / "pruned") for digest in children(prefix)]
+    return [] if problems else [folder for folder in digests if folder.name not in used]
 
 
 def _unfinished(store: Store, without: Collection[str]) -> list[Path]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from collapse_sim.core.files import children, explain_write_errors, readable
 from collapse_sim.store import sealed
-from collapse_sim.store.blocks import object_folder, parse_block, record_folder, recorded_blocks
+from collapse_sim.store.blocks import MANIFEST, object_folder, parse_block, record_folder, recorded_blocks
 from collapse_sim.store.cache import references
 from collapse_sim.store.locks import locked
 from collapse_sim.store.placing import set_aside
@@ -102,13 +102,19 @@ def _remove(store: Store, block: Path) -> int:
 
 
 def pruned_records(root: Path) -> Iterator[tuple[Path, str, dict[str, Any]]]:
-    """The records of artefacts that are not in the store: folder, problem ("" if it is intact), manifest."""
+    """The records of artefacts that are not in the store: folder, problem ("" if there is none), manifest."""
     with readable(root / "pruned"):
         digests = [digest for prefix in children(root / "pruned") for digest in children(prefix)]
     for digest in digests:
         for folder in recorded_blocks(root, digest.name).values():
             if not (object_folder(root, digest.name) / folder.name).exists():
                 yield folder, *check_record(folder)
+
+
+def pruned_total(root: Path) -> Pruned:
+    """What is pruned in a store, by all runs."""
+    sizes = [_removed(folder) for folder, _, _ in pruned_records(root)]
+    return Pruned(len(sizes), sum(sizes))
 
 
 def pruned_by(root: Path, folder: Path) -> Pruned:
@@ -127,6 +133,6 @@ def pruned_by(root: Path, folder: Path) -> Pruned:
 
 def _removed(record: Path) -> int:
     try:
-        return removed_bytes(sealed.read(record / "manifest.json"))
+        return removed_bytes(sealed.read(record / MANIFEST))
     except (OSError, ValueError, KeyError, TypeError):
         return 0

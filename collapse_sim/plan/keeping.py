@@ -128,23 +128,24 @@ class Pruning:
         recorded = {seed for seeds in recorded_blocks(self.root, spec.digest) for seed in seeds}
         return recorded - present(self.root, spec.digest) if recorded else set()
 
-    def to_make(self, wanted: Iterable[Spec] = ()) -> dict[str, set[int]]:
+    def to_make(self, only: Mapping[str, Collection[int]] | None = None) -> dict[str, set[int]]:
         """{digest: seeds} of everything that is to be made: what is missing and was never there, or is to be kept, and
-        what that is made from, as far as it is missing; also `wanted`, for all seeds.
+        what that is made from, as far as it is missing. `only`: nothing but this, {digest: seeds}, and what it needs.
 
         A removed block of several seeds is made as a whole, since only that can be checked. Nothing is made for what
         follows the end of a chain that diverged.
         """
-        alive, named = self._alive(), {spec.digest for spec in wanted}
-        needed: dict[str, set[int]] = {}
+        alive = self._alive()
+        needed = {digest: set(seeds) for digest, seeds in (only or {}).items()}
         make: dict[str, set[int]] = {}
         for spec in reversed(list(self.experiment.specs())):
             asked = needed.get(spec.digest, set())
             seeds = alive.get(spec.digest, set(self.experiment.recipe.seeds))
             seeds = seeds if spec.seeded else {-1} if seeds else set()
             absent = self._absent(spec, seeds | asked)
-            free = keep_of(self.experiment.recipe, spec) != "all" and spec.digest not in named
-            own = absent & asked | (absent - (self.gone(spec) if free else set()))
+            own = absent & asked
+            if only is None:
+                own |= absent if keep_of(self.experiment.recipe, spec) == "all" else absent - self.gone(spec)
             blocks = recorded_blocks(self.root, spec.digest) if own else ()
             for block in blocks:
                 if not own.isdisjoint(block):

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from collapse_sim.core.errors import CollapseSimError
 from collapse_sim.core.files import children, explain_write_errors, readable
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, object_folder, parse_block, record_folder, recorded_blocks
@@ -18,6 +19,7 @@ from collapse_sim.store.locks import locked
 from collapse_sim.store.placing import set_aside
 from collapse_sim.store.records import check_record, removed_bytes, write_record
 from collapse_sim.store.registration import Registration, registration_path
+from collapse_sim.store.run_directory import store_of
 from collapse_sim.store.store import REFERENCES_LOCK, Store
 
 
@@ -129,6 +131,14 @@ def pruned_by(root: Path, folder: Path) -> Pruned:
             if (of == (-1,) or set(of) & set(seeds)) and not (object_folder(root, digest) / record.name).exists():
                 count, size = count + 1, size + _removed(record)
     return Pruned(count, size)
+
+
+def pruned_of(folder: Path) -> Pruned:
+    """The same of a run in its own store; nothing where the store cannot be found."""
+    try:
+        return pruned_by(store_of(folder), folder)
+    except CollapseSimError:
+        return Pruned()
 
 
 def _removed(record: Path) -> int:

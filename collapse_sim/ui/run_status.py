@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from collapse_sim.core.errors import StoreError
 from collapse_sim.store import journal, sealed
-from collapse_sim.store.pruning import Pruned, pruned_by
 from collapse_sim.store.run_directory import (
     JOURNAL_FILE,
     LIVE_FILE,
@@ -21,7 +19,6 @@ from collapse_sim.store.run_directory import (
     damaged,
     read_journal,
     read_run,
-    store_of,
 )
 from collapse_sim.ui.checked import LARGEST_FILE
 from collapse_sim.ui.console import program
@@ -40,7 +37,6 @@ class RunStatus:
     state: State
     command: str  # the command that continues it
     problems: tuple[str, ...] = ()  # of the journal: damaged lines, missing recorded scores
-    pruned: Pruned = Pruned()  # what it has removed and can make again
 
     @property
     def ended(self) -> bool:
@@ -74,14 +70,7 @@ def run_status(folder: Path) -> RunStatus:
         state.pid, state.host = starting.pid, starting.host
         word = "starting"
     finished_before = live is not None and live.outcome == "finished"
-    command = continue_command(folder, [] if finished_before else lines)
-    return RunStatus(word, state, command, tuple(problems), _pruned(folder))
-
-
-def _pruned(folder: Path) -> Pruned:
-    with contextlib.suppress(StoreError):
-        return pruned_by(store_of(folder), folder)
-    return Pruned()
+    return RunStatus(word, state, continue_command(folder, [] if finished_before else lines), tuple(problems))
 
 
 def live_status(folder: Path) -> RunStatus:

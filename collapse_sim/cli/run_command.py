@@ -16,6 +16,8 @@ from collapse_sim.cli.options import (
     EnsembleOption,
     GenerationsOption,
     JsonOption,
+    KeepSamplesOption,
+    KeepWeightsOption,
     PluginsOption,
     QuietOption,
     RecipeArgument,
@@ -47,6 +49,8 @@ def run(
         ),
     ] = 60.0,
     ensemble: EnsembleOption = "auto",
+    keep_weights: KeepWeightsOption = None,
+    keep_samples: KeepSamplesOption = None,
     compiled: Annotated[
         str,
         typer.Option(
@@ -69,13 +73,15 @@ def run(
     say_logs(quiet=quiet)
     if not quiet:
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
+    keeps = {"keep_weights": keep_weights, "keep_samples": keep_samples}
+    settings = [*(settings or ()), *(f"{key}={value}" for key, value in keeps.items() if value is not None)]
     if limit := tight_limit():
         say(f"warning: {limit}")
     from collapse_sim.run.preparing import RunOptions
 
     options = RunOptions(
         recipe,
-        settings=settings or (),
+        settings=settings,
         smoke=smoke,
         arms=arm or (),
         seeds=seed or (),
@@ -114,7 +120,7 @@ def run(
                 },
             )
             rates = earlier_rates(session.store_dir, session.device.describe())
-            plan = plan_document(session.experiment, session.store_dir, rates, command)
+            plan = plan_document(session.experiment, session.store_dir, rates, command, session.ends())
             document(plan) if as_json else data(plan_text(plan, _time_text(plan)))
             session.check()
             return

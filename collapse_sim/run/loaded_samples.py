@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 
 from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.store import journal
-from collapse_sim.store.blocks import stored_block
+from collapse_sim.store.blocks import recorded_blocks, stored_block
 from collapse_sim.store.rowfile import SAMPLES_FILE, RowFile
 from collapse_sim.store.run_directory import JOURNAL_FILE, store_of
 
@@ -78,7 +79,13 @@ def stored_columns(folder: Path, store: Path | None, arm: str, generation: int, 
     block = stored_block(root, digests[-1], seed)
     if block is None:
         where = place(arm, generation, seed)
-        raise StoreError(f"{where}: its samples are not in {root}: they were not kept, or were removed; {MAKE}")
+        if any(seed in seeds or seeds == (-1,) for seeds in recorded_blocks(root, digests[-1])):
+            again = shlex.join(["--arm", arm, "--generation", str(generation), "--seed", str(seed)])
+            raise StoreError(
+                f"{where}: its samples were not kept (keep_samples); to make them again:\n"
+                f"  collapse-sim export {shlex.quote(str(folder))} {again} --to FOLDER"
+            )
+        raise StoreError(f"{where}: its samples are not in {root}: they were removed; {MAKE}")
     columns = {}
     for name, column in RowFile(block.file(SAMPLES_FILE)).columns.items():
         columns[name] = column[block.seeds.index(seed)] if block.stacked else column

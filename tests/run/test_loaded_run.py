@@ -200,11 +200,26 @@ def test_what_is_not_there_is_named_beside_what_is(run, ask, message):
         ask(run)
 
 
-def test_samples_and_models_that_were_not_kept(run, sandbox):
+def test_samples_that_were_not_kept(sandbox, monkeypatch):
+    """The error names a command that makes them again, and a model is made again by itself."""
+    sandbox.run(GAUSSIAN, overrides=["keep_samples=last", "keep_weights=last"])
+    run = load_run(sandbox.root / "run", data_dir=sandbox.root)
+    assert len(run.samples("replace", 3)) == 60
+    monkeypatch.chdir(sandbox.root)
+    with pytest.raises(StoreError, match=r"generation 1, seed 3: its samples were not kept \(keep_samples\)") as error:
+        run.samples("replace", 1, 3)
+    command = str(error.value).splitlines()[1].split()
+    assert command[0] == "collapse-sim"
+    assert run_app([*command[1:-1], "again"]) == 0
+    assert np.array_equal(run.samples("replace", 1, 3).rows, np.load("again/samples.npz")["x"])
+    assert run.model("accumulate", 2, 3).draw(2)["x"].shape == (2, 2)
+
+
+def test_samples_and_models_that_are_gone(run, sandbox):
     for manifest in sandbox.root.glob(".store/objects/*/*/*/manifest.json"):
         if json.loads(manifest.read_text())["generation"] == 2:
             shutil.rmtree(manifest.parent)
-    with pytest.raises(StoreError, match=r"generation 2, seed 5: its samples are not in .*\.store: they were not kept"):
+    with pytest.raises(StoreError, match=r"generation 2, seed 5: its samples are not in .*\.store: they were removed"):
         run.samples("replace", 2)
     with pytest.raises(StoreError, match=r"replace, generation 2, seed 5: no model: .* is missing; running the recipe"):
         run.model("replace", 2)

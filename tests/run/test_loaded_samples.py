@@ -35,5 +35,7 @@ def test_the_columns_of_a_network_s_samples_are_read_by_seed(sandbox) -> None:
     assert not columns["image"].flags.writeable
     with pytest.raises(StoreError, match=f"{place('replace', 1, 4)}: no samples: this is not scored yet"):
         stored_columns(sandbox.root / "run", None, "replace", 1, 4)
-    with pytest.raises(StoreError, match=r"its samples are not in .*elsewhere: they were not kept, or were removed"):
+    with pytest.raises(
+        StoreError, match=r"its samples are not in .*elsewhere: they were removed; running the recipe again"
+    ):
         stored_columns(sandbox.root / "run", sandbox.root / "elsewhere", "replace", 1, 0)

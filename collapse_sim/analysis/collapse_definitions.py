@@ -47,7 +47,7 @@ class DefinitionVerdict:
     definition: Definition
     status: DefinitionStatus
     metric: str | None = None
-    figure: float | None = None  # change from generation 0 to the last; for "unbounded loss" the rate per generation
+    figure: float | None = None  # the change from generation 0 to the last, in the metric's unit
     low: float | None = None  # its 95 % interval
     high: float | None = None
     p: float | None = None  # two-sided, of the status or of the nearest one, corrected for metrics and arms
@@ -57,6 +57,7 @@ class DefinitionVerdict:
     before: float | None = None  # the metric's mean at generation 0
     after: float | None = None  # and at the last generation
     relative: float | None = None  # figure as a share of `before`; None if that may be 0
+    per_generation: bool = False  # "unbounded loss": figure is a rate (rates.py), a share if it is `relative`
     seeds: int = 0
     rows: int = 0  # held-out rows that decided, in a run of one seed
     metrics: tuple[str, ...] = ()  # all that measure the definition
@@ -116,6 +117,7 @@ class _Tested(NamedTuple):
     verdict: DefinitionVerdict
     seen: float = 1.0
     absent: float = 1.0
+    below_margin: str = ""  # note if it is seen
 
 
 def _decided(drafts: Sequence[_Tested]) -> dict[str, DefinitionVerdict]:
@@ -127,7 +129,9 @@ def _decided(drafts: Sequence[_Tested]) -> dict[str, DefinitionVerdict]:
     for draft, seen, absent in zip(tested, of_seen, of_absent, strict=True):
         status: DefinitionStatus = "seen" if seen <= ALPHA else "not seen" if absent <= ALPHA else "undecided"
         p = {"seen": seen, "not seen": absent}.get(status, min(seen, absent))
-        verdicts[draft.verdict.arm] = replace(draft.verdict, status=status, p=p)
+        notes = [draft.below_margin if status == "seen" else "", draft.verdict.note]
+        note = "; ".join(text for text in notes if text)
+        verdicts[draft.verdict.arm] = replace(draft.verdict, status=status, p=p, note=note)
     return verdicts
 
 
@@ -157,7 +161,7 @@ def _draft(results: Results, arm: str, definition: Definition, metrics: Sequence
         low=difference.low,
         high=difference.high,
         p=None if all(change.why for change in changes) else min(seen, absent),
-        note="; ".join(_notes(results, deciding, margin)),
+        note="; ".join(_notes(results, deciding)),
         generation=deciding.generation,
         before=_finite(deciding.before.mean),
         after=_finite(deciding.before.mean + difference.mean),
@@ -165,7 +169,10 @@ def _draft(results: Results, arm: str, definition: Definition, metrics: Sequence
         seeds=1 if deciding.rows else difference.n,
         rows=deciding.rows,
     )
-    return _Tested(verdict, seen, absent)
+    small = verdict.relative is not None and abs(verdict.relative) < margin
+    return _Tested(
+        verdict, seen, absent, f"significant, and less than the margin of {100 * margin:g} %" if small else ""
+    )
 
 
 def _simes(p_values: Sequence[float]) -> float:
@@ -185,13 +192,10 @@ def _unmeasured(results: Results) -> str:
     )
 
 
-def _notes(results: Results, change: Change, margin: float) -> list[str]:
+def _notes(results: Results, change: Change) -> list[str]:
     notes = [change.why] if change.why else []
-    relative = share(change.difference, change.before) if change.has_margin else None
     if not change.why and not change.has_margin:
         notes.append("generation 0's mean may be 0, so no share of it is a margin")
-    if relative is not None and abs(relative) < margin and change.seen <= ALPHA:
-        notes.append(f"significant, and less than the margin of {100 * margin:g} %")
     if change.rows:
         notes.append(CAVEAT)
     if change.generation < results.generations:
@@ -205,31 +209,24 @@ def _finite(value: float) -> float | None:
 
 def _unbounded(results: Results, rising: Mapping[str, DefinitionVerdict]) -> dict[str, DefinitionVerdict]:
     """By the shape of the losses that rise; a loss that does not rise is not unbounded."""
-    drafts: list[_Tested] = []
+    shaped: list[_Tested] = []
+    others: dict[str, DefinitionVerdict] = {}
     for arm, verdict in rising.items():
-        own = replace(verdict, definition="unbounded loss")
-        if verdict.status != "seen" or verdict.metric is None or verdict.rows:
-            if verdict.status == "seen":
-                own = replace(own, status="undecided", p=None, note="one seed does not show whether a loss levels off")
-            drafts.append(_Tested(own))
+        own = replace(verdict, definition="unbounded loss", per_generation=True)
+        rate = None if verdict.metric is None else rate_of(results, arm, verdict.metric)
+        if rate is not None:
+            own = replace(own, figure=rate.slope, low=rate.low, high=rate.high)
+            own = replace(own, relative=rate.slope if rate.relative else None)
+        if verdict.status != "seen" or rate is None:
+            others[arm] = own
             continue
-        rate = rate_of(results, arm, verdict.metric)
-        assert rate is not None, "a loss that rises has two generations"
-        own = replace(
-            own,
-            status="undecided",
-            figure=rate.slope,
-            low=rate.low,
-            high=rate.high,
-            p=rate.shape_p,
-            relative=rate.slope if rate.relative else None,
-            note=rate.note or (f"levels off near {figure(rate.limit)}" if rate.limit is not None else ""),
-        )
-        shape_p = 1.0 if rate.shape_p is None else rate.shape_p
-        going, levelling = (shape_p if rate.shape == shape else 1.0 for shape in ("keeps going", "levels off"))
-        drafts.append(_Tested(own, going, levelling))
-    untested = {draft.verdict.arm: draft.verdict for draft in drafts if rising[draft.verdict.arm].status != "seen"}
-    return {**_decided([draft for draft in drafts if draft.verdict.arm not in untested]), **untested}
+        note = rate.note or (f"levels off near {figure(rate.limit)}" if rate.limit is not None else "")
+        own = replace(own, status="undecided", p=rate.shape_p, note=note)
+        p = 1.0 if rate.shape_p is None else rate.shape_p
+        open_p = p if p > ALPHA else 1.0  # of the shapes that these seeds do not show
+        going, levelling = (p if rate.shape == shape else open_p for shape in ("keeps going", "levels off"))
+        shaped.append(_Tested(own, going, levelling))
+    return {**others, **_decided(shaped)}
 
 
 def _scaling_draft(results: Results, arm: str, scaling: Scaling | None) -> _Tested:

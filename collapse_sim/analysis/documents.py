@@ -194,6 +194,7 @@ def claim_entry(claim: RecordedClaim, verdict: Verdict) -> dict[str, Any]:
         "n": verdict.n,
         "rows": verdict.rows or None,
         **{name: _number(value) for name, value in values.items()},
+        "seeds_needed": verdict.seeds_needed,
         "accounts_for": list(verdict.corrections),
         "protocols": list(verdict.protocols),
         "seeds": list(verdict.seeds),

@@ -13,7 +13,7 @@ from collapse_sim.analysis.intervals import Interval, interval
 from collapse_sim.analysis.reached import divergences
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.row_intervals import influence_of, over_rows
-from collapse_sim.analysis.scale import UNBOUNDED, Scale
+from collapse_sim.analysis.scale import UNBOUNDED, Bounds, Scale
 
 
 class Change(NamedTuple):
@@ -50,7 +50,7 @@ def change_of(results: Results, arm: str, metric: str, margin: float) -> Change 
         return None
     left, right = (np.array([scores[seed] for seed in seeds], dtype=np.float64) for scores in (last, first))
     falls = results.metrics[metric] != "lower"
-    difference, before = interval(left - right), interval(right)
+    difference, before = _within(interval(left - right), results.bounds.get(metric, UNBOUNDED)), interval(right)
     change = Change(metric, scored[-1], difference, before)
     if not difference.finite:
         return change._replace(why="; ".join(["not every score is finite", *divergences(results, [arm])]))
@@ -64,6 +64,12 @@ def change_of(results: Results, arm: str, metric: str, margin: float) -> Change 
     if not scale.trusts(left):
         absent = 1.0  # a few seeds dominate the mean: that they are missing excludes nothing
     return change._replace(seen=seen, absent=absent)
+
+
+def _within(difference: Interval, bounds: Bounds) -> Interval:
+    """Cut at the greatest difference that bounds allow."""
+    least, greatest = bounds
+    return difference if least is None or greatest is None else difference.within((least - greatest, greatest - least))
 
 
 def _by_rows(results: Results, arm: str, change: Change, seeds: list[int], margin: float, *, falls: bool) -> Change:

@@ -18,6 +18,7 @@ from scipy.special import stdtrit
 from collapse_sim.analysis.scale import UNBOUNDED, Bounds, Scale
 
 LEVEL = 0.95
+LARGEST_SHARE = 10.0  # 1,000 %: larger ratios are shown as differences
 
 
 class Interval(NamedTuple):
@@ -78,12 +79,18 @@ def interval(values: Iterable[float], bounds: Bounds = UNBOUNDED) -> Interval:
 
 
 def share(difference: Interval | None, base: Interval | None) -> float | None:
-    """A difference as a share of the baseline's mean; None unless that excludes 0 and the sign is kept."""
+    """A difference as a share of the baseline's mean; None unless that excludes 0, is not near 0 beside the difference,
+    and the sign is kept."""
     if difference is None or base is None or not difference.finite or not base.finite:
         return None
-    if not base.excludes_zero or (base.mean + difference.mean) * base.mean < 0:
+    if not base.excludes_zero or (base.mean + difference.mean) * base.mean < 0 or near_zero(base.mean, difference.mean):
         return None
     return difference.mean / abs(base.mean)
+
+
+def near_zero(base: float, difference: float) -> bool:
+    """Whether a baseline is so small beside a difference that a ratio of the two would say nothing."""
+    return abs(difference) > LARGEST_SHARE * abs(base)
 
 
 def differences(left: Mapping[int, float], right: Mapping[int, float]) -> list[float]:

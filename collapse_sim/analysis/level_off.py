@@ -2,13 +2,14 @@
 
 The errors of one chain are no independent noise: under replace they add up from generation to generation, and a single
 chain's bends say nothing about the expected curve. Seeds are independent. So each curve is fitted to the mean over all
-seeds but one and compared with that one (leave-one-out); per seed, the difference of the two squared errors is a number
-whose mean is tested by a t test over seeds.
+seeds but one and compared with that one (leave-one-out); the difference of the two squared errors is a number for each
+seed, whose mean is tested by a t test.
 
-Keeps going: a + b k, or exp(a + b k) if the metric is positive. Levels off: a + b (1 - exp(-k/c)), the approach of a
-contraction, such as a constant share of real rows, or a + b k/(k + c), whose distance from the limit falls as 1/k, as
-for accumulated rows (sum of 1/k^2, Gerstgrasser et al. 2024). c is limited so that at the last generation the slope is
-at most a seventh of the first one: otherwise these would be straight lines, too.
+Keeps going: a + b k, more and more slowly a + b sqrt(k) or a + b log(1 + k), and exp(a + b k) if the metric is
+positive. Levels off: a + b (1 - exp(-k/c)), the approach of a contraction, such as a constant share of real rows, or
+a + b k/(k + c), whose distance from the limit falls as 1/k, as for accumulated rows (sum of 1/k^2, Gerstgrasser et al.
+2024). c is limited so that at the last generation the slope is at most a seventh of the first one: otherwise these
+would be straight lines, too.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from collapse_sim.analysis.contrast import LEAST, p_values
+from collapse_sim.analysis.contrast import LEAST, ROUNDING, p_values
 
 Shape = Literal["levels off", "keeps going", "undecided"]
 Numbers = NDArray[np.float64]
@@ -49,8 +50,9 @@ def level_off(values: Numbers, generations: Numbers, *, positive: bool, alpha: f
     own = np.log(values) if positive else values
     others = (own.sum(0) - own) / (n - 1)
     going, levelling = (_nearest(curves, others) for curves in (_going(others, k, positive), _levelling(others, k)))
-    going_error, levelling_error = (_errors(curve, own) for curve in (going, levelling))
-    below, above = (float(p) for p in p_values(going_error, levelling_error))
+    gaps = _errors(going, own) - _errors(levelling, own)
+    rounding = float((ROUNDING * np.abs(own).max()) ** 2)
+    below, above = (float(p) for p in p_values(_widened(gaps), 0.0, resolution=rounding))
     p = min(1.0, 2 * min(below, above))
     if p > alpha:
         return LevelOff("undecided", p)
@@ -59,19 +61,30 @@ def level_off(values: Numbers, generations: Numbers, *, positive: bool, alpha: f
     return LevelOff("keeps going" if moves else "undecided", p)
 
 
+def _widened(gaps: Numbers) -> Numbers:
+    """With the scatter that leave-one-out hides, since all but one seed are the same in any two fits: the variance of
+    the mean is s^2 (1/n + 1/(n - 1)) (Nadeau & Bengio 2003)."""
+    n = len(gaps)
+    return np.asarray(gaps.mean() + (gaps - gaps.mean()) * math.sqrt(1 + n / (n - 1)))
+
+
 def _going(target: Numbers, k: Numbers, positive: bool) -> list[Numbers]:
-    """Straight lines (n, K) through each target (n, K) of logarithms, and the logarithms of straight lines."""
-    design = np.stack([np.ones_like(k), k], 1)
-    lines = [_fitted(design, target)]
-    if positive:
-        means = np.exp(target - target.mean(1, keepdims=True))
-        weights = 1 / means**2
-        left = np.einsum("kp,nk,kq->npq", design, weights, design)
-        right = np.einsum("kp,nk,nk->np", design, weights, means)
-        line = np.linalg.solve(left, right[..., None])[..., 0] @ design.T
-        inside = (line > 0).all(1, keepdims=True)
-        lines.append(np.where(inside, np.log(np.where(inside, line, 1.0)), math.nan))
-    return lines
+    """Curves (n, K) through each target (n, K), of logarithms if positive: then also logarithms of curves."""
+    designs = [np.stack([np.ones_like(k), rise], 1) for rise in (k, np.sqrt(k), np.log1p(k))]
+    if not positive:
+        return [_fitted(design, target) for design in designs]
+    means = np.exp(target - target.mean(1, keepdims=True))
+    return [_fitted(designs[0], target), *(_logarithm_of_fitted(design, means) for design in designs)]
+
+
+def _logarithm_of_fitted(design: Numbers, means: Numbers) -> Numbers:
+    """By least squares of relative errors, which are those of logarithms if small; nan where it is not positive."""
+    weights = 1 / means**2
+    left = np.einsum("kp,nk,kq->npq", design, weights, design, optimize=True)
+    right = (1 / means) @ design
+    curve = np.linalg.solve(left, right[..., None])[..., 0] @ design.T
+    inside = (curve > 0).all(1, keepdims=True)
+    return np.asarray(np.where(inside, np.log(np.where(inside, curve, 1.0)), math.nan))
 
 
 def _levelling(target: Numbers, k: Numbers) -> list[Numbers]:

@@ -79,6 +79,11 @@ def probability(p: float) -> str:
     return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
 
+def bare_probability(p: float) -> str:
+    """For a column of p values: "0.031", "< 0.0001"."""
+    return probability(p).removeprefix("p ").removeprefix("= ")
+
+
 def percent(share: float) -> str:
     """A signed relative difference: 0.0213 -> +2.1 %."""
     if not math.isfinite(share):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from rich.console import RenderableType
 from rich.text import Text
 
 from collapse_sim.analysis import row_intervals
 from collapse_sim.analysis.evidence import ALPHA
-from collapse_sim.analysis.intervals import Interval, share
-from collapse_sim.analysis.numbers import aligned, figure, percent, with_interval
-from collapse_sim.analysis.paired_tests import paired_tests
+from collapse_sim.analysis.intervals import Interval, near_zero, share
+from collapse_sim.analysis.intervals import differences as differences_of
+from collapse_sim.analysis.numbers import aligned, bare_probability, figure, percent, with_interval
+from collapse_sim.analysis.paired_tests import PairedTest, paired_tests
+from collapse_sim.analysis.power import in_words, seeds_needed
 from collapse_sim.analysis.reached import divergences
 from collapse_sim.analysis.results import Better, RecordedReference, Results
 from collapse_sim.analysis.row_intervals import of_difference, of_mean
@@ -21,6 +24,7 @@ from collapse_sim.ui.palette import DONE, WARNING
 MANY = 8  # more generations than this are thinned
 _BEST, _FAINT = f"bold {DONE}", "dim"
 _ABSENT = "-"
+_IN_PLACE = " abs."  # a difference in place of a share of what is near 0
 STAR = "* not worse than the best"  # what it stands for
 
 
@@ -60,8 +64,9 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     means = results.means(metric, generation)
     arms = [arm for arm in results.arms if arm in means]
     differences = {arm: results.paired_difference(arm, baseline, metric, generation) for arm in arms if arm != baseline}
-    best, significant = best_of(results, metric, generation), _significant(results, metric, generation, differences)
-    shares = [share(differences.get(arm), means.get(baseline)) for arm in arms]
+    best, tests = best_of(results, metric, generation), paired_tests(results, metric, generation, differences)
+    significant = {arm for arm, test in tests.items() if test.holm <= ALPHA}
+    relatives = [_relative(differences.get(arm), means.get(baseline)) for arm in arms]
     columns = [
         _column(
             "mean", [_mean(means[arm]) for arm in arms], [_BEST * (arm in best) for arm in arms], starred=bool(best)
@@ -81,7 +86,8 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
         else []
     )
     columns += [
-        _column("relative", [None if relative is None else percent(relative) for relative in shares]),
+        _column("relative", relatives),
+        *_p_columns(tests, arms),
         TableColumn(
             "reads",
             [
@@ -100,8 +106,11 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     title = Text.assemble(
         (metric, "bold"), f" at generation {generation}: paired differences to {baseline}, seed by seed"
     )
-    tested = sum(difference is not None and difference.se is not None for difference in differences.values())
-    holm_notes = [Text(f"reads: at 5 % over the {tested} arms together (Holm)", _FAINT)] if tested > 1 else []
+    holm_notes = [Text(f"reads: at 5 % over the {len(tests)} arms together (Holm)", _FAINT)] if len(tests) > 1 else []
+    if any(text is not None and text.endswith(_IN_PLACE) for text in relatives):
+        holm_notes.append(Text(f"{_IN_PLACE.strip()}: {baseline}'s mean is near 0, so the difference itself", _FAINT))
+    unclear = [arm for arm in tests if arm not in significant]
+    holm_notes += seeds_notes(results, metric, generation, unclear, ALPHA / max(len(tests), 1))
     tables = blocks(TableColumn("arm", [Text(arm) for arm in arms]), columns, width)
     notes = [*metric_notes(results, metric), *row_intervals.note([*mean_intervals, *difference_intervals])]
     return [title, *tables, *holm_notes, *divergence_notes(results), *notes, *_sources(results, metric, [generation])]
@@ -137,12 +146,43 @@ def _may_be_zero(difference: Interval | None) -> bool:
     )
 
 
-def _significant(
-    results: Results, metric: str, generation: int, differences: Mapping[str, Interval | None]
-) -> frozenset[str]:
-    """The arms that differ from the baseline at a level of 5 % over all arms of the table together (Holm)."""
-    tests = paired_tests(results, metric, generation, differences)
-    return frozenset(arm for arm, test in tests.items() if test.holm <= ALPHA)
+def _relative(difference: Interval | None, base: Interval | None) -> str | None:
+    """The difference in per cent of the baseline; itself, and marked, if that is near 0; None for one seed."""
+    relative = share(difference, base)
+    if relative is not None:
+        return percent(relative)
+    if difference is None or base is None or difference.se is None or base.se is None:
+        return None
+    if base.excludes_zero and not near_zero(base.mean, difference.mean):  # only on the other side of 0
+        return None
+    return f"{'+' * (difference.mean > 0)}{figure(difference.mean)}{_IN_PLACE}"
+
+
+def _p_columns(tests: Mapping[str, PairedTest], arms: Sequence[str]) -> list[TableColumn]:
+    """P values of the differences, and corrected if there are several; [] without any."""
+    if not tests:
+        return []
+    columns = [_column("p", [bare_probability(tests[arm].p) if arm in tests else None for arm in arms])]
+    if len(tests) > 1:
+        columns.append(
+            _column("p\n(Holm)", [bare_probability(tests[arm].holm) if arm in tests else None for arm in arms])
+        )
+    return columns
+
+
+def seeds_notes(results: Results, metric: str, generation: int, arms: Sequence[str], alpha: float) -> list[Text]:
+    """How many seeds would decide the differences of these arms to the baseline, which the seeds so far do not."""
+    of_baseline = results.scores(results.baseline, metric, generation)
+    by_number: dict[str, list[str]] = {}
+    for arm in arms:
+        gaps = np.array(differences_of(results.scores(arm, metric, generation), of_baseline))
+        if gaps.any():  # equal for every seed: no number would decide
+            by_number.setdefault(in_words(seeds_needed([gaps], alpha)), []).append(arm)
+    if not by_number:
+        return []
+    counts = "; ".join(f"{', '.join(own)}: {number}" for number, own in by_number.items())
+    text = f"seeds that would decide what is unclear, if differences stay as they are (80 % power): {counts}"
+    return [Text(text, _FAINT)]
 
 
 def _title(results: Results, metric: str, generations: Sequence[int]) -> Text:
@@ -234,11 +274,11 @@ def _published(reference: RecordedReference, arm: str) -> str | None:
 
 def _published_relative(reference: RecordedReference, arm: str, baseline: str) -> str | None:
     value, base = reference.values.get(arm), reference.values.get(baseline)
-    return (
-        None
-        if value is None or not base or arm == baseline or value * base < 0
-        else percent((value - base) / abs(base))
-    )
+    if value is None or base is None or arm == baseline:
+        return None
+    if near_zero(base, value - base):
+        return f"{'+' * (value > base)}{figure(value - base)}{_IN_PLACE}"
+    return None if value * base < 0 or base == 0 else percent((value - base) / abs(base))
 
 
 def _theory_columns(results: Results, metric: str, generation: int, means: Mapping[str, Interval]) -> list[TableColumn]:

@@ -8,14 +8,18 @@ covers, all arms that it chooses from, and all claims that compare arms with one
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+import numpy as np
+
 from collapse_sim.analysis.by_protocol import baselines
-from collapse_sim.analysis.contrast import adjusted
+from collapse_sim.analysis.contrast import LEAST, adjusted
 from collapse_sim.analysis.evidence import ALPHA, Evidence, gather, interval_text
 from collapse_sim.analysis.numbers import figure, probability
+from collapse_sim.analysis.power import in_words, seeds_needed
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.row_intervals import CAVEAT, verdict_fields
 from collapse_sim.recipe.claims import ArmAt, Expectation, parse
@@ -62,6 +66,7 @@ class Verdict:
     seeds: tuple[int, ...] = ()  # the deciding ones
     kind: Kind | None = None  # None: the recipe has no `tuned_on`
     caveats: tuple[str, ...] = ()
+    seeds_needed: int | None = None  # that would decide what is undecided; None: more than 1,000, or it is not known
     rows: int = 0  # held-out rows that decided, in a run of one seed
     protocols: tuple[str, ...] = ()  # of the claim's arms; () if nothing is trained
 
@@ -182,6 +187,7 @@ def _verdict(draft: _Draft, results: Results) -> Verdict:
             status, evidence.before + evidence.why, evidence.where, evidence.generation, caveats=draft.caveats
         )
     difference = shown.difference
+    needed = _needed(draft) if status == "undecided" and not evidence.why else None
     by_rows = _by_rows(draft, results) if shown.n == 1 else None
     if by_rows is not None:
         return by_rows
@@ -204,8 +210,34 @@ def _verdict(draft: _Draft, results: Results) -> Verdict:
         evidence.corrections,
         evidence.seeds,
         draft.kind,
-        (*([results.warnings[metric]] if metric in results.warnings else []), *draft.caveats, *_notes(draft)),
+        (
+            *([results.warnings[metric]] if metric in results.warnings else []),
+            *draft.caveats,
+            *_notes(draft),
+            *([f"seeds that would decide it, if the difference stays as it is: {in_words(needed)}"] if needed else []),
+        ),
+        None if needed is None or math.isinf(needed) else int(needed),
     )
+
+
+def _needed(draft: _Draft) -> float | None:
+    """The number of seeds that would decide a claim, at the level that all its corrections leave."""
+    evidence, within = draft.evidence, draft.expected.within
+    shown = evidence.shown
+    if shown is None or shown.n < LEAST:
+        return None
+    if within is None:
+        gaps, edges = [np.asarray(shown.left - shown.right)], [shown.p()]
+    else:
+        low, high = (1 - within / 100, 1 + within / 100)
+        gaps = [np.asarray(shown.left - ratio * shown.right) for ratio in (low, high)]
+        edges = [shown.p(ratio) for ratio in (low, high)]
+        if np.sign(gaps[0].mean()) == np.sign(gaps[1].mean()):  # outside the band: the nearer edge decides
+            nearer = int(np.argmin([abs(gap.mean()) for gap in gaps]))
+            gaps, edges = [gaps[nearer]], [edges[nearer]]
+    own = max(min(1.0, 2 * min(edge)) for edge in edges)
+    corrected = min(evidence.holds, evidence.fails)
+    return seeds_needed(gaps, ALPHA * min(1.0, own / corrected) if corrected > 0 else ALPHA)
 
 
 def _by_rows(draft: _Draft, results: Results) -> Verdict | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
 
 import typer
 
@@ -50,6 +50,10 @@ def compare(
             help="Where collapse begins: 2.5, '<0.9', or 2x generation 0's (default 1x).",
         ),
     ] = None,
+    definitions: Annotated[
+        bool, typer.Option("--definitions", help="Which definitions of collapse each arm meets.")
+    ] = False,
+    rates: Annotated[bool, typer.Option("--rates", help="Changes per generation, and whether they level off.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print one CSV row per score.")] = False,
     latex: Annotated[bool, typer.Option("--latex", help="Print tables for LaTeX (package booktabs).")] = False,
@@ -67,13 +71,15 @@ def compare(
     """Compare arms: means over seeds with 95 % intervals.
 
     Shows the last generation that all arms have. --all, --metric and --generation add tables by generation and of
-    paired differences to a baseline. --against shows each metric over a setting in which arms differ.
+    paired differences to a baseline. --against shows each metric over a setting in which arms differ, --definitions
+    verdicts by definition of collapse, --rates changes per generation.
     """
     from dataclasses import replace
 
     from collapse_sim.analysis.choices import checked_names, chosen_generations
     from collapse_sim.analysis.merged_runs import merge
     from collapse_sim.cli.against import Against, show_against
+    from collapse_sim.cli.by_definition import ByDefinition, document_of, show
 
     formats = {"--json": as_json, "--csv": as_csv, "--latex": latex, "--markdown": markdown}
     if sum(formats.values()) > 1:
@@ -94,10 +100,16 @@ def compare(
     form = next((name for name, on in formats.items() if on), None)
     asked = Against(against, arm, collapse_at, form, plot, width)
     asked.check()
+    by_definition = ByDefinition(definitions, rates)
+    by_definition.check(generation, form, against)
     if against:
         show_against(results, metrics, chosen, generation, asked)
     elif as_json:
-        _print_json(by_label, results, results.with_parts(metrics), chosen)
+        _print_json(
+            by_label, results, results.with_parts(metrics), chosen, document_of(results, metrics, by_definition)
+        )
+    elif by_definition.any:
+        show(results, metrics, form, by_definition)
     elif as_csv:
         from collapse_sim.analysis.documents import csv_text
 
@@ -137,11 +149,15 @@ def _read(runs: Sequence[str]) -> dict[str, Results]:
 
 
 def _print_json(
-    by_label: Mapping[str, Results], results: Results, metrics: Sequence[str], chosen: Sequence[int] | None
+    by_label: Mapping[str, Results],
+    results: Results,
+    metrics: Sequence[str],
+    chosen: Sequence[int] | None,
+    more: Mapping[str, Any],
 ) -> None:
     from collapse_sim.analysis.documents import SCHEMA, differences_document, run_document
 
-    differences = differences_document(results, metrics, chosen)
+    differences = differences_document(results, metrics, chosen) | dict(more)
     if len(by_label) == 1:
         document(run_document(results, metrics, chosen) | differences)
         return

@@ -125,7 +125,9 @@ def test_intervals_within_bounds_cover_as_often_as_they_say(bounds: Any, draw: s
         ([-10.0, -11.0], [-5.0, -5.5], 0.5),
         ([0.001, -0.0005], [0.3, 0.31], None),  # its interval contains 0
         ([0.001, 0.002], [0.3, 0.31], None),  # likewise: two seeds
-        ([0.001, 0.00101], [0.3, 0.3], 0.298995 / 0.001005),  # 0.001005 +- 0.000064 is small, and surely not 0
+        ([0.1, 0.101], [0.3, 0.3], 0.1995 / 0.1005),  # 0.1005 +- 0.0064 is small, and surely not 0
+        ([0.001, 0.00101], [0.3, 0.3], None),  # surely not 0, but near it: 29,751 %
+        ([0.03, 0.0303], [0.3, 0.3], 0.26985 / 0.03015),  # 895 %
         ([10.0, 11.0], [-5.0, -5.5], None),  # on the other side of 0
         ([0.0, 0.0], [1.0, 1.1], None),
         ([2.0], [3.0], None),  # one seed has no interval

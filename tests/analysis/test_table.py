@@ -3,9 +3,13 @@
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
+from scipy import stats
 
+from collapse_sim.analysis.numbers import bare_probability
+from collapse_sim.analysis.power import in_words, seeds_needed
 from collapse_sim.analysis.results import Results, read_results
 from collapse_sim.analysis.table import against_baseline, best_of, by_generation, readable
 from collapse_sim.store import journal
@@ -57,11 +61,12 @@ def test_generations_side_by_side(toy: Results) -> None:
 def test_against_the_baseline(toy: Results) -> None:
     found = against_baseline(toy, "loss", 1, None)
     rows = cells(found)
-    assert rows["replace"] == ["2.00 ± 0.25", "-", "-", "baseline", "2.250", "-4.3 se", "4.000", "-"]
+    assert rows["replace"] == ["2.00 ± 0.25", "-", "-", "-", "baseline", "2.250", "-4.3 se", "4.000", "-"]
     assert rows["a-long-name,with=commas,and=more"] == [
         "1.50 ± 0.26 *",
         "-0.497 ± 0.014",
         "-24.8 %",
+        bare_probability(stats.ttest_rel([1.5, 1.61, 1.4], [2.0, 2.1, 1.9]).pvalue),
         "better",
         "-",
         "-",
@@ -151,3 +156,34 @@ def test_readings_are_corrected_over_the_arms(write_run: WriteRun) -> None:
     found = against_baseline(read_results(write_run(several, name="several", seeds=seeds)), "m", 0, None)
     assert cells(found)["arm"][-1] == "unclear"
     assert "reads: at 5 % over the 3 arms together (Holm)" in text(found)
+
+
+def test_several_arms_have_both_p_values_and_the_seeds_that_would_decide(write_run: WriteRun) -> None:
+    """Holm's p value beside the uncorrected one; what is unclear has the number of seeds at the corrected level."""
+    base, near, far = [1.0, 2.0, 4.0, 3.0], [1.1, 2.6, 4.2, 3.9], [2.0, 3.1, 5.0, 4.0]
+    run = write_run({"a": {"m": [base]}, "near": {"m": [near]}, "far": {"m": [far]}}, seeds=range(4))
+    parts = against_baseline(read_results(run), "m", 0, None)
+    rows = cells(parts)
+    p_near, p_far = (stats.ttest_rel(arm, base).pvalue for arm in (near, far))
+    assert rows["far"][3:6] == [bare_probability(p_far), bare_probability(2 * p_far), "worse"]
+    assert rows["near"][3:6] == [bare_probability(p_near), bare_probability(p_near), "unclear"]
+    gaps = np.array(near) - np.array(base)
+    needed = in_words(seeds_needed([gaps], 0.025))
+    assert needed.isdecimal()
+    assert f"what is unclear, if differences stay as they are (80 % power): near: {needed}" in text(parts)
+
+
+def test_two_seeds_do_not_say_how_many_would_decide(write_run: WriteRun) -> None:
+    run = write_run({"a": {"m": [[1.0, 2.0]]}, "b": {"m": [[1.1, 2.6]]}}, seeds=(0, 1))
+    assert "b: at least 3 seeds are needed to say" in text(against_baseline(read_results(run), "m", 0, None))
+
+
+def test_a_ratio_to_a_baseline_near_0_is_the_difference_and_marked(write_run: WriteRun) -> None:
+    """Its interval contains 0, or it is far less than a tenth of the difference."""
+    for base in ([0.001, 0.0011, 0.0009], [0.001, -0.001, 0.0005]):
+        run = write_run({"a": {"kid": [base]}, "b": {"kid": [[0.3, 0.31, 0.32]]}}, folder=f"run{base[1]}")
+        parts = against_baseline(read_results(run), "kid", 0, None)
+        (relative,) = [cell for cell in cells(parts)["b"] if cell.endswith(" abs.")]
+        assert relative.startswith("+0.3")
+        assert "abs.: a's mean is near 0, so the difference itself" in text(parts)
+        assert "%" not in text(parts).replace("95 %", "").replace("80 %", "").replace("5 %", "")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from collapse_sim.analysis.power import seeds_needed
 from collapse_sim.analysis.results import Better, RecordedClaim, Results
 from collapse_sim.analysis.verdicts import Verdict, decide, decide_all
 
@@ -337,3 +338,23 @@ def test_scores_that_are_not_finite_leave_it_undecided(value: float) -> None:
     found = verdict("a < b", results({"a": [[1.0, 1.0]], "b": [[value, 2.0]]}))
     assert (found.status, found.low) == ("undecided", None)
     assert "not every score is finite" in found.reason
+
+
+def test_what_is_undecided_says_how_many_seeds_would_decide_it() -> None:
+    """At the level that the corrections leave; more than 1,000 and fewer than three seeds have no number."""
+    left, right = np.array([1.0, 2.0, 3.0, 2.5]), np.array([1.4, 1.9, 3.9, 3.0])
+    alone = verdict("a < b", results({"a": [list(left)], "b": [list(right)]}))
+    expected = seeds_needed([left - right])
+    assert expected is not None
+    assert (alone.status, alone.seeds_needed) == ("undecided", int(expected))
+    assert alone.caveats[-1] == f"seeds that would decide it, if the difference stays as it is: {expected:g}"
+    claims = [RecordedClaim("x", "loss", "last", f"{arm} < b") for arm in ("a", "c")]
+    family = decide_all(claims, results({"b": [list(right)], "a": [list(left)], "c": [list(left - 0.01)]}))
+    assert family[1].seeds_needed == seeds_needed([left - 0.01 - right], 0.025)
+    within = verdict("a = b within 20 %", results({"a": [list(left)], "b": [list(right)]}))
+    assert within.seeds_needed == seeds_needed([left - 0.8 * right, left - 1.2 * right])
+    even = verdict("a < b", results({"a": [[1.0, 2.0, 3.0]], "b": [[2.0, 3.0, 1.001]]}))
+    assert (even.seeds_needed, even.caveats[-1].rpartition(": ")[2]) == (None, "more than 1,000")
+    two = verdict("a < b", results({"a": [list(left[:2])], "b": [list(right[:2])]}))
+    assert (two.seeds_needed, two.caveats) == (None, ())
+    assert verdict("low < mid", results({"low": [LOW], "mid": [MID]})).seeds_needed is None

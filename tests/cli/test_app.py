@@ -33,8 +33,8 @@ COMMANDS = {
     "status": ["RUN", "--costs", "--json"],
     "watch": ["RUN", "--once"],
     "compare": [
-        "RUN", "--metric", "--generation", "--baseline", "--all", "--json",
-        "--csv", "--latex", "--markdown", "--plot", "--size",
+        "RUN", "--metric", "--generation", "--baseline", "--all", "--against", "--arm", "--collapse-at",
+        "--definitions", "--rates", "--json", "--csv", "--latex", "--markdown", "--plot", "--size",
     ],
     "curves": ["RUN", "--arm", "--generation", "--seed", "--plot", "--store", "--json"],
     "verify": ["RUN", "--json"],

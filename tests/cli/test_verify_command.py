@@ -89,6 +89,7 @@ def test_json(call: Call, write_run: WriteRun) -> None:
         "high": pytest.approx(-0.7516, abs=1e-4),
         "margin": None,
         "p": pytest.approx(0.0033, abs=1e-4),
+        "seeds_needed": None,
         "accounts_for": [],
         "protocols": [],
         "seeds": [0, 1, 2],

@@ -1,6 +1,8 @@
 """What metrics declare to measure of collapse, and how it gets into run.json."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -44,3 +46,13 @@ def test_every_metric_that_measures_the_loss_or_a_distance_has_a_better_directio
     for name, measures in declared.items():
         better: Any = getattr(load("metrics", name), "better", None)
         assert better is not None or not {"risk", "drift"} & set(measures), name
+
+
+def test_the_docs_list_what_each_metric_measures() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "definitions.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [a-z ]+ \| `(\w+)` \| (`[^|]+) \|", text, flags=re.MULTILINE)
+    documented = {(name, aspect) for aspect, names in rows for name in re.findall(r"`(\w+)`", names)}
+    declared = {
+        (name, aspect) for name in BUILT_IN["metrics"] for aspect in getattr(load("metrics", name), "measures", ())
+    }
+    assert documented == declared

@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from collapse_sim.core.files import children, read_bytes
+from collapse_sim.core.files import read_bytes
 from collapse_sim.store import journal, sealed
-from collapse_sim.store.blocks import MANIFEST, object_folder, parse_block, seconds_of
+from collapse_sim.store.blocks import MANIFEST, blocks_or_records, parse_block, seconds_of
 from collapse_sim.store.run_directory import JOURNAL_FILE, store_of
 
 HISTORY_FILE = "history.json"
@@ -97,12 +97,11 @@ def fit_records(folder: Path, store: Path | None = None) -> tuple[list[FitRecord
 def _blocks(
     root: Path, digest: str, problems: list[str]
 ) -> Iterable[tuple[tuple[int, ...], tuple[dict[str, Any], Path]]]:
-    for place in children(object_folder(root, digest)):
-        if parse_block(place.name):
-            try:
-                yield parse_block(place.name), (sealed.read(place / MANIFEST), place)
-            except (OSError, ValueError) as error:
-                problems.append(f"{place / MANIFEST}: {error}")
+    for place in blocks_or_records(root, digest):
+        try:
+            yield parse_block(place.name), (sealed.read(place / MANIFEST), place)
+        except (OSError, ValueError) as error:
+            problems.append(f"{place / MANIFEST}: {error}")
 
 
 def _record(

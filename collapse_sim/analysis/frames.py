@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from collapse_sim.analysis.collapse_definitions import DefinitionVerdict, definition_verdicts, definitions_document
 from collapse_sim.analysis.documents import ScoreRow, claim_entry, differences_document, run_document, score_rows
 from collapse_sim.analysis.fit_costs import cost_entry
 from collapse_sim.analysis.fit_records import FitRecord, LossRecord
+from collapse_sim.analysis.rates import MetricRate, rates, rates_document
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.verdicts import decide_all
 
@@ -63,6 +66,21 @@ def claims_frame(results: Results) -> DataFrame:
     rows = [claim_entry(claim, verdict) for claim, verdict in pairs]
     columns = tuple(rows[0]) if rows else ("that", "metric", "generation", "expect", "status", "reason")
     return _frame(rows, columns, {"generation": "object", "n": "Int64", "rows": "Int64"})  # "last" is one, too
+
+
+def definitions_frame(results: Results) -> DataFrame:
+    """The verdicts of `compare --definitions --json`, a row per arm and definition of collapse."""
+    rows = definitions_document(definition_verdicts(results))
+    floats = dict.fromkeys(("figure", "low", "high", "p", "before", "after", "relative"), "float64")
+    return _frame(rows, [field.name for field in fields(DefinitionVerdict)], {**floats, "generation": "Int64"})
+
+
+def rates_frame(results: Results, metrics: Sequence[str] | None = None) -> DataFrame:
+    """The rates of `compare --rates --json`, a row per metric and arm that has two generations."""
+    rows = rates_document(rates(results, metrics))
+    return _frame(
+        rows, [field.name for field in fields(MetricRate)], dict.fromkeys(("slope", "shape_p", "limit"), "float64")
+    )
 
 
 def history_frame(records: Sequence[FitRecord]) -> DataFrame:

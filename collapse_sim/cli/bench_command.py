@@ -67,9 +67,8 @@ def bench(
     say_logs(quiet=quiet)
     if not quiet:
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
-    from functools import partial
 
-    from collapse_sim.plan.dry_run import missing
+    from collapse_sim.plan.keeping import to_come
     from collapse_sim.run.bench import Bench
     from collapse_sim.run.preparing import RunOptions
     from collapse_sim.store.run_directory import store_of
@@ -87,7 +86,7 @@ def bench(
         out=out,
     )
     experiment, opened, folder = options.prepared()
-    of_store = partial(missing, experiment, store or store_of(folder))
+    of_store = to_come(experiment, store or store_of(folder))
     measurement = Bench(experiment, opened, data_dir, of_store, seconds, ensemble, (lambda _: None) if quiet else say)
     rates = measurement.run()
     result = bench_document(measurement, rates)

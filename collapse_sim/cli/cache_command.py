@@ -28,9 +28,11 @@ def list_entries(
 ) -> None:
     """List artefacts, each with the runs and arms that refer to it. Nothing is changed."""
     from collapse_sim.store.cache import entries, open_store, references, sizes
+    from collapse_sim.store.pruning import pruned_total
 
     opened_store = open_store(store)
     artefacts = list(entries(opened_store))
+    pruned = pruned_total(store)
     for problem in references(opened_store)[1]:
         say(problem)
     if as_json:
@@ -47,9 +49,11 @@ def list_entries(
             }
             for e in artefacts
         ]
-        document({"schema": 1, "artefacts": rows, "runs": sizes(artefacts)})
+        gone = {"artefacts": pruned.artefacts, "bytes": pruned.bytes}
+        document({"schema": 1, "artefacts": rows, "runs": sizes(artefacts), "pruned": gone})
         return
     total = f"{len(artefacts)} artefacts, {sum(entry.bytes for entry in artefacts) / 1e6:.1f} MB"
+    total += f"; {pruned.artefacts} pruned, {pruned.bytes / 1e6:.1f} MB freed" if pruned.artefacts else ""
     if by_run:
         data(f"{'artefacts':>9} {'own bytes':>14} {'shared bytes':>14}  run")
         for run, counts in sizes(artefacts).items():
@@ -109,24 +113,44 @@ def gc(
 def verify(store: StoreOption = DEFAULT, as_json: JsonOption = False) -> None:
     """Compare every artefact with its hash. Exit code 5 if one is damaged; nothing is changed."""
     from collapse_sim.store.cache import damaged, entries, open_store, references
+    from collapse_sim.store.pruning import pruned_records
 
     opened_store = open_store(store)
     damaged_artefacts = list(damaged(opened_store))
+    records = [(folder, problem) for folder, problem, _ in pruned_records(store)]
+    damaged_records = [f"{folder}: damaged ({problem})" for folder, problem in records if problem]
     count = sum(1 for _ in entries(opened_store))
     list_problems = references(opened_store)[1]
     if as_json:
         rows = [
             {"name": e.name, "folder": str(e.folder), "problem": p, "runs": list(e.runs)} for e, p in damaged_artefacts
         ]
-        document({"schema": 1, "artefacts": count, "damaged": rows, "damaged_lists": list_problems})
+        document(
+            {
+                "schema": 1,
+                "artefacts": count,
+                "damaged": rows,
+                "damaged_lists": list_problems,
+                "pruned": len(records),
+                "damaged_records": damaged_records,
+            }
+        )
     else:
         for problem in list_problems:
             data(problem)
         for entry, problem in damaged_artefacts:
             runs = ", ".join(Path(run).name for run in entry.runs) or "no run"
             data(f"damaged: {entry.folder}: {problem} (referred to by {runs})")
-        data(f"{count} artefacts, {len(damaged_artefacts)} damaged")
+        for problem in damaged_records:
+            data(f"record of a pruned artefact: {problem}")
+        pruned = f"; {len(records)} pruned, {len(damaged_records)} of their records damaged" if records else ""
+        data(f"{count} artefacts, {len(damaged_artefacts)} damaged{pruned}")
     if damaged_artefacts:
         raise StoreError(f"damaged artefacts: {len(damaged_artefacts)} of {count}; a run that needs one makes it again")
+    if damaged_records:
+        raise StoreError(
+            f"damaged records of pruned artefacts: {len(damaged_records)} of {len(records)}: what is made again cannot "
+            "be compared with them"
+        )
     if list_problems:
         raise StoreError(f"damaged lists of references: {len(list_problems)}; each run rewrites its own")

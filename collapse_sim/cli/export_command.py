@@ -65,7 +65,7 @@ def export(
     if every:
         models, absent = opened.models(choice, samples=samples != "none")
     else:
-        models = [opened.model(choice)]
+        models = [opened.model(choice, samples=samples != "none")]
     with explain_write_errors(to, "--to"):
         for path in export_all(models, to, samples) if every else write(models[0], to, samples):
             data(str(path), needed=False)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -51,6 +51,15 @@ EnsembleOption = Annotated[
         metavar="auto|off|N",
         help="The most fits of one architecture and length to compute together. auto: 1.",
     ),
+]
+Kept = Literal["all", "last", "none-but-generation-0"]
+KeepWeightsOption = Annotated[
+    Kept | None,
+    typer.Option("--keep-weights", help="Generations whose weights stay in the store, as `keep_weights` in a recipe."),
+]
+KeepSamplesOption = Annotated[
+    Kept | None,
+    typer.Option("--keep-samples", help="Generations whose samples stay in the store, as `keep_samples` in a recipe."),
 ]
 SmokeOption = Annotated[bool, typer.Option("--smoke", help="Run the recipe's own small size, to check that it works.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Warnings only.")]

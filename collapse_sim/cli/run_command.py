@@ -18,6 +18,8 @@ from collapse_sim.cli.options import (
     EnsembleOption,
     GenerationsOption,
     JsonOption,
+    KeepSamplesOption,
+    KeepWeightsOption,
     PluginsOption,
     QuietOption,
     RecipeArgument,
@@ -50,6 +52,8 @@ def run(
         ),
     ] = 60.0,
     ensemble: EnsembleOption = "auto",
+    keep_weights: KeepWeightsOption = None,
+    keep_samples: KeepSamplesOption = None,
     compiled: Annotated[
         str,
         typer.Option(
@@ -81,13 +85,15 @@ def run(
         logging.getLogger("collapse_sim").setLevel(logging.ERROR)  # rank 0 has the same warnings
     if not quiet:
         say(f"reading {recipe} ...")  # what follows imports torch, which takes seconds
+    keeps = {"keep_weights": keep_weights, "keep_samples": keep_samples}
+    settings = [*(settings or ()), *(f"{key}={value}" for key, value in keeps.items() if value is not None)]
     if limit := tight_limit():
         say(f"warning: {limit}")
     from collapse_sim.run.preparing import RunOptions
 
     options = RunOptions(
         recipe,
-        settings=settings or (),
+        settings=settings,
         smoke=smoke,
         arms=arm or (),
         seeds=seed or (),
@@ -129,7 +135,7 @@ def run(
                 },
             )
             rates = earlier_rates(session.store_dir, session.device.describe())
-            plan = plan_document(session.experiment, session.store_dir, rates, command)
+            plan = plan_document(session.experiment, session.store_dir, rates, command, session.ends())
             document(plan) if as_json else data(plan_text(plan, _time_text(plan)))
             session.check()
             return

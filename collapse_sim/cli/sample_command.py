@@ -50,7 +50,7 @@ def sample(
     if out.suffix not in SUFFIXES:
         raise RecipeError(f"--out {out}: the suffix selects the format; allowed: {', '.join(SUFFIXES)}")
     opened = SavedRun.open(find_run(run), data_dir, store, plugins)
-    stored, info = opened.model(ModelChoice(arm, generation, seed)), opened.experiment.info
+    stored, info = opened.model(ModelChoice(arm, generation, seed), device=device), opened.experiment.info
     if out.suffix not in suffixes(info):
         raise RecipeError(f"--out {out}: not for data of kind {info.kind}; allowed: {', '.join(suffixes(info))}")
     columns = draw(stored, rows, draw_seed, device)

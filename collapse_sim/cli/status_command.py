@@ -37,7 +37,9 @@ def status(
     Without RUN, lists the runs below ./runs. With RUN, shows what is done, the latest values, the process that runs it,
     and the command that continues it.
     """
+    from collapse_sim.store.pruning import pruned_of
     from collapse_sim.store.run_directory import find_run
+    from collapse_sim.ui import formatting
     from collapse_sim.ui.run_status import run_status
 
     if run is None:
@@ -48,13 +50,17 @@ def status(
     if costs:
         print_costs(find_run(run), as_json=json)
         return
-    current = run_status(find_run(run, starting=True))
+    folder = find_run(run, starting=True)
+    current, pruned = run_status(folder), pruned_of(folder)
     for problem in current.problems:
         say(f"warning: {problem}")
     if json:
-        document(as_json(current))
+        document(as_json(current) | {"pruned": {"artefacts": pruned.artefacts, "bytes": pruned.bytes}})
     else:
         print_frame(current)
+        if pruned.artefacts:
+            freed = formatting.size(pruned.bytes)
+            data(f" pruned: {formatting.plural(pruned.artefacts, 'artefact')}, {freed} freed; a run makes them again")
 
 
 def print_costs(folder: Path, *, as_json: bool) -> None:

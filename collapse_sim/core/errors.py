@@ -66,6 +66,12 @@ class StoreError(CollapseSimError):
     exit_code = 5
 
 
+class RemadeDifferentlyError(CollapseSimError):
+    """An artefact that was pruned and is made again has another hash than before."""
+
+    exit_code = 5
+
+
 class ClaimsFailedError(CollapseSimError):
     """At least one claim of a recipe fails."""
 

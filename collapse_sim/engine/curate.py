@@ -203,8 +203,8 @@ def _report(spec: CurationSpec, choices: Sequence[Choice]) -> dict[str, object]:
 def read_report(store: Store, spec: CurationSpec, seeds: Sequence[int]) -> dict[str, list[float]]:
     """{figure: a value for each of these seeds}, "candidates" and "kept" included; nan where there is none."""
     by_seed: dict[int, dict[str, float]] = {}
-    missing = set(store.missing(spec, seeds))
-    for block in {b.folder: b for b in (store.block(spec, s) for s in seeds if s not in missing)}.values():
+    blocks = (store.whole_or_record(spec, seed) for seed in seeds)
+    for block in {block.folder: block for block in blocks if block is not None}.values():
         report = json.loads(block.file(artefacts.REPORT_FILE).read_text())
         shared = {name: float(report[name]) for name in ("candidates", "kept")}
         for slot, seed in enumerate(block.seeds):

@@ -161,10 +161,9 @@ def take_step(scaler: torch.amp.GradScaler, optimizer: torch.optim.Optimizer) ->
 
 
 def updates_of(store: Store, spec: FitSpec, seed: int) -> int | None:
-    """How many updates a stored fit took; None for one that diverged."""
-    if not store.has(spec, seed):
-        return None
-    return int(json.loads(store.block(spec, seed).file(HISTORY_FILE).read_text())["updates"])
+    """How many updates a stored or pruned fit took; None for one that diverged."""
+    block = store.whole_or_record(spec, seed)
+    return None if block is None else int(json.loads(block.file(HISTORY_FILE).read_text())["updates"])
 
 
 def _members(jobs: Sequence[Job], context: JobContext, errors: dict[int, Exception]) -> dict[int, Member]:

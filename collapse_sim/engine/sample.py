@@ -24,9 +24,9 @@ from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import Conditions, ModelFamily
 from collapse_sim.plan.specs import ModelSpec, SampleSpec
 from collapse_sim.store.jobs import Job, where
-from collapse_sim.store.rowfile import RowWriter
+from collapse_sim.store.rowfile import SAMPLES_FILE, RowWriter
 
-ROWS_FILE = "samples.safetensors"
+ROWS_FILE = SAMPLES_FILE
 ROLES: dict[Kind, str] = {"samples": "sample", "own samples": "own sample"}  # of random draws
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,34 +10,34 @@ from collapse_sim.data.sources import REAL, Source
 from collapse_sim.plan.costs import Prediction, Rate, predict
 from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
+from collapse_sim.plan.keeping import Ends, held_to_the_end, most_bytes, to_come
 from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.sizes import bytes_to_come
 from collapse_sim.plan.specs import LISTED, FitSpec
-from collapse_sim.store.blocks import present
 from collapse_sim.store.spec import Spec
 
 
-def missing(experiment: Experiment, store: Path, spec: Spec) -> int:
-    """How many of a spec's artefacts (one per seed) a store lacks, judged by name alone; the store need not exist."""
-    stored = present(store, spec.digest)
-    return sum(seed not in stored for seed in (experiment.recipe.seeds if spec.seeded else (-1,)))
-
-
 def plan_document(
-    experiment: Experiment, store: Path, rates: Mapping[str, Rate] | None = None, bench: str = ""
+    experiment: Experiment,
+    store: Path,
+    rates: Mapping[str, Rate] | None = None,
+    bench: str = "",
+    ends: Ends | None = None,
 ) -> dict[str, Any]:
     """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to write, time.
 
-    `rates`: of earlier artefacts, by kind (earlier.py); `bench`: the command that measures what they cannot tell.
+    `rates`: of earlier artefacts, by kind (earlier.py); `bench`: the command that measures what they cannot tell;
+    `ends`: where chains of the run have diverged.
     """
     recipe = experiment.recipe
     specs = list(experiment.specs())
-    missing_seeds = {spec.digest: missing(experiment, store, spec) for spec in specs}
+    count = to_come(experiment, store, ends)
+    missing_seeds = {spec.digest: count(spec) for spec in specs}
 
-    def to_come(spec: Spec) -> int:
+    def coming(spec: Spec) -> int:
         return missing_seeds[spec.digest]
 
-    to_make = sum(map(to_come, specs))
+    to_make = sum(map(coming, specs))
     all_of = sum(len(recipe.seeds) if spec.seeded else 1 for spec in specs)
     arms: dict[str, list[dict[str, Any]]] = {}
     for arm_plan in experiment.arm_plans:
@@ -53,7 +53,7 @@ def plan_document(
                 **({} if plan.samples.imported is None else {"rows_from": "files", "fitted": plan.fitted}),
                 **({"chosen_among": chosen.candidates} if (chosen := plan.fit.curation) else {}),
                 "teacher": teacher.generation if (teacher := plan.fit.teacher) else None,
-                "fits_to_make": sum(to_come(s) for s in plan.specs() if isinstance(s, FitSpec) and s.given is None),
+                "fits_to_make": sum(coming(s) for s in plan.specs() if isinstance(s, FitSpec) and s.given is None),
                 **({"imported": given.name} if (given := plan.fit.given) else {}),
             }
             for k, plan in enumerate(arm_plan.generations)
@@ -64,12 +64,38 @@ def plan_document(
         "seeds": list(recipe.seeds),
         "samples": experiment.counts.samples,
         "artefacts": {"to_make": to_make, "reused": all_of - to_make},
-        "bytes_to_come": bytes_to_come(experiment, to_come),
-        "time": _time(predict(experiment, to_come, rates or {}), bench),
+        "bytes_to_come": bytes_to_come(experiment, coming),
+        "keep": _keep_document(experiment, coming),
+        "time": _time(predict(experiment, coming, rates or {}), bench),
         "protocols": {plan.name: plan.protocol for plan in experiment.arm_plans},
         "warnings": warnings_of(experiment),
         "arms": arms,
     }
+
+
+def _keep_document(experiment: Experiment, coming: Callable[[Spec], int]) -> dict[str, Any]:
+    """What stays in the store; the most bytes that the run adds to it at any time; the arms whose samples are all
+    needed until the end."""
+    recipe = experiment.recipe
+    return {
+        "weights": recipe.keep_weights,
+        "samples": recipe.keep_samples,
+        "most_bytes": most_bytes(experiment, coming),
+        "until_the_end": held_to_the_end(experiment),
+    }
+
+
+def _keep_lines(plan: Mapping[str, Any]) -> list[str]:
+    keep = plan["keep"]
+    if keep["weights"] == keep["samples"] == "all":
+        return []
+    lines = [
+        f"keeps weights: {keep['weights']}, samples: {keep['samples']}; at any time at most about "
+        f"{keep['most_bytes'] / 1e6:.1f} MB more on the disk"
+    ]
+    if arms := keep["until_the_end"]:
+        lines.append(f"samples of earlier generations are removed at the end only: needed by {', '.join(arms)}")
+    return lines
 
 
 def _time(prediction: Prediction, bench: str) -> dict[str, Any]:
@@ -108,6 +134,7 @@ def plan_text(plan: dict[str, Any], time: str = "") -> str:
         f"{plan['name']}: seeds {shown}; {plan['samples']} samples per generation",
         f"artefacts: {artefacts['to_make']} to make, {artefacts['reused']} there already; "
         f"about {plan['bytes_to_come'] / 1e6:.1f} MB to write",
+        *_keep_lines(plan),
         *([time] if time else []),
     ]
     lines += [f"warning: {warning}" for warning in plan["warnings"]]

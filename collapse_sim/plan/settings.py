@@ -18,6 +18,7 @@ from collapse_sim.plan.strategies import Strategy
 from collapse_sim.remedies.base import Curation, Guidance, Merge, Remedy, Weighting
 
 Protocol = Literal["updates", "epochs", "converged"]
+Keep = Literal["all", "last", "none-but-generation-0"]  # of which generations the store keeps weights, or rows
 Criterion = Literal["mse", "cosine", "kl"]
 LAYER = "layer "  # with the path of a module: the name of the distillation term of its output
 
@@ -196,6 +197,8 @@ class Recipe:
     claims: tuple[Claim, ...] = ()
     tuned_on: tuple[int, ...] | None = None  # seeds used to choose settings; other seeds decide claims
     references: tuple[Reference, ...] = ()
+    keep_weights: Keep = "all"  # housekeeping (plan/keeping.py): in no key
+    keep_samples: Keep = "all"
     description: str = ""
     document: Mapping[str, Any] = field(default_factory=dict)  # resolved recipe as plain JSON; loads to the same recipe
     where: Callable[[str], str] = _nowhere  # "train.epochs" -> "recipes/x.yaml:12", for messages

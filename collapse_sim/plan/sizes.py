@@ -75,6 +75,12 @@ def forward_operations(family: ModelFamily, info: Info) -> float:
 
 def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
     """An estimate of the disk space, in bytes, that the missing artefacts will take: rows and weights."""
+    size = bytes_of(experiment)
+    return sum(is_missing(spec) * size(spec) for spec in experiment.specs())
+
+
+def bytes_of(experiment: Experiment) -> Callable[[Spec], int]:
+    """An estimate of the bytes of an artefact for one seed: its rows and weights."""
     info, row = experiment.info, experiment.info.row_bytes
     weights = {
         spec.digest: experiment.weights_bytes[plan.name]
@@ -82,17 +88,18 @@ def bytes_to_come(experiment: Experiment, is_missing: Callable[[Spec], int]) -> 
         for generation in plan.generations
         for spec in (generation.fit, *generation.between)
     }
-    total = 0
-    for spec in experiment.specs():
-        seeds = is_missing(spec)
+
+    def size(spec: Spec) -> int:
         if isinstance(spec, ModelSpec):
-            total += seeds * weights.get(spec.digest, max(weights.values()))
-        elif isinstance(spec, SampleSpec):
-            total += seeds * spec.rows * row
-        elif isinstance(spec, CurationSpec):
-            total += seeds * spec.rows * 8
-        elif isinstance(spec, FeatureSpec) and spec.weights:
-            total += seeds * spec.count * spec.weights.most_numbers * 4
-        elif isinstance(spec, DataSpec):
-            total += seeds * (info.pool + info.validation + info.held_out) * row
-    return total
+            return weights.get(spec.digest, max(weights.values()))
+        if isinstance(spec, SampleSpec):
+            return spec.rows * row
+        if isinstance(spec, CurationSpec):
+            return spec.rows * 8
+        if isinstance(spec, FeatureSpec) and spec.weights:
+            return spec.count * spec.weights.most_numbers * 4
+        if isinstance(spec, DataSpec):
+            return (info.pool + info.validation + info.held_out) * row
+        return 0
+
+    return size

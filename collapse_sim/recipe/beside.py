@@ -74,7 +74,10 @@ def _overrides(
     if isinstance(overrides, Mapping):
         for path, value in overrides.items():
             mark = Mark(names.settings)
-            yield mark, str(path).strip(), marked_value(value, mark, problems, str(path))
+            before = len(problems)
+            marked = marked_value(value, mark, problems, str(path))
+            if len(problems) == before:
+                yield mark, str(path).strip(), marked
         return
     for text in overrides:
         mark = Mark(f"{names.settings} {shortened(text, 80)}")

@@ -37,7 +37,7 @@ from collapse_sim.recipe.marked import (
     split_path,
 )
 from collapse_sim.recipe.problems import Problems
-from collapse_sim.recipe.resolve import ResolvedParts, metric_names, resolve
+from collapse_sim.recipe.resolve import KEEPS, ResolvedParts, metric_names, resolve
 
 
 def assemble(tree: MarkedMapping, parts: ResolvedParts) -> Recipe:
@@ -69,6 +69,7 @@ def assemble(tree: MarkedMapping, parts: ResolvedParts) -> Recipe:
         claims=tuple(_narrowed(claim, present) for claim in claims if _claim_applies(claim, present)),
         tuned_on=tuple(values["tuned_on"]) if "tuned_on" in values else None,
         references=tuple(_still_applying(references, present)),
+        **{key: values[key] for key in KEEPS if key in values},
         where=partial(_where, tree),
     )
     return replace(recipe, document=_document(tree, parts, recipe))
@@ -118,6 +119,7 @@ def _document(tree: MarkedMapping, parts: ResolvedParts, recipe: Recipe) -> dict
     document["tuned_on"] = None if recipe.tuned_on is None else list(recipe.tuned_on)
     document["claims"] = [claim.model_dump(mode="json", exclude_none=True) for claim in recipe.claims]
     document["reference"] = [reference.model_dump(mode="json") for reference in recipe.references] or None
+    document |= {key: kept for key in KEEPS if (kept := getattr(recipe, key)) != "all"}
     return {key: plain(value) for key, value in document.items() if value is not None}
 
 

@@ -82,5 +82,7 @@ class _FromPython:
                 return float(value)
             self._problems.unreadable(self._mark, path, f"found {value}; allowed: finite numbers")
         else:
-            self._problems.unreadable(self._mark, path, f"found a {type(value).__name__}; allowed: {ALLOWED}")
+            self._problems.unreadable(
+                self._mark, path, f"found a value of type {type(value).__name__}; allowed: {ALLOWED}"
+            )
         return None

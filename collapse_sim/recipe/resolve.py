@@ -13,7 +13,7 @@ from collapse_sim.data.base import Data
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.training import Train
 from collapse_sim.metrics.base import Metric
-from collapse_sim.plan.settings import Arm, Claim, GenerationZero, Protocol, Reference, Sampling, Teacher
+from collapse_sim.plan.settings import Arm, Claim, GenerationZero, Keep, Protocol, Reference, Sampling, Teacher
 from collapse_sim.recipe.components import Resolver, value_name
 from collapse_sim.recipe.extends import merge
 from collapse_sim.recipe.marked import (
@@ -31,6 +31,8 @@ from collapse_sim.recipe.marked import (
 from collapse_sim.recipe.outside import rows_from, without_model
 from collapse_sim.recipe.problems import validate, value_text
 
+KEEPS = ("keep_weights", "keep_samples")
+SCALARS = ("name", "description", "generations", "samples", "seeds", "tuned_on", "baseline", "show", *KEEPS)
 PositiveInteger = Annotated[int, Field(ge=1, le=10**9)]
 SeedCount = Annotated[int, Field(ge=1, le=10**6)]
 
@@ -78,6 +80,10 @@ class RecipeKeys(BaseModel):
     """Statements that `verify` decides."""
     reference: Any = None
     """Published figures that `compare` shows beside yours: of a metric at a generation, or a list of these."""
+    keep_weights: Keep = "all"
+    """Generations whose weights stay in the store. What is removed can be made again, with the same bytes."""
+    keep_samples: Keep = "all"
+    """Generations whose samples stay in the store, with what is computed from their rows."""
     extends: Any = None
     """The recipe that this one is laid over: a file beside it, or a shipped recipe's name."""
     smoke: Any = None
@@ -160,10 +166,8 @@ def resolve(resolver: Resolver, *, narrowed: bool = False) -> ResolvedParts:
         resolver.problem(steps, message)
     invalid = {steps[0] for steps, _ in complaints if steps}
     valid = {key: value for key, value in tree.items() if key not in invalid and value is not None}
-    scalars = ("name", "description", "generations", "samples", "seeds", "tuned_on", "baseline", "show")
-    parts = ResolvedParts(
-        {key: _as_integers(valid[key]) for key in scalars if key in valid}, data, model, written=written
-    )
+    plain = {key: _as_integers(valid[key]) for key in SCALARS if key in valid}
+    parts = ResolvedParts(plain, data, model, written=written)
     parts.defaults = tuple(name.rpartition(":")[2] for name in defaults)
     if "train" in valid:
         parts.train = resolver.model(Train, valid["train"], ("train",))

@@ -18,8 +18,8 @@ from collapse_sim.families.base import Conditions
 from collapse_sim.families.hooks import HasTrajectory
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.generations import ArmPlan
-from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.run.attempts import attempts_of
+from collapse_sim.run.shown_rows import ShownRows
 from collapse_sim.run.text_samples import draw_texts, file_name
 from collapse_sim.store.store import Store
 
@@ -70,10 +70,12 @@ def _images(experiment: Experiment, k: int, context: JobContext, folder: Path) -
         path = folder / f"{number:02d}-{file_name(plan.name)}-generation-{k:03d}.png"
 
         def grid(plan: ArmPlan = plan, path: Path = path) -> list[Path]:
-            images = _first_images(experiment, plan, [k], context.store)
-            if images and not path.exists():
-                sample_grid(images[k], path, columns=8)
-            return [path] if images else []
+            spec, seed = plan.generations[k].samples, experiment.recipe.seeds[0]
+            if path.exists() or not context.store.has(spec, seed):
+                return [path] if path.exists() else []
+            _, columns = artefacts.columns(context.store, spec, seed, "samples")
+            sample_grid(np.array(columns["image"][:SHOWN]), path, columns=8)
+            return [path]
 
         paths += attempts.make(context.emit, "samples", grid)
         classes = partial(_images_of_classes, experiment, number, k, context.store, folder)
@@ -82,14 +84,16 @@ def _images(experiment: Experiment, k: int, context: JobContext, folder: Path) -
 
 
 def _images_overview(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
-    path, cells = folder / f"{OVERVIEW}.png", {}
+    path, cells = folder / f"{OVERVIEW}.png", dict[str, dict[int, np.ndarray]]()
+    shown = ShownRows(experiment, store, folder, "images", lambda columns: {"image": columns["image"][:CELL]})
+    shown.keep(experiment.arm_plans, k)
     if _still_good(path, experiment, k, OVERVIEW_EVERY_S):
         return [path]
     from collapse_sim.analysis.image_grids import arms_by_generations
 
     for plan in experiment.arm_plans:
-        by_generation = _first_images(experiment, plan, range(k + 1), store)
-        cells[plan.name] = {j: images[:CELL] for j, images in by_generation.items()}
+        found = {j: shown.of(plan.generations[j].samples) for j in range(k + 1)}
+        cells[plan.name] = {j: rows["image"] for j, rows in found.items() if rows}
     if not any(cells.values()):
         return []
     _, real = artefacts.columns(store, experiment.data, experiment.recipe.seeds[0], "real")
@@ -108,22 +112,25 @@ def _images_of_classes(experiment: Experiment, number: int, k: int, store: Store
     if "label" not in plan.recipe.model.columns:
         return []
     path = folder / f"{number:02d}-{file_name(plan.name)}-classes.png"
+    classes = range(min(experiment.info.classes, CLASSES))
+
+    def first_of_classes(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {f"class {c}": rows for c, rows in _first_of_classes(columns, classes).items()}
+
+    shown = ShownRows(experiment, store, folder, "classes", first_of_classes)
+    shown.keep([plan], k)
     if _still_good(path, experiment, k, OVERVIEW_EVERY_S):
         return [path]
-    classes = range(min(experiment.info.classes, CLASSES))
     images: dict[str, dict[int, np.ndarray]] = {f"class {c}": {} for c in classes}
     for j in range(k + 1):
-        spec = plan.generations[j].samples
-        if store.has(spec, seed):
-            for c, rows in _first_of_classes(artefacts.columns(store, spec, seed, "samples")[1], classes).items():
-                images[f"class {c}"][j] = rows
+        for name, rows in (shown.of(plan.generations[j].samples) or {}).items():
+            images[name][j] = rows
     if not any(images.values()):
         return []
     from collapse_sim.analysis.image_grids import classes_by_generations
 
     _, real = artefacts.columns(store, experiment.data, seed, "real")
-    of_classes = {f"class {c}": rows for c, rows in _first_of_classes(real, classes).items()}
-    classes_by_generations(images, of_classes, path)
+    classes_by_generations(images, first_of_classes(real), path)
     return [path]
 
 
@@ -133,15 +140,6 @@ def _first_of_classes(columns: Mapping[str, np.ndarray], classes: Iterable[int])
         return {}
     places = {c: np.flatnonzero(columns["label"] == c)[:OF_CLASS] for c in classes}
     return {c: np.array(columns["image"][index]) for c, index in places.items() if len(index)}
-
-
-def _first_images(
-    experiment: Experiment, plan: ArmPlan, generations: Iterable[int], store: Store
-) -> dict[int, np.ndarray]:
-    """The first seed's images by generation, for those of `generations` that are stored."""
-    seed = experiment.recipe.seeds[0]
-    specs = {j: plan.generations[j].samples for j in generations}
-    return {j: _first_rows(store, spec, seed) for j, spec in specs.items() if store.has(spec, seed)}
 
 
 def draw_denoising(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
@@ -209,20 +207,20 @@ def _points(experiment: Experiment, k: int, context: JobContext, folder: Path) -
 
 def _points_overview(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
     """One scatter (histograms in one dimension) of all generations so far; always drawn for the last generation."""
-    path = folder / f"{OVERVIEW}.png"
-    if _still_good(path, experiment, k, SCATTER_EVERY_S):
-        return [path]
+    path, store = folder / f"{OVERVIEW}.png", context.store
     from collapse_sim.analysis.scatter import SHOWN as ROWS
     from collapse_sim.analysis.scatter import columns, points_by_generations
 
-    seed, store = experiment.recipe.seeds[0], context.store
+    shown = ShownRows(experiment, store, folder, "points", lambda rows: {"x": rows["x"][:ROWS]})
+    if k in columns(experiment.recipe.generations):  # those of the last picture
+        shown.keep(experiment.arm_plans, k)
+    if _still_good(path, experiment, k, SCATTER_EVERY_S):
+        return [path]
     samples: dict[str, dict[int, np.ndarray]] = {plan.name: {} for plan in experiment.arm_plans}
     for plan in experiment.arm_plans:
         for j in columns(k):
-            spec = plan.generations[j].samples
-            if store.has(spec, seed):
-                _, rows = artefacts.columns(store, spec, seed, "samples")
-                samples[plan.name][j] = np.array(rows["x"][:ROWS])
+            if rows := shown.of(plan.generations[j].samples):
+                samples[plan.name][j] = rows["x"]
     if not any(samples.values()):
         return []
     real, note = _real_points(experiment, store)
@@ -245,11 +243,6 @@ def _real_points(experiment: Experiment, store: Store) -> tuple[np.ndarray, str]
     return real, note
 
 
-def _first_rows(store: Store, spec: SampleSpec, seed: int) -> np.ndarray:
-    _, columns = artefacts.columns(store, spec, seed, "samples")
-    return np.array(columns["image"][:SHOWN])
-
-
 def _molecules(experiment: Experiment, k: int, context: JobContext, folder: Path) -> list[Path]:
     draw = partial(_molecules_overview, experiment, k, context.store, folder)
     return attempts_of(context.store).make(context.emit, OVERVIEW, draw)
@@ -258,26 +251,37 @@ def _molecules(experiment: Experiment, k: int, context: JobContext, folder: Path
 def _molecules_overview(experiment: Experiment, k: int, store: Store, folder: Path) -> list[Path]:
     """Conformations of a few molecules in all generations so far; always drawn for the last generation."""
     path = folder / f"{OVERVIEW}.png"
-    if _still_good(path, experiment, k, SCATTER_EVERY_S):
-        return [path]
     from collapse_sim.analysis.molecule_pictures import LEGEND, Drawn, conformations_by_generations
     from collapse_sim.analysis.molecule_pictures import SHOWN as MOLECULES
     from collapse_sim.analysis.scatter import columns
 
+    last = experiment.recipe.generations
+    good = _still_good(path, experiment, k, SCATTER_EVERY_S)
+    if good and (experiment.recipe.keep_samples == "all" or k not in columns(last)):
+        return [path]
     seed, names = experiment.recipe.seeds[0], ("positions", "atoms", "bonds")
     samples: dict[str, dict[int, Drawn]] = {plan.name: {} for plan in experiment.arm_plans}
     real: dict[str, Drawn] = {}
     for plan in experiment.arm_plans:
-        rows = min(plan.data.info.rows, *(generation.samples.rows for generation in plan.generations[: k + 1]))
+        rows = min(plan.data.info.rows, *(generation.samples.rows for generation in plan.generations))
         given = artefacts.conditions(store, plan.data, (*names, "molecule"), (seed,), 0, rows)
         _, first = np.unique(given["molecule"].numpy(), return_index=True)
         chosen = np.sort(first)[:MOLECULES]
         real[plan.name] = Drawn(*(given[name].numpy()[chosen] for name in names))
-        for j in columns(k):
-            spec = plan.generations[j].samples
-            if store.has(spec, seed):
-                _, stored = artefacts.columns(store, spec, seed, "samples")
-                samples[plan.name][j] = Drawn(*(np.array(stored[name][chosen]) for name in names))
+        shown = ShownRows(
+            experiment,
+            store,
+            folder,
+            "molecules",
+            lambda columns: {name: columns[name][chosen] for name in names},  # noqa: B023
+        )
+        if k in columns(last):
+            shown.keep([plan], k)
+        for j in () if good else columns(k):
+            if stored := shown.of(plan.generations[j].samples):
+                samples[plan.name][j] = Drawn(*(stored[name] for name in names))
+    if good:
+        return [path]
     if not any(samples.values()):
         return []
     note = f"Seed {seed}. Samples are turned or mirrored onto the real conformations. {LEGEND}"

@@ -19,6 +19,7 @@ from collapse_sim.metrics.base import HeldOutRows
 from collapse_sim.metrics.names import part_name
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.generations import GenerationPlan
+from collapse_sim.run.housekeeping import Housekeeper
 from collapse_sim.store.jobs import Request
 from collapse_sim.store.run_writer import RunWriter
 from collapse_sim.store.spec import Spec
@@ -35,10 +36,12 @@ def run_generations(
     """
     recipe, seeds = experiment.recipe, experiment.recipe.seeds
     build, group = builder(context), partial(grouping, context=context)
+    housekeeper = Housekeeper(experiment, run.folder, context)
     total: Counter[str] = Counter()
 
     def make(requests: Iterable[Request]) -> Counter[str]:
-        counts = context.store.make_all(list(requests), build, context.emit, group)
+        counts = context.store.make_all(housekeeper.wanted(requests), build, context.emit, group)
+        housekeeper.made(counts["made"])
         total.update(counts)
         return counts
 
@@ -69,6 +72,7 @@ def run_generations(
         wall_s = time.perf_counter() - started
         run.record_generation(k, created, reused, wall_s)
         context.emit(GenerationFinished(k, created, reused, wall_s, tuple(files)))
+        housekeeper.tidy(k)
         if all(_stopped(plan, seed, context) for plan in arms.values() for seed in seeds):
             break
     return total

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from collapse_sim.core import registry
 from collapse_sim.core.errors import DivergedError, RecipeError, StoreError
 from collapse_sim.core.machine import open_device
 from collapse_sim.data.base import conditions_of
+from collapse_sim.engine import artefacts
 from collapse_sim.engine.sample import Sampler
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.hooks import conditions_are_reused
 from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.plan.generations import ArmPlan, GenerationPlan
+from collapse_sim.plan.keeping import Pruning, read_by
 from collapse_sim.recipe.loader import load as load_recipe
+from collapse_sim.run.remaking import make_again
 from collapse_sim.store import journal
 from collapse_sim.store.blocks import present
 from collapse_sim.store.cache import open_store
@@ -45,15 +49,25 @@ def refuse_to_fit(experiment: Experiment, store: Path, folder: Path) -> None:
     Diverged chains do not count as missing: they have no models, and their scores are nan.
     """
     diverged_at = diverged(folder)
-    needed: dict[str, set[int]] = {}
+    pruning, needed, removed = Pruning(experiment, store, diverged_at), dict[str, set[int]](), 0
+    to_make = pruning.to_make()
     for arm_plan in experiment.arm_plans:
         ends = diverged_at.get(arm_plan.name, {})
         for k, plan in enumerate(arm_plan.generations):
             seeds = {seed for seed in experiment.recipe.seeds if k < ends.get(seed, k + 1)}
             samples = () if plan.samples.imported else (plan.samples,)
             for spec in (*((plan.fit, plan.model) if plan.fitted else ()), *samples):
-                needed.setdefault(spec.digest, set()).update(seeds)
+                if spec.digest not in needed:
+                    gone = pruning.gone(spec)
+                    needed[spec.digest] = set()
+                    removed += len(gone & to_make.get(spec.digest, set()))
+                needed[spec.digest].update(seeds - pruning.gone(spec))
     absent = sum(len(seeds - present(store, digest)) for digest, seeds in needed.items())
+    if removed:
+        raise StoreError(
+            f"{folder}: {removed} of the models and samples that it needs were pruned; make them again with:\n"
+            f"  {continue_command(folder, [])} --keep-weights all --keep-samples all"
+        )
     if absent:
         files = any(plan.fitted and plan.samples.imported for arm in experiment.arm_plans for plan in arm.generations)
         advice = " (of generations with rows from files, a run fits a model only if its recipe has a metric of models)"
@@ -108,8 +122,9 @@ class SavedRun:
         unscored = replace(load_recipe(recipe_of(folder), plugins=plugins), metrics={}, claims=(), references=())
         return cls(folder, prepare(unscored, data_dir), open_store(store_dir or store_of(folder)), data_dir)
 
-    def model(self, choice: ModelChoice) -> StoredModel:
-        """One model, by default of the first arm, last generation and first seed.
+    def model(self, choice: ModelChoice, *, samples: bool = False, device: str = "auto") -> StoredModel:
+        """One model, by default of the first arm, last generation and first seed. If it was pruned, or something that
+        rows are drawn with, it is made again in the store; so are its `samples`.
 
         Raises RecipeError for an arm, generation or seed that the run does not have, and for a generation without a
         model, whose rows are from files; DivergedError when the chain ended before it, StoreError when it is not fitted
@@ -120,6 +135,7 @@ class SavedRun:
         arm_plan = next(plan for plan in plans if choice.arm in (None, plan.name))
         k = recipe.generations if choice.generation is None else choice.generation
         stored = StoredModel(self, arm_plan, k, recipe.seeds[0] if choice.seed is None else choice.seed)
+        self._make_again([stored], samples=samples, device=device)
         if not self.store.has(stored.plan.model, stored.seed):
             if not stored.plan.fitted:
                 raise RecipeError(f"{stored}: there is no model: its rows are from files, and nothing was fitted")
@@ -130,7 +146,7 @@ class SavedRun:
         return stored
 
     def models(self, choice: ModelChoice, *, samples: bool = True) -> tuple[list[StoredModel], list[str]]:
-        """All models that fit the choice, and descriptions of those not in the store.
+        """All models that fit the choice, and descriptions of those not in the store. What was pruned is made again.
 
         `samples`: only those whose samples are stored too. Raises RecipeError for an arm, generation or seed that the
         run does not have, StoreError when no model is there.
@@ -139,6 +155,7 @@ class SavedRun:
         models: list[StoredModel] = []
         absent: list[str] = []
         diverged_at = diverged(self.folder)
+        self._make_again(self._all(choice), samples=samples)
         for stored in self._all(choice):
             try:
                 for spec in (stored.plan.model, stored.plan.samples) if samples else (stored.plan.model,):
@@ -158,6 +175,19 @@ class SavedRun:
                 f"{self.folder}: none of these models is in {self.store.root}; make them first with:\n  {command}"
             )
         return models, absent
+
+    def _make_again(self, models: Iterable[StoredModel], *, samples: bool, device: str = "auto") -> None:
+        """Make again what was pruned of these models and of what their rows are drawn with. Raises what a run does."""
+        pruning = Pruning(self.experiment, self.store.root, diverged(self.folder))
+        gone: dict[str, set[int]] = {}
+        for stored in models:
+            drawn = stored.plan.samples.instead_of or stored.plan.samples
+            for spec in (stored.plan.model, *read_by(drawn), *([stored.plan.samples] if samples else [])):
+                key = stored.seed if spec.seeded else -1
+                if key in pruning.gone(spec):
+                    gone.setdefault(spec.digest, set()).add(key)
+        if gone:
+            make_again(self.experiment, self.store.root, gone, diverged(self.folder), self.data_dir, device)
 
     def _all(self, choice: ModelChoice) -> Iterator[StoredModel]:
         recipe = self.experiment.recipe
@@ -184,6 +214,15 @@ class StoredModel:
     @property
     def plan(self) -> GenerationPlan:
         return self.arm_plan.generations[self.generation]
+
+    def module(self, device: str = "cpu") -> nn.Module:
+        """The fitted torch module, for inference: in eval mode, without gradients. Models that are solved for all seeds
+        together have a leading axis of length 1."""
+        return artefacts.model(self.run.store, self.plan.model, (self.seed,), open_device(device))
+
+    def draw(self, rows: int, draw_seed: int = 0, device: str = "auto") -> dict[str, np.ndarray]:
+        """`rows` new rows by column, (rows, ...) each, as the command `sample` draws them: see `draw` below."""
+        return draw(self, rows, draw_seed, device)
 
     def __str__(self) -> str:
         return f"{self.arm}, generation {self.generation}, seed {self.seed}"

@@ -24,13 +24,13 @@ from collapse_sim.engine.following import SharedStore, check_ranks, follow
 from collapse_sim.engine.groups import group_size
 from collapse_sim.engine.programs import Mode, Programs, check_compiler, compile_mode
 from collapse_sim.engine.work import JobContext, Stop
-from collapse_sim.plan.dry_run import missing
 from collapse_sim.plan.experiment import Experiment
+from collapse_sim.plan.keeping import Ends, most_bytes, to_come
 from collapse_sim.plan.metric_notes import note_of, parts_of, shown_as, space_of
 from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.score_specs import ScoreSpec
 from collapse_sim.plan.settings import Recipe
-from collapse_sim.plan.sizes import bytes_to_come, operations_per_step
+from collapse_sim.plan.sizes import operations_per_step
 from collapse_sim.plan.specs import FitSpec
 from collapse_sim.plan.theory import curves
 from collapse_sim.plan.try_out import try_functions
@@ -38,10 +38,12 @@ from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
 from collapse_sim.run.text_samples import show_texts
+from collapse_sim.store import journal
 from collapse_sim.store.failures import Failure
 from collapse_sim.store.process import environment
-from collapse_sim.store.run_directory import BY_ARM, common
-from collapse_sim.store.run_writer import RunWriter, registered
+from collapse_sim.store.registration import registered
+from collapse_sim.store.run_directory import BY_ARM, JOURNAL_FILE, common
+from collapse_sim.store.run_writer import RunWriter
 from collapse_sim.store.store import Store
 from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program, say
@@ -181,7 +183,11 @@ class Session:
         if any(fit.train for fit in self._fits()):
             check_compiler(mode, self.device)
         RunWriter(self.folder).check(describe_run(self.experiment))
-        check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"))
+        check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"), self.ends())
+
+    def ends(self) -> Ends:
+        """Where chains of this run have diverged, {arm: {seed: generation}}, as its journal says."""
+        return journal.diverged(journal.read(self.folder / JOURNAL_FILE))
 
     def _fits(self) -> list[FitSpec]:
         """The fits of all arms and generations, those that are not made for want of a reader left out."""
@@ -301,9 +307,9 @@ def _rows_of(score: ScoreSpec) -> tuple[Any, ...]:
     return score.data.digest, score.data.info.rows, score.samples.rows, score.network.digest if score.network else None
 
 
-def check_space(experiment: Experiment, store: Path, place: Path) -> None:
+def check_space(experiment: Experiment, store: Path, place: Path, ends: Ends | None = None) -> None:
     """Raise StoreError when the disk of `place`, where the store is or will be, cannot hold what is still to make."""
-    needed = bytes_to_come(experiment, partial(missing, experiment, store)) + SPARE_BYTES
+    needed = most_bytes(experiment, to_come(experiment, store, ends)) + SPARE_BYTES
     free = shutil.disk_usage(place).free
     if needed > free:
         raise StoreError(

@@ -31,6 +31,7 @@ from collapse_sim.plan.generations import ArmPlan
 from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.sample_files import texts_by_row
+from collapse_sim.run.shown_rows import ShownRows
 from collapse_sim.store.rowfile import VALUES_FILE
 from collapse_sim.store.store import Store
 
@@ -105,10 +106,10 @@ def _samples_page(experiment: Experiment, k: int, store: Store, folder: Path) ->
     path = folder / "texts.md"
     show = IN_A_PAGE[experiment.info.kind]
     pages = {"real": map(show, texts_by_row(_real_rows(experiment, store, SHOWN), experiment.info))}
+    shown = ShownRows(experiment, store, folder, "texts", lambda columns: {n: c[:SHOWN] for n, c in columns.items()})
     for plan in experiment.arm_plans:
-        spec = plan.generations[k].samples
-        if store.has(spec, experiment.recipe.seeds[0]):
-            pages[plan.name] = map(show, _samples(experiment, spec, store))
+        if rows := shown.of(plan.generations[k].samples):
+            pages[plan.name] = map(show, texts_by_row(rows, experiment.info))
     seed = experiment.recipe.seeds[0]
     note = f"Seed {seed}: {SHOWN} real rows, and the first {SHOWN} samples of every arm."
     write_atomic(path, samples_page(f"{experiment.recipe.name}, generation {k}", note, pages), durable=False)
@@ -159,7 +160,8 @@ def _same_prompt(experiment: Experiment, k: int, context: JobContext, folder: Pa
                 continue  # no model answers, and rows from files are for other prompts
             if prompt_set.per_row and plan.data.info.rows != experiment.info.rows:
                 continue  # an arm with its own number of real rows has samples for other ones
-            if j <= k and spec.digest not in known and context.store.has(spec, seed):
+            made = all(context.store.has(of, seed) for of in (spec, *spec.models))
+            if j <= k and spec.digest not in known and made:
                 context.stop.check()
                 known[spec.digest] = tuple(prompt_set.answer(spec))
             if spec.digest in known:

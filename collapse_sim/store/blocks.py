@@ -40,6 +40,24 @@ def present(root: Path, digest: str) -> set[int]:
     return {seed for folder in children(object_folder(root, digest)) for seed in parse_block(folder.name)}
 
 
+def record_folder(root: Path, digest: str) -> Path:
+    """The folder with the records of pruned blocks of a digest (store/pruning.py)."""
+    return root / "pruned" / digest[:2] / digest
+
+
+def recorded_blocks(root: Path, digest: str) -> dict[tuple[int, ...], Path]:
+    """The records of a digest's blocks, pruned or made again, by their seeds ((-1,) for "all")."""
+    folders = children(record_folder(root, digest))
+    return {seeds: folder for folder in folders if (seeds := parse_block(folder.name))}
+
+
+def blocks_or_records(root: Path, digest: str) -> list[Path]:
+    """The blocks of a digest, and the records of those that are pruned."""
+    here = [folder for folder in children(object_folder(root, digest)) if parse_block(folder.name)]
+    names = {folder.name for folder in here}
+    return here + [folder for folder in recorded_blocks(root, digest).values() if folder.name not in names]
+
+
 def block_name(seeds: tuple[int, ...]) -> str:
     """ "all", "s7", "s0-199", or "s0,3,5-9": runs of consecutive seeds."""
     if not seeds:

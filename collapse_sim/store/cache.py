@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from collapse_sim.store.blocks import MANIFEST, check_block, parse_block
 from collapse_sim.store.lease import living, token
 from collapse_sim.store.locks import locked, sweep
 from collapse_sim.store.orphans import parse_partial
+from collapse_sim.store.registration import Registration
 from collapse_sim.store.run_directory import RUN_FILE
 from collapse_sim.store.store import REFERENCES_LOCK, Store
 
@@ -40,15 +41,6 @@ class StoredArtefact:
         return f"{self.digest[:12]}/{self.folder.name}"
 
 
-@dataclass(frozen=True)
-class Registered:
-    """What a run has registered that it refers to."""
-
-    run: str
-    seeds: Mapping[str, Sequence[int]]  # by digest; [] for what is the same for all seeds
-    arms: Mapping[str, Sequence[str]]  # by digest
-
-
 def open_store(root: Path) -> Store:
     """An existing store, read-only. Raises StoreError when there is none."""
     if not (root / "objects").is_dir():
@@ -70,9 +62,7 @@ def entries(store: Store) -> Iterator[StoredArtefact]:
         if not seeds:
             continue  # not a block
         digest = folder.parent.name
-        using = [
-            user for user in users if digest in user.seeds and (seeds == (-1,) or set(seeds) & set(user.seeds[digest]))
-        ]
+        using = [user for user in users if user.holds(digest, seeds)]
         runs, arms = tuple(user.run for user in using), [arm for user in using for arm in user.arms.get(digest, ())]
         yield StoredArtefact(
             folder,
@@ -103,7 +93,7 @@ def _size(folder: Path) -> int:
     return 0
 
 
-def references(store: Store) -> tuple[list[Registered], list[str]]:
+def references(store: Store) -> tuple[list[Registration], list[str]]:
     """What every registered run refers to, and the problems of lists that cannot be read.
 
     Which artefacts the unreadable lists keep is unknown, so with any problem `collect` removes nothing.
@@ -113,8 +103,7 @@ def references(store: Store) -> tuple[list[Registered], list[str]]:
         paths = [path for path in children(store.root / "runs") if path.suffix == ".json"]
     for path in paths:
         try:
-            content = sealed.read(path)
-            users.append(Registered(str(content["run"]), dict(content["references"]), dict(content["arms"])))
+            users.append(Registration.read(path))
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or error
             problems.append(
@@ -168,8 +157,9 @@ def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tup
         with locked(store.root / "locks" / REFERENCES_LOCK):
             refuse_if_active(store)
             unused, unfinished = _unused(store, without), _unfinished(store, without)
+            records = _unused_records(store, without)
             forget(store, without)
-            _remove(store, [*(entry.folder for entry in unused), *unfinished])
+            _remove(store, [*(entry.folder for entry in unused), *unfinished, *records])
     return unused, unfinished
 
 
@@ -180,10 +170,20 @@ def _unused(store: Store, without: Collection[str]) -> list[StoredArtefact]:
     return [entry for entry in entries(store) if set(entry.runs) <= set(without)]
 
 
+def _unused_records(store: Store, without: Collection[str]) -> list[Path]:
+    """Records of pruned artefacts that no run refers to or has pruned."""
+    users, problems = references(store)
+    used = {digest for user in users if user.run not in without for digest in (*user.references, *user.pruned)}
+    with readable(store.root / "pruned"):
+        digests = [digest for prefix in children(store.root / "pruned") for digest in children(prefix)]
+    return [] if problems else [folder for folder in digests if folder.name not in used]
+
+
 def _unfinished(store: Store, without: Collection[str]) -> list[Path]:
     """Folders with the checkpoints of work that no run refers to."""
     users, problems = references(store)
-    used = {(d, s) for user in users if user.run not in without for d in user.seeds for s in (*user.seeds[d], -1)}
+    needed = [user.references for user in users if user.run not in without]
+    used = {(digest, seed) for of in needed for digest, seeds in of.items() for seed in (*seeds, -1)}
     with readable(store.root / "partial"):
         parts = [(folder, *parse_partial(folder.name)) for folder in children(store.root / "partial")]
     return [

@@ -52,13 +52,20 @@ def merge(requests: Iterable[Request]) -> list[Request]:
     return list(merged.values())
 
 
-def split(request: Request, missing: tuple[int, ...]) -> Iterator[Job]:
-    """Jobs for the missing seeds: one per seed, or many seeds at once for stacked specs."""
+def split(request: Request, missing: tuple[int, ...], recorded: Iterable[tuple[int, ...]] = ()) -> Iterator[Job]:
+    """Jobs for the missing seeds: one per seed, or many seeds at once for stacked specs.
+
+    `recorded`: seeds that were one block before; where all of them are missing, they are one block again.
+    """
     if not missing:
         return
     if not request.spec.seeded:
         yield Job(request.spec, (), request.arms)
         return
+    for seeds in recorded if request.spec.stacked else ():
+        if set(seeds) <= set(missing):
+            yield Job(request.spec, seeds, request.arms)
+            missing = tuple(seed for seed in missing if seed not in seeds)
     size = MAX_STACK if request.spec.stacked else 1
     for first in range(0, len(missing), size):
         for seeds in _nameable(missing[first : first + size]):

@@ -18,6 +18,7 @@ import numpy as np
 from collapse_sim.core.files import remove, require_file
 from collapse_sim.store.sealed import loads
 
+SAMPLES_FILE = "samples.safetensors"  # of generated rows
 VALUES_FILE = "rows.safetensors"  # beside a score: its metric's values per row, if it has any
 INFLUENCE = "influence"  # its column with the influence of each held-out row on the score: (n,) float32
 

@@ -32,7 +32,7 @@ from typing import Any
 from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.core.files import read_bytes
 from collapse_sim.store import journal, recorded, sealed
-from collapse_sim.store.blocks import present
+from collapse_sim.store.blocks import blocks_or_records
 
 SCHEMA = 1
 REMAKE = "run the recipe again with another --out beside this one: finished work is found in the store"
@@ -157,7 +157,7 @@ def store_of(folder: Path) -> Path:
     lines = journal.read(folder / JOURNAL_FILE)
     named = list(dict.fromkeys(str(line[key]) for key in ("fit", "samples") for line in lines if key in line))
     for place in places:
-        if not named or any(present(place, digest) for digest in _sample_of(named)):
+        if not named or any(blocks_or_records(place, digest) for digest in _sample_of(named)):
             return place
     if lines:
         raise StoreError(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -16,11 +14,10 @@ from typing import Any
 
 import yaml
 
-from collapse_sim.core.errors import RecipeError, StoreError
+from collapse_sim.core.errors import RecipeError
 from collapse_sim.core.files import check_place, explain_write_errors, read_bytes, sweep_scratch, write_atomic
 from collapse_sim.core.hashing import canonical_json, digest_of
 from collapse_sim.store import journal, recorded, sealed
-from collapse_sim.store.lease import lease
 from collapse_sim.store.locks import locked
 from collapse_sim.store.process import environment, revision
 from collapse_sim.store.run_directory import (
@@ -40,7 +37,6 @@ from collapse_sim.store.run_directory import (
     recipe_text,
     values_by_arm,
 )
-from collapse_sim.store.store import REFERENCES_LOCK
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +53,8 @@ GROWS = (
     "tuned_on",
     "claims",
     "reference",
+    "keep_weights",
+    "keep_samples",
 )
 
 
@@ -347,45 +345,3 @@ def _pairs(before: Any, now: Any, path: str) -> Iterator[str]:
 
 def _short(value: Any) -> str:
     return "nothing" if value is None else json.dumps(value)
-
-
-@contextmanager
-def registered(
-    store: Path, folder: Path, references: Mapping[str, Sequence[int]], arms: Mapping[str, Sequence[str]] | None = None
-) -> Iterator[None]:
-    """Register what a run refers to (digest -> seeds, [] for seedless), and mark this process as active on the store.
-
-    `arms` (digest -> names) is what `cache list` shows.
-    """
-    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    path = store / "runs" / f"{name}.json"
-    with contextlib.ExitStack() as until_the_end:
-        with explain_write_errors(store, "--store"), locked(store / "locks" / REFERENCES_LOCK):
-            sweep_scratch(path.parent)
-            known, names = _registered_before(path, folder)
-            for digest, seeds in references.items():
-                known[digest] = sorted({*known.get(digest, []), *seeds})
-            for digest, of in (arms or {}).items():
-                names[digest] = list(dict.fromkeys((*names.get(digest, []), *of)))
-            write_atomic(path, sealed.text({"run": str(folder.resolve()), "references": known, "arms": names}))
-            until_the_end.enter_context(lease(store))
-        yield
-
-
-def _registered_before(path: Path, folder: Path) -> tuple[dict[str, list[int]], dict[str, list[str]]]:
-    """What a run was registered with. If that is damaged: the models and samples that its journal names."""
-    try:
-        content = sealed.read(path)
-        return dict(content["references"]), dict(content["arms"])
-    except FileNotFoundError:
-        return {}, {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("%s: damaged (%s); it is rewritten", path, error)
-    known: dict[str, list[int]] = {}
-    names: dict[str, list[str]] = {}
-    with suppress(StoreError):
-        for line in journal.read(folder / JOURNAL_FILE):
-            for digest in (line[key] for key in ("fit", "samples", "curation") if key in line):
-                known[digest] = sorted({*known.get(digest, []), *line["seeds"]})
-                names.setdefault(digest, []).append(line["arm"])
-    return known, {digest: list(dict.fromkeys(of)) for digest, of in names.items()}

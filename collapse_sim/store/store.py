@@ -5,12 +5,12 @@ STORE/tmp/                       artefacts being written; moved into objects/ in
 STORE/partial/DIGEST-BLOCK@TOKEN/  checkpoints of unfinished work, of one process (store/lease.py)
 STORE/locks/                     one lock per artefact being made, one mark per active process
 STORE/runs/                      what each run refers to, for `cache gc`
+STORE/pruned/                    records of artefacts whose weights or rows were removed (store/pruning.py)
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import secrets
 import shutil
@@ -22,17 +22,27 @@ from typing import Any
 
 from filelock import Timeout
 
-from collapse_sim.core.errors import ENDS_RUN, StoreError
+from collapse_sim.core.errors import ENDS_RUN, RemadeDifferentlyError, StoreError
 from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
 from collapse_sim.core.files import children, explain_write_errors, file_hash, readable, remove, sync
 from collapse_sim.core.memory_errors import out_of_memory
-from collapse_sim.store.blocks import Block, check_block, object_folder, parse_block, present, write_manifest
+from collapse_sim.store.blocks import (
+    Block,
+    check_block,
+    object_folder,
+    parse_block,
+    present,
+    recorded_blocks,
+    write_manifest,
+)
 from collapse_sim.store.failures import Failure, Failures, missing_of
 from collapse_sim.store.jobs import Job, Request, merge, split
 from collapse_sim.store.lease import is_near, lease, living, owner_of, token
 from collapse_sim.store.locks import Lock
 from collapse_sim.store.orphans import remove_orphans
+from collapse_sim.store.placing import move_into_place, set_aside
 from collapse_sim.store.process import environment
+from collapse_sim.store.records import difference, record_of
 from collapse_sim.store.spec import Spec
 
 CHEAP_S = 1.0  # what takes less is not flushed to disk: if it is damaged by a loss of power, its hashes show it
@@ -102,6 +112,15 @@ class Store:
         known = self._blocks.get(spec.digest, {})
         return (seed if spec.seeded else -1) in known or not self.missing(spec, (seed,))
 
+    def whole_or_record(self, spec: Spec, seed: int) -> Block | None:
+        """An artefact or, if it is pruned, its record, which has all of its files but weights and rows."""
+        return self.block(spec, seed) if self.has(spec, seed) else record_of(self.root, spec, seed)
+
+    def drop(self, folder: Path) -> None:
+        """Forget that a block is there: it has been removed."""
+        known = self._blocks.get(folder.parent.name, {})
+        self._blocks[folder.parent.name] = {seed: block for seed, block in known.items() if block.folder != folder}
+
     def present(self, digest: str) -> set[int]:
         """Seeds in the store by name alone, without verifying: for estimates."""
         return present(self.root, digest)
@@ -118,24 +137,13 @@ class Store:
             if problem:
                 if not self._writable:
                     self._damaged[folder] = problem
-                elif self._set_aside(folder) and emit:
+                elif set_aside(self.root, folder) and emit:
                     emit(Note(f"damaged artefact removed, it is made again: {folder} ({problem})"))
                 continue
             block = Block(folder, tuple(manifest["seeds"]), bool(manifest["stacked"]))
             for seed in block.seeds or (-1,):
                 known[seed] = block
         return known
-
-    def _set_aside(self, folder: Path) -> bool:
-        """Move a damaged artefact away in one step, and remove it. Returns whether it still existed."""
-        trash = self.root / "tmp" / f"damaged-{token()}-{secrets.token_hex(4)}"
-        try:
-            with explain_write_errors(self.root, "--store"):
-                folder.rename(trash)
-        except FileNotFoundError:
-            return False  # another process has just set it aside
-        remove(trash)
-        return True
 
     # -- making ---------------------------------------------------------------------------------------------------
 
@@ -164,7 +172,8 @@ class Store:
             if stored:
                 counts["reused"] += len(stored)
                 emit(_finished(Job(request.spec, request.spec.seeds(stored), request.arms), True, 0.0))
-            jobs += list(split(request, missing_of(request.spec, missing, self.failures)))
+            recorded = recorded_blocks(self.root, request.spec.digest) if missing else ()
+            jobs += list(split(request, missing_of(request.spec, missing, self.failures), recorded))
         later: list[Job] = []
         for members in group(jobs):
             self._check_stop()
@@ -334,39 +343,23 @@ class Store:
         }
         if len(group) > 1:
             manifest["group"] = [f"{member.spec.digest}/{member.block}" for member in group]
+        if problem := difference(self.root, job, manifest):
+            for path in (scratch, *self._abandoned(job)):  # unfinished work has the same difference
+                remove(path)
+            raise RemadeDifferentlyError(problem)
         write_manifest(scratch, manifest, durable=durable)
         boundary("manifest")
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._move(scratch, target)
+        move_into_place(self.root, scratch, target)
         boundary("committed")
         if durable:
             sync(target.parent)
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block
-        if leftovers := self.leftovers(job):
-            alive = living(self.root).keys() - {token()}
-            for path in leftovers:
-                if owner_of(path.name) not in alive:
-                    remove(path)
+        for path in self._abandoned(job):
+            remove(path)
         boundary("cleaned")
-
-    def _move(self, scratch: Path, target: Path) -> None:
-        """Move a finished artefact into place. One that another machine has just put there stays, if it is intact."""
-        for _ in range(3):
-            try:
-                scratch.replace(target)
-            except OSError as error:
-                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-                    raise
-            else:
-                return
-            problem, _manifest = check_block(target)
-            if not problem:
-                remove(scratch)
-                return
-            self._set_aside(target)
-        scratch.replace(target)
 
     def partial(self, job: Job) -> Path:
         """The folder for checkpoints of a job's unfinished work, of this process alone. That of another process is
@@ -389,6 +382,12 @@ class Store:
         """Folders with unfinished work of a job, from any process."""
         stem = f"{job.spec.digest}-{job.block}@"
         return [path for path in children(self.root / "partial") if path.name.startswith(stem)]
+
+    def _abandoned(self, job: Job) -> list[Path]:
+        """Unfinished work on a job, other than that of other processes that are alive."""
+        leftovers = self.leftovers(job)
+        alive = living(self.root).keys() - {token()} if leftovers else ()
+        return [path for path in leftovers if owner_of(path.name) not in alive]
 
     def _folder(self, digest: str) -> Path:
         return object_folder(self.root, digest)

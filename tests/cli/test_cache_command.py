@@ -15,7 +15,7 @@ import pytest
 from filelock import FileLock
 
 from collapse_sim.store.lease import token
-from collapse_sim.store.run_writer import registered
+from collapse_sim.store.registration import registered
 from collapse_sim.store.store import REFERENCES_LOCK
 
 

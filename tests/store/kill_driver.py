@@ -28,7 +28,7 @@ from collapse_sim.engine import checkpoint, fit, pieces  # noqa: E402
 from collapse_sim.plan.experiment import prepare  # noqa: E402
 from collapse_sim.recipe.loader import load  # noqa: E402
 from collapse_sim.run.session import Session  # noqa: E402
-from collapse_sim.store import store  # noqa: E402
+from collapse_sim.store import pruning, store  # noqa: E402
 from tests.conftest import artefacts  # noqa: E402
 
 
@@ -76,8 +76,13 @@ def wait(pid: int) -> int:
 
 
 def each_boundary(action: Callable[[str], None]) -> None:
-    for module in (store, checkpoint, pieces):
+    for module in (store, checkpoint, pieces, pruning):
         module.boundary = action
+
+
+def records(folder: Path) -> set[str]:
+    """Of what was pruned, as `artefacts` names it."""
+    return {"/".join(path.parts[-4:-1]) for path in (folder / ".store").glob("pruned/*/*/*/manifest.json")}
 
 
 def some_boundaries(folder: Path, recipe: Path) -> dict:
@@ -112,7 +117,7 @@ def boundaries(folder: Path, recipe: Path, every: int = 1) -> dict:
 
         each_boundary(kill)
         assert wait(child(lambda here=here: run(here, recipe, 0.0))) == -signal.SIGKILL, f"kill {n} did not happen"
-        finished = set(artefacts(here / ".store"))
+        finished = set(artefacts(here / ".store")) | records(here)
         each_boundary(lambda name: None)
         log = here / "builds.txt"
 
@@ -121,7 +126,7 @@ def boundaries(folder: Path, recipe: Path, every: int = 1) -> dict:
             run(here, recipe, 0.0)
 
         assert wait(child(resume)) == 0, f"no resume after kill {n} at {names[n]!r}"
-        if artefacts(here / ".store") != reference:
+        if artefacts(here / ".store") != reference or records(here) != records(reference_folder):
             differing.append([n, names[n]])
         again = [key for _, key in builds(log) if f"{key[:2]}/{key}" in finished]
         if again:

@@ -115,6 +115,30 @@ def test_a_killed_merge_or_guided_sampling_ends_in_the_same_bytes(tmp_path):
     assert report["leftovers"] == []
 
 
+PRUNED = """
+name: pruned
+data: {use: gaussian, rows: 20, held_out_rows: 10}
+model: gaussian
+generations: 2
+seeds: [0]
+keep_weights: last
+keep_samples: none-but-generation-0
+arms: {accumulate: {data: accumulate}}
+metrics: [variance_ratio]
+"""
+
+
+def test_a_kill_between_the_steps_of_pruning_loses_and_repeats_nothing(tmp_path):
+    """SIGKILL after the records, after the run's reference, after each removal: what was removed is not made again."""
+    report = drive("boundaries", tmp_path, PRUNED)
+    kinds = {"pruning recorded", "pruning released", "pruning removed", "pruned"}
+    assert kinds <= set(report["boundaries"])
+    assert report["boundaries"].count("pruning removed") == 4, "fits of 0 and 1, samples of 1 and 2"
+    assert report["differing"] == []
+    assert report["repeated"] == []
+    assert report["leftovers"] == []
+
+
 def test_kills_at_any_moment_end_in_the_same_bytes(tmp_path):
     """SIGKILL four times in one folder, each time some random number of training steps further."""
     report = drive("moments", tmp_path, TINY)

@@ -1,0 +1,87 @@
+"""`collapse_sim.run`: run a recipe from a Python program or a notebook, or continue it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from collapse_sim.recipe.beside import IN_PYTHON
+from collapse_sim.run.preparing import RunOptions
+
+if TYPE_CHECKING:
+    from collapse_sim.run.loaded_run import Run
+    from collapse_sim.ui.listeners import MakeDisplay
+
+
+def run_recipe(
+    recipe: str | Path | Mapping[str, Any],
+    *,
+    out: str | Path | None = None,
+    store: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    arms: str | Sequence[str] = (),
+    seeds: int | Sequence[int] = (),
+    generations: int | None = None,
+    settings: Mapping[str, Any] | Sequence[str] = (),
+    smoke: bool = False,
+    device: str = "auto",
+    ensemble: str | int = "auto",
+    compiled: str = "auto",
+    checkpoint_seconds: float = 60.0,
+    plugins: bool | None = None,
+    quiet: bool = False,
+    verbose: bool = False,
+) -> Run:
+    """Run a recipe's experiment, or continue it, and return the run. What is already stored is never computed again.
+
+    `recipe`: a file, the name of a shipped recipe, or a mapping of what YAML would have (errors name the key path).
+    `settings`: changed settings by their dotted path, {"train.learning_rate": 3e-4}. `seeds`, `generations`, `arms`: in
+    place of the recipe's, or of these only. `out`: the run directory, by default runs/NAME. `data_dir`: by default
+    COLLAPSE_SIM_DATA or "data". All others are those of `collapse-sim run`. Progress is one line per generation on
+    stderr, and in a notebook a display that is updated; `quiet`: warnings only.
+
+    Raises RecipeError for a wrong recipe or argument, MissingError for data or a device that is not there, StoreError
+    for a folder that holds another run, is damaged or full. An interrupt (Ctrl-C, or the notebook's stop) takes a
+    checkpoint and raises InterruptedRunError; the same call continues. Chains that diverge are no error: `Run.diverged`
+    lists them.
+    """
+    from collapse_sim.recipe.trust import remember
+    from collapse_sim.run.loaded_run import default_data_dir, load_run
+
+    options = RunOptions(
+        recipe,
+        settings=[settings] if isinstance(settings, str) else settings,
+        smoke=smoke,
+        arms=[arms] if isinstance(arms, str) else arms,
+        seeds=[seeds] if isinstance(seeds, int) else seeds,
+        generations=generations,
+        plugins=plugins,
+        device=device,
+        data_dir=_path(data_dir) or default_data_dir(),
+        out=_path(out),
+        store=_path(store),
+        checkpoint_s=checkpoint_seconds,
+        ensemble=str(ensemble),
+        compiled=compiled,
+        names=IN_PYTHON,
+    )
+    with options.session(called=True) as session:
+        remember(session.folder, session.experiment.recipe)
+        session.run(quiet=quiet, verbose=verbose, display=_display(quiet=quiet, verbose=verbose))
+        return load_run(session.folder, store=session.store_dir, data_dir=session.data_dir, plugins=plugins)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _display(*, quiet: bool, verbose: bool) -> MakeDisplay:
+    from collapse_sim.ui.lines import Lines
+    from collapse_sim.ui.notebook import NotebookDisplay, in_notebook
+
+    if in_notebook(sys.modules) and not (quiet or verbose):
+        return NotebookDisplay
+    return partial(Lines, quiet=quiet, verbose=verbose)

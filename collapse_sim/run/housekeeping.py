@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from collapse_sim.core.events import JobFinished, Note
@@ -24,7 +25,8 @@ class Housekeeper:
         self._spare = spare_after(experiment)
         self._arms = [plan.name for plan in experiment.arm_plans]
         ends = journal.diverged(journal.read(folder / JOURNAL_FILE))
-        self._pruning = Pruning(experiment, context.store.root, ends, context.store.missing)
+        missing = partial(context.store.missing, emit=context.emit)  # which reports what is damaged
+        self._pruning = Pruning(experiment, context.store.root, ends, missing)
         self._to_make: dict[str, set[int]] | None = None  # None: something was made since it was found out
         self._told = self._told_problem = False
 

@@ -40,7 +40,12 @@ class ShownRows:
         seed, pruned = self.experiment.recipe.seeds[0], keep_of(self.experiment.recipe, spec) != "all"
         path = self.folder / FOLDER / f"{self.what}-{spec.digest[:16]}-seed-{seed}.npz"
         if self.store.has(spec, seed):
-            file, columns = artefacts.columns(self.store, spec, seed, "samples")
+            try:
+                file, columns = artefacts.columns(self.store, spec, seed, "samples")
+            except FileNotFoundError:  # another process of the run has just pruned it
+                if not pruned:
+                    raise
+                return _read(path)
             rows = {name: np.array(column) for name, column in self.choose(columns).items()}
             file.release()
             if pruned and not path.exists():

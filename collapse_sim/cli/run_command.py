@@ -60,6 +60,16 @@ def run(
             "fits of less than a minute. Results equal eager ones up to rounding.",
         ),
     ] = "auto",
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track", metavar="NAME", help="Also send curves to tensorboard, wandb, trackio or mlflow (repeatable)."
+        ),
+    ] = None,
+    track_project: Annotated[
+        str | None,
+        typer.Option("--track-project", metavar="NAME", help="The trackers' project. Default: the recipe's name."),
+    ] = None,
     smoke: SmokeOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
@@ -81,9 +91,11 @@ def run(
     with starting(early, early.name if early else ""):
         from collapse_sim.recipe.trust import remember
         from collapse_sim.run.session import Session, check_diverged
+        from collapse_sim.run.trackers import trackers_of
         from collapse_sim.store.run_directory import store_of
         from collapse_sim.store.run_writer import own_recipe
 
+        trackers = trackers_of(track or ())
         own_recipe(Path(recipe))
         experiment, opened, folder = prepared(
             recipe,
@@ -98,7 +110,16 @@ def run(
             out=out,
         )
         session = Session(
-            experiment, opened, folder, store or store_of(folder), data_dir, checkpoint, ensemble, compiled
+            experiment,
+            opened,
+            folder,
+            store or store_of(folder),
+            data_dir,
+            checkpoint,
+            ensemble,
+            compiled,
+            trackers,
+            track_project,
         )
         if dry_run:
             from collapse_sim.plan.dry_run import plan_document, plan_text

@@ -7,7 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -35,6 +35,8 @@ from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
 from collapse_sim.run.text_samples import show_texts
+from collapse_sim.run.trackers import Tracker
+from collapse_sim.run.tracking import Tracking
 from collapse_sim.store.failures import Failure
 from collapse_sim.store.run_directory import BY_ARM, common
 from collapse_sim.store.run_writer import RunWriter, registered
@@ -59,6 +61,8 @@ class Session:
     checkpoint_s: float = 60.0
     ensemble: str = "auto"  # auto, off, or the most fits that are computed together
     compiled: str = "auto"  # auto, on, off: whether the steps of fits are compiled
+    trackers: Mapping[str, Tracker] = field(default_factory=dict)  # by name, as warnings call them
+    project: str | None = None  # of the trackers; None: the recipe's name
 
     def run(self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False) -> dict[str, Any]:
         """Run to the end. Returns {"schema", "run", "name", "made", "reused", "diverged", "wall_s"}.
@@ -82,7 +86,8 @@ class Session:
         arms = self.experiment.arms_by_digest()
         with (
             registered(self.store_dir, self.folder, references, arms),
-            listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json) as emit,
+            listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json) as show,
+            Tracking(self.trackers, show, self.folder, self.store_dir, recipe.name, self.project) as emit,
             stop.on_signals(say),
             self.device.limit_threads(operations_per_step(self.experiment)),
         ):

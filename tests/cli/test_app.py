@@ -23,8 +23,8 @@ COMMANDS = {
     "": ["--version", "--install-completion", "--show-completion"],
     "run": [
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
-        "--checkpoint-seconds", "--ensemble", "--compile", "--smoke", "--dry-run", "--plugins", "--json", "--quiet -q",
-        "--verbose -v",
+        "--checkpoint-seconds", "--ensemble", "--compile", "--track", "--track-project", "--smoke", "--dry-run",
+        "--plugins", "--json", "--quiet -q", "--verbose -v",
     ],
     "bench": [
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",

@@ -171,6 +171,9 @@ BUILT_IN: dict[str, dict[str, str]] = {
     },
     "trackers": {
         "tensorboard": "collapse_sim.run.track_tensorboard:TensorBoard",
+        "wandb": "collapse_sim.run.track_wandb:WandB",
+        "trackio": "collapse_sim.run.track_trackio:Trackio",
+        "mlflow": "collapse_sim.run.track_mlflow:MLflow",
     },
 }
 

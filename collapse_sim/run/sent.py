@@ -1,9 +1,9 @@
 """trackers.json of a run directory: what each tracker was sent, so that no session sends it a second time.
 
 {"schema": 1, "trackers": {"NAME PLACE": {"id": ..., "batches": n, "pending_s": time | null,
- "points": {CURVE: [steps]}, "fits": ["DIGEST/SEED", ...], "pictures": {NAME: {STEP: sha256}}, "recipe": DIGEST | null,
- "results": DIGEST | null}}}, sealed (store/sealed.py). A batch is recorded after the tracker has it; `pending_s` is set
-while it is being sent.
+ "pending": {CURVE: [steps]}, "points": {CURVE: [steps]}, "pictures": {NAME: {STEP: sha256}}, "recipe": DIGEST | null,
+ "results": DIGEST | null}}}, sealed (store/sealed.py). A batch is recorded as pending while it is being sent, and in
+`points` once the tracker has it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Sent:
     id: str = field(default_factory=lambda: secrets.token_hex(8))
     batches: int = 0
     pending_s: float | None = None  # when the next batch was begun; None: it was not
+    pending: dict[str, list[int]] = field(default_factory=dict)  # its points
     points: dict[str, list[int]] = field(default_factory=dict)
-    fits: list[str] = field(default_factory=list)
     pictures: dict[str, dict[str, str]] = field(default_factory=dict)
     recipe: str | None = None
     results: str | None = None  # that the last comparison was drawn of

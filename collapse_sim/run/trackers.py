@@ -53,11 +53,12 @@ class TrackedText(NamedTuple):
 
 @dataclass(frozen=True)
 class TrackedBatch:
-    """What is sent at once. If the process is killed while it is sent, the next session sends it again, with the same
-    number and time, and with at least the same points: a tracker must not show them twice."""
+    """What is sent at once. If the process is killed while it is sent, or the connection fails, the next session sends
+    it again, with the same number, time and points: a tracker must not show them twice."""
 
     number: int  # 0, 1, ...
     time_s: float  # since 1970
+    again: bool = False  # it was begun before
     points: Sequence[TrackedPoint] = ()
     pictures: Sequence[TrackedPicture] = ()
     texts: Sequence[TrackedText] = ()
@@ -83,6 +84,14 @@ class TrackedRun:
     folder: Path  # the run directory
     id: str  # the same in every session of this run: hexadecimal digits
     fresh: bool  # no session has sent anything yet under this id
+
+
+def rows_of(batch: TrackedBatch) -> list[tuple[Axis, int, dict[str, float]]]:
+    """The points as (axis, step, {curve: value}), in order, for programs that log what belongs to one step at once."""
+    rows: dict[tuple[Axis, int], dict[str, float]] = {}
+    for point in sorted(batch.points, key=lambda point: (point.curve.axis, point.step)):
+        rows.setdefault((point.curve.axis, point.step), {})[point.curve.path] = point.value
+    return [(axis, step, values) for (axis, step), values in rows.items()]
 
 
 class Sender(Protocol):

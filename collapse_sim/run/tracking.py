@@ -141,6 +141,8 @@ class Tracking:
         with tempfile.TemporaryDirectory(prefix="collapse-sim-") as scratch:
             for each in list(self._open):
                 try:
+                    if each.sent.pending_s is not None:
+                        self._send_to(each, results, Path(scratch), again=True)
                     self._send_to(each, results, Path(scratch), last=last)
                 except (Exception, SystemExit) as error:
                     self._open.remove(each)
@@ -151,10 +153,15 @@ class Tracking:
                         continue  # one warning is enough
         self._last_s = time.monotonic()
 
-    def _send_to(self, each: _Open, results: Results, scratch: Path, *, last: bool) -> None:
+    def _send_to(
+        self, each: _Open, results: Results, scratch: Path, *, last: bool = False, again: bool = False
+    ) -> None:
+        """Send what is new, or with `again` the batch that was begun, as it was."""
         assert self._file is not None
         sent = each.sent
         points = new_points(results, self._folder, self._store, sent.points)
+        if again:
+            points = [point for point in points if point.step in sent.pending.get(point.curve.path, ())]
         files = {key: path for key, path in each.pictures.items() if path.is_file()}
         hashes = {key: file_hash(path) for key, path in files.items()}
         files = {key: path for key, path in files.items() if _is_new(key, hashes[key], sent)}
@@ -165,21 +172,25 @@ class Tracking:
             pictures.append(drawn)
         recipe = recipe_of(self._folder).read_text()
         changed = digest_of(recipe) != sent.recipe
-        if not (points or pictures or texts or changed):
+        if not (points or pictures or texts or changed or again):
             return
-        if sent.pending_s is None:
-            sent.pending_s = time.time()
+        if not again:
+            sent.pending_s, sent.pending = time.time(), {}
+            for point in points:
+                sent.pending.setdefault(point.curve.path, []).append(point.step)
             self._file.save()
+        assert sent.pending_s is not None
         batch = TrackedBatch(
             sent.batches,
             sent.pending_s,
+            again,
             points,
             [picture._replace(name=picture.name.removesuffix(".png")) for picture in pictures],
             [text._replace(name=text.name.removesuffix(".md")) for text in texts],
             self._recorded(recipe, results) if changed else None,
         )
         each.sender.send(batch)
-        sent.batches, sent.pending_s, sent.recipe = sent.batches + 1, None, digest_of(recipe)
+        sent.batches, sent.pending_s, sent.pending, sent.recipe = sent.batches + 1, None, {}, digest_of(recipe)
         mark_sent(points, sent.points)
         for name, k in files:
             sent.pictures.setdefault(name, {})[str(k)] = hashes[name, k]

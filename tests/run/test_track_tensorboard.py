@@ -92,9 +92,9 @@ def test_a_batch_that_is_sent_again_replaces_itself(tmp_path):
     point = TrackedPoint(TrackedCurve("fid", ("../evil\narm", "seed 0")), 0, 1.5)
     huge = TrackedPoint(TrackedCurve("fid", ("../evil\narm", "seed 0")), 1, 1e300)
     sender = TensorBoard().open(run)
-    sender.send(TrackedBatch(0, 5.0, [point]))
+    sender.send(TrackedBatch(0, 5.0, False, [point]))
     sender = TensorBoard().open(replace(run, fresh=False))
-    sender.send(TrackedBatch(0, 5.0, [point, huge]))
+    sender.send(TrackedBatch(0, 5.0, False, [point, huge]))
     (curve,) = points_in(tmp_path / "tensorboard").values()
     assert curve == {0: 1.5, 1: float("inf")}
     assert {path.name for path in tmp_path.iterdir()} == {"tensorboard"}, "a name of an arm leads nowhere else"

@@ -108,8 +108,8 @@ def test_a_batch_that_a_kill_cut_off_comes_again_as_the_same(sandbox):
         sandbox.run(TINY, trackers={"one": first})
     sandbox.run(TINY, trackers={"one": second})
     cut_off, again = first.batches[1], second.batches[0]
-    assert (cut_off.number, cut_off.time_s) == (again.number, again.time_s)
-    assert set(cut_off.points) <= set(again.points)
+    assert (cut_off.number, cut_off.time_s, cut_off.points) == (again.number, again.time_s, again.points)
+    assert [batch.again for batch in (cut_off, *second.batches)] == [False, True, *[False] * (len(second.batches) - 1)]
     together = Recorder()
     together.batches = [first.batches[0], *second.batches]
     assert scores_in(together) == journal_scores(sandbox.root / "run")

@@ -63,7 +63,7 @@ class TrackioSender:
             try:
                 yield run
             finally:
-                run.finish()
+                trackio.finish()  # and forgets it: what the run's own call leaves open prints when Python ends
         if problems := [str(each.message) for each in said if issubclass(each.category, UserWarning)]:
             raise RuntimeError(problems[0])
 

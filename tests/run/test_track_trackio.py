@@ -50,6 +50,9 @@ def test_its_scores_are_the_journals(sandbox, capsys):
     sandbox.run(TINY, trackers={"trackio": Trackio()})
     done = capsys.readouterr()
     assert (done.out, "trackio" in done.err) == ("", False), done.err
+    from trackio import context_vars
+
+    assert context_vars.current_run.get() is None, "it would print when Python ends"
     points = points_in("tiny")
     scores = {path: curve for path, curve in points.items() if path.startswith("test_loss")}
     assert scores == journal_scores(sandbox.root / "run")

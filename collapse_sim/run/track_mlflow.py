@@ -77,10 +77,10 @@ class MLflowSender:
         for part in _parts(metrics, AT_ONCE):
             self._client.log_batch(self._run_id, metrics=part)
         for picture in batch.pictures:
-            place = f"pictures/{picture.name}/{picture.step:03d}"
+            place = f"{picture.name}/{picture.step:03d}"
             self._client.log_artifact(self._run_id, str(picture.path), place)
         for text in batch.texts:
-            self._client.log_text(self._run_id, text.markdown, f"texts/{text.name}-{text.step:03d}.md")
+            self._client.log_text(self._run_id, text.markdown, f"{text.name}-{text.step:03d}.md")
 
     def finish(self, outcome: Outcome) -> None:
         self._client.set_terminated(self._run_id, STATUS[outcome])

@@ -15,7 +15,7 @@ from collapse_sim.store.run_directory import JOURNAL_FILE
 from collapse_sim.ui import formatting
 
 MOST_SEEDS = 32  # with curves of their own; means are over all seeds
-COSTS = ("fit_s", "rows_per_s", "model_bytes", "sampling_s", "samples_bytes")
+COSTS = ("costs/fit_s", "costs/rows_per_s", "costs/model_bytes", "costs/sampling_s", "costs/samples_bytes")
 LOSSES = ("train_loss", "validation_loss")
 _ALL = "all seeds"  # of fits that are solved together
 

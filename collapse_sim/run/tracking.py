@@ -79,6 +79,13 @@ class Tracking:
     def emit(self, event: Event) -> None:
         """Show one event, then let the trackers know. Only a stop of the program (KeyboardInterrupt) is raised."""
         self._show(event)
+        try:
+            self._follow(event)
+        except Exception as error:  # no room for a temporary file, an unreadable folder ...
+            names, self._open = ", ".join(self._trackers), []
+            self._warn(f"{names} failed", error)
+
+    def _follow(self, event: Event) -> None:
         if isinstance(event, RunStarted) and self._trackers:
             self._begin(event)
         elif isinstance(event, GenerationFinished):
@@ -185,8 +192,8 @@ class Tracking:
             sent.pending_s,
             again,
             points,
-            [picture._replace(name=picture.name.removesuffix(".png")) for picture in pictures],
-            [text._replace(name=text.name.removesuffix(".md")) for text in texts],
+            [picture._replace(name=f"pictures/{picture.name.removesuffix('.png')}") for picture in pictures],
+            [text._replace(name=f"texts/{text.name.removesuffix('.md')}") for text in texts],
             self._recorded(recipe, results) if changed else None,
         )
         each.sender.send(batch)

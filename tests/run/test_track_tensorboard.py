@@ -67,17 +67,17 @@ def test_its_scores_are_the_journals_to_the_digit(sandbox):
     assert scores_in(folder) == expected(sandbox.root / "run")
     curves = points_in(folder)
     assert list(curves["train_loss/generation 002/replace/seed-1"]) == [5, 10, 15, 20]
-    assert set(curves["sampling_s/replace/seed-0"]) == {0, 1, 2}
+    assert set(curves["costs/sampling_s/replace/seed-0"]) == {0, 1, 2}
 
 
 def test_pictures_recipe_and_settings(sandbox):
     folder = sandbox.root / "run" / "tensorboard"
     sandbox.run(TINY, generations=1, trackers={"tensorboard": TensorBoard()})
     root = read(folder)
-    assert [event.step for event in root.Images("00-replace")] == [0, 1]
-    image = root.Images("00-replace")[1]
+    assert [event.step for event in root.Images("pictures/00-replace")] == [0, 1]
+    image = root.Images("pictures/00-replace")[1]
     assert image.encoded_image_string == next((sandbox.root / "run/pictures").glob("00-replace-*001.png")).read_bytes()
-    assert [event.step for event in root.Images("comparison")] == [1]
+    assert [event.step for event in root.Images("pictures/comparison")] == [1]
     (recipe,) = root.Tensors("recipe")
     assert "    name: tiny\n" in recipe.tensor_proto.string_val[0].decode()
     from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG, parse_session_start_info_plugin_data

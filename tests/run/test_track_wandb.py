@@ -84,7 +84,7 @@ def test_its_scores_are_the_journals(sandbox):
     scores = {path: curve for path, curve in points.items() if path.startswith("test_loss")}
     assert scores == journal_scores(sandbox.root / "run")
     assert list(points["train_loss/generation 002/replace/seed 1"]) == [5, 10, 15, 20]
-    pictures = [row for row in rows(sandbox.root / "run") if "comparison/path" in row]
+    pictures = [row for row in rows(sandbox.root / "run") if "pictures/comparison/path" in row]
     assert [row["generation"] for row in pictures] == [1, 2]
     first, *_ = sorted((sandbox.root / "run").glob("wandb/offline-run-*/*.wandb"))
     settings = {item.key: item.value_json for r in records(first) for item in r.config.update}

@@ -34,8 +34,8 @@ def test_scores_costs_and_losses_of_a_run_that_grows(sandbox):
         losses["train_loss/generation 000/replace/seed 0"]
         == (losses["train_loss/generation 000/accumulate+distill/seed 0"])
     ), "the arms share M0"
-    assert set(first["fit_s/replace/seed 0"]) == {0, 1}
-    assert all(seconds > 0 for seconds in first["fit_s/replace/seed 0"].values())
+    assert set(first["costs/fit_s/replace/seed 0"]) == {0, 1}
+    assert all(seconds > 0 for seconds in first["costs/fit_s/replace/seed 0"].values())
     assert points_of(sandbox, known) == {}
 
     sandbox.run(TINY)
@@ -57,7 +57,7 @@ def test_many_seeds_have_means_and_only_the_first_have_curves(sandbox, monkeypat
     assert [path for path in found if path.startswith("variance_ratio")] == [
         "variance_ratio/replace/seed 0", "variance_ratio/replace/seed 1", "variance_ratio/replace/mean of 3 seeds",
     ]  # fmt: skip
-    assert set(found["fit_s/replace/all seeds"]) == {0, 1}
+    assert set(found["costs/fit_s/replace/all seeds"]) == {0, 1}
 
 
 def test_a_fit_that_is_gone_is_left_out(sandbox):

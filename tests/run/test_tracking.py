@@ -39,8 +39,8 @@ def test_everything_goes_along_once_and_in_order(sandbox):
     assert one.outcomes == two.outcomes == ["finished"]
     shown = pictures(one)
     assert len(shown) == len(set(shown))
-    assert {("00-replace", k) for k in range(3)} <= set(shown)
-    assert shown[-1] == ("comparison", 2)
+    assert {("pictures/00-replace", k) for k in range(3)} <= set(shown)
+    assert shown[-1] == ("pictures/comparison", 2)
     (recipe,) = [batch.recipe for batch in one.batches if batch.recipe]
     assert one.batches[0].recipe is recipe
     assert recipe.settings["train.batch_size"] == 32
@@ -56,7 +56,7 @@ def test_a_run_that_is_found_in_the_store_is_not_sent_again(sandbox):
     assert not again.opened[0].fresh
     assert late.points() == first.points(), "a tracker that comes later gets it all"
     assert late.opened[0].fresh
-    assert pictures(late)[-1] == ("comparison", 2)
+    assert pictures(late)[-1] == ("pictures/comparison", 2)
 
 
 def test_texts_go_along(sandbox):
@@ -65,8 +65,8 @@ def test_texts_go_along(sandbox):
     recorder = Recorder()
     sandbox.run(TEXT, trackers={"one": recorder})
     texts = [text for batch in recorder.batches for text in batch.texts]
-    assert ("texts", 0) in [(text.name, text.step) for text in texts]
-    assert all("generation" in text.markdown for text in texts if text.name == "texts")
+    assert ("texts/texts", 0) in [(text.name, text.step) for text in texts]
+    assert all("generation" in text.markdown for text in texts if text.name == "texts/texts")
 
 
 @pytest.mark.parametrize("checks", [20, 60, 100])
@@ -181,3 +181,15 @@ def test_a_journal_that_cannot_be_read_is_a_note(tmp_path):
     assert len(notes) == 1
     assert notes[0].startswith("the journal cannot be read for one: ")
     assert recorder.outcomes == ["finished"]
+
+
+def test_no_room_for_a_temporary_file_ends_nothing(sandbox, monkeypatch, capsys):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tracking.tempfile, "TemporaryDirectory", full)
+    recorder = Recorder()
+    assert sandbox.run(TINY, generations=1, seeds=[0], trackers={"one": recorder})["made"] > 0
+    assert (
+        capsys.readouterr().err.count("warning: one failed: OSError: [Errno 28] No space left on device; the run") == 1
+    )

@@ -1,7 +1,7 @@
 """What programs and plug-ins import, in one place: reading recipes and runs, and the contracts of components.
 
 A component is a frozen pydantic model (Component) that follows one of the contracts: ModelFamily, Data, Metric,
-FeatureMap, Strategy, Curation, Weighting, Merge or Guidance.
+FeatureMap, Strategy, Curation, Weighting, Merge, Guidance or Tracker.
 Optional abilities are contracts of their own, such as ClosedForm or RowMetric.
 `collapse_sim.testing` tests a component against its contract.
 """
@@ -51,6 +51,7 @@ from collapse_sim.remedies.base import (
     Weighting,
 )
 from collapse_sim.run.session import Session
+from collapse_sim.run.trackers import Sender, TrackedBatch, TrackedRun, Tracker
 
 __all__ = [
     "REAL",
@@ -98,6 +99,7 @@ __all__ = [
     "RowSource",
     "RowWeighting",
     "Rows",
+    "Sender",
     "Session",
     "ShapedDraws",
     "SimulatedData",
@@ -107,6 +109,9 @@ __all__ = [
     "Taught",
     "Teacher",
     "TokenWeighting",
+    "TrackedBatch",
+    "TrackedRun",
+    "Tracker",
     "Train",
     "Verifier",
     "WeightedMap",

@@ -6,7 +6,7 @@ import json
 import logging
 import signal
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from collapse_sim.core import hub, machine
 from collapse_sim.store import journal, recorded, sealed
 
 if TYPE_CHECKING:
+    from collapse_sim.run.trackers import Tracker
     from collapse_sim.store.store import Store
     from tests.rank_pool import Pool
 
@@ -98,6 +99,7 @@ class Sandbox:
         ensemble: str = "off",
         *,
         compiled: str = "auto",
+        trackers: Mapping[str, Tracker] | None = None,
         **options: object,
     ) -> dict:
         from collapse_sim.core.machine import open_device
@@ -117,6 +119,7 @@ class Sandbox:
             checkpoint_s,
             ensemble,
             compiled,
+            trackers or {},
         )
         return session.run(quiet=True)
 

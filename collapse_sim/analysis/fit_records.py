@@ -65,14 +65,16 @@ class FitRecord:
 Grouped = dict[tuple[int, tuple[str, ...], str], list[FitRecord]]  # (generation, arms, digest) -> one fit for each seed
 
 
-def fit_records(folder: Path, store: Path | None = None) -> tuple[list[FitRecord], list[str]]:
+def fit_records(
+    folder: Path, store: Path | None = None, lines: Iterable[Mapping[str, Any]] | None = None
+) -> tuple[list[FitRecord], list[str]]:
     """The fits behind a run's scores, in the order of the journal, each once; and which could not be read, and why.
 
-    Raises StoreError when the run's store cannot be found.
+    `lines`: only those of these lines of its journal. Raises StoreError when the run's store cannot be found.
     """
     root = store or store_of(folder)
     arms: dict[tuple[str, str], list[str]] = {}  # (fit, samples) -> arms
-    for line in journal.read(folder / JOURNAL_FILE):
+    for line in journal.read(folder / JOURNAL_FILE) if lines is None else lines:
         if line["event"] == "scores" and line.get("fit"):
             names = arms.setdefault((line["fit"], line["samples"]), [])
             names += [line["arm"]] * (line["arm"] not in names)

@@ -63,6 +63,16 @@ def run(
             "fits of less than a minute. Results equal eager ones up to rounding.",
         ),
     ] = "auto",
+    track: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--track", metavar="NAME", help="Also send curves to tensorboard, wandb, trackio or mlflow (repeatable)."
+        ),
+    ] = None,
+    track_project: Annotated[
+        str | None,
+        typer.Option("--track-project", metavar="NAME", help="The trackers' project. Default: the recipe's name."),
+    ] = None,
     smoke: SmokeOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
@@ -106,6 +116,8 @@ def run(
         checkpoint_s=checkpoint,
         ensemble=ensemble,
         compiled=compiled,
+        trackers=track or (),
+        project=track_project,
     )
     with options.session(early=not dry_run, launch=launch) as session:
         from collapse_sim.core.ranks import Group

@@ -169,6 +169,12 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "torchscript": "collapse_sim.metrics.networks:TorchScript",
         "dinov2": "collapse_sim.metrics.networks:DINOv2",
     },
+    "trackers": {
+        "tensorboard": "collapse_sim.run.track_tensorboard:TensorBoard",
+        "wandb": "collapse_sim.run.track_wandb:WandB",
+        "trackio": "collapse_sim.run.track_trackio:Trackio",
+        "mlflow": "collapse_sim.run.track_mlflow:MLflow",
+    },
 }
 
 

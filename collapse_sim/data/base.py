@@ -74,6 +74,13 @@ class Data(Protocol):
         ...
 
 
+@runtime_checkable
+class OnHub(Protocol):
+    """Data that is published on the Hugging Face hub, too."""
+
+    hub: ClassVar[str]  # "ylecun/mnist"
+
+
 class RowSource(Protocol):
     """Rows that are decoded when they are read: together they need not fit in memory."""
 

@@ -16,7 +16,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.sample import ROWS_FILE
 from collapse_sim.families.hooks import Exports
-from collapse_sim.plan.curation_specs import CurationSpec
+from collapse_sim.run.cards import DATASET_CARD, MODEL_CARD, CardFacts, dataset_card, model_card, remedies_of
 from collapse_sim.run.sample_files import StoredRows, write_dataset, write_jsonl, write_npz, write_png_folder
 from collapse_sim.run.saved_run import StoredModel
 from collapse_sim.run.text_samples import file_name
@@ -52,16 +52,20 @@ def check_format(samples: SampleFormat | None, info: Info) -> SampleFormat:
     raise RecipeError(f"--samples {samples}: {what} {wrong}; allowed: {', '.join(allowed)}")
 
 
-def export(stored: StoredModel, folder: Path, samples: SampleFormat | None = None) -> Sequence[Path]:
-    """Write a model, its configuration and its samples into `folder`, and return what was written.
+def export(
+    stored: StoredModel, folder: Path, samples: SampleFormat | None = None, facts: CardFacts | None = None
+) -> Sequence[Path]:
+    """Write a model, its configuration, its samples and its cards into `folder`, and return what was written.
 
     Always weights.safetensors and config.json, with tokenizer/ for texts; samples.npz, samples/ (PNG files),
     samples.jsonl or dataset/ as `samples` says (None: jsonl for texts, otherwise npz); and what the family's own
-    `export` writes. Raises RecipeError and StoreError before anything is written.
+    `export` writes; README.md, and DATASET_CARD.md if the datasets library reads the samples' format. `facts`: of the
+    run, if they were read before. Raises RecipeError and StoreError before anything is written.
     """
     info = stored.run.experiment.info
     check_folder(folder)
     samples = check_format(samples, info)
+    facts = facts or CardFacts.read(stored.run)
     rows = None if samples == "none" else _sample_rows(stored)
     spec = stored.plan.model
     block = stored.run.store.block(spec, stored.seed)
@@ -83,7 +87,7 @@ def export(stored: StoredModel, folder: Path, samples: SampleFormat | None = Non
         )
     if rows is not None:
         paths.append(_write_rows(samples, folder, "dataset" if samples == "dataset" else "samples", rows, info))
-    return paths
+    return [*paths, *_write_cards(stored, facts, folder, samples, rows)]
 
 
 def export_all(models: Sequence[StoredModel], folder: Path, samples: SampleFormat | None = None) -> Iterator[Path]:
@@ -95,11 +99,12 @@ def export_all(models: Sequence[StoredModel], folder: Path, samples: SampleForma
     experiment = models[0].run.experiment
     check_format(samples, experiment.info)
     arms = [plan.name for plan in experiment.arm_plans]
+    facts = CardFacts.read(models[0].run)
     for stored in models:
         number, k = arms.index(stored.arm), stored.generation
         name = file_name(stored.arm).encode()[:LONGEST_NAME].decode(errors="ignore")
         yield from export(
-            stored, folder / f"{number:02d}-{name}" / f"generation-{k:03d}" / f"seed-{stored.seed}", samples
+            stored, folder / f"{number:02d}-{name}" / f"generation-{k:03d}" / f"seed-{stored.seed}", samples, facts
         )
 
 
@@ -124,6 +129,19 @@ def export_reference(
         real = StoredRows(block.file("real.safetensors"), slot, artefacts.part(data, seed))
         yield _write_rows(samples, place, "real", real, info)
         yield _write_rows(samples, place, "held_out", StoredRows(block.file("held_out.safetensors"), slot), info)
+
+
+def _write_cards(
+    stored: StoredModel, facts: CardFacts, folder: Path, samples: SampleFormat, rows: StoredRows | None
+) -> Iterator[Path]:
+    """Write the model's card, and the rows' if they are in a format of the datasets library."""
+    labelled = rows is not None and "label" in rows.open()[1]
+    pattern = {"jsonl": "samples.jsonl", "dataset": "dataset/*.arrow", "png": f"samples/{'*/' * labelled}*.png"}
+    data_files = [pattern[samples]] if samples in pattern else []
+    for name, card in ((MODEL_CARD, model_card), (DATASET_CARD, dataset_card)):
+        if name == MODEL_CARD or data_files:
+            (folder / name).write_text(card(stored, facts, data_files, labelled), encoding="utf-8")
+            yield folder / name
 
 
 def _write_rows(samples: SampleFormat, folder: Path, name: str, rows: StoredRows, info: Info) -> Path:
@@ -158,7 +176,7 @@ def _config(stored: StoredModel) -> dict[str, Any]:
         "digest": spec.digest,
         "family": spec.family.describe(),
         "train": spec.train.describe() if spec.train else None,
-        "remedies": _remedies(stored),
+        "remedies": remedies_of(stored),
         "data": {
             "kind": info.kind,
             "columns": {name: [list(shape), dtype] for name, (shape, dtype) in info.columns.items()},
@@ -166,20 +184,6 @@ def _config(stored: StoredModel) -> dict[str, Any]:
             **_text_config(info),
         },
     }
-
-
-def _remedies(stored: StoredModel) -> dict[str, Any]:
-    """{axis: settings} of what shaped the rows and the loss of the fit, its weights, and the samples; an arm's remedy
-    that changed nothing of this generation is left out."""
-    arm, plan, fit = stored.arm_plan.arm, stored.plan, stored.plan.model.fitted
-    curated = any(isinstance(spec, CurationSpec) for spec in (fit.curation, *fit.sources))
-    used = {
-        "curation": arm.curation if curated else None,
-        "weighting": fit.weighting,
-        "merge": arm.merge if plan.model is not fit else None,
-        "guidance": plan.samples.guidance,
-    }
-    return {axis: remedy.describe() for axis, remedy in used.items() if remedy is not None}
 
 
 def _text_config(info: Info) -> dict[str, Any]:

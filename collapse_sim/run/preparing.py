@@ -50,6 +50,8 @@ class RunOptions:
     checkpoint_s: float = 60.0
     ensemble: str = "auto"
     compiled: str = "auto"
+    trackers: Sequence[str] = ()  # what the run is also sent to
+    project: str | None = None  # of the trackers; None: the recipe's name
     names: OptionNames = COMMAND_LINE
 
     def prepared(self, device: str | None = None) -> PreparedRun:
@@ -86,6 +88,7 @@ class RunOptions:
             until_the_end.enter_context(starting(folder, folder.name if folder else ""))
             from collapse_sim.core.joining import device_of, first_before_others, joined
             from collapse_sim.run.session import Session
+            from collapse_sim.run.trackers import trackers_of
             from collapse_sim.store.run_writer import own_recipe
 
             device = device_of(launch, self.device)
@@ -96,6 +99,7 @@ class RunOptions:
                     own_recipe(Path(self.recipe))
                 return self.prepared(device)
 
+            trackers = trackers_of(self.trackers) if ranks.first else {}
             experiment, opened, folder = first_before_others(ranks, prepare)
             store = self.store or store_of(folder)
             yield Session(
@@ -108,6 +112,8 @@ class RunOptions:
                 self.ensemble,
                 self.compiled,
                 ranks=ranks,
+                trackers=trackers,
+                project=self.project,
                 called=called,
             )
 

@@ -38,6 +38,8 @@ from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
 from collapse_sim.run.text_samples import show_texts
+from collapse_sim.run.trackers import Tracker
+from collapse_sim.run.tracking import Tracking
 from collapse_sim.store import journal
 from collapse_sim.store.failures import Failure
 from collapse_sim.store.process import environment
@@ -67,6 +69,8 @@ class Session:
     compiled: str = "auto"  # auto, on, off: whether the steps of fits are compiled
     called: bool = False  # by a Python program, which continues the run by the same call, not by its command line
     ranks: Ranks = field(default_factory=Ranks)  # the processes of this run
+    trackers: Mapping[str, Tracker] = field(default_factory=dict)  # by name, as warnings call them
+    project: str | None = None  # of the trackers; None: the recipe's name
 
     def run(
         self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False, display: MakeDisplay | None = None
@@ -95,7 +99,8 @@ class Session:
         arms = self.experiment.arms_by_digest()
         with (
             registered(self.store_dir, self.folder, references, arms),
-            listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json, display=display) as emit,
+            listeners(self.folder, quiet=quiet, verbose=verbose, json=as_json, display=display) as show,
+            Tracking(self.trackers, show, self.folder, self.store_dir, recipe.name, self.project) as emit,
             stop.on_signals(say),
             self.device.limit_threads(operations_per_step(self.experiment)),
         ):

@@ -58,7 +58,7 @@ def test_texts_come_back_from_every_format(finished, tmp_path, monkeypatch):
     monkeypatch.setattr(sample_files, "CHUNK_ROWS", 7)  # 30 rows are five chunks
     name = finished.name
     out = finished("export", name, "--to", "a", "--generation", 0).out.split()
-    assert out == [f"a/{p}" for p in ("weights.safetensors", "config.json", *TOKENIZER_FILES, "samples.jsonl")]
+    assert out == [f"a/{p}" for p in ("weights.safetensors", "config.json", *TOKENIZER_FILES, "samples.jsonl", *CARDS)]
     lines = (tmp_path / "a" / "samples.jsonl").read_text(encoding="utf-8").split("\n")
     assert lines.pop() == ""
     assert [json.loads(line) for line in lines] == wanted(finished)
@@ -82,6 +82,7 @@ def test_texts_come_back_from_every_format(finished, tmp_path, monkeypatch):
     assert not list((tmp_path / "d").glob("samples*"))
 
 
+CARDS = ("README.md", "DATASET_CARD.md")
 TOKENIZER_FILES = ("tokenizer/tokenizer.json", "tokenizer/tokenizer_config.json")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -252,3 +253,31 @@ def test_dry_run_says_how_long_and_whence(shell, recipe):
     words = ["--generations", "2", "--set", metrics, "--store", "runs/.store", "--out", "runs/other"]
     other = shell("run", name, "--dry-run", *words).out
     assert "; without 5 of scores, which it has none of; to measure all: collapse-sim bench r.yaml " in other
+
+
+def test_a_tracker_is_refused_before_any_work(shell, recipe, monkeypatch):
+    name = recipe()
+    assert "--track: unknown 'tensorbord', did you mean 'tensorboard'?" in shell.refused(
+        "run", name, "--track", "tensorbord", code=2
+    )
+    monkeypatch.setattr(importlib.util, "find_spec", lambda package: None)
+    text = shell.refused("run", name, "--track", "wandb", code=3)
+    assert "--track wandb: the package wandb is not installed: pip install 'collapse-sim[wandb]'" in text
+    assert shell.refused("run", name, "--track", "wandb", "--dry-run", code=3) == text
+
+
+def test_trackers_of_the_command_line(shell, recipe):
+    """The example of docs/trackers.md, twice in one command, beside TensorBoard."""
+    Path("lines.py").write_text((ROOT / "docs" / "trackers.md").read_text().split("```python\n")[1].split("```")[0])
+    options = ["--track", "lines:Lines", "--track", "tensorboard", "--track", "lines:Lines", "--track-project", "mine"]
+    done = shell("run", recipe(), "--json", *options)
+    assert done.json["made"] == 10
+    assert "note: lines:Lines: runs/tiny/points.txt\n" in done.err
+    points = Path("runs/tiny/points.txt").read_text().splitlines()
+    assert len(points) == len(set(points))
+    (scores,) = [line for line in shell.journal("scores") if (line["arm"], line["generation"]) == ("replace", 1)]
+    assert f"test_loss/replace/seed 0 1 {scores['metrics']['test_loss'][0]}" in points
+    assert list(Path("runs/tiny/tensorboard/replace/seed-0").iterdir())
+    again = shell("run", "r.yaml", *options)
+    assert Path("runs/tiny/points.txt").read_text().splitlines() == points
+    assert "warning" not in again.err.replace("warning: replace", "")

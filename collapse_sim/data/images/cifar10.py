@@ -26,6 +26,7 @@ class CIFAR10(ImageSettings):
 
     kind: ClassVar[str] = "images"
     seeded: ClassVar[bool] = False
+    hub: ClassVar[str] = "uoft-cs/cifar10"
 
     def inspect(self, folder: Path) -> Info:
         """Reads FOLDER/cifar10/{train,test}_{images,labels}.npy, or FOLDER/cifar-10-batches-bin."""

@@ -36,6 +36,7 @@ class MNIST(ImageSettings):
 
     kind: ClassVar[str] = "images"
     seeded: ClassVar[bool] = False
+    hub: ClassVar[str] = "ylecun/mnist"
 
     def inspect(self, folder: Path) -> Info:
         """Reads FOLDER/MNIST/raw, FOLDER/MNIST, FOLDER/mnist or FOLDER: the first match."""
@@ -50,6 +51,7 @@ class FashionMNIST(ImageSettings):
 
     kind: ClassVar[str] = "images"
     seeded: ClassVar[bool] = False
+    hub: ClassVar[str] = "zalando-datasets/fashion_mnist"
 
     def inspect(self, folder: Path) -> Info:
         """Reads FOLDER/FashionMNIST/raw, FOLDER/FashionMNIST, FOLDER/fashion_mnist or FOLDER: the first match."""

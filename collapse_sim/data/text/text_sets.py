@@ -149,10 +149,11 @@ class CNNDailyMail(PairedTexts):
     """Tokens per target, including the end token; longer targets are truncated, and still end with it."""
 
     name: ClassVar[str] = "cnn_dailymail"
+    hub: ClassVar[str] = "abisee/cnn_dailymail"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
     def parts(self, folder: Path) -> TextSources:
-        published = Published("abisee/cnn_dailymail", "3.0.0", ("article", "highlights"))
+        published = Published(self.hub, "3.0.0", ("article", "highlights"))
         path = _absolute(folder, self.path)
         return find_parts(self, published, (path, path / "3.0.0"))
 
@@ -164,10 +165,11 @@ class XSum(PairedTexts):
     """The folder of the files; relative to the data folder, or absolute."""
 
     name: ClassVar[str] = "xsum"
+    hub: ClassVar[str] = "EdinburghNLP/xsum"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
     def parts(self, folder: Path) -> TextSources:
-        published = Published("EdinburghNLP/xsum", None, ("document", "summary"))
+        published = Published(self.hub, None, ("document", "summary"))
         return find_parts(self, published, (_absolute(folder, self.path),))
 
 
@@ -178,12 +180,11 @@ class TinyStories(PlainTexts):
     """The folder of the files; relative to the data folder, or absolute."""
 
     name: ClassVar[str] = "tinystories"
+    hub: ClassVar[str] = "roneneldan/TinyStories"
     not_in_key: ClassVar[tuple[str, ...]] = ("path",)
 
     def parts(self, folder: Path) -> TextSources:
-        published = Published(
-            "roneneldan/TinyStories", None, ("text",), layouts=(*LAYOUTS, *STORIES), separator=END_OF_TEXT
-        )
+        published = Published(self.hub, None, ("text",), layouts=(*LAYOUTS, *STORIES), separator=END_OF_TEXT)
         return find_parts(self, published, (_absolute(folder, self.path),))
 
 
@@ -199,10 +200,11 @@ class WikiText(PlainTexts):
     """wikitext-2-raw-v1 or wikitext-103-raw-v1; versions without `raw` have <unk> for rare words."""
 
     name: ClassVar[str] = "wikitext"
+    hub: ClassVar[str] = "Salesforce/wikitext"
     not_in_key: ClassVar[tuple[str, ...]] = ("path", "subset")
 
     def parts(self, folder: Path) -> TextSources:
-        published = Published("Salesforce/wikitext", self.subset, ("text",), layouts=(*LAYOUTS, *WIKI), articles=True)
+        published = Published(self.hub, self.subset, ("text",), layouts=(*LAYOUTS, *WIKI), articles=True)
         unpacked = self.subset.removesuffix("-v1")  # the folder in the published archive
         path = _absolute(folder, self.path)
         return find_parts(self, published, (path / self.subset, path / unpacked, folder.absolute() / unpacked, path))

@@ -1,0 +1,36 @@
+"""A directive for tables of contents that take the pages that exist, and links that work here and on a code host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docutils import nodes
+from sphinx.application import Sphinx
+from sphinx.directives.other import TocTree
+
+from .copied_pages import ANCHOR, inside
+from .sections import pages_of
+
+
+class Pages(TocTree):
+    """The toctree of a section: its pages in the order of sections.py, those that exist."""
+
+    required_arguments = 1
+    has_content = False
+
+    def run(self) -> list[nodes.Node]:
+        docname = self.env.docname
+        folder = docname.rpartition("/")[0]
+        names = [name for name in pages_of(self.arguments[0], self.env.found_docs) if name != docname]
+        self.content = type(self.content)([f"/{name}" for name in names], source=folder or "index")
+        return super().run()
+
+
+def _source(app: Sphinx, docname: str, source: list[str]) -> None:
+    source[0] = ANCHOR.sub(r"(\1)=", inside(source[0], docname))
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.add_directive("pages", Pages)
+    app.connect("source-read", _source)
+    return {"parallel_read_safe": True}

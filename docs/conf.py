@@ -25,6 +25,7 @@ templates_path: list[str] = []
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 4  # the anchors that code hosts give to headings, so that links work in both places
 
+smartquotes = False  # "--set" is two hyphens
 default_role = "code"  # docstrings put names between single backticks
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"

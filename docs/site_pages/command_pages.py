@@ -49,7 +49,7 @@ def _exit_codes() -> str:
         if isinstance(value, type) and issubclass(value, errors.CollapseSimError):
             summary = (value.__doc__ or "").strip().split("\n")[0].rstrip(".")
             if value is not errors.CollapseSimError and isinstance(getattr(value, "exit_code", None), int):
-                codes.setdefault(value.exit_code, summary[:1].lower() + summary[1:])
+                codes.setdefault(value.exit_code, re.split(r"[.;] ", summary[:1].lower() + summary[1:])[0])
     codes |= {
         129: "stopped because the terminal was closed (a checkpoint was taken)",
         130: "stopped by Ctrl-C (a checkpoint was taken)",
@@ -61,14 +61,14 @@ def _exit_codes() -> str:
 
 def _command(name: str, command: Any) -> str:
     context = type(command).context_class(command, info_name=f"collapse-sim {name}")
-    usage = command.get_usage(context).partition(": ")[2]
+    usage = re.sub(r"\{(\w+)\}", r"\1", command.get_usage(context).partition(": ")[2])
     lines = [f"## {name}", "", "```text", " ".join(usage.split()), "```", "", prose(_help(command)), ""]
     arguments, options = [], []
     for parameter in command.params:
         record = parameter.get_help_record(context)
         if record is None or parameter.name == "help":
             continue
-        row = (code(record[0]), cell(prose(record[1])))
+        row = (code(re.sub(r" <\w+>", "", record[0])), cell(prose(record[1])))
         (options if record[0].startswith("-") else arguments).append(row)
     for title, rows in (("argument", arguments), ("option", options)):
         if rows:

@@ -36,6 +36,7 @@ LINKS = {  # what a key with a section or a page of its own takes; its type in t
     "metrics": "list of [metrics](metrics.md)",
     "claims": "list of [claims](#claims)",
 }
+DEFAULTS = {RecipeKeys.model_fields["name"].description: "the file's name"}  # filled in before the class sees it
 IN_AN_ARM = {"data": "a [strategy](strategies.md)", "model": "settings of the recipe's [family](families.md)"}
 SECTIONS = (  # heading, class, what it is
     ("Top level", RecipeKeys, "The keys of a recipe file."),
@@ -61,13 +62,13 @@ GROUPS = {  # page: title, first lines, groups of the registry
         ("strategies",),
     ),
     "remedies": (
-        "Remedies",
+        "Settings of remedies",
         "What an arm's `curation:`, `weighting:`, `merge:` and `guidance:` name. Papers, costs and what was measured: "
         "[the guide](../remedies.md).",
         registry.REMEDIES,
     ),
     "metrics": (
-        "Metrics and feature maps",
+        "Settings of metrics and feature maps",
         "What `metrics:` lists, and what some metrics take as `features:`. What each measures and how to read it: "
         "[the guide](../metrics.md).",
         ("metrics", "features"),
@@ -116,7 +117,7 @@ def _settings(settings: tuple[Setting, ...], links: dict[str, str]) -> str:
         (
             code(setting.name),
             links.get(setting.name) or cell(setting.allowed),
-            default_text(setting.default, required=setting.required),
+            DEFAULTS.get(setting.meaning) or default_text(setting.default, required=setting.required),
             cell(prose(setting.meaning)),
         )
         for setting in settings

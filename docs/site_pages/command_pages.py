@@ -15,9 +15,14 @@ from .tables import cell, code, prose, table
 
 HEAD = """# Command line
 
-Every command, from the program itself. `-h` after a command prints the same. Data goes to stdout and messages go to stderr.
-`RUN` is a run directory, or the name of a run below `./runs`; `RECIPE` is a file, or the name of a shipped recipe.
-`collapse-sim --install-completion` sets up shell completion of commands, options and names.
+Every command, from the program itself; `-h` after a command prints the same. Data goes to stdout and messages go to
+stderr; a run continues even if it can no longer write to either. `RUN` is a run directory, or the name of a run below
+`./runs`; `RECIPE` is a file, or the name of a shipped recipe. `collapse-sim --install-completion` sets up shell
+completion of commands, options and names.
+"""
+
+AFTER_CODES = """A chain that diverges or a job that fails does not stop the others: the run finishes everything that it
+can, and reports the failure in its exit code.
 """
 
 
@@ -56,7 +61,7 @@ def _exit_codes() -> str:
         143: "stopped by SIGTERM (a checkpoint was taken)",
     }
     rows = ((code(str(number)), cell(text)) for number, text in sorted(codes.items()))
-    return "## Exit codes\n\n" + table(("code", "meaning"), rows) + "\n"
+    return f"## Exit codes\n\n{table(('code', 'meaning'), rows)}\n\n{AFTER_CODES}"
 
 
 def _command(name: str, command: Any) -> str:

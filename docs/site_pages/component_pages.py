@@ -75,6 +75,9 @@ GROUPS = {  # page: title, first lines, groups of the registry
     ),
 }
 GROUP_HEADINGS = {"metrics": "Metrics", "features": "Feature maps"}
+KEYS_FIRST = """What each is for, with examples: [the guide to recipes](../recipes.md). Generated from the code; for
+completion in an editor, see `collapse-sim recipes schema`.
+"""
 FROM_CODE = "Generated from the code; `collapse-sim list` prints the same.\n"
 
 
@@ -93,8 +96,7 @@ def pages() -> dict[str, str]:
 
 
 def _recipe_keys() -> str:
-    first = "What each is for, with examples: [the guide to recipes](../recipes.md). Generated from the code; for completion in an editor, "
-    parts = ["# Recipe keys\n", first + "see `collapse-sim recipes schema`.\n"]
+    parts = ["# Recipe keys\n", KEYS_FIRST]
     for heading, cls, what in SECTIONS:
         links = LINKS | IN_AN_ARM if cls is ArmLayout else LINKS if cls is RecipeKeys else {}
         parts += [f"## {heading}\n", what or prose(inspect.getdoc(cls) or ""), ""]
@@ -127,7 +129,8 @@ def _settings(settings: tuple[Setting, ...], links: dict[str, str]) -> str:
 
 API_HEAD = """# Python interface
 
-Generated from the code. `collapse_sim.api` has everything that a plug-in or a program imports; importing it imports torch.
+Generated from the code. `collapse_sim.api` has everything that a plug-in or a program imports; importing it imports
+torch.
 
 """
 API_SECTIONS = {  # in this order; what is not listed here comes last

@@ -9,7 +9,9 @@ from typing import Any
 
 def pages(folder: Path) -> dict[str, str]:
     """A page for each notebook in `folder`, which need not exist."""
-    return {f"notebooks/{path.stem}": page(json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.ipynb"))}
+    return {
+        f"notebooks/{path.stem}": page(json.loads(path.read_text("utf-8"))) for path in sorted(folder.glob("*.ipynb"))
+    }
 
 
 def page(notebook: dict[str, Any]) -> str:

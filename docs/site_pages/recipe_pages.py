@@ -37,4 +37,3 @@ def _linked(text: str) -> str:
     """Prose, in which pages of this site are links."""
     parts = PAGE.split(prose(text))
     return "".join(f"[{part.rpartition('/')[2]}](../{part}.md)" if i % 2 else part for i, part in enumerate(parts))
-

@@ -1,4 +1,4 @@
-"""Writes the pages that are made from code and from files outside docs/ into docs/_generated, which is not committed."""
+"""Writes pages made from code and from files outside docs/ into docs/_generated, which is not committed."""
 
 from __future__ import annotations
 

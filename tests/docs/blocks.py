@@ -54,7 +54,13 @@ class Block:
 def pages() -> list[Path]:
     """Every page of the documentation that is written by hand."""
     docs = (path for path in (ROOT / "docs").rglob("*.md") if not {"_build", "_generated"} & {*path.parts})
-    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "benchmarks/README.md", *sorted(docs)]
+    return [
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        ROOT / "benchmarks/README.md",
+        *sorted(docs),
+    ]
 
 
 def blocks(page: Path) -> list[Block]:

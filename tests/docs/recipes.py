@@ -16,12 +16,14 @@ metrics: [test_loss]
 """
 TRAINED = "train: {steps: 10}"
 BASES = {
-    "images": f"data: digits\nmodel: vae\n{TRAINED}{_SHAPE % 'output'}".replace("[test_loss]", "[test_loss, fid, latent_std]"),
+    "images": f"data: digits\nmodel: vae\n{TRAINED}{_SHAPE % 'output'}".replace(
+        "[test_loss]", "[test_loss, fid, latent_std]"
+    ),
     "diffusion": f"data: digits\nmodel: {{use: ddpm, network: {{widths: [8, 16]}}}}\n{TRAINED}{_SHAPE % 'output'}",
     "points": f"data: two_moons\nmodel: {{use: flow_matching, network: {{widths: [8]}}}}\n{TRAINED}{_SHAPE % 'output'}",
-    "closed form": f"data: gaussian\nmodel: gaussian{_SHAPE % 'output'}".replace("[test_loss]", "[test_loss, variance_ratio]").replace(
-        "arms:", 'arms:\n  "a+b (mine)": {data: mix}'
-    ),
+    "closed form": f"data: gaussian\nmodel: gaussian{_SHAPE % 'output'}".replace(
+        "[test_loss]", "[test_loss, variance_ratio]"
+    ).replace("arms:", 'arms:\n  "a+b (mine)": {data: mix}'),
     "text": f"data: grammar\nmodel: {{use: causal_lm, preset: gpt2-9m}}\n{TRAINED}{_SHAPE % 'logits'}",
     "pairs": f"data: grammar_pairs\nmodel: {{use: seq2seq, preset: tiny}}\n{TRAINED}{_SHAPE % 'logits'}",
     "molecules": f"data: {{use: conformers, path: x.smi}}\nmodel: conformer\n{TRAINED}{_SHAPE % 'output'}",

@@ -31,9 +31,16 @@ def name(page: Path) -> str:
     return page.relative_to(ROOT).as_posix()
 
 
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("store")
+
+
 @pytest.fixture(autouse=True)
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to run in, whose modules can be imported, and are forgotten afterwards."""
+def place(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder to run in, whose modules can be imported, and are forgotten afterwards; pages share one store."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / ".store").symlink_to(store)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("COLUMNS", "120")
@@ -46,21 +53,16 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
             del sys.modules[module]
 
 
-@pytest.fixture(scope="session")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("docs") / "store"
-
-
 @pytest.mark.parametrize("page", PAGES, ids=name)
-def test_the_blocks_of_a_page_work(page: Path, store: Path) -> None:
-    Page(store).run([block for block in blocks(page) if block.kind != "slow"])
+def test_the_blocks_of_a_page_work(page: Path) -> None:
+    Page().run([block for block in blocks(page) if block.kind != "slow"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", SLOW, ids=name)
-def test_the_slow_blocks_of_a_page_work(page: Path, store: Path) -> None:
+def test_the_slow_blocks_of_a_page_work(page: Path) -> None:
     """With all others of the page, in order, since they may build on each other."""
-    Page(store).run(blocks(page))
+    Page().run(blocks(page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
@@ -75,8 +77,7 @@ def test_every_block_says_how_it_is_tested(page: Path) -> None:
 class Page:
     """The blocks of one page, which share a folder and, in Python, their names."""
 
-    def __init__(self, store: Path) -> None:
-        self.store = store
+    def __init__(self) -> None:
         self.names: dict[str, Any] = {"__name__": "page"}
 
     def run(self, page: list[Block]) -> None:
@@ -115,11 +116,11 @@ class Page:
             assert code == wanted, f"{shlex.join(words)} ended with {code}"
 
     def smaller(self, words: list[str], kind: str) -> list[str]:
-        """What is added to a run: its small size, under the name of the full one, in a store that pages share."""
+        """What is added to a run: its small size, under the name of the full one."""
         if kind not in ("smoke", "slow") or words[0] != "run":
             return []
         out = [] if "--out" in words else ["--out", f"runs/{Path(words[1]).stem}"]
-        return ["--smoke", "--store", str(self.store), *out]
+        return ["--smoke", *out]
 
     def python(self, block: Block) -> None:
         code = compile(block.text, block.where, "exec")
@@ -176,7 +177,7 @@ def parsed(words: list[str]) -> None:
     command.make_context("collapse-sim", words)
 
 
-def test_a_wrong_block_is_noticed(store: Path) -> None:
+def test_a_wrong_block_is_noticed() -> None:
     """The test itself: an unknown option, setting, name, language or exit code fails it."""
     page = ROOT / "docs" / "none.md"
     wrong = {
@@ -189,6 +190,6 @@ def test_a_wrong_block_is_noticed(store: Path) -> None:
     for language, texts in wrong.items():
         for text in texts:
             with pytest.raises((AssertionError, ImportError, ValueError)):
-                Page(store).run([Block(page, 1, language, text, "", 0, "")])
+                Page().run([Block(page, 1, language, text, "", 0, "")])
     with pytest.raises(Exception, match="No such option"):
-        Page(store).run([Block(page, 1, "sh", "collapse-sim run quickstart --nonsense", "parse", 0, "why")])
+        Page().run([Block(page, 1, "sh", "collapse-sim run quickstart --nonsense", "parse", 0, "why")])

@@ -43,6 +43,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "glossary",
     ),
     "explanation": (
+        "features",
         "explanation/store",
         "explanation/pairing",
         "explanation/claims",

@@ -1,6 +1,6 @@
 """The code blocks of the documentation, and how each is tested.
 
-By its language: `sh` is executed line by line, `python` is executed, `yaml` is loaded as a recipe or as a part of one,
+By its language: `sh` (or `bash`) is executed line by line, `python` is executed, `yaml` is loaded as a recipe or as a part of one,
 `json` and `toml` are parsed, `text` is what a program prints or a drawing. A block whose first line is `# NAME.py` or
 `# NAME.yaml` is also written to that file, beside which the page's later blocks run. An HTML comment in the line before
 a block changes this, with the reason:
@@ -73,4 +73,5 @@ def _block(page: Path, text: str, match: re.Match[str]) -> Block:
     line = text.count("\n", 0, match.start("text")) + 1
     body = re.sub(rf"^{match['indent']}", "", match["text"], flags=re.MULTILINE)
     kind, code, reason = match["kind"] or "", int(match["code"] or 0), match["reason"] or ""
-    return Block(page, line, match["language"].strip(), body, kind, code, reason)
+    language = {"bash": "sh", "shell": "sh"}.get(match["language"].strip(), match["language"].strip())
+    return Block(page, line, language, body, kind, code, reason)

@@ -183,7 +183,7 @@ def load(
     as YAML. Claims and references that name something left out are left out, too. `plugins` says whether the user's own
     modules may be imported; None: all, but for a recipe in a run directory, only those that this user has run there.
 
-    Raises RecipeError with all problems, each `file:line: path: found; allowed`.
+    Raises RecipeError with all problems, each "file:line: path: found; allowed".
     """
     problems = Problems()
     layers = read_layers(shipped.find(reference), problems)

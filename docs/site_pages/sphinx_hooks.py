@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
@@ -30,7 +31,13 @@ def _source(app: Sphinx, docname: str, source: list[str]) -> None:
     source[0] = ANCHOR.sub(r"(\1)=", inside(source[0], docname))
 
 
+def _docstring(app: Sphinx, what: str, name: str, value: object, options: object, lines: list[str]) -> None:
+    """ "file:line" in quotes is the form of a message, not an address."""
+    lines[:] = [re.sub(r'"(file:[^"]*)"', r"`\1`", line) for line in lines]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("pages", Pages)
     app.connect("source-read", _source)
+    app.connect("autodoc-process-docstring", _docstring)
     return {"parallel_read_safe": True}

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
 
 import collapse_sim
 from collapse_sim import api
@@ -160,7 +164,8 @@ def api_page() -> str:
     rest = tuple(name for name in api.__all__ if name not in listed)
     sections = {**API_SECTIONS, **({"More": rest} if rest else {})}
     parts = [API_HEAD]
-    top = [name for name in getattr(collapse_sim, "__all__", ()) if not name.startswith("_")]
+    names = [name for name in getattr(collapse_sim, "__all__", ()) if not name.startswith("_")]
+    top = [name for name in names if getattr(collapse_sim, name) is not getattr(api, name, None)]
     if top:
         parts += ["## collapse_sim\n", *(_directive("collapse_sim", name) for name in top)]
     for title, names in sections.items():
@@ -170,8 +175,19 @@ def api_page() -> str:
 
 def _directive(module: str, name: str) -> str:
     value = getattr(api if module == "collapse_sim.api" else collapse_sim, name)
+    if inspect.ismodule(value):  # a package that can be called, as the function of its name
+        return _function(f"{module}.{name}", import_module(f"{value.__name__}.{name}_recipe").run_recipe)
     kind = "autoclass" if inspect.isclass(value) else "autofunction" if inspect.isfunction(value) else "autodata"
     options = {"autoclass": "   :members:\n", "autodata": "   :no-value:\n"}.get(kind, "")
     if inspect.isclass(value) and issubclass(value, Component):
         options += "   :exclude-members: model_config, model_post_init\n"
     return f"```{{eval-rst}}\n.. {kind}:: {module}.{name}\n{options}```\n"
+
+
+def _function(name: str, function: Callable[..., Any]) -> str:
+    """A function under another name than its own; types are left out."""
+    signature = inspect.signature(function)
+    parameters = [each.replace(annotation=each.empty) for each in signature.parameters.values()]
+    shown = signature.replace(parameters=parameters, return_annotation=signature.empty)
+    text = textwrap.indent(inspect.getdoc(function) or "", "   ")
+    return f"```{{eval-rst}}\n.. py:function:: {name}{shown}\n\n{text}\n```\n"

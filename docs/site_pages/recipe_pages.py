@@ -28,7 +28,7 @@ def _section(name: str) -> str:
     text = file.read_text(encoding="utf-8")
     described = re.search(r"^description: (.*)$", text, flags=re.MULTILINE)
     lines = [f"## {name}", "", *([prose(described[1].strip('"')) + ".", ""] if described else [])]
-    lines += ["```sh", fields["command"], "```", ""]
+    lines += ["```sh", fields.get("command", f"collapse-sim run {name}"), "```", ""]
     lines += [f"- **{key.capitalize()}:** {_linked(fields[key])}" for key in FIELDS if key in fields]
     return "\n".join([*lines, ""])
 

@@ -13,6 +13,7 @@ COPIED = {  # file in the repository: page in docs/_generated
 }
 PLACES = {**{file: f"_generated/{page}.md" for file, page in COPIED.items()}, "README.md": "index.md"}
 LINK = re.compile(r"\]\((?!\w+:|#|/)([^)\s#]+)(#[^)\s]*)?\)")
+NOTEBOOK = re.compile(r"docs/notebooks/([\w-]+)\.ipynb")
 ANCHOR = re.compile(r'^<a id="([\w-]+)"></a>$', flags=re.MULTILINE)
 
 
@@ -32,10 +33,12 @@ def moved(text: str, file: str) -> str:
 
 
 def inside(text: str, page: str) -> str:
-    """Links of a page to files outside docs/ that have a page on the site, as links to that page."""
+    """Links of a page to notebooks and to files outside docs/ that have a page on the site, as links to that page."""
 
     def change(link: re.Match[str]) -> str:
         target = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), link[1]))
+        if notebook := NOTEBOOK.fullmatch(target):
+            return f"](/_generated/notebooks/{notebook[1]}.md{link[2] or ''})"
         return f"](/{PLACES[target]}{link[2] or ''})" if target in PLACES else link[0]
 
     return LINK.sub(change, text)

@@ -115,6 +115,7 @@ def test_links_of_copied_pages_are_moved(tools: None) -> None:
     assert moved("[a](docs/x.md#y) [b](https://e.org) [c](#z)", "C.md") == "[a](../x.md#y) [b](https://e.org) [c](#z)"
     assert moved("[a](results/x.json)", "benchmarks/README.md") == "[a](../../benchmarks/results/x.json)"
     text = "[a](../../benchmarks/README.md#x) [b](../recipes.md)"
+    assert inside("[n](notebooks/first.ipynb)", "python") == "[n](/_generated/notebooks/first.md)"
     assert inside(text, "results/x") == "[a](/_generated/benchmarks.md#x) [b](../recipes.md)"
 
 

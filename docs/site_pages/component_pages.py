@@ -166,6 +166,7 @@ def api_page() -> str:
     parts = [API_HEAD]
     names = [name for name in getattr(collapse_sim, "__all__", ()) if not name.startswith("_")]
     top = [name for name in names if getattr(collapse_sim, name) is not getattr(api, name, None)]
+    top.sort(key=lambda name: inspect.isclass(getattr(collapse_sim, name)))  # functions first
     if top:
         parts += ["## collapse_sim\n", *(_directive("collapse_sim", name) for name in top)]
     for title, names in sections.items():

@@ -1,9 +1,9 @@
 """The code blocks of the documentation, and how each is tested.
 
-By its language: `sh` (or `bash`) is executed line by line, `python` is executed, `yaml` is loaded as a recipe or as a part of one,
-`json` and `toml` are parsed, `text` is what a program prints or a drawing. A block whose first line is `# NAME.py` or
-`# NAME.yaml` is also written to that file, beside which the page's later blocks run. An HTML comment in the line before
-a block changes this, with the reason:
+By its language: `sh` (or `bash`) is executed line by line, `python` is executed, `yaml` is loaded as a recipe or as a
+part of one, `json` and `toml` are parsed, `text` is what a program prints or a drawing. A block whose first line is
+`# NAME.py` or `# NAME.yaml` is also written to that file, beside which the page's later blocks run. An HTML comment in
+the line before a block changes this, with the reason:
 
     <!-- test: smoke: a minute at full size -->      `run` gets --smoke
     <!-- test: parse: needs MNIST -->                a command line is parsed, Python compiled, YAML read

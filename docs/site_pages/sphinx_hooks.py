@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from docutils import nodes
+from docutils.statemachine import StringList
 from sphinx.application import Sphinx
 from sphinx.directives.other import TocTree
 
@@ -20,10 +21,8 @@ class Pages(TocTree):
     has_content = False
 
     def run(self) -> list[nodes.Node]:
-        docname = self.env.docname
-        folder = docname.rpartition("/")[0]
-        names = [name for name in pages_of(self.arguments[0], self.env.found_docs) if name != docname]
-        self.content = type(self.content)([f"/{name}" for name in names], source=folder or "index")
+        names = pages_of(self.arguments[0], self.env.found_docs)
+        self.content = StringList([f"/{name}" for name in names], source=self.env.docname)
         return super().run()
 
 

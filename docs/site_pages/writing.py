@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from . import command_pages, component_pages, copied_pages, notebook_pages, recipe_pages
@@ -35,8 +34,3 @@ def write_all(docs: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
-
-
-def remove_all(docs: Path) -> None:
-    """Remove what `write_all` wrote."""
-    shutil.rmtree(docs / FOLDER, ignore_errors=True)

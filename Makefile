@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 DEV    := $(VENV)/.installed-dev
 
-.PHONY: quickstart install dev test test-slow torture gpu check format clean
+.PHONY: quickstart install dev test test-slow torture gpu docs check format clean
 
 quickstart: $(STAMP)
 	$(BIN)/collapse-sim run recipes/quickstart.yaml
@@ -48,6 +48,11 @@ torture: $(DEV)
 gpu: $(DEV)
 	$(BIN)/python -m benchmarks.gpu
 
+# The documentation as a site, in docs/_build/html. Warnings are errors.
+docs: $(DEV)
+	$(BIN)/python -m sphinx -W --keep-going -n -b html docs docs/_build/html
+	@echo "open docs/_build/html/index.html"
+
 check: $(DEV)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -58,4 +63,4 @@ format: $(DEV)
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) docs/_build docs/_generated .mypy_cache .ruff_cache .pytest_cache

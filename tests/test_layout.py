@@ -122,4 +122,4 @@ def test_tests_lie_under_the_name_of_their_module(floor: str) -> None:
 
 def test_no_room_of_tests_is_without_a_room_of_modules() -> None:
     folders = {path.parent.name for path in TESTS.glob("*/test_*.py")}
-    assert folders - set(FLOORS) == {"benchmarks", "gpu", "torture"}
+    assert folders - set(FLOORS) == {"benchmarks", "docs", "gpu", "torture"}

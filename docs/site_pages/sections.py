@@ -48,6 +48,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "explanation/pairing",
         "explanation/claims",
         "definitions",
+        "theory",
         "architecture",
     ),
     "results": ("measured", "results/*", "_generated/benchmarks"),

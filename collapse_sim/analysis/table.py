@@ -108,7 +108,11 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     )
     holm_notes = [Text(f"reads: at 5 % over the {len(tests)} arms together (Holm)", _FAINT)] if len(tests) > 1 else []
     if any(text is not None and text.endswith(_IN_PLACE) for text in relatives):
-        holm_notes.append(Text(f"{_IN_PLACE.strip()}: {baseline}'s mean is near 0, so the difference itself", _FAINT))
+        holm_notes.append(
+            Text(
+                f"{_IN_PLACE.strip()}: the difference itself, as {baseline}'s mean is near 0 or small beside it", _FAINT
+            )
+        )
     unclear = [arm for arm in tests if arm not in significant]
     holm_notes += seeds_notes(results, metric, generation, unclear, ALPHA / max(len(tests), 1))
     tables = blocks(TableColumn("arm", [Text(arm) for arm in arms]), columns, width)

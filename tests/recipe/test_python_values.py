@@ -48,7 +48,7 @@ def test_values_are_what_yaml_would_have_said() -> None:
         ({"a": 2**63}, "recipe: a: found 9223372036854775808; allowed: whole numbers below 2^63"),
         ({"a": "\ud800"}, r"recipe: a: found '\\ud800', with half of a character"),
     ],
-    ids=str,
+    ids=["nan", "object", "set", "array", "key", "large", "surrogate"],
 )
 def test_what_yaml_could_not_say_is_named_by_its_key(value: Any, message: str) -> None:
     problems = Problems()

@@ -11,7 +11,6 @@ from collapse_sim.recipe.extends import assign, assign_all
 from collapse_sim.recipe.marked import Items, Mark, MarkedMapping, without_figures
 from collapse_sim.recipe.problems import Problems, shortened, value_text
 from collapse_sim.recipe.python_values import marked_value
-from collapse_sim.recipe.resolve import shown_name
 from collapse_sim.recipe.yaml_lines import parse_value
 
 
@@ -96,6 +95,8 @@ def narrow(tree: MarkedMapping, narrowed: Narrowed, names: OptionNames, problems
     if narrowed.generations is not None:
         tree.put("generations", narrowed.generations, Mark(names.generations))
     if narrowed.metrics:
+        from collapse_sim.recipe.resolve import shown_name  # imports torch
+
         own = tree.get("metrics")
         by_name = {shown_name(value): value for value in own} if isinstance(own, Items) else {}
         items = Items(Mark(names.metrics))

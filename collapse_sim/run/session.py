@@ -191,7 +191,8 @@ class Session:
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"), self.ends())
 
     def ends(self) -> Ends:
-        """Where chains of this run have diverged, {arm: {seed: generation}}, as its journal says."""
+        """Where chains of this run have diverged, {arm: {seed: generation}}, as its journal says. Raises StoreError."""
+        check_place(self.folder, "--out")
         return journal.diverged(journal.read(self.folder / JOURNAL_FILE))
 
     def _fits(self) -> list[FitSpec]:

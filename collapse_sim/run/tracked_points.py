@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from collapse_sim.analysis.fit_records import fit_records
-from collapse_sim.analysis.results import Results
 from collapse_sim.run.trackers import TrackedCurve, TrackedPoint
 from collapse_sim.store import journal
 from collapse_sim.store.run_directory import JOURNAL_FILE
 from collapse_sim.ui import formatting
+
+if TYPE_CHECKING:
+    from collapse_sim.analysis.results import Results
 
 MOST_SEEDS = 32  # with curves of their own; means are over all seeds
 COSTS = ("costs/fit_s", "costs/rows_per_s", "costs/model_bytes", "costs/sampling_s", "costs/samples_bytes")

@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from filelock import Timeout
 
 from collapse_sim.analysis.arm_settings import leaves
-from collapse_sim.analysis.results import Results, read_results
 from collapse_sim.core.errors import CollapseSimError
 from collapse_sim.core.events import Emit, Event, GenerationFinished, Note, RunFinished, RunStarted
 from collapse_sim.core.files import file_hash
@@ -38,6 +38,9 @@ from collapse_sim.run.trackers import (
 from collapse_sim.store.locks import Lock
 from collapse_sim.store.run_directory import recipe_of
 from collapse_sim.ui import formatting
+
+if TYPE_CHECKING:
+    from collapse_sim.analysis.results import Results
 
 EVERY_S = 5.0
 COMPARISON = "comparison"
@@ -141,6 +144,8 @@ class Tracking:
     def _send(self, *, last: bool = False) -> None:
         """Send each tracker what it does not have."""
         try:
+            from collapse_sim.analysis.results import read_results  # imports scipy
+
             results = read_results(self._folder)
         except (CollapseSimError, OSError) as error:
             self._show(Note(f"the journal cannot be read for {', '.join(each.name for each in self._open)}: {error}"))

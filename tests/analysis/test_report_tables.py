@@ -45,7 +45,7 @@ def test_differences_are_those_of_the_json_document(write_run):
     document = differences_document(results, ["loss"])
     by_generation, against = tables(metric_tables(results, "loss"))
     assert list(by_generation.headers) == ["arm \\ generation", "0", "1"]
-    assert list(against.headers) == ["arm", "mean", "minus\nreplace", "relative", "reads"]
+    assert list(against.headers) == ["arm", "mean", "minus\nreplace", "relative", "p", "reads"]
     cells = texts(against)["accumulate"]
     assert cells[1] == expected(document["differences"]["accumulate"]["loss"][1], signed=True)
     assert texts(against)["replace"][3] == "baseline"

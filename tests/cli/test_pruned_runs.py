@@ -105,7 +105,9 @@ def test_sample_and_export_make_a_pruned_model_again(shell, pruned):
     assert generations(shell.store, "fit") == {0, 1, 2}
     shell("run", pruned, "-q")
     assert generations(shell.store, "fit") == {2}
-    assert len(shell("export", "toy", "--all", "--to", "every").out.splitlines()) == 2 * 3 * 2 * 3
+    assert (
+        len(shell("export", "toy", "--all", "--to", "every").out.splitlines()) == 2 * 3 * 2 * 4
+    )  # weights, config, samples, card
 
 
 def test_evaluate_fits_nothing_and_says_what_does(shell, pruned):

@@ -100,7 +100,7 @@ def test_a_command_that_only_prints_fails_when_its_disk_is_full_and_not_when_its
         assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("term", ["dumb", "xterm"])
+@pytest.mark.parametrize("term", [pytest.param("dumb", marks=pytest.mark.slow), "xterm"])
 def test_the_terminal_is_closed_while_hangups_are_ignored(place, term):
     leader, follower = pty.openpty()
     process = subprocess.Popen(

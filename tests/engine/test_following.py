@@ -85,10 +85,10 @@ def fits(root):
     return of
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("causal_lm", "seq2seq")]  # they import transformers
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ddpm", "causal_lm", "seq2seq")]
 
 
-@pytest.mark.parametrize("name", ["vae", "ddpm", *SLOW])
+@pytest.mark.parametrize("name", ["vae", *SLOW])
 def test_half_a_batch_on_each_of_two_ranks_is_a_batch_on_one(name, sandbox, ranked):
     """With a teacher, micro-batches, moving averages, clipping, and a smaller last batch of an epoch:
     weights and losses after 20 updates differ by rounding. What two ranks made has the keys of one process."""

@@ -58,7 +58,7 @@ def recipe(case):
     return text
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case == "texts")) for case in CASES])
 def test_a_killed_fit_with_maps_ends_in_the_same_bytes_and_has_none_of_them(sandbox, monkeypatch, case):
     sandbox.run(recipe(case), run="whole")
     reference = sandbox.artefacts()

@@ -128,6 +128,7 @@ metrics: [variance_ratio]
 """
 
 
+@pytest.mark.slow
 def test_a_kill_between_the_steps_of_pruning_loses_and_repeats_nothing(tmp_path):
     """SIGKILL after the records, after the run's reference, after each removal: what was removed is not made again."""
     report = drive("boundaries", tmp_path, PRUNED)
@@ -139,6 +140,7 @@ def test_a_kill_between_the_steps_of_pruning_loses_and_repeats_nothing(tmp_path)
     assert report["leftovers"] == []
 
 
+@pytest.mark.slow
 def test_kills_at_any_moment_end_in_the_same_bytes(tmp_path):
     """SIGKILL four times in one folder, each time some random number of training steps further."""
     report = drive("moments", tmp_path, TINY)

@@ -29,7 +29,7 @@ def run(seconds: float, seed: int, at_least: int = 0) -> dict[str, Any]:
         warm(RUN)
         fresh(here)
         started = time.monotonic()
-        assert call(*RUN).code == 0
+        assert finish(start(RUN)).code == 0
         takes = time.monotonic() - started
         whole, compared = contents(Path("runs/.store")), comparison()
         while time.monotonic() - begun < seconds or counts["runs"] < at_least:

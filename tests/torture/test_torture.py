@@ -19,6 +19,7 @@ def torture(name: str, *options: str) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_damage_is_named_or_mended():
     counts = torture("flip", "--seconds", "0", "--at-least", "8", "--seed", "7")
     assert counts.pop("cases") == []
@@ -26,6 +27,7 @@ def test_damage_is_named_or_mended():
     assert counts["named"] + counts["repaired"] + counts["harmless"] == counts["damaged"] == 8
 
 
+@pytest.mark.slow
 def test_kills_at_random_moments_end_in_the_same_bytes():
     counts = torture("kill", "--seconds", "0", "--at-least", "3", "--seed", "3")
     assert counts.pop("cases") == []
@@ -33,6 +35,7 @@ def test_kills_at_random_moments_end_in_the_same_bytes():
     assert counts["differing"] == counts["traceback"] == counts["leftovers"] == counts["warnings"] == 0
 
 
+@pytest.mark.slow
 def test_disks_that_fill_up_lose_nothing():
     counts = torture("full", "--seconds", "0", "--at-least", "2", "--seed", "5")
     if "skipped" in counts:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import posixpath
+import re
 from pathlib import Path
 from typing import Any
+
+from .copied_pages import LINK
 
 
 def pages(folder: Path) -> dict[str, str]:
@@ -15,16 +19,20 @@ def pages(folder: Path) -> dict[str, str]:
 
 
 def page(notebook: dict[str, Any]) -> str:
-    """Markdown cells as they are, code cells and their outputs as blocks."""
+    """Markdown cells with links from the root of docs/, code cells and their outputs as blocks."""
     parts = []
     for cell in notebook["cells"]:
         source = "".join(cell["source"])
         if cell["cell_type"] == "markdown":
-            parts.append(source)
+            parts.append(LINK.sub(_from_root, source))
         elif cell["cell_type"] == "code" and source.strip():
             parts.append(f"```python\n{source}\n```")
             parts += [part for output in cell.get("outputs", ()) if (part := _output(output))]
     return "\n\n".join(parts) + "\n"
+
+
+def _from_root(link: re.Match[str]) -> str:
+    return f"](/{posixpath.normpath(posixpath.join('notebooks', link[1]))}{link[2] or ''})"
 
 
 def _output(output: dict[str, Any]) -> str:

@@ -124,12 +124,12 @@ def test_notebooks_become_pages(tools: None) -> None:
 
     outputs = [{"text": ["1\n"]}, {"data": {"text/plain": ["2"]}}, {"data": {"image/png": "QUJD"}}]
     cells = [
-        {"cell_type": "markdown", "source": ["# Title\n", "text"]},
+        {"cell_type": "markdown", "source": ["# Title\n", "text, [p](../python.md#run)"]},
         {"cell_type": "code", "source": "a = 1", "outputs": outputs},
         {"cell_type": "code", "source": ""},
     ]
     image = "![output of the cell above](data:image/png;base64,QUJD)"
-    expected = ["# Title\ntext", "```python\na = 1\n```", "```text\n1\n```", "```text\n2\n```", image]
+    expected = ["# Title\ntext, [p](/python.md#run)", "```python\na = 1\n```", "```text\n1\n```", "```text\n2\n```", image]
     assert page({"cells": cells}) == "\n\n".join(expected) + "\n"
 
 

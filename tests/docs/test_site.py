@@ -129,7 +129,8 @@ def test_notebooks_become_pages(tools: None) -> None:
         {"cell_type": "code", "source": ""},
     ]
     image = "![output of the cell above](data:image/png;base64,QUJD)"
-    expected = ["# Title\ntext, [p](/python.md#run)", "```python\na = 1\n```", "```text\n1\n```", "```text\n2\n```", image]
+    text = "# Title\ntext, [p](/python.md#run)"
+    expected = [text, "```python\na = 1\n```", "```text\n1\n```", "```text\n2\n```", image]
     assert page({"cells": cells}) == "\n\n".join(expected) + "\n"
 
 

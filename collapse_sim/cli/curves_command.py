@@ -9,7 +9,6 @@ import typer
 
 from collapse_sim.cli.columns import columns
 from collapse_sim.cli.options import ArmsOption, JsonOption, RunArgument, StoreOption
-from collapse_sim.core.errors import RecipeError
 from collapse_sim.ui.console import data, document, say
 
 if TYPE_CHECKING:
@@ -36,13 +35,13 @@ def curves(
     """
     from collapse_sim.analysis.choices import check_cells
     from collapse_sim.analysis.fit_records import fit_records
-    from collapse_sim.analysis.plots import SUFFIXES
+    from collapse_sim.analysis.plots import check_suffix
     from collapse_sim.analysis.results import read_results
     from collapse_sim.analysis.training_curves import curves_document, curves_table, draw_curves
     from collapse_sim.store.run_directory import find_run
 
-    if plot is not None and plot.suffix.lower() not in SUFFIXES:
-        raise RecipeError(f"--plot: {plot}: the suffix selects the format; allowed: {', '.join(SUFFIXES)}")
+    if plot is not None:
+        check_suffix(plot)
     folder = find_run(run)
     results = read_results(folder)
     check_cells(results, arm or (), generation or (), seed or ())

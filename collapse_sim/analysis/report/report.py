@@ -38,7 +38,7 @@ from collapse_sim.analysis.report.report_settings import setting_blocks
 from collapse_sim.analysis.report.report_tables import comparison, metric_tables, text_table, training_lengths
 from collapse_sim.analysis.results import Results, read_results
 from collapse_sim.analysis.row_intervals import missing_reason
-from collapse_sim.analysis.training_curves import curves_table
+from collapse_sim.analysis.training_curves import curves_table, why_none
 from collapse_sim.analysis.verdicts import Verdict, decide_all
 from collapse_sim.core.errors import StoreError
 from collapse_sim.core.printable import json_text
@@ -215,12 +215,9 @@ def _training(run: _Run, number: int) -> list[Block]:
         blocks.append(ReportFold("Losses of each fit", [table]))
     elif run.no_records:
         blocks.append(ReportNote(run.no_records, "faint"))
-    elif run.records and all(record.updates == 0 for record in run.records):
-        blocks.append(
-            ReportNote("These models are solved in closed form, or were imported: there are no training curves.")
-        )
     else:
-        blocks.append(ReportNote("No losses were recorded during the fits."))
+        why = why_none(run.records)
+        blocks.append(ReportNote(f"{why[0].upper()}{why[1:]}."))
     lengths = training_lengths(run.results)
     return [*blocks, *([ReportFold("How long the fits are", lengths)] if lengths else [])]
 

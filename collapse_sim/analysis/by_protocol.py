@@ -24,6 +24,11 @@ def by_protocol(results: Results) -> dict[str | None, Results]:
     return {protocol: under(results, protocol) if len(protocols) > 1 else results for protocol in protocols}
 
 
+def heading_of(protocol: str | None) -> str:
+    """The heading above the tables of a protocol's arms."""
+    return f"protocol: {protocol}" if protocol else "no protocol: solved, not trained"
+
+
 def baselines(results: Results) -> dict[str, str]:
     """{arm: its baseline}, an arm of the same protocol."""
     return {arm: group.baseline for group in by_protocol(results).values() for arm in group.arms}

@@ -7,7 +7,6 @@ last generation is compared with generation 0 of the same seed.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
@@ -16,7 +15,7 @@ from collapse_sim.analysis.contrast import adjusted
 from collapse_sim.analysis.evidence import ALPHA
 from collapse_sim.analysis.from_generation_0 import Change, change_of
 from collapse_sim.analysis.intervals import share
-from collapse_sim.analysis.numbers import figure
+from collapse_sim.analysis.numbers import figure, finite
 from collapse_sim.analysis.rates import rate_of
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.row_intervals import CAVEAT
@@ -157,14 +156,14 @@ def _draft(results: Results, arm: str, definition: Definition, metrics: Sequence
         bare,
         status="undecided",
         metric=deciding.metric,
-        figure=_finite(difference.mean),
+        figure=finite(difference.mean),
         low=difference.low,
         high=difference.high,
         p=None if all(change.why for change in changes) else min(seen, absent),
         note="; ".join(_notes(results, deciding)),
         generation=deciding.generation,
-        before=_finite(deciding.before.mean),
-        after=_finite(deciding.before.mean + difference.mean),
+        before=finite(deciding.before.mean),
+        after=finite(deciding.before.mean + difference.mean),
         relative=share(difference, deciding.before) if deciding.has_margin else None,
         seeds=1 if deciding.rows else difference.n,
         rows=deciding.rows,
@@ -203,10 +202,6 @@ def _notes(results: Results, change: Change) -> list[str]:
     return notes
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _unbounded(results: Results, rising: Mapping[str, DefinitionVerdict]) -> dict[str, DefinitionVerdict]:
     """By the shape of the losses that rise; a loss that does not rise is not unbounded."""
     shaped: list[_Tested] = []
@@ -238,7 +233,7 @@ def _scaling_draft(results: Results, arm: str, scaling: Scaling | None) -> _Test
         bare,
         status="undecided",
         metric=scaling.metric,
-        figure=_finite(difference.mean),
+        figure=finite(difference.mean),
         low=difference.low,
         high=difference.high,
         p=min(scaling.seen, scaling.absent),

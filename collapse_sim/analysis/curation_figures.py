@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from collapse_sim.analysis.numbers import finite
+
 Figures = dict[str, dict[int, dict[str, dict[int, float]]]]  # arm -> generation -> figure -> seed -> value
 
 
@@ -26,14 +28,10 @@ def curation_document(figures: Figures, arms: Sequence[str], seeds: Sequence[int
     """{arm: [{"generation": k, figure: [a value per seed]}]} for JSON; null where there is no finite value."""
     return {
         arm: [
-            {"generation": k, **{name: [_number(by_seed.get(seed)) for seed in seeds] for name, by_seed in of.items()}}
+            {"generation": k, **{name: [finite(by_seed.get(seed)) for seed in seeds] for name, by_seed in of.items()}}
             for k, of in sorted(figures[arm].items())
             if k <= last
         ]
         for arm in arms
         if arm in figures
     }
-
-
-def _number(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

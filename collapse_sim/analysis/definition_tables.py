@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from rich.console import RenderableType
 from rich.text import Text
 
 from collapse_sim.analysis.collapse_definitions import DEFINITIONS, Definition, DefinitionStatus, DefinitionVerdict
-from collapse_sim.analysis.numbers import aligned, bare_probability, figure, percent, with_interval
+from collapse_sim.analysis.numbers import bare_probability, figure, percent, share_with_interval, with_interval
 from collapse_sim.analysis.paper_tables import Form, PaperCell, PaperTable, written
 from collapse_sim.analysis.results import Results
+from collapse_sim.analysis.table import arm_notes, figure_column
 from collapse_sim.analysis.wrapped_tables import TableColumn, blocks
-from collapse_sim.ui import formatting
 from collapse_sim.ui.palette import COLORS, DONE, WARNING
 
-_STYLES: dict[DefinitionStatus, str] = {
+STATUS_STYLES: dict[DefinitionStatus, str] = {
     "seen": WARNING,
     "not seen": DONE,
     "undecided": COLORS[1],
     "not measured": "dim",
 }
 _ABSENT = "-"
+
+
+class DefinitionFigures(NamedTuple):
+    """The figures behind a verdict as texts; None: there is none."""
+
+    before: str | None
+    after: str | None
+    change: str | None  # with its interval; a relative rate in per cent
+    relative: str | None
+    p: str | None
 
 
 def definition_tables(
@@ -42,7 +53,7 @@ def definition_tables(
     parts += [Text(f"{definition}: not measured: {why}", "dim") for definition, why in unmeasured.items()]
     for definition in measured:
         own = [cells[arm, definition] for arm in results.arms]
-        parts += ["", *_figures(definition, own, width)]
+        parts += ["", *_figure_tables(definition, own, width)]
     return parts
 
 
@@ -77,59 +88,45 @@ def _over(verdicts: Sequence[DefinitionVerdict]) -> str:
 
 
 def _status(status: DefinitionStatus) -> Text:
-    return Text(_ABSENT if status == "not measured" else status, _STYLES[status])
+    return Text(_ABSENT if status == "not measured" else status, STATUS_STYLES[status])
 
 
-def _figures(definition: Definition, verdicts: Sequence[DefinitionVerdict], width: int | None) -> list[RenderableType]:
+def _figure_tables(
+    definition: Definition, verdicts: Sequence[DefinitionVerdict], width: int | None
+) -> list[RenderableType]:
     rate = any(verdict.per_generation for verdict in verdicts)
+    figures = [figures_of(verdict) for verdict in verdicts]
     columns = [
         TableColumn("verdict", [_status(verdict.status) for verdict in verdicts]),
         TableColumn("by metric", [Text(verdict.metric or _ABSENT) for verdict in verdicts]),
-        _column("generation 0", [_plain(verdict.before) for verdict in verdicts]),
-        _column("last", [_plain(verdict.after) for verdict in verdicts]),
-        _column("per generation" if rate else "change", [figure_of(verdict) for verdict in verdicts]),
+        figure_column("generation 0", [own.before for own in figures]),
+        figure_column("last", [own.after for own in figures]),
+        figure_column("per generation" if rate else "change", [own.change for own in figures]),
     ]
     if not rate:
-        columns.append(_column("relative", [_relative(verdict) for verdict in verdicts]))
-    columns.append(
-        TableColumn(
-            "p",
-            [Text(_ABSENT if v.p is None else bare_probability(v.p)) for v in verdicts],
-        )
-    )
+        columns.append(figure_column("relative", [own.relative for own in figures]))
+    columns.append(figure_column("p", [own.p for own in figures]))
     tables = blocks(TableColumn("arm", [Text(verdict.arm) for verdict in verdicts]), columns, width)
-    notes: dict[str, list[str]] = {}
-    for verdict in verdicts:
-        if verdict.note:
-            notes.setdefault(verdict.note, []).append(verdict.arm)
-    lines = [Text(f"{formatting.arms(arms, len(verdicts))}: {note}", "dim") for note, arms in notes.items()]
-    return [Text(definition, "bold"), *tables, Text(verdicts[0].rule, "dim"), *lines]
+    notes = arm_notes([(verdict.arm, verdict.note) for verdict in verdicts], len(verdicts))
+    return [Text(definition, "bold"), *tables, Text(verdicts[0].rule, "dim"), *notes]
 
 
-def figure_of(verdict: DefinitionVerdict) -> str | None:
-    """The figure with its interval, a relative rate in per cent."""
-    if verdict.figure is None:
-        return None
-    if verdict.per_generation and verdict.relative is not None:
-        low, high = (None if end is None else 100 * end for end in (verdict.low, verdict.high))
-        return f"{with_interval(100 * verdict.figure, low, high, signed=True)} %"
-    return with_interval(verdict.figure, verdict.low, verdict.high, signed=True)
-
-
-def _relative(verdict: DefinitionVerdict) -> str | None:
-    return None if verdict.relative is None else percent(verdict.relative)
-
-
-def _plain(value: float | None) -> str | None:
-    return None if value is None else figure(value)
-
-
-def _column(header: str, texts: Sequence[str | None]) -> TableColumn:
-    shown = iter(aligned([text for text in texts if text is not None]))
-    return TableColumn(header, [Text(_ABSENT, "dim") if text is None else Text(next(shown)) for text in texts])
+def figures_of(verdict: DefinitionVerdict) -> DefinitionFigures:
+    change = None
+    if verdict.figure is not None and verdict.per_generation and verdict.relative is not None:
+        change = f"{share_with_interval(verdict.figure, verdict.low, verdict.high)} %"
+    elif verdict.figure is not None:
+        change = with_interval(verdict.figure, verdict.low, verdict.high, signed=True)
+    return DefinitionFigures(
+        before=None if verdict.before is None else figure(verdict.before),
+        after=None if verdict.after is None else figure(verdict.after),
+        change=change,
+        relative=None if verdict.relative is None or verdict.per_generation else percent(verdict.relative),
+        p=None if verdict.p is None else bare_probability(verdict.p),
+    )
 
 
 def _paper_cell(verdict: DefinitionVerdict) -> PaperCell:
     """Rates stay out: they are in the tables of --rates."""
-    text = None if verdict.per_generation else figure_of(verdict)
+    text = None if verdict.per_generation else figures_of(verdict).change
     return PaperCell(text, count="" if verdict.status == "not measured" else verdict.status)

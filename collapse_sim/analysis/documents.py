@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from collapse_sim.analysis.by_protocol import baselines, by_protocol
 from collapse_sim.analysis.curation_figures import curation_document
 from collapse_sim.analysis.deaths import deaths_document
 from collapse_sim.analysis.intervals import Interval
+from collapse_sim.analysis.numbers import finite
 from collapse_sim.analysis.paired_tests import paired_tests
 from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.results import RecordedClaim, Results
@@ -52,7 +52,7 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
                 scores = results.scores(arm, metric, k)
                 mean = results.mean(arm, metric, k)
                 if mean is not None:
-                    values = [_number(scores.get(seed)) for seed in results.seeds]
+                    values = [finite(scores.get(seed)) for seed in results.seeds]
                     rows = _rows(of_mean(results, arm, metric, k))
                     entries.append({"generation": k, **_summary(mean), "rows": rows, "values": values})
     return {
@@ -74,7 +74,7 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
             for metric in metrics
         },
         "theory": {
-            arm: {metric: list(map(_number, curve)) for metric, curve in curves.items() if metric in metrics}
+            arm: {metric: list(map(finite, curve)) for metric, curve in curves.items() if metric in metrics}
             for arm, curves in results.theory.items()
         },
         "references": [
@@ -99,6 +99,17 @@ def run_document(results: Results, metrics: Sequence[str], generations: Sequence
         "deaths": deaths_document(results, metrics),
         "problems": list(results.problems),
     }
+
+
+def compare_document(
+    by_label: Mapping[str, Results], merged: Results, metrics: Sequence[str], generations: Sequence[int] | None = None
+) -> dict[str, Any]:
+    """The document of `compare --json`: of one run, or of several with their differences as `merged` into one."""
+    differences = differences_document(merged, metrics, generations)
+    if len(by_label) == 1:
+        return run_document(merged, metrics, generations) | differences
+    documents = [run_document(run, [m for m in metrics if m in run.metrics], generations) for run in by_label.values()]
+    return {"schema": SCHEMA, "runs": documents, **differences}
 
 
 def differences_document(
@@ -193,7 +204,7 @@ def claim_entry(claim: RecordedClaim, verdict: Verdict) -> dict[str, Any]:
         "decided_at": verdict.generation,
         "n": verdict.n,
         "rows": verdict.rows or None,
-        **{name: _number(value) for name, value in values.items()},
+        **{name: finite(value) for name, value in values.items()},
         "seeds_needed": verdict.seeds_needed,
         "accounts_for": list(verdict.corrections),
         "protocols": list(verdict.protocols),
@@ -206,17 +217,12 @@ def claim_entry(claim: RecordedClaim, verdict: Verdict) -> dict[str, Any]:
 def _summary(interval: Interval) -> dict[str, Any]:
     return {
         "n": interval.n,
-        "mean": _number(interval.mean),
-        "low": _number(interval.low),
-        "high": _number(interval.high),
+        "mean": finite(interval.mean),
+        "low": finite(interval.low),
+        "high": finite(interval.high),
     }
 
 
 def _rows(interval: Interval | None) -> dict[str, Any] | None:
     """An interval over n held-out rows."""
-    return None if interval is None else {"n": interval.n, "low": _number(interval.low), "high": _number(interval.high)}
-
-
-def _number(value: float | None) -> float | None:
-    """None for NaN and infinity, which JSON lacks."""
-    return value if value is not None and math.isfinite(value) else None
+    return None if interval is None else {"n": interval.n, "low": finite(interval.low), "high": finite(interval.high)}

@@ -93,5 +93,16 @@ def percent(share: float) -> str:
     return f"{value:+.{decimals}f} %"
 
 
+def share_with_interval(share: float, low: float | None, high: float | None) -> str:
+    """A signed share and its interval, in per cent without that sign: 0.021 [0.018, 0.024] -> +2.10 ± 0.30."""
+    low, high = (None if end is None else 100 * end for end in (low, high))
+    return with_interval(100 * share, low, high, signed=True)
+
+
+def finite(value: float | None) -> float | None:
+    """None for NaN and infinity, which JSON lacks."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def _exponent(value: float) -> int:
     return int(f"{abs(value):e}".split("e")[1])

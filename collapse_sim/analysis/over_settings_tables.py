@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,14 +12,14 @@ from rich.text import Text
 
 from collapse_sim.analysis.documents import SCHEMA
 from collapse_sim.analysis.intervals import Interval
-from collapse_sim.analysis.numbers import aligned, figure, with_interval
+from collapse_sim.analysis.numbers import figure, finite, with_interval
 from collapse_sim.analysis.onset import Limit, Place, State, states
 from collapse_sim.analysis.over_settings import GENERATION, At, OverSettings, SettingAxis, value_label
 from collapse_sim.analysis.paper_tables import Form, PaperCell, PaperTable, written
 from collapse_sim.analysis.reached import divergences
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.scale import UNBOUNDED
-from collapse_sim.analysis.table import metric_notes, readable, seeds_over
+from collapse_sim.analysis.table import fewer_seeds, figure_column, metric_notes, readable, seeds_over
 from collapse_sim.analysis.wrapped_tables import TableColumn, blocks
 
 MARKS: Mapping[State | None, str] = {"collapsed": "†", "unclear": "?", "not collapsed": "", None: ""}
@@ -76,19 +75,14 @@ def over_settings_tables(
     columns = []
     for header, column in zip(layout.headers, layout.cells, strict=True):
         texts = [None if place is None or place not in means else _figure(means[place]) for place in column]
-        figures = iter(aligned([text for text in texts if text is not None]))
-        marks = [MARKS[shown.get(place) if place else None] for place in column]
-        cells = [
-            Text("-", "dim") if text is None else Text(f"{next(figures)} {mark:<1}{_count(results, place, means)}")
-            for text, mark, place in zip(texts, marks, column, strict=True)
+        counts = [
+            f"{MARKS[shown.get(place)]:<1}{fewer_seeds(results, place.arm, means.get(place))}" if place else " "
+            for place in column
         ]
-        columns.append(TableColumn(header, cells))
+        columns.append(figure_column(header, texts, counts=counts))
         if len(over.axes) == 1 and any(place in theory for place in column):
             values = [None if place is None or place not in theory else figure(theory[place]) for place in column]
-            right = iter(aligned([value for value in values if value is not None]))
-            columns.append(
-                TableColumn("theory", [Text("-" if value is None else next(right), "dim") for value in values])
-            )
+            columns.append(figure_column("theory", values, ["dim"] * len(values)))
     title = Text.assemble((metric, "bold"), _title(results, metric, over, list(means.values())))
     notes = [Text(line, "dim") for line in _notes(results, metric, over, limit, shown)]
     return [
@@ -194,8 +188,8 @@ def _cells(
     for label, place, at in placed:
         mean = _mean(results, metric, place)
         if mean is not None:
-            ends = {name: _number(value) for name, value in mean._asdict().items() if name in ("mean", "low", "high")}
-            theory = _number(_theory(results, metric, place))
+            ends = {name: finite(value) for name, value in mean._asdict().items() if name in ("mean", "low", "high")}
+            theory = finite(_theory(results, metric, place))
             figures = {"n": mean.n, **ends, "theory": theory, "collapse": shown.get(place)}
             paths = (axis.path for axis in over.axes)
             cells.append((label, place, dict(zip(paths, at, strict=True)), figures))
@@ -234,8 +228,7 @@ def _paper_cell(results: Results, metric: str, place: Place | None, shown: Mappi
     mean = None if place is None else _mean(results, metric, place)
     if place is None or mean is None or not mean.finite:
         return PaperCell(None)
-    count = "" if mean.n == results.seeds_of(place.arm) else f"(n={mean.n})"
-    return PaperCell(_figure(mean), count=f"{MARKS[shown.get(place)]}{count}")
+    return PaperCell(_figure(mean), count=MARKS[shown.get(place)] + fewer_seeds(results, place.arm, mean))
 
 
 def _mean(results: Results, metric: str, place: Place) -> Interval | None:
@@ -248,15 +241,3 @@ def _theory(results: Results, metric: str, place: Place) -> float | None:
 
 def _figure(mean: Interval) -> str:
     return with_interval(mean.mean, mean.low, mean.high)
-
-
-def _count(results: Results, place: Place | None, means: Mapping[Place, Interval]) -> str:
-    """ "(n=2)" if that is not the planned number of seeds."""
-    if place is None or means[place].n == results.seeds_of(place.arm):
-        return ""
-    return f"(n={means[place].n})"
-
-
-def _number(value: float | None) -> float | None:
-    """None for NaN and infinity, which JSON lacks."""
-    return value if value is not None and math.isfinite(value) else None

@@ -13,7 +13,7 @@ from collapse_sim.analysis.intervals import Interval
 from collapse_sim.analysis.numbers import figure, with_interval
 from collapse_sim.analysis.reached import divergences
 from collapse_sim.analysis.results import Better, Results
-from collapse_sim.analysis.table import best_of, seeds_over
+from collapse_sim.analysis.table import best_of, fewer_seeds, seeds_over
 from collapse_sim.analysis.text_tables import in_line
 from collapse_sim.ui import formatting
 
@@ -97,8 +97,7 @@ def _table(results: Results, metrics: Sequence[str], generation: int, protocol: 
 def _cell(results: Results, arm: str, mean: Interval | None, best: bool) -> PaperCell:
     if mean is None or not math.isfinite(mean.mean):
         return PaperCell(None)
-    count = "" if mean.n == results.seeds_of(arm) else f"(n={mean.n})"
-    return PaperCell(with_interval(mean.mean, mean.low, mean.high), best, count)
+    return PaperCell(with_interval(mean.mean, mean.low, mean.high), best, fewer_seeds(results, arm, mean))
 
 
 def _markdown(table: PaperTable) -> Iterator[str]:

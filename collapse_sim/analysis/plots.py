@@ -29,7 +29,7 @@ from collapse_sim.analysis.fonts import cells
 from collapse_sim.analysis.looks import Look, looks
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.scale import UNBOUNDED
-from collapse_sim.core.errors import StoreError
+from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.ui import formatting
 
 SUFFIXES = (".png", ".pdf", ".svg")
@@ -59,6 +59,12 @@ PAGE: dict[str, Any] = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "collapse-sim",
 }
+
+
+def check_suffix(path: Path) -> None:
+    """Raises RecipeError for a file that no plot can be written to."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise RecipeError(f"--plot: {path}: the suffix selects the format; allowed: {', '.join(SUFFIXES)}")
 
 
 def plot(results: Results, metrics: Sequence[str], path: Path, size: Size | None = None) -> None:

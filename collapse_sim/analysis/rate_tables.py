@@ -7,15 +7,13 @@ from collections.abc import Sequence
 from rich.console import RenderableType
 from rich.text import Text
 
-from collapse_sim.analysis.numbers import aligned, bare_probability, figure, with_interval
+from collapse_sim.analysis.numbers import bare_probability, figure, share_with_interval, with_interval
 from collapse_sim.analysis.paper_tables import Form, PaperCell, PaperTable, written
 from collapse_sim.analysis.rates import MetricRate
 from collapse_sim.analysis.results import Results
+from collapse_sim.analysis.table import arm_notes, figure_column
 from collapse_sim.analysis.wrapped_tables import TableColumn, blocks
-from collapse_sim.ui import formatting
 from collapse_sim.ui.palette import COLORS
-
-_ABSENT = "-"
 
 
 def rate_tables(results: Results, by_arm: Sequence[MetricRate], width: int | None) -> list[RenderableType]:
@@ -25,20 +23,13 @@ def rate_tables(results: Results, by_arm: Sequence[MetricRate], width: int | Non
         unit = "% per generation" if own[0].relative else _unit(results, metric)
         title = Text.assemble((metric, "bold"), f" {unit}: least-squares slope{_over(own)}")
         columns = [
-            _column("slope", [slope_text(rate) for rate in own]),
-            _column(
-                "p",
-                [None if rate.p is None else bare_probability(rate.p) for rate in own],
-            ),
+            figure_column("slope", [slope_text(rate) for rate in own]),
+            figure_column("p", [None if rate.p is None else bare_probability(rate.p) for rate in own]),
             TableColumn("shape", [Text(rate.shape, _style(rate)) for rate in own]),
-            _column("near", [None if rate.limit is None else figure(rate.limit) for rate in own]),
+            figure_column("near", [None if rate.limit is None else figure(rate.limit) for rate in own]),
         ]
-        notes: dict[str, list[str]] = {}
-        for rate in own:
-            if rate.note:
-                notes.setdefault(rate.note, []).append(rate.arm)
-        lines = [Text(f"{formatting.arms(arms, len(own))}: {note}", "dim") for note, arms in notes.items()]
-        parts += [title, *blocks(TableColumn("arm", [Text(rate.arm) for rate in own]), columns, width), *lines, ""]
+        notes = arm_notes([(rate.arm, rate.note) for rate in own], len(own))
+        parts += [title, *blocks(TableColumn("arm", [Text(rate.arm) for rate in own]), columns, width), *notes, ""]
     return parts
 
 
@@ -56,12 +47,12 @@ def paper_rates(results: Results, by_arm: Sequence[MetricRate], form: Form) -> s
 
 
 def slope_text(rate: MetricRate) -> str | None:
-    """The slope with its interval, in per cent if it is relative."""
+    """The slope with its interval; if it is relative, in per cent without that sign."""
     if rate.slope is None:
         return None
-    factor = 100 if rate.relative else 1
-    low, high = (None if end is None else factor * end for end in (rate.low, rate.high))
-    return with_interval(factor * rate.slope, low, high, signed=True)
+    if rate.relative:
+        return share_with_interval(rate.slope, rate.low, rate.high)
+    return with_interval(rate.slope, rate.low, rate.high, signed=True)
 
 
 def _by_metric(by_arm: Sequence[MetricRate]) -> dict[str, list[MetricRate]]:
@@ -87,8 +78,3 @@ def _over(by_arm: Sequence[MetricRate]) -> str:
 
 def _style(rate: MetricRate) -> str:
     return {"levels off": COLORS[2], "keeps going": COLORS[1]}.get(rate.shape, "dim")
-
-
-def _column(header: str, texts: Sequence[str | None]) -> TableColumn:
-    shown = iter(aligned([text for text in texts if text is not None]))
-    return TableColumn(header, [Text(_ABSENT, "dim") if text is None else Text(next(shown)) for text in texts])

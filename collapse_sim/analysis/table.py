@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from rich.console import RenderableType
@@ -19,6 +19,7 @@ from collapse_sim.analysis.reached import divergences
 from collapse_sim.analysis.results import Better, RecordedReference, Results
 from collapse_sim.analysis.row_intervals import of_difference, of_mean
 from collapse_sim.analysis.wrapped_tables import TableColumn, blocks
+from collapse_sim.ui import formatting
 from collapse_sim.ui.palette import DONE, WARNING
 
 MANY = 8  # more generations than this are thinned
@@ -44,13 +45,13 @@ def by_generation(results: Results, metric: str, generations: Sequence[int], wid
         texts = [_theory(results, arm, metric, k) if is_theory else _mean(shown.get(arm)) for arm, is_theory in rows]
         best = best_of(results, metric, k)
         styles = [_FAINT if is_theory else _BEST if arm in best else "" for arm, is_theory in rows]
-        counts = ["" if is_theory else _count(results, arm, means.get(arm)) for arm, is_theory in rows]
+        counts = ["" if is_theory else fewer_seeds(results, arm, means.get(arm)) for arm, is_theory in rows]
         header = f"{k}{row_intervals.MARK * bool(by_rows)}"
-        columns.append(_column(header, texts, styles, counts, starred=bool(best)))
+        columns.append(figure_column(header, texts, styles, counts, starred=bool(best)))
         published = results.reference_at(metric, k)
         if published is not None:
             texts = ["" if is_theory else _published(published, arm) for arm, is_theory in rows]
-            columns.append(_column(f"published\nat {k}", texts))
+            columns.append(figure_column(f"published\nat {k}", texts))
     names = [Text("  theory", _FAINT) if is_theory else Text(arm) for arm, is_theory in rows]
     tables = blocks(TableColumn("arm \\ generation", names), columns, width)
     notes = [*divergence_notes(results), *metric_notes(results, metric), *row_intervals.note(over_rows)]
@@ -68,25 +69,27 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     significant = {arm for arm, test in tests.items() if test.holm <= ALPHA}
     relatives = [_relative(differences.get(arm), means.get(baseline)) for arm in arms]
     columns = [
-        _column(
+        figure_column(
             "mean", [_mean(means[arm]) for arm in arms], [_BEST * (arm in best) for arm in arms], starred=bool(best)
         )
     ]
     if any(means[arm].n != results.seeds_of(arm) for arm in arms):
-        columns.append(_column("seeds", [str(means[arm].n) for arm in arms]))
+        columns.append(figure_column("seeds", [str(means[arm].n) for arm in arms]))
     mean_intervals = [of_mean(results, arm, metric, generation) for arm in arms]
     difference_intervals = [
         of_difference(results, arm, baseline, metric, generation) if arm != baseline else None for arm in arms
     ]
-    columns += [_column(row_intervals.HEADER, row_intervals.half_widths(mean_intervals))] if any(mean_intervals) else []
-    columns.append(_column(f"minus\n{baseline}", [_mean(differences.get(arm), signed=True) for arm in arms]))
     columns += (
-        [_column(row_intervals.HEADER, row_intervals.half_widths(difference_intervals))]
+        [figure_column(row_intervals.HEADER, row_intervals.half_widths(mean_intervals))] if any(mean_intervals) else []
+    )
+    columns.append(figure_column(f"minus\n{baseline}", [_mean(differences.get(arm), signed=True) for arm in arms]))
+    columns += (
+        [figure_column(row_intervals.HEADER, row_intervals.half_widths(difference_intervals))]
         if any(difference_intervals)
         else []
     )
     columns += [
-        _column("relative", relatives),
+        figure_column("relative", relatives),
         *_p_columns(tests, arms),
         TableColumn(
             "reads",
@@ -101,8 +104,10 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     ]
     published = results.reference_at(metric, generation)
     if published is not None:
-        columns.append(_column("published", [_published(published, arm) for arm in arms]))
-        columns.append(_column("published\nrelative", [_published_relative(published, arm, baseline) for arm in arms]))
+        columns.append(figure_column("published", [_published(published, arm) for arm in arms]))
+        columns.append(
+            figure_column("published\nrelative", [_published_relative(published, arm, baseline) for arm in arms])
+        )
     title = Text.assemble(
         (metric, "bold"), f" at generation {generation}: paired differences to {baseline}, seed by seed"
     )
@@ -120,12 +125,12 @@ def against_baseline(results: Results, metric: str, generation: int, width: int 
     return [title, *tables, *holm_notes, *divergence_notes(results), *notes, *_sources(results, metric, [generation])]
 
 
-def readable(generations: Sequence[int]) -> list[int]:
-    """All of up to MANY generations, otherwise 0, 1, 2, 5, 10, 20, 50 ... and the last."""
+def readable(generations: Sequence[int], also: int | None = None) -> list[int]:
+    """All of up to MANY generations, otherwise 0, 1, 2, 5, 10, 20, 50 ..., the last, and `also`."""
     if len(generations) <= MANY:
         return list(generations)
     round_numbers = {0} | {step * 10**power for step in (1, 2, 5) for power in range(7)}
-    return [k for k in generations if k in round_numbers or k == generations[-1]]
+    return [k for k in generations if k in round_numbers or k in (generations[-1], also)]
 
 
 def best_of(results: Results, metric: str, generation: int) -> frozenset[str]:
@@ -166,10 +171,10 @@ def _p_columns(tests: Mapping[str, PairedTest], arms: Sequence[str]) -> list[Tab
     """P values of the differences, and corrected if there are several; [] without any."""
     if not tests:
         return []
-    columns = [_column("p", [bare_probability(tests[arm].p) if arm in tests else None for arm in arms])]
+    columns = [figure_column("p", [bare_probability(tests[arm].p) if arm in tests else None for arm in arms])]
     if len(tests) > 1:
         columns.append(
-            _column("p\n(Holm)", [bare_probability(tests[arm].holm) if arm in tests else None for arm in arms])
+            figure_column("p\n(Holm)", [bare_probability(tests[arm].holm) if arm in tests else None for arm in arms])
         )
     return columns
 
@@ -213,8 +218,8 @@ def figures(results: Results, metric: str, generation: int, header: str) -> Tabl
     by_rows = row_intervals.in_place_of_seeds(results, metric, generation, means)
     header += row_intervals.MARK * bool(by_rows)
     texts = [_mean((by_rows or means).get(arm)) for arm in results.arms]
-    counts = [_count(results, arm, means.get(arm)) for arm in results.arms]
-    return _column(header, texts, [_BEST * (arm in best) for arm in results.arms], counts, starred=bool(best))
+    counts = [fewer_seeds(results, arm, means.get(arm)) for arm in results.arms]
+    return figure_column(header, texts, [_BEST * (arm in best) for arm in results.arms], counts, starred=bool(best))
 
 
 def divergence_notes(results: Results) -> list[Text]:
@@ -230,12 +235,21 @@ def metric_notes(results: Results, metric: str) -> list[Text]:
     return [Text.assemble((note, _FAINT), (f"{'; ' if note else ''}{warning}" if warning else "", WARNING))]
 
 
+def arm_notes(notes: Iterable[tuple[str, str]], of: int) -> list[Text]:
+    """A line for each note, with the arms of all `of` that have it. `notes`: (arm, note), "" for none."""
+    by_text: dict[str, dict[str, None]] = {}
+    for arm, note in notes:
+        if note:
+            by_text.setdefault(note, {})[arm] = None
+    return [Text(f"{formatting.arms(list(arms), of)}: {note}", _FAINT) for note, arms in by_text.items()]
+
+
 def _sources(results: Results, metric: str, generations: Sequence[int]) -> list[Text]:
     references = [published for k in generations if (published := results.reference_at(metric, k))]
     return [Text(f"published: {published.source}", _FAINT) for published in references]
 
 
-def _column(
+def figure_column(
     header: str,
     texts: Sequence[str | None],
     styles: Sequence[str] | None = None,
@@ -262,7 +276,7 @@ def _mean(mean: Interval | None, *, signed: bool = False) -> str | None:
     return None if mean is None else with_interval(mean.mean, mean.low, mean.high, signed=signed)
 
 
-def _count(results: Results, arm: str, mean: Interval | None) -> str:
+def fewer_seeds(results: Results, arm: str, mean: Interval | None) -> str:
     """ "(n=2)" if that is not the planned number of seeds."""
     return "" if mean is None or mean.n == results.seeds_of(arm) else f"(n={mean.n})"
 
@@ -294,8 +308,8 @@ def _theory_columns(results: Results, metric: str, generation: int, means: Mappi
         value = results.theory_at(arm, metric, generation)
         away.append(None if value is None or not mean.se else f"{(mean.mean - value) / mean.se:+.1f} se")
     return [
-        _column("theory", [_theory(results, arm, metric, generation) for arm in means]),
-        _column("minus\ntheory", away),
+        figure_column("theory", [_theory(results, arm, metric, generation) for arm in means]),
+        figure_column("minus\ntheory", away),
     ]
 
 

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal
 
 from collapse_sim.analysis.fit_records import FitRecord, grouped, mean_curve
-from collapse_sim.analysis.numbers import figure
+from collapse_sim.analysis.numbers import figure, finite
 from collapse_sim.core.errors import StoreError
 from collapse_sim.ui import formatting
 
@@ -39,6 +39,17 @@ def curves_table(records: Sequence[FitRecord], arms: int) -> list[list[str]]:
     return rows
 
 
+def why_none(records: Sequence[FitRecord]) -> str:
+    """Why none of these fits has a curve; "" if one has."""
+    if any(record.evaluations for record in records):
+        return ""
+    if not records:
+        return "no fit of these is scored and in the store yet"
+    if all(record.updates == 0 for record in records):
+        return "these models are solved in closed form, or were imported: there are no training curves"
+    return "these fits recorded no losses: the recipe has `train.evaluate: never`; see `every epoch`, `every N steps`"
+
+
 def curves_document(run: str, records: Sequence[FitRecord], problems: Sequence[str]) -> dict[str, Any]:
     """`evaluations` are as the fit recorded them; null for a loss that is not finite."""
     return {
@@ -48,8 +59,7 @@ def curves_document(run: str, records: Sequence[FitRecord], problems: Sequence[s
             {
                 **record.identity(),
                 "evaluations": [
-                    {name: value if math.isfinite(value) else None for name, value in each._asdict().items()}
-                    for each in record.evaluations
+                    {name: finite(value) for name, value in each._asdict().items()} for each in record.evaluations
                 ],
             }
             for record in records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
 import typer
 
@@ -95,7 +95,9 @@ def compare(
         results = replace(results, baseline=baseline)
     chosen = chosen_generations(generation, results, metrics)
     if plot is not None:
-        _check_suffix(plot)
+        from collapse_sim.analysis.plots import check_suffix
+
+        check_suffix(plot)
     width = _checked_size(size, plot)
     form = next((name for name, on in formats.items() if on), None)
     asked = Against(against, arm, collapse_at, form, plot, width, baseline, everything)
@@ -105,9 +107,10 @@ def compare(
     if against:
         show_against(results, metrics, chosen, generation, asked)
     elif as_json:
-        _print_json(
-            by_label, results, results.with_parts(metrics), chosen, document_of(results, metrics, by_definition)
-        )
+        from collapse_sim.analysis.documents import compare_document
+
+        more = document_of(results, metrics, by_definition)
+        document(compare_document(by_label, results, results.with_parts(metrics), chosen) | more)
     elif by_definition.any:
         show(results, metrics, form, by_definition)
     elif as_csv:
@@ -150,23 +153,6 @@ def _read(runs: Sequence[str]) -> dict[str, Results]:
     return {label: read[folder] for label, folder in labelled(read).items()}
 
 
-def _print_json(
-    by_label: Mapping[str, Results],
-    results: Results,
-    metrics: Sequence[str],
-    chosen: Sequence[int] | None,
-    more: Mapping[str, Any],
-) -> None:
-    from collapse_sim.analysis.documents import SCHEMA, differences_document, run_document
-
-    differences = differences_document(results, metrics, chosen) | dict(more)
-    if len(by_label) == 1:
-        document(run_document(results, metrics, chosen) | differences)
-        return
-    documents = [run_document(run, [m for m in metrics if m in run.metrics], chosen) for run in by_label.values()]
-    document({"schema": SCHEMA, "runs": documents, **differences})
-
-
 def _print_paper_tables(
     results: Results, metrics: Sequence[str], chosen: list[int] | None, generation: str | None, latex: bool
 ) -> None:
@@ -187,7 +173,7 @@ def _print_all(results: Results, metrics: Sequence[str], shown: Shown) -> None:
     """Print the tables of every protocol."""
     from rich.text import Text
 
-    from collapse_sim.analysis.by_protocol import by_protocol
+    from collapse_sim.analysis.by_protocol import by_protocol, heading_of
     from collapse_sim.analysis.terminal import rendered, stdout_width
 
     width = stdout_width()
@@ -196,8 +182,7 @@ def _print_all(results: Results, metrics: Sequence[str], shown: Shown) -> None:
     for protocol, group in groups.items():
         tables = _tables(group, metrics, shown, width)
         if tables and (protocol is not None or len(groups) > 1):
-            heading = f"protocol: {protocol}" if protocol else "no protocol: solved, not trained"
-            parts += [Text(heading, "bold underline"), ""]
+            parts += [Text(heading_of(protocol), "bold underline"), ""]
         parts += tables
     if parts:
         data(rendered(parts, width))
@@ -239,7 +224,7 @@ def _metric_tables(results: Results, metric: str, shown: Shown, width: int | Non
         return []
     parts: list[RenderableType] = []
     if shown.generations is None:
-        shown_generations = scored if shown.every else [k for k in scored if k in {*readable(scored), last}]
+        shown_generations = scored if shown.every else readable(scored, last)
         parts += by_generation(results, metric, shown_generations, width)
         if len(shown_generations) < len(scored):
             parts.append(
@@ -264,13 +249,6 @@ def _say_missing_row_values(by_label: Mapping[str, Results]) -> None:
     for label, run in by_label.items():
         if reason := missing_reason(run):
             say(f"{label}: {reason}")
-
-
-def _check_suffix(path: Path) -> None:
-    from collapse_sim.analysis.plots import SUFFIXES
-
-    if path.suffix.lower() not in SUFFIXES:
-        raise RecipeError(f"--plot: {path}: the suffix selects the format; allowed: {', '.join(SUFFIXES)}")
 
 
 def _checked_size(size: str | None, plot: Path | None) -> Size | None:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from collapse_sim.cli.columns import columns
 from collapse_sim.cli.options import ArmsOption, JsonOption, RunArgument, StoreOption
-from collapse_sim.core.errors import RecipeError
 from collapse_sim.ui.console import data, document, say
-
-if TYPE_CHECKING:
-    from collapse_sim.analysis.fit_records import FitRecord
 
 
 def curves(
@@ -36,13 +32,13 @@ def curves(
     """
     from collapse_sim.analysis.choices import check_cells
     from collapse_sim.analysis.fit_records import fit_records
-    from collapse_sim.analysis.plots import SUFFIXES
+    from collapse_sim.analysis.plots import check_suffix
     from collapse_sim.analysis.results import read_results
-    from collapse_sim.analysis.training_curves import curves_document, curves_table, draw_curves
+    from collapse_sim.analysis.training_curves import curves_document, curves_table, draw_curves, why_none
     from collapse_sim.store.run_directory import find_run
 
-    if plot is not None and plot.suffix.lower() not in SUFFIXES:
-        raise RecipeError(f"--plot: {plot}: the suffix selects the format; allowed: {', '.join(SUFFIXES)}")
+    if plot is not None:
+        check_suffix(plot)
     folder = find_run(run)
     results = read_results(folder)
     check_cells(results, arm or (), generation or (), seed or ())
@@ -61,18 +57,9 @@ def curves(
     elif any(record.evaluations for record in chosen):
         data(columns(curves_table(chosen, len(results.arms))))
         say("means over seeds; losses of single evaluations: --json")
-    _explain(chosen)
+    if why := why_none(chosen):
+        say(why)
     if plot is not None and any(record.evaluations for record in chosen):
         unit = results.units.get("test_loss", "")
         draw_curves(results.name, chosen, [name for name in results.arms if not arm or name in arm], unit, plot)
         say(f"plot: {plot}")
-
-
-def _explain(records: list[FitRecord]) -> None:
-    """Why fits have no curve."""
-    if not records:
-        say("no fit of these is scored and in the store yet")
-    elif all(record.updates == 0 for record in records):
-        say("these models are solved in closed form, or were imported: there are no training curves")
-    elif not any(record.evaluations for record in records):
-        say("these fits recorded no losses: the recipe has `train.evaluate: never`; see `every epoch`, `every N steps`")

@@ -100,18 +100,12 @@ def model_card(stored: StoredModel, facts: CardFacts, data_files: Sequence[str],
         eval_results=results or None,
         **(_configs(data_files, labelled)),
     )
-    given = stored.plan.model.fitted.given
     parts = [
         f"# {_code(title)}",
         f"Generation {stored.generation} of the arm {_code(stored.arm)}, seed {stored.seed}, of the experiment "
         f"{_code(experiment.recipe.name)}, made with collapse-sim. {_NOT_INTENDED}",
         "## How it was made",
-        "\n".join(f"- {fact}" for fact in lineage(stored, given)),
-        _made_with(facts),
-        "## Scores",
-        _scores(stored, facts),
-        "## Recipe",
-        _block(facts.recipe, "yaml"),
+        *_behind(stored, facts),
     ]
     return _card(front, parts)
 
@@ -137,6 +131,14 @@ def dataset_card(stored: StoredModel, facts: CardFacts, data_files: Sequence[str
         f"{samples.rows:,} rows, {made}{shaped}: generation {stored.generation} of the arm {_code(stored.arm)}, seed "
         f"{stored.seed}, of the experiment {_code(experiment.recipe.name)}. No row is real. {_NOT_INTENDED}",
         "## How the model was made",
+        *_behind(stored, facts),
+    ]
+    return _card(front, parts)
+
+
+def _behind(stored: StoredModel, facts: CardFacts) -> list[str]:
+    """What both cards say of the model: where it is from, its scores, the recipe."""
+    return [
         "\n".join(f"- {fact}" for fact in lineage(stored, stored.plan.model.fitted.given)),
         _made_with(facts),
         "## Scores",
@@ -144,7 +146,6 @@ def dataset_card(stored: StoredModel, facts: CardFacts, data_files: Sequence[str
         "## Recipe",
         _block(facts.recipe, "yaml"),
     ]
-    return _card(front, parts)
 
 
 def lineage(stored: StoredModel, given: GivenModel | None) -> Iterator[str]:

@@ -171,12 +171,12 @@ class Runs:
         last = common(results, metrics)
         if last is None:
             return ""
-        head = "".join(f"<th>{_safe(metric)}</th>" for metric in metrics)
+        head = "".join(f"<th>{formatting.in_html(metric)}</th>" for metric in metrics)
         body = ""
         for arm in results.arms:
             of_arm = [results.mean(arm, metric, last) for metric in metrics]
-            cells = (_safe(with_interval(m.mean, m.low, m.high)) if m else "-" for m in of_arm)
-            body += f"<tr><th>{_safe(arm)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+            cells = (formatting.in_html(with_interval(m.mean, m.low, m.high)) if m else "-" for m in of_arm)
+            body += f"<tr><th>{formatting.in_html(arm)}</th>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
         means = [mean for metric in metrics for mean in results.means(metric, last).values()]
         caption = f"generation {last}: mean over {seeds_over(means)}"
         return f"<table><caption>{caption}</caption><tr><th>arm</th>{head}</tr>{body}</table>"
@@ -329,7 +329,3 @@ def load_runs(paths: Iterable[str | Path], *, data_dir: str | Path | None = None
         return next(iter(runs.values()))
     by_label = {label: runs[folder] for label, folder in labelled({f: r.results for f, r in runs.items()}).items()}
     return Runs(by_label, merge({label: run.results for label, run in by_label.items()}))
-
-
-def _safe(text: str) -> str:
-    return escape(formatting.plain(text))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from html import escape
 
 from collapse_sim.core import printable
 
@@ -11,6 +12,11 @@ from collapse_sim.core import printable
 def plain(text: str) -> str:
     r"""One line that is safe on a terminal, with control characters and the like as visible escapes (\x1b)."""
     return printable.line(text)
+
+
+def in_html(text: str) -> str:
+    """`plain` for a page: no character of it is markup."""
+    return escape(plain(text))
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from html import escape
 from importlib import import_module
 from typing import Any
 
@@ -64,13 +63,13 @@ def page(state: State, lines: list[str]) -> str:
     """The state as HTML: what runs, a bar of the cells that are done, the shown metric by arm and generation."""
     cells = [cell for own in state.cells.values() for cell in own]
     done = sum(state.complete(cell) for cell in cells)
-    head = _safe(lines[-1] if state.outcome else lines[0])
+    head = formatting.in_html(lines[-1] if state.outcome else lines[0])
     job = state.job
     under_way = ""
     if job is not None and state.outcome is None:
         arms = formatting.arms(job.arms, len(state.arms))
         share = f", {job.fraction:.0%}" if job.total else ""
-        under_way = _safe(f"{job.kind} of generation {max(job.generation, 0)}, {arms}{share}")
+        under_way = formatting.in_html(f"{job.kind} of generation {max(job.generation, 0)}, {arms}{share}")
     bar = f'<progress value="{done}" max="{len(cells) or 1}"></progress> {done} of {len(cells)} arms x generations'
     return f"<div><p>{head}<br>{bar}{f'<br>{under_way}' if under_way else ''}</p>{_table(state)}</div>"
 
@@ -86,10 +85,7 @@ def _table(state: State) -> str:
     for arm in state.arms:
         means = series(state, arm, state.show)
         cells = (means[k] if k < len(means) else None for k in shown)
-        texts = ("" if mean is None else _safe(formatting.value(mean)) for mean in cells)
-        body += f"<tr><th>{_safe(arm)}</th>{''.join(f'<td>{text}</td>' for text in texts)}</tr>"
-    return f"<table><caption>{_safe(state.show)} by generation</caption><tr><th>arm</th>{head}</tr>{body}</table>"
-
-
-def _safe(text: str) -> str:
-    return escape(formatting.plain(text))
+        texts = ("" if mean is None else formatting.in_html(formatting.value(mean)) for mean in cells)
+        body += f"<tr><th>{formatting.in_html(arm)}</th>{''.join(f'<td>{text}</td>' for text in texts)}</tr>"
+    caption = f"{formatting.in_html(state.show)} by generation"
+    return f"<table><caption>{caption}</caption><tr><th>arm</th>{head}</tr>{body}</table>"

@@ -4,7 +4,15 @@ import math
 
 import pytest
 
-from collapse_sim.analysis.numbers import aligned, figure, percent, with_half, with_interval
+from collapse_sim.analysis.numbers import (
+    aligned,
+    figure,
+    finite,
+    percent,
+    share_with_interval,
+    with_half,
+    with_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -91,3 +99,12 @@ def test_an_interval_that_a_bound_cuts_has_its_ends(
 
 def test_cut_intervals_stand_below_others() -> None:
     assert aligned(["0.4 ± 0.1", "12.25 [0, 30]", "3"]) == [" 0.4  ± 0.1  ", "12.25 [0, 30]", " 3           "]
+
+
+def test_shares_with_their_intervals_are_in_per_cent() -> None:
+    assert share_with_interval(0.021, 0.018, 0.024) == "+2.10 ± 0.30"
+    assert share_with_interval(-0.5, None, None) == "-50.00"
+
+
+def test_only_finite_numbers_are_numbers_in_json() -> None:
+    assert [finite(value) for value in (1.5, 0.0, None, math.nan, -math.inf)] == [1.5, 0.0, None, None, None]

@@ -18,7 +18,8 @@ from collapse_sim.analysis.report.report_document import (
 )
 from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.store import journal
-from tests.conftest import TINY, changed
+from tests.conftest import SMALL, TINY, changed
+from tests.run.points import GAUSSIAN
 
 SCORES = {
     "replace": {"loss": [[1.0, 1.1, 1.3], [2.0, 2.2, 2.1], [3.0, 3.1, 3.5]]},
@@ -28,6 +29,7 @@ CLAIMS = [
     {"that": "it grows", "metric": "loss", "generation": "last", "expect": "replace > replace@0"},
     {"that": "it does not", "metric": "loss", "generation": "last", "expect": "accumulate > replace"},
 ]
+UNSEEN = changed(SMALL, ("evaluate: every 5 steps, keep: best", "evaluate: never"), (", validation_rows: 40", ""))
 
 
 def section(report, anchor):
@@ -154,6 +156,19 @@ def test_training_costs_and_reuse_of_a_real_run(sandbox):
     )
     texts = list(notes(section(build([sandbox.root / "run"]), "costs")))
     assert texts[1] == "10 of 10 fits are older than this run: earlier runs made them."
+
+
+@pytest.mark.parametrize(
+    ("recipe", "why"),
+    [
+        (GAUSSIAN, "These models are solved in closed form, or were imported: there are no training curves."),
+        (UNSEEN, "These fits recorded no losses: the recipe has `train.evaluate: never`"),
+    ],
+)
+def test_fits_without_curves_say_why(sandbox, recipe, why):
+    sandbox.run(recipe)
+    texts = notes(section(build([sandbox.root / "run"]), "training"))
+    assert any(text.startswith(why) for text in texts)
 
 
 def test_a_run_without_its_store_has_all_but_training_and_costs(sandbox):

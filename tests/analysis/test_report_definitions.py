@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 
 from collapse_sim.analysis.collapse_definitions import DEFINITIONS, definition_verdicts
+from collapse_sim.analysis.definition_tables import definition_tables
 from collapse_sim.analysis.report.report_definitions import definition_blocks
 from collapse_sim.analysis.report.report_document import ReportFold, ReportNote, ReportTable
+from collapse_sim.analysis.report.report_tables import from_rich
 from collapse_sim.analysis.results import read_results
+from tests.analysis.test_report_tables import tables as tables_of
 
 RISING = {
     "replace": {"loss": [[1.0 + 0.5 * k + 0.001 * s * (k + 1) for s in range(5)] for k in range(6)]},
@@ -41,8 +44,31 @@ def test_figures_rules_and_rates_are_folded(results):
     ]
     rates = folds[2].blocks[0]
     assert isinstance(rates, ReportTable)
+    assert rates.caption.startswith("loss % per generation: least-squares slope over generations 0 to 5")
+    assert list(rates.headers) == ["arm", "slope", "p", "shape", "near"]
     assert rates.rows[0][1].text.startswith("+")
-    assert " %" in rates.rows[0][1].text
+
+
+def test_figures_are_those_of_compare(results):
+    """And a rate says that it is one, as it stands beside changes."""
+    fold = next(block for block in definition_blocks(results) if isinstance(block, ReportFold))
+    (figures,) = fold.blocks
+    shown = {(row[0].text, row[1].text): [cell.text for cell in row[4:9]] for row in figures.rows}
+    _, *tables = tables_of(from_rich(definition_tables(results, definition_verdicts(results), None)))
+    printed = {}
+    for table in tables:
+        for arm, *cells in table.rows:
+            of = {name: " ".join(cell.text.split()) for name, cell in zip(table.headers[1:], cells, strict=True)}
+            change = of["change"] if "change" in of else f"{of['per generation']} per generation"
+            printed[arm.text, table.caption] = [
+                of["generation 0"],
+                of["last"],
+                change,
+                of.get("relative", "-"),
+                of["p"],
+            ]
+    assert shown == printed
+    assert [definition for _, definition in shown] == ["rising loss", "unbounded loss"] * 2
 
 
 def test_a_run_that_does_not_say_what_its_metrics_measure(write_run):

@@ -34,7 +34,15 @@ def test_a_figure_is_sorted_by_its_mean(mean, low, high):
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [("+2.1 %", 2.1), ("1,204", 1204.0), ("0.42 ± 0.11 *", 0.42), ("- ", None), ("nan", None), ("seen", None)],
+    [
+        ("+2.1 %", 2.1),
+        ("1,204", 1204.0),
+        ("< 0.0001", 0.0001),
+        ("0.42 ± 0.11 *", 0.42),
+        ("- ", None),
+        ("nan", None),
+        ("seen", None),
+    ],
 )
 def test_other_cells(text, value):
     assert sort_value(text) == value

@@ -11,7 +11,7 @@ from scipy import stats
 from collapse_sim.analysis.numbers import bare_probability
 from collapse_sim.analysis.power import in_words, seeds_needed
 from collapse_sim.analysis.results import Results, read_results
-from collapse_sim.analysis.table import against_baseline, best_of, by_generation, readable
+from collapse_sim.analysis.table import against_baseline, arm_notes, best_of, by_generation, readable
 from collapse_sim.store import journal
 from tests.analysis.conftest import WriteRun, scores_line
 
@@ -121,6 +121,13 @@ def test_many_generations_are_thinned_out() -> None:
     assert readable(range(11)) == [0, 1, 2, 5, 10]
     assert readable(range(51)) == [0, 1, 2, 5, 10, 20, 50]
     assert readable(range(13)) == [0, 1, 2, 5, 10, 12]
+    assert readable(range(13), 7) == [0, 1, 2, 5, 7, 10, 12]
+
+
+def test_a_note_is_shown_once_with_the_arms_that_have_it() -> None:
+    notes = arm_notes([("a", "few"), ("b", ""), ("c", "few"), ("a", "odd"), ("a", "few")], 3)
+    assert [note.plain for note in notes] == ["a, c: few", "a: odd"]
+    assert [note.plain for note in arm_notes([("a", "few"), ("b", "few")], 2)] == ["all arms: few"]
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,37 +12,14 @@ from collapse_sim.run.sent import SENT_FILE
 from collapse_sim.run.track_tensorboard import TensorBoard
 from collapse_sim.run.trackers import TrackedBatch, TrackedCurve, TrackedPoint, TrackedRun
 from tests.conftest import TINY
+from tests.run.event_files import in_32_bits, points_in, read
 from tests.run.tracked import Points, journal_scores
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # what TensorBoard's reader imports is not ours
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-
-def read(folder: Path) -> EventAccumulator:
-    """Everything in one folder, nothing left out."""
-    everything = {"scalars": 0, "images": 0, "tensors": 0}
-    return EventAccumulator(str(folder), size_guidance=everything).Reload()
-
-
-def points_in(folder: Path) -> Points:
-    """By curve, as `TrackedCurve.path` names them; no point may be there twice."""
-    points: Points = {}
-    for place in sorted({path.parent for path in folder.rglob("events.out.tfevents.*")}):
-        accumulator = read(place)
-        of = "/".join(place.relative_to(folder).parts)
-        for tag in accumulator.Tags()["scalars"]:
-            curve = points.setdefault(f"{tag}/{of}", {})
-            for event in accumulator.Scalars(tag):
-                assert event.step not in curve, f"{tag}/{of} at {event.step} is there twice"
-                curve[event.step] = event.value
-    return points
 
 
 def expected(folder: Path) -> Points:
     """The journal's scores as TensorBoard can hold them: in 32 bits."""
     return {
-        path.replace(" ", "-"): {k: struct.unpack("f", struct.pack("f", value))[0] for k, value in curve.items()}
+        path.replace(" ", "-"): {k: in_32_bits(value) for k, value in curve.items()}
         for path, curve in journal_scores(folder).items()
     }
 

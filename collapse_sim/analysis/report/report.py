@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from collapse_sim import __version__
-from collapse_sim.analysis.documents import SCHEMA, differences_document, run_document
+from collapse_sim.analysis.choices import labelled
+from collapse_sim.analysis.documents import compare_document
 from collapse_sim.analysis.fit_costs import costs_table, costs_total
 from collapse_sim.analysis.fit_records import FitRecord, fit_records
 from collapse_sim.analysis.merged_runs import merge
@@ -37,7 +38,7 @@ from collapse_sim.analysis.report.report_settings import setting_blocks
 from collapse_sim.analysis.report.report_tables import comparison, metric_tables, text_table, training_lengths
 from collapse_sim.analysis.results import Results, read_results
 from collapse_sim.analysis.row_intervals import missing_reason
-from collapse_sim.analysis.training_curves import curves_table
+from collapse_sim.analysis.training_curves import curves_table, why_none
 from collapse_sim.analysis.verdicts import Verdict, decide_all
 from collapse_sim.core.errors import StoreError
 from collapse_sim.core.printable import json_text
@@ -104,17 +105,16 @@ def build(folders: Sequence[Path]) -> Report:
         sections=sections,
         program=f"collapse-sim {__version__}",
         written=time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
-        numbers=json_text(_numbers(by_label, merged)),
+        numbers=json_text(compare_document(by_label, merged, merged.with_parts(merged.metrics_without_parts()))),
         warnings=[line for run in runs for line in _warnings(run)],
     )
 
 
 def _read(folders: Sequence[Path]) -> list[_Run]:
     """Runs with unique labels: the run's name, or its folder where several have the same name."""
-    read = [(folder, read_run(folder), read_results(folder)) for folder in folders]
-    names = [results.name for *_, results in read]
+    read = {folder: read_results(folder) for folder in folders}
     runs = []
-    for folder, content, results in read:
+    for label, folder in labelled(read).items():
         lines, problems = read_journal(folder)
         records: list[FitRecord] = []
         no_records = ""
@@ -123,7 +123,7 @@ def _read(folders: Sequence[Path]) -> list[_Run]:
             problems += unread
         except StoreError:
             no_records = "Its store is not where it was, so training curves and costs are not known."
-        label = results.name if names.count(results.name) == 1 else str(folder)
+        results, content = read[folder], read_run(folder)
         missing = missing_scores(results)
         runs.append(_Run(label, folder, content, results, sessions_of(lines), missing, records, no_records, problems))
     return runs
@@ -215,12 +215,9 @@ def _training(run: _Run, number: int) -> list[Block]:
         blocks.append(ReportFold("Losses of each fit", [table]))
     elif run.no_records:
         blocks.append(ReportNote(run.no_records, "faint"))
-    elif run.records and all(record.updates == 0 for record in run.records):
-        blocks.append(
-            ReportNote("These models are solved in closed form, or were imported: there are no training curves.")
-        )
     else:
-        blocks.append(ReportNote("No losses were recorded during the fits."))
+        why = why_none(run.records)
+        blocks.append(ReportNote(f"{why[0].upper()}{why[1:]}."))
     lengths = training_lengths(run.results)
     return [*blocks, *([ReportFold("How long the fits are", lengths)] if lengths else [])]
 
@@ -264,13 +261,3 @@ def _again(run: _Run, number: int) -> list[Block]:
 
 def _or(blocks: list[Block], text: str) -> list[Block]:
     return blocks or [ReportNote(text)]
-
-
-def _numbers(by_label: Mapping[str, Results], merged: Results) -> dict[str, Any]:
-    """What `compare --json` prints of these runs."""
-    metrics = merged.with_parts(merged.metrics_without_parts())
-    differences = differences_document(merged, metrics)
-    if len(by_label) == 1:
-        return run_document(merged, metrics) | differences
-    documents = [run_document(run, [m for m in metrics if m in run.metrics]) for run in by_label.values()]
-    return {"schema": SCHEMA, "runs": documents, **differences}

@@ -1,4 +1,4 @@
-"""Verdicts by definition of collapse, and rates per generation, in a report."""
+"""Verdicts by definition of collapse, and rates per generation, in a report: the figures of `compare`'s tables."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collapse_sim.analysis.collapse_definitions import (
     definition_verdicts,
     rules,
 )
-from collapse_sim.analysis.numbers import figure, percent, probability, with_interval
-from collapse_sim.analysis.rates import MetricRate, rates
+from collapse_sim.analysis.definition_tables import STATUS_STYLES, figures_of
+from collapse_sim.analysis.rate_tables import rate_tables
+from collapse_sim.analysis.rates import rates
 from collapse_sim.analysis.report.report_document import (
     Block,
     ReportCell,
@@ -19,7 +20,7 @@ from collapse_sim.analysis.report.report_document import (
     ReportNote,
     ReportTable,
 )
-from collapse_sim.analysis.report.report_tables import text_table
+from collapse_sim.analysis.report.report_tables import from_rich, text_table, tone_of
 from collapse_sim.analysis.results import Results
 
 _SYMBOLS: dict[DefinitionStatus, str] = {"seen": "● ", "not seen": "○ ", "undecided": "? ", "not measured": ""}
@@ -37,7 +38,8 @@ def definition_blocks(results: Results) -> list[Block]:
     headers = ["arm", *DEFINITIONS]
     by_arm: dict[str, list[ReportCell]] = {arm: [ReportCell(arm)] for arm in results.arms}
     for verdict in verdicts:
-        by_arm[verdict.arm].append(_status(verdict))
+        cell = ReportCell(f"{_SYMBOLS[verdict.status]}{verdict.status}", tone_of(STATUS_STYLES[verdict.status]))
+        by_arm[verdict.arm].append(cell)
     caption = "Which definitions of model collapse each arm meets, comparing its last generation with generation 0"
     figures = [["arm", "definition", "verdict", "metric", "generation 0", "last", "change", "relative", "p", "note"]]
     figures += [_figures(verdict) for verdict in measured]
@@ -51,55 +53,14 @@ def definition_blocks(results: Results) -> list[Block]:
     ]
 
 
-def _status(verdict: DefinitionVerdict) -> ReportCell:
-    text = f"{_SYMBOLS[verdict.status]}{verdict.status}"
-    if verdict.status == "seen":
-        return ReportCell(text, "bad")
-    return ReportCell(text, {"not seen": "good", "not measured": "faint"}.get(verdict.status, ""))  # type: ignore[arg-type]
-
-
 def _figures(verdict: DefinitionVerdict) -> list[str]:
-    def shown(value: float | None) -> str:
-        return "-" if value is None else figure(value)
-
-    change = "-" if verdict.figure is None else with_interval(verdict.figure, verdict.low, verdict.high, signed=True)
-    return [
-        verdict.arm,
-        verdict.definition,
-        verdict.status,
-        verdict.metric or "-",
-        shown(verdict.before),
-        shown(verdict.after),
-        change,
-        "-" if verdict.relative is None else percent(verdict.relative),
-        "-" if verdict.p is None else probability(verdict.p),
-        verdict.note,
-    ]
+    own = figures_of(verdict)
+    change = f"{own.change} per generation" if own.change and verdict.per_generation else own.change
+    texts = [verdict.metric, own.before, own.after, change, own.relative, own.p]
+    return [verdict.arm, verdict.definition, verdict.status, *(text or "-" for text in texts), verdict.note]
 
 
 def _rates(results: Results) -> list[Block]:
-    """Arms by metrics: how fast each changes per generation, and whether it levels off."""
-    by_cell = {(rate.arm, rate.metric): rate for rate in rates(results)}
-    metrics = [metric for metric in results.metrics_without_parts() if any(of == metric for _, of in by_cell)]
-    if not metrics:
-        return []
-    headers = ["arm", *(f"{metric}\nper generation" for metric in metrics)]
-    rows = [
-        [ReportCell(arm), *(ReportCell(_rate(by_cell.get((arm, metric)))) for metric in metrics)]
-        for arm in results.arms
-    ]
-    notes = dict.fromkeys(rate.note for rate in by_cell.values() if rate.note)
-    caption = "Change per generation: means of the seeds' slopes with 95 % intervals; in % if all scores are above 0"
-    lines: list[Block] = [ReportNote(note, "faint") for note in notes]
-    return [ReportFold("Rates per generation", [ReportTable(caption, headers, rows), *lines])]
-
-
-def _rate(rate: MetricRate | None) -> str:
-    if rate is None or rate.slope is None:
-        return "-"
-    scale = 100.0 if rate.relative else 1.0
-    low, high = (None if end is None else scale * end for end in (rate.low, rate.high))
-    text = with_interval(scale * rate.slope, low, high, signed=True) + (" %" if rate.relative else "")
-    if rate.shape == "levels off" and rate.limit is not None:
-        return f"{text}, levels off near {figure(rate.limit)}"
-    return f"{text}, {rate.shape}" if rate.shape in ("levels off", "keeps going") else text
+    """How fast each metric changes per generation in each arm, and whether it levels off."""
+    tables = from_rich(rate_tables(results, rates(results), None))
+    return [ReportFold("Rates per generation", tables)] if tables else []

@@ -12,7 +12,7 @@ from typing import Literal
 
 Tone = Literal["", "best", "good", "bad", "faint"]
 Urgency = Literal["plain", "faint", "warning"]
-_NUMBER = re.compile(r"\(?([+-]?\d[\d,]*(?:\.\d+)?)(?:e([+-]\d+))?(?:[^)]*\)e([+-]\d+))?")
+_NUMBER = re.compile(r"(?:< )?\(?([+-]?\d[\d,]*(?:\.\d+)?)(?:e([+-]\d+))?(?:[^)]*\)e([+-]\d+))?")
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,10 @@ def _pictures(blocks: Sequence[Block]) -> Iterator[ReportPicture]:
 
 
 def sort_value(text: str) -> float | None:
-    """The number at the start of a figure: "0.42 ± 0.11" -> 0.42, "(1.2 ± 0.3)e-05" -> 1.2e-05; None without one."""
+    """The number at the start of a figure: "0.42 ± 0.11" -> 0.42, "(1.2 ± 0.3)e-05" -> 1.2e-05, "< 0.0001" -> 0.0001.
+
+    None without one.
+    """
     match = _NUMBER.match(text.strip())
     if match is None:
         return None

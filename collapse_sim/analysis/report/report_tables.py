@@ -9,7 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from collapse_sim.analysis.by_protocol import by_protocol, training_table
+from collapse_sim.analysis.by_protocol import by_protocol, heading_of, training_table
 from collapse_sim.analysis.parts import parts_of
 from collapse_sim.analysis.reached import common
 from collapse_sim.analysis.report.report_document import (
@@ -39,7 +39,7 @@ def comparison(results: Results) -> list[Block]:
         if last is None:
             continue
         if len(groups) > 1:
-            blocks.append(ReportHeading(f"protocol: {protocol}" if protocol else "no protocol: solved, not trained"))
+            blocks.append(ReportHeading(heading_of(protocol)))
         blocks += from_rich(summary(group, metrics, last, None))
     return blocks
 
@@ -54,7 +54,7 @@ def metric_tables(results: Results, metric: str) -> list[Block]:
             continue
         if len(groups) > 1:
             blocks.append(ReportHeading(f"{metric}, {protocol or 'solved'}", 4))
-        shown = [k for k in scored if k in {*readable(scored), last}]
+        shown = readable(scored, last)
         blocks += from_rich(by_generation(group, metric, shown, None))
         if len(shown) < len(scored):
             note = f"{len(shown)} of {len(scored)} generations are in this table; the numbers in this file have all"
@@ -97,10 +97,11 @@ def _table(table: Table, caption: str) -> ReportTable:
 
 def _cell(text: Text) -> ReportCell:
     """A name's line breaks are the terminal's, which folds long names."""
-    return ReportCell(text.plain.replace("\n", "").strip(), _tone(str(text.style)))
+    return ReportCell(text.plain.replace("\n", "").strip(), tone_of(str(text.style)))
 
 
-def _tone(style: str) -> Tone:
+def tone_of(style: str) -> Tone:
+    """What a style of the terminal means."""
     if DONE in style:
         return "best" if "bold" in style else "good"
     return "bad" if WARNING in style else "faint" if style == "dim" else ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from collapse_sim.analysis.arm_settings import arm_settings
+from collapse_sim.analysis.arm_settings import arm_settings, shared_settings
 from collapse_sim.analysis.curation_figures import Figures, curation_figures
 from collapse_sim.analysis.intervals import Interval, interval, paired
 from collapse_sim.analysis.row_values import RowValues, row_sources
@@ -86,6 +86,7 @@ class Results:
     diverged: Diverged = field(default_factory=dict)
     planned: Mapping[str, int] = field(default_factory=dict)  # arm -> its number of seeds, if not that of `seeds`
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
+    shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> those that all arms of its run share
     differing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> settings in which arms differ
     merged_baselines: tuple[str, ...] = ()  # of merged runs: the baseline of each run
     training: Mapping[str, Training] = field(default_factory=dict)  # arm -> the length of its fits, if it is trained
@@ -235,6 +236,7 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         tuned_on=None if run.get("tuned_on") is None else tuple(run["tuned_on"]),
         diverged=diverged,
         settings=run.get("settings", {}).get("arms", {}),
+        shared=dict.fromkeys(arms, shared_settings(run.get("settings", {}))),
         differing=arm_settings(run.get("settings", {})),
         training=trainings(run, lines),
         curations=curation_figures(lines),

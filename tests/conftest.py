@@ -119,7 +119,7 @@ class Sandbox:
             checkpoint_s,
             ensemble,
             compiled,
-            trackers or {},
+            trackers=trackers or {},
         )
         return session.run(quiet=True)
 

@@ -85,6 +85,7 @@ class Results:
     tuned_on: tuple[int, ...] | None = None  # seeds that settings were chosen on; None: the recipe does not say
     diverged: Diverged = field(default_factory=dict)
     planned: Mapping[str, int] = field(default_factory=dict)  # arm -> its number of seeds, if not that of `seeds`
+    lasts: Mapping[str, int] = field(default_factory=dict)  # arm -> its last generation, if not `generations`
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
     shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> those that all arms of its run share
     differing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> settings in which arms differ
@@ -150,6 +151,10 @@ class Results:
     def seeds_of(self, arm: str) -> int:
         """The planned number of seeds of an arm."""
         return self.planned.get(arm, len(self.seeds))
+
+    def last_of(self, arm: str) -> int:
+        """The last generation that is planned for an arm."""
+        return self.lasts.get(arm, self.generations)
 
     def protocol_of(self, arm: str) -> str | None:
         """The training protocol of an arm (protocol.py); None for an arm that is solved."""

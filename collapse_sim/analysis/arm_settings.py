@@ -38,3 +38,12 @@ def leaves(settings: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, A
             yield from leaves(value, f"{path}{key}.")
         else:
             yield f"{path}{key}", value
+
+
+def shared_settings(document: Mapping[str, Any]) -> dict[str, Any]:
+    """What the arms of a recipe have in common, without the number of real rows, of which an arm may have its own, and
+    that of generated ones, which follows it."""
+    shared = {key: document.get(key) for key in ("data", *SHARED, "generation_0") if key != "samples"}
+    if isinstance(shared["data"], Mapping):
+        shared["data"] = {key: value for key, value in shared["data"].items() if key != "rows"}
+    return shared

@@ -160,7 +160,7 @@ def _draft(results: Results, arm: str, definition: Definition, metrics: Sequence
         low=difference.low,
         high=difference.high,
         p=None if all(change.why for change in changes) else min(seen, absent),
-        note="; ".join(_notes(results, deciding)),
+        note="; ".join(_notes(deciding, results.last_of(arm))),
         generation=deciding.generation,
         before=finite(deciding.before.mean),
         after=finite(deciding.before.mean + difference.mean),
@@ -191,14 +191,14 @@ def _unmeasured(results: Results) -> str:
     )
 
 
-def _notes(results: Results, change: Change) -> list[str]:
+def _notes(change: Change, last: int) -> list[str]:
     notes = [change.why] if change.why else []
     if not change.why and not change.has_margin:
         notes.append("generation 0's mean may be 0, so no share of it is a margin")
     if change.rows:
         notes.append(CAVEAT)
-    if change.generation < results.generations:
-        notes.append(f"generation {change.generation} of {results.generations} so far")
+    if change.generation < last:
+        notes.append(f"generation {change.generation} of {last} so far")
     return notes
 
 

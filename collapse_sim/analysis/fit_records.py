@@ -74,22 +74,24 @@ def fit_records(
     """
     root = store or store_of(folder)
     arms: dict[tuple[str, str], list[str]] = {}  # (fit, samples) -> arms
+    seeds_of: dict[tuple[str, str], set[int]] = {}  # the store may have those of other runs, too
     for line in journal.read(folder / JOURNAL_FILE) if lines is None else lines:
         if line["event"] == "scores" and line.get("fit"):
             names = arms.setdefault((line["fit"], line["samples"]), [])
+            seeds_of.setdefault((line["fit"], line["samples"]), set()).update(line["seeds"])
             names += [line["arm"]] * (line["arm"] not in names)
     records: dict[tuple[str, tuple[int, ...]], FitRecord] = {}
     problems: list[str] = []
     for (digest, samples), names in arms.items():
-        drawn = dict(_blocks(root, samples, problems))
-        for seeds, (manifest, place) in _blocks(root, digest, problems):
+        own = seeds_of[digest, samples]
+        drawn = dict(_blocks(root, samples, own, problems))
+        for seeds, (manifest, place) in _blocks(root, digest, own, problems):
             known = records.get((digest, seeds))
             if known is not None:
-                of = tuple(dict.fromkeys((*known.arms, *names)))
-                records[digest, seeds] = replace(known, arms=of)
+                records[digest, seeds] = replace(known, arms=tuple(dict.fromkeys((*known.arms, *names))))
                 continue
             try:
-                of_fit = [facts for own, (facts, _) in drawn.items() if seeds == (-1,) or {*own} <= {*seeds}]
+                of_fit = [facts for of, (facts, _) in drawn.items() if seeds == (-1,) or {*of} <= {*seeds}]
                 records[digest, seeds] = _record(digest, seeds, names, manifest, place, of_fit)
             except (OSError, ValueError, LookupError, TypeError) as error:
                 problems.append(f"{place}: {error}")
@@ -97,11 +99,15 @@ def fit_records(
 
 
 def _blocks(
-    root: Path, digest: str, problems: list[str]
+    root: Path, digest: str, of: set[int], problems: list[str]
 ) -> Iterable[tuple[tuple[int, ...], tuple[dict[str, Any], Path]]]:
+    """The blocks with any of these seeds, or the same for all."""
     for place in blocks_or_records(root, digest):
+        seeds = parse_block(place.name)
+        if -1 not in seeds and of.isdisjoint(seeds):
+            continue
         try:
-            yield parse_block(place.name), (sealed.read(place / MANIFEST), place)
+            yield seeds, (sealed.read(place / MANIFEST), place)
         except (OSError, ValueError) as error:
             problems.append(f"{place / MANIFEST}: {error}")
 

@@ -29,6 +29,7 @@ Numbers = NDArray[np.float64]
 FEWEST = 5  # scored generations: a curve that levels off has three parameters
 _STEPS = 16  # values of c that are tried
 _EXPONENTIAL, _HYPERBOLIC = (0.05, 0.5), (0.02, 0.25)  # the range of c, in lengths of the curve
+_LARGEST = 700.0  # logarithms above overflow
 
 
 @dataclass(frozen=True)
@@ -120,4 +121,4 @@ def _limit(values: Numbers, k: Numbers, positive: bool) -> float:
     fits = [np.linalg.lstsq(np.stack([np.ones_like(k), rise], 1), mean, rcond=None)[0] for rise in rises]
     errors = [float(((a + b * rise - mean) ** 2).sum()) for (a, b), rise in zip(fits, rises, strict=True)]
     limit = float(sum(fits[int(np.argmin(errors))]))
-    return math.exp(limit) if positive else limit
+    return math.exp(min(limit, _LARGEST)) if positive else limit

@@ -41,7 +41,9 @@ def merge(runs: Mapping[str, Results]) -> Results:
         measures=_agreed({label: run.measures for label, run in runs.items()}),
         diverged=_by_arm({label: run.diverged for label, run in runs.items()}),
         planned={f"{label}/{arm}": run.seeds_of(arm) for label, run in runs.items() for arm in run.arms},
+        lasts={f"{label}/{arm}": run.generations for label, run in runs.items() for arm in run.arms},
         settings=_by_arm({label: run.settings for label, run in runs.items()}),
+        shared=_by_arm({label: run.shared for label, run in runs.items()}),
         differing=_by_arm(
             {
                 label: {arm: {**run.differing.get(arm, {}), "run": label} for arm in run.arms}

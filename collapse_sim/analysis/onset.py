@@ -12,6 +12,7 @@ import numpy as np
 
 from collapse_sim.analysis.contrast import Contrast, adjusted
 from collapse_sim.analysis.evidence import ALPHA
+from collapse_sim.analysis.numbers import figure
 from collapse_sim.analysis.results import Results
 from collapse_sim.analysis.scale import UNBOUNDED, Scale
 from collapse_sim.core.errors import RecipeError
@@ -67,6 +68,21 @@ def parse_limit(text: str | None) -> Limit:
         raise RecipeError(f"--collapse-at: found {text!r}; allowed: {_ALLOWED}{positive}")
     sides: dict[str | None, Side | None] = {"<": "below", ">": "above", None: None}
     return Limit(number, bool(match["times"]), sides[match["side"]])
+
+
+def check_multiple(results: Results, metrics: Sequence[str], places: Sequence[Place], limit: Limit) -> None:
+    """Raise RecipeError for a multiple of generation 0 where that is not above 0: twice -1 is less than -1."""
+    if not limit.relative or limit.number == 1:
+        return
+    for metric in metrics:
+        for arm in dict.fromkeys(place.arm for place in places):
+            first = results.mean(arm, metric, 0)
+            if limit.side_for(results, metric) and first is not None and first.mean <= 0:
+                raise RecipeError(
+                    f"--collapse-at: {limit.number:g}x: {metric} of {arm} at generation 0 is {figure(first.mean)}, and "
+                    "only of what is above 0 a multiple is a limit; allowed here: a number in the metric's unit, with "
+                    "--metric NAME"
+                )
 
 
 def states(results: Results, metric: str, places: Sequence[Place], limit: Limit) -> dict[Place, State]:

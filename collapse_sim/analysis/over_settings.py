@@ -200,14 +200,16 @@ def _ordered(values: Iterable[Any]) -> tuple[Any, ...]:
 def _following(
     results: Results, arms: Sequence[str], own: Mapping[str, At], settings: Sequence[str]
 ) -> tuple[str, ...]:
-    """Other settings that are numbers in all of these arms, and the same wherever the chosen settings are."""
+    """Other settings that are the same wherever the chosen settings are, and numbers in all of these arms, or settings
+    of a component that is chosen (`data.real` beside `data.use`)."""
+    chosen = tuple(path.removesuffix("use") for path in settings if path.endswith(".use"))
     paths = dict.fromkeys(path for arm in arms for path in results.differing[arm] if path not in settings)
     following = []
     for path in paths:
         values = {arm: results.differing[arm].get(path) for arm in arms}
         by_own = {(own[arm], value) for arm, value in values.items()}
         if (
-            all(map(is_number, values.values()))
+            (path.startswith(chosen) or all(map(is_number, values.values())))
             and len(set(values.values())) > 1
             and len(by_own) == len({own[arm] for arm in arms})
         ):

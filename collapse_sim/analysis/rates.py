@@ -17,6 +17,8 @@ from collapse_sim.analysis.level_off import FEWEST, Shape, level_off
 from collapse_sim.analysis.reached import divergences
 from collapse_sim.analysis.results import Results
 
+LARGEST = 700.0  # logarithms above overflow
+
 
 @dataclass(frozen=True)
 class MetricRate:
@@ -77,7 +79,8 @@ def rate_of(results: Results, arm: str, metric: str) -> MetricRate | None:
 
 def _as_shares(rate: MetricRate) -> MetricRate:
     """With slopes of logarithms as shares per generation."""
-    slope, low, high = (None if end is None else math.expm1(end) for end in (rate.slope, rate.low, rate.high))
+    ends = (rate.slope, rate.low, rate.high)
+    slope, low, high = (None if end is None else math.expm1(min(end, LARGEST)) for end in ends)
     return replace(rate, slope=slope, low=low, high=high)
 
 

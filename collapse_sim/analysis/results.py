@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from collapse_sim.analysis.arm_settings import arm_settings
+from collapse_sim.analysis.arm_settings import arm_settings, shared_settings
 from collapse_sim.analysis.curation_figures import Figures, curation_figures
 from collapse_sim.analysis.intervals import Interval, interval, paired
 from collapse_sim.analysis.row_values import RowValues, row_sources
@@ -85,7 +85,9 @@ class Results:
     tuned_on: tuple[int, ...] | None = None  # seeds that settings were chosen on; None: the recipe does not say
     diverged: Diverged = field(default_factory=dict)
     planned: Mapping[str, int] = field(default_factory=dict)  # arm -> its number of seeds, if not that of `seeds`
+    lasts: Mapping[str, int] = field(default_factory=dict)  # arm -> its last generation, if not `generations`
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> its settings in the recipe
+    shared: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> those that all arms of its run share
     differing: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # arm -> settings in which arms differ
     merged_baselines: tuple[str, ...] = ()  # of merged runs: the baseline of each run
     training: Mapping[str, Training] = field(default_factory=dict)  # arm -> the length of its fits, if it is trained
@@ -149,6 +151,10 @@ class Results:
     def seeds_of(self, arm: str) -> int:
         """The planned number of seeds of an arm."""
         return self.planned.get(arm, len(self.seeds))
+
+    def last_of(self, arm: str) -> int:
+        """The last generation that is planned for an arm."""
+        return self.lasts.get(arm, self.generations)
 
     def protocol_of(self, arm: str) -> str | None:
         """The training protocol of an arm (protocol.py); None for an arm that is solved."""
@@ -235,6 +241,7 @@ def _results(run: Mapping[str, Any], lines: Sequence[Mapping[str, Any]], problem
         tuned_on=None if run.get("tuned_on") is None else tuple(run["tuned_on"]),
         diverged=diverged,
         settings=run.get("settings", {}).get("arms", {}),
+        shared=dict.fromkeys(arms, shared_settings(run.get("settings", {}))),
         differing=arm_settings(run.get("settings", {})),
         training=trainings(run, lines),
         curations=curation_figures(lines),

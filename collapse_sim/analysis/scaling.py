@@ -1,8 +1,8 @@
 """How the loss falls with the amount of real data, at generation 0 and at the last: a power law's exponent.
 
 Loss ~ rows^-c; "slower scaling" is a smaller c (Dohmatob et al. 2024, "A Tale of Tails"). Only arms that differ in
-nothing but the number of real rows that generation 0 is fitted to can show it: those of several runs that are compared
-together.
+nothing but the number of real rows that generation 0 is fitted to can show it: points of a grid over `data.rows`, or
+those of several runs that are compared together.
 """
 
 from __future__ import annotations
@@ -31,33 +31,36 @@ class Scaling(NamedTuple):
 
 
 def scaling_by_arm(results: Results, margin: float) -> dict[str, Scaling | None]:
-    """The scaling of every arm with those that differ from it in size only; None for fewer than three sizes."""
+    """The scaling of every arm with those that differ from it in size only; None for fewer than three sizes, and where
+    several arms have the same."""
     groups: dict[str, list[str]] = {}
     for arm in results.arms:
-        groups.setdefault(json.dumps(results.settings.get(arm), sort_keys=True, default=str), []).append(arm)
+        own = {key: value for key, value in results.settings.get(arm, {}).items() if key != "rows"}
+        key = json.dumps([own, results.shared.get(arm)], sort_keys=True, default=str)
+        groups.setdefault(key, []).append(arm)
     return {arm: _scaling(results, arms, margin) for arms in groups.values() for arm in arms}
 
 
 def _scaling(results: Results, arms: list[str], margin: float) -> Scaling | None:
-    by_size = {results.training[arm].rows[0]: arm for arm in arms if arm in results.training}
+    trained = [arm for arm in arms if arm in results.training]
+    by_size = {results.training[arm].rows[0]: arm for arm in trained}
     sizes = sorted(by_size)
     metric = next((name for name, aspects in results.measures.items() if "risk" in aspects), None)
-    if len(sizes) < FEWEST_SIZES or metric is None:
+    if len(sizes) < max(FEWEST_SIZES, len(trained)) or metric is None:
         return None
     ordered = [by_size[size] for size in sizes]
     last = common(results, [metric], ordered)
     if not last:
         return None
+    by_generation = {k: [results.scores(arm, metric, k) for arm in ordered] for k in (last, 0)}
+    every = [scores for by_arm in by_generation.values() for scores in by_arm]
+    seeds = [seed for seed in results.seeds if all(seed in scores for scores in every)]
     exponents: dict[int, NDArray[np.float64]] = {}
-    for k in (last, 0):
-        by_arm = [results.scores(arm, metric, k) for arm in ordered]
-        seeds = [seed for seed in results.seeds if all(seed in scores for scores in by_arm)]
+    for k, by_arm in by_generation.items():
         losses = np.array([[scores[seed] for scores in by_arm] for seed in seeds], dtype=np.float64)
         if not seeds or not np.isfinite(losses).all() or losses.min() <= 0:
             return None
         exponents[k] = -slopes_of(np.log(losses), np.log(np.array(sizes, dtype=np.float64)))
-    if len(exponents[last]) != len(exponents[0]):
-        return None
     contrast = Contrast(exponents[last], exponents[0])
     lower, _ = contrast.near(margin)
     seen, absent = (min(1.0, 2 * p) for p in (contrast.p().below, lower.above))

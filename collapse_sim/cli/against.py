@@ -45,7 +45,7 @@ def show_against(
 ) -> None:
     """Print the table, and draw the figure; `chosen`: the requested generations, None for all."""
     from collapse_sim.analysis import over_settings_tables as tables
-    from collapse_sim.analysis.onset import parse_limit
+    from collapse_sim.analysis.onset import check_multiple, parse_limit
     from collapse_sim.analysis.over_settings import only_arms
     from collapse_sim.analysis.terminal import rendered, stdout_width
 
@@ -57,6 +57,7 @@ def show_against(
         )
     results = only_arms(results, asked.arms) if asked.arms else results
     over = _layout(results, metrics, asked.settings or [], chosen, generation)
+    check_multiple(results, metrics, tables.tested(over), limit)
     if asked.form == "--json":
         document(tables.over_settings_document(results, metrics, over, limit))
     elif asked.form == "--csv":

@@ -122,7 +122,7 @@ def _open(launch: Launch, join_s: float) -> Any:
             f"{launch.name}: {what} {launch.address}:{launch.port} (MASTER_ADDR, MASTER_PORT): check the name, the "
             f"port, firewalls, and that rank 0 was started ({first_line(error)})"
         ) from error
-    return dist.PrefixStore("collapse-sim", store)  # type: ignore[attr-defined]
+    return dist.PrefixStore(f"collapse-sim/{launch.attempt}", store)  # type: ignore[attr-defined]
 
 
 def _meet(board: Board, join_s: float) -> None:

@@ -23,6 +23,7 @@ class Launch:
     port: int
     hosted: bool = False  # whether the launcher serves the port, as torchrun does; otherwise rank 0
     host: str = field(default_factory=socket.gethostname)
+    attempt: int = 0  # how often torchrun has restarted the processes: its store keeps the notes of those before
 
     @property
     def name(self) -> str:
@@ -49,7 +50,8 @@ def launched(environment: Mapping[str, str]) -> Launch | None:
     if not 0 < port < 2**16:
         raise RecipeError(f"MASTER_PORT={port}: allowed: 1 to 65535")
     hosted = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
-    return Launch(rank, world, local_rank, address, port, hosted)
+    attempt = _number(environment, "TORCHELASTIC_RESTART_COUNT", 0) if hosted else 0
+    return Launch(rank, world, local_rank, address, port, hosted, attempt=attempt)
 
 
 def _number(environment: Mapping[str, str], name: str, default: int | None) -> int:

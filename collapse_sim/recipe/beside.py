@@ -91,9 +91,11 @@ def narrow(tree: MarkedMapping, narrowed: Narrowed, names: OptionNames, problems
     """The tree with the given seeds, generations and metrics in place of the recipe's own."""
     before, tree = tree, tree.copy()
     if narrowed.seeds:
-        tree.put("seeds", _items(narrowed.seeds, Mark(names.seeds)), Mark(names.seeds))
+        mark = Mark(names.seeds)
+        tree.put("seeds", marked_value(narrowed.seeds, mark, problems, "seeds"), mark)
     if narrowed.generations is not None:
-        tree.put("generations", narrowed.generations, Mark(names.generations))
+        mark = Mark(names.generations)
+        tree.put("generations", marked_value(narrowed.generations, mark, problems, "generations"), mark)
     if narrowed.metrics:
         from collapse_sim.recipe.resolve import shown_name  # imports torch
 
@@ -118,10 +120,3 @@ def given_values(overrides: Sequence[str] | Mapping[str, Any], metrics: Sequence
         with suppress(RecipeError):
             values.append(parse_value(text, Mark("the command line"), Problems()))
     return values
-
-
-def _items(values: Sequence[Any], mark: Mark) -> Items:
-    items = Items(mark)
-    for value in values:
-        items.add(value, mark)
-    return items

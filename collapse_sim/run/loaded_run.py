@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -257,6 +257,9 @@ class Run(Runs):
 
     def _cell(self, arm: str | None, generation: int | None, seed: int | None) -> tuple[str, int, int]:
         results = self.results
+        for name, value in (("generation", generation), ("seed", seed)):
+            if value is not None and not isinstance(value, SupportsIndex):
+                raise RecipeError(f"{name}: found {value!r}; allowed: a whole number")
         check_cells(
             results,
             [] if arm is None else [arm],

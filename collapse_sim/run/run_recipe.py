@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,10 +22,10 @@ def run_recipe(
     out: str | Path | None = None,
     store: str | Path | None = None,
     data_dir: str | Path | None = None,
-    arms: str | Sequence[str] = (),
-    seeds: int | Sequence[int] = (),
+    arms: str | Sequence[str] | None = None,
+    seeds: int | Sequence[int] | None = None,
     generations: int | None = None,
-    settings: Mapping[str, Any] | Sequence[str] = (),
+    settings: Mapping[str, Any] | Sequence[str] | None = None,
     smoke: bool = False,
     device: str = "auto",
     ensemble: str | int = "auto",
@@ -39,9 +39,9 @@ def run_recipe(
 
     `recipe`: a file, the name of a shipped recipe, or a mapping of what YAML would have (errors name the key path).
     `settings`: changed settings by their dotted path, {"train.learning_rate": 3e-4}. `seeds`, `generations`, `arms`: in
-    place of the recipe's, or of these only. `out`: the run directory, by default runs/NAME. `data_dir`: by default
-    COLLAPSE_SIM_DATA or "data". All others are those of `collapse-sim run`. Progress is one line per generation on
-    stderr, and in a notebook a display that is updated; `quiet`: warnings only.
+    place of the recipe's, or of these only; `seeds=4` is seed 4, not four seeds. `out`: the run directory, by default
+    runs/NAME. `data_dir`: by default COLLAPSE_SIM_DATA or "data". All others are those of `collapse-sim run`. Progress
+    is one line per generation on stderr, and in a notebook a display that is updated; `quiet`: warnings only.
 
     Raises RecipeError for a wrong recipe or argument, MissingError for data or a device that is not there, StoreError
     for a folder that holds another run, is damaged or full. An interrupt (Ctrl-C, or the notebook's stop) takes a
@@ -53,10 +53,10 @@ def run_recipe(
 
     options = RunOptions(
         recipe,
-        settings=[settings] if isinstance(settings, str) else settings,
+        settings=settings if isinstance(settings, Mapping) else _several(settings),
         smoke=smoke,
-        arms=[arms] if isinstance(arms, str) else arms,
-        seeds=[seeds] if isinstance(seeds, int) else seeds,
+        arms=_several(arms),
+        seeds=_several(seeds),
         generations=generations,
         plugins=plugins,
         device=device,
@@ -72,6 +72,13 @@ def run_recipe(
         remember(session.folder, session.experiment.recipe)
         session.run(quiet=quiet, verbose=verbose, display=_display(quiet=quiet, verbose=verbose))
         return load_run(session.folder, store=session.store_dir, data_dir=session.data_dir, plugins=plugins)
+
+
+def _several(given: Any) -> list[Any]:
+    """What is given for an argument that takes one or several; numpy's arrays and numbers, too."""
+    if given is None:
+        return []
+    return [given] if isinstance(given, str) or not isinstance(given, Iterable) else list(given)
 
 
 def _path(path: str | Path | None) -> Path | None:

@@ -221,7 +221,12 @@ class StoredModel:
         return artefacts.model(self.run.store, self.plan.model, (self.seed,), open_device(device))
 
     def draw(self, rows: int, draw_seed: int = 0, device: str = "auto") -> dict[str, np.ndarray]:
-        """`rows` new rows by column, (rows, ...) each, as the command `sample` draws them: see `draw` below."""
+        """`rows` new rows by column, (rows, ...) each, as the command `sample` draws them: see `draw` below.
+
+        Raises RecipeError for fewer than one row.
+        """
+        if rows < 1:
+            raise RecipeError(f"rows: found {rows}; allowed: at least 1")
         return draw(self, rows, draw_seed, device)
 
     def __str__(self) -> str:

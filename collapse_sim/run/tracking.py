@@ -11,6 +11,7 @@ import re
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -85,8 +86,11 @@ class Tracking:
         try:
             self._follow(event)
         except Exception as error:  # no room for a temporary file, an unreadable folder ...
-            names, self._open = ", ".join(self._trackers), []
-            self._warn(f"{names} failed", error)
+            failed, self._open = self._open, []
+            self._warn(f"{', '.join(self._trackers)} failed", error)
+            for each in failed:
+                with suppress(Exception, SystemExit):  # one warning is enough
+                    each.sender.finish("failed")
 
     def _follow(self, event: Event) -> None:
         if isinstance(event, RunStarted) and self._trackers:
@@ -159,10 +163,8 @@ class Tracking:
                 except (Exception, SystemExit) as error:
                     self._open.remove(each)
                     self._warn(f"{each.name} failed", error)
-                    try:
+                    with suppress(Exception, SystemExit):  # one warning is enough
                         each.sender.finish("failed")
-                    except (Exception, SystemExit):
-                        continue  # one warning is enough
         self._last_s = time.monotonic()
 
     def _send_to(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 
-from collapse_sim.analysis.arm_settings import arm_settings
+from collapse_sim.analysis.arm_settings import arm_settings, shared_settings
 from tests.analysis.conftest import WriteRun
 
 SCORES = {"replace": {"loss": [[1, 1], [2, 2]]}, "mix": {"loss": [[1, 1], [1.5, 1.5]]}}
@@ -73,3 +73,12 @@ def test_runs_with_other_settings_have_the_columns_of_both(call, write_run: Writ
     rows = list(csv.DictReader(call("first", "second", "--csv").stdout.splitlines()))
     assert {row["arm.rows"] for row in rows if row["run"].endswith("second")} == {""}
     assert {row["arm.rows"] for row in rows if row["run"].endswith("first")} == {"1000", "500"}
+
+
+def test_what_arms_have_in_common_is_without_numbers_of_rows() -> None:
+    shared = shared_settings(RECIPE | {"generation_0": {"model": "elsewhere"}})
+    assert shared["data"] == {"use": "digits"}
+    assert (shared["model"], shared["train"]) == (RECIPE["model"], RECIPE["train"])
+    assert shared["generation_0"] == {"model": "elsewhere"}
+    assert "samples" not in shared
+    assert shared_settings({}) == dict.fromkeys(("data", "model", "train", "retrain", "sampling", "generation_0"))

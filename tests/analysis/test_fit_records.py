@@ -147,3 +147,14 @@ def test_a_run_without_its_store(run, sandbox, tmp_path):
         store.rename(tmp_path / "gone")
     with pytest.raises(StoreError, match="its store is not where it was"):
         fit_records(run)
+
+
+def test_fits_of_other_runs_in_the_same_store_are_not_this_runs(sandbox):
+    """Two runs of one recipe with other seeds have the same digests."""
+    sandbox.run(TINY, "one", seeds=[0])
+    sandbox.run(TINY, "two", seeds=[1])
+    for name, seed in (("one", 0), ("two", 1)):
+        records, problems = fit_records(sandbox.root / name)
+        assert problems == []
+        assert len(records) == 5
+        assert {record.seeds for record in records} == {(seed,)}

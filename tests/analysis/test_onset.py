@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from collapse_sim.analysis.onset import Limit, Place, parse_limit, states, theory_beyond
+from collapse_sim.analysis.onset import Limit, Place, check_multiple, parse_limit, states, theory_beyond
 from collapse_sim.analysis.results import Results
 from collapse_sim.core.errors import RecipeError
 
@@ -110,3 +110,14 @@ def test_theory_beyond_a_limit() -> None:
     assert theory_beyond(of, "loss", Place("a", 1), Limit(0.5, False)) == pytest.approx(np.log(4))
     assert theory_beyond(of, "loss", Place("a", 1), Limit(-0.5, False)) == 2.5
     assert theory_beyond(results({"a": [FIRST]}), "loss", Place("a", 0), Limit(2.0)) is None
+
+
+def test_a_multiple_of_what_is_not_above_0_is_refused() -> None:
+    """Twice a log loss of -1 is -2: everything would be above it."""
+    of = results({"a": [[-1.0, -1.1, -0.9], [-1.0, -1.1, -0.9]], "b": [FIRST, SAME]})
+    places = [Place("a", 1), Place("b", 1)]
+    with pytest.raises(RecipeError, match=r"--collapse-at: 2x: loss of a at generation 0 is -1.000, and only"):
+        check_multiple(of, ["loss"], places, Limit(2.0))
+    check_multiple(of, ["loss"], places[1:], Limit(2.0))
+    check_multiple(of, ["loss"], places, Limit())
+    check_multiple(of, ["loss"], places, Limit(2.0, relative=False))

@@ -55,6 +55,16 @@ def test_a_number_that_follows_the_setting_makes_no_line(write_run: WriteRun) ->
     assert layout.following == ("data.synthetic",)
 
 
+def test_settings_of_a_component_that_is_chosen_make_no_line(write_run: WriteRun) -> None:
+    """`real` is a setting of mix alone: replace and mix differ in one thing."""
+    arms = {"replace": arm(), "mix": arm(0.5)}
+    layout = over_settings(results(write_run, arms), ["data.use"], 1, ())
+    assert [(line.label, list(line.places)) for line in layout.lines] == [("all arms", [("replace",), ("mix",)])]
+    assert layout.following == (SHARE,)
+    several = over_settings(results(write_run, {**arms, "mix more": arm(0.9)}, folder="b"), ["data.use"], 1, ())
+    assert len(several.lines) == 3
+
+
 def test_protocols_are_lines(write_run: WriteRun) -> None:
     arms = {
         f"distill output={w}.{protocol}": arm(None, w, protocol=protocol)

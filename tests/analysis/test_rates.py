@@ -88,3 +88,12 @@ def test_the_document_has_every_field() -> None:
     assert entry["arm"] == "a"
     assert entry["slope"] == pytest.approx(-0.1)
     assert set(entry) == set(MetricRate.__dataclass_fields__)
+
+
+def test_slopes_of_logarithms_beyond_what_a_float_holds() -> None:
+    """Two seeds of which one explodes: the interval's end is huge, and no overflow."""
+    own = rate(np.array([[1e-300, 1e300], [1.0, 1.0]]))
+    assert own.high is not None
+    assert own.slope is not None
+    assert 1e290 < own.slope < own.high
+    assert np.isfinite(own.high)

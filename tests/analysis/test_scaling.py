@@ -57,3 +57,33 @@ def test_too_few_sizes_other_settings_and_losses_below_0_measure_nothing() -> No
     assert set(scaling_by_arm(replace(results, training={}), 0.05).values()) == {None}
     values = {arm: {"loss": {k: {0: -1.0, 1: -1.0} for k in (0, 1)}} for arm in results.arms}
     assert set(scaling_by_arm(replace(results, values=values), 0.05).values()) == {None}
+
+
+def test_points_of_a_grid_over_the_number_of_rows_are_sizes() -> None:
+    results = power_laws(0.5, 0.2)
+    grid = {arm: {**own, "rows": n} for (arm, own), n in zip(results.settings.items(), SIZES, strict=True)}
+    scaling = scaling_by_arm(replace(results, settings=grid), 0.05)["100/replace"]
+    assert scaling is not None
+    assert scaling.sizes == SIZES
+
+
+def test_runs_of_other_models_and_equal_sizes_measure_nothing() -> None:
+    results = power_laws(0.5, 0.2)
+    same: dict[str, dict[str, Any]] = {arm: {"model": {"use": "vae"}} for arm in results.arms}
+    assert scaling_by_arm(replace(results, shared=same), 0.05)["100/replace"] is not None
+    others = replace(results, shared={**same, "10000/replace": {"model": {"use": "ddpm"}}})
+    assert set(scaling_by_arm(others, 0.05).values()) == {None}
+    twice = power_laws(0.5, 0.2, (*SIZES, 20_000))
+    training = {**twice.training, "20000/replace": twice.training["10000/replace"]}
+    assert set(scaling_by_arm(replace(twice, training=training), 0.05).values()) == {None}
+
+
+def test_seeds_that_the_last_generation_lacks_are_left_out() -> None:
+    results = power_laws(0.5, 0.2)
+    values = {
+        arm: {"loss": {0: of["loss"][0], 1: {s: of["loss"][1][s] for s in (0, 1)}}}
+        for arm, of in results.values.items()
+    }
+    own = scaling_by_arm(replace(results, values=values), 0.05)["100/replace"]
+    assert own is not None
+    assert own.contrast.n == 2

@@ -52,6 +52,17 @@ def test_missing_ranks_are_named():
             pass
 
 
+def test_notes_of_an_attempt_before_a_restart_are_not_read():
+    """torchrun --max-restarts keeps its store: a rank of an earlier attempt is not there any more."""
+    port = free_port()
+    kept = torch.distributed.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)
+    for prefix in ("collapse-sim", "collapse-sim/0"):
+        torch.distributed.PrefixStore(prefix, kept).set("host/1", "node1")
+    with pytest.raises(RanksError, match="rank 1 of 2 did not come"):  # noqa: SIM117
+        with joined(Launch(0, 2, 0, "127.0.0.1", port, hosted=True, attempt=1), "cpu", join_s=0.3):
+            pass
+
+
 def test_a_rank_that_reaches_nobody_says_where_it_looked():
     port = free_port()
     started = time.monotonic()

@@ -20,6 +20,8 @@ def test_what_torchrun_sets_is_read():
     assert place == Launch(1, 2, 0, "node0", 29500, hosted=True)
     assert place.name == f"rank 1 of 2 on {place.host}"
     assert launched(TWO).local_rank == 1
+    assert place.attempt == 0
+    assert launched({**TWO, "TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "2"}).attempt == 2
     assert not launched(TWO).hosted
 
 

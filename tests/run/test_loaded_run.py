@@ -200,6 +200,19 @@ def test_what_is_not_there_is_named_beside_what_is(run, ask, message):
         ask(run)
 
 
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda run: run.samples(generation="last"), "generation: found 'last'; allowed: a whole number"),
+        (lambda run: run.samples(seed="3"), "seed: found '3'; allowed: a whole number"),
+        (lambda run: run.model().draw(0), "rows: found 0; allowed: at least 1"),
+    ],
+)
+def test_what_is_no_number_is_named(run, ask, message):
+    with pytest.raises(RecipeError, match=message):
+        ask(run)
+
+
 def test_samples_that_were_not_kept(sandbox, monkeypatch):
     """The error names a command that makes them again, and a model is made again by itself."""
     sandbox.run(GAUSSIAN, overrides=["keep_samples=last", "keep_weights=last"])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -56,6 +58,15 @@ def test_what_is_given_beside_the_recipe(capsys):
     assert wider.arms == ("replace", "accumulate")
     assert wider.seeds == (7, 8, 9, 4)
     assert "fit, generation 1" in capsys.readouterr().err
+
+
+def test_numbers_of_numpy_and_none_are_arguments():
+    run = collapse_sim.run(POINTS, seeds=np.arange(7, 9), generations=np.int64(1), arms=None, settings=None, quiet=True)
+    assert (run.seeds, run.generations, len(run.arms)) == ((7, 8), 1, 2)
+    assert json.loads((run.path / "run.json").read_text())["seeds"] == [7, 8]
+    assert collapse_sim.run(POINTS, out="one", seeds=np.int64(3), generations=1, quiet=True).seeds == (3,)
+    with pytest.raises(RecipeError, match=r"seeds\.0: found 'a'; allowed: a whole number"):
+        collapse_sim.run(POINTS, out="two", seeds="a")
 
 
 def test_a_shipped_recipe_at_its_smoke_size():

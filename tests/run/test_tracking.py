@@ -193,3 +193,4 @@ def test_no_room_for_a_temporary_file_ends_nothing(sandbox, monkeypatch, capsys)
     assert (
         capsys.readouterr().err.count("warning: one failed: OSError: [Errno 28] No space left on device; the run") == 1
     )
+    assert recorder.outcomes == ["failed"], "it is closed"

@@ -35,16 +35,22 @@ def definition_blocks(results: Results) -> list[Block]:
     if not measured:
         notes = dict.fromkeys(verdict.note for verdict in verdicts if verdict.note)
         return [ReportNote(f"Not measured: {'; '.join(notes)}."), *_rates(results)]
-    headers = ["arm", *DEFINITIONS]
     by_arm: dict[str, list[ReportCell]] = {arm: [ReportCell(arm)] for arm in results.arms}
+    shown = [name for name in DEFINITIONS if any(verdict.definition == name for verdict in measured)]
     for verdict in verdicts:
-        cell = ReportCell(f"{_SYMBOLS[verdict.status]}{verdict.status}", tone_of(STATUS_STYLES[verdict.status]))
-        by_arm[verdict.arm].append(cell)
+        if verdict.definition in shown:
+            cell = ReportCell(f"{_SYMBOLS[verdict.status]}{verdict.status}", tone_of(STATUS_STYLES[verdict.status]))
+            by_arm[verdict.arm].append(cell)
+    left_out: dict[str, dict[str, None]] = {}  # {why: definitions}
+    for verdict in verdicts:
+        if verdict.definition not in shown:
+            left_out.setdefault(verdict.note, {})[verdict.definition] = None
     caption = "Which definitions of model collapse each arm meets, comparing its last generation with generation 0"
     figures = [["arm", "definition", "verdict", "metric", "generation 0", "last", "change", "relative", "p", "note"]]
     figures += [_figures(verdict) for verdict in measured]
     return [
-        ReportTable(caption, headers, list(by_arm.values())),
+        ReportTable(caption, ["arm", *shown], list(by_arm.values())),
+        *(ReportNote(f"Not measured: {', '.join(names)} ({why}).", "faint") for why, names in left_out.items()),
         ReportFold(
             "The figures behind these verdicts", [text_table("Paired by seed; the metric that decided", figures)]
         ),

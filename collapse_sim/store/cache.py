@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from collapse_sim.core.errors import StoreError
-from collapse_sim.core.files import children, explain_write_errors, readable, remove
+from collapse_sim.core.files import children, clock, explain_write_errors, readable, remove
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, check_block, parse_block
 from collapse_sim.store.lease import living, token
-from collapse_sim.store.locks import locked, sweep
+from collapse_sim.store.machine_lock import locked, sweep_lock
 from collapse_sim.store.orphans import parse_partial
 from collapse_sim.store.registration import Registration
 from collapse_sim.store.run_directory import RUN_FILE
@@ -137,9 +138,9 @@ def forget(store: Store, runs: Collection[str]) -> None:
                 path.unlink()
 
 
-def refuse_if_active(store: Store) -> None:
-    """Raise StoreError while a run is using the store."""
-    for process in living(store.root).values():
+def refuse_if_active(store: Store, now: Callable[[], float] | None = None) -> None:
+    """Raise StoreError while a run is using the store. `now`: as `living` has it."""
+    for process in living(store.root, now).values():
         raise StoreError(f"{store.root}: in use by a run ({process}); try again when it has ended")
 
 
@@ -155,7 +156,7 @@ def collect(store: Store, *, delete: bool, without: Collection[str] = ()) -> tup
         (store.root / "tmp").mkdir(exist_ok=True)
         (store.root / "locks").mkdir(exist_ok=True)
         with locked(store.root / "locks" / REFERENCES_LOCK):
-            refuse_if_active(store)
+            refuse_if_active(store, partial(clock, store.root / "tmp"))
             unused, unfinished = _unused(store, without), _unfinished(store, without)
             records = _unused_records(store, without)
             forget(store, without)
@@ -200,7 +201,7 @@ def _remove(store: Store, folders: Iterable[Path]) -> None:
             remove(trash)
     for path in children(store.root / "locks"):
         if path.suffix == ".lock" and path.name != REFERENCES_LOCK:
-            sweep(path)
+            sweep_lock(path, partial(clock, store.root / "tmp"))
 
 
 def damaged(store: Store) -> Iterator[tuple[StoredArtefact, str]]:

@@ -4,7 +4,8 @@ STORE/locks/active-TOKEN-HOST-PID.lock is held, and touched every BEAT_S, by a p
 files in tmp/ and partial/ have its token in their names. Host and process id are for display only: containers share
 host names, and process ids are not valid in another container. TOKEN begins with a hash of the kernel's boot and the
 process namespace. If these are ours, the lock shows at once whether its owner is alive; otherwise only the heartbeat
-does: an owner without a heartbeat for GONE_S counts as gone.
+does: an owner without a heartbeat for GONE_S counts as gone. If its mark was removed for that, and it is back, it gets
+another one.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+from collapse_sim.core.errors import StoreError
 from collapse_sim.core.files import children
 from collapse_sim.store.locks import Lock
 from collapse_sim.store.process import host
@@ -79,9 +81,15 @@ def _beating(root: Path) -> Iterator[None]:
     over = threading.Event()
 
     def beat() -> None:
+        again = Lock(mark)
         while not over.wait(BEAT_S):
-            with contextlib.suppress(OSError):
-                mark.touch()
+            with contextlib.suppress(OSError, StoreError):
+                try:
+                    os.utime(mark)
+                except FileNotFoundError:  # another machine took this process for dead
+                    again.release()
+                    again.acquire(timeout=0)
+        again.release()
 
     thread = threading.Thread(target=beat, name="heartbeat", daemon=True)
     thread.start()
@@ -93,15 +101,18 @@ def _beating(root: Path) -> Iterator[None]:
         lock.release()
 
 
-def living(root: Path) -> dict[str, str]:
+def living(root: Path, now: Callable[[], float] | None = None) -> dict[str, str]:
     """Tokens of the processes that are active on a store, each with a description for display. Changes nothing.
 
-    Call it after listing the files that they may own: an owner has its mark before it creates any file.
+    `now`: by the clock of the file system (core/files.py), if anything is removed because of the answer; else ours.
+
+    Call it after listing the files that they may own: an owner has its mark before it creates any file. Raises what
+    `now` does.
     """
     descriptions = {}
     for path in children(root / "locks"):
         match = MARK.fullmatch(path.name)
-        if match and _lives(path, match[1]):
+        if match and _lives(path, match[1], now or time.time):
             descriptions[match[1]] = f"process {match[3]} on {match[2]}"
     return descriptions
 
@@ -111,7 +122,7 @@ def is_near(owner: str) -> bool:
     return _namespace() != "" and owner.startswith(_namespace())
 
 
-def _lives(mark: Path, owner: str) -> bool:
+def _lives(mark: Path, owner: str, now: Callable[[], float]) -> bool:
     if owner == token():
         return True
     try:
@@ -130,9 +141,10 @@ def _lives(mark: Path, owner: str) -> bool:
     except OSError:
         pass  # locks are not supported or not permitted: the heartbeat decides
     try:
-        return time.time() - mark.stat().st_mtime < GONE_S
+        changed = mark.stat().st_mtime
     except OSError:
         return False
+    return now() - changed < GONE_S
 
 
 def owner_of(name: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, SoftFileLock, Timeout
@@ -53,17 +52,6 @@ class Lock:
             with contextlib.suppress(OSError):
                 self.path.unlink()
         self._lock.release()
-
-
-@contextlib.contextmanager
-def locked(path: Path, option: str = "--store") -> Iterator[None]:
-    """Hold the lock on a path, after waiting for it without a time limit."""
-    lock = Lock(path, option)
-    lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def sweep(path: Path) -> None:

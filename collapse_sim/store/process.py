@@ -1,4 +1,5 @@
-"""The host of this process, the versions of the packages that it uses, and the git revision of this one."""
+"""The host of this process, the versions of the packages that it uses, the git revision of this one, and when a
+process began."""
 
 from __future__ import annotations
 
@@ -44,3 +45,13 @@ def revision(root: Path | None = None) -> str:
 @cache
 def host() -> str:
     return "".join(c for c in socket.gethostname() if c.isalnum() or c == ".") or "host"
+
+
+def started(pid: int) -> str:
+    """When a process of this process namespace began, in the kernel's ticks; "" if it has ended, or cannot be seen."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        state, *rest = stat.rpartition(")")[2].split()
+    except (OSError, ValueError):
+        return ""
+    return "" if state in "XZ" else rest[18]

@@ -15,7 +15,7 @@ from collapse_sim.core.files import children, explain_write_errors, readable
 from collapse_sim.store import sealed
 from collapse_sim.store.blocks import MANIFEST, object_folder, parse_block, record_folder, recorded_blocks
 from collapse_sim.store.cache import references
-from collapse_sim.store.locks import locked
+from collapse_sim.store.machine_lock import locked
 from collapse_sim.store.placing import set_aside
 from collapse_sim.store.records import check_record, removed_bytes, write_record
 from collapse_sim.store.registration import Registration, registration_path

@@ -19,7 +19,7 @@ from collapse_sim.core.errors import StoreError
 from collapse_sim.core.files import explain_write_errors, sweep_scratch, write_atomic
 from collapse_sim.store import journal, sealed
 from collapse_sim.store.lease import lease
-from collapse_sim.store.locks import locked
+from collapse_sim.store.machine_lock import locked
 from collapse_sim.store.run_directory import JOURNAL_FILE
 from collapse_sim.store.store import REFERENCES_LOCK
 

@@ -1,5 +1,6 @@
 """A run directory: run.json (what the run is), recipe.yaml, journal.jsonl, recorded.json, live.json, pictures/.
 
+live-TOKEN.json is that of a further process, while it is at work (ui/live_files.py).
 starting.json exists while a process that was started to run it has not begun yet (ui/starting.py). All files except it
 and the pictures contain a hash of their own: JSON files are sealed (store/sealed.py), each journal line has one, and
 recipe.yaml begins with one. run.json:

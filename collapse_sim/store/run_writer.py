@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
-from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.errors import CollapseSimError, RecipeError
 from collapse_sim.core.files import check_place, explain_write_errors, read_bytes, sweep_scratch, write_atomic
 from collapse_sim.core.hashing import canonical_json, digest_of
 from collapse_sim.store import journal, recorded, sealed
-from collapse_sim.store.locks import locked
+from collapse_sim.store.machine_lock import MachineLock, locked
 from collapse_sim.store.process import environment, revision
 from collapse_sim.store.run_directory import (
     BY_ARM,
@@ -69,6 +69,8 @@ class RunWriter:
         self.journal = folder / JOURNAL_FILE
         self.pictures = folder / PICTURES
         self._known: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._claimed: tuple[dict[str, Any], Path] | None = None  # what `claim` was called with
+        self._seen = (0, 0)  # the version of run.json that has it
 
     def check(self, content: Mapping[str, Any]) -> dict[str, Any]:
         """run.json as `claim` would write it; nothing is created or changed.
@@ -96,17 +98,51 @@ class RunWriter:
         self.check(content)
         with explain_write_errors(self.folder, "--out"):
             self.pictures.mkdir(parents=True, exist_ok=True)
-        with self._locked():
-            merged = self.check(content)  # another process may have written meanwhile
-            merged["schema"] = SCHEMA
-            merged["store"] = os.path.relpath(store.resolve(), self.folder.resolve())
-            merged["store_at"] = str(store.resolve())
+        with self._locked() as lock:
+            merged = self._merged(lock, content, store)
             self._repair()
             sweep_scratch(self.folder)
-            text, recipe = sealed.text(merged, indent=1), _recipe_text(merged)
-            for name, new in ((RECIPE_FILE, recipe), (RUN_FILE, text.encode())):
-                if self._content(name) != new:
-                    write_atomic(self.folder / name, new)
+            self._write(merged)
+            self._claimed = dict(content), store
+
+    def _merged(self, lock: MachineLock, content: Mapping[str, Any], store: Path) -> dict[str, Any]:
+        """The union of run.json, as it is now, and what this process claims."""
+        while True:
+            merged = self.check(content)  # another process may have written meanwhile
+            if lock.is_ours():
+                break
+            lock.release()  # this process was stopped for so long that another machine took the lock over
+            lock.acquire()
+        merged["schema"] = SCHEMA
+        merged["store"] = os.path.relpath(store.resolve(), self.folder.resolve())
+        merged["store_at"] = str(store.resolve())
+        return merged
+
+    def _write(self, merged: Mapping[str, Any]) -> None:
+        text, recipe = sealed.text(merged, indent=1), _recipe_text(merged)
+        for name, new in ((RECIPE_FILE, recipe), (RUN_FILE, text.encode())):
+            if self._content(name) != new:
+                write_atomic(self.folder / name, new)
+        self._seen = self._version()
+
+    def _version(self) -> tuple[int, int]:
+        """Which run.json is in the folder; (0, 0): none."""
+        with suppress(OSError):
+            facts = (self.folder / RUN_FILE).stat()
+            return facts.st_ino, facts.st_mtime_ns
+        return 0, 0
+
+    def _keep_claim(self, lock: MachineLock) -> None:
+        """Add this process's part to run.json again if one that had lost the lock wrote it without that part."""
+        if self._claimed is None or self._version() == self._seen:
+            return
+        self._seen = self._version()
+        try:
+            run = read_run(self.folder)
+        except CollapseSimError:  # damaged or removed: the next claim says so
+            return
+        if lacks_part(run, self._claimed[0]):
+            self._write(self._merged(lock, *self._claimed))
 
     def _content(self, name: str) -> bytes | None:
         with suppress(OSError):
@@ -114,9 +150,9 @@ class RunWriter:
         return None
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        with locked(self.folder / LOCK_FILE, "--out"):
-            yield
+    def _locked(self) -> Iterator[MachineLock]:
+        with locked(self.folder / LOCK_FILE, "--out") as lock:
+            yield lock
 
     def _repair(self) -> None:
         """Remove damaged lines from the journal, and rewrite recorded.json if it is damaged."""
@@ -133,7 +169,8 @@ class RunWriter:
         self._known = {_line_key(line): line for line in content.lines if line["event"] in RECORDED}
 
     def _append(self, line: Mapping[str, Any]) -> None:
-        with self._locked():
+        with self._locked() as lock:
+            self._keep_claim(lock)
             journal.append(self.journal, [line], durable=line["event"] not in RECORDED)  # the store has these, too
             if line["event"] != "scores":
                 return
@@ -300,6 +337,12 @@ def merge_runs(old: Mapping[str, Any], new: Mapping[str, Any], folder: Path) -> 
     merged["settings"] = settings
     merged["recipe"] = digest_of(settings)
     return merged
+
+
+def lacks_part(run: Mapping[str, Any], claimed: Mapping[str, Any]) -> bool:
+    """Whether something that a process has claimed is not in run.json."""
+    names = any(set(claimed[key]) - set(run[key]) for key in ("arms", "seeds", "metrics"))
+    return names or run["generations"] < claimed["generations"]
 
 
 def _merged_metric(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:

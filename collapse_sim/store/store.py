@@ -3,7 +3,7 @@
 STORE/objects/ab/DIGEST/BLOCK/   manifest.json and the artefact's files; BLOCK names the seeds ("s0", "s0-199", "all")
 STORE/tmp/                       artefacts being written; moved into objects/ in one step
 STORE/partial/DIGEST-BLOCK@TOKEN/  checkpoints of unfinished work, of one process (store/lease.py)
-STORE/locks/                     one lock per artefact being made, one mark per active process
+STORE/locks/                     one lock (two files) per artefact being made, one mark per active process
 STORE/runs/                      what each run refers to, for `cache gc`
 STORE/pruned/                    records of artefacts whose weights or rows were removed (store/pruning.py)
 """
@@ -38,8 +38,8 @@ from collapse_sim.store.blocks import (
 from collapse_sim.store.failures import Failure, Failures, missing_of
 from collapse_sim.store.jobs import Job, Request, merge, split
 from collapse_sim.store.lease import is_near, lease, living, owner_of, token
-from collapse_sim.store.locks import Lock
-from collapse_sim.store.orphans import remove_orphans
+from collapse_sim.store.machine_lock import MachineLock
+from collapse_sim.store.orphans import gone, remove_orphans
 from collapse_sim.store.placing import move_into_place, set_aside
 from collapse_sim.store.process import environment
 from collapse_sim.store.records import difference, record_of
@@ -272,7 +272,7 @@ class Store:
         """Take a job's lock until `locks` ends. Returns False if another process has it and `wait` is False."""
         spec = job.spec
         name = spec.digest if spec.stacked else f"{spec.digest}-{job.block}"
-        lock = Lock(self.root / "locks" / f"{name}.lock")
+        lock = MachineLock(self.root / "locks" / f"{name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -283,7 +283,7 @@ class Store:
         locks.callback(lock.release)
         return True
 
-    def _wait_for(self, lock: Lock) -> None:
+    def _wait_for(self, lock: MachineLock) -> None:
         while True:
             self._check_stop()
             with contextlib.suppress(Timeout):
@@ -309,6 +309,9 @@ class Store:
         except BaseException as error:
             for scratch in scratches:
                 remove(scratch)
+            ends = not isinstance(error, Exception) or isinstance(error, (*ENDS_RUN, RemadeDifferentlyError))
+            if not ends and not any(self.missing(job.spec, job.seeds) for job in jobs):
+                return {}  # another machine was quicker, and may have taken the scratch folders away
             if isinstance(error, FileNotFoundError) and str(error.filename or "").startswith(str(self.root)):
                 raise StoreError(
                     f"{error.filename}: removed while it was in use, by hand or by a machine that took this process "
@@ -384,10 +387,10 @@ class Store:
         return [path for path in children(self.root / "partial") if path.name.startswith(stem)]
 
     def _abandoned(self, job: Job) -> list[Path]:
-        """Unfinished work on a job, other than that of other processes that are alive."""
+        """Unfinished work on a job: of this process, and of those that are gone."""
         leftovers = self.leftovers(job)
-        alive = living(self.root).keys() - {token()} if leftovers else ()
-        return [path for path in leftovers if owner_of(path.name) not in alive]
+        own = [path for path in leftovers if owner_of(path.name) == token()]
+        return own + gone(self.root, [path for path in leftovers if path not in own])
 
     def _folder(self, digest: str) -> Path:
         return object_folder(self.root, digest)

@@ -1,4 +1,4 @@
-"""The status of a run, from its directory: run.json and the journal (what is done), live.json (who runs it)."""
+"""The status of a run, from its directory: run.json and the journal (what is done), live*.json (who runs it)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from collapse_sim.store import journal, sealed
+from collapse_sim.store import journal
 from collapse_sim.store.run_directory import (
     JOURNAL_FILE,
     LIVE_FILE,
@@ -20,8 +20,8 @@ from collapse_sim.store.run_directory import (
     read_journal,
     read_run,
 )
-from collapse_sim.ui.checked import LARGEST_FILE
 from collapse_sim.ui.console import program
+from collapse_sim.ui.live_files import live_states
 from collapse_sim.ui.live_process import presence
 from collapse_sim.ui.starting import read_starting
 from collapse_sim.ui.state import STAGES, Cell, State
@@ -55,7 +55,8 @@ def run_status(folder: Path) -> RunStatus:
         state = recorded(folder, run, lines)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise damaged(folder / JOURNAL_FILE, f"{type(error).__name__}: {error}") from error
-    live = read_live(folder)
+    states = live_states(folder)
+    live = states[0] if states else None
     complete = all(state.complete(cell) for cells in state.cells.values() for cell in cells)
     word: Word = "finished" if complete else "unfinished" if lines else "not started"
     if live is not None:
@@ -66,6 +67,8 @@ def run_status(folder: Path) -> RunStatus:
         elif not complete:
             state.job = state.waiting = None
             word = "stopped" if process == "gone" else _word(live.outcome)
+    for other in states[1:]:
+        merge_other(state, other)
     if starting is not None and word != "running":
         state.pid, state.host = starting.pid, starting.host
         word = "starting"
@@ -74,25 +77,15 @@ def run_status(folder: Path) -> RunStatus:
 
 
 def live_status(folder: Path) -> RunStatus:
-    """The same, fast enough for twice a second: while a process runs it, only live.json is read."""
-    live = read_live(folder)
-    if live is not None and presence(live) == "here":
-        return RunStatus("running", live, "")
+    """The same, fast enough for twice a second: while one process runs it, only what that has written is read."""
+    states = live_states(folder)
+    if len(states) == 1 and presence(states[0]) == "here":
+        return RunStatus("running", states[0], "")
     return run_status(folder)
 
 
 def _word(outcome: str | None) -> Word:
     return "interrupted" if outcome == "interrupted" else "failed" if outcome == "failed" else "unfinished"
-
-
-def read_live(folder: Path) -> State | None:
-    """The state that the run's process wrote last; None if there is none or it cannot be read."""
-    try:
-        if (folder / LIVE_FILE).stat().st_size > LARGEST_FILE:
-            return None
-        return State.from_json(sealed.read(folder / LIVE_FILE))
-    except (OSError, ValueError):
-        return None
 
 
 def recorded(folder: Path, run: dict[str, Any], lines: Sequence[dict[str, Any]]) -> State:
@@ -158,14 +151,31 @@ def merge_live(state: State, live: State) -> None:
         "curve",
     ):
         setattr(state, name, getattr(live, name))
+    _add_stages(state, live)
+    for arm, cells in live.cells.items():
+        for ours, theirs in zip(state.cells.get(arm, []), cells, strict=False):
+            ours.score_parts, ours.made, ours.reused = theirs.score_parts, theirs.made, theirs.reused
+            ours.work_s = theirs.work_s
+
+
+def merge_other(state: State, other: State) -> None:
+    """Add what a further process at work knows: the stages that it has finished, and a note on what it does."""
+    _add_stages(state, other)
+    job = other.job
+    what = "waiting" if other.waiting else "between jobs"
+    if job is not None:
+        what = f"{job.kind}, generation {job.generation}"
+    note = {"message": f"process {other.pid} on {other.host} is at work, too: {what}", "level": "info"}
+    state.notes = [*state.notes, note]
+
+
+def _add_stages(state: State, live: State) -> None:
     all_metrics = set(state.metrics) <= set(live.metrics)  # otherwise its scored cells lack the other metrics
     for arm, cells in live.cells.items():
         for ours, theirs in zip(state.cells.get(arm, []), cells, strict=False):
             for stage in STAGES if all_metrics and not state.complete(ours) else STAGES[:2]:
                 done = [seed for i, seed in enumerate(live.seeds) if getattr(theirs, stage) >> i & 1]
                 setattr(ours, stage, getattr(ours, stage) | (state.bits_of(done) if done else 0))
-            ours.score_parts, ours.made, ours.reused = theirs.score_parts, theirs.made, theirs.reused
-            ours.work_s = theirs.work_s
 
 
 def continue_command(folder: Path, lines: Iterable[dict[str, Any]]) -> str:

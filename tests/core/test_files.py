@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from collapse_sim.core import files
 from collapse_sim.core.errors import StoreError
 from collapse_sim.core.files import (
     children,
+    clock,
     explain_write_errors,
     file_hash,
     read_bytes,
@@ -153,6 +155,24 @@ def test_only_old_scratch_of_ours_is_swept(tmp_path: Path) -> None:
     sweep_scratch(tmp_path)
     assert {path.name for path in children(tmp_path)} == {"mine.tmp", ".hidden", ".z.tmp.json"}
     sweep_scratch(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("ahead_s", [-86400.0, 86400.0])
+def test_the_age_of_scratch_is_by_the_clock_of_its_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ahead_s: float
+) -> None:
+    """A machine whose clock is a day off removes what is old, and nothing that another one is writing."""
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + ahead_s)
+    (tmp_path / ".new.tmp").touch()
+    (tmp_path / ".old.tmp").touch()
+    os.utime(tmp_path / ".old.tmp", (real() - 700, real() - 700))
+    sweep_scratch(tmp_path)
+    assert [path.name for path in children(tmp_path)] == [".new.tmp"]
+    assert clock(tmp_path) == pytest.approx(real(), abs=5)
+    assert [path.name for path in children(tmp_path)] == [".new.tmp"]
+    with pytest.raises(FileNotFoundError):
+        clock(tmp_path / "gone")
 
 
 def test_entries_of_what_is_no_folder(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,8 @@ def test_unfinished_work_of_another_machine_is_continued(sandbox, monkeypatch, a
     """From a copy, as long as the other one may still be at it."""
     partial = stopped_fit(sandbox, monkeypatch)
     theirs = partial.rename(partial.with_name(partial.name.replace(owner_of(partial.name), OTHER)))
+    for path in (*theirs.iterdir(), theirs):
+        os.utime(path, (time.time() - age_s, time.time() - age_s))
     elsewhere(sandbox.root / ".store", age_s)
     steps = restored(monkeypatch)
     sandbox.run(SMALL)

@@ -10,7 +10,7 @@ from collapse_sim.engine.work import Stop
 from collapse_sim.run import tracking
 from collapse_sim.run.sent import SENT_FILE, SENT_LOCK
 from collapse_sim.run.tracking import Tracking
-from collapse_sim.store.locks import locked
+from collapse_sim.store.machine_lock import locked
 from tests.conftest import TINY
 from tests.run.tracked import Recorder, journal_scores
 

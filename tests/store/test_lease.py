@@ -92,3 +92,26 @@ def test_other_files_are_no_marks_and_none_is_changed(tmp_path: Path) -> None:
     assert living(tmp_path) == {}
     assert sorted((path.name, path.stat().st_mtime_ns) for path in (tmp_path / "locks").iterdir()) == before
     assert living(tmp_path / "no store") == {}
+
+
+def test_a_process_that_was_taken_for_dead_gets_its_mark_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And holds it: others of this kernel see by the lock that it lives."""
+    monkeypatch.setattr(leases, "BEAT_S", 0.01)
+    (tmp_path / "locks").mkdir()
+    with lease(tmp_path):
+        (mark,) = (tmp_path / "locks").iterdir()
+        mark.unlink()
+        deadline = time.monotonic() + 30
+        while not mark.exists() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        receiver, sender = FORK.Pipe(duplex=False)
+        while time.monotonic() < deadline:
+            other = FORK.Process(target=lambda: sender.send(list(living(tmp_path))))
+            other.start()
+            assert receiver.poll(60)
+            seen = receiver.recv()
+            other.join()
+            if seen:
+                break
+        assert seen == [token()]
+    assert list((tmp_path / "locks").iterdir()) == []

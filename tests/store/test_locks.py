@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import os
@@ -13,7 +12,7 @@ import pytest
 from filelock import Timeout
 
 from collapse_sim.core.errors import StoreError
-from collapse_sim.store.locks import Lock, locked, sweep
+from collapse_sim.store.locks import Lock, sweep
 from tests.conftest import SMALL
 from tests.odd_files import put
 from tests.store.processes import FORK
@@ -68,17 +67,6 @@ def test_locks_that_are_refused(sandbox, monkeypatch, number):
     monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(StoreError, match=r"the file system refuses locks .* on a local disk, with --store and --out"):
         sandbox.run(SMALL)
-
-
-def test_a_lock_is_released_whatever_ends_the_block(tmp_path: Path) -> None:
-    path = tmp_path / "a.lock"
-    with contextlib.suppress(KeyboardInterrupt), locked(path):
-        with pytest.raises(Timeout):
-            Lock(path).acquire(timeout=0)
-        raise KeyboardInterrupt
-    assert not path.exists()
-    with locked(path):
-        assert path.exists()
 
 
 def test_the_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:

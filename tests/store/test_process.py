@@ -1,13 +1,16 @@
-"""The git revision of a checkout."""
+"""The git revision of a checkout, and when a process began."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import time
 
+import psutil
 import pytest
 
-from collapse_sim.store.process import environment, revision
+from collapse_sim.store.process import environment, revision, started
 
 
 def test_without_a_checkout_there_is_none(tmp_path):
@@ -44,3 +47,24 @@ def test_no_git(tmp_path, monkeypatch):
 
 def test_versions():
     assert {"collapse-sim", "python", "torch"} <= set(environment())
+
+
+def test_when_a_process_began():
+    """The same until it ends, other than that of its child; nothing once it has ended, even before it is waited for."""
+    child = subprocess.Popen(["sleep", "60"])
+    ours, begun = started(os.getpid()), started(child.pid)
+    assert ours == started(os.getpid())
+    assert int(begun) >= int(ours) > 0
+    assert int(ours) == pytest.approx(psutil_start(os.getpid()), abs=2)
+    child.kill()
+    deadline = time.monotonic() + 30
+    while started(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert started(child.pid) == ""
+    child.wait()
+    assert started(child.pid) == ""
+
+
+def psutil_start(pid: int) -> float:
+    """The start of a process as psutil has it, in ticks since the kernel's start."""
+    return (psutil.Process(pid).create_time() - psutil.boot_time()) * os.sysconf("SC_CLK_TCK")

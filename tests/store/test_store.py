@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import pytest
 
 from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreError
 from collapse_sim.core.events import JobFailed, Note, Waiting
-from collapse_sim.store import sealed, store
+from collapse_sim.store import lease, machine_lock, orphans, sealed, store
 from collapse_sim.store.jobs import Job, Request
 from collapse_sim.store.lease import living, token
 from collapse_sim.store.locks import Lock
@@ -21,7 +23,7 @@ from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Store
 from tests.conftest import SMALL
 from tests.odd_files import put
-from tests.store.processes import OTHER, elsewhere
+from tests.store.processes import FORK, OTHER, become_machine, elsewhere
 
 
 def request(name: str, seeds: tuple[int, ...] = (0, 1)) -> Request:
@@ -135,6 +137,7 @@ def test_scratch_of_a_live_run_elsewhere_is_left_alone(sandbox, age_s):
     root = sandbox.root / ".store"
     scratch, stranger = root / "tmp" / f"0123456789abcdef-{OTHER}-01234567", root / "tmp" / "mine"
     scratch.mkdir()
+    os.utime(scratch, (time.time() - age_s, time.time() - age_s))
     stranger.mkdir()
     elsewhere(root, age_s)
     Store(root)
@@ -216,3 +219,105 @@ def test_a_reader_writes_nothing(sandbox, monkeypatch):
             assert reading._known(digest)
         assert living(root) == {}
     assert {path: path.lstat().st_mtime_ns for path in root.rglob("*")} == before
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_work_that_another_machine_has_finished_meanwhile_is_adopted(tmp_path, events, whole):
+    """Though it took this process for dead and removed its files, which ends the work on them with an error."""
+    wanted, other = request("a", (0,)), Store(tmp_path / "other")
+    other.make_all([wanted], Builder(), events.append)
+    store = Store(tmp_path / "here")
+    theirs = other.block(wanted.spec, 0).folder
+    target = store.root / theirs.relative_to(other.root)
+
+    def build(jobs: Sequence[Job], folders: Sequence[Path]) -> dict[int, Exception]:
+        shutil.copytree(theirs, target)
+        if not whole:
+            (target / "file").write_text("spoiled")
+        shutil.rmtree(folders[0])
+        (folders[0] / "file").write_text("mine")
+        return {}
+
+    if whole:
+        assert store.make_all([wanted], build, events.append)["made"] == 1
+        manifests = [each.block(wanted.spec, 0).file("manifest.json").read_bytes() for each in (store, other)]
+        assert manifests[0] == manifests[1]
+        assert not any(isinstance(event, JobFailed) for event in events)
+    else:
+        with pytest.raises(StoreError, match="removed while it was in use"):
+            store.make_all([wanted], build, events.append)
+        assert not target.exists(), "what is damaged is nobody's"
+    assert [list((store.root / room).iterdir()) for room in ("tmp", "locks")] == [[], []]
+
+
+def test_a_commit_that_finds_its_target_there_adopts_it(tmp_path, events, monkeypatch):
+    """Two machines hold one lock, since one had been stopped; the other is quicker by a moment."""
+    wanted, other = request("a", (0,)), Store(tmp_path / "other")
+    other.make_all([wanted], Builder(), events.append)
+    here, theirs = Store(tmp_path / "here"), other.block(wanted.spec, 0).folder
+    target = here.root / theirs.relative_to(other.root)
+
+    def boundary(name: str) -> None:
+        if name == "manifest":
+            shutil.copytree(theirs, target)
+
+    monkeypatch.setattr(store, "boundary", boundary)
+    before = (theirs / "manifest.json").read_bytes()
+    assert here.make_all([wanted], Builder(), events.append)["made"] == 1
+    assert (target / "manifest.json").read_bytes() == before
+    assert contents(here, wanted) == {0: "('a', 0)"}
+    assert not any(isinstance(event, JobFailed) for event in events)
+    assert [list((here.root / room).iterdir()) for room in ("tmp", "locks")] == [[], []]
+
+
+@pytest.mark.slow
+def test_a_machine_that_is_stopped_beyond_its_lease_and_woken_does_no_damage(tmp_path, monkeypatch):
+    """Four of them on one store. One stops in the middle of its work; the others take its lock over and make the
+    artefact; then its files are removed as a dead one's. Woken, it finds the artefact and goes on."""
+    for place, name, seconds in (
+        (machine_lock, "EXPIRED_S", 1.0), (machine_lock, "BEAT_S", 0.1), (lease, "BEAT_S", 0.1), (lease, "GONE_S", 1.0),
+        (orphans, "GONE_S", 1.0), (machine_lock, "GONE_S", 1.0),
+    ):  # fmt: skip
+        monkeypatch.setattr(place, name, seconds)
+    root, wanted = tmp_path / "store", request("a", (0, 1))
+    Store(root)
+    (receiver, sender), results = FORK.Pipe(duplex=False), FORK.Queue()
+
+    def work(name: str) -> None:
+        become_machine(name * 8)
+        whole = Builder()
+
+        def build(jobs: Sequence[Job], folders: Sequence[Path]) -> dict[int, Exception]:
+            if name == "a" and jobs[0].seeds == (0,):
+                sender.send(True)
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return whole(jobs, folders)
+
+        own = Store(root)
+        own.make_all([wanted], build, lambda event: None)
+        results.put((name, contents(own, wanted)))
+
+    def start(name: str) -> Any:
+        process = FORK.Process(target=work, args=(name,))
+        process.start()
+        return process
+
+    stopped = start("a")
+    assert receiver.poll(60)
+    (scratch,) = (root / "tmp").iterdir()
+    others = [start(name) for name in "bcd"]
+    for process in others:
+        process.join(60)
+        assert process.exitcode == 0
+    time.sleep(1.1)
+    Store(root)
+    assert not scratch.exists()
+    artefact = Store(root, writable=False).block(wanted.spec, 0).file("manifest.json")
+    before = artefact.read_bytes()
+    os.kill(stopped.pid, signal.SIGCONT)
+    stopped.join(60)
+    assert stopped.exitcode == 0
+    assert artefact.read_bytes() == before
+    assert dict(results.get() for _ in range(4)) == {name: {0: "('a', 0)", 1: "('a', 1)"} for name in "abcd"}
+    assert len(list(root.glob("objects/*/*/*"))) == 2
+    assert [list((root / room).iterdir()) for room in ("tmp", "partial", "locks")] == [[], [], []]

@@ -181,7 +181,9 @@ def test_something_else_in_place_of_the_file(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "age_s", "goes"), [(token(), 0.0, True), (OTHER, 590.0, False), (OTHER, 610.0, True)]
+    ("owner", "age_s", "goes"),
+    [(token(), 0.0, True), (OTHER, 590.0, False), (OTHER, 610.0, True)],
+    ids=["this process", "another, young", "another, old"],
 )
 def test_a_lock_that_nobody_holds_is_swept(tmp_path: Path, owner: str, age_s: float, goes: bool) -> None:
     path = tmp_path / "a.lock"
@@ -198,7 +200,9 @@ def test_a_held_lock_is_not_swept(tmp_path: Path) -> None:
         assert lock.path.exists()
 
 
-@pytest.mark.parametrize("owner", ["", token(), f"{token()} x y z", "\n"])
+@pytest.mark.parametrize(
+    "owner", ["", token(), f"{token()} x y z", "\n"], ids=["none", "no host", "no number", "a line"]
+)
 def test_an_unclear_owner_is_waited_for(tmp_path: Path, owner: str) -> None:
     """It may be about to write who it is."""
     held(tmp_path / "a.lock").write_text(owner)

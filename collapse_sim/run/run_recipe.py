@@ -31,6 +31,10 @@ def run_recipe(
     ensemble: str | int = "auto",
     compiled: str = "auto",
     checkpoint_seconds: float = 60.0,
+    keep_weights: str | None = None,
+    keep_samples: str | None = None,
+    track: str | Sequence[str] | None = None,
+    track_project: str | None = None,
     plugins: bool | None = None,
     quiet: bool = False,
     verbose: bool = False,
@@ -51,9 +55,12 @@ def run_recipe(
     from collapse_sim.recipe.trust import remember
     from collapse_sim.run.loaded_run import default_data_dir, load_run
 
+    keeps = {"keep_weights": keep_weights, "keep_samples": keep_samples}
+    kept = {key: value for key, value in keeps.items() if value is not None}
+    pairs = [f"{key}={value}" for key, value in kept.items()]
     options = RunOptions(
         recipe,
-        settings=settings if isinstance(settings, Mapping) else _several(settings),
+        settings={**settings, **kept} if isinstance(settings, Mapping) else [*_several(settings), *pairs],
         smoke=smoke,
         arms=_several(arms),
         seeds=_several(seeds),
@@ -66,6 +73,8 @@ def run_recipe(
         checkpoint_s=checkpoint_seconds,
         ensemble=str(ensemble),
         compiled=compiled,
+        trackers=_several(track),
+        project=track_project,
         names=IN_PYTHON,
     )
     with options.session(called=True) as session:

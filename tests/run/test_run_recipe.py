@@ -69,6 +69,20 @@ def test_numbers_of_numpy_and_none_are_arguments():
         collapse_sim.run(POINTS, out="two", seeds="a")
 
 
+@pytest.mark.parametrize("settings", [{"samples": 40}, ["samples=40"], None])
+def test_pruning_and_trackers_are_those_of_the_command_line(settings):
+    pytest.importorskip("tensorboard")
+    run = collapse_sim.run(
+        POINTS, settings=settings, keep_samples="last", track="tensorboard", track_project="mine", quiet=True
+    )
+    assert list(Path("runs/.store/pruned").rglob("*.json"))
+    assert list((run.path / "tensorboard").rglob("events.*"))
+    with pytest.raises(RecipeError, match="keep_weights"):
+        collapse_sim.run(POINTS, keep_weights="some", quiet=True)
+    with pytest.raises(RecipeError, match="tensorbord"):
+        collapse_sim.run(POINTS, track=["tensorbord"], quiet=True)
+
+
 def test_a_shipped_recipe_at_its_smoke_size():
     run = collapse_sim.run("gaussian-strategies", smoke=True, quiet=True)
     assert run.path == Path("runs/gaussian-strategies-smoke")

@@ -111,6 +111,7 @@ def test_a_setting_that_came_later_is_in_the_key_only_where_it_does_something() 
     assert {**before, "depth": 3, "height": 6}.items() <= Later(depth=3, height=6).describe().items()
 
 
+@pytest.mark.slow
 def test_a_key_names_no_file_of_this_package() -> None:
     said = json.dumps([experiment_of(load(name)).data.description for name in shipped.names()])
     for name in shipped.names():

@@ -26,7 +26,7 @@ def rate_tables(results: Results, by_arm: Sequence[MetricRate], width: int | Non
             figure_column("slope", [slope_text(rate) for rate in own]),
             figure_column("p", [None if rate.p is None else bare_probability(rate.p) for rate in own]),
             TableColumn("shape", [Text(rate.shape, _style(rate)) for rate in own]),
-            figure_column("near", [None if rate.limit is None else figure(rate.limit) for rate in own]),
+            figure_column("levels off\nnear", [None if rate.limit is None else figure(rate.limit) for rate in own]),
         ]
         notes = arm_notes([(rate.arm, rate.note) for rate in own], len(own))
         parts += [title, *blocks(TableColumn("arm", [Text(rate.arm) for rate in own]), columns, width), *notes, ""]

@@ -51,7 +51,7 @@ def test_figures_rules_and_rates_are_folded(results):
     rates = folds[2].blocks[0]
     assert isinstance(rates, ReportTable)
     assert rates.caption.startswith("loss % per generation: least-squares slope over generations 0 to 5")
-    assert list(rates.headers) == ["arm", "slope", "p", "shape", "near"]
+    assert list(rates.headers) == ["arm", "slope", "p", "shape", "levels off\nnear"]
     assert rates.rows[0][1].text.startswith("+")
 
 

@@ -57,7 +57,7 @@ def finished(folder: Path) -> bool:
     [
         pytest.param("2>/dev/full >&-", marks=needs_full),
         "<&- >&- 2>&-",
-        "-v 2>&1 | head -1; exit ${PIPESTATUS[0]}",
+        pytest.param("-v 2>&1 | head -1; exit ${PIPESTATUS[0]}", marks=pytest.mark.slow),
     ],
 )
 def test_a_run_goes_on_when_nothing_can_be_said(place, redirection):

@@ -144,7 +144,7 @@ metrics: [test_loss]
 @pytest.mark.parametrize(
     ("recipe", "ensemble"),
     [
-        ("images", "off"),
+        pytest.param("images", "off", marks=pytest.mark.slow),
         pytest.param("images", "16", marks=pytest.mark.slow),
         pytest.param("texts", "off", marks=pytest.mark.slow),
     ],

@@ -165,7 +165,11 @@ metrics: [{use: distinct_n, n: 2}]
 
 
 @pytest.mark.parametrize(
-    ("mode", "recipe"), [pytest.param("diffusion", DIFFUSION, marks=pytest.mark.slow), ("writing", WRITING)]
+    ("mode", "recipe"),
+    [
+        pytest.param("diffusion", DIFFUSION, marks=pytest.mark.slow),
+        pytest.param("writing", WRITING, marks=pytest.mark.slow),
+    ],
 )
 def test_a_kill_in_the_middle_of_a_shard_repeats_that_shard_alone(mode, recipe, tmp_path):
     report = drive(mode, tmp_path, recipe)

@@ -39,7 +39,7 @@ class Attempts:
         except (Exception, SystemExit) as error:  # a plug-in that draws may end the program
             self.failed[what] += 1
             if self.failed[what] == 1:
-                emit(Note(f"{what} cannot be drawn: {_reason(error)}; the run goes on without"))
+                emit(Note(f"{what} cannot be drawn: {reason_line(error)}; the run goes on without"))
             return []
 
     def tell(self, emit: Emit, message: str) -> None:
@@ -63,7 +63,8 @@ def attempts_of(store: Store) -> Attempts:
     return _ATTEMPTS.setdefault(store, Attempts())
 
 
-def _reason(error: BaseException) -> str:
+def reason_line(error: BaseException) -> str:
+    """What an error says, in one line of at most 300 characters; of other programs' errors with their class."""
     text = str(error) if isinstance(error, CollapseSimError) else f"{type(error).__name__}: {error}".rstrip(": ")
     line = formatting.plain(text)
     return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"

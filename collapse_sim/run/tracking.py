@@ -24,6 +24,7 @@ from collapse_sim.core.errors import CollapseSimError
 from collapse_sim.core.events import Emit, Event, GenerationFinished, Note, RunFinished, RunStarted
 from collapse_sim.core.files import file_hash
 from collapse_sim.core.hashing import digest_of
+from collapse_sim.run.attempts import reason_line
 from collapse_sim.run.sent import SENT_FILE, SENT_LOCK, Sent, SentFile
 from collapse_sim.run.tracked_points import MOST_SEEDS, mark_sent, mean_label, new_points, seed_label
 from collapse_sim.run.trackers import (
@@ -38,14 +39,12 @@ from collapse_sim.run.trackers import (
 )
 from collapse_sim.store.locks import Lock
 from collapse_sim.store.run_directory import recipe_of
-from collapse_sim.ui import formatting
 
 if TYPE_CHECKING:
     from collapse_sim.analysis.results import Results
 
 EVERY_S = 5.0
 COMPARISON = "comparison"
-_LONGEST = 300  # characters of a reason
 _GENERATION = re.compile(r"-generation-\d+$")
 _SIMPLE = (bool, int, float, str)
 
@@ -110,7 +109,7 @@ class Tracking:
             try:
                 each.sender.finish(self._outcome)
             except (Exception, SystemExit) as failure:
-                self._show(Note(f"{each.name}: {_reason(failure)} at the end; the run is not affected"))
+                self._show(Note(f"{each.name}: {reason_line(failure)} at the end; the run is not affected"))
         if self._file is not None:
             self._lock.release()
 
@@ -123,7 +122,7 @@ class Tracking:
             self._show(Note(f"{names}: another process sends this run there; this one does not"))
             return
         except (CollapseSimError, OSError) as error:
-            self._show(Note(f"{names}: {_reason(error)}; the run goes on without"))
+            self._show(Note(f"{names}: {reason_line(error)}; the run goes on without"))
             return
         try:
             self._file = SentFile(self._folder)
@@ -227,7 +226,7 @@ class Tracking:
         return TrackedRecipe(recipe, flat, by_arm, dict.fromkeys(results.metrics_without_parts(), (label,)))
 
     def _warn(self, what: str, error: BaseException) -> None:
-        self._show(Note(f"{what}: {_reason(error)}; the run goes on without it"))
+        self._show(Note(f"{what}: {reason_line(error)}; the run goes on without it"))
 
 
 def _is_new(key: tuple[str, int], digest: str, sent: Sent) -> bool:
@@ -247,9 +246,3 @@ def _comparison(results: Results, folder: Path) -> TrackedPicture | None:
     if not path.exists():
         plot(results, metrics, path)
     return TrackedPicture(path.name, max(results.scored(metrics[0])), path)
-
-
-def _reason(error: BaseException) -> str:
-    text = str(error) if isinstance(error, CollapseSimError) else f"{type(error).__name__}: {error}".rstrip(": ")
-    line = formatting.plain(text)
-    return line if len(line) <= _LONGEST else line[:_LONGEST] + "…"

@@ -51,7 +51,7 @@ def prune(store: Store, folder: Path, spare: Mapping[str, Collection[int]], arms
         mine = {digest: seeds for digest, seeds in spare.items() if set(own.arms.get(digest, ())) <= set(arms)}
         blocks = [block for block in _blocks(store.root, mine) if _recorded(store.root, block)]
         boundary("pruning recorded")
-        _release(path, own, mine)
+        _release(path, own, _whole(store.root, mine))
         boundary("pruning released")
         freed = [
             _remove(store, block)
@@ -68,6 +68,15 @@ def _blocks(root: Path, spare: Mapping[str, Collection[int]]) -> Iterator[Path]:
         for block in children(object_folder(root, digest)):
             if (own := parse_block(block.name)) and set(own) <= set(seeds):
                 yield block
+
+
+def _whole(root: Path, spare: Mapping[str, Collection[int]]) -> dict[str, Collection[int]]:
+    """`spare` without the seeds of blocks that stay because others of their seeds are needed."""
+    released: dict[str, Collection[int]] = {}
+    for digest, seeds in spare.items():
+        blocks = [set(parse_block(block.name)) for block in children(object_folder(root, digest))]
+        released[digest] = set(seeds).difference(*(own for own in blocks if not own <= set(seeds)))
+    return released
 
 
 def _recorded(root: Path, block: Path) -> bool:

@@ -7,6 +7,7 @@ import pytest
 from collapse_sim.store import pruning
 from collapse_sim.store.cache import open_store
 from collapse_sim.store.pruning import Pruned, prune, pruned_by, pruned_of, pruned_records, pruned_total
+from collapse_sim.store.registration import Registration, registration_path
 from collapse_sim.store.store import Store
 from tests.pruned import LAST, TOY, manifests, payload
 
@@ -39,6 +40,23 @@ def test_a_block_goes_as_a_whole_or_not_at_all(finished):
     before = sandbox.artefacts()
     prune(Store(sandbox.root / ".store"), sandbox.root / "run", {digest: {0} for digest in samples}, ARMS)
     assert sandbox.artefacts() == before
+
+
+def test_what_stays_of_a_block_in_part_spare_is_still_referred_to(finished):
+    """Otherwise `cache gc` would remove it, and nothing would be recorded of it."""
+    sandbox, samples = finished
+    store, run = sandbox.root / ".store", sandbox.root / "run"
+
+    def referred() -> list[list[int]]:
+        own = Registration.read(registration_path(store, run))
+        return [list(own.references.get(digest, ())) for digest in samples]
+
+    whole = referred()
+    for seed in (0, 1):  # as two sessions with --seed would
+        assert prune(Store(store), run, {digest: {seed} for digest in samples}, ARMS) == Pruned()
+        assert referred() == whole
+    assert prune(Store(store), run, samples, ARMS).artefacts == 5
+    assert referred() == [[]] * 5
 
 
 def test_a_run_that_is_not_registered_removes_nothing(finished):

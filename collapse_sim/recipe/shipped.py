@@ -32,16 +32,18 @@ def path(name: str) -> Path:
 
 
 def find(reference: str | Path) -> Path:
-    """The file that the command line names: a path, or else a shipped recipe's name. A file has precedence."""
-    file = Path(reference)
+    """The file that the command line names: a path, or else a shipped recipe's name.
+
+    A file has precedence; a folder, such as a run directory, has not.
+    """
+    file, name = Path(reference), str(reference)
     if is_file(file):
         return file
-    if is_file(file, folder=True):
-        raise RecipeError(f"{reference}: a folder; give one recipe file in it")
-    name = str(reference)
-    shown = name if len(name) <= 200 else name[:197] + "..."
     if name in names():
         return path(name)
+    if is_file(file, folder=True):
+        raise RecipeError(f"{reference}: a folder; give one recipe file in it")
+    shown = name if len(name) <= 200 else name[:197] + "..."
     raise RecipeError(
         f"{shown}: no such file, and no shipped recipe of that name{did_you_mean(file.stem, names())}; "
         f"there are: {', '.join(names())}"

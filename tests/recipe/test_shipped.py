@@ -172,6 +172,17 @@ def test_a_misspelt_name() -> None:
         shipped.path("quickstrat")
 
 
+def test_a_folder_of_the_recipes_name_does_not_hide_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("quickstart", "mine"):
+        (tmp_path / name).mkdir()
+    assert shipped.find("quickstart") == shipped.path("quickstart")
+    with pytest.raises(RecipeError, match="mine: a folder"):
+        shipped.find("mine")
+    with pytest.raises(RecipeError, match="a folder"):
+        shipped.find("./quickstart")
+
+
 def test_headers() -> None:
     path = write("# command:   do it\n# shows:     one\n#            two\n#\n# three: 3\nname: x\n# needs: no\n")
     assert shipped.header(path) == {"command": "do it", "shows": "one two", "three": "3"}

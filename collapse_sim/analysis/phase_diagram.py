@@ -35,6 +35,7 @@ _CELL, _LEAST, _MOST = 0.3, 1.7, 3.6  # inches: a cell's height, the least and t
 _MARGINS = 1.35  # inches beside a map and its ticks' labels: the axis's label and the colour bar
 _LINE = 0.145  # inches, of a line of the legend
 _LETTER = 0.057  # inches, approximate width of a 7-point letter
+_TITLE = 12  # letters of a title that fit in an inch
 _TEXT = 6.0  # points, of the figures in cells
 _TEXT_LETTER, _TEXT_HEIGHT = 0.055, 0.12  # inches, of one of their letters
 _TICKS = 10
@@ -73,7 +74,7 @@ def phase_diagram(
         cell = ((width - beside) / len(across.values), map_height / len(down.values))
         for axes, metric in zip(grid.flat, metrics, strict=False):
             when = "" if over.generation is None else f"generation {over.generation}"
-            axes.set_title(panel_title(results, metric, when))
+            axes.set_title(panel_title(results, metric, when, int(_TITLE * width)))
             _panel(axes, results, metric, over, limit, cell, handles)
         for axes in grid.flat[len(metrics) :]:
             axes.set_axis_off()

@@ -248,12 +248,14 @@ def _align_limits(row: Sequence[Axes]) -> None:
             axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
-def panel_title(results: Results, metric: str, protocol: str | None) -> str:
+def panel_title(results: Results, metric: str, protocol: str | None, across: int = _ACROSS) -> str:
+    """The title of a panel that is `across` letters wide: metric, direction, protocol, and a warning below."""
     better, warning = results.metrics[metric], results.warnings.get(metric)
     direction = "" if better is None else f" ({better} is better)"
     direction += f", {protocol}" if protocol else ""
-    title = short(metric, _ACROSS - len(direction)) + direction
-    return "\n".join([title, *textwrap.wrap(formatting.plain(warning or ""), _ACROSS)])
+    name = short(metric, across)
+    title = name + direction if len(name + direction) <= across else f"{name}\n{direction.strip(' ,')}"
+    return "\n".join([title, *textwrap.wrap(formatting.plain(warning or ""), across)])
 
 
 def legend_below(drawing: Figure, handles: dict[str, Any]) -> None:

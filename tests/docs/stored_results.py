@@ -1,0 +1,142 @@
+"""Tables of a results page, made from what `compare --json` gave, which is stored beside the page.
+
+    python -m tests.docs.stored_results store docs/results/open-question/linear.json RUN replace,accumulate METRIC...
+    python -m tests.docs.stored_results write docs/results/open-question.md
+
+`store` runs `compare --json` once for every baseline; it keeps the differences to each, leaves out the values of single seeds,
+and rounds to six digits. In a page, a table stands between `<!-- table: FILE KIND ... -->` and `<!-- end -->`:
+
+    means METRIC GENERATIONS [ARM|ARM...]      mean and 95 % interval of each arm by generation
+    theory METRIC GENERATIONS [ARM|ARM...]     the same, with the closed form below
+    last METRICS [ARM|ARM...]                  every metric at the last generation
+    gains METRIC GENERATIONS [ARM-ARM|...]     paired differences; * below 5 % after Holm's correction for all arms
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from collapse_sim.analysis.numbers import figure, with_interval
+from collapse_sim.cli.app import run_app
+
+Document = dict[str, Any]
+TABLE = re.compile(r"<!-- table: (?P<file>\S+) (?P<kind>\S+) (?P<what>.*?) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
+
+
+def rendered(page: Path) -> str:
+    """The page with every table made anew from its stored document."""
+
+    def table(match: re.Match[str]) -> str:
+        stored = json.loads((page.parent / match["file"]).read_text(encoding="utf-8"))
+        rows = KINDS[match["kind"]](stored, *match["what"].split(" ", KINDS_ARGUMENTS[match["kind"]] - 1))
+        head, *body = ["| " + " | ".join(row) + " |" for row in rows]
+        lines = [head, "| " + " | ".join("---" for _ in rows[0]) + " |", *body]
+        opening = match[0].split("\n", 1)[0]
+        return "\n".join([opening, "", *lines, "", "<!-- end -->"])
+
+    return TABLE.sub(table, page.read_text(encoding="utf-8"))
+
+
+def _cell(entry: Document | None, *, signed: bool = False) -> str:
+    if entry is None:
+        return ""
+    return with_interval(entry["mean"], entry["low"], entry["high"], signed=signed).replace("  ", " ").strip()
+
+
+def _entry(entries: Sequence[Document], generation: int) -> Document | None:
+    return next((entry for entry in entries if entry["generation"] == generation), None)
+
+
+def _generations(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _arms(stored: Document, chosen: str) -> list[str]:
+    return chosen.split("|") if chosen else list(stored["arms"])
+
+
+def means(stored: Document, metric: str, generations: str, chosen: str = "") -> list[list[str]]:
+    numbers = _generations(generations)
+    rows = [["arm", *(f"generation {k}" for k in numbers)]]
+    for arm in _arms(stored, chosen):
+        rows.append([f"`{arm}`", *(_cell(_entry(stored["arms"][arm][metric], k)) for k in numbers)])
+    return rows
+
+
+def theory(stored: Document, metric: str, generations: str, chosen: str = "") -> list[list[str]]:
+    numbers = _generations(generations)
+    rows = means(stored, metric, generations, chosen)
+    for row, arm in zip(rows[1:], _arms(stored, chosen), strict=True):
+        curve = stored["theory"].get(arm, {}).get(metric)
+        for column, k in enumerate(numbers, start=1):
+            row[column] += f" ({figure(curve[k], 3)})" if curve else " (no closed form)"
+    return rows
+
+
+def last(stored: Document, metrics: str, chosen: str = "") -> list[list[str]]:
+    names, k = metrics.split(","), stored["common_generation"]
+    rows = [["arm", *(f"`{name}`" for name in names)]]
+    for arm in _arms(stored, chosen):
+        rows.append([f"`{arm}`", *(_cell(_entry(stored["arms"][arm].get(name, []), k)) for name in names)])
+    return rows
+
+
+def gains(stored: Document, metric: str, generations: str, pairs: str) -> list[list[str]]:
+    numbers = _generations(generations)
+    rows = [["difference", *(f"generation {k}" for k in numbers)]]
+    for pair in pairs.split("|"):
+        arm, baseline = pair.split("-", 1)
+        cells = [_entry(stored["differences"][baseline][arm][metric], k) for k in numbers]
+        starred = [
+            _cell(cell, signed=True) + ("*" if cell and cell["p_holm"] is not None and cell["p_holm"] < 0.05 else "")
+            for cell in cells
+        ]
+        rows.append([f"`{arm}` - `{baseline}`", *starred])
+    return rows
+
+
+KINDS: dict[str, Callable[..., list[list[str]]]] = {"means": means, "theory": theory, "last": last, "gains": gains}
+KINDS_ARGUMENTS = {"means": 3, "theory": 3, "last": 2, "gains": 3}
+
+
+def store(target: Path, run: str, baselines: Sequence[str], metrics: Sequence[str]) -> None:
+    """Write what `compare --json` says of a run, with the differences to each of the baselines."""
+    documents = {}
+    for baseline in baselines:
+        chosen = [part for metric in metrics for part in ("--metric", metric)]
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            run_app(["compare", run, "--json", "--baseline", baseline, *chosen])
+        documents[baseline] = json.loads(output.getvalue())
+    first = documents[baselines[0]]
+    kept = {key: first[key] for key in ("schema", "run", "generations", "common_generation", "metrics", "diverged")}
+    stored = kept | {
+        "seeds": len(first["seeds"]),
+        "theory": first["theory"],
+        "arms": first["arms"],
+        "differences": {baseline: document["differences"] for baseline, document in documents.items()},
+    }
+    text = json.dumps(_rounded(stored), separators=(",", ":"), ensure_ascii=False)
+    target.write_text(re.sub(r'("(?:arms|differences|theory)":|\},)', "\\1\n", text) + "\n", encoding="utf-8")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items() if key not in ("values", "rows")}
+    return [_rounded(part) for part in value] if isinstance(value, list) else value
+
+
+if __name__ == "__main__":
+    command, path, *others = sys.argv[1:]
+    if command == "store":
+        store(Path(path), others[0], others[1].split(","), others[2:])
+    else:
+        Path(path).write_text(rendered(Path(path)), encoding="utf-8")

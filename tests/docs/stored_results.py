@@ -3,8 +3,8 @@
     python -m tests.docs.stored_results store docs/results/open-question/linear.json RUN replace,accumulate METRIC...
     python -m tests.docs.stored_results write docs/results/open-question.md
 
-`store` runs `compare --json` once for every baseline; it keeps the differences to each, leaves out the values of single seeds,
-and rounds to six digits. In a page, a table stands between `<!-- table: FILE KIND ... -->` and `<!-- end -->`:
+`store` runs `compare --json` once for every baseline; it keeps the differences to each, leaves out the values of single
+seeds, and rounds to six digits. In a page, a table stands between `<!-- table: FILE KIND ... -->` and `<!-- end -->`:
 
     means METRIC GENERATIONS [ARM|ARM...]      mean and 95 % interval of each arm by generation
     theory METRIC GENERATIONS [ARM|ARM...]     the same, with the closed form below

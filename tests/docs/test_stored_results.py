@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from collapse_sim.analysis.numbers import with_interval
+
+from .blocks import ROOT
+from .stored_results import TABLE, _rounded, rendered
+
+PAGES = [page for page in sorted((ROOT / "docs/results").glob("*.md")) if TABLE.search(page.read_text("utf-8"))]
+FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+DECIMAL = re.compile(r"(?<![\w.])\d*\.\d+")
+SETTINGS = {"0.05"}  # the level of a test
+
+
+def prose(page: Path) -> str:
+    """What a person wrote: without tables, blocks of code, code in a line, and versions of programs."""
+    text = FENCE.sub("", TABLE.sub("", page.read_text("utf-8")))
+    text = re.sub(r"<!--.*?-->|`[^`]*`|\((Python|torch)[^)]*\)", "", text, flags=re.DOTALL)
+    return "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+
+
+def test_there_are_pages() -> None:
+    assert [page.name for page in PAGES] == ["open-question.md"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_tables_are_those_of_the_stored_comparisons(page: Path) -> None:
+    assert rendered(page) == page.read_text("utf-8"), "python -m tests.docs.stored_results write PAGE"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_figures_in_sentences_are_in_a_table(page: Path) -> None:
+    tables = " ".join(match["text"] for match in TABLE.finditer(page.read_text("utf-8")))
+    shown = set(re.findall(r"\d*\.\d+", tables))
+    shown |= {figure.lstrip("0") for figure in shown}
+    assert set(DECIMAL.findall(prose(page))) - shown - SETTINGS == set()
+
+
+def test_a_changed_figure_is_seen(tmp_path: Path) -> None:
+    entry = {"generation": 1, "n": 3, "mean": 1.5, "low": 1.25, "high": 1.75, "p": 0.01, "p_holm": 0.04}
+    stored = {
+        "common_generation": 1,
+        "theory": {"a": {"m": [1.0, 1.25]}},
+        "arms": {"a": {"m": [entry]}, "b": {"m": [{**entry, "mean": 2.5, "low": None, "high": None}]}},
+        "differences": {"b": {"a": {"m": [{**entry, "mean": -1.0, "low": -1.5, "high": -0.5}]}}},
+    }
+    (tmp_path / "s.json").write_text(json.dumps(stored))
+    kinds = ["means m 1", "theory m 1 a", "last m", "gains m 1 a-b"]
+    page = tmp_path / "page.md"
+    page.write_text("".join(f"<!-- table: s.json {kind} -->\nold\n<!-- end -->\n" for kind in kinds))
+    made = rendered(page)
+    assert made.count("old") == 0
+    assert f"| `a` | {with_interval(1.5, 1.25, 1.75)} |" in made
+    assert "| `a` | 1.50 ± 0.25 (1.25) |" in made
+    assert "| `a` - `b` | -1.00 ± 0.50* |" in made
+    page.write_text(made)
+    assert rendered(page) == made
+    page.write_text(made.replace("1.50", "1.51"))
+    assert rendered(page) != page.read_text()
+
+
+def test_rounding_keeps_six_digits_and_leaves_out_single_seeds() -> None:
+    assert _rounded({"mean": 1.23456789, "values": [1.0], "rows": None, "n": 3}) == {"mean": 1.23457, "n": 3}

@@ -156,10 +156,14 @@ class Group(Ranks):
         try:
             yield
         except RuntimeError as error:  # all of torch.distributed's are, and no computation runs here
-            raise RanksError(
-                f"{self.board.name}: lost the connection to another rank, which was killed, failed or does not answer; "
-                f"finished work is kept, and the same command continues the run ({str(error).splitlines()[0]:.200})"
-            ) from error
+            raise self.lost(error) from error
+
+    def lost(self, error: Exception) -> RanksError:
+        """What an error of torch.distributed means."""
+        return RanksError(
+            f"{self.board.name}: lost the connection to another rank, which was killed, failed or does not answer; "
+            f"finished work is kept, and the same command continues the run ({str(error).splitlines()[0]:.200})"
+        )
 
     # -- jobs -----------------------------------------------------------------------------------------------------
 

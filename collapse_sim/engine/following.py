@@ -8,7 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+
 from collapse_sim.core.errors import RecipeError, StoreError
+from collapse_sim.core.plugins import name_of
 from collapse_sim.core.ranks import Group, Ranks
 from collapse_sim.engine.build import make
 from collapse_sim.engine.work import JobContext
@@ -80,12 +83,27 @@ def _problems(experiment: Experiment, world: int, together: int, compiled: bool)
             f"{recipe.where('train.batch_size')}: train.batch_size: {size} rows cannot be divided among {world} ranks; "
             "use larger batches, or fewer ranks"
         )
+    yield from _undivided(experiment, fits)
     for name in _renormalised(experiment, fits):
         path = f"arms.{name}.weighting"
         yield (
             f"{recipe.where(path)}: {path}: renormalise divides by the tokens that count in a whole batch, which "
             f"{world} ranks do not know; use one process, or renormalise: false"
         )
+
+
+def _undivided(experiment: Experiment, fits: Iterable[FitSpec]) -> Iterator[str]:
+    """Parameters that `train.shard` cannot divide."""
+    families = {repr(fit.family): fit for fit in fits if fit.train and fit.train.shard}
+    for fit in families.values():
+        with torch.random.fork_rng(devices=[]):
+            model = fit.family.build(fit.data.info)
+        names = [name for name, p in model.named_parameters() if p.dim() == 0 or not p.is_contiguous()]
+        if names:
+            yield (
+                f"{experiment.recipe.where('train.shard')}: train.shard: {name_of(type(fit.family))} has parameters that "
+                f"cannot be divided along a first axis ({', '.join(names[:3])}); remove shard, or change the network"
+            )
 
 
 def _renormalised(experiment: Experiment, fits: Iterable[FitSpec]) -> Iterator[str]:

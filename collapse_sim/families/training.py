@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -61,6 +61,12 @@ class Train(Component):
     """Precision of forward passes. auto: bf16 on a GPU that supports it or a CPU where it is native and faster."""
     tf32: bool = False
     """Whether float32 matrix products on CUDA may use TF32."""
+
+    shard: bool = False
+    """With several ranks: whether each holds only a part of every parameter, gradient and optimiser state, for models
+    that do not fit one device. One process holds all."""
+
+    not_in_key: ClassVar[tuple[str, ...]] = ("shard",)  # how a fit is computed, like the number of ranks
 
     @field_validator("evaluate")
     @classmethod

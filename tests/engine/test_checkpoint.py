@@ -49,7 +49,7 @@ def restored(monkeypatch) -> list[int]:
     steps: list[int] = []
     original = checkpoint._apply
     monkeypatch.setattr(
-        checkpoint, "_apply", lambda run, state, t: (steps.append(state["step"]), original(run, state, t))
+        checkpoint, "_apply", lambda run, state, *rest: (steps.append(state["step"]), original(run, state, *rest))
     )
     return steps
 

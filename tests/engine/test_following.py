@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from collapse_sim.core import ranks as ranks_module
 from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.core.ranks import Ranks
 from collapse_sim.engine import fit
@@ -19,71 +15,8 @@ from collapse_sim.engine.member import Member
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
 from tests.conftest import artefacts
+from tests.engine.ranked_fits import FAMILIES, TRAIN, fits, recipe, stopped
 from tests.rank_pool import changed_method, run_together, spoilt
-
-TRAIN = "steps: 20, batch_size: 14, evaluate: every 10 steps, accumulate: 2, ema: 0.9, clip_norm: 1.0"
-RECIPE = """
-name: ranks
-data: {{{data}}}
-model: {{{model}}}
-train: {{{train}}}
-samples: 30
-sampling: {{shard: 7}}
-generations: 1
-seeds: [3]
-arms: {{taught: {{data: replace, teacher: {{generation: 0, weights: {weights}}}}}}}
-metrics: [test_loss]
-"""
-DIGITS = "use: digits, rows: 43, held_out_rows: 20"  # the last batch of an epoch has one row, and rank 1 none
-VAE = {"data": DIGITS, "model": "use: vae, hidden: 16, latent: 2", "weights": "{output: 0.5, mean: 1.0}"}
-FAMILIES = {
-    "vae": VAE,
-    "ddpm": {
-        "data": "use: gaussian, dimensions: 2, rows: 40, held_out_rows: 20",
-        "model": "use: ddpm, network: {widths: [8, 8]}, timesteps: 30",
-        "weights": "{output: 0.5}",
-    },
-    "causal_lm": {
-        "data": "use: grammar, rows: 40, held_out_rows: 12",
-        "model": "use: causal_lm, preset: tiny, width: 16, layers: 1",
-        "weights": "{logits: 0.5}",
-    },
-    "seq2seq": {
-        "data": "use: grammar_pairs, rows: 40, held_out_rows: 12",
-        "model": "use: seq2seq, preset: tiny, width: 16, layers: 1, decoding: sample",
-        "weights": "{logits: 0.5}",
-    },
-}
-
-
-def recipe(family=None, **settings):
-    return RECIPE.format(**{"train": TRAIN, **(family or VAE), **settings})
-
-
-@pytest.fixture
-def ranked(sandbox, pool):
-    """Run a recipe with two ranks in a folder -> their exit codes, and the folder."""
-
-    def run(text, name="ranks", function=run_together, *args):
-        root = sandbox.root / name
-        root.mkdir(exist_ok=True)
-        path = root / "recipe.yaml"
-        path.write_text(text)
-        return pool.both(function, path, root, *args), root
-
-    return run
-
-
-def fits(root):
-    """{digest: (weights, history, manifest)} of the models in a store."""
-    of = {}
-    for path in sorted((root / ".store").glob("objects/*/*/*/manifest.json")):
-        manifest = json.loads(path.read_text())
-        if manifest["kind"] == "fit":
-            history = json.loads((path.parent / "history.json").read_text())
-            of[manifest["digest"]] = load_file(path.parent / "model.safetensors"), history, manifest
-    return of
-
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ddpm", "causal_lm", "seq2seq")]
 
@@ -129,22 +62,6 @@ def test_two_ranks_give_the_same_bytes_again(ranked):
     text = recipe()
     (_, first), (_, second) = ranked(text, "first"), ranked(text, "second")
     assert artefacts(first / ".store") == artefacts(second / ".store")
-
-
-def stopped(ranks, path, root, number):
-    """A run in which rank 1 alone gets a signal, after the fourth step of the first fit."""
-
-    def signalled(before):
-        def inputs(self, step):
-            if ranks.rank and step == 4:
-                os.kill(os.getpid(), number)
-            return before(self, step)
-
-        return inputs
-
-    at_every_step = changed_method(ranks_module, "PAUSE_S", lambda _: 0.0)
-    with at_every_step, changed_method(Member, "inputs", signalled):
-        return run_together(ranks, path, root)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

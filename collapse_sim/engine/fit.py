@@ -24,7 +24,7 @@ from collapse_sim.engine.objective import SingleObjective, shapes_of, trimmed
 from collapse_sim.engine.programs import Program
 from collapse_sim.engine.row_weights import stored_row_weights, weighs_rows
 from collapse_sim.engine.rows import Table
-from collapse_sim.engine.sharding import Whole
+from collapse_sim.engine.sharding import Whole, pieces
 from collapse_sim.engine.stacked import StackedStep
 from collapse_sim.engine.switches import Switches
 from collapse_sim.engine.training_loss import TrainingLoss
@@ -221,6 +221,7 @@ class SingleStep:
         machine.reseed(derive(member.seed, role, spec.generation, run.step))
         inputs, uncounted = member.held.shares(member.inputs(run.step), train.accumulate)
         compiled = None if self._switches.idle else self._compiled(inputs)
+        self._summed.begin(pieces(inputs.rows, train.accumulate))
         loss = backward(
             member.training_loss,
             run.model,

@@ -13,7 +13,7 @@ import torch
 from collapse_sim.core.errors import RecipeError, StoreError
 from collapse_sim.core.plugins import name_of
 from collapse_sim.core.ranks import Group, Ranks
-from collapse_sim.engine.build import make
+from collapse_sim.engine.build import make, share_out
 from collapse_sim.engine.work import JobContext
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.specs import FitSpec
@@ -56,8 +56,13 @@ def follow(experiment: Experiment, context: JobContext, group: Group) -> NoRetur
 
 
 def _take_part(specs: Mapping[str, Spec], context: JobContext, task: Mapping[str, Any]) -> None:
-    job = Job(specs[task["digest"]], tuple(task["seeds"]), tuple(task["arms"]))
-    make(job, Path(), context)
+    def job(of: Mapping[str, Any]) -> Job:
+        return Job(specs[of["digest"]], tuple(of["seeds"]), tuple(of["arms"]))
+
+    if "shared out" in task:
+        share_out([job(of) for of in task["shared out"]], (), context)
+    else:
+        make(job(task), Path(), context)
 
 
 def check_ranks(experiment: Experiment, ranks: Ranks, together: int, *, compiled: bool) -> None:
@@ -101,8 +106,8 @@ def _undivided(experiment: Experiment, fits: Iterable[FitSpec]) -> Iterator[str]
         names = [name for name, p in model.named_parameters() if p.dim() == 0 or not p.is_contiguous()]
         if names:
             yield (
-                f"{experiment.recipe.where('train.shard')}: train.shard: {name_of(type(fit.family))} has parameters that "
-                f"cannot be divided along a first axis ({', '.join(names[:3])}); remove shard, or change the network"
+                f"{experiment.recipe.where('train.shard')}: train.shard: {name_of(type(fit.family))} has parameters "
+                f"that cannot be divided along a first axis ({', '.join(names[:3])}); remove it, or change the network"
             )
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from collapse_sim.core.errors import RanksError
 from collapse_sim.core.machine import Device, Machine
-from collapse_sim.core.ranks import Group, Ranks
+from collapse_sim.core.ranks import Group, Ranks, Sums
 from collapse_sim.families.base import Inputs
 from collapse_sim.families.hooks import blocks_of
 from collapse_sim.families.training import Train
@@ -70,7 +70,7 @@ class Whole:
     def end_step(self, *models: nn.Module) -> None:
         """After the forward and backward passes of a step."""
 
-    def gradients(self, parameters: Sequence[nn.Parameter]) -> Callable[[Tensor], Tensor]:
+    def gradients(self, parameters: Sequence[nn.Parameter]) -> Sums:
         """As `Ranks.gradients`."""
         return self.ranks.gradients(parameters)
 
@@ -97,6 +97,18 @@ class _Root(nn.Module):
 
     def forward(self, action: Callable[[], T]) -> T:
         return action()
+
+
+class _LossSum(Sums):
+    """Backward passes have summed the gradients; only the loss is left."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+
+    def __call__(self, loss: Tensor) -> Tensor:
+        total = loss.clone()
+        self._group.sum_([total])
+        return total
 
 
 class Sharded(Whole):
@@ -151,8 +163,8 @@ class Sharded(Whole):
         """A rank with fewer micro-batches than another computes the batch's first row, without counting it."""
         own, _ = super().shares(batch, parts)
         world = self.ranks.world
-        most = max(_pieces(-(-(batch.rows - rank) // world), parts) for rank in range(world))
-        return own, [batch.part(slice(1))] * (most - _pieces(own.rows, parts))
+        most = max(pieces(-(-(batch.rows - rank) // world), parts) for rank in range(world))
+        return own, [batch.part(slice(1))] * (most - pieces(own.rows, parts))
 
     @contextlib.contextmanager
     def backward(self, model: nn.Module, *, last: bool) -> Iterator[None]:
@@ -171,15 +183,8 @@ class Sharded(Whole):
         for model in models:
             self._roots[model].reshard()
 
-    def gradients(self, parameters: Sequence[nn.Parameter]) -> Callable[[Tensor], Tensor]:
-        """Gradients are summed by the backward pass; only the loss is left."""
-
-        def summed(loss: Tensor) -> Tensor:
-            total = loss.clone()
-            self._group.sum_([total])
-            return total
-
-        return summed
+    def gradients(self, parameters: Sequence[nn.Parameter]) -> Sums:
+        return _LossSum(self._group)
 
     def finite(self, model: nn.Module) -> bool:
         tensors = (_local(tensor) for tensor in model.state_dict().values() if tensor.is_floating_point())
@@ -221,7 +226,7 @@ def lost_connections(group: Group) -> Iterator[None]:
         raise group.lost(error) from error
 
 
-def _pieces(rows: int, parts: int) -> int:
+def pieces(rows: int, parts: int) -> int:
     """How many micro-batches `Inputs.split` makes of some rows."""
     return -(-rows // -(-rows // parts)) if rows > 0 else 0
 

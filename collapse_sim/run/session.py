@@ -110,7 +110,7 @@ class Session:
             for warning in warnings_of(self.experiment) + self._slow():
                 emit(Note(warning))
             if self.ranks.world == 1 and any(fit.train and fit.train.shard for fit in self._fits()):
-                emit(Note(ALONE, "info"))
+                emit(Note(ALONE))
             outcome: Literal["finished", "interrupted", "failed"] = "failed"
             message = ""
             try:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import signal
+from collections import Counter
 
 import pytest
 import torch
 
-from collapse_sim.core.errors import RecipeError, StoreError
+from collapse_sim.core.errors import PluginError, RecipeError, StoreError, code_of
 from collapse_sim.core.ranks import Ranks
-from collapse_sim.engine import fit
+from collapse_sim.engine import build, fit
 from collapse_sim.engine.following import SharedStore, check_ranks
 from collapse_sim.engine.member import Member
+from collapse_sim.metrics.loss import TestLoss
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
 from tests.conftest import artefacts
@@ -56,6 +59,72 @@ def test_pieces_that_ranks_share_have_the_bytes_of_one_process(sandbox, ranked):
     for place, content in alone.items():
         for name in content.keys() & {"real.safetensors", "held_out.safetensors", "samples.safetensors"}:
             assert together[place][name] == content[name], name
+
+
+SHARED_OUT = """
+name: shared-out
+data: {use: gaussian, dimensions: 2, rows: 40, held_out_rows: 20}
+model: {use: ddpm, network: {widths: [8, 8]}, timesteps: 30, sampler: ddim, sampling_steps: 2}
+train: {steps: 1, batch_size: 14, evaluate: never, learning_rate: 1.0e-60}
+samples: 30
+generations: 1
+seeds: [3, 4]
+arms: {replace: {data: replace}, random: {data: replace, curation: {use: random, keep: 0.5}}}
+metrics: [test_loss, LAST]
+"""
+
+
+def counted(ranks, path, root):
+    """A run -> (this rank's exit code, the kinds and seeds of what it made of the jobs that are shared out)."""
+    kinds = []
+
+    def noted(before):
+        def make(job, folder, context):
+            if context.ranks is not ranks and job.spec.kind in ("scores", "curation"):
+                kinds.append((job.spec.kind, job.seeds))
+            before(job, folder, context)
+
+        return make
+
+    with changed_method(build, "make", noted):
+        return run_together(ranks, path, root), kinds
+
+
+def test_scores_and_curations_are_shared_out_and_have_the_bytes_of_one_process(sandbox, ranked):
+    text = SHARED_OUT.replace("LAST", "mmd")
+    (first, second), root = ranked(text, "ranks", counted)
+    assert first[0] == second[0] == 0
+    for _, kinds in (first, second):
+        assert {kind for kind, _ in kinds} == {"scores", "curation"}
+    assert {seeds for _, seeds in first[1]} == {(3,)}
+    assert {seeds for _, seeds in second[1]} == {(4,)}
+    sandbox.run(text)
+    assert artefacts(root / ".store") == artefacts(sandbox.root / ".store")
+
+
+def failing(ranks, path, root):
+    """A run in which a score of seed 4, which rank 1 computes, fails."""
+
+    def broken(before):
+        def make(job, folder, context):
+            if job.spec.kind == "scores" and job.seeds == (4,) and isinstance(job.spec.metric, TestLoss):
+                raise PluginError(f"no loss on rank {ranks.rank}")
+            before(job, folder, context)
+
+        return make
+
+    with changed_method(build, "make", broken):
+        return run_together(ranks, path, root)
+
+
+def test_a_score_that_fails_on_one_rank_ends_no_other(ranked):
+    codes, root = ranked(SHARED_OUT.replace("LAST", "mmd"), "failing", failing)
+    assert codes == [code_of(PluginError(""))] * 2
+    made = [json.loads(path.read_text()) for path in (root / ".store").glob("objects/*/*/*/manifest.json")]
+    scores = Counter(
+        (manifest["seeds"][0], manifest["generation"]) for manifest in made if manifest["kind"] == "scores"
+    )
+    assert scores == {(3, 0): 2, (4, 0): 1, (3, 1): 4, (4, 1): 2}
 
 
 def test_two_ranks_give_the_same_bytes_again(ranked):

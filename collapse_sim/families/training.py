@@ -5,9 +5,17 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from collapse_sim.core.component import Component
 
@@ -67,6 +75,11 @@ class Train(Component):
     that do not fit one device. One process holds all."""
 
     not_in_key: ClassVar[tuple[str, ...]] = ("shard",)  # how a fit is computed, like the number of ranks
+
+    @model_serializer(mode="wrap")
+    def _without_shard(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys of metrics with a network of their own, and run.json, are those from before `shard` was there."""
+        return {name: value for name, value in handler(self).items() if name != "shard" or value}
 
     @field_validator("evaluate")
     @classmethod

@@ -1,1 +1,1 @@
-"""Statistical studies, which measure no time."""
+"""Studies that compare nothing with peers: of statistics, and of choices of our own."""

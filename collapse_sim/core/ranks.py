@@ -27,6 +27,7 @@ PAUSE_S = 0.25  # seconds between the steps at which ranks agree on what a fit d
 MOST_STEPS = 1000  # between them
 APART_S = 30.0  # how long a rank whose job failed waits to hear that it failed on rank 0, too
 BUCKET_BYTES = 25 * 2**20  # gradients are summed in pieces of this size
+OVERLAPPED = True  # whether pieces are sent while the rest of the gradients is computed
 
 
 class Pause(NamedTuple):
@@ -35,6 +36,17 @@ class Pause(NamedTuple):
     report: bool = False
     save: bool = False
     signal: int = 0  # of a requested stop; 0: none was requested
+
+
+class Sums:
+    """The gradients of one fit in one process: they are their own sums."""
+
+    def begin(self, parts: int) -> None:
+        """Before the backward passes of a step: their number on this rank."""
+
+    def __call__(self, loss: Tensor) -> Tensor:
+        """After them: replace the gradients by their sums over ranks, and return the sum of the ranks' losses."""
+        return loss
 
 
 class Ranks:
@@ -65,10 +77,9 @@ class Ranks:
         r-th on. If one raises, every rank raises what the first such task raised."""
         return [make(task) for task in tasks]
 
-    def gradients(self, parameters: Sequence[nn.Parameter]) -> Callable[[Tensor], Tensor]:
-        """A function that turns the gradients of one fit's parameters into their sums over ranks, and returns the sum
-        of a scalar of each rank."""
-        return lambda loss: loss
+    def gradients(self, parameters: Sequence[nn.Parameter]) -> Sums:
+        """The sums over ranks of the gradients of one fit's parameters."""
+        return Sums()
 
     def agreed(self, wish: Pause) -> Pause:
         """What all ranks do now, at the same step: a wish of rank 0's, or a stop that any rank was asked for."""
@@ -101,16 +112,16 @@ class Group(Ranks):
 
     def of_first(self, action: Callable[[], T]) -> T:
         outcome = _tried(action) if self.first else (None, None)
-        content = [pickle.dumps(_portable(outcome))]
-        with self._connected():
+        content = [pickle.dumps(portable(outcome))]
+        with self.connected():
             dist.broadcast_object_list(content, src=0, device=torch.device("cpu"))
         received: tuple[T | None, Exception | None] = outcome if self.first else pickle.loads(content[0])
         return _result(received)
 
     def each(self, tasks: Sequence[T], make: Callable[[T], R]) -> list[R]:
-        own = [_portable(_tried(partial(make, task))) for task in tasks[self.mine]]
+        own = [portable(_tried(partial(make, task))) for task in tasks[self.mine]]
         gathered: list[Any] | None = [None] * self.world if self.first else None
-        with self._connected():
+        with self.connected():
             dist.gather_object(own, gathered, dst=0)
         outcomes = [(gathered or [])[i % self.world][i // self.world] for i in range(len(tasks) if self.first else 0)]
         failed = self.of_first(lambda: next((error for _, error in outcomes if error is not None), None))
@@ -118,13 +129,13 @@ class Group(Ranks):
             raise failed
         return [result for result, _ in outcomes]
 
-    def gradients(self, parameters: Sequence[nn.Parameter]) -> Callable[[Tensor], Tensor]:
-        return GradientSums(self, parameters)
+    def gradients(self, parameters: Sequence[nn.Parameter]) -> Sums:
+        return GradientSums(self, parameters, overlapped=OVERLAPPED)
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over ranks."""
         buckets = [torch.cat([tensor.reshape(-1) for tensor in bucket]) for bucket in _buckets(tensors)]
-        with self._connected():
+        with self.connected():
             works = [dist.all_reduce(bucket, async_op=True) for bucket in buckets]
             for work in works:
                 work.wait()
@@ -135,7 +146,7 @@ class Group(Ranks):
     def most(self, values: Sequence[int], device: torch.device | str = "cpu") -> list[int]:
         """The largest of the ranks' values at each place."""
         tensor = torch.tensor(list(values), dtype=torch.int64, device=device)
-        with self._connected():
+        with self.connected():
             dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
         return [int(value) for value in tensor]
 
@@ -152,14 +163,18 @@ class Group(Ranks):
         return Pause(bool(report), bool(save), signal)
 
     @contextlib.contextmanager
-    def _connected(self) -> Iterator[None]:
+    def connected(self) -> Iterator[None]:
         try:
             yield
         except RuntimeError as error:  # all of torch.distributed's are, and no computation runs here
-            raise RanksError(
-                f"{self.board.name}: lost the connection to another rank, which was killed, failed or does not answer; "
-                f"finished work is kept, and the same command continues the run ({str(error).splitlines()[0]:.200})"
-            ) from error
+            raise self.lost(error) from error
+
+    def lost(self, error: Exception) -> RanksError:
+        """What an error of torch.distributed means."""
+        return RanksError(
+            f"{self.board.name}: lost the connection to another rank, which was killed, failed or does not answer; "
+            f"finished work is kept, and the same command continues the run ({str(error).splitlines()[0]:.200})"
+        )
 
     # -- jobs -----------------------------------------------------------------------------------------------------
 
@@ -210,7 +225,7 @@ class Group(Ranks):
             if isinstance(error, RanksError):
                 self.board.ended()  # raises what rank 0 has ended with, if it could say so
                 raise error
-            self.board.put(f"outcome/{number}/{self.rank}", pickle.dumps(_portable((None, error))[1]))
+            self.board.put(f"outcome/{number}/{self.rank}", pickle.dumps(portable((None, error))[1]))
             if error is not None:
                 try:
                     self.board.get(f"outcome/{number}/0", APART_S, 0)
@@ -218,13 +233,27 @@ class Group(Ranks):
                     raise RanksError(f"{self.board.name}: {error}", code_of(error)) from error
 
 
-class GradientSums:
-    """The gradients of one fit, summed over ranks with the loss in one pass."""
+class GradientSums(Sums):
+    """The gradients of one fit, summed over ranks with the loss: in buckets, from the last parameter to the first.
 
-    def __init__(self, group: Group, parameters: Sequence[nn.Parameter]) -> None:
-        self._group = group
+    Backward passes compute them in about this order. With `overlapped`, a bucket is sent as soon as it is complete,
+    while others are computed; the sums are the same.
+    """
+
+    def __init__(self, group: Group, parameters: Sequence[nn.Parameter], *, overlapped: bool) -> None:
+        self._group, self._overlapped = group, overlapped
         self._all = [parameter for parameter in parameters if parameter.requires_grad]
         self._used: list[bool] | None = None
+        self._summed: list[nn.Parameter] = []
+        self._early: list[list[nn.Parameter]] = []  # buckets that may be sent before the loss is known
+        self._bucket_of: dict[Tensor, int] = {}
+        self._parts = 0  # micro-batches of this step; 0: unknown
+        self._left: list[int] = []  # gradients that each bucket lacks
+        self._sent: list[tuple[Tensor, dist.Work]] = []
+
+    def begin(self, parts: int) -> None:
+        self._parts = parts
+        self._left = [parts * len(bucket) for bucket in self._early]
 
     def __call__(self, loss: Tensor) -> Tensor:
         """The sum of the ranks' losses. A parameter without a gradient on all ranks keeps none.
@@ -234,17 +263,54 @@ class GradientSums:
         if self._used is None:  # once for each fit: the answer is read back from the device
             own = [int(parameter.grad is not None) for parameter in self._all]
             self._used = [bool(value) for value in self._group.most(own, loss.device)]
-        summed = []
+            self._lay_out(loss)
         for parameter, used in zip(self._all, self._used, strict=True):
             if used and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             elif not used and parameter.grad is not None:
                 raise RuntimeError("a parameter gets its first gradient after the first step: not with several ranks")
-            if parameter.grad is not None:
-                summed.append(parameter.grad)
         total = loss.clone()
-        self._group.sum_([*summed, total])
+        buckets = self._buckets(total)
+        for bucket in buckets[len(self._sent) :]:
+            self._send(bucket)
+        with self._group.connected():
+            for _, work in self._sent:
+                work.wait()
+        for bucket, (flat, _) in zip(buckets, self._sent, strict=True):
+            for tensor, part in zip(bucket, torch.split(flat, [tensor.numel() for tensor in bucket]), strict=True):
+                tensor.copy_(part.view_as(tensor))
+        self._sent, self._parts = [], 0
         return total
+
+    def _lay_out(self, loss: Tensor) -> None:
+        """Note which bucket each parameter is in, except for the last ones, which wait for the loss."""
+        assert self._used is not None
+        self._summed = [p for p, used in zip(reversed(self._all), reversed(self._used), strict=True) if used]
+        buckets = _buckets([*self._summed, loss])
+        before = next(i for i, bucket in enumerate(buckets) if any(tensor is loss for tensor in bucket))
+        if self._overlapped and before:
+            self._early = [[p for p in bucket if isinstance(p, nn.Parameter)] for bucket in buckets[:before]]
+            self._bucket_of = {p: number for number, bucket in enumerate(self._early) for p in bucket}
+            for parameter in self._bucket_of:
+                parameter.register_post_accumulate_grad_hook(self._ready)  # type: ignore[no-untyped-call]
+
+    def _ready(self, parameter: Tensor) -> None:
+        """A micro-batch has added to this gradient: send the buckets that are complete, in the order of all ranks."""
+        if not self._parts:
+            return
+        self._left[self._bucket_of[parameter]] -= 1
+        while len(self._sent) < len(self._left) and not self._left[len(self._sent)]:
+            self._send([p.grad for p in self._early[len(self._sent)] if p.grad is not None])
+
+    def _buckets(self, total: Tensor) -> list[list[Tensor]]:
+        return _buckets([*(p.grad for p in self._summed if p.grad is not None), total])
+
+    def _send(self, bucket: Sequence[Tensor]) -> None:
+        flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+        with self._group.connected():
+            work = dist.all_reduce(flat, async_op=True)
+        assert work is not None
+        self._sent.append((flat, work))
 
 
 def _buckets(tensors: Sequence[Tensor]) -> list[list[Tensor]]:
@@ -269,7 +335,7 @@ def _tried(action: Callable[[], T]) -> tuple[T | None, Exception | None]:
         return None, error
 
 
-def _portable(outcome: tuple[T | None, Exception | None]) -> tuple[T | None, Exception | None]:
+def portable(outcome: tuple[T | None, Exception | None]) -> tuple[T | None, Exception | None]:
     """An outcome whose exception another process can read: many exceptions of libraries cannot be copied."""
     error = outcome[1]
     if error is None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,16 +14,18 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from collapse_sim.core.errors import CollapseSimError, MissingError, OutOfMemoryError, PluginError
+from collapse_sim.core.errors import ENDS_RUN, CollapseSimError, MissingError, OutOfMemoryError, PluginError
 from collapse_sim.core.events import Kind
 from collapse_sim.core.machine import Device
 from collapse_sim.core.memory_errors import first_line, out_of_memory
 from collapse_sim.core.plugins import error_text, name_of, responsible_component
 from collapse_sim.core.randomness import Draws
+from collapse_sim.core.ranks import Ranks, portable
 from collapse_sim.data.base import Columns, Data, FileData, Info, RowSource, SimulatedData
 from collapse_sim.data.split import Part, parts_of
 from collapse_sim.engine.curate import curate
 from collapse_sim.engine.fit import fit, fit_together
+from collapse_sim.engine.groups import is_shared_out
 from collapse_sim.engine.importing import import_rows
 from collapse_sim.engine.merging import merge
 from collapse_sim.engine.model_import import import_model
@@ -158,24 +162,56 @@ def builder(context: JobContext) -> Build:
     """The build function that the store calls, with its surroundings bound. Only fits are made in groups."""
 
     def build(jobs: Sequence[Job], folders: Sequence[Path]) -> Mapping[int, Exception]:
+        if signal := context.ranks.signal():
+            context.stop.signal_number = signal
+            context.stop.check()
+        if len(jobs) > 1 and all(map(is_shared_out, jobs)):
+            task = {"shared out": [_task(job) for job in jobs]}
+            return context.ranks.together(task, lambda: share_out(jobs, folders, context))
         if len(jobs) > 1:
             try:
                 with contextlib.redirect_stdout(sys.stderr):
                     return fit_together(jobs, folders, context)
             except SystemExit as error:  # of a plug-in: one by one, its own fit says so
                 raise RuntimeError(f"SystemExit({error.code!r})") from error
-        if signal := context.ranks.signal():
-            context.stop.signal_number = signal
-            context.stop.check()
         job, action = jobs[0], partial(make, jobs[0], folders[0], context)
         if is_divided(job):
-            task = {"digest": job.spec.digest, "seeds": list(job.seeds), "arms": list(job.arms)}
-            context.ranks.together(task, action)
+            context.ranks.together(_task(job), action)
         else:
             action()
         return {}
 
     return build
+
+
+def _task(job: Job) -> dict[str, Any]:
+    """A job as ranks know it."""
+    return {"digest": job.spec.digest, "seeds": list(job.seeds), "arms": list(job.arms)}
+
+
+def share_out(jobs: Sequence[Job], folders: Sequence[Path], context: JobContext) -> dict[int, Exception]:
+    """Make jobs that are one process's work side by side, each on one rank; rank 0 writes the files of all. Returns
+    {position: error} of those that failed, on rank 0."""
+    alone = replace(context, ranks=Ranks())
+
+    def made(job: Job) -> tuple[dict[str, bytes], Exception | None]:
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            try:
+                make(job, folder, alone)
+            except ENDS_RUN:
+                raise
+            except Exception as error:
+                return {}, portable((None, error))[1]
+            return {path.name: path.read_bytes() for path in folder.iterdir()}, None
+
+    errors: dict[int, Exception] = {}
+    for number, (files, error) in enumerate(context.ranks.each(jobs, made)):
+        if error is not None:
+            errors[number] = error
+        for name, content in files.items():
+            (folders[number] / name).write_bytes(content)
+    return errors
 
 
 def make(job: Job, folder: Path, context: JobContext) -> None:

@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 from collapse_sim.core.events import Emit, Note
 from collapse_sim.core.files import explain_write_errors, read_bytes, remove, write_atomic
 from collapse_sim.core.ranks import Ranks
+from collapse_sim.engine.sharding import Whole
 from collapse_sim.families.layers import LayerMaps
 from collapse_sim.store import sealed
 from collapse_sim.store.store import boundary
@@ -47,8 +48,9 @@ class Checkpoints:
     the other ranks get what it has read.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks) -> None:
-        self._folder, self._ranks = folder, ranks
+    def __init__(self, folder: Path, ranks: Ranks, held: Whole | None = None) -> None:
+        """`held`: how the ranks hold the fit's modules; None: whole."""
+        self._folder, self._ranks, self._held = folder, ranks, held or Whole(ranks)
         self.ended = folder / "diverged.json"  # the reason when there is no model
         self._fit = folder.name.partition("@")[0]  # DIGEST-BLOCK, whichever process owns the folder
 
@@ -59,19 +61,10 @@ class Checkpoints:
 
     def save(self, run: Resumable) -> None:
         """Write a checkpoint, then remove all but the newest two."""
-        self._ranks.of_first(lambda: self._save(run))
+        tensors = self._held.gathered(_tensors(run))
+        self._ranks.of_first(lambda: self._save(run, tensors))
 
-    def _save(self, run: Resumable) -> None:
-        tensors = {f"model/{name}": tensor for name, tensor in run.model.state_dict().items()}
-        if run.average is not None:
-            tensors |= {f"average/{name}": tensor for name, tensor in run.average.state_dict().items()}
-        if run.maps is not None:
-            tensors |= {f"maps/{name}": tensor for name, tensor in run.maps.state_dict().items()}
-        if run.best_state is not None:
-            tensors |= {f"best/{name}": tensor for name, tensor in run.best_state.items()}
-        for index, state in run.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer/{index}/{name}": t for name, t in state.items() if isinstance(t, Tensor)}
-        tensors["loss_sum"] = run.loss_sum
+    def _save(self, run: Resumable, tensors: Mapping[str, Tensor]) -> None:
         content = save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()})
         stem = self._folder / f"step-{run.step:09d}"
         state = {
@@ -100,7 +93,7 @@ class Checkpoints:
         newest = self._ranks.of_first(lambda: self._newest(emit, most))
         if newest is not None:
             state, content = newest
-            _apply(run, state, load(content))
+            _apply(run, state, load(content), self._held)
 
     def _newest(self, emit: Emit, most: int | None) -> tuple[dict[str, Any], bytes] | None:
         """The state and the tensors of the newest intact checkpoint."""
@@ -162,26 +155,49 @@ def newest_step(folder: Path) -> int:
     return max((int(path.stem.removeprefix("step-")) for path in folder.glob("step-*.json")), default=0)
 
 
-def _apply(run: Resumable, state: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def _tensors(run: Resumable) -> dict[str, Tensor]:
+    """All tensors of a fit's state, as this rank holds them."""
+    tensors = {f"model/{name}": tensor for name, tensor in run.model.state_dict().items()}
+    if run.average is not None:
+        tensors |= {f"average/{name}": tensor for name, tensor in run.average.state_dict().items()}
+    if run.maps is not None:
+        tensors |= {f"maps/{name}": tensor for name, tensor in run.maps.state_dict().items()}
+    if run.best_state is not None:
+        tensors |= {f"best/{name}": tensor for name, tensor in run.best_state.items()}
+    for index, state in run.optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": t for name, t in state.items() if isinstance(t, Tensor)}
+    tensors["loss_sum"] = run.loss_sum
+    return tensors
+
+
+def _apply(run: Resumable, state: dict[str, Any], tensors: dict[str, Tensor], held: Whole) -> None:
     device = next(run.model.parameters()).device
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         group, _, rest = name.partition("/")
         groups.setdefault(group, {})[rest] = tensor
-    run.model.load_state_dict(groups["model"])
+    _load(held, run.model, groups["model"])
     if run.average is not None:
-        run.average.load_state_dict(groups["average"])
+        _load(held, run.average, groups["average"])
     if run.maps is not None:
-        run.maps.load_state_dict(groups["maps"])
+        _load(held, run.maps, groups["maps"])
     if "best" in groups:
-        run.best_state = {name: tensor.to(device) for name, tensor in groups["best"].items()}
+        best = held.spread(groups["best"], run.model.state_dict())
+        run.best_state = {name: tensor.to(device) for name, tensor in best.items()}
         run.best_loss = state["best_loss"]
     per_parameter: dict[int, dict[str, Tensor]] = {}
     for name, tensor in groups.get("optimizer", {}).items():
         index, _, rest = name.partition("/")
         per_parameter.setdefault(int(index), {})[rest] = tensor
+    learned = [parameter for group in run.optimizer.param_groups for parameter in group["params"]]
+    for at, states in per_parameter.items():
+        per_parameter[at] = held.spread(states, dict.fromkeys(states, learned[at]))
     run.optimizer.load_state_dict({**run.optimizer.state_dict(), "state": per_parameter})
     run.scaler.load_state_dict(state["scaler"])
     run.step, run.skipped = state["step"], state["skipped"]
     run.history, run.loss_steps = state["history"], state["loss_steps"]
     run.loss_sum = tensors["loss_sum"].to(device)
+
+
+def _load(held: Whole, module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    module.load_state_dict(held.spread(state, module.state_dict()))

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from collapse_sim.core.errors import DivergedError, InterruptedRunError
 from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws, derive
-from collapse_sim.core.ranks import Pause
+from collapse_sim.core.ranks import Pause, Ranks
 from collapse_sim.engine import artefacts
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
@@ -24,6 +24,7 @@ from collapse_sim.engine.objective import SingleObjective, shapes_of, trimmed
 from collapse_sim.engine.programs import Program
 from collapse_sim.engine.row_weights import stored_row_weights, weighs_rows
 from collapse_sim.engine.rows import Table
+from collapse_sim.engine.sharding import Whole, pieces
 from collapse_sim.engine.stacked import StackedStep
 from collapse_sim.engine.switches import Switches
 from collapse_sim.engine.training_loss import TrainingLoss
@@ -70,12 +71,12 @@ def fit_together(jobs: Sequence[Job], folders: Sequence[Path], context: JobConte
             if number in errors:
                 continue
             try:
-                model = member.fitted()
+                state = member.state()
             except DivergedError as error:
                 errors[number] = error
             else:
                 context.ranks.of_first(
-                    partial(write_model, folders[number], model.state_dict(), member.run.history, member.run.step)
+                    partial(write_model, folders[number], state, member.run.history, member.run.step)
                 )
     return errors
 
@@ -124,30 +125,41 @@ def backward(
     parts: int = 1,
     compiled: Callable[[int], Tensor] | None = None,
     maps: LayerMaps | None = None,
+    held: Whole | None = None,
+    uncounted: Sequence[Inputs] = (),
 ) -> Tensor:
     """Add the gradients of mean(loss + sum of weights x terms) over the batch, in `parts` micro-batches.
 
     `compiled`: the same mean of micro-batch i, from a compiled program. `maps`: of the student's layers to the sizes of
-    the teacher's; they get gradients, too.
+    the teacher's; they get gradients, too. `held`: how ranks hold the models (None: whole), which all of them compute
+    equally often: `uncounted` are micro-batches that add nothing.
 
     Student and teacher see the same inputs; sums are divided by the whole batch's count, once, here. Returns the mean.
     """
     total = torch.zeros((), device=machine.device)
-    for i, part in enumerate(inputs.split(parts) if inputs.rows else ()):
-        if compiled is not None:
-            loss = compiled(i)
-        else:
-            with machine.autocast():
-                student = training_loss.predict(model, part, maps)
-            loss = training_loss.loss(student, part)
-            if teacher is not None:
-                with torch.no_grad(), machine.autocast():
-                    target = training_loss.of_teacher.predict(teacher, part)
-                terms = training_loss.terms(student, target, part)
-                loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
-            loss = loss / inputs.count
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    held = held or Whole(Ranks())
+
+    def loss_of(part: Inputs) -> Tensor:
+        with machine.autocast():
+            student = training_loss.predict(model, part, maps)
+        loss = training_loss.loss(student, part)
+        if teacher is not None:
+            with torch.no_grad(), machine.autocast():
+                target = held.call(teacher, lambda: training_loss.of_teacher.predict(teacher, part))
+            terms = training_loss.terms(student, target, part)
+            loss = loss + sum(weight * terms[name] for name, weight in (weights or {}).items())
+        return loss / inputs.count
+
+    counted = inputs.split(parts) if inputs.rows else []
+    batches = [*counted, *uncounted]
+    for i, part in enumerate(batches):
+        with held.backward(model, last=i + 1 == len(batches)):
+            loss = compiled(i) if compiled is not None else held.call(model, partial(loss_of, part))
+            if i >= len(counted):
+                loss = loss * 0
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
+    held.end_step(model, *([] if teacher is None else [teacher]))
     return total
 
 
@@ -200,15 +212,16 @@ class SingleStep:
     def __init__(self, member: Member, switches: Switches) -> None:
         self._member, self._switches = member, switches
         self._objective: SingleObjective | None = None
-        self._summed = member.ranks.gradients(member.run.parameters())
+        self._summed = member.held.gradients(member.run.parameters())
 
     def take(self, members: Sequence[Member]) -> Tensor:
         (member,) = members
         run, train, spec, machine = member.run, member.train, member.spec, member.machine
         role = member.ranks.role(f"{member.role}dropout")
         machine.reseed(derive(member.seed, role, spec.generation, run.step))
-        inputs = member.inputs(run.step).part(member.ranks.mine)
+        inputs, uncounted = member.held.shares(member.inputs(run.step), train.accumulate)
         compiled = None if self._switches.idle else self._compiled(inputs)
+        self._summed.begin(pieces(inputs.rows, train.accumulate))
         loss = backward(
             member.training_loss,
             run.model,
@@ -220,6 +233,8 @@ class SingleStep:
             train.accumulate,
             compiled,
             run.maps,
+            member.held,
+            uncounted,
         )
         loss = self._summed(loss)  # before anything looks at gradients: an overflow on one rank is one on all
         member.watch.see(run.step, loss)

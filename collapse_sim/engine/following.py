@@ -8,9 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import torch
+
 from collapse_sim.core.errors import RecipeError, StoreError
+from collapse_sim.core.plugins import name_of
 from collapse_sim.core.ranks import Group, Ranks
-from collapse_sim.engine.build import make
+from collapse_sim.engine.build import make, share_out
 from collapse_sim.engine.work import JobContext
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.specs import FitSpec
@@ -53,8 +56,13 @@ def follow(experiment: Experiment, context: JobContext, group: Group) -> NoRetur
 
 
 def _take_part(specs: Mapping[str, Spec], context: JobContext, task: Mapping[str, Any]) -> None:
-    job = Job(specs[task["digest"]], tuple(task["seeds"]), tuple(task["arms"]))
-    make(job, Path(), context)
+    def job(of: Mapping[str, Any]) -> Job:
+        return Job(specs[of["digest"]], tuple(of["seeds"]), tuple(of["arms"]))
+
+    if "shared out" in task:
+        share_out([job(of) for of in task["shared out"]], (), context)
+    else:
+        make(job(task), Path(), context)
 
 
 def check_ranks(experiment: Experiment, ranks: Ranks, together: int, *, compiled: bool) -> None:
@@ -80,12 +88,27 @@ def _problems(experiment: Experiment, world: int, together: int, compiled: bool)
             f"{recipe.where('train.batch_size')}: train.batch_size: {size} rows cannot be divided among {world} ranks; "
             "use larger batches, or fewer ranks"
         )
+    yield from _undivided(experiment, fits)
     for name in _renormalised(experiment, fits):
         path = f"arms.{name}.weighting"
         yield (
             f"{recipe.where(path)}: {path}: renormalise divides by the tokens that count in a whole batch, which "
             f"{world} ranks do not know; use one process, or renormalise: false"
         )
+
+
+def _undivided(experiment: Experiment, fits: Iterable[FitSpec]) -> Iterator[str]:
+    """Parameters that `train.shard` cannot divide."""
+    families = {repr(fit.family): fit for fit in fits if fit.train and fit.train.shard}
+    for fit in families.values():
+        with torch.random.fork_rng(devices=[]):
+            model = fit.family.build(fit.data.info)
+        names = [name for name, p in model.named_parameters() if p.dim() == 0 or not p.is_contiguous()]
+        if names:
+            yield (
+                f"{experiment.recipe.where('train.shard')}: train.shard: {name_of(type(fit.family))} has parameters "
+                f"that cannot be divided along a first axis ({', '.join(names[:3])}); remove it, or change the network"
+            )
 
 
 def _renormalised(experiment: Experiment, fits: Iterable[FitSpec]) -> Iterator[str]:

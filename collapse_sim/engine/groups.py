@@ -1,4 +1,5 @@
-"""Which fits are computed together: those of one architecture, schedule and number of updates."""
+"""Which fits are computed together: those of one architecture, schedule and number of updates. And which jobs ranks
+share out among them."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from collapse_sim.core.errors import RecipeError
+from collapse_sim.core.events import Kind
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.plugins import described
 from collapse_sim.engine.checkpoint import newest_step
@@ -17,6 +19,9 @@ from collapse_sim.families.training import FitLength
 from collapse_sim.plan.specs import FitSpec
 from collapse_sim.remedies.base import TokenWeighting
 from collapse_sim.store.jobs import Job
+
+SHARED_OUT: frozenset[Kind] = frozenset({"verifier", "curation", "scores"})
+COMPONENTS = ("metric", "curation", "verifier")  # of their specs
 
 
 def group_size(ensemble: str) -> int:
@@ -33,7 +38,10 @@ def group_size(ensemble: str) -> int:
 
 
 def grouping(jobs: Sequence[Job], context: JobContext) -> list[Sequence[Job]]:
-    """The jobs in groups of at most `context.group_size`, in their order."""
+    """The jobs in groups of at most `context.group_size`, in their order; with several ranks those of SHARED_OUT, one
+    for each rank."""
+    if context.ranks.world > 1:
+        return _for_ranks(jobs, context.ranks.world)
     groups: dict[str, list[list[Job]]] = {}
     ordered: list[list[Job]] = []
     for job in jobs:
@@ -47,6 +55,22 @@ def grouping(jobs: Sequence[Job], context: JobContext) -> list[Sequence[Job]]:
             ordered.append(open_groups[-1])
         open_groups[-1].append(job)
     return list(ordered)
+
+
+def _for_ranks(jobs: Sequence[Job], world: int) -> list[Sequence[Job]]:
+    """Jobs that take about as long, those of one metric or curation, are made at the same time."""
+    ordered: list[Sequence[Job]] = [[job] for job in jobs if not is_shared_out(job)]
+    by_component: dict[Any, list[Job]] = {}
+    for job in filter(is_shared_out, jobs):
+        component = next((getattr(job.spec, name) for name in COMPONENTS if hasattr(job.spec, name)), None)
+        by_component.setdefault(repr(component), []).append(job)
+    shared = [job for alike in by_component.values() for job in alike]
+    return ordered + [shared[first : first + world] for first in range(0, len(shared), world)]
+
+
+def is_shared_out(job: Job) -> bool:
+    """Whether a job is made by one rank, while others make others: not what is computed for all seeds at once."""
+    return job.spec.kind in SHARED_OUT and not job.spec.stacked
 
 
 def group_key(job: Job, context: JobContext) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,7 @@ from collapse_sim.engine.optimizers import make_optimizer
 from collapse_sim.engine.row_weights import stored_row_weights
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.score import validation_loss
+from collapse_sim.engine.sharding import Whole, holding
 from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import Inputs, ModelFamily
@@ -50,9 +52,14 @@ class Member:
         self.row_weights = stored_row_weights(context.store, spec, self.seed)
         self.length = FitLength.of(self.train, len(self.table))
         self.ranks = context.ranks
-        self.checkpoints = Checkpoints(self.ranks.of_first(lambda: context.store.partial(job)), self.ranks)
+        self.held = holding(self.train, self.ranks, self.machine)
+        folder = self.ranks.of_first(lambda: context.store.partial(job))
+        self.checkpoints = Checkpoints(folder, self.ranks, self.held)
         self.watch = DivergenceWatch(job, self.checkpoints, self.machine)
-        self.teacher = artefacts.model(context.store, spec.teacher, job.seeds, self.machine) if spec.teacher else None
+        self.teacher = None
+        if spec.teacher:
+            self.teacher = artefacts.model(context.store, spec.teacher, job.seeds, self.held.loads_on)
+            self.held.place(spec.teacher.family, self.teacher)
         other, info = spec.teaching, spec.data.info
         self._layer_sizes = layer_sizes(spec.family, other, info, spec.layers) if other else {}
         self._order = (-1, torch.empty(0, dtype=torch.int64))
@@ -62,14 +69,18 @@ class Member:
     def start(self, most: int | None = None) -> None:
         """Begin with the newest checkpoint, of at most `most` steps, or from the start."""
         self.machine.reseed(derive(self.seed, f"{self.role}init", self.spec.generation))
-        model = self.family.build(self.spec.data.info).to(self.machine.device)
+        model = self.family.build(self.spec.data.info).to(self.held.loads_on.device)
         if self.spec.init:
-            given = artefacts.model(self.context.store, self.spec.init, self.job.seeds, self.machine)
+            given = artefacts.model(self.context.store, self.spec.init, self.job.seeds, self.held.loads_on)
             model.load_state_dict(given.state_dict())
         average = AveragedModel(model, multi_avg_fn=_ema(self.train.ema)) if self.train.ema else None
         maps = self._maps()
+        self.held.place(self.family, model, *([] if maps is None else [maps]))
+        if average is not None:
+            self.held.place(self.family, average.module)
         learned = model if maps is None else nn.ModuleDict({"model": model, "maps": maps})
-        self.run = FitState(model, make_optimizer(self.train, learned), self.machine.scaler(), average, maps)
+        optimizer = make_optimizer(self.train, learned)
+        self.run = FitState(model, optimizer, self.machine.scaler(), average, maps)
         self.checkpoints.restore(self.run, self.context.emit, most)
         model.train()
 
@@ -78,7 +89,7 @@ class Member:
         if not self._layer_sizes:
             return None
         self.machine.reseed(derive(self.seed, f"{self.role}layer maps", self.spec.generation))
-        return LayerMaps(self._layer_sizes).to(self.machine.device)
+        return LayerMaps(self._layer_sizes)
 
     @property
     def done(self) -> bool:
@@ -113,9 +124,9 @@ class Member:
             return
         self.watch.check()
         if every:
-            store, data = self.context.store, self.spec.data
-            loss = self.ranks.of_first(
-                lambda: validation_loss(store, data, self.family, run.current(), self.seed, self.machine)
+            store, data, model = self.context.store, self.spec.data, run.current()
+            loss = self.held.evaluated(
+                model, lambda: validation_loss(store, data, self.family, model, self.seed, self.machine)
             )
             run.model.train()
             if math.isnan(loss):
@@ -140,8 +151,12 @@ class Member:
             model = run.model
             model.load_state_dict(run.best_state)
         batch = self.inputs(max(0, run.step - 1)).split(self.train.accumulate)  # an untrained teacher takes no step
-        self.watch.check_fitted(run.step, self.family, model, batch)
+        self.watch.check_fitted(run.step, self.family, model, batch, self.held)
         return model
+
+    def state(self) -> dict[str, Tensor]:
+        """The fitted model's tensors, on rank 0 at least. Raises DivergedError as `fitted` does."""
+        return self.held.gathered(self.fitted().state_dict())
 
 
 def _ema(decay: float) -> Any:
@@ -233,18 +248,25 @@ class DivergenceWatch:
             self.end(step + 1, "the loss became non-finite")
 
     @torch.no_grad()
-    def check_fitted(self, step: int, family: ModelFamily, model: nn.Module, batch: Sequence[Inputs]) -> None:
+    def check_fitted(
+        self, step: int, family: ModelFamily, model: nn.Module, batch: Sequence[Inputs], held: Whole
+    ) -> None:
         """Raise DivergedError unless the weights, and the last batch's loss under them, are finite: no later step would
         show what the last update did."""
-        state = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-        if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
+        if not held.finite(model):
             self.end(step, "the weights became non-finite")
         model.eval()
-        for part in batch:
+
+        def loss_of(part: Inputs) -> Tensor:
             with self._machine.autocast():
                 prediction = family.predict(model, part)
-            if not bool(family.loss(prediction, part).isfinite()):
-                self.end(step, "the loss became non-finite")
+            return family.loss(prediction, part)
+
+        losses = (held.call(model, partial(loss_of, part)) for part in batch)
+        finite = all(bool(loss.isfinite()) for loss in losses)
+        held.end_step(model)
+        if not finite:
+            self.end(step, "the loss became non-finite")
 
     def end(self, step: int, what: str) -> None:
         """Record the message of a DivergedError and raise it."""

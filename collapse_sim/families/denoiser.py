@@ -144,6 +144,11 @@ class Denoising(Component):
         output, encoder = model(inputs["x"], inputs["t"], inputs.tensors.get(LABEL))
         return Denoised(output.float(), encoder.float())
 
+    def blocks(self, model: nn.Module) -> list[nn.Module]:
+        """Those of the UNet (hooks.HasBlocks)."""
+        assert isinstance(model, Denoiser)
+        return model.blocks()
+
     @property
     def stacks(self) -> bool:
         """Unless there is dropout, whose draws would be another model's."""

@@ -6,7 +6,7 @@ Closed forms have a contract of their own, families.base.ClosedForm.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -98,6 +98,17 @@ class SolvesWeighted(Protocol):
     ) -> nn.Module:
         """As `solve`, with each row's loss times its weight: `row_weights` (S, n) float64, of mean 1 for each seed, at
         least 0. With weights that are all 1 it gives the solution of `solve`, up to rounding."""
+        ...
+
+
+@runtime_checkable
+class HasBlocks(Protocol):
+    """Networks that are a sequence of large blocks, of which a device holds one after the other where the parameters
+    are divided among ranks (`train.shard`)."""
+
+    def blocks(self, model: nn.Module) -> Sequence[nn.Module]:
+        """Submodules that `predict` calls (not only their methods or parameters), each with parameters of its own that
+        nothing outside of it reads, and none within another."""
         ...
 
 
@@ -334,6 +345,11 @@ def conditioning_of(family: object) -> Conditioning:
 def conditions_are_reused(family: object) -> bool:
     """Whether there are samples for any number of conditions (ReusesConditions)."""
     return isinstance(family, ReusesConditions) and family.reuses_conditions
+
+
+def blocks_of(family: object, model: nn.Module) -> Sequence[nn.Module]:
+    """The blocks of a model (HasBlocks); [] where the family names none."""
+    return family.blocks(model) if isinstance(family, HasBlocks) else []
 
 
 def row_counts_of(family: object, inputs: Inputs) -> Tensor | None:

@@ -25,7 +25,7 @@ from collapse_sim.families.hooks import TokenPredictions
 from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.families.pretrained_checks import check_next_token
 from collapse_sim.families.pretrained_import import check_same
-from collapse_sim.families.text_network import LanguageModel, Predicted
+from collapse_sim.families.text_network import LanguageModel, Predicted, WithLayers
 
 AT_ONCE, AT_ONCE_ON_CPU = 2**29, 2**25  # numbers in memory at a time in an evaluation: 2.1 GB of logits, or 134 MB
 SPARE_TOKENS = 1000  # ids by which a network's vocabulary may exceed its tokenizer's: it is padded to a round number
@@ -38,7 +38,7 @@ Count = Annotated[int, Field(gt=0)]
 Drop = Annotated[float, Field(ge=0.0, lt=1.0)]
 
 
-class TextFamily(Component):
+class TextFamily(WithLayers, Component):
     """Base of the text families."""
 
     pretrained: str | None = None

@@ -42,6 +42,10 @@ class Denoiser(nn.Module):
         super().__init__()
         self.shape, self.classes = shape, classes
 
+    def blocks(self) -> list[nn.Module]:
+        """The large modules that it calls one after the other, if it is large."""
+        return []
+
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The network's output, of x's shape, and the output of its encoder, (n, ...)."""
         raise NotImplementedError

@@ -69,6 +69,16 @@ class LanguageModel(nn.Module):
         return Predicted(out.logits, states[-1])
 
 
+class WithLayers:
+    """A text family whose network's blocks are those that transformers does not split between devices."""
+
+    def blocks(self, model: nn.Module) -> list[nn.Module]:
+        """The network's layers (hooks.HasBlocks)."""
+        assert isinstance(model, LanguageModel)
+        names = getattr(model.network, "_no_split_modules", None) or ()
+        return [module for module in model.network.modules() if type(module).__name__ in names]
+
+
 def _drop_others(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:
     assert isinstance(module, LanguageModel)
     for name in module.tied:

@@ -5,9 +5,17 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from collapse_sim.core.component import Component
 
@@ -61,6 +69,17 @@ class Train(Component):
     """Precision of forward passes. auto: bf16 on a GPU that supports it or a CPU where it is native and faster."""
     tf32: bool = False
     """Whether float32 matrix products on CUDA may use TF32."""
+
+    shard: bool = False
+    """With several ranks: whether each holds only a part of every parameter, gradient and optimiser state, for models
+    that do not fit one device. One process holds all."""
+
+    not_in_key: ClassVar[tuple[str, ...]] = ("shard",)  # how a fit is computed, like the number of ranks
+
+    @model_serializer(mode="wrap")
+    def _without_shard(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Keys of metrics with a network of their own, and run.json, are those from before `shard` was there."""
+        return {name: value for name, value in handler(self).items() if name != "shard" or value}
 
     @field_validator("evaluate")
     @classmethod

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from collapse_sim.families.labels import embedding_rows
 from collapse_sim.families.network import Denoiser
@@ -54,6 +54,9 @@ class UNet(Denoiser):
             num_class_embeds=classes + 1 if classes else None,
             **settings,
         )
+
+    def blocks(self) -> list[nn.Module]:
+        return [*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks]
 
     def forward(self, x: Tensor, t: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """UNet2DModel's own steps, as this configuration has them; the encoder's output is that of the last down block,

@@ -52,6 +52,7 @@ from collapse_sim.ui.console import program, say
 from collapse_sim.ui.listeners import MakeDisplay, listeners
 
 SHOWN = 20  # diverged chains listed in the last message
+ALONE = "train.shard: this one process holds whole models; torchrun starts several that divide them"
 SPARE_BYTES = 64 * 2**20  # room left for journals, pictures and checkpoints
 
 
@@ -108,6 +109,8 @@ class Session:
             emit(self._started())
             for warning in warnings_of(self.experiment) + self._slow():
                 emit(Note(warning))
+            if self.ranks.world == 1 and any(fit.train and fit.train.shard for fit in self._fits()):
+                emit(Note(ALONE))
             outcome: Literal["finished", "interrupted", "failed"] = "failed"
             message = ""
             try:

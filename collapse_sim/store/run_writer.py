@@ -57,7 +57,7 @@ GROWS = (
     "keep_samples",
 )
 
-
+HOW = ("train.shard",)  # ends of the paths of settings that say how something is computed, and change no number
 RECORDED = ("scores", "curation", "diverged")  # events of lines that are about something, and are not repeated
 
 
@@ -382,7 +382,7 @@ def _pairs(before: Any, now: Any, path: str) -> Iterator[str]:
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for key in dict.fromkeys((*before, *now)):
             yield from _pairs(before.get(key), now.get(key), f"{path}.{key}")
-    elif canonical_json(before) != canonical_json(now):
+    elif canonical_json(before) != canonical_json(now) and not path.endswith(HOW):
         yield f"{path}: {_short(before)} there, {_short(now)} here"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.randomness import Draws, ShapedDraws
 from collapse_sim.data.base import Info
-from collapse_sim.families.base import Conditions, ModelFamily, Rows
+from collapse_sim.families.base import Conditions, Inputs, ModelFamily, Rows
 from collapse_sim.families.hooks import (
     Continues,
     Deterministic,
@@ -21,6 +21,7 @@ from collapse_sim.families.hooks import (
     Exports,
     FromLatents,
     Guided,
+    HasBlocks,
     HasConditions,
     HasLossUnit,
     HasPositions,
@@ -62,6 +63,8 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         first, second = (family.sample(model, conditions, fixed_draws("sample", seed)) for seed in (0, 1))
         same = all(torch.equal(first[name], second[name]) for name in first)
         assert same, "deterministic: other draws gave other samples for the same conditions"
+    if isinstance(family, HasBlocks):
+        _check_blocks(family.blocks(model), model, lambda: family.predict(model, _corrupted(family, columns)))
     if isinstance(family, RowsAtOnce):
         assert family.rows_at_once(model, columns) >= 1, "rows_at_once must be at least 1"
     if isinstance(family, HasRowCounts):
@@ -118,6 +121,27 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
                 _check_round_trip(family, model, info, {Path(folder) / p.relative_to(folder).parts[0] for p in paths})
     if isinstance(family, ImportsModel):
         _check_refusal(family, info)
+
+
+def _corrupted(family: ModelFamily, columns: Rows) -> Inputs:
+    return family.corrupt(columns, fixed_draws("corrupt"))
+
+
+def _check_blocks(blocks: Sequence[nn.Module], model: nn.Module, predict: Callable[[], object]) -> None:
+    """Check that blocks are called, and that their parameters are theirs alone."""
+    within = list(model.modules())
+    owners = [id(parameter) for block in blocks for parameter in block.parameters()]
+    inner = {id(module) for block in blocks for module in block.modules()}
+    shared = {id(p) for module in within if id(module) not in inner for p in module.parameters(recurse=False)}
+    assert all(any(block is module for module in within) for block in blocks), "blocks must be modules of the model"
+    assert len(owners) == len(set(owners)), "blocks must not share parameters, nor be within another"
+    assert not shared & set(owners), "blocks must not share parameters with the rest of the model"
+    called: set[int] = set()
+    hooks = [block.register_forward_hook(lambda module, *_: called.add(id(module))) for block in blocks]
+    predict()
+    for hook in hooks:
+        hook.remove()
+    assert called == {id(block) for block in blocks}, "predict must call every block, not only its methods"
 
 
 def _check_round_trip(family: ImportsModel, model: nn.Module, info: Info, places: set[Path]) -> None:

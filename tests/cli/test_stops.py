@@ -108,7 +108,7 @@ def test_ctrl_c_once(shell, recipe, monkeypatch):
     restored = []
     original = checkpoint._apply
     monkeypatch.setattr(
-        checkpoint, "_apply", lambda run, state, t: (restored.append(state["step"]), original(run, state, t))
+        checkpoint, "_apply", lambda run, state, *rest: (restored.append(state["step"]), original(run, state, *rest))
     )
     kept = shell.artefacts()
     result = shell(*words, "--json").json

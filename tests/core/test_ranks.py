@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from collapse_sim.core import ranks as ranks_module
 from collapse_sim.core.board import EndedError
 from collapse_sim.core.errors import DivergedError, RanksError
-from collapse_sim.core.ranks import Group, Pause, Ranks
+from collapse_sim.core.ranks import GradientSums, Group, Pause, Ranks
+from tests.rank_pool import changed_method
 
 
 def test_one_process_is_the_first_of_one():
@@ -128,6 +130,42 @@ def large(ranks: Group, elements: int):
 def test_sums_of_more_than_a_bucket(pool):
     for outcome in pool.both(large, 7 * 2**20):
         assert outcome == [(3.0, 3.0), (4.0, 4.0)]
+
+
+def steps_in_buckets(ranks, overlapped, rows):
+    """The gradients and losses of three steps of two micro-batches in small buckets, and how many buckets were on their
+    way when the backward passes ended. The ranks have different rows, and the second may have none."""
+    torch.manual_seed(0)
+    layers = [torch.nn.Linear(5, 5) for _ in range(4)]
+    model, unused = torch.nn.Sequential(*layers), torch.nn.Parameter(torch.ones(3))
+    results, early = [], []
+    with changed_method(ranks_module, "BUCKET_BYTES", lambda _: 120):
+        sums = GradientSums(ranks, [*model.parameters(), unused], overlapped=overlapped)
+        for step in range(3):
+            parts = torch.arange(60.0).view(12, 5)[ranks.mine][: rows[ranks.rank]].div(60 + step).chunk(2)
+            parts = [part for part in parts if len(part)]
+            sums.begin(len(parts))
+            total = torch.zeros(())
+            for part in parts:
+                loss = model(part).square().sum()
+                loss.backward()
+                total += loss.detach()
+            early.append(len(sums._sent))
+            results += [sums(total), *(p.grad.clone() for p in model.parameters())]
+            model.zero_grad()
+            assert unused.grad is None
+    return results, early
+
+
+@pytest.mark.parametrize(("rows", "most"), [((6, 6), (4, 4)), ((3, 1), (4, 4)), ((1, 0), (4, 0))])
+def test_sums_during_the_backward_pass_are_those_after_it(pool, rows, most):
+    """Bit by bit; the first step, after which the ranks know which parameters are used, sends nothing early, nor does a
+    rank without rows. The last bucket waits for the loss."""
+    during, after = (pool.both(steps_in_buckets, overlapped, rows) for overlapped in (True, False))
+    for (own, early), (expected, never), buckets in zip(during, after, most, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(own, expected, strict=True))
+        assert early == [0, buckets, buckets]
+        assert never == [0, 0, 0]
 
 
 def pauses(ranks: Group):

@@ -10,6 +10,7 @@ from collapse_sim.engine.work import Stop
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
 from collapse_sim.store.store import Store
+from tests.rank_pool import run_together
 
 
 @pytest.fixture
@@ -23,5 +24,19 @@ def curated(sandbox):
         experiment = prepare(load(sandbox.recipe(text)), sandbox.root / "data")
         store = Store(sandbox.root / ".store", Stop().check)
         return {plan.name: plan.generations for plan in experiment.arm_plans}, store
+
+    return run
+
+
+@pytest.fixture
+def ranked(sandbox, pool):
+    """Run a recipe with two ranks in a folder -> their exit codes, and the folder."""
+
+    def run(text, name="ranks", function=run_together, *args):
+        root = sandbox.root / name
+        root.mkdir(exist_ok=True)
+        path = root / "recipe.yaml"
+        path.write_text(text)
+        return pool.both(function, path, root, *args), root
 
     return run

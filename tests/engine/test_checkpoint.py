@@ -49,7 +49,7 @@ def restored(monkeypatch) -> list[int]:
     steps: list[int] = []
     original = checkpoint._apply
     monkeypatch.setattr(
-        checkpoint, "_apply", lambda run, state, t: (steps.append(state["step"]), original(run, state, t))
+        checkpoint, "_apply", lambda run, state, *rest: (steps.append(state["step"]), original(run, state, *rest))
     )
     return steps
 
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_older(sandbox, monkeypatch):
     restored = []
     original = checkpoint._apply
     monkeypatch.setattr(
-        checkpoint, "_apply", lambda run, state, t: (restored.append(state["step"]), original(run, state, t))
+        checkpoint, "_apply", lambda run, state, *rest: (restored.append(state["step"]), original(run, state, *rest))
     )
     other.run(TINY, checkpoint_s=0.0)
     assert restored == [4]

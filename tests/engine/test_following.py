@@ -3,87 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
+from collections import Counter
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
-from collapse_sim.core import ranks as ranks_module
-from collapse_sim.core.errors import RecipeError, StoreError
+from collapse_sim.core.errors import PluginError, RecipeError, StoreError, code_of
 from collapse_sim.core.ranks import Ranks
-from collapse_sim.engine import fit
+from collapse_sim.engine import build, fit
 from collapse_sim.engine.following import SharedStore, check_ranks
 from collapse_sim.engine.member import Member
+from collapse_sim.metrics.loss import TestLoss
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
 from tests.conftest import artefacts
+from tests.engine.ranked_fits import FAMILIES, TRAIN, fits, recipe, stopped
 from tests.rank_pool import changed_method, run_together, spoilt
-
-TRAIN = "steps: 20, batch_size: 14, evaluate: every 10 steps, accumulate: 2, ema: 0.9, clip_norm: 1.0"
-RECIPE = """
-name: ranks
-data: {{{data}}}
-model: {{{model}}}
-train: {{{train}}}
-samples: 30
-sampling: {{shard: 7}}
-generations: 1
-seeds: [3]
-arms: {{taught: {{data: replace, teacher: {{generation: 0, weights: {weights}}}}}}}
-metrics: [test_loss]
-"""
-DIGITS = "use: digits, rows: 43, held_out_rows: 20"  # the last batch of an epoch has one row, and rank 1 none
-VAE = {"data": DIGITS, "model": "use: vae, hidden: 16, latent: 2", "weights": "{output: 0.5, mean: 1.0}"}
-FAMILIES = {
-    "vae": VAE,
-    "ddpm": {
-        "data": "use: gaussian, dimensions: 2, rows: 40, held_out_rows: 20",
-        "model": "use: ddpm, network: {widths: [8, 8]}, timesteps: 30",
-        "weights": "{output: 0.5}",
-    },
-    "causal_lm": {
-        "data": "use: grammar, rows: 40, held_out_rows: 12",
-        "model": "use: causal_lm, preset: tiny, width: 16, layers: 1",
-        "weights": "{logits: 0.5}",
-    },
-    "seq2seq": {
-        "data": "use: grammar_pairs, rows: 40, held_out_rows: 12",
-        "model": "use: seq2seq, preset: tiny, width: 16, layers: 1, decoding: sample",
-        "weights": "{logits: 0.5}",
-    },
-}
-
-
-def recipe(family=None, **settings):
-    return RECIPE.format(**{"train": TRAIN, **(family or VAE), **settings})
-
-
-@pytest.fixture
-def ranked(sandbox, pool):
-    """Run a recipe with two ranks in a folder -> their exit codes, and the folder."""
-
-    def run(text, name="ranks", function=run_together, *args):
-        root = sandbox.root / name
-        root.mkdir(exist_ok=True)
-        path = root / "recipe.yaml"
-        path.write_text(text)
-        return pool.both(function, path, root, *args), root
-
-    return run
-
-
-def fits(root):
-    """{digest: (weights, history, manifest)} of the models in a store."""
-    of = {}
-    for path in sorted((root / ".store").glob("objects/*/*/*/manifest.json")):
-        manifest = json.loads(path.read_text())
-        if manifest["kind"] == "fit":
-            history = json.loads((path.parent / "history.json").read_text())
-            of[manifest["digest"]] = load_file(path.parent / "model.safetensors"), history, manifest
-    return of
-
 
 SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("ddpm", "causal_lm", "seq2seq")]
 
@@ -125,26 +61,76 @@ def test_pieces_that_ranks_share_have_the_bytes_of_one_process(sandbox, ranked):
             assert together[place][name] == content[name], name
 
 
+SHARED_OUT = """
+name: shared-out
+data: {use: gaussian, dimensions: 2, rows: 40, held_out_rows: 20}
+model: {use: ddpm, network: {widths: [8, 8]}, timesteps: 30, sampler: ddim, sampling_steps: 2}
+train: {steps: 1, batch_size: 14, evaluate: never, learning_rate: 1.0e-60}
+samples: 30
+generations: 1
+seeds: [3, 4]
+arms: {replace: {data: replace}, random: {data: replace, curation: {use: random, keep: 0.5}}}
+metrics: [test_loss, LAST]
+"""
+
+
+def counted(ranks, path, root):
+    """A run -> (this rank's exit code, the kinds and seeds of what it made of the jobs that are shared out)."""
+    kinds = []
+
+    def noted(before):
+        def make(job, folder, context):
+            if context.ranks is not ranks and job.spec.kind in ("scores", "curation"):
+                kinds.append((job.spec.kind, job.seeds))
+            before(job, folder, context)
+
+        return make
+
+    with changed_method(build, "make", noted):
+        return run_together(ranks, path, root), kinds
+
+
+def test_scores_and_curations_are_shared_out_and_have_the_bytes_of_one_process(sandbox, ranked):
+    text = SHARED_OUT.replace("LAST", "mmd")
+    (first, second), root = ranked(text, "ranks", counted)
+    assert first[0] == second[0] == 0
+    for _, kinds in (first, second):
+        assert {kind for kind, _ in kinds} == {"scores", "curation"}
+    assert {seeds for _, seeds in first[1]} == {(3,)}
+    assert {seeds for _, seeds in second[1]} == {(4,)}
+    sandbox.run(text)
+    assert artefacts(root / ".store") == artefacts(sandbox.root / ".store")
+
+
+def failing(ranks, path, root):
+    """A run in which a score of seed 4, which rank 1 computes, fails."""
+
+    def broken(before):
+        def make(job, folder, context):
+            if job.spec.kind == "scores" and job.seeds == (4,) and isinstance(job.spec.metric, TestLoss):
+                raise PluginError(f"no loss on rank {ranks.rank}")
+            before(job, folder, context)
+
+        return make
+
+    with changed_method(build, "make", broken):
+        return run_together(ranks, path, root)
+
+
+def test_a_score_that_fails_on_one_rank_ends_no_other(ranked):
+    codes, root = ranked(SHARED_OUT.replace("LAST", "mmd"), "failing", failing)
+    assert codes == [code_of(PluginError(""))] * 2
+    made = [json.loads(path.read_text()) for path in (root / ".store").glob("objects/*/*/*/manifest.json")]
+    scores = Counter(
+        (manifest["seeds"][0], manifest["generation"]) for manifest in made if manifest["kind"] == "scores"
+    )
+    assert scores == {(3, 0): 2, (4, 0): 1, (3, 1): 4, (4, 1): 2}
+
+
 def test_two_ranks_give_the_same_bytes_again(ranked):
     text = recipe()
     (_, first), (_, second) = ranked(text, "first"), ranked(text, "second")
     assert artefacts(first / ".store") == artefacts(second / ".store")
-
-
-def stopped(ranks, path, root, number):
-    """A run in which rank 1 alone gets a signal, after the fourth step of the first fit."""
-
-    def signalled(before):
-        def inputs(self, step):
-            if ranks.rank and step == 4:
-                os.kill(os.getpid(), number)
-            return before(self, step)
-
-        return inputs
-
-    at_every_step = changed_method(ranks_module, "PAUSE_S", lambda _: 0.0)
-    with at_every_step, changed_method(Member, "inputs", signalled):
-        return run_together(ranks, path, root)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -178,8 +178,8 @@ def test_an_interrupted_fit_continues_on_cuda(sandbox, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
         return original(*args, **kwargs)
 
-    def noted(run, state, tensors):
-        apply(run, state, tensors)
+    def noted(run, state, *rest):
+        apply(run, state, *rest)
         restored.append((state["step"], {t.device.type for s in run.optimizer.state.values() for t in s.values()}))
 
     monkeypatch.setattr(fit, "backward", interrupting)

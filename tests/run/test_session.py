@@ -33,3 +33,15 @@ def test_a_run_warns_once_of_a_slow_precision(sandbox, precision, warned, monkey
     monkeypatch.setattr(machine, "bf16_speed", lambda width: 0.05)
     sandbox.run(SMALL.replace("evaluate:", f"precision: {precision}, evaluate:"))
     assert capsys.readouterr().err.count("a training step was measured 20.0 times as slow as in fp32") == warned
+
+
+def test_one_process_says_that_it_divides_nothing_and_shard_may_change(sandbox, capsys):
+    """In a run that exists: no number depends on it."""
+    from tests.conftest import SMALL
+
+    sandbox.run(SMALL)
+    assert "train.shard" not in capsys.readouterr().err
+    before = sandbox.artefacts()
+    sandbox.run(SMALL.replace("evaluate:", "shard: true, evaluate:"))
+    assert capsys.readouterr().err.count("train.shard: this one process holds whole models") == 1
+    assert sandbox.artefacts() == before

@@ -99,6 +99,7 @@ class Sandbox:
         ensemble: str = "off",
         *,
         compiled: str = "auto",
+        overlap: str = "off",
         trackers: Mapping[str, Tracker] | None = None,
         **options: object,
     ) -> dict:
@@ -119,6 +120,7 @@ class Sandbox:
             checkpoint_s,
             ensemble,
             compiled,
+            overlap,
             trackers=trackers or {},
         )
         return session.run(quiet=True)

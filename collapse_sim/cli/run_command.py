@@ -63,6 +63,15 @@ def run(
             "fits of less than a minute. Results equal eager ones up to rounding.",
         ),
     ] = "auto",
+    overlap: Annotated[
+        str,
+        typer.Option(
+            "--overlap",
+            metavar="auto|on|off",
+            help="Compute scores in another process while the next generation is fitted. auto: on CUDA, where they "
+            "take long enough; a CPU gains only if a core is idle. Results are the same.",
+        ),
+    ] = "auto",
     track: Annotated[
         list[str] | None,
         typer.Option(
@@ -116,6 +125,7 @@ def run(
         checkpoint_s=checkpoint,
         ensemble=ensemble,
         compiled=compiled,
+        overlap=overlap,
         trackers=track or (),
         project=track_project,
     )

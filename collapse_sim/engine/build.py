@@ -33,6 +33,7 @@ from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.programs import Programs
 from collapse_sim.engine.sample import sample, to_numpy
 from collapse_sim.engine.score import features, score
+from collapse_sim.engine.stacked_sampling import sample_together
 from collapse_sim.engine.verifying import fit_verifier
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.training import Train
@@ -149,6 +150,15 @@ BUILDERS: dict[Kind, Callable[[Job, Path, JobContext], None]] = {
 }
 
 
+# Jobs of a group, which engine/groups.py forms.
+TOGETHER: dict[Kind, Callable[[Sequence[Job], Sequence[Path], JobContext], Mapping[int, Exception]]] = {
+    "fit": fit_together,
+    "own fit": fit_together,
+    "samples": sample_together,
+    "own samples": sample_together,
+}
+
+
 # Made by all ranks, a part by each. Everything else is made by rank 0 while the others wait.
 DIVIDED: frozenset[Kind] = frozenset({"data", "fit", "own samples", "own fit", "samples", "features"})
 
@@ -159,7 +169,7 @@ def is_divided(job: Job) -> bool:
 
 
 def builder(context: JobContext) -> Build:
-    """The build function that the store calls, with its surroundings bound. Only fits are made in groups."""
+    """The build function that the store calls, with its surroundings bound. Fits and rows may be made in groups."""
 
     def build(jobs: Sequence[Job], folders: Sequence[Path]) -> Mapping[int, Exception]:
         if signal := context.ranks.signal():
@@ -171,7 +181,7 @@ def builder(context: JobContext) -> Build:
         if len(jobs) > 1:
             try:
                 with contextlib.redirect_stdout(sys.stderr):
-                    return fit_together(jobs, folders, context)
+                    return TOGETHER[jobs[0].spec.kind](jobs, folders, context)
             except SystemExit as error:  # of a plug-in: one by one, its own fit says so
                 raise RuntimeError(f"SystemExit({error.code!r})") from error
         job, action = jobs[0], partial(make, jobs[0], folders[0], context)

@@ -1,5 +1,5 @@
-"""Which fits are computed together: those of one architecture, schedule and number of updates. And which jobs ranks
-share out among them."""
+"""What is computed together: fits of one architecture, schedule and number of updates, and rows of such models. And which
+jobs ranks share out among them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from collapse_sim.core.events import Kind
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.plugins import described
 from collapse_sim.engine.checkpoint import newest_step
+from collapse_sim.engine.pieces import finished_pieces
 from collapse_sim.engine.row_weights import weighs_rows
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ClosedForm
-from collapse_sim.families.hooks import Stacks
+from collapse_sim.families.hooks import Stacks, StacksSampling
 from collapse_sim.families.training import FitLength
-from collapse_sim.plan.specs import FitSpec
+from collapse_sim.plan.specs import FitSpec, SampleSpec
 from collapse_sim.remedies.base import TokenWeighting
 from collapse_sim.store.jobs import Job
+from collapse_sim.store.rowfile import SAMPLES_FILE
 
 SHARED_OUT: frozenset[Kind] = frozenset({"verifier", "curation", "scores"})
 COMPONENTS = ("metric", "curation", "verifier")  # of their specs
@@ -74,13 +76,15 @@ def is_shared_out(job: Job) -> bool:
 
 
 def group_key(job: Job, context: JobContext) -> str | None:
-    """Equal for fits that can be computed together; None for one that is computed alone.
+    """Equal for fits, or for rows, that can be computed together; None for a job that is computed alone.
 
     Alone are imported models, closed forms (all seeds of an arm are one computation already), families that do not
     stack, fp16 (whose skipped updates differ), micro-batches, fits that end early, and those whose teacher has other
     sizes.
     """
     spec = job.spec
+    if isinstance(spec, SampleSpec):
+        return _sampling_key(job, spec, context)
     if not isinstance(spec, FitSpec) or spec.given or spec.train is None or isinstance(spec.family, ClosedForm):
         return None
     train = spec.train
@@ -104,6 +108,27 @@ def group_key(job: Job, context: JobContext) -> str | None:
         ],
         "at step": max(unfinished, default=0),  # so that nobody waits for one that begins
         "columns": {name: [list(shape), dtype] for name, (shape, dtype) in spec.data.info.columns.items()},
+    }
+    return digest_of(content)
+
+
+def _sampling_key(job: Job, spec: SampleSpec, context: JobContext) -> str | None:
+    """Equal for rows that can be drawn together: of models of one architecture, in equal shards. Alone are those of
+    closed forms, of files, of guided models, and of families that do not stack their sampling."""
+    family, model = spec.model.family, spec.model
+    if context.group_size < 2 or spec.stacked or spec.imported is not None or spec.guidance is not None:
+        return None
+    if model.train is None or not (isinstance(family, StacksSampling) and family.stacks_sampling):
+        return None
+    unfinished = [finished_pieces(folder, SAMPLES_FILE) for folder in context.store.leftovers(job)]
+    content = {
+        "kind": spec.kind,
+        "generation": spec.generation,
+        "family": described(family),
+        "precision": [model.train.precision, model.train.tf32],
+        "rows": [spec.rows, spec.shard, spec.conditions, spec.draw],
+        "finished": max(unfinished, default=0),
+        "columns": {name: [list(shape), dtype] for name, (shape, dtype) in model.data.info.columns.items()},
     }
     return digest_of(content)
 

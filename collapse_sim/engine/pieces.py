@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from collapse_sim.store.store import boundary
 
 SHARDS_FILE = "shards.json"  # the hashes of finished pieces
 
+MakeTogether = Callable[[int, int, int], Sequence[Mapping[str, np.ndarray]]]  # columns of each job
 Make = Callable[[int, int, int], Mapping[str, np.ndarray]]  # (piece, first row, row after the last) -> columns
 
 
@@ -60,6 +62,42 @@ def in_pieces(job: Job, folder: Path, context: JobContext, *files: Pieces) -> No
     ranks.of_first(lambda: [(partial / file.name).replace(folder / file.name) for file in files])
 
 
+def pieces_together(
+    jobs: Sequence[Job], folders: Sequence[Path], context: JobContext, file: Pieces, make: MakeTogether
+) -> None:
+    """Make one row file of each job piece by piece, a piece of all jobs at a time.
+
+    They stay among the jobs' checkpoints until these are committed, so that after a kill in between the rest is not
+    made again by a smaller group.
+    """
+    begun = [_begun(job, context, [file]) for job in jobs]
+    files = [
+        _Unfinished(job, context, partial, hashes, file.rows)
+        for job, (partial, hashes) in zip(jobs, begun, strict=True)
+    ]
+    finished = [len(hashes.setdefault(file.name, [])) for _, hashes in begun]
+    bounds = list(enumerate(file.bounds()))
+    context.restart_clock()
+    with contextlib.ExitStack() as open_files:
+        for each, count in zip(files, finished, strict=True):
+            open_files.enter_context(contextlib.closing(each))
+            each.done = sum(last - first for _, (first, last) in bounds[:count])
+        for number, (first, last) in bounds[min(finished) :]:
+            context.stop.check()
+            for each, count, columns in zip(files, finished, make(number, first, last), strict=True):
+                if number >= count:
+                    each.write(file, [(number, (first, last))], [columns], to_the_end=True)
+    for (partial, _), folder in zip(begun, folders, strict=True):
+        _linked(partial / file.name, folder / file.name)
+
+
+def _linked(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # a file system without links
+        shutil.copyfile(source, target)
+
+
 def _begun(job: Job, context: JobContext, files: Sequence[Pieces]) -> tuple[Path, dict[str, list[str]]]:
     """The folder of a job's unfinished rows, and the hashes of the pieces in it."""
     partial = context.store.partial(job)
@@ -88,9 +126,14 @@ class _Unfinished:
         self.done = 0  # rows
 
     def write(
-        self, file: Pieces, pieces: Sequence[tuple[int, tuple[int, int]]], made: Sequence[Mapping[str, np.ndarray]]
+        self,
+        file: Pieces,
+        pieces: Sequence[tuple[int, tuple[int, int]]],
+        made: Sequence[Mapping[str, np.ndarray]],
+        *,
+        to_the_end: bool = False,
     ) -> None:
-        """Write the next pieces of a file, and record each."""
+        """Write the next pieces of a file, and record each; the last one only if it is not moved away at once."""
         for (_, (first, last)), columns in zip(pieces, made, strict=True):
             if self._writer is None:
                 self._writer = RowWriter(self._partial / file.name, file.rows, layout(columns))
@@ -99,7 +142,7 @@ class _Unfinished:
             self._hashes[file.name].append(_hash(columns))
             self.done += last - first
             self._rows_seen += last - first
-            if self.done < self._total:
+            if to_the_end or self.done < self._total:
                 write_atomic(self._partial / SHARDS_FILE, sealed.text(self._hashes), durable=False)
                 boundary("shard recorded")
         if self._context.due():
@@ -137,6 +180,14 @@ def _finished(progress_file: Path, partial: Path, files: Sequence[Pieces]) -> tu
     except (OSError, ValueError, KeyError, TypeError) as error:
         return good, f"{type(error).__name__}: {error}"
     return good, ""
+
+
+def finished_pieces(folder: Path, name: str) -> int:
+    """How many pieces of a file are recorded in a folder of unfinished work; 0 if that cannot be read."""
+    try:
+        return len(sealed.read(folder / SHARDS_FILE)[name])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0
 
 
 def _hash(columns: Mapping[str, np.ndarray]) -> str:

@@ -99,6 +99,12 @@ class Sampler:
             yield draw
 
 
+def role_of(spec: SampleSpec) -> str:
+    """The role of the random draws of rows."""
+    role = "outputs" if spec.conditions == "held_out" else ROLES[spec.kind]
+    return f"{role}/{spec.draw}" if spec.draw else role
+
+
 def sample(job: Job, folder: Path, context: JobContext) -> None:
     """Draw a generation's rows into samples.safetensors. Resuming repeats at most one shard.
 
@@ -106,13 +112,12 @@ def sample(job: Job, folder: Path, context: JobContext) -> None:
     """
     spec = job.spec
     assert isinstance(spec, SampleSpec)
-    role = "outputs" if spec.conditions == "held_out" else ROLES[spec.kind]
-    role = f"{role}/{spec.draw}" if spec.draw else role
+    role = role_of(spec)
     with Sampler(context, spec, job.seeds, f"{where(job, job.seeds)}: ").drawing() as draw:
 
         def shard(number: int, first: int, last: int) -> dict[str, np.ndarray]:
             rows = draw(role, number, first, last)
-            _check(job, rows)
+            check_finite(job, rows)
             return rows
 
         if not spec.stacked:
@@ -160,7 +165,7 @@ def not_finite(place: str) -> Iterator[None]:
         raise DivergedError(f"{place}the model's logits are not finite; the chain ends there") from error
 
 
-def _check(job: Job, columns: Mapping[str, np.ndarray]) -> None:
+def check_finite(job: Job, columns: Mapping[str, np.ndarray]) -> None:
     """Raise DivergedError for the seeds whose rows are not finite."""
     for name, column in columns.items():
         if column.dtype.kind != "f" or np.isfinite(column).all():

@@ -71,7 +71,7 @@ class StackedObjective:
         weights: Mapping[str, Tensor],
     ) -> Tensor:
         inputs = Inputs(tensors, count, fixed, weights=of_rows)
-        with self._machine.autocast(), _attention(self._machine):
+        with self._machine.autocast(), plain_attention(self._machine):
             student = functional_call(self._predictor, {**buffers, **parameters}, (inputs,))
         loss = self._training_loss.loss(student, inputs)
         if target is not None:
@@ -79,7 +79,7 @@ class StackedObjective:
         return loss / count
 
 
-def _attention(machine: Machine) -> AbstractContextManager[None]:
+def plain_attention(machine: Machine) -> AbstractContextManager[None]:
     """The CPU's fused attention cannot be batched; its plain one can."""
     return sdpa_kernel(SDPBackend.MATH) if machine.device.type == "cpu" else nullcontext()
 
@@ -162,7 +162,7 @@ class StackedStep:
         self._parameters = _stacked([member.run.model for member in members])
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(first.run.model.get_parameter(name).requires_grad)
-        _check_buffers([member.run.model for member in members])
+        check_buffers([member.run.model for member in members])
         self._optimizer = make_optimizer(first.train, first.run.model, self._parameters)
         _stack_optimizers(self._optimizer, members)
         averages = [member.run.average for member in members]
@@ -315,7 +315,7 @@ def _stacked(models: Sequence[nn.Module]) -> dict[str, Tensor]:
     return stacked
 
 
-def _check_buffers(models: Sequence[nn.Module]) -> None:
+def check_buffers(models: Sequence[nn.Module]) -> None:
     """Raise ValueError for models that differ in more than their parameters."""
     first = dict(models[0].named_buffers())
     for model in models[1:]:

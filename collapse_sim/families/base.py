@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, runtime_checkable
@@ -141,10 +143,28 @@ class ClosedForm(Protocol):
         ...
 
 
+_checks: ContextVar[list[Tensor] | None] = ContextVar("checks", default=None)
+
+
+@contextmanager
+def checks_later() -> Iterator[list[Tensor]]:
+    """Within it `intensities` does not raise: whether each of its images are finite is put into a list, bool () each.
+    For several models as one program (torch.func.vmap), in which no value can be looked at."""
+    checks: list[Tensor] = []
+    token = _checks.set(checks)
+    try:
+        yield checks
+    finally:
+        _checks.reset(token)
+
+
 def intensities(x: Tensor) -> Tensor:
     """Image values, clipped to [0, 255] and rounded to uint8. Raises FloatingPointError if one is not finite, since its
     uint8 value would be arbitrary."""
-    if not bool(x.isfinite().all()):
+    finite, checks = x.isfinite().all(), _checks.get()
+    if checks is not None:
+        checks.append(finite)
+    elif not bool(finite):
         raise FloatingPointError("the generated images are not finite")
     return x.clamp(0, 255).round().to(torch.uint8)
 

@@ -155,6 +155,10 @@ class Denoising(Component):
         return self.network.dropout == 0
 
     @property
+    def stacks_sampling(self) -> bool:
+        return True
+
+    @property
     def loss_unit(self) -> str:
         return "squared error per value"
 

@@ -59,6 +59,7 @@ class Flow(Component):
     terms: ClassVar[tuple[str, ...]] = ("output",)
     loss_unit: ClassVar[str] = "nats per row"
     stacks: ClassVar[bool] = True
+    stacks_sampling: ClassVar[bool] = True
     from_latents: ClassVar[bool] = True
 
     def check(self, info: Info) -> None:

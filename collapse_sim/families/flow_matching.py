@@ -33,6 +33,10 @@ class FlowMatching(Denoising):
     from_latents: ClassVar[bool] = True
     sampling: ClassVar[tuple[str, ...]] = (*Denoising.sampling, "solver", "sampling_steps", "tolerance")
 
+    @property
+    def stacks_sampling(self) -> bool:
+        return self.solver != "dopri5"  # whose steps depend on values
+
     @model_validator(mode="after")
     def _check_solver_settings(self) -> FlowMatching:
         if self.solver == "dopri5" and self.sampling_steps is not None:

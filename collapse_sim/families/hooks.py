@@ -38,6 +38,17 @@ class Stacks(Protocol):
 
 
 @runtime_checkable
+class StacksSampling(Protocol):
+    """Families whose `sample` computes the same under torch.func.vmap: rows of several models are drawn as one program.
+
+    It draws by `normal`, `uniform`, `integers` and `permutation` alone, and looks at no value but in `intensities`.
+    """
+
+    @property
+    def stacks_sampling(self) -> bool: ...
+
+
+@runtime_checkable
 class Trims(Protocol):
     """Networks that do not see the padding which all rows of a batch have. How much that is depends on values, which a
     compiled step cannot read, so the engine has its batches trimmed before."""

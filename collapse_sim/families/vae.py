@@ -86,6 +86,7 @@ class VAEFamily(Component):
     kinds: ClassVar[tuple[str, ...]] = ("images",)
     terms: ClassVar[tuple[str, ...]] = ("output", "mean", "variance")
     stacks: ClassVar[bool] = True
+    stacks_sampling: ClassVar[bool] = True
     from_latents: ClassVar[bool] = True
     added: ClassVar[dict[str, Any]] = {"conditional": False}
     reuses_conditions: ClassVar[bool] = True

@@ -82,9 +82,9 @@ def held_to_the_end(experiment: Experiment) -> list[str]:
     ]
 
 
-def most_bytes(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int:
+def most_bytes(experiment: Experiment, is_missing: Callable[[Spec], int], *, late: bool = False) -> int:
     """The most bytes that the missing artefacts take at any time of the run: `sizes.bytes_to_come` where nothing is
-    removed."""
+    removed. `late`: what generation k makes superfluous is removed when k + 1 is made."""
     spare, size, here = spare_after(experiment), bytes_of(experiment), dict[str, int]()
     for spec in experiment.shared:
         here[spec.digest] = is_missing(spec) * size(spec)
@@ -95,7 +95,7 @@ def most_bytes(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int
                 if spec.digest not in here:
                     here[spec.digest] = is_missing(spec) * size(spec)
         most = max(most, sum(here.values()))
-        for spec in spare.get(k, ()):
+        for spec in spare.get(k - late, ()):
             here[spec.digest] = 0
     return most
 

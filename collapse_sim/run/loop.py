@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from collapse_sim.core.events import GenerationFinished, Scored
+from collapse_sim.core.events import Emit, GenerationFinished, Scored
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.curate import read_report
 from collapse_sim.engine.fit import updates_of
@@ -20,6 +21,7 @@ from collapse_sim.metrics.names import part_name
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.generations import GenerationPlan
 from collapse_sim.run.housekeeping import Housekeeper
+from collapse_sim.run.scoring_process import ScoringProcess
 from collapse_sim.store.jobs import Request
 from collapse_sim.store.run_writer import RunWriter
 from collapse_sim.store.spec import Spec
@@ -27,55 +29,101 @@ from collapse_sim.store.spec import Spec
 Observer = Callable[[int], Iterable[Path]]  # called with the number of each finished generation; returns files
 
 
+@dataclass
+class _Made:
+    """A generation whose rows and features are made, and some of its scores."""
+
+    k: int
+    arms: Mapping[str, GenerationPlan]
+    counts: dict[str, Counter[str]]
+    apart: Sequence[Request]  # the scores that are left
+    seconds: float  # spent on it
+
+
 def run_generations(
-    experiment: Experiment, run: RunWriter, context: JobContext, observers: Sequence[Observer] = ()
+    experiment: Experiment,
+    run: RunWriter,
+    context: JobContext,
+    observers: Sequence[Observer] = (),
+    overlap: str = "off",
 ) -> Counter[str]:
     """Make what the experiment still lacks, in the order that shares most. Returns counts of artefacts made and reused.
 
-    Afterwards, failures are in `context.store.failures` and everything else is in the store.
+    With `overlap`, another process may make a generation's scores while the next one is fitted and sampled; it is
+    recorded after that. Afterwards, failures are in `context.store.failures` and everything else is in the store.
     """
     recipe, seeds = experiment.recipe, experiment.recipe.seeds
     build, group = builder(context), partial(grouping, context=context)
     housekeeper = Housekeeper(experiment, run.folder, context)
     total: Counter[str] = Counter()
+    unfinished: list[_Made] = []  # at most one generation, before the newest
 
-    def make(requests: Iterable[Request]) -> Counter[str]:
-        counts = context.store.make_all(housekeeper.wanted(requests), build, context.emit, group)
+    def make(requests: Iterable[Request], emit: Emit = context.emit) -> Counter[str]:
+        counts = context.store.make_all(housekeeper.wanted(requests), build, emit, group)
         housekeeper.made(counts["made"])
-        total.update(counts)
         return counts
 
-    for spec in experiment.shared:
-        make([Request(spec, seeds, tuple(plan.name for plan in experiment.arm_plans))])
-    for k in range(recipe.generations + 1):
-        started = time.perf_counter()
-        arms = {plan.name: plan.generations[k] for plan in experiment.arm_plans}
-
-        def requests(specs: Callable[[GenerationPlan], Iterable[Spec]]) -> list[Request]:
-            return [Request(spec, seeds, (name,)) for name, plan in arms.items() for spec in specs(plan)]  # noqa: B023
-
-        counts = {
-            next(iter(arms.values())).fit.kind: make(requests(lambda plan: plan.fits)),  # an imported model is no fit
-            **_between(arms.values(), lambda stage: make(requests(lambda plan: plan.between[stage : stage + 1]))),  # noqa: B023
-            "samples": make(requests(lambda plan: plan.generated())),
-        }
-        if fitted := requests(lambda plan: plan.verifiers()):
-            counts["verifier"] = make(fitted)
-        if chosen := requests(lambda plan: plan.curations()):
-            counts["curation"] = make(chosen)
-        counts["features"] = make(requests(lambda plan: plan.features))
-        counts["scores"] = make(requests(lambda plan: plan.scores.values()))
-        for name, plan in arms.items():
+    def finish(made: _Made) -> None:
+        started, k = time.perf_counter(), made.k
+        made.counts["scores"] += process.finish(partial(make, made.apart))
+        total.update(sum(made.counts.values(), Counter()))
+        for name, plan in made.arms.items():
             _record(name, k, plan, seeds, run, context)
         files = [str(path) for observe in observers for path in observe(k)]
-        created, reused = ({kind: count[what] for kind, count in counts.items()} for what in ("made", "reused"))
-        wall_s = time.perf_counter() - started
+        created, reused = ({kind: count[of] for kind, count in made.counts.items()} for of in ("made", "reused"))
+        wall_s = made.seconds + time.perf_counter() - started
         run.record_generation(k, created, reused, wall_s)
         context.emit(GenerationFinished(k, created, reused, wall_s, tuple(files)))
         housekeeper.tidy(k)
-        if all(_stopped(plan, seed, context) for plan in arms.values() for seed in seeds):
-            break
+
+    with ScoringProcess(experiment, context, overlap) as process:
+        for spec in experiment.shared:
+            total.update(make([Request(spec, seeds, tuple(plan.name for plan in experiment.arm_plans))]))
+        for k in range(recipe.generations + 1):
+            started = time.perf_counter()
+            arms = {plan.name: plan.generations[k] for plan in experiment.arm_plans}
+            counts = _rows_and_features(arms, seeds, make)
+            seconds = time.perf_counter() - started
+            if unfinished:
+                finish(unfinished.pop())
+            started = time.perf_counter()
+            apart, here = process.split(_requests(arms, seeds, lambda plan: plan.scores.values()))
+            begun = process.begin(apart, recipe.generations - k)
+            counts["scores"] = make(here)
+            made = _Made(k, arms, counts, apart, seconds + time.perf_counter() - started)
+            if begun:
+                unfinished.append(made)
+            else:
+                finish(made)
+            if all(_stopped(plan, seed, context) for plan in arms.values() for seed in seeds):
+                break
+        if unfinished:
+            finish(unfinished.pop())
     return total
+
+
+def _requests(
+    arms: Mapping[str, GenerationPlan], seeds: tuple[int, ...], specs: Callable[[GenerationPlan], Iterable[Spec]]
+) -> list[Request]:
+    return [Request(spec, seeds, (name,)) for name, plan in arms.items() for spec in specs(plan)]
+
+
+def _rows_and_features(
+    arms: Mapping[str, GenerationPlan], seeds: tuple[int, ...], make: Callable[[list[Request]], Counter[str]]
+) -> dict[str, Counter[str]]:
+    """Make everything of a generation but its scores. Returns the counts by kind."""
+    requests = partial(_requests, arms, seeds)
+    counts = {
+        next(iter(arms.values())).fit.kind: make(requests(lambda plan: plan.fits)),  # an imported model is no fit
+        **_between(arms.values(), lambda stage: make(requests(lambda plan: plan.between[stage : stage + 1]))),
+        "samples": make(requests(lambda plan: plan.generated())),
+    }
+    if fitted := requests(lambda plan: plan.verifiers()):
+        counts["verifier"] = make(fitted)
+    if chosen := requests(lambda plan: plan.curations()):
+        counts["curation"] = make(chosen)
+    counts["features"] = make(requests(lambda plan: plan.features))
+    return counts
 
 
 def _between(plans: Iterable[GenerationPlan], make: Callable[[int], Counter[str]]) -> dict[str, Counter[str]]:

@@ -37,6 +37,7 @@ from collapse_sim.plan.try_out import try_functions
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
+from collapse_sim.run.scoring_process import check_overlap, may_overlap
 from collapse_sim.run.text_samples import show_texts
 from collapse_sim.run.trackers import Tracker
 from collapse_sim.run.tracking import Tracking
@@ -68,6 +69,7 @@ class Session:
     checkpoint_s: float = 60.0
     ensemble: str = "auto"  # auto, off, or the most fits that are computed together
     compiled: str = "auto"  # auto, on, off: whether the steps of fits are compiled
+    overlap: str = "off"  # auto, on, off: whether scores are computed while the next generation is fitted
     called: bool = False  # by a Python program, which continues the run by the same call, not by its command line
     ranks: Ranks = field(default_factory=Ranks)  # the processes of this run
     trackers: Mapping[str, Tracker] = field(default_factory=dict)  # by name, as warnings call them
@@ -118,7 +120,7 @@ class Session:
                     store, self.device, emit, self.data_dir, stop, self.checkpoint_s, together, programs, self.ranks
                 )
                 observers = observers_of(self.experiment, context, run.pictures)
-                total = run_generations(self.experiment, run, context, observers)
+                total = run_generations(self.experiment, run, context, observers, self.overlap)
                 for failure in store.failures.others():
                     raise failure.error
                 outcome = "finished"
@@ -180,18 +182,20 @@ class Session:
     def check(self) -> None:
         """Check the run directory, the store and the disk before any work; nothing is made or changed.
 
-        Raises RecipeError for an invalid `ensemble` or `compiled`, for what several ranks cannot do, for a function of
-        rows that cannot be used, and when the directory holds another experiment's run; MissingError when steps are to
-        be compiled and there is no compiler; StoreError when the directory is damaged or has a newer schema, when one
-        of the two cannot be written to, or when the disk cannot hold what is still to be made.
+        Raises RecipeError for an invalid `ensemble`, `compiled` or `overlap`, for what several ranks cannot do, for a
+        function of rows that cannot be used, and when the directory holds another experiment's run; MissingError when
+        steps are to be compiled and there is no compiler; StoreError when the directory is damaged or has a newer
+        schema, when one of the two cannot be written to, or when the disk cannot hold what is still to be made.
         """
         mode = compile_mode(self.compiled)
+        check_overlap(self.overlap, self.ranks)
         check_ranks(self.experiment, self.ranks, group_size(self.ensemble), compiled=mode == "on")
         try_functions(self.experiment, self.data_dir)
         if any(fit.train for fit in self._fits()):
             check_compiler(mode, self.device)
         RunWriter(self.folder).check(describe_run(self.experiment))
-        check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"), self.ends())
+        late = may_overlap(self.overlap, self.device, self.ranks)
+        check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"), self.ends(), late=late)
 
     def ends(self) -> Ends:
         """Where chains of this run have diverged, {arm: {seed: generation}}, as its journal says. Raises StoreError."""
@@ -316,9 +320,14 @@ def _rows_of(score: ScoreSpec) -> tuple[Any, ...]:
     return score.data.digest, score.data.info.rows, score.samples.rows, score.network.digest if score.network else None
 
 
-def check_space(experiment: Experiment, store: Path, place: Path, ends: Ends | None = None) -> None:
-    """Raise StoreError when the disk of `place`, where the store is or will be, cannot hold what is still to make."""
-    needed = most_bytes(experiment, to_come(experiment, store, ends)) + SPARE_BYTES
+def check_space(
+    experiment: Experiment, store: Path, place: Path, ends: Ends | None = None, *, late: bool = False
+) -> None:
+    """Raise StoreError when the disk of `place`, where the store is or will be, cannot hold what is still to make.
+
+    `late`: a generation is removed when the next one is made.
+    """
+    needed = most_bytes(experiment, to_come(experiment, store, ends), late=late) + SPARE_BYTES
     free = shutil.disk_usage(place).free
     if needed > free:
         raise StoreError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from collapse_sim.core.errors import MissingError
 from collapse_sim.core.randomness import Draws, ShapedDraws
 from collapse_sim.data.base import Info
+from collapse_sim.engine.stacked_sampling import StackedSampling
 from collapse_sim.families.base import Conditions, Inputs, ModelFamily, Rows
 from collapse_sim.families.hooks import (
     Continues,
@@ -33,10 +34,35 @@ from collapse_sim.families.hooks import (
     Regularised,
     ReusesConditions,
     RowsAtOnce,
+    StacksSampling,
     Tempered,
     conditioning_of,
 )
-from collapse_sim.testing.shared import built, fixed_draws, named_conditions
+from collapse_sim.testing.shared import CPU, built, fixed_draws, named_conditions
+
+
+def check_stacks_sampling(family: ModelFamily, info: Info, rows: Mapping[str, Tensor], tolerance: float = 1e-4) -> None:
+    """Check that rows of several models, drawn as one program (engine/stacked_sampling.py), are those of each alone:
+    integers up to one, others up to a share of the largest value."""
+    models = [built(family, info, seed).requires_grad_(False) for seed in (0, 1, 2)]
+    names = named_conditions(family)
+    given = [{name: rows[name][first : first + 5] for name in names} for first in (0, 1, 0)]
+    draws = Draws((0, 1, 1), "sample", 0, stacked=True)
+    stacked = StackedSampling(family, models, CPU)
+    together = {name: torch.stack([columns[name] for columns in given]) for name in names}
+    with torch.no_grad():
+        try:
+            columns, finite = stacked.sample(5, together, draws)
+        except RuntimeError as error:
+            raise AssertionError(f"stacks_sampling: torch.func.vmap refuses `sample`: {error}") from error
+        assert finite.all(), "stacks_sampling: rows are not finite"
+        for i, (model, own) in enumerate(zip(models, given, strict=True)):
+            alone = family.sample(model, Conditions(5, own), fixed_draws("sample", min(i, 1)))
+            assert alone.keys() == columns.keys(), "stacks_sampling: other columns"
+            for name, column in alone.items():
+                difference = float((columns[name][i].double() - column.double()).abs().max())
+                most = tolerance * float(column.abs().max()) if column.is_floating_point() else 1
+                assert difference <= most, f"stacks_sampling: {name} differs by {difference:.1e} from that of one model"
 
 
 def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping[str, Tensor]) -> None:
@@ -58,6 +84,8 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         samples = family.sample(model, Conditions(3, given), fixed_draws("sample"))
         wrong = [name for name, column in given.items() if name in samples and not torch.equal(samples[name], column)]
         assert not wrong, f"reuses_conditions: samples' {', '.join(wrong)} differ from those they were generated for"
+    if isinstance(family, StacksSampling) and family.stacks_sampling:
+        check_stacks_sampling(family, info, rows)
     if isinstance(family, Deterministic) and family.deterministic:
         conditions = Conditions(n, {name: rows[name] for name in named_conditions(family)})
         first, second = (family.sample(model, conditions, fixed_draws("sample", seed)) for seed in (0, 1))

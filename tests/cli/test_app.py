@@ -23,8 +23,8 @@ COMMANDS = {
     "": ["--version", "--install-completion", "--show-completion"],
     "run": [
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
-        "--checkpoint-seconds", "--ensemble", "--keep-weights", "--keep-samples", "--compile", "--track",
-        "--track-project", "--smoke", "--dry-run",
+        "--checkpoint-seconds", "--ensemble", "--keep-weights", "--keep-samples", "--compile", "--overlap",
+        "--track", "--track-project", "--smoke", "--dry-run",
         "--plugins", "--json", "--quiet -q", "--verbose -v",
     ],
     "bench": [

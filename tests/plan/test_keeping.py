@@ -93,6 +93,8 @@ def test_the_disk_that_is_needed_at_most(sandbox: Sandbox) -> None:
     weights = 2 * pruning.weights_bytes["replace"]
     assert len(samples) == 10
     assert saved == 8 * (rows + weights), "8 of 10 generations are gone when the last one is there"
+    saved_late = most_bytes(plain, all_of) - most_bytes(pruning, all_of, late=True)
+    assert saved_late == 7 * (rows + weights), "one more is there while its scores are computed"
 
 
 def test_only_what_something_missing_is_made_from_is_needed_again(sandbox: Sandbox) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -92,6 +93,12 @@ class Device:
     def compiler_problem(self) -> str | None:
         """What is missing to compile steps for this device, and what to install; None: nothing."""
         return compiler_problem(self.device.type)
+
+    def release(self) -> None:
+        """Give back what no tensor takes, for other processes on the same GPU. One that was not used stays unused."""
+        if self.device.type == "cuda" and torch.cuda.is_initialized():
+            gc.collect()
+            torch.cuda.empty_cache()
 
     def describe(self) -> str:
         """For people: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +34,7 @@ class Patience:
     """How long a process waits for others when it has nothing to do. `rest` is called when it begins to wait."""
 
     forever: bool = True
-    grace_s: float = GRACE_S
+    grace_s: float = field(default_factory=lambda: GRACE_S)
     rest: Callable[[], None] = lambda: None
 
 

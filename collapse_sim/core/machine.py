@@ -98,7 +98,7 @@ class Device:
 
     def release(self) -> None:
         """Give back what no tensor takes, for other processes on the same GPU. One that was not used stays unused."""
-        if self.device.type == "cuda" and torch.cuda.is_initialized():
+        if self.device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
             gc.collect()
             torch.cuda.empty_cache()
 

@@ -56,16 +56,12 @@ MadeOn = Callable[[Job], Mapping[str, Any]]  # device, precision and threads tha
 Build = Callable[[Sequence[Job], Sequence[Path]], Mapping[int, Exception]]
 Grouping = Callable[[Sequence[Job]], Iterable[Sequence[Job]]]  # which jobs are built together
 Meanwhile = Callable[[], bool]  # other work; returns whether there was any
+NO_WORK: Meanwhile = lambda: False  # noqa: E731
 
 
 def one_by_one(jobs: Sequence[Job]) -> list[Sequence[Job]]:
     """Groups of one job each."""
     return [(job,) for job in jobs]
-
-
-def nothing() -> bool:
-    """No other work."""
-    return False
 
 
 class Store:
@@ -100,7 +96,7 @@ class Store:
     def block(self, spec: Spec, seed: int) -> Block:
         """The verified artefact that holds `seed`. Raises StoreError when it is missing."""
         key = seed if spec.seeded else -1
-        block = self._blocks.get(spec.digest, {}).get(key) or self._known(spec.digest).get(key)
+        block = self._known(spec.digest, (key,)).get(key)
         if block is None:
             for folder, problem in self._damaged.items():
                 if folder.parent == self._folder(spec.digest) and key in parse_block(folder.name):
@@ -110,13 +106,13 @@ class Store:
 
     def missing(self, spec: Spec, seeds: Iterable[int], emit: Emit | None = None) -> tuple[int, ...]:
         """Seeds that are not in the store (for an unseeded spec: (-1,) or ()). Damaged artefacts are removed."""
-        known = self._known(spec.digest, emit)
-        return tuple(seed for seed in (seeds if spec.seeded else (-1,)) if seed not in known)
+        keys = tuple(seeds) if spec.seeded else (-1,)
+        known = self._known(spec.digest, keys, emit)
+        return tuple(key for key in keys if key not in known)
 
     def has(self, spec: Spec, seed: int) -> bool:
         """Whether the artefact of a seed is present and intact."""
-        known = self._blocks.get(spec.digest, {})
-        return (seed if spec.seeded else -1) in known or not self.missing(spec, (seed,))
+        return not self.missing(spec, (seed,))
 
     def whole_or_record(self, spec: Spec, seed: int) -> Block | None:
         """An artefact or, if it is pruned, its record, which has all of its files but weights and rows."""
@@ -131,13 +127,16 @@ class Store:
         """Seeds in the store by name alone, without verifying: for estimates."""
         return present(self.root, digest)
 
-    def _known(self, digest: str, emit: Emit | None = None) -> dict[int, Block]:
+    def _known(self, digest: str, keys: Iterable[int], emit: Emit | None = None) -> dict[int, Block]:
+        """Blocks by seed; those with one of `keys` are verified: of many seeds, a process may want a few."""
         known = self._blocks.setdefault(digest, {})
-        seen = {block.folder for block in known.values()}
+        wanted = set(keys) - known.keys()
+        if not wanted:
+            return known
         with readable(self._folder(digest)):
             folders = children(self._folder(digest))
         for folder in folders:
-            if folder in seen or folder in self._damaged or not parse_block(folder.name):
+            if folder in self._damaged or wanted.isdisjoint(parse_block(folder.name)):
                 continue
             problem, manifest = check_block(folder)
             if problem:
@@ -159,7 +158,7 @@ class Store:
         build: Build,
         emit: Emit,
         group: Grouping = one_by_one,
-        meanwhile: Meanwhile | None = nothing,
+        meanwhile: Meanwhile | None = NO_WORK,
     ) -> Counter[str]:
         """Make what is missing, once for equal requests. Artefacts that another process is making are awaited last.
 

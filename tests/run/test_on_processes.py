@@ -36,7 +36,8 @@ def test_known_rates_make_a_plan(session: Session) -> None:
         "on 16 processes, each on cores or a GPU of its own: about 5 s; on one: about 35 s; on any number: at least "
         "5 s, the longest chain of work that waits for each other"
     )
-    assert lines[1] == f"  no more than {wide['most_busy']} have work at one time"
+    assert ("have work at one time" in lines[1]) == (wide["most_busy"] < 16)
+    assert "  no more than 3 have work at one time" in on_text(wide | {"most_busy": 3})
 
 
 def test_what_is_not_known_is_measured(session: Session) -> None:

@@ -4,8 +4,8 @@ Two parts. First, operations on the store's and the run's folders are counted in
 starts, for each artefact that it makes, for each that it meets because another process has made it, and for each round
 of waiting. `stat` counts, as a network file system may have to ask for it; reading and writing of contents do not.
 
-Then a simulation: workers take jobs from chains (a job can begin when the one before it in its chain is finished),
-work, and commit. All their operations, heartbeats included, are served one after the other at the rate of the file
+Then a simulation: workers take jobs from chains (a job can begin when the one before it in its chain is finished,
+and those of earlier generations come first), work, and commit. All their operations, heartbeats included, are served one after the other at the rate of the file
 system's metadata server, which is an assumption. Jobs take 1 s, 10 s, 1 min, 10 min, or times between 1 s and 10 min
 that are uniform in their logarithm. `alone`: each worker has seeds of its own (--seed in a job array) and meets only
 their artefacts; `together`: all workers walk through the whole run, so each meets what all others have made.
@@ -148,7 +148,8 @@ def simulate(workers: int, chains: int, length_s: float | None, rate: float, cos
     draws = np.random.default_rng([workers, chains, int(rate)])
     total = workers * JOBS
     left = [total // chains + (chain < total % chains) for chain in range(chains)]
-    ready = [chain for chain in range(chains) if left[chain]]
+    ready = [(-left[chain], chain) for chain in range(chains) if left[chain]]  # earlier generations first
+    heapq.heapify(ready)
     beats = workers * (1 / machine_lock.BEAT_S + 1 / lease.BEAT_S)
     if beats >= rate:
         return Outcome(0.0, rate, 1.0, {"heartbeats": 1.0}, 0.0)
@@ -180,10 +181,10 @@ def simulate(workers: int, chains: int, length_s: float | None, rate: float, cos
             done += 1
             left[chain] -= 1
             if left[chain]:
-                ready.append(chain)
+                heapq.heappush(ready, (-left[chain], chain))
             heapq.heappush(events, (now, worker, "look", -1))
         elif ready:
-            chosen = ready.pop(int(draws.integers(len(ready))))
+            chosen = heapq.heappop(ready)[1]
             if worker in idle_since:
                 waited += now - idle_since.pop(worker)
             took_s = length_s or math.exp(draws.uniform(0.0, math.log(600.0)))

@@ -37,7 +37,7 @@ from collapse_sim.store.failures import Failure, Failures, missing_of
 from collapse_sim.store.jobs import Job, Request, finished, merge, split
 from collapse_sim.store.lease import is_near, lease, living, owner_of, token
 from collapse_sim.store.orphans import gone, remove_orphans
-from collapse_sim.store.placing import move_into_place, set_aside
+from collapse_sim.store.placing import move_into_place, set_aside, try_out
 from collapse_sim.store.process import environment
 from collapse_sim.store.records import difference, record_of
 from collapse_sim.store.spec import Spec
@@ -86,9 +86,7 @@ class Store:
         with explain_write_errors(root, "--store"):
             for name in ("objects", "tmp", "partial", "locks", "runs"):
                 (root / name).mkdir(parents=True, exist_ok=True)
-            probe = root / "tmp" / f"probe-{token()}-{secrets.token_hex(4)}"
-            probe.touch()
-            probe.unlink()
+            try_out(root)
         remove_orphans(root)
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -145,6 +143,7 @@ class Store:
                 elif set_aside(self.root, folder) and emit:
                     emit(Note(f"damaged artefact removed, it is made again: {folder} ({problem})"))
                 continue
+            self.others.met(manifest, emit)
             block = Block(folder, tuple(manifest["seeds"]), bool(manifest["stacked"]))
             for seed in block.seeds or (-1,):
                 known[seed] = block

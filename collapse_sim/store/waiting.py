@@ -8,10 +8,10 @@ than SHARE of the time.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from filelock import Timeout
 
@@ -21,6 +21,7 @@ from collapse_sim.store.blocks import present
 from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.lease import living
 from collapse_sim.store.machine_lock import EXPIRED_S, MachineLock
+from collapse_sim.store.process import environment
 
 GRACE_S = 2 * EXPIRED_S  # longer than it takes until the lock of a machine that is gone can be taken over
 SHORTEST_S, LONGEST_S, SHARE = 0.05, 10.0, 0.05  # between two rounds of asking
@@ -46,11 +47,26 @@ class Refused(NamedTuple):
 
 
 class Others:
-    """What other processes of a store are making, as far as this one has wanted it, too."""
+    """What other processes of a store are making or have made, as far as this one has wanted it, too."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
         self._refused: dict[str, Refused] = {}
+        self._versions = {environment()["collapse-sim"]}
+
+    def met(self, manifest: Mapping[str, Any], emit: Emit | None) -> None:
+        """Say once that an artefact which is used was made by another version of this program."""
+        version = (manifest.get("environment") or {}).get("collapse-sim")
+        if emit is None or version is None or version in self._versions:
+            return
+        self._versions.add(version)
+        own = environment()["collapse-sim"]
+        emit(
+            Note(
+                f"the store has artefacts that collapse-sim {version} has made, and this is {own}: they are used, as "
+                "their settings and versions of methods are equal; to make all with one version, choose another --store"
+            )
+        )
 
     def lock(self, job: Job, emit: Emit) -> MachineLock | None:
         """The job's lock, acquired; None if another process has it."""

@@ -16,10 +16,11 @@ import pytest
 from collapse_sim.core.errors import InterruptedRunError, UnderWayElsewhereError, code_of
 from collapse_sim.core.events import Note, Waiting
 from collapse_sim.store import machine_lock, waiting
+from collapse_sim.store import store as store_module
 from collapse_sim.store.jobs import Job, Request
 from collapse_sim.store.lease import lease
 from collapse_sim.store.machine_lock import EXPIRED_S, MachineLock, locked
-from collapse_sim.store.process import host
+from collapse_sim.store.process import environment, host
 from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Store
 from collapse_sim.store.waiting import GRACE_S, SLICE_S, Idle, Others, Patience
@@ -235,3 +236,19 @@ def test_one_that_meets_others_goes_elsewhere_in_the_list(store: Store, events: 
     store.make_all([Request(SPEC, seeds, ("a",))], build, events.append)
     assert sorted(build.seeds) == list(seeds)
     assert tried.index(build.seeds[0]) < 40, "one chance in 2 ** 40 or so"
+
+
+def test_another_version_s_artefacts_are_used_and_that_is_told_once(
+    store: Store, events: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = environment()["collapse-sim"]
+    with monkeypatch.context() as patch:
+        patch.setattr(store_module, "environment", lambda: {"collapse-sim": "0.0.1"})
+        store.make_all(WANTED, Build(), events.append)
+        store.make_all(WANTED, Build(), events.append)
+    assert not [event for event in events if isinstance(event, Note)], "what this process has made is its own"
+    again = Store(store.root)
+    assert again.make_all(WANTED, Build(), events.append) == {"reused": 3}
+    (note,) = (event for event in events if isinstance(event, Note))
+    assert note.level == "warning"
+    assert f"artefacts that collapse-sim 0.0.1 has made, and this is {own}: they are used" in note.message

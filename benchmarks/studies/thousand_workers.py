@@ -4,11 +4,12 @@ Two parts. First, operations on the store's and the run's folders are counted in
 starts, for each artefact that it makes, for each that it meets because another process has made it, and for each round
 of waiting. `stat` counts, as a network file system may have to ask for it; reading and writing of contents do not.
 
-Then a simulation: workers take jobs from chains (a job can begin when the one before it in its chain is finished,
-and those of earlier generations come first), work, and commit. All their operations, heartbeats included, are served one after the other at the rate of the file
-system's metadata server, which is an assumption. Jobs take 1 s, 10 s, 1 min, 10 min, or times between 1 s and 10 min
-that are uniform in their logarithm. `alone`: each worker has seeds of its own (--seed in a job array) and meets only
-their artefacts; `together`: all workers walk through the whole run, so each meets what all others have made.
+Then a simulation: workers take jobs from chains (a job can begin when the one before it in its chain is finished, and
+those of earlier generations come first), work, and commit. All their operations, heartbeats included, are served one
+after the other at the rate of the file system's metadata server, which is an assumption. Jobs take 1 s, 10 s, 1 min,
+10 min, or times between 1 s and 10 min that are uniform in their logarithm. `alone`: each worker has seeds of its own
+(--seed in a job array) and meets only their artefacts; `together`: all workers walk through the whole run, so each
+meets what all others have made. What processes write into a run directory that they share is not simulated.
 
 Prints JSON and, on stderr, a table: the share of the time that workers compute, operations a second, and what limits.
 """

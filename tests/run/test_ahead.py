@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from collapse_sim.core.errors import UnderWayElsewhereError
+from collapse_sim.core.errors import InterruptedRunError, UnderWayElsewhereError, code_of
 from collapse_sim.core.machine import Device
 from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.plan.specs import FitSpec
@@ -126,3 +130,22 @@ def test_a_chain_that_diverges_ahead_of_the_loop_ends_there(sandbox: Sandbox, mo
     result = sandbox.run(recipe)
     assert sorted((chain["generation"], chain["seeds"]) for chain in result["diverged"]) == [(0, [0]), (0, [1])]
     assert [line["seed"] for line in sandbox.journal(event="diverged")] == [0, 1, 0, 1]
+
+
+def test_ctrl_c_ends_waiting_at_once(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a while, when locks are asked for every 10 s only."""
+    monkeypatch.setattr(waiting, "SHORTEST_S", 30.0)
+    monkeypatch.setattr(waiting, "LONGEST_S", 30.0)
+    data, begun = experiment_of(sandbox).data, list[float]()
+
+    def interrupt() -> None:
+        begun.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Device, "release", lambda device: threading.Timer(0.3, interrupt).start())
+    folder = sandbox.root / ".store" / "locks"
+    folder.mkdir(parents=True)
+    with locked(folder / f"{data.digest}-all.lock"), pytest.raises(InterruptedRunError) as stopped:
+        sandbox.run(RECIPE)
+    assert time.monotonic() - begun[0] < 5, "not 30"
+    assert code_of(stopped.value) == 130

@@ -112,7 +112,7 @@ class Session:
             emit(self._started())
             for warning in warnings_of(self.experiment) + self._slow():
                 emit(Note(warning))
-            outcome: Literal["finished", "interrupted", "failed"] = "failed"
+            outcome: Literal["finished", "unfinished", "interrupted", "failed"] = "failed"
             message = ""
             try:
                 context = JobContext(
@@ -128,7 +128,7 @@ class Session:
                 message = f"interrupted; everything finished is kept; to continue: {self._resume()}"
                 raise InterruptedRunError(message, interrupt.code - 128) from None
             except UnderWayElsewhereError as elsewhere:
-                outcome = "interrupted"
+                outcome = "unfinished"
                 message = f"{elsewhere}; this process ends; to wait for the others and go on: {self._with_wait()}"
                 raise UnderWayElsewhereError(message) from None
             except KeyboardInterrupt:

@@ -289,7 +289,9 @@ def test_trackers_of_the_command_line(shell, recipe):
     assert "warning" not in again.err.replace("warning: replace", "")
 
 
-@pytest.mark.parametrize("words", [[], ["--wait"]], ids=["ends", "waits"])
+@pytest.mark.parametrize(
+    "words", [pytest.param([], id="ends"), pytest.param(["--wait"], id="waits", marks=pytest.mark.slow)]
+)
 def test_when_another_process_makes_all_that_is_left(shell, recipe, monkeypatch, words):
     """By itself the command ends with what is under way elsewhere, and with a code of its own; --wait goes on."""
     name = recipe()
@@ -306,7 +308,8 @@ def test_when_another_process_makes_all_that_is_left(shell, recipe, monkeypatch,
         assert shell("run", name, "--dry-run", "--json").json["artefacts"]["to_make"] == 0
         return
     done = shell("run", name, code=7)
-    *_, last = done.err.splitlines()
+    *_, before, last = done.err.splitlines()
+    assert before.startswith("unfinished after ")
     assert last.startswith(
         "nothing to begin for 0 s: 1 artefact is under way elsewhere: fit: accumulate+distill, generation 1, seed 0, "
         f"by process {os.getpid()} on "

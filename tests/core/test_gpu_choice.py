@@ -103,6 +103,7 @@ def test_auto_takes_the_chosen_one(monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_device("auto").device == torch.device("cuda:0")
 
 
+@pytest.mark.slow  # four more processes, one of which imports torch
 def test_the_question_is_asked_in_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which leaves nothing on the GPUs: its answer, on a machine without any."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")

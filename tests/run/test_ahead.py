@@ -61,6 +61,7 @@ def test_all_but_what_waits_for_another_process_is_made(
         sandbox.run(RECIPE)
     assert "; this process ends; to wait for the others and go on: " in str(ended.value)
     assert str(ended.value).endswith(" --wait")
+    assert run_status(sandbox.root / "run").word == "unfinished"
     whole = undisturbed.artefacts()
     here = sandbox.artefacts()
     assert {name.partition("/")[2] for name in whole.keys() - here.keys()} == behind
@@ -101,6 +102,7 @@ def test_what_was_made_ahead_counts_once_and_is_shown_as_made(
         assert [replace(mine, work_s=0) == replace(other, work_s=0) for mine, other in both] == [True] * 3
 
 
+@pytest.mark.slow
 def test_where_artefacts_are_pruned_it_goes_one_generation_ahead(
     sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

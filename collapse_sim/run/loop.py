@@ -20,6 +20,7 @@ from collapse_sim.metrics.base import HeldOutRows
 from collapse_sim.metrics.names import part_name
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.generations import GenerationPlan
+from collapse_sim.run.ahead import Ahead
 from collapse_sim.run.housekeeping import Housekeeper
 from collapse_sim.run.scoring_process import ScoringProcess
 from collapse_sim.store.jobs import Request
@@ -58,8 +59,17 @@ def run_generations(
     total: Counter[str] = Counter()
     unfinished: list[_Made] = []  # at most one generation, before the newest
 
+    def make_now(requests: Sequence[Request], emit: Emit) -> Counter[str]:
+        """Without what other processes are making."""
+        counts = context.store.make_all(requests, build, emit, group, None)
+        housekeeper.made(counts["made"])
+        return counts
+
+    ahead = Ahead(experiment, context.store, context.emit, make_now)
+
     def make(requests: Iterable[Request], emit: Emit = context.emit) -> Counter[str]:
-        counts = context.store.make_all(housekeeper.wanted(requests), build, emit, group)
+        wanted, early = ahead.taken(requests)
+        counts = early + context.store.make_all(housekeeper.wanted(wanted), build, emit, group, ahead.work)
         housekeeper.made(counts["made"])
         return counts
 
@@ -80,7 +90,7 @@ def run_generations(
         for spec in experiment.shared:
             total.update(make([Request(spec, seeds, tuple(plan.name for plan in experiment.arm_plans))]))
         for k in range(recipe.generations + 1):
-            started = time.perf_counter()
+            started, ahead.generation = time.perf_counter(), k
             arms = {plan.name: plan.generations[k] for plan in experiment.arm_plans}
             counts = _rows_and_features(arms, seeds, make)
             seconds = time.perf_counter() - started

@@ -51,6 +51,7 @@ class RunOptions:
     ensemble: str = "auto"
     compiled: str = "auto"
     overlap: str = "auto"
+    wait: bool = False
     trackers: Sequence[str] = ()  # what the run is also sent to
     project: str | None = None  # of the trackers; None: the recipe's name
     names: OptionNames = COMMAND_LINE
@@ -113,6 +114,7 @@ class RunOptions:
                 self.ensemble,
                 self.compiled,
                 self.overlap,
+                self.wait,
                 ranks=ranks,
                 trackers=trackers,
                 project=self.project,

@@ -20,6 +20,7 @@ from collapse_sim.cli.options import (
     JsonOption,
     KeepSamplesOption,
     KeepWeightsOption,
+    MirrorOption,
     PluginsOption,
     QuietOption,
     RecipeArgument,
@@ -43,6 +44,7 @@ def run(
         Path | None, typer.Option("--out", metavar="DIR", help="The run directory. Default: runs/NAME.")
     ] = None,
     store: RunStoreOption = None,
+    mirror: MirrorOption = None,
     data_dir: DataOption = Path("data"),
     device: DeviceOption = "auto",
     checkpoint: Annotated[
@@ -118,6 +120,7 @@ def run(
         compiled=compiled,
         trackers=track or (),
         project=track_project,
+        mirror=mirror,
     )
     with options.session(early=not dry_run, launch=launch) as session:
         from collapse_sim.core.ranks import Group
@@ -129,6 +132,7 @@ def run(
         if dry_run:
             from collapse_sim.plan.dry_run import plan_document, plan_text
             from collapse_sim.plan.earlier import earlier_rates
+            from collapse_sim.store.mirroring import available
 
             command = _bench_command(
                 recipe,
@@ -147,7 +151,8 @@ def run(
                 },
             )
             rates = earlier_rates(session.store_dir, session.device.describe())
-            plan = plan_document(session.experiment, session.store_dir, rates, command, session.ends())
+            fetchable = available(mirror, session.experiment.specs(), session.store_dir)
+            plan = plan_document(session.experiment, session.store_dir, rates, command, session.ends(), fetchable)
             document(plan) if as_json else data(plan_text(plan, _time_text(plan)))
             session.check()
             return

@@ -52,6 +52,7 @@ class RunOptions:
     compiled: str = "auto"
     trackers: Sequence[str] = ()  # what the run is also sent to
     project: str | None = None  # of the trackers; None: the recipe's name
+    mirror: str | None = None  # the URL of the store's mirror
     names: OptionNames = COMMAND_LINE
 
     def prepared(self, device: str | None = None) -> PreparedRun:
@@ -114,6 +115,7 @@ class RunOptions:
                 ranks=ranks,
                 trackers=trackers,
                 project=self.project,
+                mirror=self.mirror,
                 called=called,
             )
 

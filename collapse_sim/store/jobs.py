@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from collapse_sim.core.events import JobFinished
 from collapse_sim.store.blocks import block_name
 from collapse_sim.store.spec import Spec
 
@@ -32,6 +33,15 @@ class Job:
     @property
     def block(self) -> str:
         return block_name(self.seeds)
+
+    @property
+    def lock_name(self) -> str:
+        """What is locked while it is made: blocks of a stacked spec may have seeds in common."""
+        return self.spec.digest if self.spec.stacked else f"{self.spec.digest}-{self.block}"
+
+    def finished(self, reused: bool, wall_s: float) -> JobFinished:
+        spec = self.spec
+        return JobFinished(spec.kind, spec.digest, spec.generation, self.arms, self.seeds, reused, wall_s)
 
 
 def where(job: Job, seeds: tuple[int, ...]) -> str:

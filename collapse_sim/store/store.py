@@ -23,7 +23,7 @@ from typing import Any
 from filelock import Timeout
 
 from collapse_sim.core.errors import ENDS_RUN, RemadeDifferentlyError, StoreError
-from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
+from collapse_sim.core.events import Emit, JobFailed, JobStarted, Note, Waiting
 from collapse_sim.core.files import children, explain_write_errors, file_hash, readable, remove, sync
 from collapse_sim.core.memory_errors import out_of_memory
 from collapse_sim.store.blocks import (
@@ -39,6 +39,7 @@ from collapse_sim.store.failures import Failure, Failures, missing_of
 from collapse_sim.store.jobs import Job, Request, merge, split
 from collapse_sim.store.lease import is_near, lease, living, owner_of, token
 from collapse_sim.store.machine_lock import MachineLock
+from collapse_sim.store.mirror import Mirror, Unmirrored
 from collapse_sim.store.orphans import gone, remove_orphans
 from collapse_sim.store.placing import move_into_place, set_aside
 from collapse_sim.store.process import environment
@@ -75,6 +76,7 @@ class Store:
         self._writable = writable
         self._check_stop = check_stop  # raises when the run must stop; called between jobs and while waiting
         self.made_on: MadeOn = lambda job: {}  # for manifests; set by the code that opens the store for work
+        self.mirror: Mirror = Unmirrored()  # the same
         self.failures = Failures()  # of this process
         self._most_together: float = math.inf  # jobs of a group; less after one has run out of memory
         self._blocks: dict[str, dict[int, Block]] = {}  # digest -> seed (or -1) -> block, verified in this process
@@ -164,14 +166,16 @@ class Store:
     def _make_all(self, requests: Sequence[Request], build: Build, emit: Emit, group: Grouping) -> Counter[str]:
         counts: Counter[str] = Counter()
         jobs: list[Job] = []
-        for request in merge(requests):
+        self.mirror.fetch(requests := merge(requests), self.missing, emit)
+        for request in requests:
             seeds = request.seeds if request.spec.seeded else (-1,)
             missing = self.missing(request.spec, request.seeds, emit)
             absent = set(missing)
             stored = tuple(seed for seed in seeds if seed not in absent)
             if stored:
                 counts["reused"] += len(stored)
-                emit(_finished(Job(request.spec, request.spec.seeds(stored), request.arms), True, 0.0))
+                emit(Job(request.spec, request.spec.seeds(stored), request.arms).finished(True, 0.0))
+                self.mirror.push(self.block(request.spec, seed).folder for seed in stored)
             recorded = recorded_blocks(self.root, request.spec.digest) if missing else ()
             jobs += list(split(request, missing_of(request.spec, missing, self.failures), recorded))
         later: list[Job] = []
@@ -242,13 +246,14 @@ class Store:
                 if not self._lock(job, locks, emit, wait):
                     later.append(job)
                     continue
+                self.mirror.fetch([Request(spec, job.seeds, job.arms)], self.missing, emit, locked=True)
                 missing = self.missing(spec, job.seeds, emit)  # another process may have made them in the meantime
                 counts["reused"] += (len(job.seeds) or 1) - len(missing)
                 if missing:
                     todo.append(Job(spec, spec.seeds(missing), job.arms))
                     emit(JobStarted(spec.kind, spec.digest, spec.generation, job.arms, todo[-1].seeds))
                 else:
-                    emit(_finished(job, True, 0.0))
+                    emit(job.finished(True, 0.0))
             if todo:
                 started = time.perf_counter()
                 failed = self._commit(todo, build, started)
@@ -256,23 +261,21 @@ class Store:
                     if number in failed:
                         self._record(job, failed[number], emit)
                         continue
-                    emit(_finished(job, False, time.perf_counter() - started))
+                    emit(job.finished(False, time.perf_counter() - started))
                     counts["made"] += len(job.seeds) or 1
         return later
 
     def _record(self, job: Job, error: Exception, emit: Emit) -> Failure:
         """Record a job's failure."""
         failed, spec = self.failures.add(job, error), job.spec
-        emit(
-            JobFailed(spec.kind, spec.digest, spec.generation, job.arms, failed.seeds, failed.message, failed.diverged)
-        )
+        what = failed.seeds, failed.message, failed.diverged
+        emit(JobFailed(spec.kind, spec.digest, spec.generation, job.arms, *what))
         return failed
 
     def _lock(self, job: Job, locks: contextlib.ExitStack, emit: Emit, wait: bool) -> bool:
         """Take a job's lock until `locks` ends. Returns False if another process has it and `wait` is False."""
         spec = job.spec
-        name = spec.digest if spec.stacked else f"{spec.digest}-{job.block}"
-        lock = MachineLock(self.root / "locks" / f"{name}.lock")
+        lock = MachineLock(self.root / "locks" / f"{job.lock_name}.lock")
         try:
             lock.acquire(timeout=0)
         except Timeout:
@@ -360,6 +363,7 @@ class Store:
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block
+        self.mirror.push([target])
         for path in self._abandoned(job):
             remove(path)
         boundary("cleaned")
@@ -394,7 +398,3 @@ class Store:
 
     def _folder(self, digest: str) -> Path:
         return object_folder(self.root, digest)
-
-
-def _finished(job: Job, reused: bool, wall_s: float) -> JobFinished:
-    return JobFinished(job.spec.kind, job.spec.digest, job.spec.generation, job.arms, job.seeds, reused, wall_s)

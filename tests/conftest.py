@@ -100,6 +100,7 @@ class Sandbox:
         *,
         compiled: str = "auto",
         trackers: Mapping[str, Tracker] | None = None,
+        mirror: str | None = None,
         **options: object,
     ) -> dict:
         from collapse_sim.core.machine import open_device
@@ -120,6 +121,7 @@ class Sandbox:
             ensemble,
             compiled,
             trackers=trackers or {},
+            mirror=mirror,
         )
         return session.run(quiet=True)
 

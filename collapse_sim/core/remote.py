@@ -54,6 +54,7 @@ class Remote:
 
     def __init__(self, url: str, option: str = MIRROR) -> None:
         self.url, self.shown = url, masked(url)
+        self._pauses: tuple[float, ...] = PAUSES_S
         scheme, separator, place = url.partition("://")
         if not separator or "::" in url or not re.fullmatch(r"[A-Za-z][\w+.-]*", scheme):
             raise RecipeError(
@@ -95,12 +96,12 @@ class Remote:
                 with contextlib.suppress(Exception):  # the right to remove is not needed otherwise
                     self._files.rm_file(self._path(name))
 
-        if self._within(PROBE_S, probe) != content:
+        if self._first(probe) != content:
             raise RemoteError(f"{self.shown}: what is written there is not what is read back")
 
     def reach(self) -> None:
         """Raises RemoteError if nothing can be read there, at the latest after PROBE_S. Nothing is written."""
-        self._within(PROBE_S, lambda: self.names(""))
+        self._first(lambda: self.names(""))
 
     def names(self, folder: str) -> dict[str, int]:
         """The names of the files in a folder, with their bytes; {} when there is no such folder. Raises RemoteError."""
@@ -202,7 +203,7 @@ class Remote:
 
     def _call(self, act: Callable[[], T], failure: str) -> T:
         """What `act` returns, after up to three tries. Raises RemoteError, FileNotFoundError and FileExistsError."""
-        for pause in (*PAUSES_S, None):
+        for pause in (*self._pauses, None):
             try:
                 return act()
             except (FileNotFoundError, FileExistsError, NotADirectoryError):
@@ -213,11 +214,15 @@ class Remote:
             time.sleep(pause)
         raise AssertionError
 
-    def _within(self, seconds: float, act: Callable[[], T]) -> T:
+    def _first(self, act: Callable[[], T]) -> T:
+        """What `act` returns, after one try of at most PROBE_S. Raises RemoteError."""
+        self._pauses = ()
         try:
-            return Daemons(1, "probe").submit(act).result(seconds)
+            return Daemons(1, "probe").submit(act).result(PROBE_S)
         except TimeoutError:
-            raise RemoteError(f"{self.shown}: no answer within {seconds:.0f} s") from None
+            raise RemoteError(f"{self.shown}: no answer within {PROBE_S:.0f} s") from None
+        finally:
+            self._pauses = PAUSES_S
 
     def _reason(self, error: BaseException) -> str:
         """Why, in one line without the URL's secrets."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -64,6 +65,25 @@ def fragile() -> Iterator[type[Fragile]]:
     finally:
         Fragile.before = staticmethod(lambda operation, path: None)
         Fragile.store.clear()
+
+
+@contextmanager
+def hanging(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Every operation hangs, after it has called `meanwhile`; at the end of the block it fails, so that nothing is
+    written later."""
+    over = threading.Event()
+
+    def before(operation: str, path: str) -> None:
+        meanwhile()
+        over.wait(60)
+        raise PermissionError("too late")
+
+    Fragile.before = staticmethod(before)
+    try:
+        yield
+    finally:
+        over.set()
+        Fragile.before = staticmethod(lambda operation, path: None)
 
 
 def contents() -> dict[str, bytes]:

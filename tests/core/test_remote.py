@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-import threading
 
 import pytest
 
 from collapse_sim.core import remote
 from collapse_sim.core.errors import MissingError, RecipeError, RemoteError
 from collapse_sim.core.remote import Remote, masked, masked_command
-from tests.mirrors import URL, contents, fragile, overwrite
+from tests.mirrors import URL, contents, fragile, hanging, overwrite
 
 
 @pytest.fixture(autouse=True)
@@ -112,14 +111,10 @@ def test_what_does_not_give_back_what_was_written_is_refused(files, monkeypatch)
 
 def test_a_place_that_does_not_answer_is_not_waited_for(files, monkeypatch):
     monkeypatch.setattr(remote, "PROBE_S", 0.1)
-    over = threading.Event()
-    files.before = staticmethod(lambda operation, path: over.wait(60))
-    try:
+    with hanging():
         for ask in (Remote(URL).check, Remote(URL).reach):
             with pytest.raises(RemoteError, match="no answer"):
                 ask()
-    finally:
-        over.set()
 
 
 def test_a_transfer_is_tried_three_times(files):

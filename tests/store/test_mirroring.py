@@ -24,7 +24,7 @@ from collapse_sim.store.mirror_files import file_name, listed, manifest_name
 from collapse_sim.store.mirroring import _chosen, available, open_mirror, push_all
 from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Store
-from tests.mirrors import URL, contents, fragile, overwrite
+from tests.mirrors import URL, contents, fragile, hanging, overwrite
 from tests.store.s3_server import s3_server
 
 A, B, STACK = (
@@ -226,16 +226,12 @@ def test_a_mirror_that_cannot_be_read_ends_nothing(tmp_path, files):
 def test_a_mirror_that_hangs_is_not_waited_for(tmp_path, files, monkeypatch):
     Host(tmp_path / "a").make()
     monkeypatch.setattr(mirroring, "PATIENCE_S", 0.3)
-    over, host = threading.Event(), Host(tmp_path / "b")
-    files.before = staticmethod(lambda operation, path: over.wait(60))
-    started = time.monotonic()
-    try:
+    host, started = Host(tmp_path / "b"), time.monotonic()
+    with hanging():
         assert host.make() == {"made": 6}
         assert time.monotonic() - started < 20
         assert host.result.failed == 6
         assert "the upload was not finished" in host.notes[-1]
-    finally:
-        over.set()
 
 
 def test_a_mirror_that_fails_is_left_alone_and_for_longer_each_time(tmp_path, files, monkeypatch):
@@ -273,18 +269,15 @@ def absent(spec, seeds, emit):
 
 def test_a_stop_is_heard_while_the_mirror_is_slow(tmp_path, files, monkeypatch):
     Host(tmp_path / "a").make()
-    over, wanted = threading.Event(), []
+    wanted: list[int] = []
     host = Host(tmp_path / "b", check_stop=lambda: raise_if(wanted))
-    files.before = staticmethod(lambda operation, path: wanted.append(1) or over.wait(60))
     monkeypatch.setattr(mirroring, "GRACE_S", 0.2)
     started = time.monotonic()
-    try:
+    with hanging(lambda: wanted.append(1)):
         with pytest.raises(InterruptedRunError):
             host.make()
         host.mirror.push([object_folder(tmp_path / "a", A.digest) / "s0"])
         result = host.mirror.finish(host.events.append)
-    finally:
-        over.set()
     assert time.monotonic() - started < 20
     assert result.failed == 1
     assert "not finished within the time after a stop" in host.notes[-1]

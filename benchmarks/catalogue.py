@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
-from benchmarks.cases import busy, decoding, diffusion, groups, growth, processes, scoring, startup, text, toys, vae
+from benchmarks.cases import (
+    busy,
+    decoding,
+    diffusion,
+    groups,
+    growth,
+    mirrors,
+    processes,
+    scoring,
+    startup,
+    text,
+    toys,
+    vae,
+)
 from benchmarks.harness import Case
 
 CASES: dict[str, Case] = {
     case.name: case
-    for module in (vae, diffusion, groups, decoding, text, toys, startup, scoring, busy, growth, processes)
+    for module in (vae, diffusion, groups, decoding, text, toys, startup, scoring, busy, growth, processes, mirrors)
     for case in module.CASES
 }

@@ -101,6 +101,7 @@ class Sandbox:
         compiled: str = "auto",
         overlap: str = "off",
         trackers: Mapping[str, Tracker] | None = None,
+        mirror: str | None = None,
         **options: object,
     ) -> dict:
         from collapse_sim.core.machine import open_device
@@ -122,6 +123,7 @@ class Sandbox:
             compiled,
             overlap,
             trackers=trackers or {},
+            mirror=mirror,
         )
         return session.run(quiet=True)
 

@@ -22,8 +22,8 @@ GROUND = {"__init__"}  # the version, which all of them may import
 ACROSS = {  # tests of what several modules do together; every other file is named after the module that it tests
     "analysis": {"notes"},
     "cli": {
-        "bad_data", "bad_places", "bad_recipe", "bad_text", "export_text", "harmless", "plugins", "pruned_runs",
-        "smoke", "stops", "strange_files", "streams", "torchrun",
+        "bad_data", "bad_places", "bad_recipe", "bad_text", "export_text", "harmless", "mirrored_runs", "plugins",
+        "pruned_runs", "smoke", "stops", "strange_files", "streams", "torchrun",
     },
     "data": {"damaged_texts", "docs", "every_kind"},
     "engine": {

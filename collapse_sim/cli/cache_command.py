@@ -110,6 +110,31 @@ def gc(
 
 
 @app.command()
+def push(
+    mirror: Annotated[
+        str,
+        typer.Option("--mirror", metavar="URL", help="s3://BUCKET/PREFIX, file:///DIR, or another that fsspec knows."),
+    ],
+    store: StoreOption = DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Upload the artefacts that a mirror lacks. Exit code 3 if some could not be; the store is not changed."""
+    from collapse_sim.core.errors import RemoteError
+    from collapse_sim.core.remote import masked
+    from collapse_sim.store.cache import open_store
+    from collapse_sim.store.mirroring import push_all
+
+    result, reasons = push_all(mirror, open_store(store))
+    if as_json:
+        document({"schema": 1, **result._asdict(), "reasons": reasons})
+    else:
+        data(f"{result.pushed} artefacts pushed ({result.pushed_bytes / 1e6:.1f} MB), {result.failed} failed")
+    if result.failed:
+        why = "; ".join(reasons)
+        raise RemoteError(f"not in {masked(mirror)}: {result.failed} artefacts ({why}); the same command tries again")
+
+
+@app.command()
 def verify(store: StoreOption = DEFAULT, as_json: JsonOption = False) -> None:
     """Compare every artefact with its hash. Exit code 5 if one is damaged; nothing is changed."""
     from collapse_sim.store.cache import damaged, entries, open_store, references

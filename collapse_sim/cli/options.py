@@ -44,6 +44,15 @@ RunStoreOption = Annotated[
         help="Directory for artefacts. Default: the run's own store, or .store beside the run directory.",
     ),
 ]
+MirrorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--mirror",
+        metavar="URL",
+        help="A mirror of the store: s3://BUCKET/PREFIX, file:///DIR, or another that fsspec knows. What it has is "
+        "fetched, and what is made is uploaded.",
+    ),
+]
 EnsembleOption = Annotated[
     str,
     typer.Option(

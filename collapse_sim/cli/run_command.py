@@ -21,6 +21,7 @@ from collapse_sim.cli.options import (
     JsonOption,
     KeepSamplesOption,
     KeepWeightsOption,
+    MirrorOption,
     PluginsOption,
     QuietOption,
     RecipeArgument,
@@ -44,6 +45,7 @@ def run(
         Path | None, typer.Option("--out", metavar="DIR", help="The run directory. Default: runs/NAME.")
     ] = None,
     store: RunStoreOption = None,
+    mirror: MirrorOption = None,
     data_dir: DataOption = Path("data"),
     device: DeviceOption = "auto",
     checkpoint: Annotated[
@@ -145,6 +147,7 @@ def run(
         wait=wait,
         trackers=track or (),
         project=track_project,
+        mirror=mirror,
     )
     with options.session(early=not dry_run, launch=launch) as session:
         from collapse_sim.core.ranks import Group
@@ -156,6 +159,7 @@ def run(
         if dry_run:
             from collapse_sim.plan.dry_run import plan_document, plan_text
             from collapse_sim.plan.earlier import earlier_rates
+            from collapse_sim.store.mirroring import available
 
             command = _bench_command(
                 recipe,
@@ -174,7 +178,8 @@ def run(
                 },
             )
             rates = earlier_rates(session.store_dir, session.device.describe())
-            plan = plan_document(session.experiment, session.store_dir, rates, command, session.ends())
+            fetchable = available(mirror, session.experiment.specs(), session.store_dir)
+            plan = plan_document(session.experiment, session.store_dir, rates, command, session.ends(), fetchable)
             if on is not None:
                 from collapse_sim.run.on_processes import on_document, on_text
 

@@ -66,6 +66,12 @@ class StoreError(CollapseSimError):
     exit_code = 5
 
 
+class RemoteError(CollapseSimError):
+    """A mirror cannot be reached, read or written to. Before any work it ends a run; later it does not."""
+
+    exit_code = 3
+
+
 class RemadeDifferentlyError(CollapseSimError):
     """An artefact that was pruned and is made again has another hash than before."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from collapse_sim.data.sources import REAL, Source
 from collapse_sim.plan.costs import Prediction, Rate, predict
 from collapse_sim.plan.curation_specs import CurationSpec
 from collapse_sim.plan.experiment import Experiment
-from collapse_sim.plan.keeping import Ends, held_to_the_end, most_bytes, to_come
+from collapse_sim.plan.keeping import Ends, held_to_the_end, most_bytes, seeds_to_come
 from collapse_sim.plan.protocol import training_of, warnings_of
 from collapse_sim.plan.sizes import bytes_to_come
 from collapse_sim.plan.specs import LISTED, FitSpec
@@ -23,21 +23,26 @@ def plan_document(
     rates: Mapping[str, Rate] | None = None,
     bench: str = "",
     ends: Ends | None = None,
+    fetchable: Mapping[str, Collection[int]] | None = None,
 ) -> dict[str, Any]:
     """The plan as JSON: rows, updates and sources of every fit, artefacts to make and to reuse, bytes to write, time.
 
     `rates`: of earlier artefacts, by kind (earlier.py); `bench`: the command that measures what they cannot tell;
-    `ends`: where chains of the run have diverged.
+    `ends`: where chains of the run have diverged; `fetchable`: {digest: seeds} of what a mirror of the store has.
     """
     recipe = experiment.recipe
     specs = list(experiment.specs())
-    count = to_come(experiment, store, ends)
-    missing_seeds = {spec.digest: count(spec) for spec in specs}
+    seeds_of = seeds_to_come(experiment, store, ends)
+    missing_seeds = {spec.digest: set(seeds_of(spec)) for spec in specs}
+    of_mirror = {spec.digest: missing_seeds[spec.digest] & {*(fetchable or {}).get(spec.digest, ())} for spec in specs}
 
     def coming(spec: Spec) -> int:
-        return missing_seeds[spec.digest]
+        return len(missing_seeds[spec.digest])
 
-    to_make = sum(map(coming, specs))
+    def made(spec: Spec) -> int:
+        return coming(spec) - len(of_mirror[spec.digest])
+
+    to_make, fetched = sum(map(made, specs)), sum(map(len, of_mirror.values()))
     all_of = sum(len(recipe.seeds) if spec.seeded else 1 for spec in specs)
     arms: dict[str, list[dict[str, Any]]] = {}
     for arm_plan in experiment.arm_plans:
@@ -53,7 +58,7 @@ def plan_document(
                 **({} if plan.samples.imported is None else {"rows_from": "files", "fitted": plan.fitted}),
                 **({"chosen_among": chosen.candidates} if (chosen := plan.fit.curation) else {}),
                 "teacher": teacher.generation if (teacher := plan.fit.teacher) else None,
-                "fits_to_make": sum(coming(s) for s in plan.specs() if isinstance(s, FitSpec) and s.given is None),
+                "fits_to_make": sum(made(s) for s in plan.specs() if isinstance(s, FitSpec) and s.given is None),
                 **({"imported": given.name} if (given := plan.fit.given) else {}),
             }
             for k, plan in enumerate(arm_plan.generations)
@@ -63,10 +68,14 @@ def plan_document(
         "name": recipe.name,
         "seeds": list(recipe.seeds),
         "samples": experiment.counts.samples,
-        "artefacts": {"to_make": to_make, "reused": all_of - to_make},
+        "artefacts": {
+            "to_make": to_make,
+            "reused": all_of - to_make - fetched,
+            **({} if fetchable is None else {"fetched": fetched}),
+        },
         "bytes_to_come": bytes_to_come(experiment, coming),
         "keep": _keep_document(experiment, coming),
-        "time": _time(predict(experiment, coming, rates or {}), bench),
+        "time": _time(predict(experiment, made, rates or {}), bench),
         "protocols": {plan.name: plan.protocol for plan in experiment.arm_plans},
         "warnings": warnings_of(experiment),
         "arms": arms,
@@ -132,8 +141,9 @@ def plan_text(plan: dict[str, Any], time: str = "") -> str:
     shown = ", ".join(map(str, seeds)) if len(seeds) <= 10 else f"{seeds[0]}..{seeds[-1]} ({len(seeds)})"
     lines = [
         f"{plan['name']}: seeds {shown}; {plan['samples']} samples per generation",
-        f"artefacts: {artefacts['to_make']} to make, {artefacts['reused']} there already; "
-        f"about {plan['bytes_to_come'] / 1e6:.1f} MB to write",
+        f"artefacts: {artefacts['to_make']} to make, {artefacts['reused']} there already"
+        + (f", {artefacts['fetched']} to fetch from the mirror; " if "fetched" in artefacts else "; ")
+        + f"about {plan['bytes_to_come'] / 1e6:.1f} MB to write",
         *_keep_lines(plan),
         *([time] if time else []),
     ]

@@ -77,10 +77,14 @@ class Housekeeper:
     def tidy(self, k: int) -> Pruned:
         """Remove what is no longer needed once generation k of all arms is complete.
 
-        After a failure that is no result, nothing is removed: the next run tries again, and needs it.
+        After a failure that is no result, nothing is removed: the next run tries again, and needs it. Nor is anything
+        that a mirror of the store should have, and has not.
         """
         store, specs = self._context.store, self._spare.get(k, [])
         if not specs or store.failures.others():
+            return Pruned()
+        if not store.mirror.settled():
+            self._tell("the mirror does not have everything; a later run with it, or without one, prunes")
             return Pruned()
         read = {
             (spec.digest, seed)  # fits that diverged read it again before they say so
@@ -94,7 +98,11 @@ class Housekeeper:
             for spec in specs
         }
         pruned = prune(store, self._folder, spare, self._arms)
-        if pruned.problem and not self._told_problem:
-            self._told_problem = True
-            self._context.emit(Note(f"nothing is pruned: {pruned.problem}"))
+        if pruned.problem:
+            self._tell(pruned.problem)
         return pruned
+
+    def _tell(self, problem: str) -> None:
+        if not self._told_problem:
+            self._told_problem = True
+            self._context.emit(Note(f"nothing is pruned: {problem}"))

@@ -54,6 +54,7 @@ class RunOptions:
     wait: bool = False
     trackers: Sequence[str] = ()  # what the run is also sent to
     project: str | None = None  # of the trackers; None: the recipe's name
+    mirror: str | None = None  # the URL of the store's mirror
     names: OptionNames = COMMAND_LINE
 
     def prepared(self, device: str | None = None) -> PreparedRun:
@@ -118,6 +119,7 @@ class RunOptions:
                 ranks=ranks,
                 trackers=trackers,
                 project=self.project,
+                mirror=self.mirror,
                 called=called,
             )
 

@@ -21,6 +21,7 @@ def run_recipe(
     *,
     out: str | Path | None = None,
     store: str | Path | None = None,
+    mirror: str | None = None,
     data_dir: str | Path | None = None,
     arms: str | Sequence[str] | None = None,
     seeds: int | Sequence[int] | None = None,
@@ -80,6 +81,7 @@ def run_recipe(
         wait=wait,
         trackers=_several(track),
         project=track_project,
+        mirror=mirror,
         names=IN_PYTHON,
     )
     with options.session(called=True) as session:

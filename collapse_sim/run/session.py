@@ -19,6 +19,7 @@ from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.joining import check_visible, compare
 from collapse_sim.core.machine import Device, slow_bf16
 from collapse_sim.core.ranks import Group, Ranks
+from collapse_sim.core.remote import MIRROR, masked_command
 from collapse_sim.engine.build import describe_precision, made_on
 from collapse_sim.engine.following import SharedStore, check_ranks, follow
 from collapse_sim.engine.groups import group_size
@@ -43,6 +44,7 @@ from collapse_sim.run.trackers import Tracker
 from collapse_sim.run.tracking import Tracking
 from collapse_sim.store import journal
 from collapse_sim.store.failures import Failure
+from collapse_sim.store.mirroring import open_mirror
 from collapse_sim.store.process import environment
 from collapse_sim.store.registration import registered
 from collapse_sim.store.run_directory import BY_ARM, JOURNAL_FILE, common
@@ -76,11 +78,13 @@ class Session:
     ranks: Ranks = field(default_factory=Ranks)  # the processes of this run
     trackers: Mapping[str, Tracker] = field(default_factory=dict)  # by name, as warnings call them
     project: str | None = None  # of the trackers; None: the recipe's name
+    mirror: str | None = None  # the URL of the store's mirror
 
     def run(
         self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False, display: MakeDisplay | None = None
     ) -> dict[str, Any]:
-        """Run to the end. Returns {"schema", "run", "name", "made", "reused", "diverged", "wall_s"}.
+        """Run to the end. Returns {"schema", "run", "name", "made", "reused", "diverged", "wall_s"}, and with a mirror
+        "mirror": {"fetched", "fetched_bytes", "pushed", "pushed_bytes", "failed"}.
 
         `display` takes the place of the dashboard or lines on stderr.
         "diverged": [{"arms", "generation", "seeds", "message"}, ...], chains that ended with nan; `check_diverged`
@@ -93,9 +97,11 @@ class Session:
         started = time.perf_counter()
         compare(self.ranks, self.facts)
         self.check()
+        mirror = open_mirror(self.mirror, self.store_dir, stop.check)
         together = group_size(self.ensemble)
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
+        store.mirror = mirror
         check_visible(self.ranks, self.store_dir / "tmp")
         programs = Programs(self._compile_mode())
         store.made_on = partial(made_on, self.device, programs, world=self.ranks.world)
@@ -111,7 +117,8 @@ class Session:
             stop.on_signals(say),
             self.device.limit_threads(operations_per_step(self.experiment)),
         ):
-            run.record_session([] if self.called else sys.argv, self.device.describe(), self._precision())
+            command = [] if self.called else masked_command(sys.argv, MIRROR)
+            run.record_session(command, self.device.describe(), self._precision())
             emit(self._started())
             for warning in warnings_of(self.experiment) + self._slow():
                 emit(Note(warning))
@@ -146,6 +153,7 @@ class Session:
             finally:
                 if attempts_of(store).summary:
                     emit(Note(attempts_of(store).summary))
+                moved = mirror.finish(emit)
                 emit(RunFinished(recipe.name, str(self.folder), time.perf_counter() - started, outcome, message))
         return {
             "schema": 1,
@@ -155,6 +163,7 @@ class Session:
             "reused": total["reused"],
             "diverged": [_diverged(failure) for failure in store.failures.diverged()],
             "wall_s": round(time.perf_counter() - started, 3),
+            **({} if self.mirror is None else {"mirror": moved._asdict()}),
         }
 
     def follow(self, group: Group) -> NoReturn:
@@ -349,7 +358,7 @@ def check_space(
 
 def resume_command() -> str:
     """The command line that continues this run."""
-    return shlex.join([*program(sys.argv[0]), *sys.argv[1:]])
+    return shlex.join([*program(sys.argv[0]), *masked_command(sys.argv, MIRROR)[1:]])
 
 
 def _size(count: float) -> str:

@@ -34,16 +34,21 @@ class Job:
     def block(self) -> str:
         return block_name(self.seeds)
 
+    @property
+    def lock_name(self) -> str:
+        """What is locked while it is made: blocks of a stacked spec may have seeds in common."""
+        return self.spec.digest if self.spec.stacked else f"{self.spec.digest}-{self.block}"
+
+    def finished(self, reused: bool, wall_s: float) -> JobFinished:
+        """The event that its artefact is available."""
+        spec = self.spec
+        return JobFinished(spec.kind, spec.digest, spec.generation, self.arms, self.seeds, reused, wall_s)
+
 
 def where(job: Job, seeds: tuple[int, ...]) -> str:
     """ "replace / mix, generation 3, seed 1": a job in messages."""
     few = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:5]))}{' ...' * (len(seeds) > 5)}"
     return f"{' / '.join(job.arms)}, generation {job.spec.generation}" + (f", {few}" if seeds else "")
-
-
-def finished(job: Job, reused: bool, wall_s: float) -> JobFinished:
-    """The event that its artefact is available."""
-    return JobFinished(job.spec.kind, job.spec.digest, job.spec.generation, job.arms, job.seeds, reused, wall_s)
 
 
 def merge(requests: Iterable[Request]) -> list[Request]:

@@ -34,14 +34,15 @@ from collapse_sim.store.blocks import (
     write_manifest,
 )
 from collapse_sim.store.failures import Failure, Failures, missing_of
-from collapse_sim.store.jobs import Job, Request, finished, merge, split
+from collapse_sim.store.jobs import Job, Request, merge, split
 from collapse_sim.store.lease import is_near, lease, living, owner_of, token
+from collapse_sim.store.mirror import Mirror, Unmirrored
 from collapse_sim.store.orphans import gone, remove_orphans
 from collapse_sim.store.placing import move_into_place, set_aside, try_out
 from collapse_sim.store.process import environment
 from collapse_sim.store.records import difference, record_of
 from collapse_sim.store.spec import Spec
-from collapse_sim.store.waiting import POLLED, Idle, Others, Patience
+from collapse_sim.store.waiting import NO_WORK, POLLED, Idle, Meanwhile, Others, Patience
 
 CHEAP_S = 1.0  # what takes less is not flushed to disk: if it is damaged by a loss of power, its hashes show it
 REFERENCES_LOCK = "references.lock"  # held while runs register what they refer to, and while gc removes the rest
@@ -55,8 +56,6 @@ MadeOn = Callable[[Job], Mapping[str, Any]]  # device, precision and threads tha
 # Writes each job's artefact into the folder of its place; returns {position: error} of the failed jobs of a group.
 Build = Callable[[Sequence[Job], Sequence[Path]], Mapping[int, Exception]]
 Grouping = Callable[[Sequence[Job]], Iterable[Sequence[Job]]]  # which jobs are built together
-Meanwhile = Callable[[], bool]  # other work; returns whether there was any
-NO_WORK: Meanwhile = lambda: False  # noqa: E731
 
 
 def one_by_one(jobs: Sequence[Job]) -> list[Sequence[Job]]:
@@ -75,6 +74,7 @@ class Store:
         self._writable = writable
         self._check_stop = check_stop  # raises when the run must stop; called between jobs and while waiting
         self.made_on: MadeOn = lambda job: {}  # for manifests; set by the code that opens the store for work
+        self.mirror: Mirror = Unmirrored()  # the same
         self.failures = Failures()  # of this process
         self.patience = Patience()  # with other processes
         self.others = Others(root)
@@ -177,14 +177,16 @@ class Store:
     ) -> Counter[str]:
         counts: Counter[str] = Counter()
         jobs: list[Job] = []
-        for request in merge(requests):
+        self.mirror.fetch(requests := merge(requests), self.missing, emit)
+        for request in requests:
             seeds = request.seeds if request.spec.seeded else (-1,)
             missing = self.missing(request.spec, request.seeds, emit)
             absent = set(missing)
             stored = tuple(seed for seed in seeds if seed not in absent)
             if stored:
                 counts["reused"] += len(stored)
-                emit(finished(Job(request.spec, request.spec.seeds(stored), request.arms), True, 0.0))
+                emit(Job(request.spec, request.spec.seeds(stored), request.arms).finished(True, 0.0))
+                self.mirror.push(self.block(request.spec, seed).folder for seed in stored)
             recorded = recorded_blocks(self.root, request.spec.digest) if missing else ()
             jobs += list(split(request, missing_of(request.spec, missing, self.failures), recorded))
         later: list[Job] = []
@@ -260,19 +262,19 @@ class Store:
         todo: list[Job] = []
         with contextlib.ExitStack() as locks:
             for job in jobs:
-                spec = job.spec
-                lock = self.others.lock(job, emit)
+                spec, lock = job.spec, self.others.lock(job, emit)
                 if lock is None:
                     later.append(job)
                     continue
                 locks.callback(lock.release)
+                self.mirror.fetch([Request(spec, job.seeds, job.arms)], self.missing, emit, locked=True)
                 missing = self.missing(spec, job.seeds, emit)  # another process may have made them in the meantime
                 counts["reused"] += (len(job.seeds) or 1) - len(missing)
                 if missing:
                     todo.append(Job(spec, spec.seeds(missing), job.arms))
                     emit(JobStarted(spec.kind, spec.digest, spec.generation, job.arms, todo[-1].seeds))
                 else:
-                    emit(finished(job, True, 0.0))
+                    emit(job.finished(True, 0.0))
             if todo:
                 started = time.perf_counter()
                 failed = self._commit(todo, build, started)
@@ -280,16 +282,15 @@ class Store:
                     if number in failed:
                         self._record(job, failed[number], emit)
                         continue
-                    emit(finished(job, False, time.perf_counter() - started))
+                    emit(job.finished(False, time.perf_counter() - started))
                     counts["made"] += len(job.seeds) or 1
         return later
 
     def _record(self, job: Job, error: Exception, emit: Emit) -> Failure:
         """Record a job's failure."""
         failed, spec = self.failures.add(job, error), job.spec
-        emit(
-            JobFailed(spec.kind, spec.digest, spec.generation, job.arms, failed.seeds, failed.message, failed.diverged)
-        )
+        what = failed.seeds, failed.message, failed.diverged
+        emit(JobFailed(spec.kind, spec.digest, spec.generation, job.arms, *what))
         return failed
 
     def _commit(self, jobs: Sequence[Job], build: Build, started: float) -> Mapping[int, Exception]:
@@ -362,6 +363,7 @@ class Store:
         block = Block(target, job.seeds, job.spec.stacked)
         for seed in job.seeds or (-1,):
             self._blocks.setdefault(job.spec.digest, {})[seed] = block
+        self.mirror.push([target])
         for path in self._abandoned(job):
             remove(path)
         boundary("cleaned")

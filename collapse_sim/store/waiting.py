@@ -28,6 +28,8 @@ SHORTEST_S, LONGEST_S, SHARE = 0.05, 10.0, 0.05  # between two rounds of asking
 SLICE_S = 0.1  # so soon a wish to stop is heard
 POLLED = 8  # locks that are asked for in one round
 SHOWN = 5  # artefacts in messages
+Meanwhile = Callable[[], bool]  # other work; returns whether there was any
+NO_WORK: Meanwhile = lambda: False  # noqa: E731
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,7 @@ class Others:
 
     def lock(self, job: Job, emit: Emit) -> MachineLock | None:
         """The job's lock, acquired; None if another process has it."""
-        spec = job.spec
-        name = spec.digest if spec.stacked else f"{spec.digest}-{job.block}"
+        spec, name = job.spec, job.lock_name
         known = self._refused.get(name)
         lock = known.lock if known else MachineLock(self._root / "locks" / f"{name}.lock")
         try:

@@ -18,6 +18,7 @@ SECTIONS: dict[str, tuple[str, ...]] = {
         "remedies",
         "how-to/cluster",
         "distributed",
+        "mirror",
         "analysis",
         "report",
         "figures-over-settings",

@@ -22,8 +22,8 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = {
     "": ["--version", "--install-completion", "--show-completion"],
     "run": [
-        "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
-        "--checkpoint-seconds", "--ensemble", "--keep-weights", "--keep-samples", "--compile", "--overlap",
+        "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--mirror", "--data-dir",
+        "--device", "--checkpoint-seconds", "--ensemble", "--keep-weights", "--keep-samples", "--compile", "--overlap",
         "--track", "--track-project", "--smoke", "--wait", "--dry-run", "--on",
         "--plugins", "--json", "--quiet -q", "--verbose -v",
     ],
@@ -63,6 +63,7 @@ COMMANDS = {
     "list data": ["NAME", "--json"],
     "cache list": ["--store", "--by-run", "--json"],
     "cache gc": ["--store", "--delete", "--forget-missing", "--json"],
+    "cache push": ["--mirror", "--store", "--json"],
     "cache verify": ["--store", "--json"],
 }  # fmt: skip
 

@@ -1,0 +1,511 @@
+"""Stores with a mirror in common: what one host has made no other makes, and a mirror that fails ends no run."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from collapse_sim.core import remote
+from collapse_sim.core.errors import InterruptedRunError, RemoteError
+from collapse_sim.core.events import Note
+from collapse_sim.core.remote import Remote
+from collapse_sim.store import mirroring
+from collapse_sim.store.blocks import object_folder
+from collapse_sim.store.jobs import Job, Request
+from collapse_sim.store.machine_lock import locked
+from collapse_sim.store.mirror import Unmirrored
+from collapse_sim.store.mirror_files import file_name, listed, manifest_name
+from collapse_sim.store.mirroring import _chosen, available, open_mirror, push_all
+from collapse_sim.store.spec import Spec
+from collapse_sim.store.store import Store
+from tests.mirrors import URL, contents, fragile, hanging, overwrite
+from tests.store.s3_server import s3_server
+
+A, B, STACK = (
+    Spec("fit", 0, {"name": "a"}),
+    Spec("scores", 0, {"name": "b"}, seeded=False),
+    Spec("fit", 1, {}, stacked=True),
+)
+REQUESTS = [Request(A, (0, 1), ("arm",)), Request(B, (0, 1), ("arm",)), Request(STACK, (0, 1, 2), ("arm",))]
+JOBS = {(A.digest, "s0"), (A.digest, "s1"), (B.digest, "all"), (STACK.digest, "s0-2")}
+
+
+class Host:
+    """A store of its own with the mirror that all have in common."""
+
+    def __init__(self, root: Path, url: str | None = URL, content: str = "", check_stop=lambda: None) -> None:
+        self.store = Store(root, check_stop)
+        self.mirror = self.store.mirror = open_mirror(url, root, check_stop)
+        self.built: list[tuple[str, str]] = []
+        self.events: list[object] = []
+        self.content = content
+
+    def make(self, requests: Sequence[Request] = REQUESTS, *, finish: bool = True) -> Counter[str]:
+        counts = self.store.make_all(requests, self._build, self.events.append)
+        if finish:
+            self.result = self.mirror.finish(self.events.append)
+        return +counts
+
+    def _build(self, jobs: Sequence[Job], folders: Sequence[Path]) -> dict[int, Exception]:
+        for job, folder in zip(jobs, folders, strict=True):
+            self.built.append((job.spec.digest, job.block))
+            (folder / "weights.safetensors").write_text(f"{job.spec.digest} {job.block} {self.content}")
+            (folder / "report.json").write_text("{}")
+        return {}
+
+    @property
+    def notes(self) -> list[str]:
+        return [event.message for event in self.events if isinstance(event, Note) and event.level == "warning"]
+
+    def files(self) -> dict[str, bytes]:
+        objects = self.store.root / "objects"
+        return {str(path.relative_to(objects)): path.read_bytes() for path in objects.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def files(monkeypatch):
+    monkeypatch.setattr(remote, "PAUSES_S", (0.0, 0.0))
+    with fragile() as kind:
+        yield kind
+
+
+def fail(kind, *operations: str, error: Exception | None = None) -> None:
+    def before(operation: str, path: str) -> None:
+        if operation in operations:
+            raise error or ConnectionError("unreachable")
+
+    kind.before = staticmethod(before)
+
+
+def work(kind) -> None:
+    kind.before = staticmethod(lambda operation, path: None)
+
+
+@pytest.mark.parametrize("url", [URL, "file"])
+def test_a_second_host_makes_nothing_and_has_the_same_bytes(tmp_path, url):
+    url = f"file://{tmp_path}/mirror" if url == "file" else url
+    first, second = Host(tmp_path / "a", url, "1"), Host(tmp_path / "b", url, "2")
+    assert first.make() == {"made": 6}
+    assert set(first.built) == JOBS
+    assert second.make() == {"reused": 6}
+    assert second.built == []
+    assert second.files() == first.files()
+    size = sum(len(content) for name, content in first.files().items() if not name.endswith("manifest.json"))
+    assert first.result == (0, 0, 6, size, 0)
+    assert second.result == (6, size, 0, 0, 0)
+    assert first.notes == second.notes == []
+
+
+def test_what_was_made_without_the_mirror_is_pushed_later(tmp_path):
+    Host(tmp_path / "a", None).make()
+    again = Host(tmp_path / "a")
+    assert again.make() == {"reused": 6}
+    assert again.result.pushed == 6
+    other = Host(tmp_path / "b")
+    other.make()
+    assert other.built == []
+
+
+def test_a_finished_store_asks_once_per_key_and_sends_nothing(tmp_path, files):
+    Host(tmp_path / "a").make()
+    again = Host(tmp_path / "a")
+    files.calls.clear()
+    again.make()
+    assert {operation for operation, _ in files.calls} == {"ls"}
+    assert again.result == (0, 0, 0, 0, 0)
+
+
+def test_only_what_is_missing_is_fetched_and_only_what_is_asked_for(tmp_path):
+    Host(tmp_path / "a").make()
+    other = Host(tmp_path / "b")
+    assert other.make([Request(A, (1, 5), ("arm",))]) == {"reused": 1, "made": 1}
+    assert other.built == [(A.digest, "s5")]
+    assert other.result[::2] == (1, 1, 0)
+
+
+def test_what_another_host_pushes_during_a_stage_is_fetched_before_it_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirroring, "FRESH_S", 0.0)
+    second = Host(tmp_path / "b")
+    build = second._build
+
+    def slow(jobs, folders):
+        if not second.built:
+            Host(tmp_path / "a").make([Request(A, (1,), ("arm",))])
+        return build(jobs, folders)
+
+    second._build = slow
+    assert second.make([Request(A, (0, 1), ("arm",))]) == {"made": 1, "reused": 1}
+    assert second.built == [(A.digest, "s0")]
+
+
+def test_a_damaged_artefact_is_refused_with_a_warning_made_again_and_replaced(tmp_path):
+    first = Host(tmp_path / "a", content="1")
+    first.make()
+    path = next(path for path, content in contents().items() if content.endswith(b"s1 1"))
+    overwrite(path, b"damage")
+    second = Host(tmp_path / "b", content="2")
+    assert second.make() == {"reused": 5, "made": 1}
+    assert second.built == [(A.digest, "s1")]
+    (note,) = second.notes
+    assert note == (
+        f"fit {A.digest[:12]}/s1 of the mirror is not used: weights.safetensors has 6 bytes instead of "
+        f"{len(A.digest) + 5}; it is made again, and uploaded in its place"
+    )
+    third = Host(tmp_path / "c")
+    third.make()
+    assert third.built == third.notes == []
+    assert third.files() == second.files()
+
+
+def test_of_two_hosts_with_other_bytes_the_first_wins_and_none_is_mixed(tmp_path, files):
+    """The second could not read when it began, so it has made everything again."""
+    first, second, third = (Host(tmp_path / name, content=name) for name in "abc")
+    first.make(REQUESTS[:1])
+    fail(files, "ls", "read")
+    assert second.make(finish=False) == {"made": 6}
+    work(files)
+    assert second.mirror.finish(second.events.append).failed == 0
+    assert third.make() == {"reused": 6}
+    own = {host.content: {name for name, content in third.files().items() if content == host.files().get(name)}
+           for host in (first, second)}  # fmt: skip
+    assert {name.split("/")[-3] for name in own["a"]} == {A.digest}
+    assert {name.split("/")[-3] for name in own["b"]} >= {B.digest, STACK.digest}
+    assert own["a"] | own["b"] == third.files().keys()
+    assert {name for name in own["b"] if A.digest in name and not name.endswith("report.json")} == set()
+
+
+def test_a_mirror_that_fails_in_the_middle_ends_nothing_and_is_completed_later(tmp_path, files, monkeypatch):
+    first = Host(tmp_path / "a")
+    first.make(REQUESTS[:1])
+    fail(files, "write", "read", "ls")
+    assert first.make(REQUESTS) == {"reused": 2, "made": 4}
+    assert first.result.failed == 4
+    (note,) = first.notes
+    assert note.startswith("4 artefacts are in the store and not in the mirror (fragile://bucket/prefix: cannot ")
+    assert note.endswith(f"to upload them: collapse-sim cache push --store {tmp_path}/a --mirror {URL}")
+    work(files)
+    result, reasons = push_all(URL, Store(tmp_path / "a", writable=False))
+    assert (result.pushed, result.failed, reasons) == (4, 0, [])
+    second = Host(tmp_path / "b")
+    second.make()
+    assert second.built == []
+    assert second.files() == first.files()
+
+
+def test_what_failed_is_tried_again_at_the_end(tmp_path, files):
+    host = Host(tmp_path / "a")
+    fail(files, "write")
+    host.make(finish=False)
+    deadline = time.monotonic() + 20
+    while len(host.mirror._failed) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    work(files)
+    assert host.mirror.finish(host.events.append)[2:] == (6, sum(map(len, host.files().values())) - manifests(host), 0)
+    assert host.notes == []
+
+
+def manifests(host: Host) -> int:
+    return sum(len(content) for name, content in host.files().items() if name.endswith("manifest.json"))
+
+
+def test_a_mirror_that_cannot_be_read_ends_nothing(tmp_path, files):
+    Host(tmp_path / "a").make()
+    for operation in ("ls", "read"):
+        host = Host(tmp_path / operation)
+        fail(files, operation)
+        assert host.make() == {"made": 6}
+        work(files)
+
+
+def test_a_mirror_that_hangs_is_not_waited_for(tmp_path, files, monkeypatch):
+    Host(tmp_path / "a").make()
+    monkeypatch.setattr(mirroring, "PATIENCE_S", 0.3)
+    host, started = Host(tmp_path / "b"), time.monotonic()
+    with hanging():
+        assert host.make() == {"made": 6}
+        assert time.monotonic() - started < 20
+        assert host.result.failed == 6
+        assert "the upload was not finished" in host.notes[-1]
+
+
+def test_a_mirror_that_fails_is_left_alone_and_for_longer_each_time(tmp_path, files, monkeypatch):
+    host = Host(tmp_path / "a")
+    fail(files, "ls")
+    now = [1000.0]
+    monkeypatch.setattr(mirroring.time, "monotonic", lambda: now[0])
+
+    def asked() -> int:
+        files.calls.clear()
+        host.mirror.fetch([Request(Spec("fit", 0, {"n": now[0], "i": i}), (0,), ()) for i in range(20)], absent, print)
+        return len({path for _, path in files.calls})
+
+    assert asked() >= mirroring.FAILURES
+    assert asked() == 0
+    now[0] += mirroring.AWAY_S + 1
+    assert asked() > 0
+    now[0] += mirroring.AWAY_S + 1
+    assert asked() == 0, "the second time it is left alone for twice as long"
+    now[0] += mirroring.AWAY_S + 1
+    assert asked() > 0
+    work(files)
+    now[0] += 10 * mirroring.AWAY_S
+    assert asked() == 20
+    now[0] += 1
+    fail(files, "ls")
+    assert asked() >= mirroring.FAILURES
+    now[0] += mirroring.AWAY_S + 1
+    assert asked() > 0, "after a success it is left alone for the shortest time again"
+
+
+def absent(spec, seeds, emit):
+    return tuple(seeds)
+
+
+def test_a_stop_is_heard_while_the_mirror_is_slow(tmp_path, files, monkeypatch):
+    Host(tmp_path / "a").make()
+    wanted: list[int] = []
+    host = Host(tmp_path / "b", check_stop=lambda: raise_if(wanted))
+    monkeypatch.setattr(mirroring, "GRACE_S", 0.2)
+    started = time.monotonic()
+    with hanging(lambda: wanted.append(1)):
+        with pytest.raises(InterruptedRunError):
+            host.make()
+        host.mirror.push([object_folder(tmp_path / "a", A.digest) / "s0"])
+        result = host.mirror.finish(host.events.append)
+    assert time.monotonic() - started < 20
+    assert result.failed == 1
+    assert "not finished within the time after a stop" in host.notes[-1]
+
+
+def raise_if(wanted: list[int]) -> None:
+    if wanted:
+        raise InterruptedRunError("interrupted")
+
+
+def test_what_another_process_has_the_lock_of_is_left_to_it(tmp_path):
+    Host(tmp_path / "a").make()
+    host = Host(tmp_path / "b")
+    name = Job(A, (0,), ()).lock_name
+    with locked(tmp_path / "b" / "locks" / f"{name}.lock"):
+        host.mirror.fetch(REQUESTS, host.store.missing, host.events.append)
+        assert host.store.missing(A, (0, 1)) == (0,)
+    host.make()
+    assert host.built == []
+
+
+def test_uploads_are_waited_for_before_anything_is_pruned(tmp_path, files):
+    host = Host(tmp_path / "a")
+    go = threading.Event()
+    files.before = staticmethod(lambda operation, path: go.wait(60))
+    threading.Timer(0.2, go.set).start()
+    host.make(finish=False)
+    assert host.mirror.settled()
+    assert {len(listed(Remote(URL), spec.digest)) for spec in (B, STACK)} == {1}
+    fail(files, "write")
+    host.make([Request(A, (8,), ("arm",))], finish=False)
+    assert not host.mirror.settled()
+    work(files)
+    assert host.mirror.settled(), "what failed is tried again"
+
+
+def test_an_artefact_that_was_removed_before_its_upload_is_no_failure(tmp_path):
+    host = Host(tmp_path / "a")
+    host.mirror.push([tmp_path / "a" / "objects" / "00" / ("0" * 64) / "s0"])
+    assert host.mirror.finish(host.events.append).failed == 0
+
+
+def test_a_damaged_artefact_of_the_store_is_named_and_not_uploaded(tmp_path):
+    Host(tmp_path / "a", None).make()
+    (object_folder(tmp_path / "a", B.digest) / "all" / "report.json").write_text("{ }")
+    result, reasons = push_all(URL, Store(tmp_path / "a", writable=False))
+    assert (result.pushed, result.failed) == (5, 1)
+    assert "report.json: damaged" in reasons[0]
+    assert listed(Remote(URL), B.digest) == {}
+
+
+def test_a_refused_artefact_whose_bytes_differ_from_the_record_stays_in_the_mirror(tmp_path):
+    from collapse_sim.store.placing import set_aside
+    from collapse_sim.store.pruning import write_record
+
+    Host(tmp_path / "a", content="1").make()
+    second = Host(tmp_path / "b", None, content="2")
+    second.make(REQUESTS[:1])
+    folder = object_folder(tmp_path / "b", A.digest) / "s0"
+    write_record(tmp_path / "b", folder)
+    set_aside(tmp_path / "b", folder)
+    before = contents()
+    again = Host(tmp_path / "b", content="2")
+    assert again.make(REQUESTS[:1]) == {"made": 1, "reused": 1}
+    assert "it was pruned, and is not the same" in again.notes[0]
+    assert again.notes[0].endswith("it is made again")
+    assert contents().items() >= before.items()
+
+
+def test_a_mirror_that_cannot_be_used_is_an_error_before_any_work(tmp_path, files):
+    fail(files, "write", error=PermissionError("Access Denied"))
+    with pytest.raises(
+        RemoteError, match=r"--mirror fragile://bucket/prefix: cannot write: no permission .*nothing was"
+    ):
+        open_mirror(URL, tmp_path)
+    with pytest.raises(RemoteError, match="--mirror"):
+        push_all(URL, Store(tmp_path))
+    fail(files, "ls", error=PermissionError("Access Denied"))
+    with pytest.raises(RemoteError, match=r"--mirror .* no permission"):
+        available(URL, [A], tmp_path)
+
+
+def test_no_url_is_no_mirror(tmp_path):
+    assert isinstance(open_mirror(None, tmp_path), Unmirrored)
+    assert available(None, [A], tmp_path) is None
+
+
+def test_what_a_mirror_has_is_known_without_fetching_it(tmp_path, files):
+    Host(tmp_path / "a").make()
+    files.calls.clear()
+    seeds = available(URL, [A, B, STACK, Spec("fit", 5, {})], tmp_path / "b")
+    assert {digest: own for digest, own in seeds.items() if own} == {
+        A.digest: {0, 1}, B.digest: {-1}, STACK.digest: {0, 1, 2}
+    }  # fmt: skip
+    assert {operation for operation, _ in files.calls} == {"ls"}
+    assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("blocks", "seeds", "local", "chosen"),
+    [
+        (["s0", "s1"], (0,), (), ["s0"]),
+        (["all"], (-1,), (), ["all"]),
+        (["s0-9"], (3,), (), ["s0-9"]),
+        (["s0-9"], (3,), (0,), []),
+        (["s0-4", "s0-9", "s5-9"], tuple(range(10)), (), ["s0-9"]),
+        (["s0-4", "s5-9"], tuple(range(10)), (), ["s0-4", "s5-9"]),
+        (["s0-4", "s4-9"], (4, 5), (), ["s4-9"]),
+        ([], (0,), (), []),
+    ],
+)
+def test_blocks_are_chosen_so_that_no_seed_is_there_twice(blocks, seeds, local, chosen):
+    assert _chosen(blocks, seeds, local) == chosen
+
+
+def test_a_stacked_block_is_fetched_as_it_is_and_completed(tmp_path):
+    Host(tmp_path / "a").make([Request(STACK, (0, 1, 2), ())])
+    host = Host(tmp_path / "b")
+    assert host.make([Request(STACK, (1, 2, 3, 4), ())]) == {"reused": 2, "made": 2}
+    assert host.built == [(STACK.digest, "s3-4")]
+
+
+def test_names_in_the_mirror_are_these(tmp_path):
+    """A layout that other versions of the program can read."""
+    Host(tmp_path / "a").make(REQUESTS[1:2])
+    files = {path for path in contents() if path.startswith("/bucket/prefix/files/")}
+    manifest = f"/bucket/prefix/objects/{B.digest[:2]}/{B.digest}/all.json"
+    assert manifest == f"/bucket/prefix/{manifest_name(B.digest, 'all')}"
+    assert contents().keys() == {manifest} | files
+    assert {path.rpartition("/prefix/")[2] for path in files} == {file_name(path[-64:]) for path in files}
+
+
+def test_many_small_artefacts_are_transferred_side_by_side(tmp_path, files):
+    """Over a network, most of the time of small files is waiting."""
+    running, most, guard = Counter(), Counter(), threading.Lock()
+
+    def before(operation: str, path: str) -> None:
+        with guard:
+            running[operation] += 1
+            most[operation] = max(most[operation], running[operation])
+        time.sleep(0.01)
+        with guard:
+            running[operation] -= 1
+
+    files.before = staticmethod(before)
+    request = [Request(A, tuple(range(30)), ("arm",))]
+    Host(tmp_path / "a").make(request)
+    other = Host(tmp_path / "b")
+    other.make(request)
+    assert other.built == []
+    assert 2 < most["write"] <= mirroring.PUSHES
+    assert 4 < most["read"] <= mirroring.FETCHES
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """An S3 server of its own, as moto has it, and an empty bucket."""
+    with s3_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        server.make_bucket("bucket")
+        yield server
+
+
+@pytest.mark.slow
+def test_on_s3_a_second_host_makes_nothing_and_has_the_same_bytes(tmp_path, bucket):
+    url = "s3://bucket/a prefix/of mine"
+    first, second, third = (Host(tmp_path / name, url, content=name) for name in "abc")
+    assert first.make() == {"made": 6}
+    assert second.make() == {"reused": 6}
+    assert second.files() == first.files()
+    assert (first.notes, second.notes) == ([], [])
+    assert available(url, [B], tmp_path) == {B.digest: {-1}}
+    names = bucket.names("bucket")
+    assert len(names) == 4 + len({content for path, content in first.files().items() if "manifest" not in path})
+    (damaged, *_) = (name for name in names if name.endswith(file_name_of(first, A, "s1")))
+    for content, words in ((b"", "has 0 bytes"), (b"x" * 1000, "has more than"), (None, "is missing")):
+        bucket.overwrite("bucket", damaged, content)
+        other = Host(tmp_path / words.replace(" ", ""), url, content="a")
+        assert other.make() == {"reused": 5, "made": 1}
+        assert words in other.notes[0]
+    assert third.make() == {"reused": 6}
+    same = {name: content for name, content in third.files().items() if not name.endswith("s1/manifest.json")}
+    assert same.items() <= first.files().items()
+
+
+def file_name_of(host: Host, spec: Spec, block: str) -> str:
+    content = host.files()[f"{spec.digest[:2]}/{spec.digest}/{block}/weights.safetensors"]
+    return file_name(hashlib.sha256(content).hexdigest())
+
+
+@pytest.mark.slow
+def test_on_s3_large_files_come_in_pieces_and_the_first_manifest_stays(tmp_path, bucket, monkeypatch):
+    monkeypatch.setattr(remote, "CHUNK", 5 * 2**20)
+    place, source, moved = Remote("s3://bucket/prefix"), tmp_path / "large", []
+    source.write_bytes(bytes(range(256)) * 2**16)
+    place.put(source, "files/large", moved.append)
+    assert len(list(place.chunks("files/large", 2**24))) == 4
+    assert place.read("files/large", 2**24) == source.read_bytes()
+    assert len(place.read("files/large", 2**24 - 1)) == 2**24
+    assert place.read("files/large", 2**25) == source.read_bytes()
+    assert place.create("manifest", b"first")
+    assert not place.create("manifest", b"second")
+    assert place.read("manifest", 5) == b"first"
+    assert (place.size("manifest"), place.size("nothing"), place.names("none")) == (5, None, {})
+
+
+@pytest.mark.slow
+def test_on_s3_what_cannot_be_used_is_said_at_once(tmp_path, bucket, monkeypatch):
+    with pytest.raises(RemoteError, match=r"s3://nothing/a: cannot write: The specified bucket does not exist"):
+        open_mirror("s3://nothing/a", tmp_path)
+    bucket.ask_for_rights()
+    with pytest.raises(RemoteError, match=r"s3://bucket/a: cannot write: no permission .*check the credentials"):
+        open_mirror("s3://bucket/a", tmp_path)
+    with pytest.raises(RemoteError, match=r"--mirror s3://bucket/a: cannot list: no permission"):
+        available("s3://bucket/a", [A], tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(RemoteError, match=r"s3://bucket/a: (no answer within|cannot write: .*Could not connect)"):
+        open_mirror("s3://bucket/a", tmp_path)
+    assert time.monotonic() - started < remote.PROBE_S + 5
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_without_its_s3_server(tmp_path, bucket, monkeypatch):
+    monkeypatch.setattr(mirroring, "PATIENCE_S", 20.0)  # botocore tries several times by itself
+    host = Host(tmp_path / "a", "s3://bucket/a")
+    host.make(REQUESTS[:1])
+    bucket.stop()
+    assert host.make() == {"reused": 2, "made": 4}
+    assert host.result.failed == 4

@@ -1,5 +1,5 @@
-"""What is computed together: fits of one architecture, schedule and number of updates, and rows of such models. And which
-jobs ranks share out among them."""
+"""What is computed together: fits of one architecture, schedule and number of updates, and rows of such models. And
+which jobs ranks share out among them."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from collapse_sim.families.flow_matching import FlowMatching
 from collapse_sim.families.gaussian import Gaussian
 from collapse_sim.families.network import Network
 from collapse_sim.testing import check_closed_form, check_family
+from collapse_sim.testing.family_hooks import check_hooks
 from tests.families.small_rows import POINTS
 
 WRONG_ROWS = {
@@ -34,6 +35,38 @@ def test_wrong_losses_of_rows_are_found(problem):
     family = type("Wrong", (FlowMatching,), wrong)(network=Network(widths=(8, 8)))
     with pytest.raises(AssertionError, match=problem):
         check_family(family, POINTS, {"x": torch.randn(32, 3, dtype=torch.float64)})
+
+
+WRONG_BLOCKS = {
+    "blocks must be modules of the model": lambda self, model: [torch.nn.Linear(1, 1)],
+    "blocks must not share parameters, nor be within another": lambda self, model: list(model.children()) * 2,
+    "blocks must not share parameters with the rest": lambda self, model: [Alias(model)],
+    "predict must call every block": lambda self, model: [uncalled(model)],
+}
+
+
+def uncalled(model):
+    """A part of the network that is never called, though the network has it."""
+    if not hasattr(model, "spare"):
+        model.spare = torch.nn.Linear(1, 1)
+    return model.spare
+
+
+class Alias(torch.nn.Module):
+    """A part of the network with a parameter of another part."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.weight = next(model.parameters())
+        model.alias = self
+
+
+@pytest.mark.parametrize("problem", WRONG_BLOCKS)
+def test_wrong_blocks_are_found(problem):
+    family = type("Wrong", (FlowMatching,), {"blocks": WRONG_BLOCKS[problem]})(network=Network(widths=(8, 8)))
+    rows = {"x": torch.randn(8, 3, dtype=torch.float64)}
+    with pytest.raises(AssertionError, match=problem):
+        check_hooks(family, family.build(POINTS), POINTS, rows)
 
 
 class Reordering(FlowMatching):

@@ -201,6 +201,7 @@ def test_presets_have_the_parameters_they_are_named_after(name):
     millions = sum(p.numel() for p in model.parameters()) / 1e6
     said = {"tiny": 0.77}.get(name) or float(name.rpartition("-")[2].removesuffix("m"))
     assert millions == pytest.approx(said, rel=0.03)
+    assert len(CausalLM(preset=name).blocks(model)) == model.network.config.num_hidden_layers
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,16 @@ def test_presets_have_the_published_sizes(preset, shape, least, most) -> None:
     assert least <= parameters(Network(preset=preset), info) <= most
 
 
+def test_blocks_hold_nearly_all_parameters_and_points_have_none() -> None:
+    with torch.device("meta"):
+        network = Network(preset="celeba").build(image_info(3, 64, 64))
+        small = Network(preset="points").build(POINTS)
+    in_blocks = [sum(p.numel() for p in block.parameters()) for block in network.blocks()]
+    assert len(in_blocks) == 4 + 1 + 4
+    assert sum(in_blocks) > 0.97 * sum(p.numel() for p in network.parameters())
+    assert small.blocks() == []
+
+
 @pytest.mark.parametrize(("preset", "side", "millions"), [("ddpm++-cifar10", 32, 59.0), ("ddpm++-ffhq", 64, 58.7)])
 def test_ddpm_plus_plus_has_attention_at_16x16_and_in_the_middle(preset, side, millions) -> None:
     """After each of the four blocks on the way down and of the five on the way up, and between those in the middle."""

@@ -103,10 +103,16 @@ def most_bytes(experiment: Experiment, is_missing: Callable[[Spec], int]) -> int
 def to_come(experiment: Experiment, store: Path, ends: Ends | None = None) -> Callable[[Spec], int]:
     """How many of a spec's artefacts (one per seed) a run is going to make, judged by name alone; the store need not
     exist."""
+    seeds = seeds_to_come(experiment, store, ends)
+    return lambda spec: len(seeds(spec))
+
+
+def seeds_to_come(experiment: Experiment, store: Path, ends: Ends | None = None) -> Callable[[Spec], Collection[int]]:
+    """The same as the seeds themselves (-1: the same for all)."""
     if not (store / "pruned").is_dir():
-        return lambda spec: len(_by_name(store, spec, experiment.recipe.seeds if spec.seeded else (-1,)))
+        return lambda spec: _by_name(store, spec, experiment.recipe.seeds if spec.seeded else (-1,))
     make = Pruning(experiment, store, ends or {}).to_make()
-    return lambda spec: len(make.get(spec.digest, ()))
+    return lambda spec: make.get(spec.digest, ())
 
 
 def _by_name(store: Path, spec: Spec, seeds: Iterable[int]) -> set[int]:

@@ -73,6 +73,18 @@ def run(
         str | None,
         typer.Option("--track-project", metavar="NAME", help="The trackers' project. Default: the recipe's name."),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ray[:ADDRESS]",
+            help="Compute on a Ray cluster: ray (all CPUs and GPUs of this machine), ray:auto or ray:HOST:PORT.",
+        ),
+    ] = None,
+    fit_ranks: Annotated[
+        int | None,
+        typer.Option("--ranks", metavar="W", help="With --on ray: processes (GPUs) that make each fit together."),
+    ] = None,
     smoke: SmokeOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
@@ -118,6 +130,8 @@ def run(
         compiled=compiled,
         trackers=track or (),
         project=track_project,
+        on=on,
+        fit_ranks=fit_ranks,
     )
     with options.session(early=not dry_run, launch=launch) as session:
         from collapse_sim.core.ranks import Group

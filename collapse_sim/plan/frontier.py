@@ -5,14 +5,14 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 
-from collapse_sim.plan.job_graph import Node
+from collapse_sim.plan.job_graph import JobNode
 
 
 class Frontier:
     """Nodes by number, the first ones first. A node may be submitted when all that it waits for are submitted or
     finished; one that is `alone`, and those that wait for it, when they are finished."""
 
-    def __init__(self, nodes: Sequence[Node], alone: Callable[[Node], bool]) -> None:
+    def __init__(self, nodes: Sequence[JobNode], alone: Callable[[JobNode], bool]) -> None:
         """`nodes` may grow: `extend` takes in the further ones."""
         self._nodes, self._alone = nodes, alone
         self._followers: dict[int, list[int]] = {}

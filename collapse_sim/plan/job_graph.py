@@ -15,7 +15,7 @@ Grouping = Callable[[Sequence[Job]], Iterable[Sequence[Job]]]
 
 
 @dataclass(frozen=True)
-class Node:
+class JobNode:
     """Jobs that are made in one call, and the numbers of the nodes that make what they read."""
 
     jobs: tuple[Job, ...]
@@ -34,7 +34,7 @@ class JobGraph:
     """Nodes by number, parents first. `add` numbers further ones."""
 
     def __init__(self, experiment: Experiment) -> None:
-        self.nodes: list[Node] = []
+        self.nodes: list[JobNode] = []
         self.maker: dict[Key, int] = {}  # the node that makes an artefact
         self._experiment = experiment
         self._seeds, self._all = experiment.recipe.seeds, tuple(plan.name for plan in experiment.arm_plans)
@@ -64,7 +64,7 @@ class JobGraph:
         """Add jobs that do not read each other's artefacts."""
         for members in group(jobs):
             after = dict.fromkeys(number for job in members for number in self._read(job))
-            node = Node(tuple(members), tuple(after))
+            node = JobNode(tuple(members), tuple(after))
             self.maker |= dict.fromkeys(node.keys, len(self.nodes))
             self.nodes.append(node)
 

@@ -19,8 +19,8 @@ from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.keeping import Ends, Pruning
 from collapse_sim.plan.needs import Resources, cpus_per_fit, need_of
 from collapse_sim.plan.sizes import operations_per_step
-from collapse_sim.run.elsewhere import RayPlace
 from collapse_sim.run.ray_messages import WorkOrder
+from collapse_sim.run.run_place import RayPlace
 from collapse_sim.store.jobs import Job
 
 if TYPE_CHECKING:

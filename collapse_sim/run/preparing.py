@@ -53,7 +53,7 @@ class RunOptions:
     compiled: str = "auto"
     trackers: Sequence[str] = ()  # what the run is also sent to
     project: str | None = None  # of the trackers; None: the recipe's name
-    on: str | None = None  # where jobs are computed (run/elsewhere.py); None: in this process
+    on: str | None = None  # where jobs are computed (run/run_place.py); None: in this process
     fit_ranks: int | None = None  # processes that make each fit together, there
     names: OptionNames = COMMAND_LINE
 
@@ -84,7 +84,7 @@ class RunOptions:
 
         Raises RecipeError, MissingError, RanksError, and StoreError for a damaged run directory.
         """
-        from collapse_sim.run.elsewhere import place_of
+        from collapse_sim.run.run_place import place_of
         from collapse_sim.ui.starting import starting
 
         place = place_of(self.on, self.fit_ranks, os.environ)

@@ -21,8 +21,8 @@ from typing import Any
 from collapse_sim.core.errors import MissingError, StoreError
 from collapse_sim.core.memory_errors import first_line
 from collapse_sim.plan.needs import Resources, places
-from collapse_sim.run.elsewhere import RayPlace
 from collapse_sim.run.ray_messages import Outcome, WorkOrder
+from collapse_sim.run.run_place import RayPlace
 
 ANSWER_S = 10.0  # until the address answers
 HEALTH_S = 60.0  # until what answers there has shown that it is Ray

@@ -23,10 +23,10 @@ from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.work import JobContext
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.frontier import Frontier
-from collapse_sim.plan.job_graph import JobGraph, Key, Node
+from collapse_sim.plan.job_graph import JobGraph, JobNode, Key
 from collapse_sim.plan.needs import need_of
 from collapse_sim.run.executing import Here
-from collapse_sim.run.ray_messages import JobKey, Outcome, Report, WorkOrder
+from collapse_sim.run.ray_messages import JobKey, NodeReport, Outcome, WorkOrder
 from collapse_sim.run.ray_tasks import RETRIES, Tasks
 from collapse_sim.store.blocks import recorded_blocks
 from collapse_sim.store.failures import missing_of
@@ -111,7 +111,7 @@ class RayExecutor:
 
     # -- tasks ----------------------------------------------------------------------------------------------------
 
-    def _is_ranked(self, node: Node) -> bool:
+    def _is_ranked(self, node: JobNode) -> bool:
         return self._ranks > 1 and len(node.jobs) == 1 and is_divided(node.jobs[0])
 
     def _turn(self) -> None:
@@ -148,7 +148,7 @@ class RayExecutor:
         lost = next((outcome for outcome in outcomes if isinstance(outcome, RayError)), None)
         own = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
         for outcome in own:
-            self._tell(Report(*outcome.where, outcome.events))
+            self._tell(NodeReport(*outcome.where, outcome.events))
             for (digest, seeds, arms), error in outcome.failed:
                 self._fail(Job(self._specs[digest], seeds, arms), error)
             for digest, seed in outcome.made:
@@ -195,7 +195,7 @@ class RayExecutor:
             self._known.add(key)
             self._context.store.failures.add(job, error)
 
-    def _tell(self, report: Report) -> None:
+    def _tell(self, report: NodeReport) -> None:
         """Pass events on, but none of a job's way after its end: reports and outcomes come by different ways."""
         name = self._names.get(report.node, report.node[:8])
         for event in report.events:

@@ -50,7 +50,7 @@ class Outcome:
     signal: int = 0  # the task was asked to stop
 
 
-class Report(NamedTuple):
+class NodeReport(NamedTuple):
     """Events of a process on a node."""
 
     node: str
@@ -62,13 +62,13 @@ class Exchange:
     """An actor on the driver's node: workers leave reports there, and ranks their addresses."""
 
     def __init__(self) -> None:
-        self._reports: deque[Report] = deque(maxlen=KEPT_REPORTS)
+        self._reports: deque[NodeReport] = deque(maxlen=KEPT_REPORTS)
         self._notes: dict[str, tuple[str, int]] = {}
 
-    def put(self, report: Report) -> None:
+    def put(self, report: NodeReport) -> None:
         self._reports.append(report)
 
-    def take(self) -> list[Report]:
+    def take(self) -> list[NodeReport]:
         """All reports since the last call."""
         reports = list(self._reports)
         self._reports.clear()

@@ -13,7 +13,7 @@ from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from collapse_sim.plan.needs import Resources
-from collapse_sim.run.ray_messages import Exchange, JobKey, Outcome, Report, WorkOrder
+from collapse_sim.run.ray_messages import Exchange, JobKey, NodeReport, Outcome, WorkOrder
 from collapse_sim.run.ray_worker import make_jobs, make_rank
 
 RETRIES = 3  # after the death of a worker or its node
@@ -93,10 +93,10 @@ class Tasks:
                     remove_placement_group(self._groups.pop(number))
         return sorted(over)
 
-    def reports(self) -> list[Report]:
+    def reports(self) -> list[NodeReport]:
         """What the processes have reported since the last call."""
         with contextlib.suppress(RayError):
-            reports: list[Report] = ray.get(self._exchange.take.remote())
+            reports: list[NodeReport] = ray.get(self._exchange.take.remote())
             return reports
         return []
 

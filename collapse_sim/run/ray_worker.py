@@ -33,7 +33,7 @@ from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.plan.sizes import operations_per_step
 from collapse_sim.recipe.loader import load
-from collapse_sim.run.ray_messages import JobKey, Outcome, Report, Reporting, WorkOrder, portable
+from collapse_sim.run.ray_messages import JobKey, NodeReport, Outcome, Reporting, WorkOrder, portable
 from collapse_sim.store.failures import Failure, Failures
 from collapse_sim.store.jobs import Job, Request
 from collapse_sim.store.process import environment
@@ -167,7 +167,7 @@ def _task(
         return Outcome(where=here, signal=signal.SIGINT)
 
     def send(events: list[Event]) -> None:
-        exchange.put.remote(Report(*here, events))
+        exchange.put.remote(NodeReport(*here, events))
 
     with Reporting(send) as reports:
         try:

@@ -36,9 +36,9 @@ from collapse_sim.plan.specs import FitSpec
 from collapse_sim.plan.theory import curves
 from collapse_sim.plan.try_out import try_functions
 from collapse_sim.run.attempts import attempts_of
-from collapse_sim.run.elsewhere import RayPlace
 from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
+from collapse_sim.run.run_place import RayPlace
 from collapse_sim.run.text_samples import show_texts
 from collapse_sim.run.trackers import Tracker
 from collapse_sim.run.tracking import Tracking

@@ -37,8 +37,9 @@ def uses_network(spec: Spec) -> bool:
     if isinstance(spec, FeatureSpec):
         return spec.network is not None or spec.weights is not None
     if isinstance(spec, ScoreSpec):
-        reads = {"model", "origin"} & set(spec.metric.needs)
-        return bool(reads and _trained(spec.model)) or spec.network is not None or spec.weights is not None
+        models = {"model", "origin"} & set(spec.metric.needs)
+        features = (spec.network is not None or spec.weights is not None) and not spec.features
+        return bool(models and _trained(spec.model)) or features
     if isinstance(spec, (CurationSpec, VerifierSpec)):
         return _trained(spec.model)
     return False

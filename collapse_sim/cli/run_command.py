@@ -162,7 +162,14 @@ def run(
             )
             rates = earlier_rates(session.store_dir, session.device.describe())
             plan = plan_document(session.experiment, session.store_dir, rates, command, session.ends())
-            document(plan) if as_json else data(plan_text(plan, _time_text(plan)))
+            beside = ""
+            if session.place is not None:
+                from collapse_sim.run.on_cluster import cluster_document, cluster_text
+
+                unheard = quiet or as_json
+                plan["on"] = cluster_document(session, session.place, rates, (lambda _: None) if unheard else say)
+                beside = f"\n\n{cluster_text(plan['on'])}"
+            document(plan) if as_json else data(plan_text(plan, _time_text(plan)) + beside)
             session.check()
             return
         remember(session.folder, session.experiment.recipe)

@@ -37,7 +37,7 @@ QUIET = {  # no reports to Ray's makers, and no advice on the terminal
 
 
 @dataclass(frozen=True)
-class Node:
+class ClusterNode:
     """A machine of a cluster, or a part of one."""
 
     id: str
@@ -50,7 +50,7 @@ class Node:
 class RayCluster:
     """A cluster that this process is connected to."""
 
-    nodes: tuple[Node, ...]
+    nodes: tuple[ClusterNode, ...]
 
     @property
     def sizes(self) -> list[tuple[float, float]]:
@@ -155,7 +155,7 @@ def _own_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, old)
 
 
-def nodes_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Node, ...]:
+def nodes_of(rows: Sequence[Mapping[str, Any]]) -> tuple[ClusterNode, ...]:
     """The living nodes, from `ray.nodes()`."""
     alive = [row for row in rows if row["Alive"]]
     hosts = Counter(row["NodeManagerHostname"] for row in alive)
@@ -165,7 +165,7 @@ def nodes_of(rows: Sequence[Mapping[str, Any]]) -> tuple[Node, ...]:
         host, resources = row["NodeManagerHostname"], row["Resources"]
         numbers[host] += 1
         name = host if hosts[host] == 1 else f"{host}#{numbers[host]}"
-        nodes.append(Node(row["NodeID"], name, resources.get("CPU", 0.0), resources.get("GPU", 0.0)))
+        nodes.append(ClusterNode(row["NodeID"], name, resources.get("CPU", 0.0), resources.get("GPU", 0.0)))
     return tuple(nodes)
 
 

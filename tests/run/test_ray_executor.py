@@ -124,7 +124,7 @@ def journal(run: Path, event: str) -> list[dict]:
 
 
 def scores(run: Path) -> dict[tuple, object]:
-    return {(line["arm"], line["generation"]): line["scores"] for line in journal(run, "scores")}
+    return {(line["arm"], line["generation"]): line["metrics"] for line in journal(run, "scores")}
 
 
 def made(run: Path) -> int:
@@ -198,18 +198,16 @@ def test_a_stop_takes_checkpoints_on_all_nodes_and_a_plain_run_continues_from_th
 
 @pytest.mark.slow
 def test_a_chain_that_diverges_ends_with_code_4_and_the_others_are_finished(start, tmp_path, nodes):
-    text = RECIPE.replace("arms: {replace: {data: replace}}", "arms: {good: {data: replace}, bad: {data: accumulate, "
-                          "train: {steps: STEPS, batch_size: 32, evaluate: never, learning_rate: 1.0e+30}}}")  # fmt: skip
+    bad = "bad: {data: accumulate, train: {steps: 20, batch_size: 32, evaluate: never, learning_rate: 1.0e+30}}"
+    text = RECIPE.replace("{replace: {data: replace}}", f"{{good: {{data: replace}}, {bad}}}")
     process = start(
         recipe(tmp_path, 20, text), "--out", "run", "--store", "store", "--on", f"ray:{nodes.address}", "--ranks", 2
     )
     _, said = process.communicate(timeout=500)
     assert process.returncode == 4, said
     assert "diverged" in said
-    lines = {
-        line["arm"]: line["scores"]["test_loss"] for line in journal(tmp_path / "run", "scores") if line["generation"]
-    }
-    assert all(isinstance(value, float) for value in lines["good"])
+    values = {name: own["test_loss"] for (name, k), own in scores(tmp_path / "run").items() if k == 1}
+    assert all(isinstance(value, float) for value in values["good"])
     fits = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("objects/*/*/*/manifest.json")]
     assert {fit["machine"].get("ranks") for fit in fits if fit["kind"] == "fit"} == {2}
 

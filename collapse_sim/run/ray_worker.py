@@ -40,6 +40,7 @@ from collapse_sim.store.process import environment
 from collapse_sim.store.store import Store
 
 JOIN_S = 300.0  # until rank 0 has posted its address
+ABSENT_S = 5.0  # until a store whose folder is not there counts as not seen
 
 
 class Workshop:
@@ -232,7 +233,7 @@ def node_id() -> str:
 def _check_mark(order: WorkOrder, at: str) -> None:
     """Raise StoreError when this node does not see the driver's file in the store within a minute."""
     name, content = order.mark
-    path, deadline = order.store / "tmp" / name, time.monotonic() + (VISIBLE_S if order.store.is_dir() else 5.0)
+    path, deadline = order.store / "tmp" / name, time.monotonic() + (VISIBLE_S if order.store.is_dir() else ABSENT_S)
     while True:
         try:
             if path.read_text() == content:

@@ -29,10 +29,11 @@ HEALTH_S = 60.0  # until what answers there has shown that it is Ray
 NODE_S = 300.0  # until a node has shown that it can work for the run: on a busy file system importing torch takes long
 STORE_BYTES = 100 * 2**20  # of Ray's own store of objects, which gets keys only
 ATTEMPTS = 3  # at starting a local cluster: Ray gives its processes 15 s, too few on a busy machine
-QUIET = {  # no reports to Ray's makers, and no advice on the terminal
+QUIET = {  # no reports to the makers of Ray, no advice on the terminal
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+    "RAY_worker_niceness": "0",  # Ray gives its workers 15, and a busy machine then gives them nothing
 }
 
 

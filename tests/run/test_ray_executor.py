@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from collapse_sim.run.ray_cluster import QUIET
 from tests.conftest import artefacts
 
 pytest.importorskip("ray", reason="the package ray is not installed: pip install 'collapse-sim[ray]'")
@@ -59,7 +60,7 @@ class TwoNodes:
     """A cluster in a process of its own."""
 
     def __init__(self) -> None:
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | QUIET
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-c", NODE], env=environment, text=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -158,7 +159,7 @@ def test_numbers_and_bytes_are_those_of_a_plain_run_and_each_artefact_is_made_on
 
 @pytest.mark.slow
 def test_a_node_that_is_removed_in_mid_run_loses_nothing(start, tmp_path, nodes):
-    steps = recipe(tmp_path, 3000)
+    steps = recipe(tmp_path, 1500)
     process = start(
         steps, "--out", "ray", "--store", "store", "--checkpoint-seconds", 0.2, "--on", f"ray:{nodes.address}"
     )
@@ -177,7 +178,7 @@ def test_a_node_that_is_removed_in_mid_run_loses_nothing(start, tmp_path, nodes)
 
 @pytest.mark.slow
 def test_a_stop_takes_checkpoints_on_all_nodes_and_a_plain_run_continues_from_them(start, tmp_path, nodes):
-    steps = recipe(tmp_path, 3000)
+    steps = recipe(tmp_path, 1500)
     on = ("--on", f"ray:{nodes.address}", "--checkpoint-seconds", 1000)
     process = start(steps, "--out", "run", "--store", "store", *on)
     deadline = time.monotonic() + 300

@@ -1,8 +1,9 @@
-"""Runs on a local cluster of two nodes of one CPU each, in processes of their own."""
+"""The driver with tasks that this process makes; and, slow, on a cluster of two nodes of one CPU each."""
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,8 +16,24 @@ import pytest
 
 from collapse_sim.run.ray_cluster import QUIET
 from tests.conftest import artefacts
+from tests.run.ray_orders import TOY, order_for
 
 pytest.importorskip("ray", reason="the package ray is not installed: pip install 'collapse-sim[ray]'")
+
+from ray.exceptions import WorkerCrashedError
+
+from collapse_sim.core.errors import DivergedError, RanksError, StoreError
+from collapse_sim.core.events import JobFailed
+from collapse_sim.core.machine import open_device
+from collapse_sim.core.ranks import Ranks
+from collapse_sim.engine.work import JobContext, Stop
+from collapse_sim.plan.keeping import Pruning
+from collapse_sim.run import ray_executor
+from collapse_sim.run.loop import run_generations
+from collapse_sim.run.ray_messages import Outcome
+from collapse_sim.run.ray_worker import Workshop, restored
+from collapse_sim.store.run_writer import RunWriter
+from collapse_sim.store.store import Store
 
 ROOT = Path(__file__).parents[2]
 RECIPE = """
@@ -54,6 +71,118 @@ for line in sys.stdin:
     print("done", flush=True)
 cluster.shutdown()
 """
+
+
+class TasksHere:
+    """Tasks that this process makes, each when it is asked for what has finished. `answer`: what comes of a kind."""
+
+    answer: Callable[[str], object] = staticmethod(lambda kind: None)
+    asked_to_stop = False
+
+    def __init__(self, order, ranks: int) -> None:
+        self._workshop, self._queue, self._outcomes = Workshop(order), [], {}
+        self.jobs: list[tuple] = []
+        TasksHere.asked_to_stop = False
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def submit(self, number, jobs, need, after, before, *, ranked) -> None:
+        self._queue.append((number, jobs, after, before))
+        self.jobs += [(digest, seeds) for digest, seeds, _ in jobs]
+
+    def finished(self, wait_s: float) -> list:
+        if not self._queue:
+            return []
+        number, jobs, after, before = self._queue.pop(0)
+        known = [*before, *(self._outcomes[parent] for parent in after if parent in self._outcomes)]
+        answer = self.answer(self._workshop.specs[jobs[0][0]].kind)
+        if answer is None:
+            answer = self._work(jobs, known)
+        elif isinstance(answer, DivergedError):
+            (job, error), (digest, seeds, arms) = (jobs[0], answer), jobs[0]
+            answer = self._work([(digest, tuple(seed for seed in seeds if seed not in error.seeds), arms)], known)
+            answer.failed.append((job, error))
+        if isinstance(answer, Outcome):
+            self._outcomes[number] = answer
+        return [(number, [answer])]
+
+    def _work(self, jobs, known) -> Outcome:
+        return self._workshop.work(jobs, 1, "cpu", lambda event: None, restored(known, self._workshop), Ranks())
+
+    def reports(self) -> list:
+        return []
+
+    def stop(self) -> None:
+        TasksHere.asked_to_stop = True
+        self._queue.clear()
+
+    def kill(self) -> None:
+        self._queue.clear()
+
+
+@pytest.fixture
+def drive(sandbox, monkeypatch):
+    """Run the loop with the driver; the tasks come to what `answer(kind)` says."""
+    monkeypatch.chdir(sandbox.root)
+    monkeypatch.setattr(ray_executor, "Tasks", TasksHere)
+
+    def run(answer: Callable[[str], object] = lambda kind: None):
+        monkeypatch.setattr(TasksHere, "answer", staticmethod(answer))
+        experiment, order = order_for(sandbox)
+        events: list[object] = []
+        store = Store(order.store, Stop().check)
+        context = JobContext(store, open_device("cpu"), events.append, order.data_dir)
+        missing = Pruning(experiment, store.root, {}, store.missing).to_make()
+        executor = ray_executor.RayExecutor(experiment, context, order, missing, {})
+        run.executor, run.store, run.events, run.experiment = executor, store, events, experiment
+        with executor:
+            return run_generations(experiment, RunWriter(sandbox.root / "run"), context, (), executor)
+
+    return run
+
+
+def test_the_loop_finds_what_tasks_have_made_once_each(drive, sandbox):
+    total = drive()
+    jobs = drive.executor._tasks.jobs
+    assert len(jobs) == len(set(jobs))
+    made_by_tasks = sandbox.artefacts()
+    sandbox.root.joinpath(".store").rename(sandbox.root / "first")
+    plain = sandbox.run(TOY, "plain")
+    assert made_by_tasks == sandbox.artefacts()
+    assert total == {"made": plain["made"]}
+    assert scores(sandbox.root / "run") == scores(sandbox.root / "plain")
+    sandbox.root.joinpath(".store").rename(sandbox.root / "second")
+    sandbox.root.joinpath("first").rename(sandbox.root / ".store")
+    assert drive() == {"reused": plain["made"]}
+    assert drive.executor._tasks.jobs == []
+
+
+def test_a_chain_that_diverged_in_a_task_has_nan_and_nothing_is_made_from_it(drive, sandbox):
+    drive(lambda kind: DivergedError("not finite", (1,)) if kind == "samples" else None)
+    values = [own["test_loss"] for (_, k), own in scores(sandbox.root / "run").items() if k == 1]
+    assert all(isinstance(one[1], str) or math.isnan(one[1]) for one in values)
+    assert [failure.seeds for failure in drive.store.failures.diverged()] == [(1,)] * len(
+        drive.store.failures.diverged()
+    )
+    assert drive.store.failures.diverged()
+
+
+def test_a_task_whose_process_dies_again_and_again_fails_alone(drive, sandbox):
+    drive(lambda kind: WorkerCrashedError() if kind == "scores" else None)
+    failed = drive.store.failures.others()
+    assert failed
+    assert all(isinstance(failure.error, RanksError) for failure in failed)
+    assert "its process ended 4 times" in failed[0].message
+    assert {event.kind for event in drive.events if isinstance(event, JobFailed)} == {"scores"}
+    kinds = {spec.kind for spec in drive.experiment.specs() if not drive.store.missing(spec, (0, 1))}
+    assert kinds == {"data", "fit", "samples"}
+
+
+def test_what_ends_the_run_ends_it_and_asks_the_other_tasks_to_stop(drive):
+    with pytest.raises(StoreError, match="the disk is full"):
+        drive(lambda kind: Outcome(ended=StoreError("the disk is full")) if kind == "fit" else None)
+    assert TasksHere.asked_to_stop
 
 
 class TwoNodes:
@@ -211,6 +340,40 @@ def test_a_chain_that_diverges_ends_with_code_4_and_the_others_are_finished(star
     assert all(isinstance(value, float) for value in values["good"])
     fits = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("objects/*/*/*/manifest.json")]
     assert {fit["machine"].get("ranks") for fit in fits if fit["kind"] == "fit"} == {2}
+
+
+DEADLY = """
+import os
+from typing import ClassVar
+from collapse_sim.core.component import Component
+
+class Deadly(Component):
+    kinds: ClassVar[None] = None
+    needs: ClassVar[tuple[str, ...]] = ("model",)
+    better: ClassVar[None] = None
+
+    def check(self, info, family, samples):
+        pass
+
+    def score(self, evaluation):
+        if evaluation.generation == 1:
+            os._exit(1)
+        return 1.0
+"""
+
+
+@pytest.mark.slow
+def test_a_plugin_that_kills_its_process_ends_no_other_cell(start, tmp_path, nodes):
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    text = RECIPE.replace("[test_loss]", "[test_loss, {use: 'deadly:Deadly', as: deadly}]").replace("[0, 1]", "[0]")
+    process = start(recipe(tmp_path, 20, text), "--out", "run", "--store", "store", "--on", f"ray:{nodes.address}")
+    _, said = process.communicate(timeout=500)
+    assert process.returncode == 3, said
+    assert "generation 1, seed 0: its process ended 4 times" in said
+    known = scores(tmp_path / "run")
+    assert {(k, name) for (_, k), own in known.items() for name in own} == {
+        (0, "test_loss"), (0, "deadly"), (1, "test_loss"),
+    }  # fmt: skip
 
 
 @pytest.mark.slow

@@ -10,50 +10,18 @@ import pytest
 from collapse_sim.core.errors import DivergedError, RecipeError, StoreError
 from collapse_sim.core.events import JobFinished
 from collapse_sim.core.ranks import Ranks
-from collapse_sim.plan.experiment import prepare
-from collapse_sim.recipe.loader import load
 from collapse_sim.run import ray_worker
 from collapse_sim.run.ray_messages import Outcome, WorkOrder
-from collapse_sim.run.ray_worker import Workshop, plan_hash, program, restored
+from collapse_sim.run.ray_worker import Workshop, restored
 from collapse_sim.store.failures import Failures
-from collapse_sim.store.store import Store
 from tests.conftest import artefacts
-
-TOY = """
-name: toy
-data: {use: gaussian, rows: 20, held_out_rows: 10}
-model: {use: gaussian}
-samples: 20
-generations: 1
-seeds: [0, 1]
-arms: {replace: {data: replace}}
-metrics: [test_loss]
-"""
+from tests.run.ray_orders import TOY, order_for
 
 
 @pytest.fixture
 def order(sandbox, monkeypatch) -> WorkOrder:
     monkeypatch.chdir(sandbox.root)
-    experiment = prepare(load(sandbox.recipe(TOY)), sandbox.root / "data")
-    store = sandbox.root / ".store"
-    Store(store)
-    (store / "tmp" / "mark").write_text("seen")
-    return WorkOrder(
-        document=dict(experiment.recipe.document),
-        plugins=None,
-        folder=str(sandbox.root),
-        paths=(),
-        variables={},
-        program=program(),
-        plan=plan_hash(experiment),
-        store=store,
-        data_dir=sandbox.root / "data",
-        mark=("mark", "seen"),
-        device="cpu",
-        checkpoint_s=60.0,
-        together=1,
-        compiled="off",
-    )
+    return order_for(sandbox)[1]
 
 
 def make_all(workshop: Workshop, *kinds: str) -> list[Outcome]:

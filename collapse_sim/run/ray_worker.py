@@ -206,6 +206,11 @@ def restored(before: Iterable[Outcome], workshop: Workshop) -> Failures:
             if (digest, seeds) not in known:
                 known.add((digest, seeds))
                 failures.add(Job(workshop.specs[digest], seeds, arms), error)
+    for spec in (
+        workshop.specs.values() if known else ()
+    ):  # parents first, so that all that follows is known to fail, too
+        for seed in spec.seeds(workshop.experiment.recipe.seeds) or (-1,):
+            failures.blocks(spec, seed)
     return failures
 
 

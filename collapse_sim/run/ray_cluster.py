@@ -96,10 +96,18 @@ def connected(place: RayPlace) -> Iterator[RayCluster]:
     with _own_signals():
         _start(place)
     try:
-        yield RayCluster(nodes_of(ray.nodes()))
+        with contextlib.redirect_stdout(sys.stderr):  # Ray tells of dead nodes on stdout, which is for data
+            yield RayCluster(nodes_of(ray.nodes()))
     finally:
         with _own_signals():
             ray.shutdown()
+
+
+def alive() -> set[str]:
+    """The ids of the nodes that are there now."""
+    import ray
+
+    return {row["NodeID"] for row in ray.nodes() if row["Alive"]}
 
 
 def _start(place: RayPlace) -> None:

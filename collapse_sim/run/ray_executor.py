@@ -26,6 +26,7 @@ from collapse_sim.plan.frontier import Frontier
 from collapse_sim.plan.job_graph import JobGraph, JobNode, Key
 from collapse_sim.plan.needs import need_of
 from collapse_sim.run.executing import Here
+from collapse_sim.run.ray_cluster import alive
 from collapse_sim.run.ray_messages import JobKey, NodeReport, Outcome, WorkOrder
 from collapse_sim.run.ray_tasks import RETRIES, Tasks
 from collapse_sim.store.blocks import recorded_blocks
@@ -36,6 +37,7 @@ from collapse_sim.store.store import one_by_one
 WINDOW = 2000  # tasks that are submitted and not finished
 AHEAD = 1  # generations that tasks run ahead of the loop, in a run that prunes
 WAIT_S = 0.1  # between two looks at events and signals
+NODES_S = 2.0  # between two looks at the nodes
 CHECKPOINT_S = 120.0  # for tasks that were asked to stop
 
 
@@ -74,6 +76,7 @@ class RayExecutor:
         self._made: dict[str, set[int]] = {}  # by tasks, and not counted yet: digest -> seeds
         self._tries: Counter[int] = Counter()
         self._ended: Exception | None = None
+        self._alive, self._looked = set(names), time.monotonic()
 
     # -- the loop's side ------------------------------------------------------------------------------------------
 
@@ -121,8 +124,19 @@ class RayExecutor:
         while len(self._tasks) < WINDOW and (number := self._frontier.pop(last)) is not None:
             self._submit(number)
         self._take(WAIT_S)
+        self._look_at_nodes()
         if self._ended is not None:
             raise self._ended
+
+    def _look_at_nodes(self) -> None:
+        """Say which nodes are gone."""
+        if time.monotonic() - self._looked < NODES_S:
+            return
+        self._looked = time.monotonic()
+        gone = self._alive - alive()
+        self._alive -= gone
+        for node in sorted(gone):
+            self._context.emit(Note(f"node {self._names[node]} is gone: its tasks are run on the others"))
 
     def _submit(self, number: int) -> None:
         node = self._graph.nodes[number]

@@ -126,6 +126,7 @@ def drive(sandbox, monkeypatch):
     """Run the loop with the driver; the tasks come to what `answer(kind)` says."""
     monkeypatch.chdir(sandbox.root)
     monkeypatch.setattr(ray_executor, "Tasks", TasksHere)
+    monkeypatch.setattr(ray_executor, "alive", set)
 
     def run(answer: Callable[[str], object] = lambda kind: None):
         monkeypatch.setattr(TasksHere, "answer", staticmethod(answer))
@@ -300,6 +301,7 @@ def test_a_node_that_is_removed_in_mid_run_loses_nothing(start, tmp_path, nodes)
         nodes.change("add")
     assert process.returncode == 0, said
     assert printed == "ray\n"
+    assert "is gone: its tasks are run on the others" in said
     assert start(steps, "--out", "plain", "--store", "undisturbed").wait(500) == 0
     assert artefacts(tmp_path / "store") == artefacts(tmp_path / "undisturbed")
     assert scores(tmp_path / "ray") == scores(tmp_path / "plain")

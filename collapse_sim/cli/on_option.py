@@ -1,4 +1,4 @@
-"""`run --on WHERE`: which places there are, and what is wrong with a place before anything is read. No torch."""
+"""`run --on processes:N`, and what is wrong with it before anything is read. No torch."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ def processes_of(on: str) -> int:
     return int(match[1])
 
 
-def check_on(on: str | None, *, dry_run: bool, ranks: bool) -> None:
-    """Raise RecipeError for what `--on` cannot do, before anything is read."""
-    if on is None:
-        return
-    processes_of(on)
+def check_on(on: str | None, *, dry_run: bool, ranks: bool) -> int:
+    """The number of processes that a dry run is about; 0: `--on` is absent or another place (run/run_place.py).
+
+    Raises RecipeError for what it cannot do, before anything is read.
+    """
+    if on is None or not re.match("processes($|:)", on):
+        return 0
+    processes = processes_of(on)
     if not dry_run:
         raise RecipeError(
             f"--on {on}: processes share a run without it: start the same command so many times, with one store; with "
@@ -29,3 +32,4 @@ def check_on(on: str | None, *, dry_run: bool, ranks: bool) -> None:
         )
     if ranks:
         raise RecipeError(f"--on {on}: not with torchrun, whose ranks work as one process")
+    return processes

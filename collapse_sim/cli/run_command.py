@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collapse_sim.cli.on_option import check_on, processes_of
+from collapse_sim.cli.on_option import check_on
 from collapse_sim.cli.options import (
     ArmsOption,
     DataOption,
@@ -85,6 +85,19 @@ def run(
         str | None,
         typer.Option("--track-project", metavar="NAME", help="The trackers' project. Default: the recipe's name."),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ray[:ADDRESS]|processes:N",
+            help="Compute on a Ray cluster: ray (all CPUs and GPUs of this machine), ray:auto or ray:HOST:PORT. With "
+            "--dry-run also processes:N, what N processes on one store would do.",
+        ),
+    ] = None,
+    fit_ranks: Annotated[
+        int | None,
+        typer.Option("--ranks", metavar="W", help="With --on ray: processes (GPUs) that make each fit together."),
+    ] = None,
     smoke: SmokeOption = False,
     wait: Annotated[
         bool,
@@ -97,12 +110,6 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
     ] = False,
-    on: Annotated[
-        str | None,
-        typer.Option(
-            "--on", metavar="processes:N", help="With --dry-run: also what N processes on one store would do."
-        ),
-    ] = None,
     plugins: PluginsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -110,7 +117,7 @@ def run(
 ) -> None:
     """Run a recipe's experiment, or continue it. What is already stored is never computed again."""
     launch = launched(os.environ)
-    check_on(on, dry_run=dry_run, ranks=launch is not None)
+    processes = check_on(on, dry_run=dry_run, ranks=launch is not None)
     follows = launch is not None and launch.rank > 0
     if launch is not None:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # read by torch's import: its stack traces of lost ranks
@@ -148,6 +155,8 @@ def run(
         trackers=track or (),
         project=track_project,
         mirror=mirror,
+        on=None if processes else on,
+        fit_ranks=fit_ranks,
     )
     with options.session(early=not dry_run, launch=launch) as session:
         from collapse_sim.core.ranks import Group
@@ -180,11 +189,17 @@ def run(
             rates = earlier_rates(session.store_dir, session.device.describe())
             fetchable = available(mirror, session.experiment.specs(), session.store_dir)
             plan = plan_document(session.experiment, session.store_dir, rates, command, session.ends(), fetchable)
-            if on is not None:
+            beside, hears = "", (lambda _: None) if quiet or as_json else say
+            if processes:
                 from collapse_sim.run.on_processes import on_document, on_text
 
-                plan["on"] = on_document(session, processes_of(on), rates, (lambda _: None) if quiet else say)
-            beside = "" if on is None else f"\n\n{on_text(plan['on'])}"
+                plan["on"] = on_document(session, processes, rates, hears)
+                beside = f"\n\n{on_text(plan['on'])}"
+            if session.place is not None:
+                from collapse_sim.run.on_cluster import cluster_document, cluster_text
+
+                plan["on"] = cluster_document(session, session.place, rates, hears)
+                beside = f"\n\n{cluster_text(plan['on'])}"
             document(plan) if as_json else data(plan_text(plan, _time_text(plan)) + beside)
             session.check()
             return

@@ -10,10 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from collapse_sim.core.events import Emit, GenerationFinished, Scored
-from collapse_sim.engine.build import builder
 from collapse_sim.engine.curate import read_report
 from collapse_sim.engine.fit import updates_of
-from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.score import read_parts, read_scores
 from collapse_sim.engine.work import JobContext
 from collapse_sim.metrics.base import HeldOutRows
@@ -21,6 +19,7 @@ from collapse_sim.metrics.names import part_name
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.generations import GenerationPlan
 from collapse_sim.run.ahead import Ahead
+from collapse_sim.run.executing import Executor, Here
 from collapse_sim.run.housekeeping import Housekeeper
 from collapse_sim.run.scoring_process import ScoringProcess
 from collapse_sim.store.jobs import Request
@@ -47,21 +46,23 @@ def run_generations(
     context: JobContext,
     observers: Sequence[Observer] = (),
     overlap: str = "off",
+    executor: Executor | None = None,
 ) -> Counter[str]:
     """Make what the experiment still lacks, in the order that shares most. Returns counts of artefacts made and reused.
 
     With `overlap`, another process may make a generation's scores while the next one is fitted and sampled; it is
-    recorded after that. Afterwards, failures are in `context.store.failures` and everything else is in the store.
+    recorded after that. `executor`: who computes everything else; None: this process. Afterwards, failures are in
+    `context.store.failures` and everything else is in the store.
     """
     recipe, seeds = experiment.recipe, experiment.recipe.seeds
-    build, group = builder(context), partial(grouping, context=context)
+    executor = executor or Here(context)
     housekeeper = Housekeeper(experiment, run.folder, context)
     total: Counter[str] = Counter()
     unfinished: list[_Made] = []  # at most one generation, before the newest
 
     def make_now(requests: Sequence[Request], emit: Emit) -> Counter[str]:
         """Without what other processes are making."""
-        counts = context.store.make_all(requests, build, emit, group, None)
+        counts = executor.make_all(requests, emit, None)
         housekeeper.made(counts["made"])
         return counts
 
@@ -69,7 +70,7 @@ def run_generations(
 
     def make(requests: Iterable[Request], emit: Emit = context.emit) -> Counter[str]:
         wanted, early = ahead.taken(requests)
-        counts = early + context.store.make_all(housekeeper.wanted(wanted), build, emit, group, ahead.work)
+        counts = early + executor.make_all(housekeeper.wanted(wanted), emit, ahead.work)
         housekeeper.made(counts["made"])
         return counts
 

@@ -33,6 +33,8 @@ def run_recipe(
     compiled: str = "auto",
     overlap: str = "auto",
     wait: bool = False,
+    on: str | None = None,
+    ranks: int | None = None,
     checkpoint_seconds: float = 60.0,
     keep_weights: str | None = None,
     keep_samples: str | None = None,
@@ -82,6 +84,8 @@ def run_recipe(
         trackers=_several(track),
         project=track_project,
         mirror=mirror,
+        on=on,
+        fit_ranks=ranks,
         names=IN_PYTHON,
     )
     with options.session(called=True) as session:

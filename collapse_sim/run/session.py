@@ -7,12 +7,13 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
-from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreError, UnderWayElsewhereError
+from collapse_sim.core.errors import DivergedError, InterruptedRunError, RecipeError, StoreError, UnderWayElsewhereError
 from collapse_sim.core.events import Note, RunFinished, RunStarted
 from collapse_sim.core.files import check_place
 from collapse_sim.core.hashing import digest_of
@@ -27,17 +28,15 @@ from collapse_sim.engine.programs import Mode, Programs, check_compiler, compile
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.keeping import Ends, most_bytes, to_come
-from collapse_sim.plan.metric_notes import note_of, parts_of, shown_as, space_of
-from collapse_sim.plan.protocol import training_of, warnings_of
-from collapse_sim.plan.score_specs import ScoreSpec
-from collapse_sim.plan.settings import Recipe
+from collapse_sim.plan.protocol import warnings_of
 from collapse_sim.plan.sizes import operations_per_step
 from collapse_sim.plan.specs import FitSpec
-from collapse_sim.plan.theory import curves
 from collapse_sim.plan.try_out import try_functions
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
+from collapse_sim.run.run_description import describe_run
+from collapse_sim.run.run_place import RayPlace
 from collapse_sim.run.scoring_process import check_overlap, may_overlap
 from collapse_sim.run.text_samples import show_texts
 from collapse_sim.run.trackers import Tracker
@@ -47,13 +46,16 @@ from collapse_sim.store.failures import Failure
 from collapse_sim.store.mirroring import open_mirror
 from collapse_sim.store.process import environment
 from collapse_sim.store.registration import registered
-from collapse_sim.store.run_directory import BY_ARM, JOURNAL_FILE, common
+from collapse_sim.store.run_directory import JOURNAL_FILE
 from collapse_sim.store.run_writer import RunWriter
 from collapse_sim.store.store import Store
 from collapse_sim.store.waiting import Patience
 from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program, say
 from collapse_sim.ui.listeners import MakeDisplay, listeners
+
+if TYPE_CHECKING:
+    from collapse_sim.run.crew import Crew
 
 SHOWN = 20  # diverged chains listed in the last message
 ALONE = "train.shard: this one process holds whole models; torchrun starts several that divide them"
@@ -79,6 +81,8 @@ class Session:
     trackers: Mapping[str, Tracker] = field(default_factory=dict)  # by name, as warnings call them
     project: str | None = None  # of the trackers; None: the recipe's name
     mirror: str | None = None  # the URL of the store's mirror
+    place: RayPlace | None = None  # where jobs are computed; None: in this process
+    plugins: bool | None = None  # whether workers may import the recipe's plug-ins; None: as this process has done
 
     def run(
         self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False, display: MakeDisplay | None = None
@@ -93,15 +97,28 @@ class Session:
         all that could be made. Any other error of a job (out of memory, a plug-in, a bug) is raised at the end, once
         everything that does not depend on it is finished. Finished work is always kept.
         """
-        recipe, stop = self.experiment.recipe, Stop()
-        started = time.perf_counter()
+        stop = Stop()
         compare(self.ranks, self.facts)
         self.check()
-        mirror = open_mirror(self.mirror, self.store_dir, stop.check)
-        together = group_size(self.ensemble)
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
-        store.mirror = mirror
+        store.mirror = open_mirror(self.mirror, self.store_dir, stop.check)
+        with self._hired() as crew:
+            return self._run(store, stop, crew, quiet=quiet, verbose=verbose, as_json=as_json, display=display)
+
+    def _run(
+        self,
+        store: Store,
+        stop: Stop,
+        crew: Crew | None,
+        *,
+        quiet: bool,
+        verbose: bool,
+        as_json: bool,
+        display: MakeDisplay | None,
+    ) -> dict[str, Any]:
+        recipe, together = self.experiment.recipe, group_size(self.ensemble)
+        started = time.perf_counter()
         check_visible(self.ranks, self.store_dir / "tmp")
         programs = Programs(self._compile_mode())
         store.made_on = partial(made_on, self.device, programs, world=self.ranks.world)
@@ -117,9 +134,10 @@ class Session:
             stop.on_signals(say),
             self.device.limit_threads(operations_per_step(self.experiment)),
         ):
+            device = self.device.describe() if crew is None else f"{crew.cluster.describe()}; {self.device.describe()}"
             command = [] if self.called else masked_command(sys.argv, MIRROR)
-            run.record_session(command, self.device.describe(), self._precision())
-            emit(self._started())
+            run.record_session(command, device, self._precision())
+            emit(self._started(device))
             for warning in warnings_of(self.experiment) + self._slow():
                 emit(Note(warning))
             if self.ranks.world == 1 and any(fit.train and fit.train.shard for fit in self._fits()):
@@ -131,7 +149,11 @@ class Session:
                     store, self.device, emit, self.data_dir, stop, self.checkpoint_s, together, programs, self.ranks
                 )
                 observers = observers_of(self.experiment, context, run.pictures)
-                total = run_generations(self.experiment, run, context, observers, self.overlap)
+                if crew is None:
+                    total = run_generations(self.experiment, run, context, observers, self.overlap)
+                else:
+                    with crew.executor(self.experiment, context, self.ends()) as executor:
+                        total = run_generations(self.experiment, run, context, observers, executor=executor)
                 for failure in store.failures.others():
                     raise failure.error
                 outcome = "finished"
@@ -153,7 +175,7 @@ class Session:
             finally:
                 if attempts_of(store).summary:
                     emit(Note(attempts_of(store).summary))
-                moved = mirror.finish(emit)
+                moved = store.mirror.finish(emit)
                 emit(RunFinished(recipe.name, str(self.folder), time.perf_counter() - started, outcome, message))
         return {
             "schema": 1,
@@ -165,6 +187,24 @@ class Session:
             "wall_s": round(time.perf_counter() - started, 3),
             **({} if self.mirror is None else {"mirror": moved._asdict()}),
         }
+
+    def _hired(self) -> AbstractContextManager[Crew | None]:
+        """The workers that compute the jobs; None: this process does."""
+        if self.place is None:
+            return nullcontext()
+        from collapse_sim.run.crew import hired
+
+        return hired(
+            self.place,
+            self.experiment,
+            self.device,
+            self.store_dir,
+            self.data_dir,
+            plugins=self.plugins,
+            checkpoint_s=self.checkpoint_s,
+            together=group_size(self.ensemble),
+            compiled=self._compile_mode(),
+        )
 
     def follow(self, group: Group) -> NoReturn:
         """On ranks other than 0: help with its jobs, without output. Raises what Group.follow does."""
@@ -195,9 +235,17 @@ class Session:
     def _with_wait(self) -> str:
         return f"{self._resume()} {'with wait=True' if self.called else '--wait'}"
 
+    def _ranks(self) -> Ranks:
+        """The processes that make each fit together; only their number counts if they are started elsewhere."""
+        ranks = self.ranks
+        if self.place is not None:
+            ranks = Ranks()
+            ranks.world = self.place.ranks
+        return ranks
+
     def _compile_mode(self) -> Mode:
         """Several ranks do not compile: each would decide by its own times."""
-        return compile_mode(self.compiled) if self.ranks.world == 1 else "off"
+        return compile_mode(self.compiled) if self._ranks().world == 1 else "off"
 
     def check(self) -> None:
         """Check the run directory, the store and the disk before any work; nothing is made or changed.
@@ -209,12 +257,16 @@ class Session:
         """
         mode = compile_mode(self.compiled)
         check_overlap(self.overlap, self.ranks)
-        check_ranks(self.experiment, self.ranks, group_size(self.ensemble), compiled=mode == "on")
+        if self.place is not None and self.overlap == "on":
+            raise RecipeError(
+                f"--overlap on: with --on {self.place} scores are tasks beside fits without it; leave it out"
+            )
+        check_ranks(self.experiment, self._ranks(), group_size(self.ensemble), compiled=mode == "on")
         try_functions(self.experiment, self.data_dir)
         if any(fit.train for fit in self._fits()):
             check_compiler(mode, self.device)
         RunWriter(self.folder).check(describe_run(self.experiment))
-        late = may_overlap(self.overlap, self.device, self.ranks)
+        late = self.place is None and may_overlap(self.overlap, self.device, self.ranks)
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"), self.ends(), late=late)
 
     def ends(self) -> Ends:
@@ -237,7 +289,7 @@ class Session:
         warnings = (slow_bf16(self.device.device, train.precision) for train in trains if train)
         return list(dict.fromkeys(filter(None, warnings)))
 
-    def _started(self) -> RunStarted:
+    def _started(self, device: str) -> RunStarted:
         recipe = self.experiment.recipe
         return RunStarted(
             name=recipe.name,
@@ -246,7 +298,7 @@ class Session:
             generations=recipe.generations,
             metrics=tuple(recipe.metrics),
             lower_is_better={n: None if m.better is None else m.better == "lower" for n, m in recipe.metrics.items()},
-            device=self.device.describe(),
+            device=device,
             precision=self._precision(),
             run_dir=str(self.folder),
             show=recipe.show,
@@ -279,65 +331,6 @@ def check_diverged(result: Mapping[str, Any]) -> None:
 
 def _seeds(chain: Mapping[str, Any]) -> str:
     return formatting.seeds(chain["seeds"], 2) or "all seeds"
-
-
-def describe_run(experiment: Experiment) -> dict[str, Any]:
-    """The content of run.json for an experiment (layout: store/run_directory.py)."""
-    recipe = experiment.recipe
-    return {
-        "name": recipe.name,
-        "recipe": digest_of(recipe.document),
-        "generations": recipe.generations,
-        "seeds": list(recipe.seeds),
-        "arms": [arm.name for arm in recipe.arms],
-        "baseline": recipe.baseline,
-        "show": recipe.show,
-        "metrics": {name: _described(name, experiment) for name in recipe.metrics},
-        "tuned_on": None if recipe.tuned_on is None else list(recipe.tuned_on),
-        "claims": [claim.model_dump(mode="json", exclude_none=True) for claim in recipe.claims],
-        "reference": _references(recipe),
-        "training": {plan.name: training for plan in experiment.arm_plans if (training := training_of(plan))},
-        "theory": curves(experiment),
-        "settings": dict(recipe.document),
-        "samples": experiment.counts.samples,
-        "kind": experiment.info.kind,
-        "fingerprint": experiment.info.fingerprint,
-    }
-
-
-def _references(recipe: Recipe) -> list[dict[str, Any]]:
-    """Published figures, each at its own generation: an arm that goes further does not move them."""
-    return [
-        reference.model_dump(mode="json") | {"generation": reference.at(recipe.generations)}
-        for reference in recipe.references
-    ]
-
-
-def _described(name: str, experiment: Experiment) -> dict[str, Any]:
-    """A metric as run.json has it (layout: store/run_directory.py)."""
-    scores = {plan.name: plan.generations[0].scores[name] for plan in experiment.arm_plans}
-    score = next(iter(scores.values()))
-    by_rows: dict[Any, dict[str, Any]] = {}
-    for own in scores.values():
-        if _rows_of(own) not in by_rows:
-            note, resolution = note_of(own), shown_as(own).get("resolution")
-            notes = (note.note, note.warning) if note else (None, None)
-            by_rows[_rows_of(own)] = dict(zip(BY_ARM, (*notes, resolution), strict=True))
-    of_arms = {key: common({arm: by_rows[_rows_of(own)][key] for arm, own in scores.items()}) for key in BY_ARM}
-    space, parts = space_of(score), parts_of(score)
-    return {
-        "better": score.metric.better,
-        **shown_as(score),
-        "settings": score.metric.describe(),
-        **({"features": space.label} if space else {}),
-        **{key: value for key, value in of_arms.items() if value is not None},
-        **({"parts": parts} if parts else {}),
-    }
-
-
-def _rows_of(score: ScoreSpec) -> tuple[Any, ...]:
-    """What a score's note depends on."""
-    return score.data.digest, score.data.info.rows, score.samples.rows, score.network.digest if score.network else None
 
 
 def check_space(

@@ -24,7 +24,7 @@ COMMANDS = {
     "run": [
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--mirror", "--data-dir",
         "--device", "--checkpoint-seconds", "--ensemble", "--keep-weights", "--keep-samples", "--compile", "--overlap",
-        "--track", "--track-project", "--smoke", "--wait", "--dry-run", "--on",
+        "--track", "--track-project", "--on", "--ranks", "--smoke", "--wait", "--dry-run",
         "--plugins", "--json", "--quiet -q", "--verbose -v",
     ],
     "bench": [

@@ -6,7 +6,7 @@ import pytest
 
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
-from collapse_sim.run.session import describe_run
+from collapse_sim.run.run_description import describe_run
 
 TEXT = """\
 data: {use: gaussian_mixture, rows: 40, held_out_rows: 20}

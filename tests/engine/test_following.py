@@ -117,6 +117,7 @@ def failing(ranks, path, root):
         return run_together(ranks, path, root)
 
 
+@pytest.mark.slow
 def test_a_score_that_fails_on_one_rank_ends_no_other(ranked):
     codes, root = ranked(SHARED_OUT.replace("LAST", "mmd"), "failing", failing)
     assert codes == [code_of(PluginError(""))] * 2

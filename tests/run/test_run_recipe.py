@@ -173,3 +173,13 @@ def test_in_a_notebook_there_is_a_display(monkeypatch):
     monkeypatch.setattr("collapse_sim.ui.notebook.in_notebook", lambda modules: True)
     assert run_recipe._display(quiet=False, verbose=False) is NotebookDisplay
     assert run_recipe._display(quiet=True, verbose=False).func is Lines
+
+
+def test_a_mirror_is_given_by_its_url(tmp_path):
+    """Another host, whose store is empty, has the same without making it: the times of making are the first one's."""
+    url = f"file://{tmp_path}/mirror"
+    collapse_sim.run(POINTS, mirror=url, quiet=True)
+    collapse_sim.run(POINTS, mirror=url, out="other/run", store="other/store", quiet=True)
+    stores = [Path("runs/.store"), Path("other/store")]
+    first, second = ({p.relative_to(s): p.read_bytes() for p in s.glob("objects/*/*/*/*")} for s in stores)
+    assert first == second != {}

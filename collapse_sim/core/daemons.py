@@ -16,7 +16,7 @@ class Daemons:
 
     def __init__(self, most: int, name: str) -> None:
         self._most, self._name = most, name
-        self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]]] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
         self._threads = 0
 
     def submit(self, task: Callable[[], T]) -> Future[T]:
@@ -28,9 +28,15 @@ class Daemons:
             threading.Thread(target=self._work, name=f"{self._name}-{self._threads}", daemon=True).start()
         return future
 
+    def close(self) -> None:
+        """Let the threads end after the tasks that they were given; a later task begins new ones."""
+        for _ in range(self._threads):
+            self._tasks.put(None)
+        self._threads = 0
+
     def _work(self) -> None:
-        while True:
-            future, task = self._tasks.get()
+        while (item := self._tasks.get()) is not None:
+            future, task = item
             if not future.set_running_or_notify_cancel():
                 continue
             try:

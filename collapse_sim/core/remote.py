@@ -24,7 +24,7 @@ PROBE_S = 30.0  # how long the first answer may take
 PAUSES_S = (0.5, 2.0)  # before the second and the third try
 CHUNK = 32 * 2**20  # bytes of one request
 LOCAL = ("file", "local")
-FINAL = (PermissionError, NotImplementedError, IsADirectoryError, NotADirectoryError, ValueError, TypeError)
+FINAL = (PermissionError, NotImplementedError, IsADirectoryError, ValueError, TypeError)
 KNOWN = "s3://, gs://, az://, sftp://, file://"
 EXTRAS = {"s3": "s3", "s3a": "s3"}  # what to install for a scheme: an extra of this package
 
@@ -107,7 +107,7 @@ class Remote:
         """The names of the files in a folder, with their bytes; {} when there is no such folder. Raises RemoteError."""
         try:
             entries = self._call(lambda: self._files.ls(self._path(folder), detail=True), "cannot list")
-        except (FileNotFoundError, NotADirectoryError):
+        except FileNotFoundError:
             return {}
         return {str(e["name"]).rpartition("/")[2]: int(e["size"] or 0) for e in entries if e["type"] == "file"}
 
@@ -198,7 +198,7 @@ class Remote:
     def _write(self, act: Callable[[], object]) -> None:
         try:
             self._call(act, "cannot write")
-        except (FileNotFoundError, NotADirectoryError) as error:
+        except FileNotFoundError as error:
             raise RemoteError(f"{self.shown}: cannot write: {self._reason(error)}") from None
 
     def _call(self, act: Callable[[], T], failure: str) -> T:
@@ -206,8 +206,10 @@ class Remote:
         for pause in (*self._pauses, None):
             try:
                 return act()
-            except (FileNotFoundError, FileExistsError, NotADirectoryError):
+            except (FileNotFoundError, FileExistsError):
                 raise
+            except NotADirectoryError as error:  # a file where a folder should be: nothing is below it
+                raise FileNotFoundError(*error.args) from None
             except Exception as error:
                 if pause is None or isinstance(error, FINAL):
                     raise RemoteError(f"{self.shown}: {failure}: {self._reason(error)}") from None

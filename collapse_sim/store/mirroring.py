@@ -104,7 +104,8 @@ class StoreMirror:
     def available(self, digests: Iterable[str]) -> dict[str, set[int]]:
         """{digest: seeds (-1: the same for all)} of what the mirror has. Raises RemoteError."""
         self._look(digests)
-        if self._failures:
+        self._fetching.close()
+        if self._reason:
             raise RemoteError(self._reason)
         return {
             digest: {s for name in blocks for s in parse_block(name)} for digest, (_, blocks) in self._listed.items()
@@ -232,6 +233,8 @@ class StoreMirror:
             result = self._counts._replace(failed=sum(len(parse_block(folder.name)) for folder in self._failed))
         for text, level in self._report(result):
             emit(Note(text, level))
+        self._fetching.close()
+        self._pushing.close()
         return result
 
     def reasons(self) -> list[str]:

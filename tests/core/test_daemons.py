@@ -48,6 +48,19 @@ def test_what_is_cancelled_in_time_is_not_begun():
     assert begun == []
 
 
+def test_threads_end_when_nothing_is_left_and_begin_again():
+    pool, done = Daemons(2, "closing"), []
+    futures = [pool.submit(lambda number=number: done.append(number)) for number in range(5)]
+    pool.close()
+    for future in futures:
+        future.result(10)
+    for thread in [thread for thread in threading.enumerate() if thread.name.startswith("closing")]:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert sorted(done) == [0, 1, 2, 3, 4]
+    assert pool.submit(lambda: "more").result(10) == "more"
+
+
 def test_a_process_ends_while_a_task_hangs():
     code = "import threading, collapse_sim.core.daemons as d; d.Daemons(1, 'x').submit(threading.Event().wait)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -172,7 +172,9 @@ def test_a_file_in_the_way_of_a_folder_is_an_error(tmp_path):
     for write in (place.replace, place.create):
         with pytest.raises(RemoteError, match="cannot write"):
             write("a/b", b"1")
-    assert place.names("a") == {}
+    assert (place.names("a"), place.size("a/b")) == ({}, None)
+    with pytest.raises(FileNotFoundError):
+        place.read("a/b", 1)
 
 
 @pytest.mark.parametrize(

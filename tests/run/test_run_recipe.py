@@ -191,3 +191,13 @@ def test_what_other_processes_make_is_awaited_if_asked_for(tmp_path, monkeypatch
         collapse_sim.run(POINTS, quiet=True)
     threading.Timer(1.0, lock.release).start()
     assert collapse_sim.run(POINTS, quiet=True, wait=True).status == "finished"
+
+
+def test_a_mirror_is_given_by_its_url(tmp_path):
+    """Another host, whose store is empty, has the same without making it: the times of making are the first one's."""
+    url = f"file://{tmp_path}/mirror"
+    collapse_sim.run(POINTS, mirror=url, quiet=True)
+    collapse_sim.run(POINTS, mirror=url, out="other/run", store="other/store", quiet=True)
+    stores = [Path("runs/.store"), Path("other/store")]
+    first, second = ({p.relative_to(s): p.read_bytes() for p in s.glob("objects/*/*/*/*")} for s in stores)
+    assert first == second != {}

@@ -26,6 +26,14 @@ def test_the_line_that_resumes_can_be_pasted(tmp_path, monkeypatch, first_word):
     assert resume_command() == "collapse-sim run 'my recipe.yaml'"
 
 
+def test_the_line_that_resumes_has_no_password(monkeypatch):
+    from collapse_sim.run.session import resume_command
+
+    monkeypatch.setattr(sys, "argv", ["collapse-sim", "run", "a.yaml", "--mirror", "ftp://me:hush@host/dir"])
+    assert "hush" not in resume_command()
+    assert "ftp://***@host/dir" in resume_command()
+
+
 @pytest.mark.parametrize(("precision", "warned"), [("fp32", 0), ("bf16", 1)])
 def test_a_run_warns_once_of_a_slow_precision(sandbox, precision, warned, monkeypatch, capsys):
     from tests.conftest import SMALL

@@ -479,6 +479,9 @@ def test_on_s3_large_files_come_in_pieces_and_the_first_manifest_stays(tmp_path,
     assert place.read("files/large", 2**24) == source.read_bytes()
     assert len(place.read("files/large", 2**24 - 1)) == 2**24
     assert place.read("files/large", 2**25) == source.read_bytes()
+    source.write_bytes(b"")
+    place.put(source, "files/empty")
+    assert (place.size("files/empty"), place.read("files/empty", 0), place.read("files/empty", 3)) == (0, b"", b"")
     assert place.create("manifest", b"first")
     assert not place.create("manifest", b"second")
     assert place.read("manifest", 5) == b"first"

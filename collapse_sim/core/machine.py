@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 
 from collapse_sim.core.compilers import compiler_problem
 from collapse_sim.core.errors import MissingError, RecipeError
+from collapse_sim.core.gpu_choice import choose_gpu
 from collapse_sim.core.randomness import start
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
@@ -93,6 +96,12 @@ class Device:
         """What is missing to compile steps for this device, and what to install; None: nothing."""
         return compiler_problem(self.device.type)
 
+    def release(self) -> None:
+        """Give back what no tensor takes, for other processes on the same GPU. One that was not used stays unused."""
+        if self.device.type == "cuda" and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            gc.collect()
+            torch.cuda.empty_cache()
+
     def describe(self) -> str:
         """For people: "cpu (2 threads)" or "cuda:0 (NVIDIA H200)"."""
         if self.device.type == "cuda":
@@ -160,9 +169,14 @@ def set_float32_products(precision: Literal["ieee", "tf32"]) -> None:
 
 
 def open_device(device: str = "auto") -> Device:
-    """A device by name. Raises RecipeError for a name that is none, MissingError when the device is not there."""
+    """A device by name; auto: of several GPUs one with the most free memory (gpu_choice.py).
+
+    Raises RecipeError for a name that is none, MissingError when the device is not there.
+    """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cuda" and (several := torch.cuda.device_count()) > 1:
+            device = f"cuda:{choose_gpu(several, os.environ)}"
     try:
         opened = torch.device(device)
     except RuntimeError as error:

@@ -149,3 +149,13 @@ def test_small_work_takes_one_thread_and_large_work_all():
             assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("used", "kind", "calls"), [(True, "cuda", 1), (False, "cuda", 0), (True, "cpu", 0)])
+def test_memory_is_given_back_only_where_a_gpu_was_used(monkeypatch, used, kind, calls):
+    """One that waits without having computed anything makes no context."""
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: used)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    machines.Device(torch.device(kind)).release()
+    assert len(emptied) == calls

@@ -78,6 +78,12 @@ class ClaimsFailedError(CollapseSimError):
     exit_code = 6
 
 
+class UnderWayElsewhereError(CollapseSimError):
+    """Everything that this process could begin is being made by others, and it was not asked to wait for them."""
+
+    exit_code = 7
+
+
 class InterruptedRunError(CollapseSimError):
     """Ctrl-C (130), SIGTERM (143) or SIGHUP (129): a checkpoint was saved; the same command continues the run."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from collapse_sim.core.events import JobFinished
 from collapse_sim.store.blocks import block_name
 from collapse_sim.store.spec import Spec
 
@@ -38,6 +39,11 @@ def where(job: Job, seeds: tuple[int, ...]) -> str:
     """ "replace / mix, generation 3, seed 1": a job in messages."""
     few = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:5]))}{' ...' * (len(seeds) > 5)}"
     return f"{' / '.join(job.arms)}, generation {job.spec.generation}" + (f", {few}" if seeds else "")
+
+
+def finished(job: Job, reused: bool, wall_s: float) -> JobFinished:
+    """The event that its artefact is available."""
+    return JobFinished(job.spec.kind, job.spec.digest, job.spec.generation, job.arms, job.seeds, reused, wall_s)
 
 
 def merge(requests: Iterable[Request]) -> list[Request]:

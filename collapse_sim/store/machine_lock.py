@@ -36,14 +36,32 @@ HELD = ".held"
 class Holder(NamedTuple):
     """What a PATH.held says; equal as long as its owner gives no sign of life."""
 
-    owner: str  # token of the process, its id and its start, and a random word of this acquisition
+    owner: str  # token of the process, its id and its start, a random word of this acquisition, and when it was
     inode: int
     changed_ns: int
 
+    @property
+    def token(self) -> str:
+        return self._word(0)
+
+    @property
+    def process(self) -> str:
+        """Its id, for display: it may be of another machine or container."""
+        return self._word(1) or "of unknown id"
+
+    @property
+    def since(self) -> float | None:
+        """When the lock was acquired, by the clock of its machine; None where that is not known."""
+        return float(self._word(4)) if self._word(4).isdigit() else None
+
+    def _word(self, number: int) -> str:
+        words = self.owner.split()
+        return words[number] if number < len(words) else ""
+
     def has_ended(self) -> bool:
         """Whether it is known that the process has ended: it was of this kernel and process namespace."""
-        _, pid, start, *_ = (*self.owner.split(), "", "", "")
-        return is_near(self.owner) and pid.isdigit() and started(int(pid)) != start
+        pid = self._word(1)
+        return is_near(self.owner) and pid.isdigit() and started(int(pid)) != self._word(2)
 
 
 class MachineLock:
@@ -85,8 +103,14 @@ class MachineLock:
         holder = _holder(self._held)
         return holder is not None and holder.owner == self._owner
 
+    def holder(self) -> Holder | None:
+        """Who has it, on whichever machine; None if nobody has."""
+        with contextlib.suppress(OSError):
+            return _holder(self._held)
+        return None
+
     def _create(self) -> bool:
-        owner = f"{token()} {os.getpid()} {started(os.getpid())} {secrets.token_hex(8)}"
+        owner = f"{token()} {os.getpid()} {started(os.getpid())} {secrets.token_hex(8)} {int(time.time())}"
         try:
             handle = os.open(self._held, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:

@@ -15,15 +15,13 @@ import math
 import secrets
 import shutil
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from filelock import Timeout
-
 from collapse_sim.core.errors import ENDS_RUN, RemadeDifferentlyError, StoreError
-from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobStarted, Note, Waiting
+from collapse_sim.core.events import Emit, JobFailed, JobStarted, Note
 from collapse_sim.core.files import children, explain_write_errors, file_hash, readable, remove, sync
 from collapse_sim.core.memory_errors import out_of_memory
 from collapse_sim.store.blocks import (
@@ -36,14 +34,14 @@ from collapse_sim.store.blocks import (
     write_manifest,
 )
 from collapse_sim.store.failures import Failure, Failures, missing_of
-from collapse_sim.store.jobs import Job, Request, merge, split
+from collapse_sim.store.jobs import Job, Request, finished, merge, split
 from collapse_sim.store.lease import is_near, lease, living, owner_of, token
-from collapse_sim.store.machine_lock import MachineLock
 from collapse_sim.store.orphans import gone, remove_orphans
-from collapse_sim.store.placing import move_into_place, set_aside
+from collapse_sim.store.placing import move_into_place, set_aside, try_out
 from collapse_sim.store.process import environment
 from collapse_sim.store.records import difference, record_of
 from collapse_sim.store.spec import Spec
+from collapse_sim.store.waiting import POLLED, Idle, Others, Patience
 
 CHEAP_S = 1.0  # what takes less is not flushed to disk: if it is damaged by a loss of power, its hashes show it
 REFERENCES_LOCK = "references.lock"  # held while runs register what they refer to, and while gc removes the rest
@@ -57,6 +55,8 @@ MadeOn = Callable[[Job], Mapping[str, Any]]  # device, precision and threads tha
 # Writes each job's artefact into the folder of its place; returns {position: error} of the failed jobs of a group.
 Build = Callable[[Sequence[Job], Sequence[Path]], Mapping[int, Exception]]
 Grouping = Callable[[Sequence[Job]], Iterable[Sequence[Job]]]  # which jobs are built together
+Meanwhile = Callable[[], bool]  # other work; returns whether there was any
+NO_WORK: Meanwhile = lambda: False  # noqa: E731
 
 
 def one_by_one(jobs: Sequence[Job]) -> list[Sequence[Job]]:
@@ -76,6 +76,8 @@ class Store:
         self._check_stop = check_stop  # raises when the run must stop; called between jobs and while waiting
         self.made_on: MadeOn = lambda job: {}  # for manifests; set by the code that opens the store for work
         self.failures = Failures()  # of this process
+        self.patience = Patience()  # with other processes
+        self.others = Others(root)
         self._most_together: float = math.inf  # jobs of a group; less after one has run out of memory
         self._blocks: dict[str, dict[int, Block]] = {}  # digest -> seed (or -1) -> block, verified in this process
         self._damaged: dict[Path, str] = {}  # damaged artefacts of a read-only store, with their problems
@@ -84,9 +86,7 @@ class Store:
         with explain_write_errors(root, "--store"):
             for name in ("objects", "tmp", "partial", "locks", "runs"):
                 (root / name).mkdir(parents=True, exist_ok=True)
-            probe = root / "tmp" / f"probe-{token()}-{secrets.token_hex(4)}"
-            probe.touch()
-            probe.unlink()
+            try_out(root)
         remove_orphans(root)
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -94,7 +94,7 @@ class Store:
     def block(self, spec: Spec, seed: int) -> Block:
         """The verified artefact that holds `seed`. Raises StoreError when it is missing."""
         key = seed if spec.seeded else -1
-        block = self._blocks.get(spec.digest, {}).get(key) or self._known(spec.digest).get(key)
+        block = self._known(spec.digest, (key,)).get(key)
         if block is None:
             for folder, problem in self._damaged.items():
                 if folder.parent == self._folder(spec.digest) and key in parse_block(folder.name):
@@ -104,13 +104,13 @@ class Store:
 
     def missing(self, spec: Spec, seeds: Iterable[int], emit: Emit | None = None) -> tuple[int, ...]:
         """Seeds that are not in the store (for an unseeded spec: (-1,) or ()). Damaged artefacts are removed."""
-        known = self._known(spec.digest, emit)
-        return tuple(seed for seed in (seeds if spec.seeded else (-1,)) if seed not in known)
+        keys = tuple(seeds) if spec.seeded else (-1,)
+        known = self._known(spec.digest, keys, emit)
+        return tuple(key for key in keys if key not in known)
 
     def has(self, spec: Spec, seed: int) -> bool:
         """Whether the artefact of a seed is present and intact."""
-        known = self._blocks.get(spec.digest, {})
-        return (seed if spec.seeded else -1) in known or not self.missing(spec, (seed,))
+        return not self.missing(spec, (seed,))
 
     def whole_or_record(self, spec: Spec, seed: int) -> Block | None:
         """An artefact or, if it is pruned, its record, which has all of its files but weights and rows."""
@@ -125,13 +125,16 @@ class Store:
         """Seeds in the store by name alone, without verifying: for estimates."""
         return present(self.root, digest)
 
-    def _known(self, digest: str, emit: Emit | None = None) -> dict[int, Block]:
+    def _known(self, digest: str, keys: Iterable[int], emit: Emit | None = None) -> dict[int, Block]:
+        """Blocks by seed; those with one of `keys` are verified: of many seeds, a process may want a few."""
         known = self._blocks.setdefault(digest, {})
-        seen = {block.folder for block in known.values()}
+        wanted = set(keys) - known.keys()
+        if not wanted:
+            return known
         with readable(self._folder(digest)):
             folders = children(self._folder(digest))
         for folder in folders:
-            if folder in seen or folder in self._damaged or not parse_block(folder.name):
+            if folder in self._damaged or wanted.isdisjoint(parse_block(folder.name)):
                 continue
             problem, manifest = check_block(folder)
             if problem:
@@ -140,6 +143,7 @@ class Store:
                 elif set_aside(self.root, folder) and emit:
                     emit(Note(f"damaged artefact removed, it is made again: {folder} ({problem})"))
                 continue
+            self.others.met(manifest, emit)
             block = Block(folder, tuple(manifest["seeds"]), bool(manifest["stacked"]))
             for seed in block.seeds or (-1,):
                 known[seed] = block
@@ -148,20 +152,29 @@ class Store:
     # -- making ---------------------------------------------------------------------------------------------------
 
     def make_all(
-        self, requests: Sequence[Request], build: Build, emit: Emit, group: Grouping = one_by_one
+        self,
+        requests: Sequence[Request],
+        build: Build,
+        emit: Emit,
+        group: Grouping = one_by_one,
+        meanwhile: Meanwhile | None = NO_WORK,
     ) -> Counter[str]:
         """Make what is missing, once for equal requests. Artefacts that another process is making are awaited last.
 
-        The jobs of a group are built by one call of `build` and committed one by one.
+        The jobs of a group are built by one call of `build` and committed one by one. `meanwhile` does some other work
+        before this process waits; without it (None), what others are making is left to them. Raises
+        UnderWayElsewhereError when `patience` ends.
 
         An exception ends its own job only and is recorded in `failures`, except those of ENDS_RUN (core/errors.py),
         which end all jobs; if a whole group raises one, its jobs are made again, each alone. Artefacts that depend on a
         failed one are not made. Returns counts of artefacts, "made" and "reused", one per seed.
         """
         with lease(self.root):
-            return self._make_all(requests, build, emit, group)
+            return self._make_all(requests, build, emit, group, meanwhile)
 
-    def _make_all(self, requests: Sequence[Request], build: Build, emit: Emit, group: Grouping) -> Counter[str]:
+    def _make_all(
+        self, requests: Sequence[Request], build: Build, emit: Emit, group: Grouping, meanwhile: Meanwhile | None
+    ) -> Counter[str]:
         counts: Counter[str] = Counter()
         jobs: list[Job] = []
         for request in merge(requests):
@@ -171,16 +184,27 @@ class Store:
             stored = tuple(seed for seed in seeds if seed not in absent)
             if stored:
                 counts["reused"] += len(stored)
-                emit(_finished(Job(request.spec, request.spec.seeds(stored), request.arms), True, 0.0))
+                emit(finished(Job(request.spec, request.spec.seeds(stored), request.arms), True, 0.0))
             recorded = recorded_blocks(self.root, request.spec.digest) if missing else ()
             jobs += list(split(request, missing_of(request.spec, missing, self.failures), recorded))
         later: list[Job] = []
-        for members in group(jobs):
+        groups = deque(group(jobs))
+        while groups:
             self._check_stop()
-            later += self._attempt_group(members, build, emit, counts)
-        for job in later:
+            refused = self._attempt_group(groups.popleft(), build, emit, counts)
+            later += refused
+            if refused and groups:  # others take the same order: elsewhere in the list it is less crowded
+                groups.rotate(-secrets.randbelow(len(groups)))
+        idle = Idle(self.patience, self.others, self._check_stop, emit)
+        while later and meanwhile is not None:
             self._check_stop()
-            counts.update(self._attempt(job, build, emit, wait=True) or {})
+            asked, later = later[:POLLED], later[POLLED:]
+            refused = [left for job in asked for left in self._attempt(job, build, emit, counts)]
+            later += refused
+            if len(refused) < len(asked) or meanwhile():
+                idle.over()
+            else:
+                idle.pause(later[0])
         return counts
 
     def _attempt_group(self, jobs: Sequence[Job], build: Build, emit: Emit, counts: Counter[str]) -> list[Job]:
@@ -208,47 +232,47 @@ class Store:
         later = []
         for job in jobs:
             self._check_stop()
-            outcome = self._attempt(job, build, emit, wait=False)
-            if outcome is None:
-                later.append(job)
-            else:
-                counts.update(outcome)
+            later += self._attempt(job, build, emit, counts)
         return later
 
-    def _attempt(self, job: Job, build: Build, emit: Emit, wait: bool) -> Counter[str] | None:
-        """Make a job; if some seeds of a batch diverge, the rest is made without them. None: another process has it."""
+    def _attempt(self, job: Job, build: Build, emit: Emit, counts: Counter[str]) -> list[Job]:
+        """Make a job; if some seeds of a batch diverge, the rest is made without them. Returns what is left of it if
+        another process has it."""
         while True:
-            counts: Counter[str] = Counter()
+            own: Counter[str] = Counter()
             try:
-                return None if self._make([job], build, emit, counts, wait=wait) else counts
+                later = self._make([job], build, emit, own)
             except ENDS_RUN:
                 raise
             except Exception as error:
                 failed = self._record(job, error, emit)
                 rest = tuple(seed for seed in job.seeds if seed not in failed.seeds)
                 if not rest:
-                    return Counter()
-                job, wait = Job(job.spec, rest, job.arms), True  # no retry later, which would include the failed seeds
+                    return []
+                job = Job(job.spec, rest, job.arms)
+            else:
+                counts.update(own)
+                return later
 
-    def _make(
-        self, jobs: Sequence[Job], build: Build, emit: Emit, counts: Counter[str], *, wait: bool = False
-    ) -> list[Job]:
+    def _make(self, jobs: Sequence[Job], build: Build, emit: Emit, counts: Counter[str]) -> list[Job]:
         """Make jobs together under their locks, and count them. Returns those that other processes are making."""
         later: list[Job] = []
         todo: list[Job] = []
         with contextlib.ExitStack() as locks:
             for job in jobs:
                 spec = job.spec
-                if not self._lock(job, locks, emit, wait):
+                lock = self.others.lock(job, emit)
+                if lock is None:
                     later.append(job)
                     continue
+                locks.callback(lock.release)
                 missing = self.missing(spec, job.seeds, emit)  # another process may have made them in the meantime
                 counts["reused"] += (len(job.seeds) or 1) - len(missing)
                 if missing:
                     todo.append(Job(spec, spec.seeds(missing), job.arms))
                     emit(JobStarted(spec.kind, spec.digest, spec.generation, job.arms, todo[-1].seeds))
                 else:
-                    emit(_finished(job, True, 0.0))
+                    emit(finished(job, True, 0.0))
             if todo:
                 started = time.perf_counter()
                 failed = self._commit(todo, build, started)
@@ -256,7 +280,7 @@ class Store:
                     if number in failed:
                         self._record(job, failed[number], emit)
                         continue
-                    emit(_finished(job, False, time.perf_counter() - started))
+                    emit(finished(job, False, time.perf_counter() - started))
                     counts["made"] += len(job.seeds) or 1
         return later
 
@@ -267,28 +291,6 @@ class Store:
             JobFailed(spec.kind, spec.digest, spec.generation, job.arms, failed.seeds, failed.message, failed.diverged)
         )
         return failed
-
-    def _lock(self, job: Job, locks: contextlib.ExitStack, emit: Emit, wait: bool) -> bool:
-        """Take a job's lock until `locks` ends. Returns False if another process has it and `wait` is False."""
-        spec = job.spec
-        name = spec.digest if spec.stacked else f"{spec.digest}-{job.block}"
-        lock = MachineLock(self.root / "locks" / f"{name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            emit(Waiting(spec.kind, spec.digest, spec.generation))
-            if not wait:
-                return False
-            self._wait_for(lock)
-        locks.callback(lock.release)
-        return True
-
-    def _wait_for(self, lock: MachineLock) -> None:
-        while True:
-            self._check_stop()
-            with contextlib.suppress(Timeout):
-                lock.acquire(timeout=1)
-                return
 
     def _commit(self, jobs: Sequence[Job], build: Build, started: float) -> Mapping[int, Exception]:
         """Build in tmp/; then, for each job, flush, write the manifest last, and move into place in one step. Returns
@@ -394,7 +396,3 @@ class Store:
 
     def _folder(self, digest: str) -> Path:
         return object_folder(self.root, digest)
-
-
-def _finished(job: Job, reused: bool, wall_s: float) -> JobFinished:
-    return JobFinished(job.spec.kind, job.spec.digest, job.spec.generation, job.arms, job.seeds, reused, wall_s)

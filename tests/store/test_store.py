@@ -16,6 +16,7 @@ import pytest
 from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreError
 from collapse_sim.core.events import JobFailed, Note, Waiting
 from collapse_sim.store import lease, machine_lock, orphans, sealed, store
+from collapse_sim.store.blocks import check_block, parse_block
 from collapse_sim.store.jobs import Job, Request
 from collapse_sim.store.lease import living, token
 from collapse_sim.store.locks import Lock
@@ -131,6 +132,19 @@ def test_a_member_that_another_process_is_making_is_left_to_it(tmp_path, events)
     assert counts["made"] == 3
 
 
+def test_only_the_seeds_that_are_wanted_are_verified(tmp_path, events, monkeypatch):
+    """One of a thousand tasks, each with a seed of its own, reads no artefact of the others'."""
+    Store(tmp_path).make_all([request("a", tuple(range(20)))], Builder(), events.append)
+    checked: list[str] = []
+    monkeypatch.setattr(store, "check_block", lambda folder: (checked.append(folder.name), check_block(folder))[1])
+    own = Store(tmp_path)
+    wanted = request("a", (7, 20))
+    assert own.missing(wanted.spec, wanted.seeds) == (20,)
+    assert own.make_all([wanted], Builder(), events.append) == {"reused": 1, "made": 1}
+    assert own.block(wanted.spec, 3).seeds == (3,)
+    assert checked == ["s7", "s3"], "each once"
+
+
 @pytest.mark.parametrize("age_s", [30.0, 900.0])
 def test_scratch_of_a_live_run_elsewhere_is_left_alone(sandbox, age_s):
     sandbox.run(SMALL)
@@ -214,9 +228,8 @@ def test_a_reader_writes_nothing(sandbox, monkeypatch):
         for name in ("mkdir", "unlink", "rename", "replace", "rmdir", "symlink"):
             patch.setattr(os, name, lambda *a, **o: pytest.fail("a reader changes the store"))
         reading = Store(root, writable=False)
-        digests = {path.parts[-3]: path.parent for path in root.glob("objects/*/*/*/manifest.json")}
-        for digest in digests:
-            assert reading._known(digest)
+        for path in root.glob("objects/*/*/*/manifest.json"):
+            assert reading._known(path.parts[-3], parse_block(path.parts[-2]))
         assert living(root) == {}
     assert {path: path.lstat().st_mtime_ns for path in root.rglob("*")} == before
 

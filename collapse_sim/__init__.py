@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collapse_sim.core.errors import MissingError as MissingError
     from collapse_sim.core.errors import RecipeError as RecipeError
     from collapse_sim.core.errors import StoreError as StoreError
+    from collapse_sim.core.errors import UnderWayElsewhereError as UnderWayElsewhereError
     from collapse_sim.run.loaded_run import Run as Run
     from collapse_sim.run.loaded_run import Runs as Runs
     from collapse_sim.run.loaded_run import load_run as load_run
@@ -28,7 +29,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ERRORS = ("CollapseSimError", "DivergedError", "InterruptedRunError", "MissingError", "RecipeError", "StoreError")
+_ERRORS = (
+    "CollapseSimError", "DivergedError", "InterruptedRunError", "MissingError", "RecipeError", "StoreError",
+    "UnderWayElsewhereError",
+)  # fmt: skip
 _FROM = {
     **dict.fromkeys(("Run", "Runs", "load_run", "load_runs"), "collapse_sim.run.loaded_run"),
     "Samples": "collapse_sim.run.loaded_samples",
@@ -44,6 +48,7 @@ __all__ = [
     "Runs",
     "Samples",
     "StoreError",
+    "UnderWayElsewhereError",
     "__version__",
     "load_run",
     "load_runs",

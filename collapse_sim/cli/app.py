@@ -31,7 +31,13 @@ from collapse_sim.cli import (
     watch_command,
 )
 from collapse_sim.cli.examples import examples
-from collapse_sim.core.errors import CollapseSimError, InterruptedRunError, OutOfMemoryError, RanksError
+from collapse_sim.core.errors import (
+    CollapseSimError,
+    InterruptedRunError,
+    OutOfMemoryError,
+    RanksError,
+    UnderWayElsewhereError,
+)
 from collapse_sim.core.memory_errors import first_line, out_of_memory
 from collapse_sim.ui.console import exit_code, say, say_logs, say_warnings
 
@@ -155,6 +161,9 @@ def _run(argv: Sequence[str] | None) -> int:
     except InterruptedRunError as stop:
         say(str(stop))
         return stop.code
+    except UnderWayElsewhereError as elsewhere:
+        say(str(elsewhere))
+        return elsewhere.exit_code
     except CollapseSimError as error:
         say(f"error: {error}")
         return error.exit_code

@@ -134,7 +134,7 @@ class RunFinished:
     name: str
     run_dir: str
     wall_s: float
-    outcome: Literal["finished", "interrupted", "failed"]
+    outcome: Literal["finished", "unfinished", "interrupted", "failed"]  # unfinished: the rest is under way elsewhere
     message: str = ""
 
 

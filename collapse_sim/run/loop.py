@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 
-from collapse_sim.core.events import GenerationFinished, Scored
+from collapse_sim.core.events import Emit, GenerationFinished, Scored
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.curate import read_report
 from collapse_sim.engine.fit import updates_of
@@ -19,6 +19,7 @@ from collapse_sim.metrics.base import HeldOutRows
 from collapse_sim.metrics.names import part_name
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.generations import GenerationPlan
+from collapse_sim.run.ahead import Ahead
 from collapse_sim.run.housekeeping import Housekeeper
 from collapse_sim.store.jobs import Request
 from collapse_sim.store.run_writer import RunWriter
@@ -39,8 +40,17 @@ def run_generations(
     housekeeper = Housekeeper(experiment, run.folder, context)
     total: Counter[str] = Counter()
 
+    def make_now(requests: Sequence[Request], emit: Emit) -> Counter[str]:
+        """Without what other processes are making."""
+        counts = context.store.make_all(requests, build, emit, group, None)
+        housekeeper.made(counts["made"])
+        return counts
+
+    ahead = Ahead(experiment, context.store, context.emit, make_now)
+
     def make(requests: Iterable[Request]) -> Counter[str]:
-        counts = context.store.make_all(housekeeper.wanted(requests), build, context.emit, group)
+        wanted, early = ahead.taken(requests)
+        counts = early + context.store.make_all(housekeeper.wanted(wanted), build, context.emit, group, ahead.work)
         housekeeper.made(counts["made"])
         total.update(counts)
         return counts
@@ -48,7 +58,7 @@ def run_generations(
     for spec in experiment.shared:
         make([Request(spec, seeds, tuple(plan.name for plan in experiment.arm_plans))])
     for k in range(recipe.generations + 1):
-        started = time.perf_counter()
+        started, ahead.generation = time.perf_counter(), k
         arms = {plan.name: plan.generations[k] for plan in experiment.arm_plans}
 
         def requests(specs: Callable[[GenerationPlan], Iterable[Spec]]) -> list[Request]:

@@ -50,6 +50,7 @@ class RunOptions:
     checkpoint_s: float = 60.0
     ensemble: str = "auto"
     compiled: str = "auto"
+    wait: bool = False
     trackers: Sequence[str] = ()  # what the run is also sent to
     project: str | None = None  # of the trackers; None: the recipe's name
     names: OptionNames = COMMAND_LINE
@@ -111,6 +112,7 @@ class RunOptions:
                 self.checkpoint_s,
                 self.ensemble,
                 self.compiled,
+                self.wait,
                 ranks=ranks,
                 trackers=trackers,
                 project=self.project,

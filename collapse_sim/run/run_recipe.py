@@ -30,6 +30,7 @@ def run_recipe(
     device: str = "auto",
     ensemble: str | int = "auto",
     compiled: str = "auto",
+    wait: bool = False,
     checkpoint_seconds: float = 60.0,
     keep_weights: str | None = None,
     keep_samples: str | None = None,
@@ -49,8 +50,9 @@ def run_recipe(
 
     Raises RecipeError for a wrong recipe or argument, MissingError for data or a device that is not there, StoreError
     for a folder that holds another run, is damaged or full. An interrupt (Ctrl-C, or the notebook's stop) takes a
-    checkpoint and raises InterruptedRunError; the same call continues. Chains that diverge are no error: `Run.diverged`
-    lists them.
+    checkpoint and raises InterruptedRunError; the same call continues. UnderWayElsewhereError: for two minutes other
+    processes have been making all that this one could begin; with `wait` it waits for them. Chains that diverge are no
+    error: `Run.diverged` lists them.
     """
     from collapse_sim.recipe.trust import remember
     from collapse_sim.run.loaded_run import default_data_dir, load_run
@@ -73,6 +75,7 @@ def run_recipe(
         checkpoint_s=checkpoint_seconds,
         ensemble=str(ensemble),
         compiled=compiled,
+        wait=wait,
         trackers=_several(track),
         project=track_project,
         names=IN_PYTHON,

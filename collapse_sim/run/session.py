@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreError
+from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreError, UnderWayElsewhereError
 from collapse_sim.core.events import Note, RunFinished, RunStarted
 from collapse_sim.core.files import check_place
 from collapse_sim.core.hashing import digest_of
@@ -47,6 +47,7 @@ from collapse_sim.store.registration import registered
 from collapse_sim.store.run_directory import BY_ARM, JOURNAL_FILE, common
 from collapse_sim.store.run_writer import RunWriter
 from collapse_sim.store.store import Store
+from collapse_sim.store.waiting import Patience
 from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program, say
 from collapse_sim.ui.listeners import MakeDisplay, listeners
@@ -67,6 +68,7 @@ class Session:
     checkpoint_s: float = 60.0
     ensemble: str = "auto"  # auto, off, or the most fits that are computed together
     compiled: str = "auto"  # auto, on, off: whether the steps of fits are compiled
+    wait: bool = False  # for other processes that make all that is left, however long it takes
     called: bool = False  # by a Python program, which continues the run by the same call, not by its command line
     ranks: Ranks = field(default_factory=Ranks)  # the processes of this run
     trackers: Mapping[str, Tracker] = field(default_factory=dict)  # by name, as warnings call them
@@ -80,8 +82,9 @@ class Session:
         `display` takes the place of the dashboard or lines on stderr.
         "diverged": [{"arms", "generation", "seeds", "message"}, ...], chains that ended with nan; `check_diverged`
         raises for them. Raises InterruptedRunError after a checkpoint, StoreError for a folder that is not writable,
-        full, damaged or another recipe's (RecipeError). Any other error of a job (out of memory, a plug-in, a bug) is
-        raised at the end, once everything that does not depend on it is finished. Finished work is always kept.
+        full, damaged or another recipe's (RecipeError), UnderWayElsewhereError without `wait` when others are making
+        all that could be made. Any other error of a job (out of memory, a plug-in, a bug) is raised at the end, once
+        everything that does not depend on it is finished. Finished work is always kept.
         """
         recipe, stop = self.experiment.recipe, Stop()
         started = time.perf_counter()
@@ -93,6 +96,7 @@ class Session:
         check_visible(self.ranks, self.store_dir / "tmp")
         programs = Programs(self._compile_mode())
         store.made_on = partial(made_on, self.device, programs, world=self.ranks.world)
+        store.patience = Patience(self.wait, rest=self.device.release)
         run = RunWriter(self.folder)
         run.claim(describe_run(self.experiment), self.store_dir)
         references = {spec.digest: spec.seeds(recipe.seeds) for spec in self.experiment.specs()}
@@ -108,7 +112,7 @@ class Session:
             emit(self._started())
             for warning in warnings_of(self.experiment) + self._slow():
                 emit(Note(warning))
-            outcome: Literal["finished", "interrupted", "failed"] = "failed"
+            outcome: Literal["finished", "unfinished", "interrupted", "failed"] = "failed"
             message = ""
             try:
                 context = JobContext(
@@ -123,6 +127,10 @@ class Session:
                 outcome = "interrupted"
                 message = f"interrupted; everything finished is kept; to continue: {self._resume()}"
                 raise InterruptedRunError(message, interrupt.code - 128) from None
+            except UnderWayElsewhereError as elsewhere:
+                outcome = "unfinished"
+                message = f"{elsewhere}; this process ends; to wait for the others and go on: {self._with_wait()}"
+                raise UnderWayElsewhereError(message) from None
             except KeyboardInterrupt:
                 outcome = "interrupted"
                 message = f"stopped at once, without a checkpoint; to continue: {self._resume()}"
@@ -169,6 +177,9 @@ class Session:
         if self.called:
             return "the same call"
         return resume_command() if self.ranks.world == 1 else "the same command of torchrun, or of another launcher"
+
+    def _with_wait(self) -> str:
+        return f"{self._resume()} {'with wait=True' if self.called else '--wait'}"
 
     def _compile_mode(self) -> Mode:
         """Several ranks do not compile: each would decide by its own times."""

@@ -18,7 +18,7 @@ from collapse_sim.run.trackers import Outcome, TrackedBatch, TrackedRun
 AT_ONCE = 1000  # metrics in a request, at most
 PARAMETERS_AT_ONCE, LONGEST = 100, 500  # and parameters; characters of a value
 ID_TAG = "collapse_sim.run"
-STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+STATUS = {"finished": "FINISHED", "unfinished": "KILLED", "interrupted": "KILLED", "failed": "FAILED"}
 _FORBIDDEN = re.compile(r"[^\w\-. /]")
 
 

@@ -17,7 +17,7 @@ from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.core.registry import UnknownNameError, load
 
 Axis = Literal["generation", "update"]
-Outcome = Literal["finished", "interrupted", "failed"]
+Outcome = Literal["finished", "unfinished", "interrupted", "failed"]
 
 
 class TrackedCurve(NamedTuple):

@@ -12,9 +12,13 @@ import pytest
 import yaml
 
 import collapse_sim
-from collapse_sim import InterruptedRunError, MissingError, RecipeError, StoreError
+from collapse_sim import InterruptedRunError, MissingError, RecipeError, StoreError, UnderWayElsewhereError
 from collapse_sim.core.events import GenerationFinished
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.recipe.loader import load
 from collapse_sim.run import run_recipe
+from collapse_sim.store import waiting
+from collapse_sim.store.machine_lock import MachineLock
 from collapse_sim.ui.lines import Lines
 from collapse_sim.ui.run_status import run_status
 from tests.conftest import SMALL, artefacts
@@ -173,3 +177,17 @@ def test_in_a_notebook_there_is_a_display(monkeypatch):
     monkeypatch.setattr("collapse_sim.ui.notebook.in_notebook", lambda modules: True)
     assert run_recipe._display(quiet=False, verbose=False) is NotebookDisplay
     assert run_recipe._display(quiet=True, verbose=False).func is Lines
+
+
+def test_what_other_processes_make_is_awaited_if_asked_for(tmp_path, monkeypatch):
+    """Otherwise the call ends with an error that says what they make, and how to wait."""
+    monkeypatch.setattr(waiting, "GRACE_S", 0.2)
+    fit = prepare(load(POINTS), tmp_path).arm_plans[0].generations[0].fit
+    locks = tmp_path / "runs" / ".store" / "locks"
+    locks.mkdir(parents=True)
+    lock = MachineLock(locks / f"{fit.digest}.lock")
+    lock.acquire()
+    with pytest.raises(UnderWayElsewhereError, match=r"fit: .*, generation 0.*: the same call with wait=True$"):
+        collapse_sim.run(POINTS, quiet=True)
+    threading.Timer(1.0, lock.release).start()
+    assert collapse_sim.run(POINTS, quiet=True, wait=True).status == "finished"

@@ -1,0 +1,153 @@
+"""Several processes share a run: one whose turn would be to wait goes on with other chains."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from collapse_sim.core.errors import InterruptedRunError, UnderWayElsewhereError, code_of
+from collapse_sim.core.machine import Device
+from collapse_sim.plan.experiment import Experiment, prepare
+from collapse_sim.plan.specs import FitSpec
+from collapse_sim.recipe.loader import load
+from collapse_sim.store import waiting
+from collapse_sim.store.machine_lock import MachineLock, locked
+from collapse_sim.ui.run_status import run_status
+from tests.conftest import TINY, Sandbox
+
+RECIPE = TINY.replace("{steps: 20", "{precision: fp32, steps: 20")
+KEPT = RECIPE.replace("metrics:", "keep_weights: last\nkeep_samples: last\nmetrics:")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
+    """A run that no other process disturbed."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("undisturbed"))
+    sandbox.run(RECIPE)
+    return sandbox
+
+
+def experiment_of(sandbox: Sandbox, recipe: str = RECIPE) -> Experiment:
+    return prepare(load(sandbox.recipe(recipe)), sandbox.root / "data")
+
+
+def lock_of(sandbox: Sandbox, fit: FitSpec, seed: int) -> Path:
+    folder = sandbox.root / ".store" / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{fit.digest}-s{seed}.lock"
+
+
+def test_all_but_what_waits_for_another_process_is_made(
+    sandbox: Sandbox, undisturbed: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process fits generation 1 of one chain: the three other chains are finished, then the process ends."""
+    monkeypatch.setattr(waiting, "GRACE_S", 0.2)
+    experiment = experiment_of(sandbox)
+    fit = experiment.arm_plans[0].generations[1].fit
+    behind = {f"{fit.digest}/s1"}
+    for spec in experiment.specs():
+        if any(f"{parent.digest}/s1" in behind for parent in spec.parents):
+            behind.add(f"{spec.digest}/s1")
+    with (
+        locked(lock_of(sandbox, fit, 1)),
+        pytest.raises(UnderWayElsewhereError, match="fit: replace, generation 1, seed 1, by process") as ended,
+    ):
+        sandbox.run(RECIPE)
+    assert "; this process ends; to wait for the others and go on: " in str(ended.value)
+    assert str(ended.value).endswith(" --wait")
+    assert run_status(sandbox.root / "run").word == "unfinished"
+    whole = undisturbed.artefacts()
+    here = sandbox.artefacts()
+    assert {name.partition("/")[2] for name in whole.keys() - here.keys()} == behind
+    assert len(behind) == 6, "fit, samples and score of two generations"
+    result = sandbox.run(RECIPE)
+    assert (result["made"], result["reused"]) == (6, len(whole) - 6)
+    assert sandbox.artefacts() == whole
+
+
+def test_what_was_made_ahead_counts_once_and_is_shown_as_made(
+    sandbox: Sandbox, undisturbed: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The journal, the counts and the state of the run are those of a run that nobody disturbed."""
+    fit = experiment_of(sandbox).arm_plans[0].generations[0].fit
+    lock, made_before = MachineLock(lock_of(sandbox, fit, 1)), list[int]()
+
+    def release(device: Device) -> None:
+        made_before.append(len(sandbox.artefacts()))
+        lock.release()
+
+    monkeypatch.setattr(Device, "release", release)
+    lock.acquire()
+    result = sandbox.run(RECIPE)
+    assert made_before == [1 + 5 * 3], "the data, and seed 0 of both arms to the end"
+    assert (result["made"], result["reused"]) == (31, 0)
+    assert sandbox.artefacts() == undisturbed.artefacts()
+    for event in ("scores", "generation"):
+        mine, others = (
+            [{key: value for key, value in line.items() if key not in ("hash", "wall_s", "time")} for line in lines]
+            for lines in (sandbox.journal(event=event), undisturbed.journal(event=event))
+        )
+        assert mine == others
+    status = run_status(sandbox.root / "run")
+    assert status.word == "finished"
+    expected = run_status(undisturbed.root / "run").state
+    for arm, cells in expected.cells.items():
+        both = zip(status.state.cells[arm], cells, strict=True)
+        assert [replace(mine, work_s=0) == replace(other, work_s=0) for mine, other in both] == [True] * 3
+
+
+@pytest.mark.slow
+def test_where_artefacts_are_pruned_it_goes_one_generation_ahead(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More would pile up what is to be removed, since only what is complete is removed."""
+    experiment = experiment_of(sandbox, KEPT)
+    fit = experiment.arm_plans[0].generations[0].fit
+    lock, generations = MachineLock(lock_of(sandbox, fit, 1)), set[int]()
+
+    def release(device: Device) -> None:
+        here = {name.split("/")[1] for name in sandbox.artefacts()}
+        generations.update(spec.generation for spec in experiment.specs() if spec.digest in here)
+        lock.release()
+
+    monkeypatch.setattr(Device, "release", release)
+    lock.acquire()
+    sandbox.run(KEPT)
+    assert generations == {-1, 0, 1}
+
+
+def test_a_chain_that_diverges_ahead_of_the_loop_ends_there(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its failure is told once, and every other chain is finished."""
+    recipe = RECIPE.replace("{precision", "{learning_rate: 1.0e+30, precision")
+    fit = experiment_of(sandbox, recipe).arm_plans[0].generations[0].fit
+    lock = MachineLock(lock_of(sandbox, fit, 1))
+    monkeypatch.setattr(Device, "release", lambda device: lock.release())
+    lock.acquire()
+    result = sandbox.run(recipe)
+    assert sorted((chain["generation"], chain["seeds"]) for chain in result["diverged"]) == [(0, [0]), (0, [1])]
+    assert [line["seed"] for line in sandbox.journal(event="diverged")] == [0, 1, 0, 1]
+
+
+def test_ctrl_c_ends_waiting_at_once(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after a while, when locks are asked for every 10 s only."""
+    monkeypatch.setattr(waiting, "SHORTEST_S", 30.0)
+    monkeypatch.setattr(waiting, "LONGEST_S", 30.0)
+    data, begun = experiment_of(sandbox).data, list[float]()
+
+    def interrupt() -> None:
+        begun.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Device, "release", lambda device: threading.Timer(0.3, interrupt).start())
+    folder = sandbox.root / ".store" / "locks"
+    folder.mkdir(parents=True)
+    with locked(folder / f"{data.digest}-all.lock"), pytest.raises(InterruptedRunError) as stopped:
+        sandbox.run(RECIPE)
+    assert time.monotonic() - begun[0] < 5, "not 30"
+    assert code_of(stopped.value) == 130

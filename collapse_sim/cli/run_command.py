@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from collapse_sim.cli.on_option import check_on, processes_of
 from collapse_sim.cli.options import (
     ArmsOption,
     DataOption,
@@ -74,9 +75,23 @@ def run(
         typer.Option("--track-project", metavar="NAME", help="The trackers' project. Default: the recipe's name."),
     ] = None,
     smoke: SmokeOption = False,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait",
+            help="When other processes are making all that could be made, wait for them and go on. Default: end after "
+            "two minutes, with exit code 7.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
     ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on", metavar="processes:N", help="With --dry-run: also what N processes on one store would do."
+        ),
+    ] = None,
     plugins: PluginsOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
@@ -84,6 +99,7 @@ def run(
 ) -> None:
     """Run a recipe's experiment, or continue it. What is already stored is never computed again."""
     launch = launched(os.environ)
+    check_on(on, dry_run=dry_run, ranks=launch is not None)
     follows = launch is not None and launch.rank > 0
     if launch is not None:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # read by torch's import: its stack traces of lost ranks
@@ -116,6 +132,7 @@ def run(
         checkpoint_s=checkpoint,
         ensemble=ensemble,
         compiled=compiled,
+        wait=wait,
         trackers=track or (),
         project=track_project,
     )
@@ -148,7 +165,12 @@ def run(
             )
             rates = earlier_rates(session.store_dir, session.device.describe())
             plan = plan_document(session.experiment, session.store_dir, rates, command, session.ends())
-            document(plan) if as_json else data(plan_text(plan, _time_text(plan)))
+            if on is not None:
+                from collapse_sim.run.on_processes import on_document, on_text
+
+                plan["on"] = on_document(session, processes_of(on), rates, (lambda _: None) if quiet else say)
+            beside = "" if on is None else f"\n\n{on_text(plan['on'])}"
+            document(plan) if as_json else data(plan_text(plan, _time_text(plan)) + beside)
             session.check()
             return
         remember(session.folder, session.experiment.recipe)

@@ -7,12 +7,18 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from collapse_sim.engine import fit
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.plan.specs import FitSpec
+from collapse_sim.recipe.loader import load
+from collapse_sim.store import waiting
+from collapse_sim.store.machine_lock import MachineLock
 
 ROOT = Path(__file__).parents[2]
 SMOKE = "\nsmoke: {generations: 1, seeds: [3], samples: 100, train.steps: 2}\n"
@@ -281,3 +287,34 @@ def test_trackers_of_the_command_line(shell, recipe):
     again = shell("run", "r.yaml", *options)
     assert Path("runs/tiny/points.txt").read_text().splitlines() == points
     assert "warning" not in again.err.replace("warning: replace", "")
+
+
+@pytest.mark.parametrize(
+    "words", [pytest.param([], id="ends"), pytest.param(["--wait"], id="waits", marks=pytest.mark.slow)]
+)
+def test_when_another_process_makes_all_that_is_left(shell, recipe, monkeypatch, words):
+    """By itself the command ends with what is under way elsewhere, and with a code of its own; --wait goes on."""
+    name = recipe()
+    monkeypatch.setattr(waiting, "GRACE_S", 0.2)
+    shell("run", name, "-q", "--arm", "replace")
+    (taught,) = (
+        spec for spec in prepare(load(name), Path("data")).specs() if isinstance(spec, FitSpec) and spec.teacher
+    )
+    lock = MachineLock(shell.store / "locks" / f"{taught.digest}-s0.lock")
+    lock.acquire()
+    if words:
+        threading.Timer(1.0, lock.release).start()
+        assert shell("run", name, "-q", *words).out == "runs/tiny\n"
+        assert shell("run", name, "--dry-run", "--json").json["artefacts"]["to_make"] == 0
+        return
+    done = shell("run", name, code=7)
+    *_, before, last = done.err.splitlines()
+    assert before.startswith("unfinished after ")
+    assert last.startswith(
+        "nothing to begin for 0 s: 1 artefact is under way elsewhere: fit: accumulate+distill, generation 1, seed 0, "
+        f"by process {os.getpid()} on "
+    )
+    assert last.endswith("; this process ends; to wait for the others and go on: collapse-sim run r.yaml --wait")
+    assert done.out == ""
+    lock.release()
+    shell("run", name, "-q")

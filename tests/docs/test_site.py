@@ -74,7 +74,7 @@ def test_every_command_and_option_has_its_row(generated: dict[str, str]) -> None
 
 def test_the_exit_codes_are_those_of_the_errors(generated: dict[str, str]) -> None:
     codes = re.findall(r"^\| `(\d+)` \|", generated["commands"], flags=re.MULTILINE)
-    assert codes == ["0", "1", "2", "3", "4", "5", "6", "129", "130", "143"]
+    assert codes == ["0", "1", "2", "3", "4", "5", "6", "7", "129", "130", "143"]
 
 
 def test_every_name_of_the_python_interface_is_listed_once(generated: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ from collapse_sim.core.machine import open_device
 pytestmark = pytest.mark.slow  # together more than a minute
 
 # New processes that import torch, whole runs, and large networks at full size.
-SLOW = {"quickstart", "busy", "idle", "growth-memory", "first-update", "vae-table1", "scoring"}
+SLOW = {"processes", "quickstart", "busy", "idle", "growth-memory", "first-update", "vae-table1", "scoring"}
 NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in CASES]
 
 

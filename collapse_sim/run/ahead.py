@@ -7,7 +7,7 @@ turn would be to wait goes on with chains that are further on already, as far as
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from collapse_sim.core.events import Emit, Event, JobFinished
 from collapse_sim.plan.experiment import Experiment
@@ -42,6 +42,8 @@ class Ahead:
             if not self.generation <= spec.generation <= self.generation + self._reach:
                 continue
             seeds = self._ready(spec)
+            if not all(self._intact(spec, seed) for seed in seeds):
+                return True  # to look again: what was damaged can be made now
             if not seeds or recorded_blocks(self._store.root, spec.digest):  # the loop decides about what was pruned
                 continue
             arms = tuple(self._arms.get(spec.digest, self._all_arms))
@@ -81,14 +83,26 @@ class Ahead:
         failures = self._store.failures
         return tuple(seed for seed in lacking if seed not in here and not failures.blocks(spec, seed))
 
-    def _has_parents(self, spec: Spec, seed: int) -> bool:
+    def _parents(self, spec: Spec, seed: int) -> Iterator[tuple[Spec, tuple[int, ...]]]:
+        """What it is made from, with the seeds; the loop has seen to those of earlier generations."""
         for parent in read_by(spec):
-            if parent.generation < self.generation:
-                continue
-            needed = (seed,) if parent.seeded and seed >= 0 else self._seeds if parent.seeded else (-1,)
-            if not self._here.get(parent.digest, set()).issuperset(needed):
-                return False
-        return True
+            if parent.generation >= self.generation:
+                yield parent, (seed,) if parent.seeded and seed >= 0 else self._seeds if parent.seeded else (-1,)
+
+    def _has_parents(self, spec: Spec, seed: int) -> bool:
+        """By name."""
+        return all(
+            self._here.get(parent.digest, set()).issuperset(needed) for parent, needed in self._parents(spec, seed)
+        )
+
+    def _intact(self, spec: Spec, seed: int) -> bool:
+        """Whether what it is made from is undamaged; what is not is removed, and made again."""
+        intact = True
+        for parent, needed in self._parents(spec, seed):
+            damaged = self._store.missing(parent, needed, self._emit)
+            self._here[parent.digest].difference_update(damaged)
+            intact = intact and not damaged
+        return intact
 
     def _note(self, event: Event) -> None:
         if isinstance(event, JobFinished):

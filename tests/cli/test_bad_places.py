@@ -49,7 +49,7 @@ def test_a_place_without_permission(shell, recipe, monkeypatch, option):
 def test_a_store_that_refuses_to_be_written(shell, recipe, monkeypatch, number, reason):
     """What only trying shows."""
 
-    def touch(path: Path) -> None:
+    def touch(path: Path, *, exist_ok: bool) -> None:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(Path, "touch", touch)

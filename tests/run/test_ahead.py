@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 import time
@@ -151,3 +152,31 @@ def test_ctrl_c_ends_waiting_at_once(sandbox: Sandbox, monkeypatch: pytest.Monke
         sandbox.run(RECIPE)
     assert time.monotonic() - begun[0] < 5, "not 30"
     assert code_of(stopped.value) == 130
+
+
+def test_a_damaged_artefact_is_made_again_before_something_is_made_from_it(
+    sandbox: Sandbox, undisturbed: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ahead of the loop, which has not verified it yet."""
+    shutil.copytree(undisturbed.root / ".store", sandbox.root / ".store")
+    zeroth, first, _ = experiment_of(sandbox).arm_plans[0].generations
+    block = {
+        (spec.digest, seed): sandbox.root / ".store" / "objects" / spec.digest[:2] / spec.digest / f"s{seed}"
+        for spec in (zeroth.fit, first.fit, first.samples)
+        for seed in (0, 1)
+    }
+    for spec, seed in ((zeroth.fit, 1), (first.samples, 0)):
+        shutil.rmtree(block[spec.digest, seed])
+    file = next(block[first.fit.digest, 0].glob("*.safetensors"))
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    lock, repaired = MachineLock(lock_of(sandbox, zeroth.fit, 1)), list[bool]()
+
+    def release(device: Device) -> None:
+        repaired.append(block[first.samples.digest, 0].exists())
+        lock.release()
+
+    monkeypatch.setattr(Device, "release", release)
+    lock.acquire()
+    sandbox.run(RECIPE)
+    assert repaired == [True]
+    assert sandbox.artefacts() == undisturbed.artefacts()

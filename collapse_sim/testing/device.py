@@ -23,6 +23,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.engine.stacked import StackedObjective
+from collapse_sim.engine.stacked_sampling import StackedSampling
 from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
 from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily
 from collapse_sim.families.hooks import (
@@ -34,6 +35,7 @@ from collapse_sim.families.hooks import (
     HasTrajectory,
     RowLosses,
     Stacks,
+    StacksSampling,
 )
 
 SAMPLES = 4  # rows that are generated
@@ -180,6 +182,13 @@ def _check(
             _assert_on(device, family.distillation(student, target, inputs), "distillation")
     with _computing("sample"):
         _assert_on(device, family.sample(model, _conditions(family, rows, size), draws), "sample")
+    if isinstance(family, StacksSampling) and family.stacks_sampling:
+        with _computing("samples drawn together"):
+            conditions = _conditions(family, rows, size)
+            given = {name: torch.stack([column, column]) for name, column in conditions.columns.items()}
+            together = StackedSampling(family, [model, teacher], Machine(device, "fp32"))
+            drawn = together.sample(conditions.rows, given, EmptyDraws(device, draws.dtype, 2))
+            _assert_on(device, drawn, "samples drawn together")
     _check_hooks(family, model, columns, student, inputs, draws)
     if isinstance(family, Stacks) and family.stacks:
         with _computing("fits computed together"):

@@ -46,8 +46,8 @@ def check_device(family: ModelFamily, info: Info, rows: Mapping[str, Tensor]) ->
 
     `rows`: a few rows of its columns on the CPU; of a family in closed form, of shape (S, n, ...). Runs `corrupt`,
     `predict`, `loss`, `distillation`, `sample` and what the family offers beside them, also as fits that are computed
-    together; not backward passes. Values that are read back (`bool(tensor)`, `nonzero`, indexing by a mask, `numpy`)
-    are stand-ins: true or 1, all, all, zeros. An AssertionError says which function mixes devices.
+    together; not backward passes. Values that are read back (`bool(tensor)`, `equal`, `nonzero`, indexing by a mask,
+    `numpy`) are stand-ins: true or 1, true, all, all, zeros. An AssertionError says which function mixes devices.
     """
     size = len(next(iter(rows.values()))) if isinstance(family, ClosedForm) else None
     models = [_build(family, info, size) for _ in range(2)]
@@ -99,6 +99,8 @@ class _ReadBack(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if args[0].dtype == torch.bool:
                 return True
             return 1.0 if args[0].is_floating_point() else 1
+        if func is torch.ops.aten.equal.default:
+            return True
         if func is torch.ops.aten.nonzero.default:
             return _all_places(args[0])
         if func is torch.ops.aten.index.Tensor:

@@ -58,7 +58,7 @@ EnsembleOption = Annotated[
     typer.Option(
         "--ensemble",
         metavar="auto|off|N",
-        help="The most fits of one architecture and length to compute together, and of their samples. auto: 1.",
+        help="The most fits of one architecture and length to compute together; on CUDA also samples. auto: 1.",
     ),
 ]
 Kept = Literal["all", "last", "none-but-generation-0"]

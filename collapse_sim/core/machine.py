@@ -83,6 +83,11 @@ class Device:
         """Whether rows are read for the next step while the device computes this one: with a device beside the CPU."""
         return self.device.type == "cuda"
 
+    @property
+    def bound_by_launches(self) -> bool:
+        """Whether small operations cost the time of starting them, so that a larger one costs no more."""
+        return self.device.type == "cuda"
+
     def peak_bytes(self) -> int | None:
         """The most memory that this process's tensors have taken on a GPU; None on a CPU, whose memory they share."""
         return torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None

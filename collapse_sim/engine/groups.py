@@ -114,9 +114,11 @@ def group_key(job: Job, context: JobContext) -> str | None:
 
 def _sampling_key(job: Job, spec: SampleSpec, context: JobContext) -> str | None:
     """Equal for rows that can be drawn together: of models of one architecture, in equal shards. Alone are those of
-    closed forms, of files, of guided models, and of families that do not stack their sampling."""
+    closed forms, of files, of guided models, and of families that do not stack their sampling; on a CPU, all."""
     family, model = spec.model.family, spec.model
-    if context.group_size < 2 or spec.stacked or spec.imported is not None or spec.guidance is not None:
+    if context.group_size < 2 or not context.device.bound_by_launches:
+        return None
+    if spec.stacked or spec.imported is not None or spec.guidance is not None:
         return None
     if model.train is None or not (isinstance(family, StacksSampling) and family.stacks_sampling):
         return None

@@ -107,10 +107,10 @@ class ScoringProcess:
         """End the process; an artefact that it is making is given up after some seconds, and leaves no damage."""
         child, self._child, busy = self._child, None, self._busy
         self._possible = self._busy = False
+        if self._connection is not None:
+            self._connection.close()
         if child is None:
             return
-        assert self._connection is not None
-        self._connection.close()
         try:
             if busy:
                 child.wait(GRACE_S)
@@ -124,8 +124,8 @@ class ScoringProcess:
         """What is missing and can be made: nothing that it is made from has failed."""
         store = self._context.store
         for request in requests:
-            missing = missing_of(request.spec, store.missing(request.spec, request.seeds), store.failures)
-            if missing:
+            absent = store.missing(request.spec, request.seeds, self._context.emit)
+            if missing := missing_of(request.spec, absent, store.failures):
                 yield Request(request.spec, missing, request.arms)
 
     def _ask(self, requests: Sequence[Request]) -> None:
@@ -185,7 +185,7 @@ class ScoringProcess:
     def _give_up(self, reason: str) -> None:
         self.close()
         self._context.emit(
-            Note(f"the process that computed scores beside fits is of no use here ({reason}): no overlap")
+            Note(f"--overlap: the other process failed ({reason}): scores are computed between fits again")
         )
 
 

@@ -23,6 +23,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.engine.stacked import StackedObjective
+from collapse_sim.engine.stacked_sampling import StackedSampling
 from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
 from collapse_sim.families.base import ClosedForm, Conditions, Inputs, ModelFamily
 from collapse_sim.families.hooks import (
@@ -34,6 +35,7 @@ from collapse_sim.families.hooks import (
     HasTrajectory,
     RowLosses,
     Stacks,
+    StacksSampling,
 )
 
 SAMPLES = 4  # rows that are generated
@@ -44,8 +46,8 @@ def check_device(family: ModelFamily, info: Info, rows: Mapping[str, Tensor]) ->
 
     `rows`: a few rows of its columns on the CPU; of a family in closed form, of shape (S, n, ...). Runs `corrupt`,
     `predict`, `loss`, `distillation`, `sample` and what the family offers beside them, also as fits that are computed
-    together; not backward passes. Values that are read back (`bool(tensor)`, `nonzero`, indexing by a mask, `numpy`)
-    are stand-ins: true or 1, all, all, zeros. An AssertionError says which function mixes devices.
+    together; not backward passes. Values that are read back (`bool(tensor)`, `equal`, `nonzero`, indexing by a mask,
+    `numpy`) are stand-ins: true or 1, true, all, all, zeros. An AssertionError says which function mixes devices.
     """
     size = len(next(iter(rows.values()))) if isinstance(family, ClosedForm) else None
     models = [_build(family, info, size) for _ in range(2)]
@@ -97,6 +99,8 @@ class _ReadBack(TorchDispatchMode):  # type: ignore[no-untyped-call]
             if args[0].dtype == torch.bool:
                 return True
             return 1.0 if args[0].is_floating_point() else 1
+        if func is torch.ops.aten.equal.default:
+            return True
         if func is torch.ops.aten.nonzero.default:
             return _all_places(args[0])
         if func is torch.ops.aten.index.Tensor:
@@ -180,6 +184,13 @@ def _check(
             _assert_on(device, family.distillation(student, target, inputs), "distillation")
     with _computing("sample"):
         _assert_on(device, family.sample(model, _conditions(family, rows, size), draws), "sample")
+    if isinstance(family, StacksSampling) and family.stacks_sampling:
+        with _computing("samples drawn together"):
+            conditions = _conditions(family, rows, size)
+            given = {name: torch.stack([column, column]) for name, column in conditions.columns.items()}
+            together = StackedSampling(family, [model, teacher], Machine(device, "fp32"))
+            drawn = together.sample(conditions.rows, given, EmptyDraws(device, draws.dtype, 2))
+            _assert_on(device, drawn, "samples drawn together")
     _check_hooks(family, model, columns, student, inputs, draws)
     if isinstance(family, Stacks) and family.stacks:
         with _computing("fits computed together"):

@@ -84,8 +84,6 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
         samples = family.sample(model, Conditions(3, given), fixed_draws("sample"))
         wrong = [name for name, column in given.items() if name in samples and not torch.equal(samples[name], column)]
         assert not wrong, f"reuses_conditions: samples' {', '.join(wrong)} differ from those they were generated for"
-    if isinstance(family, StacksSampling) and family.stacks_sampling:
-        check_stacks_sampling(family, info, rows)
     if isinstance(family, Deterministic) and family.deterministic:
         conditions = Conditions(n, {name: rows[name] for name in named_conditions(family)})
         first, second = (family.sample(model, conditions, fixed_draws("sample", seed)) for seed in (0, 1))
@@ -149,6 +147,8 @@ def check_hooks(family: ModelFamily, model: nn.Module, info: Info, rows: Mapping
                 _check_round_trip(family, model, info, {Path(folder) / p.relative_to(folder).parts[0] for p in paths})
     if isinstance(family, ImportsModel):
         _check_refusal(family, info)
+    if isinstance(family, StacksSampling) and family.stacks_sampling:
+        check_stacks_sampling(family, info, rows)
 
 
 def _corrupted(family: ModelFamily, columns: Rows) -> Inputs:

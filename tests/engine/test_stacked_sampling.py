@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.core.machine import Device
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.engine import pieces, stacked_sampling
@@ -33,6 +34,12 @@ DIFFUSION = changed(
     ("keep: best", "keep: last"), ("samples: 150", "samples: 20"), ("shard: 40", "shard: 8"),
 )  # fmt: skip
 INFO = Info("points", {"x": ((2,), "float64")}, 64, 64, 32)
+
+
+@pytest.fixture(autouse=True)
+def _as_beside_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU draws each model's rows alone."""
+    monkeypatch.setattr(Device, "bound_by_launches", True)
 
 
 def samples(sandbox) -> dict[tuple[int, int], tuple[np.ndarray, dict]]:
@@ -144,6 +151,13 @@ def test_a_member_that_diverges_ends_alone(sandbox, monkeypatch):
     rest = samples(sandbox)
     assert rest.keys() == {(k, seed) for k in (0, 1) for seed in (0, 2)}
     assert all(np.array_equal(rest[0, seed][0], reference[0, seed][0]) for seed in (0, 2))
+
+
+def test_on_a_cpu_each_model_draws_alone(sandbox, monkeypatch):
+    """Nothing is gained there; so `--ensemble` leaves the bytes that given models draw as they are."""
+    monkeypatch.setattr(Device, "bound_by_launches", False)
+    sandbox.run(ONE, ensemble="8")
+    assert all("group" not in manifest for _, manifest in samples(sandbox).values())
 
 
 def test_models_that_differ_in_a_buffer_are_refused():

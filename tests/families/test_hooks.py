@@ -16,6 +16,7 @@ from collapse_sim.families import hooks
 from collapse_sim.families.base import ClosedForm, ModelFamily
 from collapse_sim.families.vae import VAE
 from collapse_sim.testing import check_family, check_hooks, check_stacks
+from collapse_sim.testing.shared import built
 
 INFO = Info("images", {"image": ((1, 8, 8), "uint8")}, 64, 64, 16)
 ROWS = {"image": torch.randint(0, 256, (40, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)}
@@ -229,6 +230,28 @@ def test_a_network_that_is_another_one_in_a_group_is_found(family: Any, message:
     inputs = family.corrupt(ROWS, Draws((0,), "corrupt", 0))
     with pytest.raises(AssertionError, match=message):
         check_stacks(family, INFO, inputs)
+
+
+class LookingVAE(WrongVAE):
+    def sample(self, model: Any, conditions: Any, draws: Any) -> Any:
+        rows = super().sample(model, conditions, draws)
+        assert int(rows["image"].max()) >= 0
+        return rows
+
+
+class SharingSampler(SharingVAE):
+    def sample(self, model: Any, conditions: Any, draws: Any) -> Any:
+        rows = super().sample(model, conditions, draws)
+        return {"image": (rows["image"] + (40 * model.shift).reshape(1, 1, 8, 8)).to(torch.uint8)}
+
+
+@pytest.mark.parametrize(
+    ("family", "message"),
+    [(LookingVAE(), "vmap refuses `sample`"), (SharingSampler(), "image differs by .* from that of one model")],
+)
+def test_a_sampler_that_is_another_one_in_a_group_is_found(family: Any, message: str) -> None:
+    with pytest.raises(AssertionError, match=message):
+        check_hooks(family, built(family, INFO, 0), INFO, ROWS)
 
 
 def test_a_right_family_passes() -> None:

@@ -22,16 +22,21 @@ class Resources(NamedTuple):
 def need_of(jobs: Sequence[Job], device: str, cpus: int = 1) -> Resources:
     """What a group of jobs needs in a run on `device` ("cpu", "cuda"): a GPU for those that compute a network, `cpus`
     processors for fits of networks, otherwise one processor."""
-    heavy = any(isinstance(job.spec, FitSpec) and job.spec.train and not job.spec.given for job in jobs)
+    heavy = any(fits_network(job.spec) for job in jobs)
     gpu = device != "cpu" and any(uses_network(job.spec) for job in jobs)
     return Resources(cpus if heavy else 1, int(gpu))
+
+
+def fits_network(spec: Spec) -> bool:
+    """Whether it is a fit that takes updates."""
+    return isinstance(spec, FitSpec) and spec.train is not None and spec.given is None
 
 
 def uses_network(spec: Spec) -> bool:
     """Whether a network is computed when the artefact is made. Closed forms, data, imports, merges, and scores of
     samples or features alone are for a processor."""
     if isinstance(spec, FitSpec):
-        return spec.train is not None and spec.given is None
+        return fits_network(spec)
     if isinstance(spec, SampleSpec):
         return spec.imported is None and _trained(spec.model)
     if isinstance(spec, FeatureSpec):

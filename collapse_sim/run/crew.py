@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collapse_sim.core.machine import SMALL_STEP_OPERATIONS, Device
-from collapse_sim.engine.build import is_divided
 from collapse_sim.engine.programs import Mode
 from collapse_sim.engine.work import JobContext
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.keeping import Ends, Pruning
-from collapse_sim.plan.needs import Resources, cpus_per_fit, need_of
+from collapse_sim.plan.needs import Resources, cpus_per_fit, fits_network, need_of
 from collapse_sim.plan.sizes import operations_per_step
 from collapse_sim.run.ray_messages import WorkOrder
 from collapse_sim.run.run_place import RayPlace
@@ -111,5 +110,5 @@ def needs_of(experiment: Experiment, device: str, cpus: int, ranks: int) -> Mapp
     for spec in experiment.specs():
         job = Job(spec, (), ())
         need = need_of((job,), device, cpus)
-        needs[need] = max(needs.get(need, 1), ranks if is_divided(job) else 1)
+        needs[need] = max(needs.get(need, 1), ranks if fits_network(spec) else 1)
     return needs

@@ -18,13 +18,12 @@ from ray.exceptions import RayError
 from collapse_sim.core.errors import CollapseSimError, OutOfMemoryError, RanksError, StoreError
 from collapse_sim.core.events import Emit, JobFailed, JobProgress, JobStarted, Note, OnNode
 from collapse_sim.core.memory_errors import first_line
-from collapse_sim.engine.build import is_divided
 from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.work import JobContext
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.frontier import Frontier
 from collapse_sim.plan.job_graph import JobGraph, JobNode, Key
-from collapse_sim.plan.needs import need_of
+from collapse_sim.plan.needs import fits_network, need_of
 from collapse_sim.run.executing import Here
 from collapse_sim.run.ray_cluster import alive
 from collapse_sim.run.ray_messages import JobKey, NodeReport, Outcome, WorkOrder
@@ -119,7 +118,7 @@ class RayExecutor:
     # -- tasks ----------------------------------------------------------------------------------------------------
 
     def _is_ranked(self, node: JobNode) -> bool:
-        return self._ranks > 1 and len(node.jobs) == 1 and is_divided(node.jobs[0])
+        return self._ranks > 1 and len(node.jobs) == 1 and fits_network(node.jobs[0].spec)
 
     def _turn(self) -> None:
         """Submit what can be, tell what has happened, and take outcomes, for a tenth of a second. Raises what ends the

@@ -26,7 +26,8 @@ class Tasks:
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._exchange = ray.remote(Exchange).options(num_cpus=0, scheduling_strategy=here).remote()
         self._order, self._ranks = ray.put(order), ranks
-        self._one, self._rank = ray.remote(make_jobs), ray.remote(make_rank)
+        self._one = ray.remote(make_jobs)
+        self._rank = ray.remote(max_calls=1, max_retries=0)(make_rank)  # no process that was a rank is used again
         self._running: dict[Any, int] = {}  # reference -> node
         self._parts: dict[int, list[Any]] = {}  # node -> references, rank 0 first
         self._outcomes: dict[Any, Outcome | RayError] = {}
@@ -60,8 +61,6 @@ class Tasks:
             references = [
                 self._rank.options(
                     **options,
-                    max_retries=0,
-                    max_calls=1,  # a process that was a rank is not used again
                     scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=rank),
                 ).remote(*given, (rank, self._ranks, name), *before, *parents)
                 for rank in range(self._ranks)

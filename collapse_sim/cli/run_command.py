@@ -73,6 +73,18 @@ def run(
         str | None,
         typer.Option("--track-project", metavar="NAME", help="The trackers' project. Default: the recipe's name."),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ray[:ADDRESS]",
+            help="Compute on a Ray cluster: ray (all CPUs and GPUs of this machine), ray:auto or ray:HOST:PORT.",
+        ),
+    ] = None,
+    fit_ranks: Annotated[
+        int | None,
+        typer.Option("--ranks", metavar="W", help="With --on ray: processes (GPUs) that make each fit together."),
+    ] = None,
     smoke: SmokeOption = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, print the plan, compute nothing.")
@@ -118,6 +130,8 @@ def run(
         compiled=compiled,
         trackers=track or (),
         project=track_project,
+        on=on,
+        fit_ranks=fit_ranks,
     )
     with options.session(early=not dry_run, launch=launch) as session:
         from collapse_sim.core.ranks import Group
@@ -148,7 +162,14 @@ def run(
             )
             rates = earlier_rates(session.store_dir, session.device.describe())
             plan = plan_document(session.experiment, session.store_dir, rates, command, session.ends())
-            document(plan) if as_json else data(plan_text(plan, _time_text(plan)))
+            beside = ""
+            if session.place is not None:
+                from collapse_sim.run.on_cluster import cluster_document, cluster_text
+
+                unheard = quiet or as_json
+                plan["on"] = cluster_document(session, session.place, rates, (lambda _: None) if unheard else say)
+                beside = f"\n\n{cluster_text(plan['on'])}"
+            document(plan) if as_json else data(plan_text(plan, _time_text(plan)) + beside)
             session.check()
             return
         remember(session.folder, session.experiment.recipe)

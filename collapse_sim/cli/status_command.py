@@ -189,5 +189,6 @@ def as_json(status: RunStatus) -> dict[str, Any]:
         "arms": arms,
         "process": process,
         "job": content["job"],
+        "on_nodes": content["on_nodes"],
         "continue": None if status.word == "finished" else status.command or None,
     }

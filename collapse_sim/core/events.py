@@ -130,6 +130,15 @@ class Note:
 
 
 @dataclass(frozen=True)
+class OnNode:
+    """An event of a job that a process on another node makes for this run."""
+
+    node: str  # its name, for display
+    process: int
+    event: JobStarted | JobProgress | JobFinished | JobFailed | Waiting | Note
+
+
+@dataclass(frozen=True)
 class RunFinished:
     name: str
     run_dir: str
@@ -149,6 +158,7 @@ Event = (
     | TextSamples
     | GenerationFinished
     | Note
+    | OnNode
     | RunFinished
 )
 Emit = Callable[[Event], None]

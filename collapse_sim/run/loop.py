@@ -5,20 +5,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from pathlib import Path
 
 from collapse_sim.core.events import GenerationFinished, Scored
-from collapse_sim.engine.build import builder
 from collapse_sim.engine.curate import read_report
 from collapse_sim.engine.fit import updates_of
-from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.score import read_parts, read_scores
 from collapse_sim.engine.work import JobContext
 from collapse_sim.metrics.base import HeldOutRows
 from collapse_sim.metrics.names import part_name
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.generations import GenerationPlan
+from collapse_sim.run.executing import Executor, Here
 from collapse_sim.run.housekeeping import Housekeeper
 from collapse_sim.store.jobs import Request
 from collapse_sim.store.run_writer import RunWriter
@@ -28,19 +26,24 @@ Observer = Callable[[int], Iterable[Path]]  # called with the number of each fin
 
 
 def run_generations(
-    experiment: Experiment, run: RunWriter, context: JobContext, observers: Sequence[Observer] = ()
+    experiment: Experiment,
+    run: RunWriter,
+    context: JobContext,
+    observers: Sequence[Observer] = (),
+    executor: Executor | None = None,
 ) -> Counter[str]:
     """Make what the experiment still lacks, in the order that shares most. Returns counts of artefacts made and reused.
 
-    Afterwards, failures are in `context.store.failures` and everything else is in the store.
+    `executor`: who computes it; None: this process. Afterwards, failures are in `context.store.failures` and everything
+    else is in the store.
     """
     recipe, seeds = experiment.recipe, experiment.recipe.seeds
-    build, group = builder(context), partial(grouping, context=context)
+    executor = executor or Here(context)
     housekeeper = Housekeeper(experiment, run.folder, context)
     total: Counter[str] = Counter()
 
     def make(requests: Iterable[Request]) -> Counter[str]:
-        counts = context.store.make_all(housekeeper.wanted(requests), build, context.emit, group)
+        counts = executor.make_all(housekeeper.wanted(requests))
         housekeeper.made(counts["made"])
         total.update(counts)
         return counts

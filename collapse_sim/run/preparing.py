@@ -5,6 +5,7 @@ Importing this module does not import torch.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,8 @@ class RunOptions:
     compiled: str = "auto"
     trackers: Sequence[str] = ()  # what the run is also sent to
     project: str | None = None  # of the trackers; None: the recipe's name
+    on: str | None = None  # where jobs are computed (run/run_place.py); None: in this process
+    fit_ranks: int | None = None  # processes that make each fit together, there
     names: OptionNames = COMMAND_LINE
 
     def prepared(self, device: str | None = None) -> PreparedRun:
@@ -81,8 +84,10 @@ class RunOptions:
 
         Raises RecipeError, MissingError, RanksError, and StoreError for a damaged run directory.
         """
+        from collapse_sim.run.run_place import place_of
         from collapse_sim.ui.starting import starting
 
+        place = place_of(self.on, self.fit_ranks, os.environ)
         folder = self.early_folder() if early and (launch is None or launch.rank == 0) else None
         with ExitStack() as until_the_end:
             until_the_end.enter_context(starting(folder, folder.name if folder else ""))
@@ -115,6 +120,8 @@ class RunOptions:
                 trackers=trackers,
                 project=self.project,
                 called=called,
+                place=place,
+                plugins=self.plugins,
             )
 
     def early_folder(self) -> Path | None:

@@ -30,6 +30,8 @@ def run_recipe(
     device: str = "auto",
     ensemble: str | int = "auto",
     compiled: str = "auto",
+    on: str | None = None,
+    ranks: int | None = None,
     checkpoint_seconds: float = 60.0,
     keep_weights: str | None = None,
     keep_samples: str | None = None,
@@ -75,6 +77,8 @@ def run_recipe(
         compiled=compiled,
         trackers=_several(track),
         project=track_project,
+        on=on,
+        fit_ranks=ranks,
         names=IN_PYTHON,
     )
     with options.session(called=True) as session:

@@ -7,10 +7,11 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from collapse_sim.core.errors import DivergedError, InterruptedRunError, StoreError
 from collapse_sim.core.events import Note, RunFinished, RunStarted
@@ -37,6 +38,7 @@ from collapse_sim.plan.try_out import try_functions
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
+from collapse_sim.run.run_place import RayPlace
 from collapse_sim.run.text_samples import show_texts
 from collapse_sim.run.trackers import Tracker
 from collapse_sim.run.tracking import Tracking
@@ -50,6 +52,9 @@ from collapse_sim.store.store import Store
 from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program, say
 from collapse_sim.ui.listeners import MakeDisplay, listeners
+
+if TYPE_CHECKING:
+    from collapse_sim.run.crew import Crew
 
 SHOWN = 20  # diverged chains listed in the last message
 SPARE_BYTES = 64 * 2**20  # room left for journals, pictures and checkpoints
@@ -71,6 +76,8 @@ class Session:
     ranks: Ranks = field(default_factory=Ranks)  # the processes of this run
     trackers: Mapping[str, Tracker] = field(default_factory=dict)  # by name, as warnings call them
     project: str | None = None  # of the trackers; None: the recipe's name
+    place: RayPlace | None = None  # where jobs are computed; None: in this process
+    plugins: bool | None = None  # whether workers may import the recipe's plug-ins; None: as this process has done
 
     def run(
         self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False, display: MakeDisplay | None = None
@@ -83,13 +90,27 @@ class Session:
         full, damaged or another recipe's (RecipeError). Any other error of a job (out of memory, a plug-in, a bug) is
         raised at the end, once everything that does not depend on it is finished. Finished work is always kept.
         """
-        recipe, stop = self.experiment.recipe, Stop()
-        started = time.perf_counter()
+        stop = Stop()
         compare(self.ranks, self.facts)
         self.check()
-        together = group_size(self.ensemble)
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
+        with self._hired() as crew:
+            return self._run(store, stop, crew, quiet=quiet, verbose=verbose, as_json=as_json, display=display)
+
+    def _run(
+        self,
+        store: Store,
+        stop: Stop,
+        crew: Crew | None,
+        *,
+        quiet: bool,
+        verbose: bool,
+        as_json: bool,
+        display: MakeDisplay | None,
+    ) -> dict[str, Any]:
+        recipe, together = self.experiment.recipe, group_size(self.ensemble)
+        started = time.perf_counter()
         check_visible(self.ranks, self.store_dir / "tmp")
         programs = Programs(self._compile_mode())
         store.made_on = partial(made_on, self.device, programs, world=self.ranks.world)
@@ -104,8 +125,9 @@ class Session:
             stop.on_signals(say),
             self.device.limit_threads(operations_per_step(self.experiment)),
         ):
-            run.record_session([] if self.called else sys.argv, self.device.describe(), self._precision())
-            emit(self._started())
+            device = self.device.describe() if crew is None else f"{crew.cluster.describe()}; {self.device.describe()}"
+            run.record_session([] if self.called else sys.argv, device, self._precision())
+            emit(self._started(device))
             for warning in warnings_of(self.experiment) + self._slow():
                 emit(Note(warning))
             outcome: Literal["finished", "interrupted", "failed"] = "failed"
@@ -115,7 +137,11 @@ class Session:
                     store, self.device, emit, self.data_dir, stop, self.checkpoint_s, together, programs, self.ranks
                 )
                 observers = observers_of(self.experiment, context, run.pictures)
-                total = run_generations(self.experiment, run, context, observers)
+                if crew is None:
+                    total = run_generations(self.experiment, run, context, observers)
+                else:
+                    with crew.executor(self.experiment, context, self.ends()) as executor:
+                        total = run_generations(self.experiment, run, context, observers, executor)
                 for failure in store.failures.others():
                     raise failure.error
                 outcome = "finished"
@@ -144,6 +170,24 @@ class Session:
             "wall_s": round(time.perf_counter() - started, 3),
         }
 
+    def _hired(self) -> AbstractContextManager[Crew | None]:
+        """The workers that compute the jobs; None: this process does."""
+        if self.place is None:
+            return nullcontext()
+        from collapse_sim.run.crew import hired
+
+        return hired(
+            self.place,
+            self.experiment,
+            self.device,
+            self.store_dir,
+            self.data_dir,
+            plugins=self.plugins,
+            checkpoint_s=self.checkpoint_s,
+            together=group_size(self.ensemble),
+            compiled=self._compile_mode(),
+        )
+
     def follow(self, group: Group) -> NoReturn:
         """On ranks other than 0: help with its jobs, without output. Raises what Group.follow does."""
         stop = Stop()
@@ -170,9 +214,17 @@ class Session:
             return "the same call"
         return resume_command() if self.ranks.world == 1 else "the same command of torchrun, or of another launcher"
 
+    def _ranks(self) -> Ranks:
+        """The processes that make each fit together; only their number counts if they are started elsewhere."""
+        ranks = self.ranks
+        if self.place is not None:
+            ranks = Ranks()
+            ranks.world = self.place.ranks
+        return ranks
+
     def _compile_mode(self) -> Mode:
         """Several ranks do not compile: each would decide by its own times."""
-        return compile_mode(self.compiled) if self.ranks.world == 1 else "off"
+        return compile_mode(self.compiled) if self._ranks().world == 1 else "off"
 
     def check(self) -> None:
         """Check the run directory, the store and the disk before any work; nothing is made or changed.
@@ -183,7 +235,7 @@ class Session:
         of the two cannot be written to, or when the disk cannot hold what is still to be made.
         """
         mode = compile_mode(self.compiled)
-        check_ranks(self.experiment, self.ranks, group_size(self.ensemble), compiled=mode == "on")
+        check_ranks(self.experiment, self._ranks(), group_size(self.ensemble), compiled=mode == "on")
         try_functions(self.experiment, self.data_dir)
         if any(fit.train for fit in self._fits()):
             check_compiler(mode, self.device)
@@ -210,7 +262,7 @@ class Session:
         warnings = (slow_bf16(self.device.device, train.precision) for train in trains if train)
         return list(dict.fromkeys(filter(None, warnings)))
 
-    def _started(self) -> RunStarted:
+    def _started(self, device: str) -> RunStarted:
         recipe = self.experiment.recipe
         return RunStarted(
             name=recipe.name,
@@ -219,7 +271,7 @@ class Session:
             generations=recipe.generations,
             metrics=tuple(recipe.metrics),
             lower_is_better={n: None if m.better is None else m.better == "lower" for n, m in recipe.metrics.items()},
-            device=self.device.describe(),
+            device=device,
             precision=self._precision(),
             run_dir=str(self.folder),
             show=recipe.show,

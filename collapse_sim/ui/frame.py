@@ -19,31 +19,13 @@ from collapse_sim.ui.escapes import clean_text
 from collapse_sim.ui.estimate import seconds_left, share_done
 from collapse_sim.ui.grid import grid, values
 from collapse_sim.ui.grid_layout import GridLayout
+from collapse_sim.ui.node_lines import job_words, nodes
 from collapse_sim.ui.samples import least, needed, samples
 from collapse_sim.ui.state import JobUnderWay, State
 from collapse_sim.ui.symbols import ASCII, UNICODE, Symbols
 
-KIND_WORDS = {
-    "data": "reading the data",
-    "import": "importing the model",
-    "fit": "fitting",
-    "own samples": "drawing samples for a fit to them",
-    "own fit": "fitting to own samples",
-    "merge": "combining weights",
-    "samples": "drawing samples",
-    "verifier": "fitting a verifier",
-    "curation": "choosing rows",
-    "features": "computing features",
-    "scores": "scoring",
-}
-
 CURVE_LINES = 9  # of the loss curve, where there is room below
 BESIDE = 84  # columns for the current job on a wide terminal
-
-
-def job_words(kind: str, generation: int) -> str:
-    """What a job does. A fit that belongs to no generation is that of the classifier for a feature map."""
-    return "fitting the feature classifier" if kind == "fit" and generation < 0 else KIND_WORDS.get(kind, kind)
 
 
 def frame(state: State, width: int, height: int, remark: str = "", now: float | None = None) -> Frame:
@@ -208,6 +190,8 @@ def _body(state: State, width: int, remark: str, now: float, symbols: Symbols) -
     if remark or state.outcome is not None:
         return _ended(state, width, remark, symbols)
     job = state.job
+    if job is None and state.on_nodes:
+        return [_stages(state, symbols), *nodes(state)]
     if job is None:
         doing = Text("getting ready" if not state.cells else "", style="dim")
         if state.waiting:

@@ -70,6 +70,9 @@ def page(state: State, lines: list[str]) -> str:
         arms = formatting.arms(job.arms, len(state.arms))
         share = f", {job.fraction:.0%}" if job.total else ""
         under_way = formatting.in_html(f"{job.kind} of generation {max(job.generation, 0)}, {arms}{share}")
+    elif state.on_nodes and state.outcome is None:
+        nodes = {key.rpartition(" ")[0] for key in state.on_nodes}
+        under_way = f"{formatting.plural(len(state.on_nodes), 'job')} on {formatting.plural(len(nodes), 'node')}"
     bar = f'<progress value="{done}" max="{len(cells) or 1}"></progress> {done} of {len(cells)} arms x generations'
     return f"<div><p>{head}<br>{bar}{f'<br>{under_way}' if under_way else ''}</p>{_table(state)}</div>"
 

@@ -66,6 +66,7 @@ def run_status(folder: Path) -> RunStatus:
             word = "running"
         elif not complete:
             state.job = state.waiting = None
+            state.on_nodes = {}
             word = "stopped" if process == "gone" else _word(live.outcome)
     for other in states[1:]:
         merge_other(state, other)
@@ -143,6 +144,7 @@ def merge_live(state: State, live: State) -> None:
         "gpu_bytes",
         "rows_per_s",
         "job",
+        "on_nodes",
         "waiting",
         "made",
         "reused",

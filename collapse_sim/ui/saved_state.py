@@ -19,6 +19,7 @@ def document(state: State) -> dict[str, Any]:
     content = {item.name: getattr(state, item.name) for item in fields(state) if item.name != "cells"}
     content["schema"] = SCHEMA
     content["job"] = asdict(state.job) if state.job else None
+    content["on_nodes"] = {key: asdict(job) for key, job in state.on_nodes.items()}
     content["curve"] = asdict(state.curve) if state.curve else None
     content["cells"] = {arm: [_cell_document(state, cell) for cell in cells] for arm, cells in state.cells.items()}
     plain: dict[str, Any] = _plain(content)
@@ -36,6 +37,8 @@ def state(content: Any) -> State:
     try:
         restored = State(**{name: check(content[name]) for name, check in _FIELDS.items()})
         restored.job = JobUnderWay(**_JOB(content["job"])) if content["job"] is not None else None
+        on_nodes = mapping(_JOB)(content.get("on_nodes", {}))
+        restored.on_nodes = {key: JobUnderWay(**job) for key, job in on_nodes.items()}
         restored.curve = Curve(**_CURVE(content["curve"])) if content["curve"] is not None else None
         restored.made, restored.reused = Counter(restored.made), Counter(restored.reused)
         restored.finished = {int(k): summary for k, summary in mapping(_SUMMARY)(content["finished"]).items()}

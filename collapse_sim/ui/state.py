@@ -16,6 +16,7 @@ from collapse_sim.core.events import (
     JobProgress,
     JobStarted,
     Note,
+    OnNode,
     RunFinished,
     RunStarted,
     Scored,
@@ -121,6 +122,7 @@ class State:
     gpu_bytes: int | None = None
     rows_per_s: float | None = None
     job: JobUnderWay | None = None
+    on_nodes: dict[str, JobUnderWay] = field(default_factory=dict)  # "node process": what it makes for this run
     waiting: dict[str, Any] | None = None  # {"kind", "digest", "generation"} that another process is making
     made: dict[str, int] = field(default_factory=Counter)  # artefacts by kind, one per seed
     reused: dict[str, int] = field(default_factory=Counter)
@@ -170,17 +172,29 @@ class State:
         self.waiting = None
 
     def _job_progress(self, event: JobProgress, now: float) -> None:
-        job = self.job
-        if job is None or job.digest != event.digest or job.seeds != list(event.seeds):
-            arms, seeds = list(event.arms), list(event.seeds)
-            self.job = job = JobUnderWay(event.kind, event.digest, event.generation, arms, seeds, now)
-        if job.last_time == 0.0 or event.done < job.done:
-            job.first_done, job.first_time = event.done, now
-        job.done, job.total, job.unit, job.loss, job.last_time = event.done, event.total, event.unit, event.loss, now
+        self.job = _progressed(self.job, event, now)
         if event.loss is not None and event.kind == "fit":
             self._add_loss(event, event.loss)
         if event.rows_per_s is not None:
             self.rows_per_s = event.rows_per_s
+
+    def _on_node(self, event: OnNode, now: float) -> None:
+        inner, key = event.event, f"{event.node} {event.process}"
+        if isinstance(inner, JobStarted):
+            self._left_by_others(inner)
+            self.on_nodes[key] = JobUnderWay(
+                inner.kind, inner.digest, inner.generation, list(inner.arms), list(inner.seeds), now
+            )
+        elif isinstance(inner, JobProgress):
+            self.on_nodes[key] = _progressed(self.on_nodes.get(key), inner, now)
+        elif isinstance(inner, JobFinished | JobFailed):
+            self._left_by_others(inner)
+            _HANDLERS[type(inner)](self, inner, now)
+
+    def _left_by_others(self, event: JobStarted | JobFinished | JobFailed) -> None:
+        """Nobody else makes this artefact any more: who did may have died."""
+        job = event.digest, list(event.seeds)
+        self.on_nodes = {key: other for key, other in self.on_nodes.items() if (other.digest, other.seeds) != job}
 
     def _add_loss(self, event: JobProgress, loss: float) -> None:
         curve, seeds = self.curve, list(event.seeds)
@@ -258,6 +272,7 @@ class State:
     def _run_finished(self, event: RunFinished, now: float) -> None:
         self.outcome, self.message, self.wall_s = event.outcome, event.message, event.wall_s
         self.job = self.waiting = None
+        self.on_nodes = {}
 
     # -- questions ------------------------------------------------------------------------------------------------
 
@@ -295,8 +310,9 @@ class State:
         return self.generations
 
     def covers(self, arm: str, k: int) -> bool:
-        """Whether the current job is part of this cell."""
-        return self.job is not None and self.job.generation == k and arm in self.job.arms
+        """Whether a current job is part of this cell."""
+        jobs = [*self.on_nodes.values(), *([self.job] if self.job else [])]
+        return any(job.generation == k and arm in job.arms for job in jobs)
 
     # -- JSON -----------------------------------------------------------------------------------------------------
 
@@ -314,6 +330,16 @@ class State:
         return saved_state.state(content)
 
 
+def _progressed(job: JobUnderWay | None, event: JobProgress, now: float) -> JobUnderWay:
+    """The job that the event is about, as far as it is now."""
+    if job is None or job.digest != event.digest or job.seeds != list(event.seeds):
+        job = JobUnderWay(event.kind, event.digest, event.generation, list(event.arms), list(event.seeds), now)
+    if job.last_time == 0.0 or event.done < job.done:
+        job.first_done, job.first_time = event.done, now
+    job.done, job.total, job.unit, job.loss, job.last_time = event.done, event.total, event.unit, event.loss, now
+    return job
+
+
 _HANDLERS: dict[type, Callable[[State, Any, float], None]] = {
     RunStarted: State._run_started,
     JobStarted: State._job_started,
@@ -325,5 +351,6 @@ _HANDLERS: dict[type, Callable[[State, Any, float], None]] = {
     TextSamples: State._texts,
     GenerationFinished: State._generation_finished,
     Note: State._note,
+    OnNode: State._on_node,
     RunFinished: State._run_finished,
 }

@@ -24,7 +24,7 @@ COMMANDS = {
     "run": [
         "RECIPE", "--arm", "--seed", "--generations", "--set", "--out", "--store", "--data-dir", "--device",
         "--checkpoint-seconds", "--ensemble", "--keep-weights", "--keep-samples", "--compile", "--track",
-        "--track-project", "--smoke", "--dry-run",
+        "--track-project", "--on", "--ranks", "--smoke", "--dry-run",
         "--plugins", "--json", "--quiet -q", "--verbose -v",
     ],
     "bench": [

@@ -13,6 +13,7 @@ from collapse_sim.core.events import (
     JobProgress,
     JobStarted,
     Note,
+    OnNode,
     RunFinished,
     Scored,
     TextSamples,
@@ -173,3 +174,41 @@ def test_a_chain_that_diverged_is_marked_from_its_generation_on(draw):
 def test_a_cell_whose_metric_failed_is_not_finished():
     state = after(started(seeds=(0,)), Scored(0, "a", (0,), {"loss": (1.0,)}, complete=False))
     assert not state.complete(state.cells["a"][0])
+
+
+def on(node: str, process: int, event: object) -> OnNode:
+    return OnNode(node, process, event)  # type: ignore[arg-type]
+
+
+def test_jobs_on_nodes_are_shown_side_by_side_and_count_when_they_are_finished():
+    first = JobStarted("fit", "d", 1, ("a",), (1,))
+    second = JobProgress("fit", "e", 1, ("b",), (2,), 30, 120, "steps", 10.0, 0.5)
+    events = [started(), on("n1", 7, first), on("n2", 7, second)]
+    state = after(*events)
+    assert {key: (job.digest, job.fraction) for key, job in state.on_nodes.items()} == {
+        "n1 7": ("d", 0),
+        "n2 7": ("e", 0.25),
+    }
+    assert state.job is None
+    assert state.covers("a", 1)
+    assert not state.covers("a", 0)
+    state = after(*events, on("n1", 7, JobFinished("fit", "d", 1, ("a",), (1,), False, 1.0)))
+    assert list(state.on_nodes) == ["n2 7"]
+    assert state.stages(state.cells["a"][1])[0] == 1
+    assert state.made == {"fit": 1}
+    assert State.from_json(json.loads(json.dumps(state.to_json()))) == state
+
+
+def test_a_job_that_another_process_takes_up_is_shown_once():
+    """The first one died with its node."""
+    again = JobStarted("fit", "d", 1, ("a",), (1,))
+    events = [started(), on("n1", 7, again), on("n2", 9, again)]
+    assert list(after(*events).on_nodes) == ["n2 9"]
+    state = after(*events, on("n2", 9, JobFailed("fit", "d", 1, ("a",), (1,), "lost", False)))
+    assert state.on_nodes == {}
+    assert state.notes[-1]["message"] == "failed: lost"
+
+
+def test_a_run_that_has_ended_has_no_jobs_on_nodes():
+    under_way = on("n1", 7, JobStarted("fit", "d", 1, ("a",), (1,)))
+    assert after(started(), under_way, RunFinished("x", "runs/x", 1.0, "interrupted")).on_nodes == {}

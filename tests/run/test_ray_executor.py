@@ -138,7 +138,7 @@ def drive(sandbox, monkeypatch):
         executor = ray_executor.RayExecutor(experiment, context, order, missing, {})
         run.executor, run.store, run.events, run.experiment = executor, store, events, experiment
         with executor:
-            return run_generations(experiment, RunWriter(sandbox.root / "run"), context, (), executor)
+            return run_generations(experiment, RunWriter(sandbox.root / "run"), context, executor=executor)
 
     return run
 

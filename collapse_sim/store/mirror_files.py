@@ -140,8 +140,9 @@ def _download(remote: Remote, digest: str, size: int, path: Path, moved: Moved) 
         raise UnfitError(f"{path.name} does not match its hash")
 
 
-def push_block(remote: Remote, folder: Path, moved: Moved, *, again: bool = False) -> int:
-    """Upload a committed artefact: first its files, then its manifest. Returns the bytes of its files.
+def push_block(remote: Remote, folder: Path, moved: Moved, *, again: bool = False) -> int | None:
+    """Upload a committed artefact: first its files, then its manifest. Returns the bytes of its files; None if
+    it is there already.
 
     One that is there stays as it is, unless `again` is set, because it is damaged. Raises RemoteError, UnfitError if
     the artefact is damaged, and FileNotFoundError if it was removed meanwhile.
@@ -162,8 +163,8 @@ def push_block(remote: Remote, folder: Path, moved: Moved, *, again: bool = Fals
         boundary("mirrored file")
     if again:
         remote.replace(manifest_name(digest, block), raw)
-    else:
-        remote.create(manifest_name(digest, block), raw)
+    elif not remote.create(manifest_name(digest, block), raw):
+        return None
     boundary("mirrored manifest")
     return sum(size for size, _ in files.values())
 

@@ -181,6 +181,14 @@ def test_of_two_hosts_with_other_bytes_the_first_wins_and_none_is_mixed(tmp_path
     assert {name for name in own["b"] if A.digest in name and not name.endswith("report.json")} == set()
 
 
+def test_what_another_host_was_quicker_with_does_not_count_as_pushed(tmp_path):
+    first, second = Host(tmp_path / "a"), Host(tmp_path / "b")
+    second.mirror.fetch(REQUESTS, second.store.missing, second.events.append)
+    first.make()
+    assert second.make() == {"made": 6}
+    assert (first.result.pushed, second.result.pushed, second.result.failed) == (6, 0, 0)
+
+
 def test_a_mirror_that_fails_in_the_middle_ends_nothing_and_is_completed_later(tmp_path, files, monkeypatch):
     first = Host(tmp_path / "a")
     first.make(REQUESTS[:1])

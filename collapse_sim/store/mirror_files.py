@@ -166,7 +166,7 @@ def push_block(remote: Remote, folder: Path, moved: Moved, *, again: bool = Fals
     elif not remote.create(manifest_name(digest, block), raw):
         return None
     boundary("mirrored manifest")
-    return sum(size for size, _ in files.values())
+    return int(sum(size for size, _ in files.values()))
 
 
 def manifest_name(digest: str, block: str) -> str:

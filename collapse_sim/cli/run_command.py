@@ -193,12 +193,12 @@ def run(
             if processes:
                 from collapse_sim.run.on_processes import on_document, on_text
 
-                plan["on"] = on_document(session, processes, rates, hears)
+                plan["on"] = on_document(session, processes, rates, hears, fetchable)
                 beside = f"\n\n{on_text(plan['on'])}"
             if session.place is not None:
                 from collapse_sim.run.on_cluster import cluster_document, cluster_text
 
-                plan["on"] = cluster_document(session, session.place, rates, hears)
+                plan["on"] = cluster_document(session, session.place, rates, hears, fetchable)
                 beside = f"\n\n{cluster_text(plan['on'])}"
             document(plan) if as_json else data(plan_text(plan, _time_text(plan)) + beside)
             session.check()

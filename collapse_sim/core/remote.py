@@ -7,6 +7,7 @@ a password (`masked`). Importing this module does not import fsspec.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
@@ -22,9 +23,11 @@ from collapse_sim.core.memory_errors import first_line
 MIRROR = "--mirror"  # the option that has a URL
 PROBE_S = 30.0  # how long the first answer may take
 PAUSES_S = (0.5, 2.0)  # before the second and the third try
-CHUNK = 32 * 2**20  # bytes of one request
+# Bytes of one request, small: a transfer makes progress when one is answered, and many share a slow line.
+CHUNK, PART, MOST_PARTS = 4 * 2**20, 5 * 2**20, 10_000  # that reads; of an upload to S3, and their number
 LOCAL = ("file", "local")
 FINAL = (PermissionError, NotImplementedError, IsADirectoryError, ValueError, TypeError)
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 KNOWN = "s3://, gs://, az://, sftp://, file://"
 EXTRAS = {"s3": "s3", "s3a": "s3"}  # what to install for a scheme: an extra of this package
 
@@ -60,7 +63,7 @@ class Remote:
             raise RecipeError(
                 f"{option} {self.shown}: not a URL; write s3://BUCKET/PREFIX, file:///DIR, or another that fsspec knows"
             )
-        self._local = scheme in LOCAL
+        self._local, self._s3 = scheme in LOCAL, scheme in EXTRAS
         if not place.strip("/") and scheme != "memory":
             raise RecipeError(
                 f"{option} {self.shown}: name a {'folder' if self._local else 'bucket, and a prefix in it'}"
@@ -145,12 +148,13 @@ class Remote:
         Object stores show a file when it is complete; on local file systems it is moved into place. Raises RemoteError,
         and OSError for the local file.
         """
-        with path.open("rb"):  # an error of the local file is none of the mirror's
-            pass
+        with path.open("rb") as file:  # an error of the local file is none of the mirror's
+            size = os.fstat(file.fileno()).st_size
         if self._local:
             self._write(lambda: self._in_place(name, lambda scratch: _copy(path, scratch, moved)))
         else:
-            self._write(lambda: self._files.put_file(str(path), self._path(name), callback=_counting(moved)))
+            pieces = {"chunksize": max(PART, size // MOST_PARTS + 1), "max_concurrency": 1} if self._s3 else {}
+            self._write(lambda: self._files.put_file(str(path), self._path(name), callback=_counting(moved), **pieces))
 
     def create(self, name: str, content: bytes) -> bool:
         """Write a small file. Returns False, and changes nothing, if it exists. Raises RemoteError."""
@@ -189,7 +193,7 @@ class Remote:
         try:
             write(scratch)
             if create:
-                os.link(scratch, target)
+                _give_name(scratch, target)
             else:
                 scratch.replace(target)
         finally:
@@ -250,6 +254,18 @@ def _copy(path: Path, target: Path, moved: Callable[[int], None]) -> None:
         while chunk := source.read(CHUNK):
             file.write(chunk)
             moved(len(chunk))
+
+
+def _give_name(scratch: Path, target: Path) -> None:
+    """Raises FileExistsError if the name is taken. Without hard links, another may take it between two steps."""
+    try:
+        os.link(scratch, target)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if target.exists():
+            raise FileExistsError(*error.args) from None
+        scratch.replace(target)
 
 
 def _counting(moved: Callable[[int], None]) -> Any:

@@ -115,6 +115,14 @@ def seeds_to_come(experiment: Experiment, store: Path, ends: Ends | None = None)
     return lambda spec: make.get(spec.digest, ())
 
 
+def seeds_to_make(
+    experiment: Experiment, store: Path, ends: Ends | None, fetchable: Mapping[str, Collection[int]] | None
+) -> Callable[[Spec], Collection[int]]:
+    """The same without what is fetched: `fetchable`, {digest: seeds}, is in a mirror of the store."""
+    coming, there = seeds_to_come(experiment, store, ends), fetchable or {}
+    return lambda spec: {*coming(spec)}.difference(there.get(spec.digest, ()))
+
+
 def _by_name(store: Path, spec: Spec, seeds: Iterable[int]) -> set[int]:
     """The seeds that a store lacks."""
     return set(seeds) - present(store, spec.digest)

@@ -6,6 +6,7 @@ turn would be to wait goes on with chains that are further on already, as far as
 
 from __future__ import annotations
 
+import secrets
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -13,9 +14,10 @@ from collapse_sim.core.events import Emit, Event, JobFinished
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.keeping import read_by
 from collapse_sim.store.blocks import present, recorded_blocks
-from collapse_sim.store.jobs import Request
+from collapse_sim.store.jobs import Job, Request
 from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Store
+from collapse_sim.store.waiting import POLLED
 
 Make = Callable[[Sequence[Request], Emit], Counter[str]]  # without waiting for other processes
 
@@ -25,6 +27,7 @@ class Ahead:
 
     def __init__(self, experiment: Experiment, store: Store, emit: Emit, make: Make) -> None:
         self.generation = -1  # where the loop is: everything of earlier ones is finished or has failed
+        self.elsewhere: set[str] = set()  # digests of what this run has another process make (`--overlap`)
         recipe = experiment.recipe
         self._specs, self._seeds, self._store, self._emit, self._make = (
             list(experiment.specs()), recipe.seeds, store, emit, make
@@ -37,21 +40,33 @@ class Ahead:
         self._done: dict[tuple[str, int], bool] = {}  # what was made (False) or has appeared (True) before its turn
 
     def work(self) -> bool:
-        """Make something that can begin now. Returns whether there was anything."""
+        """Make something that can begin now. Returns whether there was anything. Of the locks that others had before,
+        a few are asked for."""
+        refused: list[tuple[Spec, tuple[int, ...]]] = []
         for spec in self._specs:
-            if not self.generation <= spec.generation <= self.generation + self._reach:
+            within = self.generation <= spec.generation <= self.generation + self._reach
+            if not within or spec.digest in self.elsewhere:
                 continue
             seeds = self._ready(spec)
             if not all(self._intact(spec, seed) for seed in seeds):
                 return True  # to look again: what was damaged can be made now
             if not seeds or recorded_blocks(self._store.root, spec.digest):  # the loop decides about what was pruned
                 continue
-            arms = tuple(self._arms.get(spec.digest, self._all_arms))
-            before = len(self._done)
-            self._make([Request(spec, spec.seeds(seeds), arms)], self._note)
-            if len(self._done) > before:
+            jobs = [seeds] if spec.stacked else [(seed,) for seed in seeds]
+            held = [own for own in jobs if self._store.others.had(Job(spec, spec.seeds(own), ()))]
+            refused += [(spec, own) for own in held]
+            if self._made(spec, tuple(seed for own in jobs if own not in held for seed in own)):
                 return True
-        return False
+        few = secrets.SystemRandom().sample(refused, min(POLLED, len(refused)))
+        return any(self._made(spec, own) for spec, own in few)
+
+    def _made(self, spec: Spec, seeds: tuple[int, ...]) -> bool:
+        """Try to make it. Returns whether something was made, or has appeared."""
+        before = len(self._done)
+        if seeds:
+            arms = tuple(self._arms.get(spec.digest, self._all_arms))
+            self._make([Request(spec, spec.seeds(seeds), arms)], self._note)
+        return len(self._done) > before
 
     def taken(self, requests: Iterable[Request]) -> tuple[list[Request], Counter[str]]:
         """The requests without what was made or has appeared ahead of the loop, and how much of both that was."""

@@ -43,10 +43,15 @@ class Crew:
         from collapse_sim.run.ray_executor import RayExecutor
 
         missing = partial(context.store.missing, emit=context.emit)
-        seeds, arms = experiment.recipe.seeds, experiment.arms_by_digest()
-        asked = [Request(spec, seeds, tuple(arms.get(spec.digest, ()))) for spec in experiment.specs()]
+        pruning, arms = Pruning(experiment, context.store.root, ends, missing), experiment.arms_by_digest()
+        lacking = pruning.to_make()
+        asked = [
+            Request(spec, spec.seeds(tuple(sorted(lacking[spec.digest]))), tuple(arms.get(spec.digest, ())))
+            for spec in experiment.specs()
+            if spec.digest in lacking
+        ]
         context.store.mirror.fetch(asked, context.store.missing, context.emit)
-        to_make = Pruning(experiment, context.store.root, ends, missing).to_make()
+        to_make = pruning.to_make()
         names = {node.id: node.name for node in self.cluster.nodes}
         return RayExecutor(experiment, context, self.order, to_make, names, cpus=self.cpus, ranks=self.place.ranks)
 

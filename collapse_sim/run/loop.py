@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -77,6 +77,7 @@ def run_generations(
     def finish(made: _Made) -> None:
         started, k = time.perf_counter(), made.k
         made.counts["scores"] += process.finish(partial(make, made.apart))
+        ahead.elsewhere.clear()
         total.update(sum(made.counts.values(), Counter()))
         for name, plan in made.arms.items():
             _record(name, k, plan, seeds, run, context)
@@ -88,6 +89,7 @@ def run_generations(
         housekeeper.tidy(k)
 
     with ScoringProcess(experiment, context, overlap) as process:
+        context.store.patience = replace(context.store.patience, working=process.working)
         for spec in experiment.shared:
             total.update(make([Request(spec, seeds, tuple(plan.name for plan in experiment.arm_plans))]))
         for k in range(recipe.generations + 1):
@@ -100,6 +102,7 @@ def run_generations(
             started = time.perf_counter()
             apart, here = process.split(_requests(arms, seeds, lambda plan: plan.scores.values()))
             begun = process.begin(apart, recipe.generations - k)
+            ahead.elsewhere.update(request.spec.digest for request in apart if begun)
             counts["scores"] = make(here)
             made = _Made(k, arms, counts, apart, seconds + time.perf_counter() - started)
             if begun:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from collapse_sim.plan.costs import Rate, kind_of_spec, predict
 from collapse_sim.plan.job_graph import JobGraph
-from collapse_sim.plan.keeping import seeds_to_come
+from collapse_sim.plan.keeping import seeds_to_make
 from collapse_sim.plan.needs import Resources, need_of, places
 from collapse_sim.plan.side_by_side import schedule, tasks_of
 from collapse_sim.run.bench import Bench
@@ -31,15 +31,20 @@ SHOWN = 16  # nodes in the text
 
 
 def cluster_document(
-    session: Session, place: RayPlace, rates: Mapping[str, Rate], say: Callable[[str], None]
+    session: Session,
+    place: RayPlace,
+    rates: Mapping[str, Rate],
+    say: Callable[[str], None],
+    fetchable: Mapping[str, Collection[int]] | None = None,
 ) -> dict[str, Any]:
     """The nodes, the tasks by kind with what each takes, and the seconds on as many slots as the cluster has for the
-    largest of them. `rates`: of earlier artefacts; kinds of work that have none are measured here.
+    largest of them. `rates`: of earlier artefacts; kinds of work that have none are measured here; `fetchable`:
+    of a mirror.
 
     Raises MissingError for a cluster that does not answer or has not enough.
     """
     experiment, device = session.experiment, session.device.device.type
-    missing = seeds_to_come(experiment, session.store_dir, session.ends())
+    missing = seeds_to_make(experiment, session.store_dir, session.ends(), fetchable)
     with seen(place) as cluster:
         cpus = fit_cpus(experiment, cluster, device)
         needs = needs_of(experiment, device, cpus, place.ranks)

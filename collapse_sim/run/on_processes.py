@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from collapse_sim.plan.costs import Rate, kind_of_spec, predict
-from collapse_sim.plan.keeping import seeds_to_come
+from collapse_sim.plan.keeping import seeds_to_make
 from collapse_sim.plan.side_by_side import schedule, tasks_of
 from collapse_sim.run.bench import Bench
 from collapse_sim.run.session import Session
@@ -19,12 +19,16 @@ SECONDS = 1.0  # each kind of work that the store has no example of is measured 
 
 
 def on_document(
-    session: Session, processes: int, rates: Mapping[str, Rate], say: Callable[[str], None]
+    session: Session,
+    processes: int,
+    rates: Mapping[str, Rate],
+    say: Callable[[str], None],
+    fetchable: Mapping[str, Collection[int]] | None = None,
 ) -> dict[str, Any]:
     """What each process would do, in seconds, if it were alone on its cores or GPU. `rates`: of earlier artefacts;
-    kinds of work that have none are measured. Raises what Bench.run does."""
+    kinds of work that have none are measured; `fetchable`: of a mirror. Raises what Bench.run does."""
     experiment = session.experiment
-    missing = seeds_to_come(experiment, session.store_dir, session.ends())
+    missing = seeds_to_make(experiment, session.store_dir, session.ends(), fetchable)
 
     def unknown(spec: Spec) -> int:
         return 0 if kind_of_spec(spec) in rates else len(missing(spec))

@@ -85,12 +85,13 @@ class _Work:
         self._build = builder(self._context)
 
     def make(self, asked: Asked, answer: Answer) -> None:
-        """Failed jobs are left to the parent, which makes them again and reports them."""
+        """Failed jobs are left to the parent, which makes them again and reports them; so is what other processes are
+        making: the parent waits for it as it waits for everything else."""
         from collapse_sim.store.jobs import Request
 
         self._answer = answer
         requests = [Request(self._scores[digest], seeds, arms) for digest, seeds, arms in asked]
-        self._context.store.make_all(requests, self._build, self._context.emit)
+        self._context.store.make_all(requests, self._build, self._context.emit, meanwhile=None)
 
 
 def serve(connection: Connection) -> None:

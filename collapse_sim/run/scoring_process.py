@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Self
@@ -34,7 +34,7 @@ from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.score_specs import ScoreSpec
 from collapse_sim.run.scoring_child import Answer, Surroundings
 from collapse_sim.store.failures import missing_of
-from collapse_sim.store.jobs import Request
+from collapse_sim.store.jobs import Request, merge
 from collapse_sim.store.spec import Spec
 
 MODES = ("auto", "on", "off")
@@ -93,6 +93,10 @@ class ScoringProcess:
             self._ask(list(self._missing(requests)))
         return self._busy
 
+    def working(self) -> bool:
+        """Whether it computes."""
+        return self._busy and self._connection is not None and not self._connection.poll()
+
     def finish(self, make: Callable[[Emit], Counter[str]]) -> Counter[str]:
         """Wait for what was begun, and call `make`, which makes what is missing; what the other process made counts as
         made. Raises InterruptedRunError."""
@@ -120,9 +124,10 @@ class ScoringProcess:
             child.kill()
             child.wait()
 
-    def _missing(self, requests: Iterable[Request]) -> Iterable[Request]:
-        """What is missing and can be made: nothing that it is made from has failed."""
+    def _missing(self, requests: Sequence[Request]) -> Iterator[Request]:
+        """What is missing, also in the store's mirror, and can be made: nothing that it is made from has failed."""
         store = self._context.store
+        store.mirror.fetch(merge(requests), store.missing, self._context.emit)
         for request in requests:
             absent = store.missing(request.spec, request.seeds, self._context.emit)
             if missing := missing_of(request.spec, absent, store.failures):

@@ -31,6 +31,10 @@ MOST_MANIFEST = 64 * 2**20  # bytes
 SMALL = 2**16  # bytes up to which a file is uploaded without asking whether it is there
 HASH = re.compile(r"[0-9a-f]{64}")
 NAME = re.compile(r"[^\x00-\x1f\x7f/\\.][^\x00-\x1f\x7f/\\]{0,199}")  # of a file within its artefact's folder
+OTHER_FACTS: dict[str, type | tuple[type, ...]] = {
+    "generation": int, "description": dict, "environment": dict, "machine": dict, "wall_s": (int, float),
+    "created": str, "group": list,
+}  # fmt: skip
 
 Moved = Callable[[int], None]  # called with the bytes of each piece that was transferred
 
@@ -63,9 +67,10 @@ def fetch_block(remote: Remote, root: Path, job: Job, size: int, moved: Moved) -
     try:
         manifest = sealed.parse(raw)
         files = dict(checked_files(manifest, job))
+        problem = difference(root, job, manifest)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnfitError(f"its manifest is unusable: {error}") from None
-    if problem := difference(root, job, manifest):
+    if problem:
         raise UnfitError(problem, damaged=False)
     total = sum(size for size, _ in files.values())
     scratch = root / "tmp" / f"fetched-{token()}-{secrets.token_hex(4)}"
@@ -101,6 +106,11 @@ def checked_files(manifest: Mapping[str, Any], job: Job) -> Iterator[tuple[str, 
     for key, value in own.items():
         if manifest[key] != value:
             raise ValueError(f"its {key} is {str(manifest[key])[:80]!r} instead of {str(value)[:80]!r}")
+    for key, kind in OTHER_FACTS.items():
+        if key in manifest and not isinstance(manifest[key], kind):
+            raise ValueError(f"its {key} is {str(manifest[key])[:80]!r}")
+    if not all(isinstance(version, str) for version in manifest.get("environment", {}).values()):
+        raise ValueError("its environment has versions that are none")
     for name, facts in manifest["files"].items():
         if not NAME.fullmatch(name) or name == MANIFEST:
             raise ValueError(f"{name[:80]!r} is not the name of a file in an artefact")
@@ -130,8 +140,9 @@ def _download(remote: Remote, digest: str, size: int, path: Path, moved: Moved) 
         raise UnfitError(f"{path.name} does not match its hash")
 
 
-def push_block(remote: Remote, folder: Path, moved: Moved, *, again: bool = False) -> int:
-    """Upload a committed artefact: first its files, then its manifest. Returns the bytes of its files.
+def push_block(remote: Remote, folder: Path, moved: Moved, *, again: bool = False) -> int | None:
+    """Upload a committed artefact: first its files, then its manifest. Returns the bytes of its files; None if
+    it is there already.
 
     One that is there stays as it is, unless `again` is set, because it is damaged. Raises RemoteError, UnfitError if
     the artefact is damaged, and FileNotFoundError if it was removed meanwhile.
@@ -152,10 +163,10 @@ def push_block(remote: Remote, folder: Path, moved: Moved, *, again: bool = Fals
         boundary("mirrored file")
     if again:
         remote.replace(manifest_name(digest, block), raw)
-    else:
-        remote.create(manifest_name(digest, block), raw)
+    elif not remote.create(manifest_name(digest, block), raw):
+        return None
     boundary("mirrored manifest")
-    return sum(size for size, _ in files.values())
+    return int(sum(size for size, _ in files.values()))
 
 
 def manifest_name(digest: str, block: str) -> str:

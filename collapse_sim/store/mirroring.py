@@ -163,6 +163,7 @@ class StoreMirror:
             with self._guard:
                 if error.damaged:
                     self._damaged.add(folder)
+                    self._there.discard(folder)
                 else:
                     self._there.add(folder)
             outcome = "made again, and uploaded in its place" if error.damaged else "made again"
@@ -205,10 +206,10 @@ class StoreMirror:
                 self._damaged.discard(folder)
 
     def settled(self) -> bool:
-        """See Mirror. Raises InterruptedRunError."""
+        """See Mirror. Raises InterruptedRunError. A mirror that is left alone is not waited for."""
         if not self._away():
             self.push(list(self._failed))
-        self._wait(self._uploads)
+            self._wait(self._uploads)
         return not self._failed and not self._pending
 
     def finish(self, emit: Emit) -> Transferred:

@@ -145,8 +145,7 @@ class Store:
                 continue
             self.others.met(manifest, emit)
             block = Block(folder, tuple(manifest["seeds"]), bool(manifest["stacked"]))
-            for seed in block.seeds or (-1,):
-                known[seed] = block
+            known |= dict.fromkeys(block.seeds or (-1,), block)
         return known
 
     # -- making ---------------------------------------------------------------------------------------------------
@@ -269,7 +268,9 @@ class Store:
                 locks.callback(lock.release)
                 self.mirror.fetch([Request(spec, job.seeds, job.arms)], self.missing, emit, locked=True)
                 missing = self.missing(spec, job.seeds, emit)  # another process may have made them in the meantime
-                counts["reused"] += (len(job.seeds) or 1) - len(missing)
+                here = [seed for seed in job.seeds or (-1,) if seed not in missing]
+                counts["reused"] += len(here)
+                self.mirror.push(self.block(spec, seed).folder for seed in here)
                 if missing:
                     todo.append(Job(spec, spec.seeds(missing), job.arms))
                     emit(JobStarted(spec.kind, spec.digest, spec.generation, job.arms, todo[-1].seeds))
@@ -361,8 +362,7 @@ class Store:
         if durable:
             sync(target.parent)
         block = Block(target, job.seeds, job.spec.stacked)
-        for seed in job.seeds or (-1,):
-            self._blocks.setdefault(job.spec.digest, {})[seed] = block
+        self._blocks.setdefault(job.spec.digest, {}).update(dict.fromkeys(job.seeds or (-1,), block))
         self.mirror.push([target])
         for path in self._abandoned(job):
             remove(path)

@@ -34,11 +34,15 @@ NO_WORK: Meanwhile = lambda: False  # noqa: E731
 
 @dataclass(frozen=True)
 class Patience:
-    """How long a process waits for others when it has nothing to do. `rest` is called when it begins to wait."""
+    """How long a process waits for others when it has nothing to do. `rest` is called when it begins to wait.
+
+    `working`: whether something that it has begun goes on elsewhere. As long as it does, patience does not end.
+    """
 
     forever: bool = True
     grace_s: float = field(default_factory=lambda: GRACE_S)
     rest: Callable[[], None] = lambda: None
+    working: Callable[[], bool] = lambda: False
 
 
 class Refused(NamedTuple):
@@ -85,6 +89,10 @@ class Others:
         self._refused.pop(name, None)
         return lock
 
+    def had(self, job: Job) -> bool:
+        """Whether another process had the job's lock when it was last asked for."""
+        return job.lock_name in self._refused
+
     def under_way(self) -> list[str]:
         """What they are making now: "fit: replace, generation 3, seed 1, by process 12 on node7 since ..."."""
         names, lines = living(self._root), []
@@ -103,6 +111,7 @@ class Idle:
     def __init__(self, patience: Patience, others: Others, check_stop: Callable[[], None], emit: Emit) -> None:
         self._patience, self._others, self._check_stop, self._emit = patience, others, check_stop, emit
         self._since: float | None = None
+        self._worked = 0.0  # when something was last seen to go on
         self._asking_since = time.monotonic()
         self._announced = False
 
@@ -117,7 +126,9 @@ class Idle:
             self._patience.rest()
             self._emit(Waiting(awaited.spec.kind, awaited.spec.digest, awaited.spec.generation))
         idle_s = now - self._since
-        left_s = self._patience.grace_s - idle_s
+        if self._patience.working():
+            self._worked = now
+        left_s = self._patience.grace_s - (now - max(self._since, self._worked))
         if left_s <= 0 and not self._announced:
             lines = self._others.under_way()
             if not self._patience.forever:

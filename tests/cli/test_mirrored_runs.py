@@ -81,6 +81,13 @@ def test_a_dry_run_says_what_would_be_fetched_and_fetches_nothing(shell, toy, fi
     assert "fetched" not in shell("run", toy, "--dry-run", "--json").json["artefacts"]
 
 
+def test_processes_have_nothing_to_do_for_what_would_be_fetched(shell, toy, files):
+    shell("run", toy, "--mirror", URL, "-q")
+    words = ("run", toy, "--mirror", URL, "--dry-run", "--json", "--store", "other", "--out", "out")
+    on = shell(*words, "--on", "processes:2").json["on"]
+    assert (on["measured"], on["one_process_seconds"], [own["jobs"] for own in on["work"]]) == ([], 0, [{}, {}])
+
+
 @pytest.mark.parametrize(
     ("url", "code", "words"),
     [

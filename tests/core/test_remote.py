@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,6 +50,20 @@ def test_a_file_is_created_once(place):
     assert place.create("a/b", b"first")
     assert not place.create("a/b", b"second")
     assert place.read("a/b", 5) == b"first"
+
+
+def test_a_disk_without_hard_links_can_be_a_mirror(tmp_path, monkeypatch):
+    """As many mounts and exFAT are."""
+
+    def refuse(source, target):
+        raise OSError(errno.EPERM, "Operation not permitted", str(source), None, str(target))
+
+    monkeypatch.setattr(remote.os, "link", refuse)
+    place = Remote(f"file://{tmp_path}/mirror")
+    assert place.create("a/b", b"first")
+    assert not place.create("a/b", b"second")
+    assert place.read("a/b", 5) == b"first"
+    assert [path.name for path in (tmp_path / "mirror" / "a").iterdir()] == ["b"]
 
 
 def test_a_file_of_another_size_is_seen(place, monkeypatch):
@@ -150,6 +166,20 @@ def test_a_server_that_refuses_to_read_past_the_end_tells_of_a_shorter_file(file
 
     monkeypatch.setattr(files, "cat_file", strict)
     assert Remote(URL).read("a", 8) == b"1234"
+
+
+def test_uploads_to_s3_are_in_small_pieces_one_after_the_other(tmp_path, monkeypatch):
+    """A slow line that several uploads share is not taken for one that hangs."""
+    pytest.importorskip("s3fs")
+    place, source, given = Remote("s3://bucket/prefix"), tmp_path / "source", []
+    monkeypatch.setattr(place, "_files", SimpleNamespace(put_file=lambda *of, **options: given.append(options)))
+    with source.open("wb") as file:
+        for size in (10, 2**36):
+            file.truncate(size)
+            place.put(source, "a")
+    small, large = given
+    assert (small["chunksize"], small["max_concurrency"]) == (remote.PART, 1)
+    assert large["chunksize"] * remote.MOST_PARTS > 2**36
 
 
 def test_an_interrupted_copy_is_no_file(tmp_path, monkeypatch):

@@ -7,18 +7,26 @@ import shutil
 import signal
 import threading
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from collapse_sim.core.errors import InterruptedRunError, UnderWayElsewhereError, code_of
+from collapse_sim.core.events import Emit
 from collapse_sim.core.machine import Device
 from collapse_sim.plan.experiment import Experiment, prepare
-from collapse_sim.plan.specs import FitSpec
 from collapse_sim.recipe.loader import load
+from collapse_sim.run.ahead import Ahead
 from collapse_sim.store import waiting
+from collapse_sim.store.blocks import object_folder
+from collapse_sim.store.jobs import Job, Request
 from collapse_sim.store.machine_lock import MachineLock, locked
+from collapse_sim.store.spec import Spec
+from collapse_sim.store.store import Store
+from collapse_sim.store.waiting import POLLED
 from collapse_sim.ui.run_status import run_status
 from tests.conftest import TINY, Sandbox
 
@@ -38,7 +46,7 @@ def experiment_of(sandbox: Sandbox, recipe: str = RECIPE) -> Experiment:
     return prepare(load(sandbox.recipe(recipe)), sandbox.root / "data")
 
 
-def lock_of(sandbox: Sandbox, fit: FitSpec, seed: int) -> Path:
+def lock_of(sandbox: Sandbox, fit: Spec, seed: int) -> Path:
     folder = sandbox.root / ".store" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{fit.digest}-s{seed}.lock"
@@ -180,3 +188,49 @@ def test_a_damaged_artefact_is_made_again_before_something_is_made_from_it(
     sandbox.run(RECIPE)
     assert repaired == [True]
     assert sandbox.artefacts() == undisturbed.artefacts()
+
+
+@pytest.fixture
+def thirty(sandbox: Sandbox) -> tuple[Ahead, Store, list[tuple[str, int]]]:
+    """What can begin once the data is there, fits of generation 0 of thirty seeds; and the locks that were asked for,
+    all of which others have."""
+    experiment = prepare(load(sandbox.recipe(RECIPE), overrides=["seeds=30"]), sandbox.root / "data")
+    store, asked = Store(sandbox.root / ".store"), list[tuple[str, int]]()
+    object_folder(store.root, experiment.data.digest).joinpath("all").mkdir(parents=True)
+    store.missing = lambda spec, seeds, emit=None: ()  # type: ignore[method-assign]
+
+    def make(requests: Sequence[Request], emit: Emit) -> Counter[str]:
+        for request in requests:
+            for seed in request.seeds:
+                asked.append((request.spec.digest, seed))
+                with locked(lock_of(sandbox, request.spec, seed)):
+                    assert store.others.lock(Job(request.spec, (seed,), request.arms), emit) is None
+        return Counter()
+
+    return Ahead(experiment, store, lambda event: None, make), store, asked
+
+
+def test_locks_that_others_have_are_asked_for_a_few_at_a_time(
+    thirty: tuple[Ahead, Store, list[tuple[str, int]]],
+) -> None:
+    """Each once, then a few in each round, as the loop does: none is forgotten."""
+    ahead, _, asked = thirty
+    assert not ahead.work()
+    everything = set(asked)
+    assert len(asked) == len(everything) == 30
+    asked.clear()
+    assert not ahead.work()
+    assert len(asked) == POLLED
+    for _ in range(100):
+        ahead.work()
+    assert set(asked) == everything
+
+
+def test_what_another_process_of_this_run_makes_is_left_to_it(
+    thirty: tuple[Ahead, Store, list[tuple[str, int]]],
+) -> None:
+    """Otherwise it would count as something that was there already."""
+    ahead, _, asked = thirty
+    ahead.elsewhere = {spec.digest for spec in ahead._specs if spec.generation == 0}
+    assert not ahead.work()
+    assert asked == []

@@ -24,7 +24,7 @@ from collapse_sim.run.scoring_process import ScoringProcess, check_overlap, may_
 from collapse_sim.store.jobs import Request
 from collapse_sim.store.spec import Spec
 from tests.conftest import Sandbox, changed
-from tests.pruned import LAST, VAE, generations
+from tests.pruned import LAST, TOY, VAE, generations
 
 RECIPE = changed(VAE, ("metrics: [test_loss]", "metrics: [test_loss, {use: fid, features: pixels}]"))
 PLUGIN = """
@@ -225,3 +225,31 @@ def test_the_module_of_the_other_process_imports_no_torch():
     """So it takes what it is sent at once, and the fit of its parent does not wait for its imports."""
     code = "import sys, collapse_sim.run.scoring_child; raise SystemExit('torch' in sys.modules)"
     assert subprocess.run([scoring_process.sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_a_mirror_has_is_not_made_by_the_other_process(sandbox, twin, monkeypatch):
+    """It has no mirror: the run fetches it before it asks for the rest."""
+    url = f"file://{sandbox.root}/mirror"
+    made = sandbox.run(TOY, mirror=url)["made"]
+    started = []
+    monkeypatch.setattr(ScoringProcess, "_start", lambda self: started.append(self))
+    twice = twin.run(TOY, overlap="on", mirror=url)
+    assert started == []
+    assert (twice["made"], twice["reused"], twice["mirror"]["fetched"]) == (0, made, made)
+    assert twin.artefacts() == sandbox.artefacts()
+
+
+def test_patience_does_not_end_while_it_computes(sandbox, tmp_path, monkeypatch):
+    """A run that would end because others make what comes next does not end its own scores."""
+    monkeypatch.setattr(scoring_process, "START", "import time; time.sleep(600)")
+    monkeypatch.setattr(scoring_process, "GRACE_S", 0.05)
+    monkeypatch.setattr(ScoringProcess, "_missing", lambda self, requests: requests)
+    with ScoringProcess(None, context_with(tmp_path), "on") as process:
+        assert not process.working()
+        process.begin([Request(Spec("scores", 0, {}), (0,), ("replace",))], 1)
+        assert process.working()
+        process._child.kill()
+        process._child.wait()
+        assert not process.working()
+    _, store = sandbox.loop(TOY)
+    assert isinstance(store.patience.working.__self__, ScoringProcess)

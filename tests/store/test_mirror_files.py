@@ -252,6 +252,9 @@ def test_sizes_and_hashes_are_checked(place, tmp_path, forged, facts):
         ({"kind": "samples"}, "its kind is 'samples' instead of 'fit'"),
         ({"stacked": True}, "its stacked is"),
         ({"files": []}, "unusable"),
+        ({"environment": {"collapse-sim": []}}, "unusable"),
+        ({"machine": 3}, "its machine is '3'"),
+        ({"created": 3}, "its created is '3'"),
     ],
 )
 def test_the_manifest_of_another_artefact_is_refused(place, tmp_path, forged, changes, words):

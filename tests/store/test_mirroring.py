@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import threading
 import time
 from collections import Counter
@@ -180,6 +181,14 @@ def test_of_two_hosts_with_other_bytes_the_first_wins_and_none_is_mixed(tmp_path
     assert {name for name in own["b"] if A.digest in name and not name.endswith("report.json")} == set()
 
 
+def test_what_another_host_was_quicker_with_does_not_count_as_pushed(tmp_path):
+    first, second = Host(tmp_path / "a"), Host(tmp_path / "b")
+    second.mirror.fetch(REQUESTS, second.store.missing, second.events.append)
+    first.make()
+    assert second.make() == {"made": 6}
+    assert (first.result.pushed, second.result.pushed, second.result.failed) == (6, 0, 0)
+
+
 def test_a_mirror_that_fails_in_the_middle_ends_nothing_and_is_completed_later(tmp_path, files, monkeypatch):
     first = Host(tmp_path / "a")
     first.make(REQUESTS[:1])
@@ -312,6 +321,46 @@ def test_uploads_are_waited_for_before_anything_is_pruned(tmp_path, files):
     assert not host.mirror.settled()
     work(files)
     assert host.mirror.settled(), "what failed is tried again"
+
+
+def test_what_another_process_has_made_in_the_meantime_is_uploaded_too(tmp_path):
+    """It may have no mirror, and this process may prune."""
+    host, other = Host(tmp_path / "a"), Host(tmp_path / "a", None)
+    plain = host.store.others.lock
+
+    def lock(job, emit):
+        other.make()
+        return plain(job, emit)
+
+    host.store.others.lock = lock
+    assert host.make(finish=False) == {"reused": 6}
+    assert host.mirror.settled()
+    assert host.mirror.finish(host.events.append).pushed == 6
+
+
+def test_a_mirror_that_hangs_is_waited_for_once_before_pruning(tmp_path, monkeypatch):
+    monkeypatch.setattr(mirroring, "PATIENCE_S", 1.0)
+    host = Host(tmp_path / "a")
+    with hanging():
+        host.mirror.push([object_folder(tmp_path / "a", A.digest) / "s0"])
+        assert not host.mirror.settled()
+        started = time.monotonic()
+        assert not host.mirror.settled()
+        assert time.monotonic() - started < 0.5, "it is left alone"
+
+
+def test_what_is_damaged_after_it_was_fetched_is_replaced(tmp_path):
+    Host(tmp_path / "a").make()
+    host = Host(tmp_path / "b")
+    host.make(finish=False)
+    folder = object_folder(tmp_path / "b", A.digest) / "s0"
+    content = (folder / "weights.safetensors").read_bytes()
+    overwrite(f"/bucket/prefix/{file_name(hashlib.sha256(content).hexdigest())}", b"x" * len(content))
+    shutil.rmtree(folder)
+    host.store.drop(folder)
+    host.make()
+    assert host.notes[0].endswith("it is made again, and uploaded in its place")
+    assert Host(tmp_path / "c").make() == {"reused": 6}
 
 
 def test_an_artefact_that_was_removed_before_its_upload_is_no_failure(tmp_path):
@@ -475,6 +524,7 @@ def test_on_s3_large_files_come_in_pieces_and_the_first_manifest_stays(tmp_path,
     place, source, moved = Remote("s3://bucket/prefix"), tmp_path / "large", []
     source.write_bytes(bytes(range(256)) * 2**16)
     place.put(source, "files/large", moved.append)
+    assert (sum(moved), max(moved)) == (2**24, remote.PART), "progress is seen"
     assert len(list(place.chunks("files/large", 2**24))) == 4
     assert place.read("files/large", 2**24) == source.read_bytes()
     assert len(place.read("files/large", 2**24 - 1)) == 2**24

@@ -252,3 +252,15 @@ def test_another_version_s_artefacts_are_used_and_that_is_told_once(
     (note,) = (event for event in events if isinstance(event, Note))
     assert note.level == "warning"
     assert f"artefacts that collapse-sim 0.0.1 has made, and this is {own}: they are used" in note.message
+
+
+def test_patience_does_not_end_while_something_that_was_begun_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores in another process of this run, for example. Others are asked as seldom as without it."""
+    clock = Clock(monkeypatch)
+    patience = Patience(forever=False, working=lambda: clock.now < 1500)
+    idle = Idle(patience, Others(tmp_path), lambda: None, lambda event: None)
+    with pytest.raises(UnderWayElsewhereError):
+        wait_for_ever(idle)
+    assert 1500 + GRACE_S - 2 * waiting.LONGEST_S <= clock.now <= 1500 + GRACE_S + waiting.LONGEST_S

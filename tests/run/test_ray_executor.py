@@ -288,7 +288,7 @@ def test_numbers_and_bytes_are_those_of_a_plain_run_and_each_artefact_is_made_on
 
 @pytest.mark.slow
 def test_a_node_that_is_removed_in_mid_run_loses_nothing(start, tmp_path, nodes):
-    steps = recipe(tmp_path, 800)
+    steps = recipe(tmp_path, 3000)
     process = start(
         steps, "--out", "ray", "--store", "store", "--checkpoint-seconds", 0.2, "--on", f"ray:{nodes.address}"
     )
@@ -308,7 +308,7 @@ def test_a_node_that_is_removed_in_mid_run_loses_nothing(start, tmp_path, nodes)
 
 @pytest.mark.slow
 def test_a_stop_takes_checkpoints_on_all_nodes_and_a_plain_run_continues_from_them(start, tmp_path, nodes):
-    steps = recipe(tmp_path, 800)
+    steps = recipe(tmp_path, 8000)
     on = ("--on", f"ray:{nodes.address}", "--checkpoint-seconds", 1000)
     process = start(steps, "--out", "run", "--store", "store", *on)
     deadline = time.monotonic() + 300

@@ -72,6 +72,8 @@ class RayExecutor:
         self._frontier = Frontier(self._graph.nodes, self._is_ranked)
         self._tasks = Tasks(order, ranks)
         self._failed: dict[int, list[tuple[JobKey, Exception]]] = {}  # of finished nodes
+        self._awaited: dict[int, list[int]] = {}  # parents whose outcomes a submitted node gets
+        self._lost: set[int] = set()  # nodes without an outcome
         self._known: set[tuple[str, tuple[int, ...]]] = set()  # failures that the store's list has
         self._made: dict[str, set[int]] = {}  # by tasks, and not counted yet: digest -> seeds
         self._tries: Counter[int] = Counter()
@@ -143,10 +145,12 @@ class RayExecutor:
 
     def _submit(self, number: int) -> None:
         node = self._graph.nodes[number]
+        failed = [failure for parent in node.after for failure in self._failed.get(parent, ())]
         if all(self._context.store.failures.blocks(self._specs[digest], seed) for digest, seed in node.keys):
+            self._failed[number] = failed
             self._frontier.finish(number)
             return
-        failed = [failure for parent in node.after for failure in self._failed.get(parent, ())]
+        self._awaited[number] = [parent for parent in node.after if parent not in self._frontier.finished]
         jobs: list[JobKey] = [(job.spec.digest, job.seeds, job.arms) for job in node.jobs]
         need = need_of(node.jobs, self._device, self._cpus)
         before = [Outcome(failed=failed)] if failed else []
@@ -170,6 +174,9 @@ class RayExecutor:
                 self._fail(Job(self._specs[digest], seeds, arms), error)
             for digest, seed in outcome.made:
                 self._made.setdefault(digest, set()).add(seed)
+        if lost is not None and not stopping and not self._lost.isdisjoint(self._awaited[number]):
+            self._submit(number)  # what does not depend on the lost parent is made
+            return
         again = (lost is not None and len(outcomes) > 1) or any(outcome.signal for outcome in own)
         if again and not stopping and self._tries[number] < RETRIES:
             self._tries[number] += 1
@@ -180,19 +187,22 @@ class RayExecutor:
             self._ended = min(
                 ended, key=lambda error: isinstance(error, RanksError)
             )  # which only says that others failed
+        failed = [failure for outcome in own for failure in outcome.failed]
         if lost is not None and not stopping:
-            for job in node.jobs:
-                self._lose(job, lost)
-        if failed := [failure for outcome in own for failure in outcome.failed]:
+            self._lost.add(number)
+            failed += [failure for job in node.jobs for failure in self._lose(job, lost)]
+        if failed:
             self._failed[number] = failed
         self._frontier.finish(number)
 
-    def _lose(self, job: Job, lost: RayError) -> None:
-        """Record that a job's task did not return: its process or node died again and again, or its parent's did."""
+    def _lose(self, job: Job, lost: RayError) -> list[tuple[JobKey, Exception]]:
+        """Record that a job's task did not return, since its process or node died again and again. Returns what tasks
+        that read its artefact have to know."""
         store = self._context.store
-        blocked = [seed for seed in job.seeds or (-1,) if store.failures.blocks(job.spec, seed)]
-        if len(blocked) == len(job.seeds or (-1,)) or not store.missing(job.spec, job.seeds):
-            return
+        left = missing_of(job.spec, store.missing(job.spec, job.seeds), store.failures)
+        if not left:
+            return []
+        job = Job(job.spec, job.spec.seeds(left), job.arms)
         text = f"{where(job, job.seeds)}: its process ended {RETRIES + 1} times: {first_line(lost)}"
         error: CollapseSimError = RanksError(text)
         if "OutOfMemory" in type(lost).__name__:
@@ -205,6 +215,7 @@ class RayExecutor:
         self._context.emit(
             JobFailed(job.spec.kind, job.spec.digest, job.spec.generation, job.arms, job.seeds, message, False)
         )
+        return [((job.spec.digest, job.seeds, job.arms), error)]
 
     def _fail(self, job: Job, error: Exception) -> None:
         key = (job.spec.digest, job.seeds)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -121,24 +122,49 @@ class TasksHere:
         self._queue.clear()
 
 
+class Dying(TasksHere):
+    """Of generation 0, seed 0's rows have no outcome; as on Ray, nor has what awaits them when it is submitted."""
+
+    def __init__(self, order, ranks: int) -> None:
+        super().__init__(order, ranks)
+        self._awaited: dict[int, set[int]] = {}
+        self._lost: set[int] = set()
+
+    def submit(self, number, jobs, need, after, before, *, ranked) -> None:
+        self._awaited[number] = {queued for queued, *_ in self._queue}.intersection(after)
+        super().submit(number, jobs, need, after, before, ranked=ranked)
+
+    def finished(self, wait_s: float) -> list:
+        if self._queue:
+            number, jobs, *_ = self._queue[0]
+            spec = self._workshop.specs[jobs[0][0]]
+            dies = (spec.kind, spec.generation, jobs[0][1]) == ("samples", 0, (0,))
+            if dies or not self._lost.isdisjoint(self._awaited[number]):
+                self._queue.pop(0)
+                self._lost.add(number)
+                return [(number, [WorkerCrashedError()])]
+        return super().finished(wait_s)
+
+
 @pytest.fixture
 def drive(sandbox, monkeypatch):
     """Run the loop with the driver; the tasks come to what `answer(kind)` says."""
     monkeypatch.chdir(sandbox.root)
-    monkeypatch.setattr(ray_executor, "Tasks", TasksHere)
     monkeypatch.setattr(ray_executor, "alive", set)
 
-    def run(answer: Callable[[str], object] = lambda kind: None):
+    def run(answer: Callable[[str], object] = lambda kind: None, text: str = TOY, together: int = 1, tasks=TasksHere):
+        monkeypatch.setattr(ray_executor, "Tasks", tasks)
         monkeypatch.setattr(TasksHere, "answer", staticmethod(answer))
-        experiment, order = order_for(sandbox)
+        experiment, order = order_for(sandbox, text)
+        order = replace(order, together=together)
         events: list[object] = []
         store = Store(order.store, Stop().check)
-        context = JobContext(store, open_device("cpu"), events.append, order.data_dir)
+        context = JobContext(store, open_device("cpu"), events.append, order.data_dir, group_size=together)
         missing = Pruning(experiment, store.root, {}, store.missing).to_make()
         executor = ray_executor.RayExecutor(experiment, context, order, missing, {})
         run.executor, run.store, run.events, run.experiment = executor, store, events, experiment
         with executor:
-            return run_generations(experiment, RunWriter(sandbox.root / "run"), context, (), executor)
+            return run_generations(experiment, RunWriter(sandbox.root / "run"), context, executor=executor)
 
     return run
 
@@ -177,6 +203,17 @@ def test_a_task_whose_process_dies_again_and_again_fails_alone(drive, sandbox):
     assert {event.kind for event in drive.events if isinstance(event, JobFailed)} == {"scores"}
     kinds = {spec.kind for spec in drive.experiment.specs() if not drive.store.missing(spec, (0, 1))}
     assert kinds == {"data", "fit", "samples"}
+
+
+def test_of_a_group_that_awaits_a_lost_task_the_others_are_made(drive):
+    """Both seeds are fitted together; only seed 0 of generation 1 has no rows to be fitted to."""
+    drive(text=RECIPE.replace("STEPS", "2"), together=2, tasks=Dying)
+    (failed,) = drive.store.failures.others()
+    assert (failed.job.spec.kind, failed.generation, failed.seeds) == ("samples", 0, (0,))
+    last = [spec for spec in drive.experiment.specs() if spec.generation == 1]
+    assert {spec.kind: drive.store.missing(spec, (0, 1)) for spec in last} == {
+        "fit": (0,), "samples": (0,), "scores": (0,),
+    }  # fmt: skip
 
 
 def test_what_ends_the_run_ends_it_and_asks_the_other_tasks_to_stop(drive):

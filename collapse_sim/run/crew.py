@@ -20,7 +20,8 @@ from collapse_sim.plan.needs import Resources, cpus_per_fit, fits_network, need_
 from collapse_sim.plan.sizes import operations_per_step
 from collapse_sim.run.ray_messages import WorkOrder
 from collapse_sim.run.run_place import RayPlace
-from collapse_sim.store.jobs import Job, Request
+from collapse_sim.store.jobs import Job
+from collapse_sim.store.mirror import Unmirrored
 
 if TYPE_CHECKING:
     from collapse_sim.run.ray_cluster import RayCluster
@@ -40,13 +41,14 @@ class Crew:
 
     def executor(self, experiment: Experiment, context: JobContext, ends: Ends) -> RayExecutor:
         """Who computes what is missing. `ends`: where chains of the run have diverged."""
-        from collapse_sim.run.ray_executor import RayExecutor
+        from collapse_sim.run.ray_executor import RayExecutor, fetch
 
         missing = partial(context.store.missing, emit=context.emit)
-        seeds, arms = experiment.recipe.seeds, experiment.arms_by_digest()
-        asked = [Request(spec, seeds, tuple(arms.get(spec.digest, ()))) for spec in experiment.specs()]
-        context.store.mirror.fetch(asked, context.store.missing, context.emit)
-        to_make = Pruning(experiment, context.store.root, ends, missing).to_make()
+        pruning = Pruning(experiment, context.store.root, ends, missing)
+        to_make = pruning.to_make()
+        if not isinstance(context.store.mirror, Unmirrored):
+            fetch(experiment, context, to_make)
+            to_make = pruning.to_make()
         names = {node.id: node.name for node in self.cluster.nodes}
         return RayExecutor(experiment, context, self.order, to_make, names, cpus=self.cpus, ranks=self.place.ranks)
 

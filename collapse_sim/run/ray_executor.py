@@ -16,7 +16,7 @@ from typing import Any
 from ray.exceptions import RayError
 
 from collapse_sim.core.errors import CollapseSimError, OutOfMemoryError, RanksError, StoreError
-from collapse_sim.core.events import Emit, JobFailed, JobProgress, JobStarted, Note, OnNode
+from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobProgress, JobStarted, Note, OnNode
 from collapse_sim.core.memory_errors import first_line
 from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.work import JobContext
@@ -61,9 +61,9 @@ class RayExecutor:
         self._context, self._here, self._device = context, Here(context), order.device
         self._cpus, self._names = cpus, names
         self._specs = {spec.digest: spec for spec in experiment.specs()}
-        recipe = experiment.recipe
-        self._prunes = not recipe.keep_weights == recipe.keep_samples == "all"
+        self._experiment = experiment
         self._generation = 0  # of the loop
+        self._unasked = dict(missing)  # what the mirror is asked for when its generation comes
         self._graph = JobGraph(experiment)
         group = partial(_grouped, context=context)
         missing_seeds = {digest: set(seeds) for digest, seeds in missing.items()}
@@ -86,6 +86,7 @@ class RayExecutor:
         """`meanwhile` is not used: tasks go on while the loop waits."""
         requests = merge(requests)
         self._generation = max([self._generation, *(request.spec.generation for request in requests)])
+        self._unasked = fetch(self._experiment, self._context, self._unasked, self._generation)
         self._discover(requests)
         maker = self._graph.maker
         wanted = {maker[key] for request in requests for key in _keys(request) if key in maker}
@@ -125,7 +126,7 @@ class RayExecutor:
     def _turn(self) -> None:
         """Submit what can be, tell what has happened, and take outcomes, for a tenth of a second. Raises what ends the
         run."""
-        last = self._generation + AHEAD if self._prunes else None
+        last = last_of(self._experiment, self._generation)
         while len(self._tasks) < WINDOW and (number := self._frontier.pop(last)) is not None:
             self._submit(number)
         self._take(WAIT_S)
@@ -227,6 +228,8 @@ class RayExecutor:
         """Pass events on, but none of a job's way after its end: reports and outcomes come by different ways."""
         name = self._names.get(report.node, report.node[:8])
         for event in report.events:
+            if isinstance(event, JobFinished) and event.reused:
+                continue  # the loop tells it when it comes to it
             if isinstance(event, JobStarted | JobProgress):
                 maker = self._graph.maker.get((event.digest, event.seeds[0] if event.seeds else -1))
                 if maker in self._frontier.finished:
@@ -247,6 +250,30 @@ class RayExecutor:
         deadline = time.monotonic() + CHECKPOINT_S
         while len(self._tasks) and time.monotonic() < deadline:
             self._take(WAIT_S)
+
+
+def last_of(experiment: Experiment, generation: int) -> int | None:
+    """The last generation that tasks may make while the loop is at this one; None: any."""
+    recipe = experiment.recipe
+    return None if recipe.keep_weights == recipe.keep_samples == "all" else generation + AHEAD
+
+
+def fetch(
+    experiment: Experiment, context: JobContext, wanted: Mapping[str, Iterable[int]], generation: int = 0
+) -> dict[str, Iterable[int]]:
+    """Fetch what the mirror has of what is to be made, {digest: seeds}, up to the last generation that tasks may make
+    now. Returns the rest, which is not asked for yet."""
+    if not wanted:
+        return {}
+    last, arms, later = last_of(experiment, generation), experiment.arms_by_digest(), dict(wanted)
+    requests = [
+        Request(spec, spec.seeds(tuple(sorted(later.pop(spec.digest)))), tuple(arms.get(spec.digest, ())))
+        for spec in experiment.specs()
+        if spec.digest in later and (last is None or spec.generation <= last)
+    ]
+    if requests:
+        context.store.mirror.fetch(requests, context.store.missing, context.emit)
+    return later
 
 
 def _keys(request: Request) -> list[Key]:

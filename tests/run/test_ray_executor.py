@@ -33,6 +33,7 @@ from collapse_sim.run import ray_executor
 from collapse_sim.run.loop import run_generations
 from collapse_sim.run.ray_messages import Outcome
 from collapse_sim.run.ray_worker import Workshop, restored
+from collapse_sim.store.mirror import Mirror, Unmirrored
 from collapse_sim.store.run_writer import RunWriter
 from collapse_sim.store.store import Store
 
@@ -152,13 +153,20 @@ def drive(sandbox, monkeypatch):
     monkeypatch.chdir(sandbox.root)
     monkeypatch.setattr(ray_executor, "alive", set)
 
-    def run(answer: Callable[[str], object] = lambda kind: None, text: str = TOY, together: int = 1, tasks=TasksHere):
+    def run(
+        answer: Callable[[str], object] = lambda kind: None,
+        text: str = TOY,
+        together: int = 1,
+        tasks=TasksHere,
+        mirror: Mirror | None = None,
+    ):
         monkeypatch.setattr(ray_executor, "Tasks", tasks)
         monkeypatch.setattr(TasksHere, "answer", staticmethod(answer))
         experiment, order = order_for(sandbox, text)
         order = replace(order, together=together)
         events: list[object] = []
         store = Store(order.store, Stop().check)
+        store.mirror = mirror or store.mirror
         context = JobContext(store, open_device("cpu"), events.append, order.data_dir, group_size=together)
         missing = Pruning(experiment, store.root, {}, store.missing).to_make()
         executor = ray_executor.RayExecutor(experiment, context, order, missing, {})
@@ -214,6 +222,24 @@ def test_of_a_group_that_awaits_a_lost_task_the_others_are_made(drive):
     assert {spec.kind: drive.store.missing(spec, (0, 1)) for spec in last} == {
         "fit": (0,), "samples": (0,), "scores": (0,),
     }  # fmt: skip
+
+
+class Asked(Unmirrored):
+    """A mirror that has nothing."""
+
+    def __init__(self) -> None:
+        self.last: list[int] = []  # generation of each question
+
+    def fetch(self, requests, missing, emit, *, locked=False) -> None:
+        if requests:
+            self.last.append(max(request.spec.generation for request in requests))
+
+
+@pytest.mark.parametrize(("keep", "asked"), [("", [3]), ("keep_samples: last\n", [1, 2, 3])])
+def test_a_run_that_prunes_fetches_a_generation_when_tasks_may_make_it(drive, keep, asked):
+    mirror = Asked()
+    drive(text=TOY.replace("generations: 1\n", f"generations: 3\n{keep}"), mirror=mirror)
+    assert mirror.last == asked
 
 
 def test_what_ends_the_run_ends_it_and_asks_the_other_tasks_to_stop(drive):

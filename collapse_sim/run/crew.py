@@ -50,7 +50,16 @@ class Crew:
             fetch(experiment, context, to_make)
             to_make = pruning.to_make()
         names = {node.id: node.name for node in self.cluster.nodes}
-        return RayExecutor(experiment, context, self.order, to_make, names, cpus=self.cpus, ranks=self.place.ranks)
+        return RayExecutor(
+            experiment,
+            context,
+            self.order,
+            to_make,
+            names,
+            cpus=self.cpus,
+            ranks=self.place.ranks,
+            several_gpus=any(node.gpus > 1 for node in self.cluster.nodes),
+        )
 
 
 @contextmanager

@@ -55,9 +55,10 @@ class RayExecutor:
         *,
         cpus: int = 1,
         ranks: int = 1,
+        several_gpus: bool = False,
     ) -> None:
         """`missing`: {digest: seeds} of what is to be made; `names` of nodes, by id; `cpus` of a fit; `ranks`: how many
-        processes make each fit together."""
+        processes make each fit together; `several_gpus`: some node has them."""
         self._context, self._here, self._device = context, Here(context), order.device
         self._cpus, self._names = cpus, names
         self._specs = {spec.digest: spec for spec in experiment.specs()}
@@ -70,7 +71,7 @@ class RayExecutor:
         self._graph.plan(missing_seeds, partial(recorded_blocks, context.store.root), group)
         self._ranks = ranks
         self._frontier = Frontier(self._graph.nodes, self._is_ranked)
-        self._tasks = Tasks(order, ranks)
+        self._tasks = Tasks(order, ranks, several_gpus=several_gpus)
         self._failed: dict[int, list[tuple[JobKey, Exception]]] = {}  # of finished nodes
         self._awaited: dict[int, list[int]] = {}  # parents whose outcomes a submitted node gets
         self._lost: set[int] = set()  # nodes without an outcome

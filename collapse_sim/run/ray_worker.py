@@ -111,6 +111,8 @@ class Workshop:
             outcome.signal = signal.SIGINT
         except ENDS_RUN as error:
             outcome.ended = portable(error)
+        finally:
+            opened.release()  # this process may wait, or have a task without a GPU, while others use it
         outcome.failed = [_failure(failure) for failure in (*before.diverged(), *before.others())]
         return outcome
 

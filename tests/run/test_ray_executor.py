@@ -81,7 +81,7 @@ class TasksHere:
     answer: Callable[[str], object] = staticmethod(lambda kind: None)
     asked_to_stop = False
 
-    def __init__(self, order, ranks: int) -> None:
+    def __init__(self, order, ranks: int, *, several_gpus: bool = False) -> None:
         self._workshop, self._queue, self._outcomes = Workshop(order), [], {}
         self.jobs: list[tuple] = []
         TasksHere.asked_to_stop = False
@@ -126,7 +126,7 @@ class TasksHere:
 class Dying(TasksHere):
     """Of generation 0, seed 0's rows have no outcome; as on Ray, nor has what awaits them when it is submitted."""
 
-    def __init__(self, order, ranks: int) -> None:
+    def __init__(self, order, ranks: int, *, several_gpus: bool = False) -> None:
         super().__init__(order, ranks)
         self._awaited: dict[int, set[int]] = {}
         self._lost: set[int] = set()
@@ -240,6 +240,22 @@ def test_a_run_that_prunes_fetches_a_generation_when_tasks_may_make_it(drive, ke
     mirror = Asked()
     drive(text=TOY.replace("generations: 1\n", f"generations: 3\n{keep}"), mirror=mirror)
     assert mirror.last == asked
+
+
+def test_on_nodes_with_several_gpus_no_process_has_two_gpu_tasks():
+    """Ray chooses a task's GPU by a variable that CUDA reads once in a process."""
+    from collapse_sim.plan.needs import Resources
+    from collapse_sim.run.ray_tasks import Tasks
+
+    tasks = object.__new__(Tasks)
+    tasks._one, tasks._on_gpu = "any process", "one of its own"
+    for several, need, expected in (
+        (True, Resources(1, 1), "one of its own"),
+        (True, Resources(1, 0), "any process"),
+        (False, Resources(1, 1), "any process"),
+    ):
+        tasks._several_gpus = several
+        assert tasks._task(need) == expected
 
 
 def test_what_ends_the_run_ends_it_and_asks_the_other_tasks_to_stop(drive):

@@ -86,7 +86,7 @@ def hired(
     with ExitStack() as until_the_end:
         cluster = until_the_end.enter_context(connected(place))
         kind = device.device.type
-        cpus = fit_cpus(experiment, cluster, kind)
+        cpus = fit_cpus(experiment, cluster, kind, place.ranks)
         cluster.check(place, needs_of(experiment, kind, cpus, place.ranks))
         order = WorkOrder(
             document=dict(experiment.recipe.document),
@@ -108,11 +108,11 @@ def hired(
         yield Crew(place, cluster, order, cpus)
 
 
-def fit_cpus(experiment: Experiment, cluster: RayCluster, device: str) -> int:
-    """Processors of a fit."""
+def fit_cpus(experiment: Experiment, cluster: RayCluster, device: str, ranks: int) -> int:
+    """Processors of a fit, or of each of its ranks."""
     large = device == "cpu" and operations_per_step(experiment) >= SMALL_STEP_OPERATIONS
     chains = len(experiment.arm_plans) * len(experiment.recipe.seeds)
-    return cpus_per_fit(large, chains, [int(node.cpus) for node in cluster.nodes if node.cpus >= 1])
+    return cpus_per_fit(large, chains, [int(node.cpus) for node in cluster.nodes if node.cpus >= 1], ranks)
 
 
 def needs_of(experiment: Experiment, device: str, cpus: int, ranks: int) -> Mapping[Resources, int]:

@@ -17,6 +17,7 @@ from ray.exceptions import RayError
 
 from collapse_sim.core.errors import CollapseSimError, OutOfMemoryError, RanksError, StoreError
 from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobProgress, JobStarted, Note, OnNode
+from collapse_sim.core.joining import VISIBLE_S
 from collapse_sim.core.memory_errors import first_line
 from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.work import JobContext
@@ -31,6 +32,7 @@ from collapse_sim.run.ray_tasks import RETRIES, Tasks
 from collapse_sim.store.blocks import recorded_blocks
 from collapse_sim.store.failures import missing_of
 from collapse_sim.store.jobs import Job, Request, merge, split, where
+from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import one_by_one
 from collapse_sim.store.waiting import NO_WORK, Meanwhile
 
@@ -101,11 +103,19 @@ class RayExecutor:
             made = self._made.get(request.spec.digest, set()).intersection(keys)
             self._made.get(request.spec.digest, set()).difference_update(made)
             counts["made"] += len(made)
+            self._see(request.spec, made)
             store = self._context.store
             store.mirror.push(store.block(request.spec, seed).folder for seed in made)
             if left := [seed for seed in keys if seed not in made]:
                 rest.append(Request(request.spec, tuple(left) if request.spec.seeded else request.seeds, request.arms))
         return counts + self._here.make_all(rest, emit)
+
+    def _see(self, spec: Spec, made: set[int]) -> None:
+        """Wait until this machine sees what tasks on others have made; it would be left out of the journal."""
+        deadline = time.monotonic() + VISIBLE_S
+        while not made <= self._context.store.present(spec.digest) and time.monotonic() < deadline:
+            self._context.stop.check()
+            time.sleep(WAIT_S)
 
     def _discover(self, requests: Sequence[Request]) -> None:
         """Plan what is missing unexpectedly: damaged artefacts, and what was pruned and is needed again."""

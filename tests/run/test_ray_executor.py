@@ -224,6 +224,22 @@ def test_of_a_group_that_awaits_a_lost_task_the_others_are_made(drive):
     }  # fmt: skip
 
 
+def test_scores_that_this_machine_does_not_see_yet_are_awaited(drive, sandbox, monkeypatch):
+    """A network file system shows what another one has made after some seconds."""
+    seen = Store.present
+    early = iter([True, True])
+
+    def present(self, digest):
+        return set() if next(early, False) else seen(self, digest)
+
+    waited = []
+    monkeypatch.setattr(Store, "present", present)
+    monkeypatch.setattr(ray_executor.time, "sleep", waited.append)
+    drive()
+    assert waited == [ray_executor.WAIT_S] * 2
+    assert {k for _, k in scores(sandbox.root / "run")} == {0, 1}
+
+
 class Asked(Unmirrored):
     """A mirror that has nothing."""
 

@@ -69,7 +69,8 @@ def pieces_together(
     """Make one row file of each job piece by piece, a piece of all jobs at a time.
 
     They stay among the jobs' checkpoints until these are committed, so that after a kill in between the rest is not
-    made again by a smaller group. Of a job that fails, only what was good is recorded: it fails at the same piece again.
+    made again by a smaller group. Of a job that fails, only what was good is recorded: it fails at the same piece
+    again.
     """
     begun = [_begun(job, context, [file]) for job in jobs]
     files = [

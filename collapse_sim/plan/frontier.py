@@ -9,8 +9,8 @@ from collapse_sim.plan.job_graph import JobNode
 
 
 class Frontier:
-    """Nodes by generation and number, the first ones first. A node may be submitted when all that it waits for are submitted or
-    finished; one that is `alone`, and those that wait for it, when they are finished."""
+    """Nodes by generation and number, the first ones first. A node may be submitted when all that it waits for are
+    submitted or finished; one that is `alone`, and those that wait for it, when they are finished."""
 
     def __init__(self, nodes: Sequence[JobNode], alone: Callable[[JobNode], bool]) -> None:
         """`nodes` may grow: `extend` takes in the further ones."""

@@ -93,7 +93,7 @@ def connected(place: RayPlace) -> Iterator[RayCluster]:
     import ray
 
     if ray.is_initialized():
-        raise MissingError(f"--on {place}: this program has a connection to Ray, and there is one at most: end it first")
+        raise MissingError(f"--on {place}: this program has a connection to Ray; end it first: there is one at most")
     if place.address not in ("local", "auto"):
         _check_address(place)
     with _own_signals():

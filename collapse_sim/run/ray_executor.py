@@ -76,7 +76,7 @@ class RayExecutor:
         self._tasks = Tasks(order, ranks, several_gpus=several_gpus)
         self._failed: dict[int, list[tuple[JobKey, Exception]]] = {}  # of finished nodes
         self._awaited: dict[int, list[int]] = {}  # parents whose outcomes a submitted node gets
-        self._lost: set[int] = set()  # nodes without an outcome
+        self._lost: set[int] = set()  # nodes without an outcome, at least once
         self._known: set[tuple[str, tuple[int, ...]]] = set()  # failures that the store's list has
         self._made: dict[str, set[int]] = {}  # by tasks, and not counted yet: digest -> seeds
         self._tries: Counter[int] = Counter()
@@ -187,6 +187,7 @@ class RayExecutor:
             for digest, seed in outcome.made:
                 self._made.setdefault(digest, set()).add(seed)
         if lost is not None and not stopping and not self._lost.isdisjoint(self._awaited[number]):
+            self._lost.add(number)  # for what awaits this attempt
             self._submit(number)  # what does not depend on the lost parent is made
             return
         again = (lost is not None and len(outcomes) > 1) or any(outcome.signal for outcome in own)

@@ -128,11 +128,13 @@ class Dying(TasksHere):
 
     def __init__(self, order, ranks: int, *, several_gpus: bool = False) -> None:
         super().__init__(order, ranks)
-        self._awaited: dict[int, set[int]] = {}
-        self._lost: set[int] = set()
+        self._attempts: dict[int, object] = {}  # the last one, by number of the node
+        self._awaited: dict[int, set[object]] = {}
+        self._lost: set[object] = set()
 
     def submit(self, number, jobs, need, after, before, *, ranked) -> None:
-        self._awaited[number] = {queued for queued, *_ in self._queue}.intersection(after)
+        self._attempts[number] = object()
+        self._awaited[number] = {self._attempts[queued] for queued, *_ in self._queue if queued in after}
         super().submit(number, jobs, need, after, before, ranked=ranked)
 
     def finished(self, wait_s: float) -> list:
@@ -142,7 +144,7 @@ class Dying(TasksHere):
             dies = (spec.kind, spec.generation, jobs[0][1]) == ("samples", 0, (0,))
             if dies or not self._lost.isdisjoint(self._awaited[number]):
                 self._queue.pop(0)
-                self._lost.add(number)
+                self._lost.add(self._attempts[number])
                 return [(number, [WorkerCrashedError()])]
         return super().finished(wait_s)
 

@@ -100,9 +100,10 @@ class Session:
         stop = Stop()
         compare(self.ranks, self.facts)
         self.check()
+        mirror = open_mirror(self.mirror, self.store_dir, stop.check)
         self.experiment.try_networks()
         store = Store(self.store_dir, stop.check)
-        store.mirror = open_mirror(self.mirror, self.store_dir, stop.check)
+        store.mirror = mirror
         with self._hired() as crew:
             return self._run(store, stop, crew, quiet=quiet, verbose=verbose, as_json=as_json, display=display)
 

@@ -15,6 +15,7 @@ CLASSES = [cls for cls in vars(events).values() if dataclasses.is_dataclass(cls)
 VALUES = {
     "str": "a", "int": 1, "float": 0.5, "bool": True, "tuple[str, ...]": ("a", "b"), "tuple[int, ...]": (0, 1),
     "dict[str, int]": {"fit": 1}, "float | None": None, "str | None": None, "Kind": "fit",
+    "JobStarted | JobProgress | JobFinished | JobFailed | Waiting | Note": events.Note("a"),
     "dict[str, bool | None]": {"a": None}, "dict[str, tuple[float, ...]]": {"a": (1.0, math.nan)},
 }  # fmt: skip
 

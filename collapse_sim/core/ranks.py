@@ -72,9 +72,10 @@ class Ranks:
         """What `action` returns on rank 0, the only one that calls it. Every rank raises what it raises."""
         return action()
 
-    def each(self, tasks: Sequence[T], make: Callable[[T], R]) -> list[R]:
+    def each(self, tasks: Sequence[T], make: Callable[[T], R], *, long: bool = False) -> list[R]:
         """What `make` returns for each task, on rank 0; [] on the others. Rank r makes every world-th task from the
-        r-th on. If one raises, every rank raises what the first such task raised."""
+        r-th on. If one raises, every rank raises what the first such task raised. `long`: once within a call of
+        `together`, ranks wait for each other without the time limit of a collective operation."""
         return [make(task) for task in tasks]
 
     def gradients(self, parameters: Sequence[nn.Parameter]) -> Sums:
@@ -105,6 +106,7 @@ class Group(Ranks):
         self._restart()
 
     def _restart(self) -> None:
+        self._notes: list[str] = []  # of this task, which are no outcomes
         self._steps = self._next = 0
         self._paused = (0, time.perf_counter())
 
@@ -118,8 +120,10 @@ class Group(Ranks):
         received: tuple[T | None, Exception | None] = outcome if self.first else pickle.loads(content[0])
         return _result(received)
 
-    def each(self, tasks: Sequence[T], make: Callable[[T], R]) -> list[R]:
+    def each(self, tasks: Sequence[T], make: Callable[[T], R], *, long: bool = False) -> list[R]:
         own = [portable(_tried(partial(make, task))) for task in tasks[self.mine]]
+        if long:
+            self._meet()
         gathered: list[Any] | None = [None] * self.world if self.first else None
         with self.connected():
             dist.gather_object(own, gathered, dst=0)
@@ -128,6 +132,15 @@ class Group(Ranks):
         if failed is not None:
             raise failed
         return [result for result, _ in outcomes]
+
+    def _meet(self) -> None:
+        """Wait until all ranks are here."""
+        notes = [f"met/{self._task}/{rank}" for rank in range(self.world)]
+        self.board.put(notes[self.rank], b"")
+        for rank, note in enumerate(notes):
+            if rank != self.rank:
+                self.board.get(note, None, rank)
+        self._notes += notes
 
     def gradients(self, parameters: Sequence[nn.Parameter]) -> Sums:
         return GradientSums(self, parameters, overlapped=OVERLAPPED)
@@ -197,7 +210,8 @@ class Group(Ranks):
                 raise RanksError(f"{self.board.name}: {error}", code_of(error)) from error
             others.append(pickle.loads(content))
         self.board.forget(*self._read)
-        self._read = [f"task/{number}", *(f"outcome/{number}/{rank}" for rank in range(self.world))]
+        outcomes = (f"outcome/{number}/{rank}" for rank in range(self.world))
+        self._read = [f"task/{number}", *outcomes, *self._notes]
         for failed in (error, *others):
             if failed is not None:
                 raise failed

@@ -216,7 +216,7 @@ def share_out(jobs: Sequence[Job], folders: Sequence[Path], context: JobContext)
             return {path.name: path.read_bytes() for path in folder.iterdir()}, None
 
     errors: dict[int, Exception] = {}
-    for number, (files, error) in enumerate(context.ranks.each(jobs, made)):
+    for number, (files, error) in enumerate(context.ranks.each(jobs, made, long=True)):
         if error is not None:
             errors[number] = error
         for name, content in files.items():

@@ -26,11 +26,13 @@ from collapse_sim.store.store import Store
 PATIENCE_S = 60.0  # network file systems show a new folder to other machines after some seconds
 
 
-class SharedStore(Store):
-    """The store of a rank that reads what rank 0 has committed just before."""
+class PatientStore(Store):
+    """The store of a process that reads what one on another machine has committed just before."""
 
-    def __init__(self, root: Path, check_stop: Callable[[], None], patience_s: float = PATIENCE_S) -> None:
-        super().__init__(root, check_stop, writable=False)
+    def __init__(
+        self, root: Path, check_stop: Callable[[], None], patience_s: float = PATIENCE_S, *, writable: bool = True
+    ) -> None:
+        super().__init__(root, check_stop, writable=writable)
         self._patience_s = patience_s
 
     def block(self, spec: Spec, seed: int) -> Block:
@@ -47,6 +49,13 @@ class SharedStore(Store):
 
     def _pause(self) -> None:
         time.sleep(0.2)
+
+
+class SharedStore(PatientStore):
+    """That of a rank other than 0, which writes nothing."""
+
+    def __init__(self, root: Path, check_stop: Callable[[], None], patience_s: float = PATIENCE_S) -> None:
+        super().__init__(root, check_stop, patience_s, writable=False)
 
 
 def follow(experiment: Experiment, context: JobContext, group: Group) -> NoReturn:

@@ -22,7 +22,8 @@ from collapse_sim.store.store import boundary
 
 SHARDS_FILE = "shards.json"  # the hashes of finished pieces
 
-MakeTogether = Callable[[int, int, int], Sequence[Mapping[str, np.ndarray]]]  # columns of each job
+# Columns of each job; None from the piece on that a job has failed at.
+MakeTogether = Callable[[int, int, int], Sequence[Mapping[str, np.ndarray] | None]]
 Make = Callable[[int, int, int], Mapping[str, np.ndarray]]  # (piece, first row, row after the last) -> columns
 
 
@@ -68,7 +69,8 @@ def pieces_together(
     """Make one row file of each job piece by piece, a piece of all jobs at a time.
 
     They stay among the jobs' checkpoints until these are committed, so that after a kill in between the rest is not
-    made again by a smaller group.
+    made again by a smaller group. Of a job that fails, only what was good is recorded: it fails at the same piece
+    again.
     """
     begun = [_begun(job, context, [file]) for job in jobs]
     files = [
@@ -85,10 +87,11 @@ def pieces_together(
         for number, (first, last) in bounds[min(finished) :]:
             context.stop.check()
             for each, count, columns in zip(files, finished, make(number, first, last), strict=True):
-                if number >= count:
+                if number >= count and columns is not None:
                     each.write(file, [(number, (first, last))], [columns], to_the_end=True)
-    for (partial, _), folder in zip(begun, folders, strict=True):
-        _linked(partial / file.name, folder / file.name)
+    for (partial, hashes), folder in zip(begun, folders, strict=True):
+        if len(hashes[file.name]) == len(bounds):
+            _linked(partial / file.name, folder / file.name)
 
 
 def _linked(source: Path, target: Path) -> None:

@@ -38,7 +38,7 @@ def sample_together(jobs: Sequence[Job], folders: Sequence[Path], context: JobCo
     given = [given_to(context.store, spec, job.seeds) for spec, job in zip(specs, jobs, strict=True)]
     with drawing_together(context, specs, [job.seeds for job in jobs]) as draw:
 
-        def shard(number: int, start: int, end: int) -> list[dict[str, np.ndarray]]:
+        def shard(number: int, start: int, end: int) -> list[dict[str, np.ndarray] | None]:
             conditions = [columns(start, end) for columns in given]
             rows, finite = draw(number, end - start, conditions)
             for i, job in enumerate(jobs):
@@ -50,7 +50,7 @@ def sample_together(jobs: Sequence[Job], folders: Sequence[Path], context: JobCo
                     check_finite(job, rows[i])
                 except DivergedError as error:
                     errors[i] = error
-            return rows
+            return [None if i in errors else own for i, own in enumerate(rows)]
 
         pieces_together(jobs, folders, context, Pieces(ROWS_FILE, first.rows, first.shard, _unused), shard)
     return errors

@@ -73,10 +73,18 @@ class WithLayers:
     """A text family whose network's blocks are those that transformers does not split between devices."""
 
     def blocks(self, model: nn.Module) -> list[nn.Module]:
-        """The network's layers (hooks.HasBlocks)."""
+        """The network's layers (hooks.HasBlocks): of nested ones the outer, and none with weights tied to others'."""
         assert isinstance(model, LanguageModel)
-        names = getattr(model.network, "_no_split_modules", None) or ()
-        return [module for module in model.network.modules() if type(module).__name__ in names]
+        kinds, tied = getattr(model.network, "_no_split_modules", None) or (), {*model.tied, *model.tied.values()}
+        blocks: list[nn.Module] = []
+        within: set[nn.Module] = set()
+        for name, module in model.network.named_modules():
+            if type(module).__name__ not in kinds or module in within:
+                continue
+            if not any(weight.startswith(f"{name}.") for weight in tied):
+                blocks.append(module)
+                within.update(module.modules())
+        return blocks
 
 
 def _drop_others(module: nn.Module, state: dict[str, Any], prefix: str, metadata: object) -> None:

@@ -9,15 +9,15 @@ from collapse_sim.plan.job_graph import JobNode
 
 
 class Frontier:
-    """Nodes by number, the first ones first. A node may be submitted when all that it waits for are submitted or
-    finished; one that is `alone`, and those that wait for it, when they are finished."""
+    """Nodes by generation and number, the first ones first. A node may be submitted when all that it waits for are
+    submitted or finished; one that is `alone`, and those that wait for it, when they are finished."""
 
     def __init__(self, nodes: Sequence[JobNode], alone: Callable[[JobNode], bool]) -> None:
         """`nodes` may grow: `extend` takes in the further ones."""
         self._nodes, self._alone = nodes, alone
         self._followers: dict[int, list[int]] = {}
         self._held: dict[int, set[int]] = {}  # node -> those that it has to wait for before it is submitted
-        self._ready: list[int] = []
+        self._ready: list[tuple[int, int]] = []  # (generation, number): nodes that are added later come in their turn
         self._submitted: set[int] = set()
         self.finished: set[int] = set()
         self._known = 0
@@ -32,16 +32,14 @@ class Frontier:
             held = {parent for parent in open_ if parent not in self._submitted or self._apart(parent, number)}
             self._held[number] = held
             if not held:
-                heapq.heappush(self._ready, number)
+                self._push(number)
         self._known = len(self._nodes)
 
     def pop(self, last_generation: int | None = None) -> int | None:
         """The next node to submit, which counts as submitted from now on; None: there is none up to this generation."""
-        if not self._ready or (
-            last_generation is not None and self._nodes[self._ready[0]].generation > last_generation
-        ):
+        if not self._ready or (last_generation is not None and self._ready[0][0] > last_generation):
             return None
-        number = heapq.heappop(self._ready)
+        _, number = heapq.heappop(self._ready)
         self._submitted.add(number)
         self._release(number, finished=False)
         return number
@@ -62,4 +60,7 @@ class Frontier:
             if number in held and (finished or not self._apart(number, follower)):
                 held.discard(number)
                 if not held:
-                    heapq.heappush(self._ready, follower)
+                    self._push(follower)
+
+    def _push(self, number: int) -> None:
+        heapq.heappush(self._ready, (self._nodes[number].generation, number))

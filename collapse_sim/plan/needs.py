@@ -54,12 +54,14 @@ def _trained(model: ModelSpec) -> bool:
     return model.fitted.train is not None
 
 
-def cpus_per_fit(large: bool, chains: int, cpus: Sequence[int]) -> int:
-    """Processors of one fit on CPUs: several only if its steps are `large` and there are fewer chains (arms x seeds)
-    than processors; never more than the smallest node has. `cpus`: those of each node."""
+def cpus_per_fit(large: bool, chains: int, cpus: Sequence[int], ranks: int = 1) -> int:
+    """Processors of one fit on CPUs, or of each of its `ranks`: several only if its steps are `large` and there are
+    fewer processes (arms x seeds x ranks) than processors; never more than the smallest node has, or than leave all
+    ranks of a fit a place. `cpus`: those of each node."""
     if not large or not cpus:
         return 1
-    return max(1, min(min(cpus), sum(cpus) // max(1, chains)))
+    most = max(1, min(min(cpus), sum(cpus) // max(1, chains * ranks)))
+    return next((each for each in range(most, 1, -1) if sum(own // each for own in cpus) >= ranks), 1)
 
 
 def places(need: Resources, nodes: Sequence[tuple[float, float]]) -> int:

@@ -20,7 +20,8 @@ from collapse_sim.plan.needs import Resources, cpus_per_fit, fits_network, need_
 from collapse_sim.plan.sizes import operations_per_step
 from collapse_sim.run.ray_messages import WorkOrder
 from collapse_sim.run.run_place import RayPlace
-from collapse_sim.store.jobs import Job, Request
+from collapse_sim.store.jobs import Job
+from collapse_sim.store.mirror import Unmirrored
 
 if TYPE_CHECKING:
     from collapse_sim.run.ray_cluster import RayCluster
@@ -40,20 +41,25 @@ class Crew:
 
     def executor(self, experiment: Experiment, context: JobContext, ends: Ends) -> RayExecutor:
         """Who computes what is missing. `ends`: where chains of the run have diverged."""
-        from collapse_sim.run.ray_executor import RayExecutor
+        from collapse_sim.run.ray_executor import RayExecutor, fetch
 
         missing = partial(context.store.missing, emit=context.emit)
-        pruning, arms = Pruning(experiment, context.store.root, ends, missing), experiment.arms_by_digest()
-        lacking = pruning.to_make()
-        asked = [
-            Request(spec, spec.seeds(tuple(sorted(lacking[spec.digest]))), tuple(arms.get(spec.digest, ())))
-            for spec in experiment.specs()
-            if spec.digest in lacking
-        ]
-        context.store.mirror.fetch(asked, context.store.missing, context.emit)
+        pruning = Pruning(experiment, context.store.root, ends, missing)
         to_make = pruning.to_make()
+        if not isinstance(context.store.mirror, Unmirrored):
+            fetch(experiment, context, to_make)
+            to_make = pruning.to_make()
         names = {node.id: node.name for node in self.cluster.nodes}
-        return RayExecutor(experiment, context, self.order, to_make, names, cpus=self.cpus, ranks=self.place.ranks)
+        return RayExecutor(
+            experiment,
+            context,
+            self.order,
+            to_make,
+            names,
+            cpus=self.cpus,
+            ranks=self.place.ranks,
+            several_gpus=any(node.gpus > 1 for node in self.cluster.nodes),
+        )
 
 
 @contextmanager
@@ -80,7 +86,7 @@ def hired(
     with ExitStack() as until_the_end:
         cluster = until_the_end.enter_context(connected(place))
         kind = device.device.type
-        cpus = fit_cpus(experiment, cluster, kind)
+        cpus = fit_cpus(experiment, cluster, kind, place.ranks)
         cluster.check(place, needs_of(experiment, kind, cpus, place.ranks))
         order = WorkOrder(
             document=dict(experiment.recipe.document),
@@ -102,11 +108,11 @@ def hired(
         yield Crew(place, cluster, order, cpus)
 
 
-def fit_cpus(experiment: Experiment, cluster: RayCluster, device: str) -> int:
-    """Processors of a fit."""
+def fit_cpus(experiment: Experiment, cluster: RayCluster, device: str, ranks: int) -> int:
+    """Processors of a fit, or of each of its ranks."""
     large = device == "cpu" and operations_per_step(experiment) >= SMALL_STEP_OPERATIONS
     chains = len(experiment.arm_plans) * len(experiment.recipe.seeds)
-    return cpus_per_fit(large, chains, [int(node.cpus) for node in cluster.nodes if node.cpus >= 1])
+    return cpus_per_fit(large, chains, [int(node.cpus) for node in cluster.nodes if node.cpus >= 1], ranks)
 
 
 def needs_of(experiment: Experiment, device: str, cpus: int, ranks: int) -> Mapping[Resources, int]:

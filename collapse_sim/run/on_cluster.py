@@ -46,7 +46,7 @@ def cluster_document(
     experiment, device = session.experiment, session.device.device.type
     missing = seeds_to_make(experiment, session.store_dir, session.ends(), fetchable)
     with seen(place) as cluster:
-        cpus = fit_cpus(experiment, cluster, device)
+        cpus = fit_cpus(experiment, cluster, device, place.ranks)
         needs = needs_of(experiment, device, cpus, place.ranks)
         cluster.check(place, needs)
     slots = max(1, min(places(need, cluster.sizes) // count for need, count in needs.items()))

@@ -34,6 +34,7 @@ QUIET = {  # no reports to the makers of Ray, no advice on the terminal
     "RAY_DISABLE_IMPORT_WARNING": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
     "RAY_worker_niceness": "0",  # Ray gives its workers 15, and a busy machine then gives them nothing
+    "RAY_task_oom_retries": "3",  # without it, a task that takes too much memory is made again without an end
 }
 
 
@@ -91,6 +92,8 @@ def connected(place: RayPlace) -> Iterator[RayCluster]:
         os.environ.setdefault(name, value)
     import ray
 
+    if ray.is_initialized():
+        raise MissingError(f"--on {place}: this program has a connection to Ray; end it first: there is one at most")
     if place.address not in ("local", "auto"):
         _check_address(place)
     with _own_signals():

@@ -16,7 +16,8 @@ from typing import Any
 from ray.exceptions import RayError
 
 from collapse_sim.core.errors import CollapseSimError, OutOfMemoryError, RanksError, StoreError
-from collapse_sim.core.events import Emit, JobFailed, JobProgress, JobStarted, Note, OnNode
+from collapse_sim.core.events import Emit, JobFailed, JobFinished, JobProgress, JobStarted, Note, OnNode
+from collapse_sim.core.joining import VISIBLE_S
 from collapse_sim.core.memory_errors import first_line
 from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.work import JobContext
@@ -31,6 +32,7 @@ from collapse_sim.run.ray_tasks import RETRIES, Tasks
 from collapse_sim.store.blocks import recorded_blocks
 from collapse_sim.store.failures import missing_of
 from collapse_sim.store.jobs import Job, Request, merge, split, where
+from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import one_by_one
 from collapse_sim.store.waiting import NO_WORK, Meanwhile
 
@@ -55,23 +57,26 @@ class RayExecutor:
         *,
         cpus: int = 1,
         ranks: int = 1,
+        several_gpus: bool = False,
     ) -> None:
         """`missing`: {digest: seeds} of what is to be made; `names` of nodes, by id; `cpus` of a fit; `ranks`: how many
-        processes make each fit together."""
+        processes make each fit together; `several_gpus`: some node has them."""
         self._context, self._here, self._device = context, Here(context), order.device
         self._cpus, self._names = cpus, names
         self._specs = {spec.digest: spec for spec in experiment.specs()}
-        recipe = experiment.recipe
-        self._prunes = not recipe.keep_weights == recipe.keep_samples == "all"
+        self._experiment = experiment
         self._generation = 0  # of the loop
+        self._unasked = dict(missing)  # what the mirror is asked for when its generation comes
         self._graph = JobGraph(experiment)
         group = partial(_grouped, context=context)
         missing_seeds = {digest: set(seeds) for digest, seeds in missing.items()}
         self._graph.plan(missing_seeds, partial(recorded_blocks, context.store.root), group)
         self._ranks = ranks
         self._frontier = Frontier(self._graph.nodes, self._is_ranked)
-        self._tasks = Tasks(order, ranks)
+        self._tasks = Tasks(order, ranks, several_gpus=several_gpus)
         self._failed: dict[int, list[tuple[JobKey, Exception]]] = {}  # of finished nodes
+        self._awaited: dict[int, list[int]] = {}  # parents whose outcomes a submitted node gets
+        self._lost: set[int] = set()  # nodes without an outcome, at least once
         self._known: set[tuple[str, tuple[int, ...]]] = set()  # failures that the store's list has
         self._made: dict[str, set[int]] = {}  # by tasks, and not counted yet: digest -> seeds
         self._tries: Counter[int] = Counter()
@@ -84,6 +89,7 @@ class RayExecutor:
         """`meanwhile` is not used: tasks go on while the loop waits."""
         requests = merge(requests)
         self._generation = max([self._generation, *(request.spec.generation for request in requests)])
+        self._unasked = fetch(self._experiment, self._context, self._unasked, self._generation)
         self._discover(requests)
         maker = self._graph.maker
         wanted = {maker[key] for request in requests for key in _keys(request) if key in maker}
@@ -97,11 +103,19 @@ class RayExecutor:
             made = self._made.get(request.spec.digest, set()).intersection(keys)
             self._made.get(request.spec.digest, set()).difference_update(made)
             counts["made"] += len(made)
+            self._see(request.spec, made)
             store = self._context.store
             store.mirror.push(store.block(request.spec, seed).folder for seed in made)
             if left := [seed for seed in keys if seed not in made]:
                 rest.append(Request(request.spec, tuple(left) if request.spec.seeded else request.seeds, request.arms))
         return counts + self._here.make_all(rest, emit)
+
+    def _see(self, spec: Spec, made: set[int]) -> None:
+        """Wait until this machine sees what tasks on others have made; it would be left out of the journal."""
+        deadline = time.monotonic() + VISIBLE_S
+        while not made <= self._context.store.present(spec.digest) and time.monotonic() < deadline:
+            self._context.stop.check()
+            time.sleep(WAIT_S)
 
     def _discover(self, requests: Sequence[Request]) -> None:
         """Plan what is missing unexpectedly: damaged artefacts, and what was pruned and is needed again."""
@@ -123,7 +137,7 @@ class RayExecutor:
     def _turn(self) -> None:
         """Submit what can be, tell what has happened, and take outcomes, for a tenth of a second. Raises what ends the
         run."""
-        last = self._generation + AHEAD if self._prunes else None
+        last = last_of(self._experiment, self._generation)
         while len(self._tasks) < WINDOW and (number := self._frontier.pop(last)) is not None:
             self._submit(number)
         self._take(WAIT_S)
@@ -143,10 +157,12 @@ class RayExecutor:
 
     def _submit(self, number: int) -> None:
         node = self._graph.nodes[number]
+        failed = [failure for parent in node.after for failure in self._failed.get(parent, ())]
         if all(self._context.store.failures.blocks(self._specs[digest], seed) for digest, seed in node.keys):
+            self._failed[number] = failed
             self._frontier.finish(number)
             return
-        failed = [failure for parent in node.after for failure in self._failed.get(parent, ())]
+        self._awaited[number] = [parent for parent in node.after if parent not in self._frontier.finished]
         jobs: list[JobKey] = [(job.spec.digest, job.seeds, job.arms) for job in node.jobs]
         need = need_of(node.jobs, self._device, self._cpus)
         before = [Outcome(failed=failed)] if failed else []
@@ -170,6 +186,10 @@ class RayExecutor:
                 self._fail(Job(self._specs[digest], seeds, arms), error)
             for digest, seed in outcome.made:
                 self._made.setdefault(digest, set()).add(seed)
+        if lost is not None and not stopping and not self._lost.isdisjoint(self._awaited[number]):
+            self._lost.add(number)  # for what awaits this attempt
+            self._submit(number)  # what does not depend on the lost parent is made
+            return
         again = (lost is not None and len(outcomes) > 1) or any(outcome.signal for outcome in own)
         if again and not stopping and self._tries[number] < RETRIES:
             self._tries[number] += 1
@@ -180,19 +200,22 @@ class RayExecutor:
             self._ended = min(
                 ended, key=lambda error: isinstance(error, RanksError)
             )  # which only says that others failed
+        failed = [failure for outcome in own for failure in outcome.failed]
         if lost is not None and not stopping:
-            for job in node.jobs:
-                self._lose(job, lost)
-        if failed := [failure for outcome in own for failure in outcome.failed]:
+            self._lost.add(number)
+            failed += [failure for job in node.jobs for failure in self._lose(job, lost)]
+        if failed:
             self._failed[number] = failed
         self._frontier.finish(number)
 
-    def _lose(self, job: Job, lost: RayError) -> None:
-        """Record that a job's task did not return: its process or node died again and again, or its parent's did."""
+    def _lose(self, job: Job, lost: RayError) -> list[tuple[JobKey, Exception]]:
+        """Record that a job's task did not return, since its process or node died again and again. Returns what tasks
+        that read its artefact have to know."""
         store = self._context.store
-        blocked = [seed for seed in job.seeds or (-1,) if store.failures.blocks(job.spec, seed)]
-        if len(blocked) == len(job.seeds or (-1,)) or not store.missing(job.spec, job.seeds):
-            return
+        left = missing_of(job.spec, store.missing(job.spec, job.seeds), store.failures)
+        if not left:
+            return []
+        job = Job(job.spec, job.spec.seeds(left), job.arms)
         text = f"{where(job, job.seeds)}: its process ended {RETRIES + 1} times: {first_line(lost)}"
         error: CollapseSimError = RanksError(text)
         if "OutOfMemory" in type(lost).__name__:
@@ -205,6 +228,7 @@ class RayExecutor:
         self._context.emit(
             JobFailed(job.spec.kind, job.spec.digest, job.spec.generation, job.arms, job.seeds, message, False)
         )
+        return [((job.spec.digest, job.seeds, job.arms), error)]
 
     def _fail(self, job: Job, error: Exception) -> None:
         key = (job.spec.digest, job.seeds)
@@ -216,6 +240,8 @@ class RayExecutor:
         """Pass events on, but none of a job's way after its end: reports and outcomes come by different ways."""
         name = self._names.get(report.node, report.node[:8])
         for event in report.events:
+            if isinstance(event, JobFinished) and event.reused:
+                continue  # the loop tells it when it comes to it
             if isinstance(event, JobStarted | JobProgress):
                 maker = self._graph.maker.get((event.digest, event.seeds[0] if event.seeds else -1))
                 if maker in self._frontier.finished:
@@ -236,6 +262,30 @@ class RayExecutor:
         deadline = time.monotonic() + CHECKPOINT_S
         while len(self._tasks) and time.monotonic() < deadline:
             self._take(WAIT_S)
+
+
+def last_of(experiment: Experiment, generation: int) -> int | None:
+    """The last generation that tasks may make while the loop is at this one; None: any."""
+    recipe = experiment.recipe
+    return None if recipe.keep_weights == recipe.keep_samples == "all" else generation + AHEAD
+
+
+def fetch(
+    experiment: Experiment, context: JobContext, wanted: Mapping[str, Iterable[int]], generation: int = 0
+) -> dict[str, Iterable[int]]:
+    """Fetch what the mirror has of what is to be made, {digest: seeds}, up to the last generation that tasks may make
+    now. Returns the rest, which is not asked for yet."""
+    if not wanted:
+        return {}
+    last, arms, later = last_of(experiment, generation), experiment.arms_by_digest(), dict(wanted)
+    requests = [
+        Request(spec, spec.seeds(tuple(sorted(later.pop(spec.digest)))), tuple(arms.get(spec.digest, ())))
+        for spec in experiment.specs()
+        if spec.digest in later and (last is None or spec.generation <= last)
+    ]
+    if requests:
+        context.store.mirror.fetch(requests, context.store.missing, context.emit)
+    return later
 
 
 def _keys(request: Request) -> list[Key]:

@@ -22,11 +22,14 @@ RETRIES = 3  # after the death of a worker or its node
 class Tasks:
     """What is submitted and not finished."""
 
-    def __init__(self, order: WorkOrder, ranks: int) -> None:
+    def __init__(self, order: WorkOrder, ranks: int, *, several_gpus: bool = False) -> None:
+        """`several_gpus`: some node has them."""
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         self._exchange = ray.remote(Exchange).options(num_cpus=0, scheduling_strategy=here).remote()
         self._order, self._ranks = ray.put(order), ranks
         self._one = ray.remote(make_jobs)
+        self._on_gpu = ray.remote(max_calls=1)(make_jobs)  # a process keeps the GPU of its first task, and its memory
+        self._several_gpus = several_gpus
         self._rank = ray.remote(max_calls=1, max_retries=0)(make_rank)  # no process that was a rank is used again
         self._running: dict[Any, int] = {}  # reference -> node
         self._parts: dict[int, list[Any]] = {}  # node -> references, rank 0 first
@@ -52,7 +55,7 @@ class Tasks:
         options: dict[str, Any] = {"num_cpus": need.cpus, "num_gpus": need.gpus}
         given = (self._order, jobs, need.cpus, bool(need.gpus), self._exchange)
         if not ranked:
-            task = self._one.options(**options, max_retries=RETRIES)
+            task = self._task(need).options(**options, max_retries=RETRIES)
             references = [task.remote(*given, *before, *parents)]
         else:
             bundle = {"CPU": need.cpus, **({"GPU": need.gpus} if need.gpus else {})}
@@ -67,6 +70,9 @@ class Tasks:
             ]
         self._parts[number] = references
         self._running |= dict.fromkeys(references, number)
+
+    def _task(self, need: Resources) -> Any:
+        return self._on_gpu if need.gpus and self._several_gpus else self._one
 
     def finished(self, wait_s: float) -> list[tuple[int, list[Outcome | RayError]]]:
         """Nodes whose tasks have all ended, with their outcomes; at most `wait_s` seconds are waited for the first."""

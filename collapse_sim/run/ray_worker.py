@@ -26,7 +26,7 @@ from collapse_sim.core.launch import Launch
 from collapse_sim.core.machine import open_device
 from collapse_sim.core.ranks import Group, Ranks
 from collapse_sim.engine.build import builder, made_on
-from collapse_sim.engine.following import SharedStore, follow
+from collapse_sim.engine.following import PatientStore, SharedStore, follow
 from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.programs import Programs
 from collapse_sim.engine.work import JobContext, Stop
@@ -72,7 +72,7 @@ class Workshop:
             )
         self.operations = operations_per_step(self.experiment)
         self.programs = Programs(order.compiled)
-        self.store = Store(order.store, self._check_stop)
+        self.store = PatientStore(order.store, self._check_stop)
 
     def _check_stop(self) -> None:
         self.stop.check()
@@ -84,7 +84,7 @@ class Workshop:
         torch.set_num_threads(threads)
         opened, outcome, order = open_device(device), Outcome(), self.order
         self.stop = stop = Stop()
-        store = self.store if ranks.first else SharedStore(order.store, self._check_stop)
+        store: Store = self.store if ranks.first else SharedStore(order.store, self._check_stop)
         store.failures = before
         store.made_on = partial(made_on, opened, self.programs, world=ranks.world)
 
@@ -111,6 +111,8 @@ class Workshop:
             outcome.signal = signal.SIGINT
         except ENDS_RUN as error:
             outcome.ended = portable(error)
+        finally:
+            opened.release()  # this process may wait, or have a task without a GPU, while others use it
         outcome.failed = [_failure(failure) for failure in (*before.diverged(), *before.others())]
         return outcome
 

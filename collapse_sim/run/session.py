@@ -267,7 +267,7 @@ class Session:
         if any(fit.train for fit in self._fits()):
             check_compiler(mode, self.device)
         RunWriter(self.folder).check(describe_run(self.experiment))
-        late = self.place is None and may_overlap(self.overlap, self.device, self.ranks)
+        late = self.place is not None or may_overlap(self.overlap, self.device, self.ranks)  # tasks run ahead, too
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"), self.ends(), late=late)
 
     def ends(self) -> Ends:

@@ -20,6 +20,7 @@ from collapse_sim.store.run_directory import (
     read_journal,
     read_run,
 )
+from collapse_sim.ui import formatting
 from collapse_sim.ui.console import program
 from collapse_sim.ui.live_files import live_states
 from collapse_sim.ui.live_process import presence
@@ -167,6 +168,8 @@ def merge_other(state: State, other: State) -> None:
     what = "waiting" if other.waiting else "between jobs"
     if job is not None:
         what = f"{job.kind}, generation {job.generation}"
+    elif other.on_nodes:
+        what = f"{formatting.plural(len(other.on_nodes), 'job')} on its nodes"
     note = {"message": f"process {other.pid} on {other.host} is at work, too: {what}", "level": "info"}
     state.notes = [*state.notes, note]
 

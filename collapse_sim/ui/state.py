@@ -188,7 +188,6 @@ class State:
         elif isinstance(inner, JobProgress):
             self.on_nodes[key] = _progressed(self.on_nodes.get(key), inner, now)
         elif isinstance(inner, JobFinished | JobFailed):
-            self._left_by_others(inner)
             _HANDLERS[type(inner)](self, inner, now)
 
     def _left_by_others(self, event: JobStarted | JobFinished | JobFailed) -> None:
@@ -209,6 +208,7 @@ class State:
         tally = self.reused if event.reused else self.made
         tally[kind] = tally.get(kind, 0) + seeds
         work_s, self.mark = now - self.mark, now
+        self._left_by_others(event)
         if self.job is not None and self.job.digest == event.digest:
             self.job = None
         if self.waiting is not None and self.waiting["digest"] == event.digest:
@@ -234,6 +234,7 @@ class State:
 
     def _job_failed(self, event: JobFailed, now: float) -> None:
         self.mark = now
+        self._left_by_others(event)
         if self.job is not None and self.job.digest == event.digest:
             self.job = None
         self._note(Note(("diverged: " if event.diverged else "failed: ") + event.message), now)

@@ -87,6 +87,38 @@ def test_tasks_are_made_in_turn_and_the_first_failure_counts(pool):
     assert second == ([[], [], []], [2, 7], (7,))
 
 
+def late(ranks: Group):
+    """Rank 1 takes longer -> whether it was there before rank 0 began to gather, and which notes are left."""
+    there = []
+
+    def gathers(before):
+        def gather(*given, **named):
+            there.append(ranks.board.has("met/1/1"))
+            return before(*given, **named)
+
+        return gather
+
+    def act():
+        return ranks.each([1, 2], lambda task: time.sleep(0.3 * ranks.rank) or task, long=True)
+
+    with changed_method(torch.distributed, "gather_object", gathers):
+        if ranks.first:
+            made = ranks.together({"act": 0}, act), ranks.together({"act": 1}, act)
+            left = [name for name in ("met/1/0", "met/1/1", "met/2/0", "met/2/1") if ranks.board.has(name)]
+            ranks.end(0)
+            return made, there, left
+        with pytest.raises(EndedError):
+            ranks.follow(lambda task: act())
+    return there
+
+
+def test_long_tasks_are_awaited_before_they_are_gathered(pool):
+    """What is gathered has a time limit, and how long a score takes has none."""
+    first, second = pool.both(late)
+    assert first == (([1, 2], [1, 2]), [True, True], ["met/2/0", "met/2/1"])
+    assert second == [True, True]
+
+
 def parameters(*gradients: list[float] | None, dtype=torch.float32):
     made = []
     for gradient in gradients:

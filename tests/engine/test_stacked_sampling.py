@@ -151,6 +151,9 @@ def test_a_member_that_diverges_ends_alone(sandbox, monkeypatch):
     rest = samples(sandbox)
     assert rest.keys() == {(k, seed) for k in (0, 1) for seed in (0, 2)}
     assert all(np.array_equal(rest[0, seed][0], reference[0, seed][0]) for seed in (0, 2))
+    again = sandbox.run(ONE, ensemble="8")  # which finds none of the rows that are not finite
+    assert [ended["seeds"] for ended in again["diverged"]] == [[1], [1]]
+    assert samples(sandbox).keys() == rest.keys()
 
 
 def test_on_a_cpu_each_model_draws_alone(sandbox, monkeypatch):

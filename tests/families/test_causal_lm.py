@@ -12,6 +12,7 @@ from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import PAD_TOKEN_ID, Tokenizer, texts_of
 from collapse_sim.families.base import Conditions
 from collapse_sim.families.causal_lm import PRESETS, CausalLM
+from collapse_sim.families.text_network import LanguageModel
 from collapse_sim.testing import check_family
 from tests.families.wording import (
     LENGTH,
@@ -202,6 +203,35 @@ def test_presets_have_the_parameters_they_are_named_after(name):
     said = {"tiny": 0.77}.get(name) or float(name.rpartition("-")[2].removesuffix("m"))
     assert millions == pytest.approx(said, rel=0.03)
     assert len(CausalLM(preset=name).blocks(model)) == model.network.config.num_hidden_layers
+
+
+class Layer(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = Mixer()
+
+
+class Mixer(torch.nn.Linear):
+    def __init__(self):
+        super().__init__(2, 2)
+
+
+class Nested(torch.nn.Module):
+    """As Mamba names layers and what is in them, and others their embeddings."""
+
+    _no_split_modules = ("Layer", "Mixer")
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = Layer(), Layer()
+        self.embeddings, self.head = Mixer(), Mixer()
+
+
+def test_blocks_are_not_within_each_other_and_have_no_weights_of_others():
+    model = LanguageModel.__new__(LanguageModel)
+    torch.nn.Module.__init__(model)
+    model.network, model.tied = Nested(), {"head.weight": "embeddings.weight"}
+    assert CausalLM(preset="tiny").blocks(model) == [model.network.first, model.network.second]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,16 @@ def test_no_node_beyond_the_last_generation_is_submitted():
     assert popped(own, 2) == [2]
 
 
+def test_a_node_that_is_added_later_does_not_wait_for_one_of_a_generation_to_come():
+    nodes = [Stub(()), Stub((0,), 2)]
+    own = Frontier(nodes, lambda node: node.ranked)
+    assert popped(own, 1) == [0]
+    nodes.append(Stub((0,), 1))
+    own.extend()
+    assert popped(own, 1) == [2]
+    assert popped(own, 2) == [1]
+
+
 def test_ranks_are_started_when_all_that_they_read_is_there_and_so_is_what_reads_theirs():
     own = frontier(Stub(()), Stub((0,), ranked=True), Stub((1,)), Stub((2,)), Stub((0,)))
     assert popped(own) == [0, 4]

@@ -44,17 +44,21 @@ def test_a_gpu_is_asked_for_on_cuda_only_and_several_processors_for_fits_only(sa
 
 
 @pytest.mark.parametrize(
-    ("large", "chains", "cpus", "expected"),
+    ("large", "chains", "cpus", "ranks", "expected"),
     [
-        (False, 1, [16], 1),
-        (True, 1, [16, 8], 8),
-        (True, 4, [16, 16], 8),
-        (True, 100, [16, 16], 1),
-        (True, 1, [], 1),
+        (False, 1, [16], 1, 1),
+        (True, 1, [16, 8], 1, 8),
+        (True, 4, [16, 16], 1, 8),
+        (True, 100, [16, 16], 1, 1),
+        (True, 1, [], 1, 1),
+        (True, 1, [8], 2, 4),
+        (True, 2, [8], 2, 2),
+        (True, 1, [3, 3, 3], 4, 1),
     ],
 )
-def test_several_processors_only_for_large_fits_that_are_fewer(large, chains, cpus, expected):
-    assert cpus_per_fit(large, chains, cpus) == expected
+def test_several_processors_only_for_large_fits_that_are_fewer(large, chains, cpus, ranks, expected):
+    """And no more than all ranks of a fit find at the same time."""
+    assert cpus_per_fit(large, chains, cpus, ranks) == expected
 
 
 @pytest.mark.parametrize(

@@ -79,3 +79,17 @@ def test_the_mark_is_removed_again(tmp_path):
     with marked(tmp_path) as (name, content):
         assert (tmp_path / "tmp" / name).read_text() == content
     assert not list((tmp_path / "tmp").iterdir())
+
+
+def test_a_connection_of_the_program_itself_is_not_cut(monkeypatch):
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(ray, "shutdown", lambda: pytest.fail("it was cut"))
+    with pytest.raises(MissingError, match="this program has a connection to Ray"), connected(RayPlace("local")):
+        pass
+
+
+def test_a_task_that_takes_too_much_memory_is_not_made_again_without_an_end():
+    """Ray's own default; tasks are made again three times after any other end of a process."""
+    assert int(ray_cluster.QUIET["RAY_task_oom_retries"]) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from collapse_sim.core.ranks import Ranks
 from collapse_sim.run import ray_worker
 from collapse_sim.run.ray_messages import Outcome, WorkOrder
 from collapse_sim.run.ray_worker import Workshop, restored
+from collapse_sim.store.blocks import object_folder
 from collapse_sim.store.failures import Failures
 from tests.conftest import artefacts
 from tests.run.ray_orders import TOY, order_for
@@ -50,6 +52,28 @@ def test_what_is_there_is_not_made_again(order):
     keys = {(spec.digest, seed) for spec in workshop.experiment.specs() for seed in spec.seeds((0, 1)) or (-1,)}
     assert {key for outcome in first for key in outcome.made} == keys
     assert [outcome.made for outcome in again] == [[] for _ in again]
+
+
+def test_what_another_node_has_made_is_awaited(order, tmp_path):
+    """A network file system shows it after some seconds."""
+    workshop = Workshop(order)
+    fit, samples = (
+        next(spec for spec in workshop.experiment.specs() if spec.kind == kind) for kind in ("fit", "samples")
+    )
+
+    def made(of: Workshop, spec) -> Outcome:
+        return of.work([(spec.digest, (0, 1), ("replace",))], 1, "cpu", lambda event: None, Failures(), Ranks())
+
+    make_all(workshop, "data")
+    made(workshop, fit)
+    folder = object_folder(order.store, fit.digest)
+    folder.rename(tmp_path / "hidden")
+    appears = threading.Timer(0.3, lambda: (tmp_path / "hidden").rename(folder))
+    appears.start()
+    outcome = made(Workshop(order), samples)
+    appears.join()
+    assert outcome.ended is None
+    assert outcome.made == [(samples.digest, 0), (samples.digest, 1)]
 
 
 def test_nothing_is_made_from_what_failed_for_another_task(order):

@@ -53,3 +53,21 @@ def test_one_process_says_that_it_divides_nothing_and_shard_may_change(sandbox, 
     sandbox.run(SMALL.replace("evaluate:", "shard: true, evaluate:"))
     assert capsys.readouterr().err.count("train.shard: this one process holds whole models") == 1
     assert sandbox.artefacts() == before
+
+
+@pytest.mark.parametrize(("on", "late"), [(None, False), ("local", True)])
+def test_on_ray_the_disk_must_hold_the_next_generation_before_one_is_pruned(sandbox, monkeypatch, on, late):
+    """Tasks are one ahead."""
+    from collapse_sim.core.machine import open_device
+    from collapse_sim.plan.experiment import prepare
+    from collapse_sim.recipe.loader import load
+    from collapse_sim.run import session as module
+    from collapse_sim.run.run_place import RayPlace
+    from tests.conftest import SMALL
+
+    asked = []
+    monkeypatch.setattr(module, "check_space", lambda *of, late: asked.append(late))
+    experiment = prepare(load(sandbox.recipe(SMALL)), sandbox.root / "data")
+    places = sandbox.root / "run", sandbox.root / ".store", sandbox.root / "data"
+    module.Session(experiment, open_device("cpu"), *places, place=on and RayPlace(on)).check()
+    assert asked == [late]

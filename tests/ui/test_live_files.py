@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from collapse_sim.core.events import JobFinished, RunFinished
+from collapse_sim.core.events import JobFinished, OnNode, RunFinished
 from collapse_sim.store import sealed
 from collapse_sim.store.lease import token
 from collapse_sim.ui.live_files import live_states, read_live, write_own
@@ -85,6 +85,15 @@ def test_status_and_watch_show_what_all_processes_do(run_folder, second):
         (note,) = [note["message"] for note in status.state.notes]
         assert note == f"process {second} on {further.host} is at work, too: fit, generation 2"
     assert f"process {second} on" in call("status", folder).stdout
+
+
+def test_a_further_process_with_jobs_on_nodes_is_not_idle(run_folder, second):
+    folder = run_folder(done=0)
+    write_live(folder, OnNode("n1", 1, FIT), pid=second)
+    move(folder, OTHER)
+    write_live(folder)
+    (note,) = [note["message"] for note in run_status(folder).state.notes]
+    assert note.endswith("is at work, too: 1 job on its nodes")
 
 
 def test_a_further_process_alone_is_a_run_that_runs(run_folder, second):

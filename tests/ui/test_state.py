@@ -206,6 +206,7 @@ def test_a_job_that_another_process_takes_up_is_shown_once():
     assert list(after(*events).on_nodes) == ["n2 9"]
     state = after(*events, on("n2", 9, JobFailed("fit", "d", 1, ("a",), (1,), "lost", False)))
     assert state.on_nodes == {}
+    assert after(*events, JobFailed("fit", "d", 1, ("a",), (1,), "lost", False)).on_nodes == {}, "said by the driver"
     assert state.notes[-1]["message"] == "failed: lost"
 
 

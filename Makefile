@@ -34,7 +34,7 @@ $(DEV): $(BIN)/python pyproject.toml constraints.txt
 test: $(DEV)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
-# Those of more than ten seconds: kills at every boundary, long chains, large files.
+# Most of those of more than five seconds: kills at every boundary, long chains, large files.
 test-slow: $(DEV)
 	$(BIN)/python -m pytest -n auto --dist worksteal -m slow
 

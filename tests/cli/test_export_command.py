@@ -298,6 +298,7 @@ def test_config_says_what_remedies_made_of_rows_weights_and_samples(shell, tmp_p
     assert (every["merge"]["w"], every["guidance"]["b"]) == (0.1, 0.9)
 
 
+@pytest.mark.slow
 def test_a_conditional_diffusion_model_is_a_unet_that_diffusers_calls_with_labels(shell, recipe, tmp_path):
     """DDPMPipeline has no labels, so the UNet and the scheduler are exported by themselves."""
     from diffusers import DDPMScheduler, UNet2DModel

@@ -69,6 +69,7 @@ COMMANDS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_of_such_names(evil, monkeypatch):
     """All commands, into a pipe and on a terminal, and all files of words."""
     for command in COMMANDS:

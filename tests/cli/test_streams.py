@@ -71,6 +71,7 @@ def test_a_run_goes_on_when_nothing_can_be_said(place, redirection):
 
 
 @needs_full
+@pytest.mark.slow
 def test_what_could_not_be_said_is_told_where_it_can_be(place):
     done = sh("$cs run gauss.yaml >/dev/full")
     assert done.returncode == 0
@@ -115,6 +116,7 @@ def test_the_terminal_is_closed_while_hangups_are_ignored(place, term):
     assert finished(place / "runs" / "gauss")
 
 
+@pytest.mark.slow
 def test_an_encoding_without_the_sign_is_no_traceback(place, shell):
     (place / "gauss.yaml").write_text(GAUSS.replace("replace:", '"ersetzené":'))
     shell("run", "gauss.yaml", "-q")

@@ -220,6 +220,7 @@ class Root(nn.Module):
         return nn.functional.adaptive_avg_pool2d(x, 2).flatten(1).sqrt()
 
 
+@pytest.mark.slow
 def test_features_that_are_not_finite_give_nan_in_every_metric(sandbox):
     save_script(Root().eval(), sandbox.root / "root.pt")
     names = ["fid", "kid", "precision", "recall", "density", "coverage", "vendi"]

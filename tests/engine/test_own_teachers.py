@@ -60,6 +60,7 @@ def test_the_teacher_is_what_it_says(sandbox, ensemble, tolerance):
     assert not same(students["plain"], students["untrained"])
 
 
+@pytest.mark.slow
 def test_an_untrained_language_model_teaches(sandbox):
     """A fit of no update has no last batch, and its loss is checked all the same."""
     text = RECIPE.replace("{use: digits, rows: 40, held_out_rows: 10}", "{use: grammar, rows: 40, held_out_rows: 10}")

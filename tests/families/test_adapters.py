@@ -189,6 +189,7 @@ def stored(room: Sandbox) -> list[Path]:
     return sorted((room.root / ".store").glob("objects/*/*/*/model.safetensors"))
 
 
+@pytest.mark.slow
 def test_a_run_stores_adapters_alone(room: Sandbox) -> None:
     room.run(RECIPE)
     files = stored(room)
@@ -200,6 +201,7 @@ def test_a_run_stores_adapters_alone(room: Sandbox) -> None:
     assert len({tuple(line) for line in lines}) > 3
 
 
+@pytest.mark.slow
 def test_a_run_with_the_pretrained_model_as_generation_0(room: Sandbox) -> None:
     room.run(changed(RECIPE, ("generations: 2", "generation_0: {model: writer}\ngenerations: 2")))
     assert len(stored(room)) == 1 + 2 * (2 + 2)

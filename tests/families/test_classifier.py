@@ -33,6 +33,7 @@ def batch(rows: int, shape: tuple[int, ...] = (1, 8, 8)) -> dict[str, torch.Tens
     return {"image": images, "label": torch.randint(0, 10, (rows,), generator=generator)}
 
 
+@pytest.mark.slow
 def test_learns_real_digits(digits_info):
     """With the settings that the feature map asks for: at least 97 % of held-out digits right."""
     from sklearn.datasets import load_digits

@@ -308,6 +308,7 @@ def test_every_setting_is_in_the_key_but_not_a_second_time() -> None:
     assert json.loads(json.dumps(described)) == described
 
 
+@pytest.mark.slow
 def test_it_learns(sandbox) -> None:
     """Forty updates on images of two grey levels lower the held-out loss, with EMA, flips and a teacher."""
     sandbox.run(

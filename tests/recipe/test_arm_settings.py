@@ -142,6 +142,7 @@ def test_a_closed_form_has_nothing_to_train(sandbox):
         load(sandbox.recipe(text))
 
 
+@pytest.mark.slow
 def test_arms_of_their_own_settings_run(sandbox):
     """Fits, samples and scores of each arm by its own settings, in one run."""
     own = "model: {hidden: 4}, train: {steps: 5}, samples: 60, rows: 120"

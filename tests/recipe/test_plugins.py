@@ -283,6 +283,7 @@ def key(folder: Path, *changes: tuple[str, str]) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_key_follows_every_module_that_is_imported_and_no_other(tmp_path: Path) -> None:
     first = key(tmp_path / "a")
     assert key(tmp_path / "elsewhere") == first

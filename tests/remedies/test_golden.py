@@ -75,6 +75,7 @@ def exact(w: float, n: int, m: int) -> float:
     return n * u
 
 
+@pytest.mark.slow
 def test_variance_of_a_mean_is_the_golden_ratio(sandbox):
     """n new real rows and m = k n generated ones in every generation, through the real loop."""
     arms = []

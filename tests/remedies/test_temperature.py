@@ -70,6 +70,7 @@ def test_a_vaes_latents_are_scaled(sandbox):
     np.testing.assert_array_equal(rows_of(store, plan.samples)["image"][:25].reshape(25, -1), images)
 
 
+@pytest.mark.slow
 def test_texts_are_those_of_the_models_own_setting(sandbox):
     arms, store = ran(sandbox, grammar("guidance: {use: temperature, b: 0.5}"))
     cold = rows_of(store, arms["remedy"][0].samples)["tokens"]

@@ -94,6 +94,7 @@ def test_texts_are_loaded_by_what_the_card_says(sandbox):
     assert list(rows) == lines
 
 
+@pytest.mark.slow
 def test_classes_are_labels(sandbox):
     """Folders of PNG files by class; of a data set, its own labels."""
     text = changed(SMALL, ("use: vae, hidden: 16, latent: 2}", "use: ddpm, network: {widths: [4, 8], attention: none}, "

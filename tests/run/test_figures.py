@@ -93,6 +93,7 @@ def test_points_of_more_dimensions_say_which_are_shown(sandbox, drawn):
     assert drawn[-1][2].endswith("the first 2 of 4 coordinates")
 
 
+@pytest.mark.slow
 def test_the_picture_of_denoising_is_that_of_the_guided_model(sandbox):
     """Its last frame is what the two models give together."""
     axes = "guidance: {use: sims, w: 2, train: {steps: 3, learning_rate: 0.1}}"

@@ -27,6 +27,7 @@ def run(sandbox) -> Run:
     return load_run(sandbox.root / "run", data_dir=sandbox.root)
 
 
+@pytest.mark.slow
 def test_figures_need_no_torch(sandbox):
     """In a new process: scores, comparisons, claims, costs, samples and the description of a run."""
     sandbox.run(GAUSSIAN)

@@ -118,6 +118,7 @@ def test_rows_that_the_server_has_are_left_out(tmp_path, monkeypatch):
     ],
     ids=["no account", "no server"],
 )
+@pytest.mark.slow
 def test_what_cannot_be_reached_ends_nothing(sandbox, monkeypatch, capsys, settings, reason):
     monkeypatch.setattr(track_wandb, "TIMEOUT_S", 3.0)
     for name, value in {"WANDB_MODE": "online", **settings}.items():

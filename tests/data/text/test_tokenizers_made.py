@@ -189,6 +189,7 @@ def test_only_real_texts_are_learned_from(files: Path) -> None:
     assert set(words.values()) == {True, False}
 
 
+@pytest.mark.slow
 def test_byte_pairs_are_the_same_in_every_process(files: Path) -> None:
     """Neither the order of hashes nor the number of threads matters."""
     program = (

@@ -27,7 +27,6 @@ PAUSE_S = 0.25  # seconds between the steps at which ranks agree on what a fit d
 MOST_STEPS = 1000  # between them
 APART_S = 30.0  # how long a rank whose job failed waits to hear that it failed on rank 0, too
 BUCKET_BYTES = 25 * 2**20  # gradients are summed in pieces of this size
-OVERLAPPED = True  # whether pieces are sent while the rest of the gradients is computed
 
 
 class Pause(NamedTuple):
@@ -143,7 +142,9 @@ class Group(Ranks):
         self._notes += notes
 
     def gradients(self, parameters: Sequence[nn.Parameter]) -> Sums:
-        return GradientSums(self, parameters, overlapped=OVERLAPPED)
+        # on a CPU, sums compete with the backward pass for its cores: benchmarks/studies/gradient_overlap.py
+        on_gpus = any(parameter.device.type == "cuda" for parameter in parameters)
+        return GradientSums(self, parameters, overlapped=on_gpus)
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over ranks."""

@@ -9,16 +9,15 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from collapse_sim.plan.costs import Rate, kind_of_spec, predict
+from collapse_sim.plan.costs import Rate, predict
 from collapse_sim.plan.job_graph import JobGraph
 from collapse_sim.plan.keeping import seeds_to_make
 from collapse_sim.plan.needs import Resources, need_of, places
 from collapse_sim.plan.side_by_side import schedule, tasks_of
-from collapse_sim.run.bench import Bench
 from collapse_sim.run.crew import fit_cpus, needs_of
+from collapse_sim.run.on_processes import measured_rates
 from collapse_sim.run.run_place import RayPlace
 from collapse_sim.run.session import Session
-from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import one_by_one
 from collapse_sim.ui import formatting
 from collapse_sim.ui.formatting import about
@@ -26,7 +25,6 @@ from collapse_sim.ui.formatting import about
 if TYPE_CHECKING:
     from collapse_sim.run.ray_cluster import RayCluster
 
-SECONDS = 1.0  # each kind of work that the store has no example of is measured for
 SHOWN = 16  # nodes in the text
 
 
@@ -55,7 +53,7 @@ def cluster_document(
     counts: Counter[tuple[str, Resources]] = Counter()
     for node in graph.nodes:
         counts[node.jobs[0].spec.kind, need_of(node.jobs, device, cpus)] += 1
-    known = {**rates, **_measured(session, missing, rates, say)}
+    known = {**rates, **measured_rates(session, missing, rates, say)}
     planned = schedule(tasks_of(experiment, missing, known), slots)
     return {
         "place": str(place),
@@ -87,21 +85,6 @@ def seen(place: RayPlace) -> Iterator[RayCluster]:
 
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     yield RayCluster((ClusterNode("", socket.gethostname(), float(os.cpu_count() or 1), float(gpus)),))
-
-
-def _measured(
-    session: Session, missing: Callable[[Spec], Any], rates: Mapping[str, Rate], say: Callable[[str], None]
-) -> dict[str, Rate]:
-    """The rates of kinds of work that have none."""
-
-    def unknown(spec: Spec) -> int:
-        return 0 if kind_of_spec(spec) in rates else len(missing(spec))
-
-    if not any(unknown(spec) for spec in session.experiment.specs()):
-        return {}
-    return Bench(
-        session.experiment, session.device, session.data_dir, unknown, SECONDS, session.ensemble, say
-    ).run()  # fmt: skip
 
 
 def cluster_text(document: Mapping[str, Any]) -> str:

@@ -30,14 +30,7 @@ def on_document(
     experiment = session.experiment
     missing = seeds_to_make(experiment, session.store_dir, session.ends(), fetchable)
 
-    def unknown(spec: Spec) -> int:
-        return 0 if kind_of_spec(spec) in rates else len(missing(spec))
-
-    measured: dict[str, Rate] = {}
-    if any(unknown(spec) for spec in experiment.specs()):
-        measured = Bench(
-            experiment, session.device, session.data_dir, unknown, SECONDS, session.ensemble, say
-        ).run()  # fmt: skip
+    measured = measured_rates(session, missing, rates, say)
     known = {**rates, **measured}
     tasks = tasks_of(experiment, missing, known)
     planned = schedule(tasks, processes)
@@ -59,6 +52,21 @@ def on_document(
         "without": dict(predict(experiment, lambda spec: len(missing(spec)), known).unknown),
         "work": [{"seconds": round(seconds, 1), "jobs": dict(jobs)} for seconds, jobs in zip(busy, work, strict=True)],
     }
+
+
+def measured_rates(
+    session: Session, missing: Callable[[Spec], Collection[int]], rates: Mapping[str, Rate], say: Callable[[str], None]
+) -> dict[str, Rate]:
+    """The rates of kinds of work that are to come and have none, SECONDS for each. Raises what Bench.run does."""
+
+    def unknown(spec: Spec) -> int:
+        return 0 if kind_of_spec(spec) in rates else len(missing(spec))
+
+    if not any(unknown(spec) for spec in session.experiment.specs()):
+        return {}
+    return Bench(
+        session.experiment, session.device, session.data_dir, unknown, SECONDS, session.ensemble, say
+    ).run()  # fmt: skip
 
 
 def on_text(document: Mapping[str, Any]) -> str:

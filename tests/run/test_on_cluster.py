@@ -13,7 +13,7 @@ def test_tasks_places_and_time_of_a_local_cluster_without_starting_it(sandbox, m
 
     monkeypatch.chdir(sandbox.root)
     monkeypatch.setattr(on_cluster.os, "cpu_count", lambda: 4)
-    monkeypatch.setattr(on_cluster, "_measured", lambda *_: {})
+    monkeypatch.setattr(on_cluster, "measured_rates", lambda *_: {})
     options = RunOptions("quickstart", smoke=True, seeds=(0, 1), on="ray", device="cpu")
     with options.session(early=False) as session:
         assert session.place is not None

@@ -78,7 +78,9 @@ def push_all(url: str, store: Store) -> tuple[Transferred, list[str]]:
     """
     mirror = open_mirror(url, store.root)
     assert isinstance(mirror, StoreMirror)
-    mirror.push(entry.folder for entry in entries(store))
+    folders = [entry.folder for entry in entries(store)]
+    mirror.look(folder.parent.name for folder in folders)  # before any failure ends the asking: what is there is none
+    mirror.push(folders)
     return mirror.finish(lambda event: None), mirror.reasons()
 
 
@@ -103,7 +105,7 @@ class StoreMirror:
 
     def available(self, digests: Iterable[str]) -> dict[str, set[int]]:
         """{digest: seeds (-1: the same for all)} of what the mirror has. Raises RemoteError."""
-        self._look(digests)
+        self.look(digests)
         self._fetching.close()
         if self._reason:
             raise RemoteError(self._reason)
@@ -116,7 +118,7 @@ class StoreMirror:
         absent = {r.spec.digest: (r, s) for r in requests if (s := missing(r.spec, r.seeds, emit))}
         if not absent or self._away():
             return
-        self._look(absent)
+        self.look(absent)
         tasks: list[Callable[[], None]] = []
         notes: list[str] = []
         for request, seeds in absent.values():
@@ -129,7 +131,7 @@ class StoreMirror:
         for note in notes:
             emit(Note(note))
 
-    def _look(self, digests: Iterable[str]) -> None:
+    def look(self, digests: Iterable[str]) -> None:
         """List the blocks of digests, unless that was just done."""
         now = time.monotonic()
         stale = [digest for digest in digests if digest not in self._listed or now - self._listed[digest][0] > FRESH_S]

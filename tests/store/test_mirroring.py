@@ -207,6 +207,22 @@ def test_a_mirror_that_fails_in_the_middle_ends_nothing_and_is_completed_later(t
     assert second.files() == first.files()
 
 
+@pytest.mark.parametrize("there", REQUESTS)
+def test_what_the_mirror_has_is_no_failure_whatever_failed_before_it(tmp_path, files, monkeypatch, there):
+    Host(tmp_path / "a").make([there])
+    left = Host(tmp_path / "a", url=None).make()["made"]
+    monkeypatch.setattr(mirroring, "PUSHES", 1)
+    monkeypatch.setattr(mirroring, "FAILURES", 1)
+
+    def before(operation: str, path: str) -> None:
+        if operation == "write" and "/objects/" in path:
+            raise PermissionError("Access Denied")
+
+    files.before = staticmethod(before)
+    result, _ = push_all(URL, Store(tmp_path / "a", writable=False))
+    assert (result.pushed, result.failed) == (0, left)
+
+
 def test_what_failed_is_tried_again_at_the_end(tmp_path, files):
     host = Host(tmp_path / "a")
     fail(files, "write")

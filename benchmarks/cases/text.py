@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from transformers import PrinterCallback, Seq2SeqTrainer, Seq2SeqTrainingArguments, Trainer, TrainingArguments
+from transformers import (
+    PrinterCallback,
+    Seq2SeqTrainer,
+    Seq2SeqTrainingArguments,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from benchmarks.engine import Fits
 from benchmarks.harness import Case, Setting, Ways
@@ -44,8 +51,23 @@ class Examples(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         return {"input_ids": self.inputs[row], "labels": self.labels[row]}
 
 
+class Clock(TrainerCallback):
+    """When updates end: loading, building and the first updates are no part of a rate."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._machine, self._ends = machine, [now(machine)]
+
+    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+        self._ends.append(now(self._machine))
+
+    def rate(self) -> float:
+        """Updates/s in the second half."""
+        half = self._ends[(len(self._ends) - 1) // 2 :]
+        return (len(half) - 1) / (half[-1] - half[0])
+
+
 def trainer(family: TextModel, info: Info, data: Examples, steps: int, batch: int, machine: Machine) -> float:
-    """Updates/s of transformers' loop, in our precision."""
+    """Updates/s of transformers' loop, in our precision, in the second half of a fit."""
     arguments, loop = (
         (Seq2SeqTrainingArguments, Seq2SeqTrainer) if family.encoder_decoder else (TrainingArguments, Trainer)
     )
@@ -69,9 +91,10 @@ def trainer(family: TextModel, info: Info, data: Examples, steps: int, batch: in
             train_dataset=data,
         )
         training.remove_callback(PrinterCallback)
-        started = now(machine)
+        clock = Clock(machine)
+        training.add_callback(clock)
         training.train()
-        return steps / (now(machine) - started)
+    return clock.rate()
 
 
 def prepare(
@@ -122,7 +145,7 @@ CASES = (
         "text-t5-small",
         "training of T5-small's architecture (60 M parameters), the second half of a fit",
         "tokens/s",
-        partial(prepare, T5_SMALL, _pairs, 32_000, (3, 60), (4, 32)),
+        partial(prepare, T5_SMALL, _pairs, 32_000, (6, 60), (4, 32)),
         targets={"Seq2SeqTrainer": {"cpu": 1.2, "cuda": 1.5}},
     ),
     Case(

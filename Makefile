@@ -26,7 +26,8 @@ $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	@touch $@
 
-# Not compiled: most modules of the packages are never imported, and the others are compiled when they first are.
+# Not compiled: most modules of the packages are never imported, and the others are compiled when they first are, and kept.
+unexport PYTHONDONTWRITEBYTECODE
 $(DEV): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]'
 	@touch $(STAMP) $@

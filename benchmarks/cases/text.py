@@ -51,7 +51,7 @@ class Examples(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
         return {"input_ids": self.inputs[row], "labels": self.labels[row]}
 
 
-class Clock(TrainerCallback):
+class Clock(TrainerCallback):  # type: ignore[misc]
     """When updates end: loading, building and the first updates are no part of a rate."""
 
     def __init__(self, machine: Machine) -> None:

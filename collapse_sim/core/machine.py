@@ -136,6 +136,24 @@ class Machine(Device):
         with torch.autocast(self.device.type, dtype=dtype or torch.bfloat16, enabled=dtype is not None):
             yield
 
+    @contextlib.contextmanager
+    def inference(self, *models: nn.Module) -> Iterator[None]:
+        """`autocast` for many forward passes without gradients: weights are converted once, not in every pass.
+
+        PyTorch keeps what it has converted, until the block ends, only of parameters that require gradients.
+        """
+        weights = [weight for model in models for weight in model.parameters() if weight.is_floating_point()]
+        frozen = [weight for weight in weights if not weight.requires_grad and weight.is_leaf]
+        with torch.no_grad(), self.autocast():
+            try:
+                if DTYPES[self.precision] is not None:
+                    for weight in frozen:
+                        weight.requires_grad_(True)
+                yield
+            finally:
+                for weight in frozen:
+                    weight.requires_grad_(False)
+
     def _set_products(self) -> None:
         if self.device.type == "cuda":
             set_float32_products("tf32" if self.tf32 else "ieee")

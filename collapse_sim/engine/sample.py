@@ -50,7 +50,8 @@ def model_in_use(context: JobContext, spec: SampleSpec, seeds: Sequence[int]) ->
             second = artefacts.model(context.store, spec.auxiliary, seeds, machine) if spec.auxiliary else None
             family, model = guidance.models(family, model, second)
             model, shaped = model.eval(), partial(guidance.draws, family)
-        yield ModelInUse(family, model, machine, shaped)
+        with machine.inference(model):
+            yield ModelInUse(family, model, machine, shaped)
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def fitted_model(context: JobContext, spec: ModelSpec, seeds: Sequence[int]) -> 
     before each."""
     machine = context.machine_for(spec)
     model = artefacts.model(context.store, spec, seeds, machine)
-    with torch.no_grad(), machine.autocast(), context.interruptible():
+    with machine.inference(model), context.interruptible():
         yield model, machine
 
 

@@ -85,7 +85,7 @@ class Reader:
         assert begin is not None
         encoded = [[begin, *ids] for ids in self._encoded(tokenizer, texts, room=1)]
         nats = torch.zeros(len(texts), dtype=torch.float64)
-        with torch.no_grad(), machine.autocast():
+        with machine.inference(model):
             for chosen, ids, mask in self._batches(encoded, min_length=2):
                 ids, mask = ids.to(machine.device), mask.to(machine.device)
                 logits = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).logits[:, :-1].float()
@@ -101,7 +101,7 @@ class Reader:
         model = self._load("AutoModel", machine)
         encoded = [ids for ids in self._encoded(tokenizer, texts, room=0) if ids]
         features = torch.zeros(len(encoded), model.config.hidden_size)
-        with torch.no_grad(), machine.autocast():
+        with machine.inference(model):
             for chosen, ids, mask in self._batches(encoded, min_length=1):
                 ids, mask = ids.to(machine.device), mask.to(machine.device)
                 states = model(input_ids=ids, attention_mask=mask.long(), use_cache=False).last_hidden_state

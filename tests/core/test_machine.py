@@ -6,10 +6,12 @@ import math
 
 import pytest
 import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from collapse_sim.core import machine as machines
 from collapse_sim.core.errors import MissingError, RecipeError
-from collapse_sim.core.machine import Machine, describe_bf16, open_machine, set_float32_products, slow_bf16
+from collapse_sim.core.machine import Device, Machine, describe_bf16, open_machine, set_float32_products, slow_bf16
 
 CPU = torch.device("cpu")
 
@@ -80,6 +82,42 @@ def test_slow_bf16_is_warned_of(monkeypatch):
     assert slow_bf16(CPU, "bf16").endswith("7.0 times as slow as in fp32")
     monkeypatch.setattr(machines, "bf16_speed", lambda width=0: 1.5)
     assert slow_bf16(CPU, "bf16") == ""
+
+
+class Conversions(TorchDispatchMode):
+    """Counts the tensors of a shape that are converted."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten._to_copy.default and tuple(args[0].shape) == self.shape:
+            self.count += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_inference_converts_weights_once_and_computes_what_autocast_computes():
+    model = Device(torch.device("cpu")).for_inference(nn.Sequential(nn.Linear(5, 7), nn.Linear(7, 3)))
+    machine, x = Machine(torch.device("cpu"), "bf16"), torch.randn(4, 5)
+    with torch.no_grad(), machine.autocast(), Conversions((7, 5)) as each_time:
+        plain = [model(x), model(2 * x)]
+    with machine.inference(model), Conversions((7, 5)) as once:
+        kept = [model(x), model(2 * x)]
+    assert (each_time.count, once.count) == (2, 1)
+    assert all(torch.equal(a, b) and not b.requires_grad for a, b in zip(plain, kept, strict=True))
+    assert not any(weight.requires_grad for weight in model.parameters())
+
+
+def test_inference_in_fp32_touches_no_weight_and_what_is_trained_stays_so():
+    model = nn.Linear(5, 7)
+    model.bias.requires_grad_(False)
+    with Machine(torch.device("cpu"), "fp32").inference(model):
+        assert not model.bias.requires_grad
+        assert model(torch.ones(1, 5)).dtype == torch.float32
+    with pytest.raises(KeyError), Machine(torch.device("cpu"), "bf16").inference(model):
+        raise KeyError
+    assert [weight.requires_grad for weight in model.parameters()] == [True, False]
 
 
 def test_autocast_computes_in_the_precision_that_is_stated():

@@ -4,12 +4,16 @@
     python -m tests.docs.stored_results write docs/results/open-question.md
 
 `store` runs `compare --json` once for every baseline; it keeps the differences to each, leaves out the values of single
-seeds, and rounds to six digits. In a page, a table stands between `<!-- table: FILE KIND ... -->` and `<!-- end -->`:
+seeds, and rounds to six digits. It also keeps what `verify`, `compare --definitions` and `status --costs` say.
+In a page, a table stands between `<!-- table: FILE KIND ... -->` and `<!-- end -->`:
 
     means METRIC GENERATIONS [ARM|ARM...]      mean and 95 % interval of each arm by generation
     theory METRIC GENERATIONS [ARM|ARM...]     the same, with the closed form below
     last METRICS [ARM|ARM...]                  every metric at the last generation
     gains METRIC GENERATIONS [ARM-ARM|...]     paired differences; * below 5 % after Holm's correction for all arms
+    claims                                     the recipe's claims, each with its verdict
+    verdicts [ARM|ARM...]                      by definition of collapse, from generation 0 to the last
+    costs [ARM|ARM...]                         updates, passes of networks and seconds of all fits of an arm and seed
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from collapse_sim.analysis.numbers import figure, with_interval
 from collapse_sim.cli.app import run_app
 
 Document = dict[str, Any]
-TABLE = re.compile(r"<!-- table: (?P<file>\S+) (?P<kind>\S+) (?P<what>.*?) -->\n(?P<text>.*?)<!-- end -->", re.DOTALL)
+TABLE = re.compile(r"<!-- table: (?P<file>\S+) (?P<kind>\S+)(?P<what>.*) -->\n(?P<text>(?s:.*?))<!-- end -->")
 
 
 def rendered(page: Path) -> str:
@@ -35,7 +39,7 @@ def rendered(page: Path) -> str:
 
     def table(match: re.Match[str]) -> str:
         stored = json.loads((page.parent / match["file"]).read_text(encoding="utf-8"))
-        rows = KINDS[match["kind"]](stored, *match["what"].split(" ", KINDS_ARGUMENTS[match["kind"]] - 1))
+        rows = KINDS[match["kind"]](stored, *match["what"].lstrip().split(" ", KINDS_ARGUMENTS[match["kind"]] - 1))
         head, *body = ["| " + " | ".join(row) + " |" for row in rows]
         lines = [head, "| " + " | ".join("---" for _ in rows[0]) + " |", *body]
         opening = match[0].split("\n", 1)[0]
@@ -102,8 +106,71 @@ def gains(stored: Document, metric: str, generations: str, pairs: str) -> list[l
     return rows
 
 
-KINDS: dict[str, Callable[..., list[list[str]]]] = {"means": means, "theory": theory, "last": last, "gains": gains}
-KINDS_ARGUMENTS = {"means": 3, "theory": 3, "last": 2, "gains": 3}
+def claims(stored: Document, _: str = "") -> list[list[str]]:
+    rows = [["claim", "", "verdict", "difference"]]
+    for claim in stored["claims"]:
+        entry = claim | {"mean": claim["difference"]}
+        cell = _cell(entry, signed=True) if claim["difference"] is not None else ""
+        expect = claim["expect"].replace("|", "\\|")
+        rows.append([claim["that"], f"`{claim['metric']}`: `{expect}`", claim["status"], cell])
+    return rows
+
+
+def verdicts(stored: Document, chosen: str = "") -> list[list[str]]:
+    definitions = list(dict.fromkeys(entry["definition"] for entry in stored["definitions"]))
+    rows = [["arm", *definitions]]
+    status = {(entry["arm"], entry["definition"]): entry["status"] for entry in stored["definitions"]}
+    for arm in _arms(stored, chosen):
+        rows.append([f"`{arm}`", *(status.get((arm, definition), "") for definition in definitions)])
+    return rows
+
+
+def costs(stored: Document, chosen: str = "") -> list[list[str]]:
+    rows = [["arm", "updates", "forward passes of student and teacher", "seconds of fitting"]]
+    for arm in _arms(stored, chosen):
+        cost = stored["costs"][arm]
+        passes = f"{cost['updates']:,} and {cost['taught']:,}" if cost["taught"] else f"{cost['updates']:,}"
+        rows.append([f"`{arm}`", f"{cost['updates']:,}", passes, f"{cost['fit_s']:.0f}"])
+    return rows
+
+
+KINDS: dict[str, Callable[..., list[list[str]]]] = {
+    "means": means,
+    "theory": theory,
+    "last": last,
+    "gains": gains,
+    "claims": claims,
+    "verdicts": verdicts,
+    "costs": costs,
+}
+KINDS_ARGUMENTS = {"means": 3, "theory": 3, "last": 2, "gains": 3, "claims": 1, "verdicts": 1, "costs": 1}
+PART = re.compile(r'("(?:arms|differences|theory|claims|definitions|costs)":|\},)')  # a line ends after it
+CLAIM = ("that", "metric", "expect", "status", "difference", "low", "high")
+
+
+def _json_of(*words: str) -> Document:
+    with contextlib.redirect_stdout(io.StringIO()) as output, contextlib.suppress(SystemExit):
+        run_app([*words, "--json"])
+    document: Document = json.loads(output.getvalue())
+    return document
+
+
+def _costs(run: str, arms: Document) -> Document:
+    """Of all fits of an arm after generation 0, a mean over seeds: updates, those with a teacher, and seconds."""
+    fits = [fit for fit in _json_of("status", run, "--costs")["fits"] if fit["generation"]]
+    taught = {
+        arm
+        for arm, settings in arms.items()
+        if any(key.startswith("teacher.") and value is not None for key, value in settings.items())
+    }
+    found = {}
+    for arm in arms:
+        own = [fit for fit in fits if arm in fit["arms"]]
+        seeds = max(1, len({seed for fit in own for seed in fit["seeds"]}))
+        updates = sum(fit["updates"] * len(fit["seeds"]) for fit in own) // seeds
+        seconds = sum(fit["fit_s"] * len(fit["seeds"]) for fit in own) / seeds
+        found[arm] = {"updates": updates, "taught": updates if arm in taught else 0, "fit_s": seconds}
+    return found
 
 
 def store(target: Path, run: str, baselines: Sequence[str], metrics: Sequence[str]) -> None:
@@ -111,9 +178,7 @@ def store(target: Path, run: str, baselines: Sequence[str], metrics: Sequence[st
     documents = {}
     for baseline in baselines:
         chosen = [part for metric in metrics for part in ("--metric", metric)]
-        with contextlib.redirect_stdout(io.StringIO()) as output:
-            run_app(["compare", run, "--json", "--baseline", baseline, *chosen])
-        documents[baseline] = json.loads(output.getvalue())
+        documents[baseline] = _json_of("compare", run, "--baseline", baseline, *chosen)
     first = documents[baselines[0]]
     kept = {key: first[key] for key in ("schema", "run", "generations", "common_generation", "metrics", "diverged")}
     stored = kept | {
@@ -121,9 +186,17 @@ def store(target: Path, run: str, baselines: Sequence[str], metrics: Sequence[st
         "theory": first["theory"],
         "arms": first["arms"],
         "differences": {baseline: document["differences"] for baseline, document in documents.items()},
+        "claims": [{key: claim[key] for key in CLAIM} for claim in _json_of("verify", run)["claims"]],
+        "definitions": [
+            {key: verdict[key] for key in ("arm", "definition", "status")}
+            for verdict in _json_of("compare", run, "--definitions")["definitions"]
+        ],
+        "costs": _costs(run, first["arm_settings"]),
     }
     text = json.dumps(_rounded(stored), separators=(",", ":"), ensure_ascii=False)
-    target.write_text(re.sub(r'("(?:arms|differences|theory)":|\},)', "\\1\n", text) + "\n", encoding="utf-8")
+    target.write_text(
+        re.sub(r'("(?:arms|differences|theory|claims|definitions|costs)":|\},)', "\\1\n", text) + "\n", encoding="utf-8"
+    )
 
 
 def _rounded(value: Any) -> Any:

@@ -48,16 +48,33 @@ def test_a_changed_figure_is_seen(tmp_path: Path) -> None:
         "theory": {"a": {"m": [1.0, 1.25]}},
         "arms": {"a": {"m": [entry]}, "b": {"m": [{**entry, "mean": 2.5, "low": None, "high": None}]}},
         "differences": {"b": {"a": {"m": [{**entry, "mean": -1.0, "low": -1.5, "high": -0.5}]}}},
+        "claims": [
+            {"that": "a is less", "metric": "m", "expect": "a < b", "status": "holds", "difference": -1, "low": -1.5}
+            | {"high": -0.5},
+            {"that": "b is", "metric": "m", "expect": "b = a", "status": "undecided", "difference": None, "low": None}
+            | {"high": None},
+        ],
+        "definitions": [{"arm": arm, "definition": "drift", "status": f"{arm} seen"} for arm in "ab"],
+        "costs": {
+            "a": {"updates": 5000, "taught": 5000, "fit_s": 2.6},
+            "b": {"updates": 500, "taught": 0, "fit_s": 1},
+        },
     }
     (tmp_path / "s.json").write_text(json.dumps(stored))
-    kinds = ["means m 1", "theory m 1 a", "last m", "gains m 1 a-b"]
+    kinds = ["means m 1", "theory m 1 a", "last m", "gains m 1 a-b", "claims", "verdicts", "costs b|a"]
     page = tmp_path / "page.md"
-    page.write_text("".join(f"<!-- table: s.json {kind} -->\nold\n<!-- end -->\n" for kind in kinds))
+    page.write_text("".join(f"<!-- table: s.json {kind} -->\nOUTDATED\n<!-- end -->\n" for kind in kinds))
     made = rendered(page)
-    assert made.count("old") == 0
+    assert made.count("OUTDATED") == 0
     assert f"| `a` | {with_interval(1.5, 1.25, 1.75)} |" in made
     assert "| `a` | 1.50 ± 0.25 (1.25) |" in made
     assert "| `a` - `b` | -1.00 ± 0.50* |" in made
+    assert "| a is less | `m`: `a < b` | holds | -1.00 ± 0.50 |" in made
+    assert "| b is | `m`: `b = a` | undecided |  |" in made
+    assert "| arm | drift |" in made
+    assert "| `b` | b seen |" in made
+    assert "| `a` | 5,000 | 5,000 and 5,000 | 3 |" in made
+    assert "| `b` | 500 | 500 | 1 |" in made
     page.write_text(made)
     assert rendered(page) == made
     page.write_text(made.replace("1.50", "1.51"))

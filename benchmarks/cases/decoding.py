@@ -57,7 +57,7 @@ def prepare(
     def ours() -> Tensor:
         draws = Draws((0,), "sample", 0, device=device.device)
         choose: Choose = likeliest if greedy else TokenSampling().chooser(rows, draws)
-        with machine.autocast():
+        with machine.inference(model):
             return decode(model.network, inputs, tokens, choose, end=None, pad=model.pad, start=start)
 
     def theirs() -> Tensor:

@@ -131,7 +131,7 @@ def sampling(
     def ours() -> float:
         draws = Draws((0,), "sample", 0, device=device.device)
         started = now(device)
-        with torch.no_grad(), machine.autocast():
+        with machine.inference(model):
             family.sample(model, Conditions(shard, {}), draws)
         return shard * timesteps / (now(device) - started)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from collapse_sim.core.randomness import Draws
 
+LIKELIEST = 2048  # tokens that are sorted first for top_p
 KEPT = 0.75  # share of active rows below which the batch is reduced to them
 
 Choose = Callable[[Tensor, Tensor], Tensor]  # (m, V) logits and the rows' numbers (m,) -> (m,) tokens
@@ -46,10 +47,22 @@ class TokenSampling:
             logits = logits.masked_fill(logits < limit, -torch.inf)
         probabilities = logits.softmax(-1)
         if self.top_p is not None and self.top_p < 1:
-            ordered, order = probabilities.sort(descending=True)
-            beyond = ordered.cumsum(-1) - ordered >= self.top_p  # the mass before it suffices
-            probabilities = probabilities.masked_fill(beyond.gather(-1, order.argsort(-1)), 0.0)
+            probabilities = likeliest_of_mass(probabilities, self.top_p)
         return probabilities
+
+
+def likeliest_of_mass(probabilities: Tensor, mass: float) -> Tensor:
+    """(m, V) -> (m, V): those of the least set of likeliest tokens that has this mass, and 0 for all others.
+
+    Few tokens have it as a rule, and to find them takes a tenth of the time that sorting a large vocabulary takes.
+    """
+    every = probabilities.shape[-1]
+    for count in (min(LIKELIEST, every), every):
+        ordered, order = probabilities.topk(count)
+        before = ordered.cumsum(-1) - ordered
+        if count == every or bool((before[:, -1] >= mass).all()):
+            break
+    return torch.zeros_like(probabilities).scatter(-1, order, ordered.masked_fill(before >= mass, 0.0))
 
 
 def likeliest(logits: Tensor, numbers: Tensor) -> Tensor:

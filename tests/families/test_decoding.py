@@ -13,7 +13,7 @@ from transformers import GenerationConfig
 from collapse_sim.core.randomness import Draws
 from collapse_sim.families import decoding
 from collapse_sim.families.causal_lm import CausalLM
-from collapse_sim.families.decoding import TokenSampling, decode, inverse_cdf, likeliest
+from collapse_sim.families.decoding import TokenSampling, decode, inverse_cdf, likeliest, likeliest_of_mass
 from collapse_sim.families.seq2seq import Seq2Seq, _encoded
 from collapse_sim.families.token_rows import trimmed
 from tests.families.wording import PAIRS, TEXT, built, draws, pairs, texts
@@ -144,6 +144,21 @@ def test_probabilities_are_those_of_transformers_processors(settings):
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("sharpness", [6.0, 0.3, 0.0])  # few tokens have the mass; more than are sorted first; all
+@pytest.mark.parametrize("first", [2, 40, 1000])
+def test_the_likeliest_tokens_of_a_mass_do_not_depend_on_how_many_are_sorted_first(sharpness, first, monkeypatch):
+    logits = sharpness * torch.randn(5, 500, generator=torch.Generator().manual_seed(0)).double()
+    probabilities = logits.softmax(-1) if sharpness else torch.full((5, 500), 1 / 500).double()
+    monkeypatch.setattr(decoding, "LIKELIEST", first)
+    kept = likeliest_of_mass(probabilities, 0.8)
+    for row, all_of_it in zip(kept, probabilities, strict=True):
+        left = row[row > 0]
+        assert left.sum() >= 0.8 - 1e-12
+        assert left.sum() - left.min() < 0.8 + 1e-12
+        assert torch.equal(row[row > 0], all_of_it[row > 0])
+        assert left.min() >= all_of_it[row == 0].max()
+
+
 def test_a_network_without_such_a_cache_is_given_all_tokens():
     """Its greedy tokens are those with the cache."""
 

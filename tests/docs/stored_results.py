@@ -13,7 +13,7 @@ In a page, a table stands between `<!-- table: FILE KIND ... -->` and `<!-- end 
     gains METRIC GENERATIONS [ARM-ARM|...]     paired differences; * below 5 % after Holm's correction for all arms
     claims                                     the recipe's claims, each with its verdict
     verdicts [ARM|ARM...]                      by definition of collapse, from generation 0 to the last
-    costs [ARM|ARM...]                         updates, passes of networks and seconds of all fits of an arm and seed
+    costs [ARM|ARM...]                         updates, and batches that networks see, in all fits of an arm and seed
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ def claims(stored: Document, _: str = "") -> list[list[str]]:
 
 
 def verdicts(stored: Document, chosen: str = "") -> list[list[str]]:
-    definitions = list(dict.fromkeys(entry["definition"] for entry in stored["definitions"]))
+    measured = (entry for entry in stored["definitions"] if entry["status"] != "not measured")
+    definitions = list(dict.fromkeys(entry["definition"] for entry in measured))
     rows = [["arm", *definitions]]
     status = {(entry["arm"], entry["definition"]): entry["status"] for entry in stored["definitions"]}
     for arm in _arms(stored, chosen):
@@ -126,11 +127,10 @@ def verdicts(stored: Document, chosen: str = "") -> list[list[str]]:
 
 
 def costs(stored: Document, chosen: str = "") -> list[list[str]]:
-    rows = [["arm", "updates", "forward passes of student and teacher", "seconds of fitting"]]
+    rows = [["arm", "updates", "batches seen by the student", "by its teacher"]]
     for arm in _arms(stored, chosen):
         cost = stored["costs"][arm]
-        passes = f"{cost['updates']:,} and {cost['taught']:,}" if cost["taught"] else f"{cost['updates']:,}"
-        rows.append([f"`{arm}`", f"{cost['updates']:,}", passes, f"{cost['fit_s']:.0f}"])
+        rows.append([f"`{arm}`", f"{cost['updates']:,}", f"{cost['updates']:,}", f"{cost['taught']:,}"])
     return rows
 
 
@@ -145,6 +145,7 @@ KINDS: dict[str, Callable[..., list[list[str]]]] = {
 }
 KINDS_ARGUMENTS = {"means": 3, "theory": 3, "last": 2, "gains": 3, "claims": 1, "verdicts": 1, "costs": 1}
 PART = re.compile(r'("(?:arms|differences|theory|claims|definitions|costs)":|\},)')  # a line ends after it
+LEFT_OUT = ("values", "rows", "n", "p")
 CLAIM = ("that", "metric", "expect", "status", "difference", "low", "high")
 
 
@@ -156,7 +157,7 @@ def _json_of(*words: str) -> Document:
 
 
 def _costs(run: str, arms: Document) -> Document:
-    """Of all fits of an arm after generation 0, a mean over seeds: updates, those with a teacher, and seconds."""
+    """Of all fits of an arm after generation 0, a mean over seeds: updates, and those with a teacher."""
     fits = [fit for fit in _json_of("status", run, "--costs")["fits"] if fit["generation"]]
     taught = {
         arm
@@ -168,8 +169,7 @@ def _costs(run: str, arms: Document) -> Document:
         own = [fit for fit in fits if arm in fit["arms"]]
         seeds = max(1, len({seed for fit in own for seed in fit["seeds"]}))
         updates = sum(fit["updates"] * len(fit["seeds"]) for fit in own) // seeds
-        seconds = sum(fit["fit_s"] * len(fit["seeds"]) for fit in own) / seeds
-        found[arm] = {"updates": updates, "taught": updates if arm in taught else 0, "fit_s": seconds}
+        found[arm] = {"updates": updates, "taught": updates if arm in taught else 0}
     return found
 
 
@@ -203,7 +203,7 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items() if key not in ("values", "rows")}
+        return {key: _rounded(part) for key, part in value.items() if key not in LEFT_OUT}
     return [_rounded(part) for part in value] if isinstance(value, list) else value
 
 

@@ -175,7 +175,8 @@ def test_a_plug_in_that_fails_fails_as_in_one_process(sandbox, twin, slow_start,
     with pytest.raises(PluginError) as found:
         twin.run(text, plugins=True, processes=2)
     errors.append(str(found.value))
-    assert errors[0] == errors[1]
+    same, other = (re.sub(r"^.*, generation 1, seed \d", "CELL", error) for error in errors)
+    assert same == other, "of several failed cells any may be the first"
     assert "no third" in errors[0]
     assert twin.artefacts() == sandbox.artefacts()
     assert recorded(twin) == recorded(sandbox)

@@ -79,6 +79,12 @@ def _any_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "native_bf16", lambda: False)
 
 
+@pytest.fixture(autouse=True)
+def _this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No command starts other processes without being asked to; those that a test starts have one thread, too."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
 class Sandbox:
     """Runs recipes below one folder, in this process, through the same path as the command line."""
 
@@ -102,6 +108,7 @@ class Sandbox:
         overlap: str = "off",
         trackers: Mapping[str, Tracker] | None = None,
         mirror: str | None = None,
+        processes: int | None = 1,
         **options: object,
     ) -> dict:
         from collapse_sim.core.machine import open_device
@@ -124,6 +131,7 @@ class Sandbox:
             overlap,
             trackers=trackers or {},
             mirror=mirror,
+            processes=processes,
         )
         return session.run(quiet=True)
 

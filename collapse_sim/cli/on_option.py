@@ -1,35 +1,16 @@
-"""`run --on processes:N`, and what is wrong with it before anything is read. No torch."""
+"""`run --on`, and what is wrong with it before anything is read. No torch."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Mapping
 
-from collapse_sim.core.errors import RecipeError
-
-MOST = 10_000  # processes
+from collapse_sim.run.run_place import processes_of
 
 
-def processes_of(on: str) -> int:
-    """N of "processes:N". Raises RecipeError for anything else."""
-    match = re.fullmatch(r"processes:([0-9]{1,9})", on)
-    if match is None or not 1 <= int(match[1]) <= MOST:
-        raise RecipeError(f"--on {on}: allowed: processes:N, N from 1 to {MOST:,}")
-    return int(match[1])
+def planned_processes(on: str | None, environment: Mapping[str, str], *, dry_run: bool) -> int:
+    """N of "processes:N", which a dry run is about; 0: of anything else.
 
-
-def check_on(on: str | None, *, dry_run: bool, ranks: bool) -> int:
-    """The number of processes that a dry run is about; 0: `--on` is absent or another place (run/run_place.py).
-
-    Raises RecipeError for what it cannot do, before anything is read.
+    Raises RecipeError for a number or an environment with which that cannot be, before anything is read.
     """
-    if on is None or not re.match("processes($|:)", on):
-        return 0
-    processes = processes_of(on)
-    if not dry_run:
-        raise RecipeError(
-            f"--on {on}: processes share a run without it: start the same command so many times, with one store; with "
-            "--dry-run it shows what they would do"
-        )
-    if ranks:
-        raise RecipeError(f"--on {on}: not with torchrun, whose ranks work as one process")
-    return processes
+    processes = processes_of(on, environment, dry_run=dry_run)
+    return processes if processes and dry_run and on != "here" else 0

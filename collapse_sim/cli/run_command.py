@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collapse_sim.cli.on_option import check_on
+from collapse_sim.cli.on_option import planned_processes
 from collapse_sim.cli.options import (
     ArmsOption,
     DataOption,
@@ -89,9 +89,10 @@ def run(
         str | None,
         typer.Option(
             "--on",
-            metavar="ray[:ADDRESS]|processes:N",
-            help="Compute on a Ray cluster: ray (all CPUs and GPUs of this machine), ray:auto or ray:HOST:PORT. With "
-            "--dry-run also processes:N, what N processes on one store would do.",
+            metavar="here|processes[:N]|ray[:ADDRESS]",
+            help="Where to compute: in this process (here), in N processes of this machine, or in as many as make "
+            "sense (processes); on a Ray cluster: ray (all CPUs and GPUs of this machine), ray:auto or ray:HOST:PORT. "
+            "Default: here, and on a CPU in other processes, too, if fits leave cores idle and there are 20 s of work.",
         ),
     ] = None,
     fit_ranks: Annotated[
@@ -117,7 +118,7 @@ def run(
 ) -> None:
     """Run a recipe's experiment, or continue it. What is already stored is never computed again."""
     launch = launched(os.environ)
-    processes = check_on(on, dry_run=dry_run, ranks=launch is not None)
+    processes = planned_processes(on, os.environ, dry_run=dry_run)
     follows = launch is not None and launch.rank > 0
     if launch is not None:
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # read by torch's import: its stack traces of lost ranks
@@ -200,6 +201,9 @@ def run(
 
                 plan["on"] = cluster_document(session, session.place, rates, hears, fetchable)
                 beside = f"\n\n{cluster_text(plan['on'])}"
+            if not processes and session.count > 1:
+                plan["processes"] = session.count
+                beside = f"\n\n{_processes_text(session.count)}"
             document(plan) if as_json else data(plan_text(plan, _time_text(plan)) + beside)
             session.check()
             return
@@ -212,6 +216,10 @@ def run(
                 say(f"compare: collapse-sim compare {session.folder}")
             data(str(session.folder), needed=False)
         check_diverged(result)
+
+
+def _processes_text(count: int) -> str:
+    return f"processes: {count}, this one and {count - 1} more that it starts (--on here: this one only)"
 
 
 def _time_text(plan: Mapping[str, Any]) -> str:

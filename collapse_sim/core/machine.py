@@ -53,11 +53,15 @@ class Device:
         """
         threads = torch.get_num_threads()
         if self.device.type == "cpu":
-            torch.set_num_threads(1 if operations_per_step < SMALL_STEP_OPERATIONS else self.threads)
+            torch.set_num_threads(self.threads_for(operations_per_step))
         try:
             yield
         finally:
             torch.set_num_threads(threads)
+
+    def threads_for(self, operations_per_step: float) -> int:
+        """Threads of the CPU that steps of this size take."""
+        return 1 if operations_per_step < SMALL_STEP_OPERATIONS else self.threads
 
     def reseed(self, value: int) -> None:
         """Start the global generators of this device anew."""

@@ -12,6 +12,7 @@ from collapse_sim.engine.build import builder
 from collapse_sim.engine.groups import grouping
 from collapse_sim.engine.work import JobContext
 from collapse_sim.store.jobs import Request
+from collapse_sim.store.store import Build
 from collapse_sim.store.waiting import NO_WORK, Meanwhile
 
 
@@ -26,11 +27,11 @@ class Executor(Protocol):
 
 
 class Here:
-    """This process."""
+    """This process. `build`: in place of the context's own builder."""
 
-    def __init__(self, context: JobContext) -> None:
+    def __init__(self, context: JobContext, build: Build | None = None) -> None:
         self._context = context
-        self._build, self._group = builder(context), partial(grouping, context=context)
+        self._build, self._group = build or builder(context), partial(grouping, context=context)
 
     def make_all(self, requests: Sequence[Request], emit: Emit, meanwhile: Meanwhile | None = NO_WORK) -> Counter[str]:
         return self._context.store.make_all(requests, self._build, emit, self._group, meanwhile)

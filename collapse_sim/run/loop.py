@@ -47,12 +47,14 @@ def run_generations(
     observers: Sequence[Observer] = (),
     overlap: str = "off",
     executor: Executor | None = None,
+    *,
+    leads: bool = True,
 ) -> Counter[str]:
     """Make what the experiment still lacks, in the order that shares most. Returns counts of artefacts made and reused.
 
     With `overlap`, another process may make a generation's scores while the next one is fitted and sampled; it is
-    recorded after that. `executor`: who computes everything else; None: this process. Afterwards, failures are in
-    `context.store.failures` and everything else is in the store.
+    recorded after that. `executor`: who computes everything else; None: this process. Without `leads` another process
+    records, draws and prunes. Afterwards, failures are in `context.store.failures` and everything else is in the store.
     """
     recipe, seeds = experiment.recipe, experiment.recipe.seeds
     executor = executor or Here(context)
@@ -79,6 +81,8 @@ def run_generations(
         made.counts["scores"] += process.finish(partial(make, made.apart))
         ahead.elsewhere.clear()
         total.update(sum(made.counts.values(), Counter()))
+        if not leads:
+            return
         for name, plan in made.arms.items():
             _record(name, k, plan, seeds, run, context)
         files = [str(path) for observe in observers for path in observe(k)]

@@ -56,7 +56,7 @@ class RunOptions:
     trackers: Sequence[str] = ()  # what the run is also sent to
     project: str | None = None  # of the trackers; None: the recipe's name
     mirror: str | None = None  # the URL of the store's mirror
-    on: str | None = None  # where jobs are computed (run/run_place.py); None: in this process
+    on: str | None = None  # where jobs are computed (run/run_place.py); None: here, by other processes, too, if it pays
     fit_ranks: int | None = None  # processes that make each fit together, there
     names: OptionNames = COMMAND_LINE
 
@@ -87,10 +87,13 @@ class RunOptions:
 
         Raises RecipeError, MissingError, RanksError, and StoreError for a damaged run directory.
         """
-        from collapse_sim.run.run_place import place_of
+        from collapse_sim.run.run_place import place_of, processes_of
         from collapse_sim.ui.starting import starting
 
-        place = place_of(self.on, self.fit_ranks, os.environ)
+        processes = processes_of(self.on, os.environ)
+        place = place_of(None if processes is not None else self.on, self.fit_ranks, os.environ)
+        if processes is None and (called or self.smoke):
+            processes = 1
         folder = self.early_folder() if early and (launch is None or launch.rank == 0) else None
         with ExitStack() as until_the_end:
             until_the_end.enter_context(starting(folder, folder.name if folder else ""))
@@ -128,6 +131,7 @@ class RunOptions:
                 called=called,
                 place=place,
                 plugins=self.plugins,
+                processes=processes,
             )
 
     def early_folder(self) -> Path | None:

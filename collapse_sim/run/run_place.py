@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from collapse_sim.core.errors import MissingError, RecipeError
 
 ALLOWED = (
-    "ray (a local cluster of all CPUs and GPUs of this machine), ray:auto or ray:HOST:PORT (a running cluster), and "
-    "processes:N with --dry-run"
+    "here (this process), processes or processes:N (on this machine), ray (a local cluster of all CPUs and GPUs of "
+    "this machine), and ray:auto or ray:HOST:PORT (a running cluster)"
 )
+MOST_STARTED, MOST_PLANNED = 256, 10_000  # processes of a run on one machine, and of a dry run
+SENSIBLE = 0  # processes: as many as make sense
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,24 @@ class RayPlace:
 
     def __str__(self) -> str:
         return "ray" if self.address == "local" else f"ray:{self.address}"
+
+
+def processes_of(on: str | None, environment: Mapping[str, str], *, dry_run: bool = False) -> int | None:
+    """How many processes of this machine compute a run, this one included: 1 for "here", SENSIBLE for "processes", N
+    for "processes:N"; None: it is not said, or the place is another one. Raises RecipeError."""
+    if on == "here":
+        return 1
+    if on is None or not re.match("processes($|:)", on):
+        return None
+    most = MOST_PLANNED if dry_run else MOST_STARTED
+    match = re.fullmatch(r"processes(?::([0-9]{1,9}))?", on)
+    if match is None or (match[1] is not None and not 1 <= int(match[1]) <= most):
+        raise RecipeError(
+            f"--on {on}: allowed: processes:N, N from 1 to {most:,}, or processes, which is as many as make sense"
+        )
+    if environment.get("WORLD_SIZE", "1") not in ("", "1"):
+        raise RecipeError(f"--on {on}: not with torchrun (WORLD_SIZE is set), whose ranks work as one process")
+    return SENSIBLE if match[1] is None else int(match[1])
 
 
 def place_of(on: str | None, ranks: int | None, environment: Mapping[str, str]) -> RayPlace | None:

@@ -49,8 +49,9 @@ def run_recipe(
     `recipe`: a file, the name of a shipped recipe, or a mapping of what YAML would have (errors name the key path).
     `settings`: changed settings by their dotted path, {"train.learning_rate": 3e-4}. `seeds`, `generations`, `arms`: in
     place of the recipe's, or of these only; `seeds=4` is seed 4, not four seeds. `out`: the run directory, by default
-    runs/NAME. `data_dir`: by default COLLAPSE_SIM_DATA or "data". All others are those of `collapse-sim run`. Progress
-    is one line per generation on stderr, and in a notebook a display that is updated; `quiet`: warnings only.
+    runs/NAME. `data_dir`: by default COLLAPSE_SIM_DATA or "data". All others are those of `collapse-sim run`, but this
+    process computes alone unless `on` is "processes" or "processes:4". Progress is one line per generation on stderr,
+    and in a notebook a display that is updated; `quiet`: warnings only.
 
     Raises RecipeError for a wrong recipe or argument, MissingError for data or a device that is not there, StoreError
     for a folder that holds another run, is damaged or full. An interrupt (Ctrl-C, or the notebook's stop) takes a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 import sys
@@ -9,7 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
@@ -27,7 +28,7 @@ from collapse_sim.engine.groups import group_size
 from collapse_sim.engine.programs import Mode, Programs, check_compiler, compile_mode
 from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.experiment import Experiment
-from collapse_sim.plan.keeping import Ends, most_bytes, to_come
+from collapse_sim.plan.keeping import Ends, most_bytes, seeds_to_come, to_come
 from collapse_sim.plan.protocol import warnings_of
 from collapse_sim.plan.sizes import operations_per_step
 from collapse_sim.plan.specs import FitSpec
@@ -35,9 +36,12 @@ from collapse_sim.plan.try_out import try_functions
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
 from collapse_sim.run.loop import Observer, run_generations
+from collapse_sim.run.process_count import processes
 from collapse_sim.run.run_description import describe_run
 from collapse_sim.run.run_place import RayPlace
 from collapse_sim.run.scoring_process import check_overlap, may_overlap
+from collapse_sim.run.side_child import SideOrder
+from collapse_sim.run.side_processes import beside
 from collapse_sim.run.text_samples import show_texts
 from collapse_sim.run.trackers import Tracker
 from collapse_sim.run.tracking import Tracking
@@ -83,6 +87,7 @@ class Session:
     mirror: str | None = None  # the URL of the store's mirror
     place: RayPlace | None = None  # where jobs are computed; None: in this process
     plugins: bool | None = None  # whether workers may import the recipe's plug-ins; None: as this process has done
+    processes: int | None = 1  # of this machine that compute it, with this one; 0: what makes sense; None: if it pays
 
     def run(
         self, *, quiet: bool = False, verbose: bool = False, as_json: bool = False, display: MakeDisplay | None = None
@@ -136,6 +141,7 @@ class Session:
             self.device.limit_threads(operations_per_step(self.experiment)),
         ):
             device = self.device.describe() if crew is None else f"{crew.cluster.describe()}; {self.device.describe()}"
+            device += f", {self.count} processes" if self.count > 1 else ""
             command = [] if self.called else masked_command(sys.argv, MIRROR)
             run.record_session(command, device, self._precision())
             emit(self._started(device))
@@ -151,7 +157,9 @@ class Session:
                 )
                 observers = observers_of(self.experiment, context, run.pictures)
                 if crew is None:
-                    total = run_generations(self.experiment, run, context, observers, self.overlap)
+                    with beside(self._order(), self.count, context) as (own, executor):
+                        overlap = self.overlap if self.count == 1 else "off"
+                        total = run_generations(self.experiment, run, own, observers, overlap, executor)
                 else:
                     with crew.executor(self.experiment, context, self.ends()) as executor:
                         total = run_generations(self.experiment, run, context, observers, executor=executor)
@@ -205,6 +213,28 @@ class Session:
             checkpoint_s=self.checkpoint_s,
             together=group_size(self.ensemble),
             compiled=self._compile_mode(),
+        )
+
+    @cached_property
+    def count(self) -> int:
+        """The processes of this machine that compute the run, this one included. Raises what `ends` does."""
+        if self.place is not None or self.ranks.world > 1 or self.processes == 1:
+            return 1
+        free = self.overlap != "on" and self.ensemble in ("auto", "off")
+        missing = seeds_to_come(self.experiment, self.store_dir, self.ends())
+        return processes(self.processes, self.experiment, self.device, missing, os.environ, free=free)
+
+    def _order(self) -> SideOrder:
+        return SideOrder(
+            self.experiment,
+            self.folder,
+            self.store_dir,
+            self.data_dir,
+            self.device,
+            self.checkpoint_s,
+            group_size(self.ensemble),
+            self._compile_mode(),
+            self.mirror,
         )
 
     def follow(self, group: Group) -> NoReturn:
@@ -262,12 +292,15 @@ class Session:
             raise RecipeError(
                 f"--overlap on: with --on {self.place} scores are tasks beside fits without it; leave it out"
             )
+        if self.processes not in (None, 1) and self.overlap == "on":
+            raise RecipeError("--overlap on: with --on processes scores are made beside fits without it; leave it out")
         check_ranks(self.experiment, self._ranks(), group_size(self.ensemble), compiled=mode == "on")
         try_functions(self.experiment, self.data_dir)
         if any(fit.train for fit in self._fits()):
             check_compiler(mode, self.device)
         RunWriter(self.folder).check(describe_run(self.experiment))
-        late = self.place is not None or may_overlap(self.overlap, self.device, self.ranks)  # tasks run ahead, too
+        ahead = self.place is not None or self.count > 1
+        late = ahead or may_overlap(self.overlap, self.device, self.ranks)
         check_space(self.experiment, self.store_dir, check_place(self.store_dir, "--store"), self.ends(), late=late)
 
     def ends(self) -> Ends:

@@ -240,6 +240,15 @@ class StoreMirror:
         self._pushing.close()
         return result
 
+    def moved(self) -> Transferred:
+        """What was transferred so far."""
+        with self._guard:
+            return self._counts
+
+    def add(self, fetched: int, fetched_bytes: int) -> None:
+        """Count what another process has fetched for this run."""
+        self._count(fetched=fetched, fetched_bytes=fetched_bytes)
+
     def reasons(self) -> list[str]:
         """Why artefacts could not be uploaded: the first few reasons, each once."""
         reasons = list(dict.fromkeys(self._failed.values()))

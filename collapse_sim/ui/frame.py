@@ -186,7 +186,8 @@ def _ends(left: Text, right: Text, width: int, symbols: Symbols) -> Text:
 
 
 def _body(state: State, width: int, remark: str, now: float, symbols: Symbols) -> list[Text]:
-    """How the run ended; while it runs, three lines: the stages of this generation, and the current job."""
+    """How the run ended; while it runs, the stages of this generation, the current job, and those
+    of other processes and nodes."""
     if remark or state.outcome is not None:
         return _ended(state, width, remark, symbols)
     job = state.job
@@ -207,7 +208,7 @@ def _body(state: State, width: int, remark: str, now: float, symbols: Symbols) -
     parts += [f"loss {formatting.value(job.loss)}" if job.loss is not None else ""]
     what = Text.assemble((job_words(job.kind, job.generation), f"bold {palette.RUNNING}"))
     what.append("".join(f" {symbols.dot} {part}" for part in parts if part))
-    return [_stages(state, symbols), what, _bar(job, width, now, symbols)]
+    return [_stages(state, symbols), what, _bar(job, width, now, symbols), *nodes(state)]
 
 
 def _stages(state: State, symbols: Symbols) -> Text:

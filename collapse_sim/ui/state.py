@@ -189,6 +189,8 @@ class State:
             self.on_nodes[key] = _progressed(self.on_nodes.get(key), inner, now)
         elif isinstance(inner, JobFinished | JobFailed):
             _HANDLERS[type(inner)](self, inner, now)
+        elif isinstance(inner, Waiting):
+            self.on_nodes.pop(key, None)
 
     def _left_by_others(self, event: JobStarted | JobFinished | JobFailed) -> None:
         """Nobody else makes this artefact any more: who did may have died."""
@@ -209,8 +211,8 @@ class State:
         tally[kind] = tally.get(kind, 0) + seeds
         work_s, self.mark = now - self.mark, now
         self._left_by_others(event)
-        if self.job is not None and self.job.digest == event.digest:
-            self.job = None
+        if self.job is not None and self.job.digest == event.digest and _overlap(self.job.seeds, event.seeds):
+            self.job = None  # of other seeds, another process may have made it
         if self.waiting is not None and self.waiting["digest"] == event.digest:
             self.waiting = None
         if not 0 <= event.generation <= self.generations:
@@ -339,6 +341,11 @@ def _progressed(job: JobUnderWay | None, event: JobProgress, now: float) -> JobU
         job.first_done, job.first_time = event.done, now
     job.done, job.total, job.unit, job.loss, job.last_time = event.done, event.total, event.unit, event.loss, now
     return job
+
+
+def _overlap(seeds: Sequence[int], others: Sequence[int]) -> bool:
+    """Whether two artefacts of one digest have something in common; no seeds: the same for all."""
+    return not seeds or not others or not set(seeds).isdisjoint(others)
 
 
 _HANDLERS: dict[type, Callable[[State, Any, float], None]] = {

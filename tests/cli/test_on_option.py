@@ -4,36 +4,45 @@ from __future__ import annotations
 
 import pytest
 
-from collapse_sim.cli.on_option import check_on, processes_of
+from collapse_sim.cli.on_option import planned_processes
 from collapse_sim.core.errors import RecipeError
+from collapse_sim.run import process_count
 
 
-@pytest.mark.parametrize(("text", "count"), [("processes:1", 1), ("processes:10000", 10_000)])
-def test_a_number_of_processes(text: str, count: int) -> None:
-    assert processes_of(text) == count
-
-
-@pytest.mark.parametrize("text", ["processes", "processes:", "processes:0", "processes:10001", "processes:-1"])
-def test_other_numbers_are_refused(text: str) -> None:
-    with pytest.raises(RecipeError, match=f"--on {text}: allowed: processes:N, N from 1 to 10,000"):
-        check_on(text, dry_run=True, ranks=False)
-
-
-def test_it_is_for_plans_of_one_process() -> None:
-    assert check_on(None, dry_run=False, ranks=True) == 0
-    assert check_on("ray", dry_run=False, ranks=False) == 0
-    assert check_on("processes:2", dry_run=True, ranks=False) == 2
-    with pytest.raises(
-        RecipeError, match="start the same command so many times, with one store; with --dry-run it shows"
-    ):
-        check_on("processes:2", dry_run=False, ranks=False)
+def test_the_number_of_processes_that_a_dry_run_is_about():
+    assert planned_processes("processes:10000", {}, dry_run=True) == 10_000
+    for on in (None, "here", "processes", "ray"):
+        assert planned_processes(on, {}, dry_run=True) == 0
+    assert planned_processes("processes:2", {}, dry_run=False) == 0
+    with pytest.raises(RecipeError, match="--on processes:300: allowed: processes:N, N from 1 to 256, or processes"):
+        planned_processes("processes:300", {}, dry_run=False)
     with pytest.raises(RecipeError, match="not with torchrun"):
-        check_on("processes:2", dry_run=True, ranks=True)
+        planned_processes("processes:2", {"WORLD_SIZE": "2"}, dry_run=True)
 
 
-def test_the_command_refuses_it_before_it_reads_anything(shell):
-    assert shell.refused("run", "no-such.yaml", "--on", "processes:2", code=2).startswith("error: --on processes:2: ")
+def test_the_command_refuses_a_wrong_place_before_it_reads_anything(shell):
+    said = shell.refused("run", "no-such.yaml", "--on", "processes:0", code=2)
+    assert said.startswith("error: --on processes:0: allowed: processes:N, N from 1 to 256, or processes, ")
     assert shell.refused("run", "no-such.yaml", "--dry-run", "--on", "ten", code=2).startswith("error: --on ten: ")
+
+
+def test_a_plan_says_how_many_processes_the_run_would_use(shell, recipe, monkeypatch):
+    """If they are more than one: with 20 s of work, on cores that nobody has shared out."""
+    monkeypatch.setattr(process_count, "usable_cores", lambda: 2)
+    smoke = ("metrics: [test_loss]", "metrics: [test_loss]\nsmoke: {train.batch_size: 16}")
+    name, line = (
+        recipe(("steps: 20", "steps: 9000"), smoke),
+        "\nprocesses: 2, this one and 1 more that it starts (--on here",
+    )
+    words = ["run", name, "--dry-run", "-q", "--seed", "0", "--seed", "1"]
+    assert "\nprocesses: " not in shell(*words).out
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert line in shell(*words).out
+    assert shell(*words, "--json").json["processes"] == 2
+    assert "processes" not in shell(*words, "--on", "here", "--json").json
+    assert "\nprocesses: " not in shell(*words, "--set", "train.steps=20").out
+    assert line in shell(*words, "--set", "train.steps=20", "--on", "processes").out, "asked for"
+    assert "\nprocesses: " not in shell(*words, "--smoke").out
 
 
 def test_a_dry_run_shows_what_so_many_processes_would_do(finished, recipe):

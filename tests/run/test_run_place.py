@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from collapse_sim.core.errors import MissingError, RecipeError
-from collapse_sim.run.run_place import RayPlace, place_of
+from collapse_sim.run.run_place import SENSIBLE, RayPlace, place_of, processes_of
 
 
 @pytest.fixture
@@ -35,9 +35,9 @@ def test_places(on, ranks, expected):
 @pytest.mark.parametrize(
     ("on", "ranks", "environment", "message"),
     [
-        ("dask", None, {}, "--on dask: allowed: ray "),
-        ("ray:", None, {}, "--on ray:: allowed: ray "),
-        ("rays", None, {}, "--on rays: allowed: ray "),
+        ("dask", None, {}, "--on dask: allowed: here "),
+        ("ray:", None, {}, "--on ray:: allowed: here "),
+        ("rays", None, {}, "--on rays: allowed: here "),
         ("ray:head", None, {}, "--on ray:head: HOST:PORT"),
         ("ray:head:99999", None, {}, "HOST:PORT"),
         ("ray:ray://head:10001", None, {}, "start it on one of its nodes"),
@@ -65,3 +65,28 @@ def test_a_run_in_this_process_imports_neither_ray_nor_what_uses_it():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("on", "expected"),
+    [
+        (None, None), ("ray", None), ("ray:auto", None), ("dask", None),
+        ("here", 1), ("processes", SENSIBLE), ("processes:1", 1), ("processes:256", 256),
+    ],
+)  # fmt: skip
+def test_processes_of_this_machine(on, expected):
+    assert processes_of(on, {"WORLD_SIZE": "1"}) == expected
+
+
+@pytest.mark.parametrize("on", ["processes:", "processes:0", "processes:257", "processes:-1", "processes:two"])
+def test_other_numbers_of_processes_are_refused(on):
+    with pytest.raises(RecipeError, match=f"--on {on}: allowed: processes:N, N from 1 to 256, or processes"):
+        processes_of(on, {})
+
+
+def test_a_plan_may_be_about_more_processes_and_ranks_are_no_processes():
+    assert processes_of("processes:10000", {}, dry_run=True) == 10_000
+    with pytest.raises(RecipeError, match="N from 1 to 10,000"):
+        processes_of("processes:10001", {}, dry_run=True)
+    with pytest.raises(RecipeError, match="not with torchrun"):
+        processes_of("processes", {"WORLD_SIZE": "2"})

@@ -5,9 +5,10 @@ import io
 from rich.console import Console
 
 from collapse_sim.core.events import JobProgress, JobStarted, OnNode
-from collapse_sim.ui.frame import frame
+from collapse_sim.ui.frame import _body, frame
 from collapse_sim.ui.node_lines import MOST_LINES, nodes
 from collapse_sim.ui.state import State
+from collapse_sim.ui.symbols import UNICODE
 from tests.ui.conftest import after, started
 
 
@@ -49,3 +50,11 @@ def test_the_dashboard_has_the_lines():
     text = console.export_text()
     assert "n1  fitting a" in text
     assert "n2  fitting a" in text
+
+
+def test_other_processes_are_shown_below_this_ones_job():
+    state = busy(("process 2", 2))
+    state.apply(JobStarted("fit", "own", 1, ("a",), (0,)))
+    shown = [line.plain.rstrip() for line in _body(state, 100, "", 0.0, UNICODE)]
+    assert shown[1].startswith("fitting")
+    assert shown[-1].startswith("process 2  fitting a, generation 1, seed 2")

@@ -213,3 +213,18 @@ def test_a_job_that_another_process_takes_up_is_shown_once():
 def test_a_run_that_has_ended_has_no_jobs_on_nodes():
     under_way = on("n1", 7, JobStarted("fit", "d", 1, ("a",), (1,)))
     assert after(started(), under_way, RunFinished("x", "runs/x", 1.0, "interrupted")).on_nodes == {}
+
+
+def test_what_another_process_finishes_of_the_same_fit_does_not_end_this_ones_job():
+    """Seeds of one fit are made side by side; a process that waits makes nothing."""
+    other = JobStarted("fit", "d", 1, ("a",), (1,))
+    state = after(started(), JobStarted("fit", "d", 1, ("a",), (0,)), OnNode("process 2", 2, other))
+    state.apply(JobFinished("fit", "d", 1, ("a",), (1,), False, 1.0), 101.0)
+    assert state.job is not None
+    assert state.job.seeds == [0]
+    assert state.on_nodes == {}
+    state.apply(OnNode("process 2", 2, JobStarted("samples", "s", 1, ("a",), (1,))), 102.0)
+    state.apply(OnNode("process 2", 2, Waiting("fit", "d", 1)), 103.0)
+    assert state.on_nodes == {}
+    state.apply(JobFinished("fit", "d", 1, ("a",), (0,), False, 1.0), 104.0)
+    assert state.job is None

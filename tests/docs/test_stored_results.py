@@ -25,7 +25,7 @@ def prose(page: Path) -> str:
 
 
 def test_there_are_pages() -> None:
-    assert [page.name for page in PAGES] == ["open-question.md"]
+    assert [page.name for page in PAGES] == ["bf16-on-a-cpu.md", "open-question.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

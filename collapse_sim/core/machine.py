@@ -248,8 +248,8 @@ def bf16_speed(width: int = PROBE_WIDTH) -> float:
     """How many times as fast as in fp32 a training step runs on this CPU in bf16; measured once per process.
 
     The step is eager: two linear layers of `width` with the casts from fp32, and their gradients. It takes one thread,
-    both precisions take turns, and the shortest time of each counts: with two threads, on cores that others used too,
-    the ratio differed a thousandfold between measurements.
+    both precisions take turns, and the shortest processor time of each counts, not that of the clock: on cores that
+    others use too, a command would else decide otherwise than the one before, and could not continue its run.
     """
     x = torch.full((width // 4, width), 0.01)
     first, second = (torch.full((width, width), 0.01, requires_grad=True) for _ in range(2))
@@ -259,11 +259,11 @@ def bf16_speed(width: int = PROBE_WIDTH) -> float:
     try:
         for _ in range(4):
             for low, taken in times.items():
-                began = time.perf_counter()
+                began = time.thread_time()
                 with torch.autocast("cpu", torch.bfloat16, enabled=low):
                     out = torch.relu(x @ first) @ second
                 torch.autograd.grad(out.float().sum(), (first, second))
-                taken.append(time.perf_counter() - began)
+                taken.append(time.thread_time() - began)
     finally:
         torch.set_num_threads(threads)
     return min(times[False]) / min(times[True])

@@ -209,7 +209,8 @@ def _check_guidance(family: ModelFamily, model: nn.Module, info: Info, rows: Row
     if isinstance(family, FromLatents) and family.from_latents:
         alike = {name: column[:1].expand_as(column) for name, column in rows.items()}
         fixed = _drawn(family, model, alike, ShapedDraws(fixed_draws("sample"), scale=0.0))
-        assert all(torch.equal(column, column[:1].expand_as(column)) for column in fixed.values()), (
+        # Up to rounding: a processor's matrix products may round the rows of one batch differently.
+        assert all(_close(column, column[:1].expand_as(column)) for column in fixed.values()), (
             "from_latents: latents of 0 must always give the same row"
         )
 

@@ -209,10 +209,16 @@ def _check_guidance(family: ModelFamily, model: nn.Module, info: Info, rows: Row
     if isinstance(family, FromLatents) and family.from_latents:
         alike = {name: column[:1].expand_as(column) for name, column in rows.items()}
         fixed = _drawn(family, model, alike, ShapedDraws(fixed_draws("sample"), scale=0.0))
-        # Up to rounding: a processor's matrix products may round the rows of one batch differently.
-        assert all(_close(column, column[:1].expand_as(column)) for column in fixed.values()), (
+        assert all(_one_row(column) for column in fixed.values()), (
             "from_latents: latents of 0 must always give the same row"
         )
+
+
+def _one_row(column: Tensor) -> bool:
+    """Whether all rows are equal; real numbers up to rounding, since some matrix products round the rows of one batch
+    differently."""
+    first = column[:1].expand_as(column)
+    return _close(column, first) if column.is_floating_point() else torch.equal(column, first)
 
 
 def _drawn(family: ModelFamily, model: nn.Module, rows: Rows, draws: Draws | None = None) -> dict[str, Tensor]:

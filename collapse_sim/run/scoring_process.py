@@ -11,16 +11,13 @@ process. Scores that read a model stay in the run's own process, so that no mode
 
 from __future__ import annotations
 
-import os
 import pickle
-import socket
 import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Self
 
 import torch
@@ -32,6 +29,7 @@ from collapse_sim.core.ranks import Ranks
 from collapse_sim.engine.work import JobContext
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.score_specs import ScoreSpec
+from collapse_sim.run.child_process import start_child
 from collapse_sim.run.scoring_child import Answer, Surroundings
 from collapse_sim.store.failures import missing_of
 from collapse_sim.store.jobs import Request, merge
@@ -152,19 +150,7 @@ class ScoringProcess:
                 self._experiment, context.store.root, context.data_dir, context.device, torch.get_num_threads()
             )
         )
-        ours, theirs = socket.socketpair()
-        path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-        self._connection = Connection(ours.detach())
-        with theirs:
-            self._child = subprocess.Popen(
-                [sys.executable, "-P", "-c", START, str(theirs.fileno())],
-                env={**os.environ, "PYTHONPATH": path},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # what it prints is in its answers
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,  # Ctrl-C in a terminal is for the run, which ends it
-            )
+        self._child, self._connection = start_child(START)
         self._connection.send_bytes(surroundings)
 
     def _wait(self) -> Answer:

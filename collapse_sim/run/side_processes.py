@@ -9,10 +9,8 @@ codes are those of a run of one process. What they made counts as made.
 from __future__ import annotations
 
 import contextlib
-import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -31,6 +29,7 @@ from collapse_sim.core.errors import DivergedError
 from collapse_sim.core.events import Emit, Event, JobFinished, JobProgress, JobStarted, Note, OnNode, Waiting
 from collapse_sim.engine.build import builder
 from collapse_sim.engine.work import JobContext
+from collapse_sim.run.child_process import start_child
 from collapse_sim.run.executing import Executor, Here
 from collapse_sim.run.side_child import ChainsEnded, Fetched, Message, Printed, SideEnded, SideOrder
 from collapse_sim.store.jobs import Job, Request
@@ -255,19 +254,7 @@ class CountedAsMade:
 
 def _started(number: int, order: bytes) -> SideProcess:
     """Another process, to which the order is sent. Raises OSError."""
-    ours, theirs = socket.socketpair()
-    path = os.pathsep.join(entry or str(Path.cwd()) for entry in sys.path)
-    connection = Connection(ours.detach())
-    with theirs:
-        child = subprocess.Popen(
-            [sys.executable, "-P", "-c", START, str(theirs.fileno())],
-            env={**os.environ, "PYTHONPATH": path},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # what it prints is told
-            pass_fds=(theirs.fileno(),),
-            start_new_session=True,  # Ctrl-C in a terminal is for the run, which ends it
-        )
+    child, connection = start_child(START)
     with contextlib.suppress(OSError):  # it has ended, which is noticed later
         connection.send_bytes(order)
     return SideProcess(number, child, connection)

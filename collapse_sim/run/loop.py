@@ -73,6 +73,8 @@ def run_generations(
     def make(requests: Iterable[Request], emit: Emit = context.emit) -> Counter[str]:
         wanted, early = ahead.taken(requests)
         counts = early + executor.make_all(housekeeper.wanted(wanted), emit, ahead.work)
+        _, meanwhile = ahead.taken(wanted)  # made while others were awaited, and then found
+        counts = counts + Counter(made=meanwhile["made"]) - Counter(reused=meanwhile["made"])
         housekeeper.made(counts["made"])
         return counts
 

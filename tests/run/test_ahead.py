@@ -20,13 +20,14 @@ from collapse_sim.core.machine import Device
 from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.recipe.loader import load
 from collapse_sim.run.ahead import Ahead
+from collapse_sim.run.executing import Here
 from collapse_sim.store import waiting
 from collapse_sim.store.blocks import object_folder
 from collapse_sim.store.jobs import Job, Request
 from collapse_sim.store.machine_lock import MachineLock, locked
 from collapse_sim.store.spec import Spec
 from collapse_sim.store.store import Store
-from collapse_sim.store.waiting import POLLED
+from collapse_sim.store.waiting import NO_WORK, POLLED, Meanwhile
 from collapse_sim.ui.run_status import run_status
 from tests.conftest import TINY, Sandbox
 
@@ -50,6 +51,23 @@ def lock_of(sandbox: Sandbox, fit: Spec, seed: int) -> Path:
     folder = sandbox.root / ".store" / "locks"
     folder.mkdir(parents=True, exist_ok=True)
     return folder / f"{fit.digest}-s{seed}.lock"
+
+
+def test_what_is_made_while_others_are_awaited_counts_as_made(
+    sandbox: Sandbox, undisturbed: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if another process had let go of what the loop asks for: it is made ahead, and the loop finds it."""
+    original = Here.make_all
+
+    def eager(self: Here, requests: Sequence[Request], emit: Emit, meanwhile: Meanwhile | None = NO_WORK):
+        while meanwhile is not None and meanwhile():
+            pass
+        return original(self, requests, emit, meanwhile)
+
+    monkeypatch.setattr(Here, "make_all", eager)
+    result = sandbox.run(RECIPE)
+    assert (result["made"], result["reused"]) == (31, 0)
+    assert sandbox.artefacts() == undisturbed.artefacts()
 
 
 def test_all_but_what_waits_for_another_process_is_made(

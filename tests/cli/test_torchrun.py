@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import psutil
 import pytest
 
 from collapse_sim.ui.console import say, say_as
+from tests.commands import commands
 from tests.conftest import artefacts
 from tests.rank_pool import free_port
 
@@ -34,26 +33,9 @@ metrics: [test_loss]
 
 @pytest.fixture
 def start(tmp_path):
-    """Start a command line of Python in the test's folder, with the package of these tests."""
-    started: list[subprocess.Popen] = []
-
-    def run(*words: object, **environment: object) -> subprocess.Popen:
-        own = {name: str(value) for name, value in environment.items()}
-        paths = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLLAPSE_SIM_CACHE": str(tmp_path / "cache")}
-        process = subprocess.Popen(
-            [sys.executable, *map(str, words)], cwd=tmp_path, env={**os.environ, **paths, **own},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-        process.communicate()
+    """Start a command line of Python in the test's folder."""
+    with commands(tmp_path) as start:
+        yield start
 
 
 def torchrun(steps: int, folder: Path) -> list[str]:

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from collapse_sim.run.ray_cluster import QUIET
+from tests.commands import Start, commands
 from tests.conftest import artefacts
 from tests.run.ray_orders import TOY, order_for
 
@@ -315,28 +316,11 @@ def nodes() -> Iterator[TwoNodes]:
     cluster.close()
 
 
-Start = Callable[..., subprocess.Popen]
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start `collapse-sim run` in the test's folder."""
-    started: list[subprocess.Popen] = []
-
-    def run(*words: object) -> subprocess.Popen:
-        own = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLLAPSE_SIM_CACHE": str(tmp_path / "cache")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "collapse_sim", "run", *map(str, words)], cwd=tmp_path, env={**os.environ, **own},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
+    with commands(tmp_path, "-m", "collapse_sim", "run") as start:
+        yield start
 
 
 def recipe(folder: Path, steps: int, text: str = RECIPE) -> Path:

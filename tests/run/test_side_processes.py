@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,11 +19,11 @@ from collapse_sim.run.side_processes import SideProcesses
 from collapse_sim.store import waiting
 from collapse_sim.store.jobs import Job
 from collapse_sim.store.machine_lock import locked
+from tests.commands import Start, commands
 from tests.conftest import SMALL, Sandbox, artefacts, changed
 from tests.pruned import LAST, TOY, VAE
 from tests.run.test_scoring_process import PLUGIN
 
-ROOT = Path(__file__).parents[2]
 RECIPE = changed(VAE, ("seeds: [0]", "seeds: [0, 1]"))
 
 
@@ -312,26 +310,10 @@ LONG = changed(
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen]]:
-    started: list[subprocess.Popen] = []
+def start(tmp_path: Path) -> Iterator[Start]:
     (tmp_path / "r.yaml").write_text(LONG)
-
-    def run(*words: str) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "collapse_sim", "run", "r.yaml", "--device", "cpu", *words],
-            cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        started.append(process)
-        return process
-
-    yield run
-    for process in started:
-        if process.poll() is None:
-            for child in psutil.Process(process.pid).children(recursive=True):
-                child.kill()
-            process.kill()
-        process.communicate()
+    with commands(tmp_path, "-m", "collapse_sim", "run", "r.yaml", "--device", "cpu") as start:
+        yield start
 
 
 def both_at_work(store: Path, process: subprocess.Popen) -> psutil.Process:

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+
 import pytest
+from torch import Tensor
 
 from collapse_sim.core.machine import open_device
+from collapse_sim.metrics.base import Evaluation
+from collapse_sim.metrics.loss import TestLoss
 from collapse_sim.plan.costs import Rate, kind_of_spec
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
@@ -40,7 +46,15 @@ def test_known_rates_make_a_plan(session: Session) -> None:
     assert "  no more than 3 have work at one time" in on_text(wide | {"most_busy": 3})
 
 
-def test_what_is_not_known_is_measured(session: Session) -> None:
+def test_what_is_not_known_is_measured(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A score takes at least 0.02 s, so that the twelve count in a plan that is rounded to tenths of a second."""
+    score_rows = TestLoss.score_rows
+
+    def slow(self: TestLoss, evaluation: Evaluation) -> Mapping[str, Tensor]:
+        time.sleep(0.02)
+        return score_rows(self, evaluation)
+
+    monkeypatch.setattr(TestLoss, "score_rows", slow)
     rates = {kind_of_spec(spec): Rate(0.0, 1.0) for spec in session.experiment.specs() if spec.kind != "scores"}
     said = list[str]()
     result = on_document(session, 2, rates, said.append)

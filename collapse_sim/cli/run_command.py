@@ -62,8 +62,8 @@ def run(
         typer.Option(
             "--compile",
             metavar="auto|on|off",
-            help="Compile the steps of fits with torch.compile. auto: where measured times say that it pays, never in "
-            "fits of less than a minute. Results equal eager ones up to rounding.",
+            help="Compile the steps of fits, and the calls of samplers, with torch.compile. auto: where measured times "
+            "say that it pays, never in work of less than a minute. Results equal eager ones up to rounding.",
         ),
     ] = "auto",
     overlap: Annotated[

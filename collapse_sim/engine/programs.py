@@ -1,16 +1,17 @@
-"""Steps compiled by torch.compile: which programs a process has, what they took to make, and how fast they are."""
+"""What torch.compile has compiled: which programs a process has, what they took to make, and how fast they are."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.core.events import Emit, Note
@@ -28,6 +29,10 @@ TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2, "fp16": 5e-2}
 TF32_TOLERANCE = 1e-2
 
 EXPECTED_COMPILE_S = 30.0  # until a program has been compiled in this process
+# What `auto` goes by.
+LEAST_REMAINING_S = 60.0  # shorter work is never compiled, so that its bytes do not depend on measured times
+ASSUMED_GAIN = 0.1  # of a step's time, before a compiled one was measured
+LEAST_GAIN = 0.03  # a program that saves less is given up
 WARM_STEPS = 5  # the first ones are slower
 TIMED_STEPS = 20
 
@@ -47,7 +52,16 @@ def check_compiler(mode: Mode, device: Device) -> None:
 
 
 class NotCompiledError(Exception):
-    """Why a step is not compiled, for people."""
+    """Why something is not compiled, for people."""
+
+
+class Compiled(Protocol):
+    """What is compiled once for a process."""
+
+    compile_s: float
+
+
+Made = TypeVar("Made", bound=Compiled)
 
 
 class Program:
@@ -62,8 +76,7 @@ class Program:
         started = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the compiler, about the machine
-            graph = _traced(objective, arguments)
-            self._run: Callable[..., Tensor] = torch.compile(graph, fullgraph=True, dynamic=False, backend=backend)
+            self._run: Callable[..., Tensor] = compiled_graph(_traced(objective, arguments), backend)
             own = _with_gradients(self, arguments)
         self.compile_s = time.perf_counter() - started
         _check(own, _with_gradients(lambda groups: objective(**groups), arguments), machine)
@@ -73,21 +86,33 @@ class Program:
         return self._run(*_flat(arguments))
 
 
-def _traced(objective: Objective, arguments: Groups) -> torch.fx.GraphModule:
+def _traced(objective: Objective, arguments: Groups) -> GraphModule:
     """The objective as a graph of operations on `_flat(arguments)`."""
-    from torch.fx.experimental.proxy_tensor import make_fx
-
     names = {group: list(tensors) for group, tensors in arguments.items()}
 
     def on_tensors(*tensors: Tensor) -> Tensor:
         left = iter(tensors)
         return objective(**{group: {name: next(left) for name in own} for group, own in names.items()})
 
-    flat = _flat(arguments)
-    graph: torch.fx.GraphModule = make_fx(on_tensors, tracing_mode="fake")(*flat)
+    return traced(on_tensors, _flat(arguments))
+
+
+def traced(function: Callable[..., Any], tensors: Sequence[Tensor]) -> GraphModule:
+    """A function of tensors as a graph of operations, found by running it on tensors without values.
+
+    Raises NotCompiledError when it draws random numbers; errors of its own code and of the tracer as they are.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    graph: GraphModule = make_fx(function, tracing_mode="fake")(*tensors)
     if any(map(_draws, graph.graph.nodes)):
         raise NotCompiledError("the network draws random numbers, as dropout does; compiled, they would be others")
     return graph
+
+
+def compiled_graph(graph: GraphModule, backend: Backend) -> Callable[..., Any]:
+    """A graph compiled for the shapes that it was traced with, when it is called for the first time."""
+    return torch.compile(graph.forward, fullgraph=True, dynamic=False, backend=backend)  # no module: it has no hooks
 
 
 def _draws(node: torch.fx.Node) -> bool:
@@ -117,7 +142,7 @@ def _check(
     own: tuple[Tensor, list[Tensor | None]], eager: tuple[Tensor, list[Tensor | None]], machine: Machine
 ) -> None:
     """Raise NotCompiledError unless a compiled batch equals the eager one. One that is not finite shows nothing."""
-    tolerance = max(TOLERANCE[machine.precision], TF32_TOLERANCE if machine.tf32 else 0.0)
+    tolerance = tolerance_of(machine)
     (loss, gradients), (eager_loss, eager_gradients) = own, eager
     if not bool(eager_loss.isfinite().all()):
         return
@@ -131,69 +156,90 @@ def _check(
             raise NotCompiledError(f"compiled, a gradient differs by {difference:.1e}; the steepest is {steepest:.1e}")
 
 
+def tolerance_of(machine: Machine) -> float:
+    """By how much what is compiled may differ from what is not, relative to its size."""
+    return max(TOLERANCE[machine.precision], TF32_TOLERANCE if machine.tf32 else 0.0)
+
+
 @dataclass
 class Times:
     """Seconds of the steps of one kind, the first ones excluded."""
 
+    warm: int = WARM_STEPS
+    timed: int = TIMED_STEPS
     eager: list[float] = field(default_factory=list)
     compiled: list[float] = field(default_factory=list)
 
     def of(self, *, compiled: bool) -> float | None:
-        """The median; None as long as fewer than TIMED_STEPS were measured."""
-        seconds = (self.compiled if compiled else self.eager)[WARM_STEPS:]
-        return median(seconds) if len(seconds) >= TIMED_STEPS else None
+        """The median; None as long as fewer than `timed` were measured."""
+        seconds = (self.compiled if compiled else self.eager)[self.warm :]
+        return median(seconds) if len(seconds) >= self.timed else None
 
     def add(self, seconds: float, *, compiled: bool) -> None:
         known = self.compiled if compiled else self.eager
-        if len(known) < WARM_STEPS + TIMED_STEPS:
+        if len(known) < self.warm + self.timed:
             known.append(seconds)
 
 
 class Programs:
-    """The programs of this process: fits of one architecture, shape and precision share one."""
+    """The programs of this process: fits, and samplers, of one architecture, shape and precision share one."""
 
     def __init__(self, mode: Mode = "off", backend: Backend = "inductor") -> None:
         """`backend`: torch.compile's; another one traces without compiling, for tests."""
         self.mode, self._backend = mode, backend
-        self._made: dict[str, Program | str] = {}  # or why there is none
+        self._made: dict[str, Compiled | str] = {}  # or why there is none
         self._times: dict[str, Times] = {}
         self._noted: set[tuple[str, str]] = set()
-        self.followed: dict[tuple[str, tuple[int, ...]], Mapping[str, Any]] = {}  # fit -> what its manifest records
+        self.followed: dict[tuple[str, tuple[int, ...]], Mapping[str, Any]] = {}  # artefact -> what its manifest says
 
     @property
     def count(self) -> int:
         """How many programs were compiled."""
-        return sum(isinstance(program, Program) for program in self._made.values())
+        return sum(not isinstance(made, str) for made in self._made.values())
 
-    def times(self, key: str) -> Times:
-        """What steps under this key took in this process."""
-        return self._times.setdefault(key, Times())
+    @property
+    def compile_s(self) -> float:
+        """Seconds that all of them took to compile."""
+        return sum(made.compile_s for made in self._made.values() if not isinstance(made, str))
+
+    def times(self, key: str, warm: int = WARM_STEPS, timed: int = TIMED_STEPS) -> Times:
+        """What steps under this key took in this process: `timed` of them, after the first `warm` ones."""
+        return self._times.setdefault(key, Times(warm, timed))
 
     def expected_s(self) -> float:
         """How long compiling is expected to take, in seconds: the longest time so far."""
-        return max((p.compile_s for p in self._made.values() if isinstance(p, Program)), default=EXPECTED_COMPILE_S)
+        known = (made.compile_s for made in self._made.values() if not isinstance(made, str))
+        return max(known, default=EXPECTED_COMPILE_S)
 
-    def get(
+    def step(
         self, key: str, who: str, objective: Objective, arguments: Callable[[], Groups], machine: Machine, emit: Emit
     ) -> Program | None:
-        """The program with this key, compiled when it is asked for the first time. None when that is impossible, with
-        one note for each reason; `who` is the family's name in it."""
+        """The program of steps with this key. None when that is impossible; `who` is the family's name."""
+        words = (who, "its steps", "fits")
+        return self.get(key, words, lambda backend: Program(objective, arguments(), machine, backend), machine, emit)
+
+    def get(
+        self, key: str, words: tuple[str, str, str], make: Callable[[Backend], Made], machine: Machine, emit: Emit
+    ) -> Made | None:
+        """The program with this key, made when it is asked for the first time. None when that is impossible, with one
+        note for each reason. `words` for people: whose it is, what is compiled, and what else it serves."""
+        who, what, serves = words
         if key not in self._made:
-            emit(Note(f"{who}: compiling its steps, once for all fits like this one", "info"))
-            self._made[key] = self._make(objective, arguments, machine)
+            emit(Note(f"{who}: compiling {what}, once for all {serves} like this one", "info"))
+            self._made[key] = self._make(make, machine)
         made = self._made[key]
-        if isinstance(made, Program):
-            return made
+        if not isinstance(made, str):
+            return cast(Made, made)
         if (who, made) not in self._noted:
             self._noted.add((who, made))
-            emit(Note(f"{who}: its steps are not compiled: {made}"))
+            emit(Note(f"{who}: {what} are not compiled: {made}"))
         return None
 
-    def _make(self, objective: Objective, arguments: Callable[[], Groups], machine: Machine) -> Program | str:
+    def _make(self, make: Callable[[Backend], Compiled], machine: Machine) -> Compiled | str:
         if problem := machine.compiler_problem():
             return problem
         try:
-            return Program(objective, arguments(), machine, self._backend)
+            return make(self._backend)
         except NotCompiledError as error:
             return str(error)
         except Exception as error:  # of a family's code, the tracer or the compiler; the eager step shows its own

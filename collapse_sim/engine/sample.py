@@ -18,6 +18,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import name_of
 from collapse_sim.core.randomness import Draws
 from collapse_sim.engine import artefacts
+from collapse_sim.engine.calls import CompiledPieces
 from collapse_sim.engine.given import given_to
 from collapse_sim.engine.pieces import Pieces, in_pieces, layout
 from collapse_sim.engine.work import JobContext
@@ -27,6 +28,7 @@ from collapse_sim.store.jobs import Job, where
 from collapse_sim.store.rowfile import SAMPLES_FILE, RowWriter
 
 ROWS_FILE = SAMPLES_FILE
+Draw = Callable[[str, int, int, int], dict[str, np.ndarray]]  # (role, step, first row, row after the last) -> columns
 ROLES: dict[Kind, str] = {"samples": "sample", "own samples": "own sample"}  # of random draws
 
 
@@ -75,9 +77,10 @@ class Sampler:
         """`place` is the prefix of error messages."""
         self._context, self._spec, self._seeds, self._place = context, spec, tuple(seeds), place
         self._conditions = given_to(context.store, spec, seeds)
+        self.in_use: ModelInUse  # within `drawing`
 
     @contextmanager
-    def drawing(self) -> Iterator[Callable[[str, int, int, int], dict[str, np.ndarray]]]:
+    def drawing(self) -> Iterator[Draw]:
         """Yield `draw(role, step, first, last)`, which draws rows first, ..., last - 1: (n, ...) each, for an ensemble
         (S, n, ...). Role and step choose the random draws.
 
@@ -85,7 +88,8 @@ class Sampler:
         """
         spec, seeds = self._spec, self._seeds or (0,)
         dtype = torch.float64 if spec.stacked else torch.float32
-        with model_in_use(self._context, spec, self._seeds) as (family, model, machine, shaped):
+        with model_in_use(self._context, spec, self._seeds) as in_use:
+            family, model, machine, shaped = self.in_use = in_use
 
             def draw(role: str, step: int, first: int, last: int) -> dict[str, np.ndarray]:
                 conditions = {name: machine.put(column) for name, column in self._conditions(first, last).items()}
@@ -114,10 +118,14 @@ def sample(job: Job, folder: Path, context: JobContext) -> None:
     spec = job.spec
     assert isinstance(spec, SampleSpec)
     role = role_of(spec)
-    with Sampler(context, spec, job.seeds, f"{where(job, job.seeds)}: ").drawing() as draw:
+    sampler = Sampler(context, spec, job.seeds, f"{where(job, job.seeds)}: ")
+    with sampler.drawing() as draw:
+        family, model, machine, _ = sampler.in_use
+        pieces = CompiledPieces(context, job, spec, family, model, machine)
 
         def shard(number: int, first: int, last: int) -> dict[str, np.ndarray]:
-            rows = draw(role, number, first, last)
+            with pieces.piece(number, last - first):
+                rows = draw(role, number, first, last)
             check_finite(job, rows)
             return rows
 

@@ -15,12 +15,16 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import described, name_of
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import Groups
-from collapse_sim.engine.programs import Mode, Objective, Program, Programs
+from collapse_sim.engine.programs import (
+    ASSUMED_GAIN,
+    LEAST_GAIN,
+    LEAST_REMAINING_S,
+    Mode,
+    Objective,
+    Program,
+    Programs,
+)
 from collapse_sim.remedies.base import TokenWeighting
-
-LEAST_REMAINING_S = 60.0  # auto: shorter fits are never compiled, so that their bytes do not depend on measured times
-ASSUMED_GAIN = 0.1  # auto: of an update's time, before a compiled one was measured
-LEAST_GAIN = 0.03  # auto: a program that saves less is given up
 
 
 class Switches:
@@ -56,7 +60,7 @@ class Switches:
         """The program of this name, for this architecture and precision. None: it cannot be compiled."""
         first = self._members[0]
         who = name_of(type(first.family))
-        return self._programs.get(self._key(name), who, objective, arguments, self._machine, first.context.emit)
+        return self._programs.step(self._key(name), who, objective, arguments, self._machine, first.context.emit)
 
     def _key(self, name: Hashable) -> str:
         if name not in self._keys:

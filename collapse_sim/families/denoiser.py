@@ -101,6 +101,7 @@ class Denoising(Component):
     sampling: ClassVar[tuple[str, ...]] = ("guidance_scale",)
     added: ClassVar[dict[str, Any]] = {"conditional": False, "label_dropout": 0.1, "guidance_scale": 1.0}
     reuses_conditions: ClassVar[bool] = True
+    repeats_calls: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _check_label_settings(self) -> Self:

@@ -49,6 +49,17 @@ class StacksSampling(Protocol):
 
 
 @runtime_checkable
+class RepeatsCalls(Protocol):
+    """Families whose `sample` calls the model many times with tensors of equal shapes, which it passes by position, and
+    uses nothing of it but what these calls return: tensors in a tuple. The calls may then be compiled.
+
+    Nothing in them is random, and they depend on no tensor beside parameters, buffers and what they are given.
+    """
+
+    repeats_calls: ClassVar[bool]
+
+
+@runtime_checkable
 class Trims(Protocol):
     """Networks that do not see the padding which all rows of a batch have. How much that is depends on values, which a
     compiled step cannot read, so the engine has its batches trimmed before."""

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from collapse_sim.core.events import Event
+from collapse_sim.core.machine import Machine
 from collapse_sim.data.base import Info
+from collapse_sim.engine.calls import CompiledCalls
 from collapse_sim.engine.fit import backward
 from collapse_sim.engine.objective import SingleObjective, trimmed
-from collapse_sim.engine.programs import Program
+from collapse_sim.engine.programs import Program, Programs
 from collapse_sim.engine.stacked import StackedObjective
 from collapse_sim.engine.training_loss import ForwardPass, TrainingLoss
 from collapse_sim.families.base import Conditions, Inputs, ModelFamily
@@ -186,6 +189,30 @@ def _check_samples(family: ModelFamily, model: nn.Module, info: Info, rows: Mapp
         assert column.shape == (5, *shape), f"samples' {name} has shape {tuple(column.shape)}, rows have {(5, *shape)}"
         assert str(column.dtype) == f"torch.{dtype}", f"samples' {name} is {column.dtype}, rows are {dtype}"
         assert torch.equal(column, again[name]), f"samples' {name} is not repeatable"
+
+
+def check_compiled_calls(
+    family: ModelFamily, info: Info, machine: Machine = CPU, backend: str = "eager", tolerance: float = 1e-4
+) -> None:
+    """Check that rows drawn with compiled calls (engine/calls.py) are the eager ones, for two models of one program.
+
+    `backend`: torch.compile's; "eager" traces only, "inductor" compiles. Within `tolerance` of the largest value, in
+    bf16 within a tenth.
+    """
+    programs, notes = Programs("on", backend), list[Event]()
+    for seed in (0, 1):
+        model = machine.for_inference(built(family, info, seed))
+        conditions = Conditions(5, {name: torch.arange(5) % max(info.classes, 1) for name in named_conditions(family)})
+        with machine.inference(model):
+            eager = family.sample(model, conditions, fixed_draws("sample"))
+            with CompiledCalls(programs, family, model, "", machine).compiled(notes.append):
+                own = family.sample(model, conditions, fixed_draws("sample"))
+        for name, column in eager.items():
+            difference = float((own[name].double() - column.double()).abs().max())
+            largest = float(column.double().abs().max())
+            allowed = (tolerance if machine.precision == "fp32" else 0.1) * largest + (column.dtype == torch.uint8)
+            assert difference <= allowed, f"compiled, {name} differs by {difference:.1e} of {largest:.1e}"
+    assert programs.count >= 1, f"no call was compiled: {notes}"
 
 
 def check_compiled(

@@ -93,7 +93,7 @@ def test_making_a_program_changes_no_gradient():
 def test_a_tensor_that_is_no_argument_is_refused():
     objective, arguments = objective_of(Hides(hidden=8, latent=2))
     known, notes = Programs("on", "eager"), []
-    assert known.get("one", "Hides", objective, lambda: arguments, CPU, notes.append) is None
+    assert known.step("one", "Hides", objective, lambda: arguments, CPU, notes.append) is None
     assert "FakeTensor" in notes[-1].message
 
 
@@ -102,7 +102,7 @@ def test_a_reason_is_noted_once():
     for seed in (0, 1):
         objective, arguments = objective_of(Reads(hidden=8, latent=2), seed=seed)
         for key in ("one", "two"):
-            assert known.get(key, "Reads", objective, lambda own=arguments: own, CPU, notes.append) is None
+            assert known.step(key, "Reads", objective, lambda own=arguments: own, CPU, notes.append) is None
     warnings = [note.message for note in notes if note.level == "warning"]
     assert len(warnings) == 1
     assert warnings[0].startswith("Reads: its steps are not compiled: ")
@@ -113,7 +113,7 @@ def test_without_a_compiler_auto_goes_on_and_on_says_what_to_install(monkeypatch
     monkeypatch.setattr(Machine, "compiler_problem", lambda self: "there is no compiler: install one")
     known, notes = Programs("auto"), []
     objective, arguments = objective_of(VAE(hidden=8, latent=2))
-    assert known.get("one", "vae", objective, lambda: arguments, CPU, notes.append) is None
+    assert known.step("one", "vae", objective, lambda: arguments, CPU, notes.append) is None
     assert notes[-1].message == "vae: its steps are not compiled: there is no compiler: install one"
     with pytest.raises(MissingError, match="--compile on: there is no compiler: install one; or use --compile auto"):
         check_compiler("on", CPU)

@@ -239,16 +239,16 @@ class Sums(VAE):
 def test_a_family_that_cannot_be_traced_is_computed_eagerly(sandbox, made, monkeypatch):
     recipe = SMALL.replace("use: vae,", f"use: '{__name__}:Sums',")
     notes = []
-    get = Programs.get
+    step = Programs.step
 
     def listening(self, key, who, objective, arguments, machine, emit):
         def both(event):
             notes.extend([event] if isinstance(event, Note) and event.level == "warning" else [])
             emit(event)
 
-        return get(self, key, who, objective, arguments, machine, both)
+        return step(self, key, who, objective, arguments, machine, both)
 
-    monkeypatch.setattr(Programs, "get", listening)
+    monkeypatch.setattr(Programs, "step", listening)
     sandbox.run(recipe, compiled="on")
     assert len(notes) == 1
     assert "Sums: its steps are not compiled" in notes[0].message

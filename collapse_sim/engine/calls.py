@@ -1,0 +1,317 @@
+"""A network's calls while rows are drawn, compiled where that pays: one program for all steps of a sampler, and for all
+models of an architecture."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from collapse_sim.core.events import Emit
+from collapse_sim.core.files import explain_write_errors, write_atomic
+from collapse_sim.core.hashing import digest_of
+from collapse_sim.core.machine import Machine
+from collapse_sim.core.plugins import described, name_of
+from collapse_sim.engine.programs import (
+    ASSUMED_GAIN,
+    LEAST_GAIN,
+    LEAST_REMAINING_S,
+    Backend,
+    NotCompiledError,
+    Programs,
+    compiled_graph,
+    tolerance_of,
+    traced,
+)
+from collapse_sim.engine.work import JobContext
+from collapse_sim.families.base import ModelFamily
+from collapse_sim.families.hooks import RepeatsCalls
+from collapse_sim.plan.specs import SampleSpec
+from collapse_sim.store import sealed
+from collapse_sim.store.jobs import Job
+
+PIECES_FILE = "compiled.json"  # in the folder of unfinished rows
+Forward = Callable[..., Sequence[Tensor]]
+Given = tuple[Tensor | None, ...]  # the inputs of a call, by position
+
+
+class Call:
+    """What a network returns for inputs of fixed shapes, traced once and compiled; weights are arguments.
+
+    Autocast converts a network's weights in every call. Here such conversions are taken out of the program and made
+    once for each model.
+    """
+
+    def __init__(self, model: nn.Module, forward: Forward, inputs: Given, machine: Machine, backend: Backend) -> None:
+        """`forward`: what the model computes, as a function of the inputs. Raises NotCompiledError when it cannot be
+        compiled, or when the program computes something else."""
+        started = time.perf_counter()
+        given = [tensor for tensor in inputs if tensor is not None]
+        own = _tensors(model)
+
+        def on_tensors(*tensors: Tensor) -> Sequence[Tensor]:
+            left = iter(tensors[len(own) :])
+            with torch.autocast(machine.device.type, cache_enabled=False, **_precision(machine)):
+                parts = [None if tensor is None else next(left) for tensor in inputs]
+                outputs: Sequence[Tensor] = functional_call(
+                    _Calling(model, forward), _named(own, tensors), tuple(parts)
+                )
+                return outputs
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the compiler, about the machine
+            graph = traced(on_tensors, [*own.values(), *given])
+            self._converted = _without_conversions(graph, len(own))
+            self._run = compiled_graph(graph, backend)
+            outputs = self(self.weights(model), inputs)
+        self.compile_s = time.perf_counter() - started
+        _check(outputs, forward(*inputs), machine)
+
+    def weights(self, model: nn.Module) -> list[Tensor]:
+        """A model's tensors as the program is given them."""
+        own = list(_tensors(model).values())
+        return [*own, *(own[i].to(dtype) for i, dtype in self._converted)]
+
+    def __call__(self, weights: Sequence[Tensor], inputs: Given) -> Sequence[Tensor]:
+        """The outputs for inputs of the same shapes. The program has its conversions in it: no autocast around it."""
+        given = [tensor.contiguous() for tensor in inputs if tensor is not None]
+        count = len(weights) - len(self._converted)
+        outputs: Sequence[Tensor] = self._run(*weights[:count], *given, *weights[count:])
+        return outputs
+
+
+class _Calling(nn.Module):
+    """A model as part of another module, so that a call of the model reaches `forward` with other weights."""
+
+    def __init__(self, model: nn.Module, forward: Forward) -> None:
+        super().__init__()
+        self.model, self._forward = model, forward
+
+    def forward(self, *inputs: Tensor | None) -> Sequence[Tensor]:
+        return self._forward(*inputs)
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers without gradients, by their names; tied ones once."""
+    return {name: tensor.detach() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+
+
+def _named(own: dict[str, Tensor], tensors: Sequence[Tensor]) -> dict[str, Tensor]:
+    return {f"model.{name}": tensor for name, tensor in zip(own, tensors, strict=False)}
+
+
+def _precision(machine: Machine) -> dict[str, Any]:
+    """Autocast's settings, as they are here."""
+    kind = machine.device.type
+    return {"enabled": torch.is_autocast_enabled(kind), "dtype": torch.get_autocast_dtype(kind)}
+
+
+def _without_conversions(graph: torch.fx.GraphModule, weights: int) -> list[tuple[int, torch.dtype]]:
+    """Make conversions of the first `weights` arguments to another type arguments themselves, after all others.
+
+    Returns which argument is converted to what, in the order of the new arguments.
+    """
+    inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    last, converted = inputs[-1], dict[tuple[int, torch.dtype], torch.fx.Node]()
+    for i, node in enumerate(inputs[:weights]):
+        for user in list(node.users):
+            if user.target is not torch.ops.aten._to_copy.default or set(user.kwargs) != {"dtype"}:
+                continue
+            key = (i, user.kwargs["dtype"])
+            if key not in converted:
+                with graph.graph.inserting_after(last):
+                    last = converted[key] = graph.graph.placeholder(f"converted_{len(converted)}")
+                last.meta = dict(user.meta)
+            user.replace_all_uses_with(converted[key])
+            graph.graph.erase_node(user)
+    graph.recompile()
+    return list(converted)
+
+
+def _check(own: Sequence[Tensor], eager: Sequence[Tensor], machine: Machine) -> None:
+    """Raise NotCompiledError unless outputs equal the eager ones. Those that are not finite show nothing."""
+    if len(own) != len(eager):
+        raise NotCompiledError(f"compiled, it has {len(own)} outputs instead of {len(eager)}")
+    for one, other in zip(own, eager, strict=True):
+        if not bool(other.isfinite().all()):
+            continue
+        difference, largest = float((one.float() - other.float()).abs().max()), float(other.abs().max())
+        if one.dtype != other.dtype or not difference <= tolerance_of(machine) * largest:
+            raise NotCompiledError(f"compiled, an output differs by {difference:.1e}; the largest is {largest:.1e}")
+
+
+class CompiledCalls:
+    """The calls of one model: within `compiled`, those with tensors alone are computed by programs."""
+
+    def __init__(self, programs: Programs, family: ModelFamily, model: nn.Module, key: str, machine: Machine) -> None:
+        """`key`: what the program depends on beside the shapes of the inputs."""
+        self._programs, self._family, self._model, self._machine = programs, family, model, machine
+        self._base = key
+        self._forward: Forward = model.forward
+        self._weights: dict[str, list[Tensor]] = {}
+        self._making = False
+        self._emit: Emit = lambda event: None
+
+    @contextmanager
+    def compiled(self, emit: Emit) -> Iterator[None]:
+        own = self._model.__dict__.get("forward")
+        self._emit = emit
+        self._model.forward = self._call
+        try:
+            yield
+        finally:
+            del self._model.forward
+            if own is not None:
+                self._model.forward = own
+
+    def _call(self, *inputs: Any, **named: Any) -> Sequence[Tensor]:
+        plain = not named and all(tensor is None or isinstance(tensor, Tensor) for tensor in inputs)
+        if self._making or not plain:
+            return self._forward(*inputs, **named)
+        key = digest_of([self._base, [tensor if tensor is None else _kind(tensor) for tensor in inputs]])
+        program = self._programs.get(
+            key,
+            (name_of(type(self._family)), "the calls of its sampler", "models"),
+            lambda backend: self._made(inputs, backend),
+            self._machine,
+            self._emit,
+        )
+        if program is None:
+            return self._forward(*inputs)
+        if key not in self._weights:
+            self._weights[key] = program.weights(self._model)
+        with torch.autocast(self._machine.device.type, enabled=False):
+            return program(self._weights[key], inputs)
+
+    def _made(self, inputs: Given, backend: Backend) -> Call:
+        self._making = True
+        try:
+            return Call(self._model, self._forward, inputs, self._machine, backend)
+        finally:
+            self._making = False
+
+
+def _kind(tensor: Tensor) -> list[Any]:
+    return [list(tensor.shape), str(tensor.dtype)]
+
+
+class CompiledPieces:
+    """Which pieces of a job's rows are drawn with compiled calls.
+
+    They change the last digits. So changes are written into the job's unfinished folder before they take effect, and
+    whoever continues it makes the same ones (as engine/switches.py has it for fits).
+    """
+
+    def __init__(
+        self, context: JobContext, job: Job, spec: SampleSpec, family: ModelFamily, model: nn.Module, machine: Machine
+    ) -> None:
+        self._context, self._job, self._spec, self._programs = context, job, spec, context.programs
+        self._file = context.store.partial(job) / PIECES_FILE
+        repeats = isinstance(family, RepeatsCalls) and family.repeats_calls and not spec.stacked
+        self._able = repeats and context.ranks.world == 1
+        self._changes, self._settled = recorded(self._file) if self._able else ([], False)
+        self._key = digest_of(_key(spec, machine)) if self._able and not self._idle else ""
+        self._calls = CompiledCalls(self._programs, family, model, self._key, machine)
+        self._machine = machine
+        self._publish()
+
+    @property
+    def _idle(self) -> bool:
+        """Whether no call is compiled, and none ever was."""
+        return not self._able or (self._programs.mode == "off" and not self._changes)
+
+    @contextmanager
+    def piece(self, number: int, rows: int) -> Iterator[None]:
+        """Within it the piece with this number is drawn."""
+        if self._idle:
+            yield
+            return
+        compiled = self._decided(number, rows)
+        started, before = time.perf_counter(), self._programs.compile_s
+        if compiled:
+            with self._calls.compiled(self._context.emit):
+                yield
+        else:
+            yield
+        self._machine.synchronize()
+        seconds = time.perf_counter() - started - (self._programs.compile_s - before)
+        if rows == self._spec.shard:
+            self._times.add(seconds / rows, compiled=compiled)
+
+    @property
+    def _times(self) -> Any:
+        return self._programs.times(f"{self._key} pieces of {self._spec.shard}", warm=0, timed=1)
+
+    def _decided(self, number: int, rows: int) -> bool:
+        before = (list(self._changes), self._settled)
+        if self._programs.mode == "off":
+            self._changes = [at for at in self._changes if at <= number]
+        compiled = sum(at <= number for at in self._changes) % 2 == 1
+        ahead = any(at > number for at in self._changes)  # by the process that was interrupted, which had come further
+        wanted = compiled if ahead else self._wanted(number, rows, compiled)
+        if wanted != compiled:
+            self._changes.append(number)
+        if before != (self._changes, self._settled):
+            self._write()
+        return wanted
+
+    def _wanted(self, number: int, rows: int, compiled: bool) -> bool:
+        """Whether pieces from here on should be compiled. `auto` decides once; a smaller last piece, whose shapes are
+        others, it leaves as it is without a program."""
+        if self._programs.mode != "auto":
+            return self._programs.mode == "on"
+        if rows != self._spec.shard:
+            return False
+        if self._settled:
+            return compiled
+        eager_s, compiled_s = self._times.of(compiled=False), self._times.of(compiled=True)
+        if eager_s is not None and compiled_s is not None:
+            self._settled = True
+            return bool(compiled_s <= (1 - LEAST_GAIN) * eager_s)
+        if compiled or eager_s is None:
+            return compiled
+        remaining_s = eager_s * (self._spec.rows - number * self._spec.shard)
+        worth = remaining_s >= LEAST_REMAINING_S and remaining_s * ASSUMED_GAIN >= self._programs.expected_s()
+        self._settled = not worth
+        return bool(worth)
+
+    def _write(self) -> None:
+        """Record the changes, before the piece that they begin with is drawn."""
+        with explain_write_errors(self._file.parent):
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(self._file, sealed.text({"pieces": self._changes, "settled": self._settled}))
+        self._publish()
+
+    def _publish(self) -> None:
+        """For the manifest."""
+        changes = {f"pieces of {self._spec.shard} rows": list(self._changes)} if self._changes else {}
+        self._programs.followed[self._spec.digest, self._job.seeds] = changes
+
+
+def recorded(file: Path) -> tuple[list[int], bool]:
+    """The changes that a process before this one made, and whether it had decided."""
+    try:
+        kept = sealed.read(file)
+        return [int(at) for at in kept["pieces"]], bool(kept["settled"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return [], False
+
+
+def _key(spec: SampleSpec, machine: Machine) -> dict[str, Any]:
+    """Everything that the program of a call depends on, except the shapes of its inputs."""
+    return {
+        "family": described(spec.model.family),
+        "guidance": described(spec.guidance) if spec.guidance else None,
+        "auxiliary": described(spec.auxiliary.family) if spec.auxiliary else None,
+        "data": spec.model.data.digest,
+        "device": str(machine.device),
+        "precision": machine.describe_precision(),
+        "threads": torch.get_num_threads(),
+    }

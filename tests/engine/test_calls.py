@@ -1,0 +1,248 @@
+"""Compiled calls of samplers: the eager rows up to rounding, one program for many models, equal bytes after a stop."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from collapse_sim.core.errors import InterruptedRunError
+from collapse_sim.core.machine import Machine
+from collapse_sim.engine import calls, programs
+from collapse_sim.engine.calls import PIECES_FILE, Call, CompiledCalls, CompiledPieces, recorded
+from collapse_sim.engine.programs import NotCompiledError, Programs
+from collapse_sim.families.ddpm import DDPM
+from collapse_sim.families.denoiser import GuidedDenoiser
+from collapse_sim.families.edm import EDM
+from collapse_sim.families.flow_matching import FlowMatching
+from collapse_sim.families.network import Network
+from collapse_sim.run import session
+from collapse_sim.store import sealed
+from collapse_sim.store.rowfile import SAMPLES_FILE, RowFile
+from collapse_sim.testing import CPU, check_compiled_calls
+from tests.conftest import SMALL, changed
+from tests.engine.test_objective import LABELLED
+from tests.engine.test_stacked import beside, stopping
+from tests.families.small_rows import IMAGES, POINTS
+
+BF16 = Machine(torch.device("cpu"), "bf16")
+SMALL_UNET = Network(widths=(8, 16), layers=1, attention="none")
+FAMILIES = {
+    "ddpm": (DDPM(network=Network(widths=(8, 8)), timesteps=30, sampling_steps=6), POINTS),
+    "dpm-solver": (DDPM(network=Network(widths=(8, 8)), timesteps=30, sampler="dpm-solver++"), POINTS),
+    "flow_matching": (FlowMatching(network=Network(widths=(8, 8)), sampling_steps=4), POINTS),
+    "edm": (EDM(network=Network(widths=(8, 8)), sampling_steps=4), POINTS),
+    "conditional": (
+        DDPM(network=Network(widths=(8, 8)), timesteps=30, sampling_steps=6, conditional=True, guidance_scale=2.0),
+        LABELLED,
+    ),
+    "images": (DDPM(network=SMALL_UNET, timesteps=30, sampling_steps=3), IMAGES),
+}
+# Three pieces of eight rows and one of two.
+RECIPE = changed(
+    SMALL,
+    ("use: vae, hidden: 16, latent: 2", "use: ddpm, timesteps: 40, sampling_steps: 4, network: {widths: [8, 8]}"),
+    ("samples: 150", "samples: 26"),
+    ("shard: 40", "shard: 8"),
+    (", mean: 1.0, variance: 1.0", ""),
+)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("case", [n if n != "images" else pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES])
+def test_rows_drawn_with_compiled_calls_are_the_eager_ones(case, precision):
+    check_compiled_calls(*FAMILIES[case], machine=Machine(torch.device("cpu"), precision))
+
+
+@pytest.mark.slow
+def test_calls_compiled_to_machine_code_give_the_eager_rows():
+    check_compiled_calls(*FAMILIES["images"], machine=BF16, backend="inductor")
+
+
+def network(seed=0, family="ddpm"):
+    own, info = FAMILIES[family]
+    with CPU.seeded(seed):
+        return CPU.for_inference(own.build(info))
+
+
+def given(rows=5, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(rows, 3, generator=generator), torch.full((rows,), 7)
+
+
+def test_a_program_serves_models_and_inputs_that_it_was_not_made_with():
+    first, second = network(0), network(1)
+    with CPU.inference(first, second):
+        call = Call(first, first.forward, given(), CPU, "eager")
+        for model in (first, second):
+            own, eager = call(call.weights(model), given(seed=1)), model(*given(seed=1))
+            assert all(map(torch.equal, own, eager))
+        assert not torch.equal(second(*given())[0], first(*given())[0])
+
+
+def test_conversions_of_weights_are_made_once_for_a_model():
+    """In bf16 autocast converts each weight and bias of a linear layer; none is left in the program."""
+    model, graphs = network(), []
+    with BF16.inference(model):
+        call = Call(model, model.forward, given(), BF16, lambda graph, inputs: graphs.append(graph) or graph.forward)
+        linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        assert len(call.weights(model)) == len(list(model.parameters())) + len(list(model.buffers())) + 2 * len(linear)
+        for own, eager in zip(call(call.weights(model), given(seed=1)), model(*given(seed=1)), strict=True):
+            assert own.dtype == eager.dtype
+            torch.testing.assert_close(own, eager, rtol=5e-2, atol=5e-2)
+    inputs = [node for node in graphs[0].graph.nodes if node.op == "placeholder"]
+    assert sum("converted" in node.name for node in inputs) > len(linear)
+    conversions = [node for node in graphs[0].graph.nodes if "_to_copy" in str(node.target) and node.args[0] in inputs]
+    assert len(conversions) <= 2  # of x and t
+
+
+def test_a_guided_network_is_one_program():
+    model = GuidedDenoiser(network(0), network(1), 0.5).eval()
+    with CPU.inference(model):
+        call = Call(model, model.forward, given(), CPU, "eager")
+        assert all(map(torch.equal, call(call.weights(model), given(seed=1)), model(*given(seed=1))))
+
+
+def test_a_network_with_a_state_of_its_own_is_refused():
+    model, counted = network(), []
+    forward = model.forward
+
+    def counting(x, t):
+        counted.append(1)
+        output, encoder = forward(x, t)
+        return output * len(counted), encoder
+
+    with CPU.inference(model), pytest.raises(NotCompiledError, match="an output differs by"):
+        Call(model, counting, given(), CPU, "eager")
+
+
+def test_a_model_is_as_before_and_a_reason_is_noted_once():
+    model, notes = network(), []
+    model.scales = [torch.ones(())]
+    forward = type(model).forward
+
+    def with_hidden(x, t, label=None):
+        output, encoder = forward(model, x, t, label)
+        return output * model.scales[0], encoder
+
+    model.forward = with_hidden
+    eager = model(*given())
+    known = CompiledCalls(Programs("on", "eager"), FAMILIES["ddpm"][0], model, "key", CPU)
+    with CPU.inference(model), known.compiled(notes.append):
+        for _ in range(2):
+            assert torch.equal(model(*given())[0], eager[0])
+    assert model.forward is with_hidden
+    warnings = [note.message for note in notes if note.level == "warning"]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("collapse_sim.families.ddpm:DDPM: the calls of its sampler are not compiled: ")
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The `Programs` of each run, with a backend that takes no time."""
+    runs: list[Programs] = []
+    monkeypatch.setattr(session, "Programs", lambda mode: runs.append(Programs(mode, "eager")) or runs[-1])
+    return runs
+
+
+def samples(sandbox):
+    """{digest and seeds: (images, what the manifest says of compiled calls)}"""
+    found = {}
+    for path in (sandbox.root / ".store" / "objects").glob("*/*/*/manifest.json"):
+        manifest = json.loads(path.read_text())
+        if manifest["kind"] == "samples":
+            changes = manifest["machine"].get("compiled", {}).get("pieces of 8 rows")
+            rows = RowFile(path.parent / SAMPLES_FILE).columns["image"][:]
+            found[manifest["digest"], tuple(manifest["seeds"])] = (rows, changes)
+    return found
+
+
+def decisions(sandbox):
+    """What the manifests say, None where no piece was compiled."""
+    return [changes for _, changes in samples(sandbox).values()]
+
+
+def paying(monkeypatch, *, compiled_s=0.5):
+    """All rows are worth it, and a row takes 1 s eagerly and `compiled_s` compiled; steps of fits are as they are."""
+    monkeypatch.setattr(calls, "LEAST_REMAINING_S", 0.0)
+    monkeypatch.setattr(programs, "EXPECTED_COMPILE_S", 0.0)
+    monkeypatch.setattr(Programs, "expected_s", lambda self: 0.0)
+    add = programs.Times.add
+    monkeypatch.setattr(
+        programs.Times,
+        "add",
+        lambda self, seconds, *, compiled: add(self, compiled_s if compiled else 1.0, compiled=compiled),
+    )
+
+
+def test_samples_of_a_run_are_the_eager_ones_up_to_rounding(sandbox, made):
+    sandbox.run(RECIPE)
+    other = beside(sandbox, "other")
+    other.run(RECIPE, compiled="on")
+    assert made[-1].count > 0
+    eager, own = samples(sandbox), samples(other)
+    assert eager.keys() == own.keys()
+    for key, (images, changes) in own.items():
+        assert changes == [0]
+        difference = images.astype(int) - eager[key][0].astype(int)
+        assert abs(difference).max() <= 2  # of 255; fits were compiled, too
+    assert set(decisions(sandbox)) == {None}
+
+
+def test_auto_compiles_from_the_second_piece_on_and_later_samples_at_once(sandbox, monkeypatch, made):
+    paying(monkeypatch)
+    sandbox.run(RECIPE)
+    assert sorted(decisions(sandbox)) == [[0, 3]] * (len(decisions(sandbox)) - 1) + [[1, 3]]  # the last one is smaller
+
+
+def test_auto_gives_up_what_is_no_faster(sandbox, monkeypatch, made):
+    paying(monkeypatch, compiled_s=0.99)
+    sandbox.run(RECIPE)
+    assert decisions(sandbox).count([1, 2]) == 1
+    assert decisions(sandbox).count(None) == len(decisions(sandbox)) - 1
+
+
+def test_auto_never_compiles_what_takes_less_than_a_minute(sandbox, made):
+    sandbox.run(RECIPE)
+    assert made[0].count == 0
+    assert set(decisions(sandbox)) == {None}
+
+
+def test_stopped_samples_go_on_to_the_same_bytes(sandbox, monkeypatch, made):
+    sandbox.run(RECIPE, compiled="on")
+    other = beside(sandbox, "other")
+    with monkeypatch.context() as patch:
+        stopping(patch, CompiledPieces, "piece")
+        with pytest.raises(InterruptedRunError):
+            other.run(RECIPE, compiled="on")
+    (record,) = (other.root / ".store" / "partial").rglob(PIECES_FILE)
+    assert sealed.read(record) == {"pieces": [0], "settled": False}
+    other.run(RECIPE, compiled="on")
+    assert other.artefacts() == sandbox.artefacts()
+    assert sorted(decisions(other)) == sorted(decisions(sandbox))
+
+
+def test_who_goes_on_without_compiling_says_from_where_on(sandbox, monkeypatch, made):
+    with monkeypatch.context() as patch:
+        stopping(patch, CompiledPieces, "piece")
+        with pytest.raises(InterruptedRunError):
+            sandbox.run(RECIPE, compiled="on")
+    sandbox.run(RECIPE, compiled="off")
+    assert sorted(filter(None, decisions(sandbox))) == [[0], [0, 2]]
+
+
+def test_a_damaged_record_is_not_followed(tmp_path):
+    record = tmp_path / PIECES_FILE
+    record.write_text(sealed.text({"pieces": [0, 3], "settled": True}))
+    assert recorded(record) == ([0, 3], True)
+    record.write_text(record.read_text().replace("[0, 3]", "[1, 3]"))
+    assert recorded(record) == ([], False)
+    assert recorded(tmp_path / "none") == ([], False)
+
+
+def test_a_family_without_repeated_calls_is_drawn_as_ever(sandbox, made):
+    sandbox.run(SMALL, compiled="on")
+    assert made[0].count > 0  # its fits
+    assert set(decisions(sandbox)) == {None}

@@ -27,7 +27,7 @@ _BOND, _INK, _FRAME = "#505050", "#505050", "#d8d8d8"
 _ELEMENTS = {1: "#c8c8c8", 6: "#303030", 7: COLORS[0], 8: COLORS[3], 15: COLORS[4], 16: COLORS[1],
              9: COLORS[2], 17: COLORS[2], 35: COLORS[2], 53: COLORS[2]}  # fmt: skip
 _OTHER = COLORS[5]
-LEGEND = "Carbon black, nitrogen blue, oxygen red, sulfur orange, phosphorus pink, halogens green, hydrogen grey."
+LEGEND = "Carbon black, nitrogen blue, oxygen vermilion, sulfur orange, phosphorus pink, halogens green, hydrogen grey."
 
 
 class Drawn(NamedTuple):

@@ -64,5 +64,13 @@ def _checked(path: Path, markdown: bool) -> Path:
 
 
 def _default(folders: list[Path], markdown: bool) -> Path:
-    name = f"{folders[0].resolve().name}-report" if len(folders) == 1 else "report"
+    """In this folder. The name has the folders above a run, below this one and `runs`, so that equally named runs have
+    reports of their own."""
+    name = f"{_name(folders[0].resolve())}-report" if len(folders) == 1 else "report"
     return Path(name + SUFFIXES[markdown][0])
+
+
+def _name(folder: Path) -> str:
+    here = Path.cwd()
+    parts = folder.relative_to(here).parts if folder.is_relative_to(here) else (folder.name,)
+    return "-".join(parts[1:] if len(parts) > 1 and parts[0] == "runs" else parts) or folder.name

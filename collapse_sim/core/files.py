@@ -60,8 +60,9 @@ def remove(path: Path) -> None:
 
 def file_hash(path: Path) -> str:
     """sha256 of a file's bytes, hex. Raises OSError, NotAFileError for other than a file."""
-    require_file(path, path.stat().st_mode)
-    with path.open("rb") as file:
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(handle, "rb") as file:  # noqa: PTH123  # closes the handle
+        require_file(path, os.fstat(handle).st_mode)
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -91,9 +92,10 @@ def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> N
                     file.flush()
                     os.fsync(file.fileno())
             scratch.replace(path)
-    finally:
+    except BaseException:
         with contextlib.suppress(OSError):  # its folder may be a file, gone, or not searchable
             scratch.unlink(missing_ok=True)
+        raise
 
 
 def sweep_scratch(folder: Path) -> None:

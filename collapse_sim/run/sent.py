@@ -20,6 +20,10 @@ SENT_FILE, SENT_LOCK = "trackers.json", ".trackers.lock"
 SCHEMA = 1
 
 
+class NewerSentError(ValueError):
+    """The file was written by a newer version of this program."""
+
+
 @dataclass
 class Sent:
     """What one tracker has of a run."""
@@ -38,15 +42,17 @@ class SentFile:
     """The file, held in memory by the one process that sends."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises OSError when the file cannot be read, ValueError when it is damaged, or newer than this program."""
+        """Raises OSError when the file cannot be read, ValueError when it is damaged, NewerSentError."""
         self.path = folder / SENT_FILE
         self.by_tracker: dict[str, Sent] = {}
         try:
             content = sealed.read(self.path)
         except FileNotFoundError:
             return
-        if content.get("schema") != SCHEMA:
-            raise ValueError(f"schema {content.get('schema')}, this collapse-sim knows {SCHEMA}")
+        if isinstance(schema := content.get("schema"), int) and schema > SCHEMA:
+            raise NewerSentError(f"it has schema {schema}, and this collapse-sim knows {SCHEMA}")
+        if schema != SCHEMA:
+            raise ValueError(f"schema {schema} instead of {SCHEMA}")
         try:
             self.by_tracker = {key: Sent(**entry) for key, entry in content["trackers"].items()}
         except (KeyError, TypeError, AttributeError) as error:

@@ -25,7 +25,7 @@ from collapse_sim.core.events import Emit, Event, GenerationFinished, Note, RunF
 from collapse_sim.core.files import file_hash
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.run.attempts import reason_line
-from collapse_sim.run.sent import SENT_FILE, SENT_LOCK, Sent, SentFile
+from collapse_sim.run.sent import SENT_FILE, SENT_LOCK, NewerSentError, Sent, SentFile
 from collapse_sim.run.tracked_points import MOST_SEEDS, mark_sent, mean_label, new_points, seed_label
 from collapse_sim.run.trackers import (
     Outcome,
@@ -126,6 +126,11 @@ class Tracking:
             return
         try:
             self._file = SentFile(self._folder)
+        except NewerSentError as error:
+            hint = "continue it with the version that it was begun with; the run goes on without"
+            self._show(Note(f"{names}: {self._folder / SENT_FILE}: {error}: {hint}"))
+            self._lock.release()
+            return
         except (OSError, ValueError) as error:
             self._show(Note(f"{SENT_FILE}: damaged ({error}): the run is sent anew, as another one"))
             (self._folder / SENT_FILE).unlink(missing_ok=True)

@@ -19,7 +19,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from collapse_sim.core.errors import StoreError
@@ -58,10 +58,16 @@ _held: dict[tuple[int, str], int] = {}  # (process, store) -> nesting depth
 _guard = threading.Lock()
 
 
+@lru_cache(maxsize=64)
+def _place(root: Path) -> str:
+    """A store's folder without symbolic links: looked up once, since every call of `Store.make_all` asks."""
+    return str(root.resolve())
+
+
 @contextlib.contextmanager
 def lease(root: Path) -> Iterator[None]:
     """Mark this process as active on a store; nested calls of one process on the same store have no further effect."""
-    key = (os.getpid(), str(root.resolve()))
+    key = (os.getpid(), _place(root.absolute()))
     with _guard:
         outermost = not _held.get(key)
         _held[key] = _held.get(key, 0) + 1

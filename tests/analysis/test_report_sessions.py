@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import yaml
 
 from collapse_sim.analysis.report.report_document import ReportCode, ReportFacts, ReportFold, ReportTable
@@ -80,6 +81,21 @@ def test_commands_name_the_folder_even_with_spaces():
     assert isinstance(code, ReportCode)
     assert "collapse-sim run 'my runs/a/recipe.yaml' --out 'my runs/a'" in code.text
     assert "# continue it" in code.text
+
+
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [(["--data-dir", "my data"], " --data-dir 'my data'"), (["--data-dir=data"], " --data-dir data"), ([], "")],
+)
+def test_commands_name_the_data_that_the_last_session_was_given(words, option):
+    sessions = sessions_of([{**LINES[0], "event": "session", "command": ["collapse-sim", "run", "x.yaml", *words]}])
+    code = again(Path("a"), {}, sessions, finished=True)[0]
+    assert isinstance(code, ReportCode)
+    commands = [line for line in code.text.splitlines() if line.startswith("collapse-sim run")]
+    assert commands == [
+        f"collapse-sim run a/recipe.yaml --out a{option}",
+        f"collapse-sim run a/recipe.yaml --out again --store again-store{option}",
+    ]
 
 
 def test_settings_in_one_line():

@@ -43,6 +43,14 @@ def test_markdown_and_its_files(shell, write_run):
     assert sorted(path.name for path in Path("toy-report_files").iterdir()) == ["curves-00.svg", "numbers.json"]
 
 
+def test_equally_named_runs_have_files_of_their_own(shell, write_run):
+    for folder in ("a/demo", "b/demo", "demo"):
+        write_run(SCORES, name=folder, folder=folder)
+    outs = [shell("report", folder).out.strip() for folder in ("a/demo", "b/demo", "demo")]
+    assert outs == ["a-demo-report.html", "b-demo-report.html", "demo-report.html"]
+    assert "<title>b/demo: report</title>" in Path("b-demo-report.html").read_text()
+
+
 def test_several_runs_in_one_report(shell, write_run):
     write_run(SCORES, name="one")
     write_run(SCORES, name="two")

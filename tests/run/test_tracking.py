@@ -8,8 +8,9 @@ from collapse_sim.core.errors import InterruptedRunError
 from collapse_sim.core.events import Note, RunFinished, RunStarted
 from collapse_sim.engine.work import Stop
 from collapse_sim.run import tracking
-from collapse_sim.run.sent import SENT_FILE, SENT_LOCK
+from collapse_sim.run.sent import SCHEMA, SENT_FILE, SENT_LOCK
 from collapse_sim.run.tracking import Tracking
+from collapse_sim.store import sealed
 from collapse_sim.store.machine_lock import locked
 from tests.conftest import TINY
 from tests.run.tracked import Recorder, journal_scores
@@ -152,6 +153,19 @@ def test_what_was_sent_is_lost(sandbox, capsys):
     assert second.points() == first.points()
     assert second.opened[0].fresh
     assert second.opened[0].id != first.opened[0].id
+
+
+def test_a_record_of_a_newer_version_is_kept_and_nothing_is_sent(sandbox, capsys):
+    recorder = Recorder()
+    record = sandbox.root / "run" / SENT_FILE
+    record.parent.mkdir()
+    record.write_text(newer := sealed.text({"schema": SCHEMA + 1, "trackers": {"one": {"what": "else"}}}))
+    sandbox.run(TINY, trackers={"one": recorder})
+    assert f"{record}: it has schema {SCHEMA + 1}, and this collapse-sim knows {SCHEMA}" in capsys.readouterr().err
+    assert recorder.opened == []
+    assert record.read_text() == newer
+    with locked(sandbox.root / "run" / SENT_LOCK, "--out"):  # it was released
+        pass
 
 
 def test_two_processes_on_one_run_send_it_once(sandbox, capsys):

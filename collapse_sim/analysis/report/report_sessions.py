@@ -120,14 +120,15 @@ def reuse(sessions: Sequence[RecordedSession]) -> list[Block]:
 def again(folder: Path, run: Mapping[str, Any], sessions: Sequence[RecordedSession], finished: bool) -> list[Block]:
     """Commands that check this run, continue it, and make all of it anew."""
     recipe, name = shlex.quote(str(folder / RECIPE_FILE)), shlex.quote(str(folder))
+    data = _data_dir(sessions)
     lines = [
         "# its tables, and its claims",
         f"collapse-sim compare {name} --all",
         f"collapse-sim verify {name}",
         "# the same run again: continues it, and makes nothing that is in the store" if finished else "# continue it",
-        f"collapse-sim run {recipe} --out {name}",
+        f"collapse-sim run {recipe} --out {name}{data}",
         "# everything anew, in another folder with a store of its own",
-        f"collapse-sim run {recipe} --out again --store again-store",
+        f"collapse-sim run {recipe} --out again --store again-store{data}",
     ]
     blocks: list[Block] = [ReportCode("\n".join(lines), "sh")]
     commands = dict.fromkeys(session.command_line for session in sessions if session.command)
@@ -138,6 +139,16 @@ def again(folder: Path, run: Mapping[str, Any], sessions: Sequence[RecordedSessi
         versions = "; ".join(dict.fromkeys(_versions(session) for session in sessions if session.environment))
         blocks.append(ReportNote(f"From this page, {where}" + (f" ({versions})." if versions else "."), "faint"))
     return blocks
+
+
+def _data_dir(sessions: Sequence[RecordedSession]) -> str:
+    """The option with the folder of data sets that the last session was given, to append to a command; else ""."""
+    for session in reversed(sessions):
+        for number, word in enumerate(session.command):
+            name, _, value = word.partition("=")
+            if name == "--data-dir" and (value or session.command[number + 1 :]):
+                return f" --data-dir {shlex.quote(value or session.command[number + 1])}"
+    return ""
 
 
 def recipe_yaml(settings: Mapping[str, Any]) -> str:

@@ -239,7 +239,7 @@ def training_stack(store: Store, spec: FitSpec, seeds: Sequence[int]) -> dict[st
     """The same for all seeds at once: columns (S, n, ...)."""
     if spec.curation is not None:
         return stacked_columns(store, spec.curation, seeds, "samples")
-    drawn = zip(*(choice.drawn(spec, seed) for seed in seeds), strict=True)
+    drawn = choice.drawn_by_all(spec, seeds)
     blocks = [
         _rows_of(store, part, spec, source, seeds, rows)
         for source, part, rows in zip(spec.plan.sources, spec.sources, drawn, strict=True)

@@ -44,6 +44,13 @@ def drawn(spec: FitSpec, seed: int) -> list[np.ndarray | None]:
     return chosen
 
 
+def drawn_by_all(spec: FitSpec, seeds: Sequence[int]) -> list[Sequence[np.ndarray | None]]:
+    """Of each of the plan's sources what `drawn` gives for every seed."""
+    if all(source.among is None for source in spec.plan.sources):
+        return [[None] * len(seeds)] * len(spec.plan.sources)
+    return list(zip(*(drawn(spec, seed) for seed in seeds), strict=True))
+
+
 def subsample(spec: FitSpec, seed: int) -> np.ndarray | None:
     """Which rows of all sources together, (budget,) int64, a plan with a budget takes; None without a budget."""
     plan = spec.plan

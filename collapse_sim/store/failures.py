@@ -54,6 +54,10 @@ class Failures:
             self._seeds.add(seed)
         return failure
 
+    def __bool__(self) -> bool:
+        """Whether there is any."""
+        return bool(self._all)
+
     def blocks(self, spec: Spec, seed: int) -> bool:
         """Whether a missing artefact cannot be made: it failed itself, or something that it is made from failed."""
         if self._seeds.isdisjoint((seed, -1)):
@@ -80,4 +84,6 @@ class Failures:
 
 def missing_of(spec: Spec, missing: Iterable[int], failures: Failures) -> tuple[int, ...]:
     """The seeds of `missing` for which the artefact can be made."""
+    if not failures:  # of a thousand seeds as of one
+        return tuple(missing)
     return tuple(seed for seed in missing if not failures.blocks(spec, seed))

@@ -128,7 +128,7 @@ class Store:
     def _known(self, digest: str, keys: Iterable[int], emit: Emit | None = None) -> dict[int, Block]:
         """Blocks by seed; those with one of `keys` are verified: of many seeds, a process may want a few."""
         known = self._blocks.setdefault(digest, {})
-        wanted = set(keys) - known.keys()
+        wanted = {key for key in keys if key not in known}  # a difference of sets would look at all that is known
         if not wanted:
             return known
         with readable(self._folder(digest)):
@@ -268,7 +268,8 @@ class Store:
                 locks.callback(lock.release)
                 self.mirror.fetch([Request(spec, job.seeds, job.arms)], self.missing, emit, locked=True)
                 missing = self.missing(spec, job.seeds, emit)  # another process may have made them in the meantime
-                here = [seed for seed in job.seeds or (-1,) if seed not in missing]
+                absent = set(missing)
+                here = [seed for seed in job.seeds or (-1,) if seed not in absent]
                 counts["reused"] += len(here)
                 self.mirror.push(self.block(spec, seed).folder for seed in here)
                 if missing:

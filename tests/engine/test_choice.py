@@ -205,6 +205,10 @@ def test_shares_that_are_redrawn(sandbox):
             assert len(set(samples)) == 10
             assert set(samples) <= set(range(20))
     assert choice.drawn(fresh[1], 3)[0].tolist() != choice.drawn(fresh[1], 4)[0].tolist()
+    for fit in (kept[0], fresh[1]):
+        for source, rows in enumerate(choice.drawn_by_all(fit, [3, 4])):
+            for seed, own in zip([3, 4], rows, strict=True):
+                np.testing.assert_array_equal(own, choice.drawn(fit, seed)[source])
 
 
 def test_samples_for_conditions_have_keys_of_their_own(sandbox):

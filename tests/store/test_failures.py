@@ -75,6 +75,15 @@ def test_the_first_cause_is_told() -> None:
     assert failures.cause(other, 1) is None
 
 
+def test_without_a_failure_everything_can_be_made() -> None:
+    failures, fit = Failures(), spec("fit")
+    assert not failures
+    assert missing_of(fit, [3, 1], failures) == (3, 1)
+    failures.add(job(fit, 3), ValueError("no"))
+    assert failures
+    assert missing_of(fit, [3, 1], failures) == (1,)
+
+
 def test_divergence_ends_the_chains_that_it_names_and_is_a_result() -> None:
     fit = spec("fit", generation=3)
     failures = Failures()

@@ -64,8 +64,8 @@ def _checked(path: Path, markdown: bool) -> Path:
 
 
 def _default(folders: list[Path], markdown: bool) -> Path:
-    """In this folder. The name has the folders above a run, below this one and `runs`, so that equally named runs have
-    reports of their own."""
+    """In this folder. The name has the folders above a run that are below this one and `runs`, since runs in them may
+    be called the same."""
     name = f"{_name(folders[0].resolve())}-report" if len(folders) == 1 else "report"
     return Path(name + SUFFIXES[markdown][0])
 

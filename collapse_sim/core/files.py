@@ -10,6 +10,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 
 from collapse_sim.core.errors import StoreError
@@ -37,10 +38,19 @@ class NotAFileError(OSError):
 
 def read_bytes(path: Path) -> bytes:
     """A regular file's content. Never blocks on a named pipe. Raises OSError, NotAFileError for other than a file."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as file:  # noqa: PTH123  # closes the handle
-        require_file(path, os.fstat(handle).st_mode)
+    with _opened(path) as file:
         return file.read()
+
+
+def _opened(path: Path) -> BufferedReader:
+    """A regular file, open for reading. Never blocks on a named pipe."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        require_file(path, os.fstat(handle).st_mode)
+        return open(handle, "rb")  # noqa: PTH123  # closes the handle in the end
+    except BaseException:
+        os.close(handle)
+        raise
 
 
 def require_file(path: Path, mode: int) -> None:
@@ -60,9 +70,7 @@ def remove(path: Path) -> None:
 
 def file_hash(path: Path) -> str:
     """sha256 of a file's bytes, hex. Raises OSError, NotAFileError for other than a file."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with open(handle, "rb") as file:  # noqa: PTH123  # closes the handle
-        require_file(path, os.fstat(handle).st_mode)
+    with _opened(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

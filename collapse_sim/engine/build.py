@@ -114,7 +114,7 @@ def made_on(device: Device, programs: Programs, job: Job, world: int = 1) -> dic
     many of `world` ranks made it, if several did.
 
     Closed forms are float64, features fp32; reading rows has no precision of its own. "compiled" is there if steps of a
-    fit were compiled: {shapes of its batches: the steps at which it changed, the first one to compiled}.
+    fit, or calls of a sampler, were: {shapes of batches, or of pieces: where it changed, the first one to compiled}.
     """
     spec = job.spec
     entry: dict[str, Any] = {"device": device.describe(), "threads": torch.get_num_threads()}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,16 @@ from collapse_sim.core.files import explain_write_errors, write_atomic
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import described, name_of
+from collapse_sim.engine.pieces import finished_pieces
 from collapse_sim.engine.programs import (
     ASSUMED_GAIN,
     LEAST_GAIN,
     LEAST_REMAINING_S,
     Backend,
+    Mode,
     NotCompiledError,
     Programs,
+    Times,
     compiled_graph,
     tolerance_of,
     traced,
@@ -36,10 +39,13 @@ from collapse_sim.families.hooks import RepeatsCalls
 from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.store import sealed
 from collapse_sim.store.jobs import Job
+from collapse_sim.store.rowfile import SAMPLES_FILE
 
 PIECES_FILE = "compiled.json"  # in the folder of unfinished rows
 Forward = Callable[..., Sequence[Tensor]]
 Given = tuple[Tensor | None, ...]  # the inputs of a call, by position
+Record = tuple[list[int], bool, bool]  # pieces at which it changes; auto has decided; some calls have no program
+Converted = dict[tuple[int, torch.dtype], Tensor]  # weights by their number and type
 
 
 class Call:
@@ -52,7 +58,7 @@ class Call:
     def __init__(self, model: nn.Module, forward: Forward, inputs: Given, machine: Machine, backend: Backend) -> None:
         """`forward`: what the model computes, as a function of the inputs. Raises NotCompiledError when it cannot be
         compiled, or when the program computes something else."""
-        started = time.perf_counter()
+        started, self._kind = time.perf_counter(), machine.device.type
         given = [tensor for tensor in inputs if tensor is not None]
         own = _tensors(model)
 
@@ -70,20 +76,24 @@ class Call:
             graph = traced(on_tensors, [*own.values(), *given])
             self._converted = _without_conversions(graph, len(own))
             self._run = compiled_graph(graph, backend)
-            outputs = self(self.weights(model), inputs)
+            outputs = self(self.weights(list(own.values()), {}), inputs)
         self.compile_s = time.perf_counter() - started
         _check(outputs, forward(*inputs), machine)
 
-    def weights(self, model: nn.Module) -> list[Tensor]:
-        """A model's tensors as the program is given them."""
-        own = list(_tensors(model).values())
-        return [*own, *(own[i].to(dtype) for i, dtype in self._converted)]
+    def weights(self, own: Sequence[Tensor], converted: Converted) -> list[Tensor]:
+        """A model's tensors as the program is given them. `converted` is what other programs have converted of them,
+        and gets the rest."""
+        for i, dtype in self._converted:
+            if (i, dtype) not in converted:
+                converted[i, dtype] = own[i].to(dtype)
+        return [*own, *(converted[key] for key in self._converted)]
 
     def __call__(self, weights: Sequence[Tensor], inputs: Given) -> Sequence[Tensor]:
-        """The outputs for inputs of the same shapes. The program has its conversions in it: no autocast around it."""
+        """The outputs for inputs of the same shapes."""
         given = [tensor.contiguous() for tensor in inputs if tensor is not None]
         count = len(weights) - len(self._converted)
-        outputs: Sequence[Tensor] = self._run(*weights[:count], *given, *weights[count:])
+        with torch.autocast(self._kind, enabled=False):  # what it converts is in the program
+            outputs: Sequence[Tensor] = self._run(*weights[:count], *given, *weights[count:])
         return outputs
 
 
@@ -156,13 +166,15 @@ class CompiledCalls:
         self._base = key
         self._forward: Forward = model.forward
         self._weights: dict[str, list[Tensor]] = {}
+        self._converted: Converted = {}
         self._making = False
         self._emit: Emit = lambda event: None
+        self.used = self.refused = False  # whether a call had a program, and whether one has none
 
     @contextmanager
     def compiled(self, emit: Emit) -> Iterator[None]:
         own = self._model.__dict__.get("forward")
-        self._emit = emit
+        self._emit, self.used, self.refused = emit, False, False
         self._model.forward = self._call
         try:
             yield
@@ -184,11 +196,12 @@ class CompiledCalls:
             self._emit,
         )
         if program is None:
+            self.refused = True
             return self._forward(*inputs)
+        self.used = True
         if key not in self._weights:
-            self._weights[key] = program.weights(self._model)
-        with torch.autocast(self._machine.device.type, enabled=False):
-            return program(self._weights[key], inputs)
+            self._weights[key] = program.weights(list(_tensors(self._model).values()), self._converted)
+        return program(self._weights[key], inputs)
 
     def _made(self, inputs: Given, backend: Backend) -> Call:
         self._making = True
@@ -196,6 +209,7 @@ class CompiledCalls:
             return Call(self._model, self._forward, inputs, self._machine, backend)
         finally:
             self._making = False
+            torch.clear_autocast_cache()  # the weights that the eager call has had converted
 
 
 def _kind(tensor: Tensor) -> list[Any]:
@@ -206,26 +220,42 @@ class CompiledPieces:
     """Which pieces of a job's rows are drawn with compiled calls.
 
     They change the last digits. So changes are written into the job's unfinished folder before they take effect, and
-    whoever continues it makes the same ones (as engine/switches.py has it for fits).
+    whoever continues it makes the same ones (as engine/switches.py has it for fits). With several ranks no piece is
+    compiled.
     """
 
     def __init__(
         self, context: JobContext, job: Job, spec: SampleSpec, family: ModelFamily, model: nn.Module, machine: Machine
     ) -> None:
         self._context, self._job, self._spec, self._programs = context, job, spec, context.programs
-        self._file = context.store.partial(job) / PIECES_FILE
-        repeats = isinstance(family, RepeatsCalls) and family.repeats_calls and not spec.stacked
-        self._able = repeats and context.ranks.world == 1
-        self._changes, self._settled = recorded(self._file) if self._able else ([], False)
-        self._key = digest_of(_key(spec, machine)) if self._able and not self._idle else ""
+        self._mode: Mode = context.programs.mode
+        self._several = context.ranks.world > 1
+        self._changes, self._settled, self._refused = list[int](), False, False
+        if isinstance(family, RepeatsCalls) and family.repeats_calls and not spec.stacked:
+            self._file, record = context.ranks.of_first(self._begun)
+            self._changes, self._settled, self._refused = record
+        else:
+            self._mode = "off"
+        self._key = "" if self._idle else digest_of(_key(spec, machine))
         self._calls = CompiledCalls(self._programs, family, model, self._key, machine)
         self._machine = machine
         self._publish()
 
+    def _begun(self) -> tuple[Path, Record]:
+        """The file, and what it says; with several ranks, that pieces are eager from the first one that is not made."""
+        folder = self._context.store.partial(self._job)
+        changes, settled, refused = recorded(folder / PIECES_FILE)
+        if self._several and changes:
+            made = finished_pieces(folder, SAMPLES_FILE)
+            changes = [at for at in changes if at < made]
+            changes += [made] * (len(changes) % 2)
+            _write(folder / PIECES_FILE, (changes, settled, refused))
+        return folder / PIECES_FILE, (changes, settled, refused)
+
     @property
     def _idle(self) -> bool:
-        """Whether no call is compiled, and none ever was."""
-        return not self._able or (self._programs.mode == "off" and not self._changes)
+        """Whether no call is compiled from now on, and none ever was."""
+        return self._several or (self._mode == "off" and not self._changes)
 
     @contextmanager
     def piece(self, number: int, rows: int) -> Iterator[None]:
@@ -233,25 +263,25 @@ class CompiledPieces:
         if self._idle:
             yield
             return
-        compiled = self._decided(number, rows)
         started, before = time.perf_counter(), self._programs.compile_s
-        if compiled:
-            with self._calls.compiled(self._context.emit):
-                yield
-        else:
+        compiled = self._decided(number, rows)
+        with self._calls.compiled(self._context.emit) if compiled else nullcontext():
             yield
+        if compiled and self._calls.refused:
+            self._give_up(number)
+            return
         self._machine.synchronize()
         seconds = time.perf_counter() - started - (self._programs.compile_s - before)
         if rows == self._spec.shard:
             self._times.add(seconds / rows, compiled=compiled)
 
     @property
-    def _times(self) -> Any:
+    def _times(self) -> Times:
         return self._programs.times(f"{self._key} pieces of {self._spec.shard}", warm=0, timed=1)
 
     def _decided(self, number: int, rows: int) -> bool:
         before = (list(self._changes), self._settled)
-        if self._programs.mode == "off":
+        if self._mode == "off":
             self._changes = [at for at in self._changes if at <= number]
         compiled = sum(at <= number for at in self._changes) % 2 == 1
         ahead = any(at > number for at in self._changes)  # by the process that was interrupted, which had come further
@@ -265,8 +295,10 @@ class CompiledPieces:
     def _wanted(self, number: int, rows: int, compiled: bool) -> bool:
         """Whether pieces from here on should be compiled. `auto` decides once; a smaller last piece, whose shapes are
         others, it leaves as it is without a program."""
-        if self._programs.mode != "auto":
-            return self._programs.mode == "on"
+        if self._refused:
+            return compiled
+        if self._mode != "auto":
+            return self._mode == "on"
         if rows != self._spec.shard:
             return False
         if self._settled:
@@ -274,19 +306,29 @@ class CompiledPieces:
         eager_s, compiled_s = self._times.of(compiled=False), self._times.of(compiled=True)
         if eager_s is not None and compiled_s is not None:
             self._settled = True
-            return bool(compiled_s <= (1 - LEAST_GAIN) * eager_s)
+            return compiled_s <= (1 - LEAST_GAIN) * eager_s
         if compiled or eager_s is None:
             return compiled
         remaining_s = eager_s * (self._spec.rows - number * self._spec.shard)
         worth = remaining_s >= LEAST_REMAINING_S and remaining_s * ASSUMED_GAIN >= self._programs.expected_s()
         self._settled = not worth
-        return bool(worth)
+        return worth
+
+    def _give_up(self, number: int) -> None:
+        """Record, before its rows are written, that calls of this piece could not be compiled: later pieces are not
+        either, by whoever draws them."""
+        self._refused = True
+        if self._calls.used:
+            self._changes.append(number + 1)
+        elif self._changes[-1] == number:
+            self._changes.pop()
+        else:
+            self._changes.append(number)
+        self._write()
 
     def _write(self) -> None:
         """Record the changes, before the piece that they begin with is drawn."""
-        with explain_write_errors(self._file.parent):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(self._file, sealed.text({"pieces": self._changes, "settled": self._settled}))
+        _write(self._file, (self._changes, self._settled, self._refused))
         self._publish()
 
     def _publish(self) -> None:
@@ -295,13 +337,19 @@ class CompiledPieces:
         self._programs.followed[self._spec.digest, self._job.seeds] = changes
 
 
-def recorded(file: Path) -> tuple[list[int], bool]:
-    """The changes that a process before this one made, and whether it had decided."""
+def _write(file: Path, record: Record) -> None:
+    with explain_write_errors(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, sealed.text(dict(zip(("pieces", "settled", "refused"), record, strict=True))))
+
+
+def recorded(file: Path) -> Record:
+    """What a process before this one has recorded."""
     try:
         kept = sealed.read(file)
-        return [int(at) for at in kept["pieces"]], bool(kept["settled"])
+        return [int(at) for at in kept["pieces"]], bool(kept["settled"]), bool(kept["refused"])
     except (OSError, ValueError, KeyError, TypeError):
-        return [], False
+        return [], False, False
 
 
 def _key(spec: SampleSpec, machine: Machine) -> dict[str, Any]:

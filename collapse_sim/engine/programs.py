@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from collapse_sim.core.errors import MissingError, RecipeError
+from collapse_sim.core.errors import ENDS_RUN, MissingError, RecipeError
 from collapse_sim.core.events import Emit, Note
 from collapse_sim.core.machine import Device, Machine
 from collapse_sim.core.memory_errors import first_line
@@ -240,6 +240,8 @@ class Programs:
             return problem
         try:
             return make(self._backend)
+        except ENDS_RUN:  # a requested stop is heard in every forward pass
+            raise
         except NotCompiledError as error:
             return str(error)
         except Exception as error:  # of a family's code, the tracer or the compiler; the eager step shows its own

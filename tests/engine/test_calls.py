@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 import torch
@@ -13,14 +14,19 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.engine import calls, programs
 from collapse_sim.engine.calls import PIECES_FILE, Call, CompiledCalls, CompiledPieces, recorded
 from collapse_sim.engine.programs import NotCompiledError, Programs
+from collapse_sim.engine.work import JobContext
 from collapse_sim.families.ddpm import DDPM
 from collapse_sim.families.denoiser import GuidedDenoiser
 from collapse_sim.families.edm import EDM
 from collapse_sim.families.flow_matching import FlowMatching
 from collapse_sim.families.network import Network
+from collapse_sim.plan.experiment import prepare
+from collapse_sim.recipe.loader import load
 from collapse_sim.run import session
 from collapse_sim.store import sealed
+from collapse_sim.store.jobs import Job
 from collapse_sim.store.rowfile import SAMPLES_FILE, RowFile
+from collapse_sim.store.store import Store
 from collapse_sim.testing import CPU, check_compiled_calls
 from tests.conftest import SMALL, changed
 from tests.engine.test_objective import LABELLED
@@ -67,6 +73,11 @@ def network(seed=0, family="ddpm"):
         return CPU.for_inference(own.build(info))
 
 
+def weights(call, model):
+    tensors = [tensor.detach() for tensor in (*model.parameters(), *model.buffers())]
+    return call.weights(tensors, {})
+
+
 def given(rows=5, seed=0):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(rows, 3, generator=generator), torch.full((rows,), 7)
@@ -77,7 +88,7 @@ def test_a_program_serves_models_and_inputs_that_it_was_not_made_with():
     with CPU.inference(first, second):
         call = Call(first, first.forward, given(), CPU, "eager")
         for model in (first, second):
-            own, eager = call(call.weights(model), given(seed=1)), model(*given(seed=1))
+            own, eager = call(weights(call, model), given(seed=1)), model(*given(seed=1))
             assert all(map(torch.equal, own, eager))
         assert not torch.equal(second(*given())[0], first(*given())[0])
 
@@ -88,8 +99,8 @@ def test_conversions_of_weights_are_made_once_for_a_model():
     with BF16.inference(model):
         call = Call(model, model.forward, given(), BF16, lambda graph, inputs: graphs.append(graph) or graph.forward)
         linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-        assert len(call.weights(model)) == len(list(model.parameters())) + len(list(model.buffers())) + 2 * len(linear)
-        for own, eager in zip(call(call.weights(model), given(seed=1)), model(*given(seed=1)), strict=True):
+        assert len(weights(call, model)) == len(list(model.parameters())) + len(list(model.buffers())) + 2 * len(linear)
+        for own, eager in zip(call(weights(call, model), given(seed=1)), model(*given(seed=1)), strict=True):
             assert own.dtype == eager.dtype
             torch.testing.assert_close(own, eager, rtol=5e-2, atol=5e-2)
     inputs = [node for node in graphs[0].graph.nodes if node.op == "placeholder"]
@@ -98,11 +109,47 @@ def test_conversions_of_weights_are_made_once_for_a_model():
     assert len(conversions) <= 2  # of x and t
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_program_is_compiled_once_for_all_models_and_its_time_is_known(precision):
+    made = []
+
+    def backend(graph, inputs):
+        made.append(time.sleep(0.2))
+        return graph.forward
+
+    machine, programs = Machine(torch.device("cpu"), precision), Programs("on", backend)
+    family, _ = FAMILIES["ddpm"]
+    for seed in (0, 1):
+        model = machine.for_inference(network(seed))
+        compiled = CompiledCalls(programs, family, model, "key", machine)
+        with machine.inference(model), compiled.compiled(lambda event: None):
+            for _ in range(2):
+                model(*given(seed=seed))
+        assert (compiled.used, compiled.refused) == (True, False)
+    assert len(made) == programs.count == 1
+    assert programs.compile_s > 0.2
+
+
+def test_a_wish_to_stop_while_compiling_is_no_reason_against_a_program():
+    """It is heard in every forward pass, also in that which is traced."""
+    programs, notes, model = Programs("on", "eager"), [], network()
+
+    def stop(*_):
+        raise InterruptedRunError("stopped")
+
+    next(model.children()).register_forward_pre_hook(stop)
+    compiled = CompiledCalls(programs, FAMILIES["ddpm"][0], model, "key", CPU)
+    with CPU.inference(model), compiled.compiled(notes.append), pytest.raises(InterruptedRunError):
+        model(*given())
+    assert programs.count == 0
+    assert [note.level for note in notes] == ["info"]
+
+
 def test_a_guided_network_is_one_program():
     model = GuidedDenoiser(network(0), network(1), 0.5).eval()
     with CPU.inference(model):
         call = Call(model, model.forward, given(), CPU, "eager")
-        assert all(map(torch.equal, call(call.weights(model), given(seed=1)), model(*given(seed=1))))
+        assert all(map(torch.equal, call(weights(call, model), given(seed=1)), model(*given(seed=1))))
 
 
 def test_a_network_with_a_state_of_its_own_is_refused():
@@ -218,7 +265,7 @@ def test_stopped_samples_go_on_to_the_same_bytes(sandbox, monkeypatch, made):
         with pytest.raises(InterruptedRunError):
             other.run(RECIPE, compiled="on")
     (record,) = (other.root / ".store" / "partial").rglob(PIECES_FILE)
-    assert sealed.read(record) == {"pieces": [0], "settled": False}
+    assert sealed.read(record) == {"pieces": [0], "settled": False, "refused": False}
     other.run(RECIPE, compiled="on")
     assert other.artefacts() == sandbox.artefacts()
     assert sorted(decisions(other)) == sorted(decisions(sandbox))
@@ -233,13 +280,101 @@ def test_who_goes_on_without_compiling_says_from_where_on(sandbox, monkeypatch, 
     assert sorted(filter(None, decisions(sandbox))) == [[0], [0, 2]]
 
 
+def failing(calls_that_fail):
+    """A backend that cannot compile its first programs of a sampler."""
+    failed = []
+
+    def backend(graph, inputs):
+        sampling = not torch.is_grad_enabled()
+        if sampling and len(failed) < calls_that_fail:
+            failed.append(1)
+            raise OSError("no space left")
+        return graph.forward
+
+    return backend
+
+
+@pytest.mark.parametrize("mode", ["on", "auto"])
+def test_what_could_not_be_compiled_is_drawn_eagerly_and_recorded_so(sandbox, monkeypatch, mode):
+    monkeypatch.setattr(session, "Programs", lambda mode: Programs(mode, failing(99)))
+    if mode == "auto":
+        paying(monkeypatch)
+    sandbox.run(RECIPE, compiled=mode)
+    other = beside(sandbox, "other")
+    monkeypatch.setattr(session, "Programs", lambda mode: Programs("off"))
+    other.run(RECIPE)
+    assert set(decisions(sandbox)) == {None}
+    if mode == "auto":  # nor are its fits compiled, which are too short
+        assert sandbox.artefacts() == other.artefacts()
+
+
+def test_who_goes_on_does_not_compile_what_was_refused_before(sandbox, monkeypatch):
+    """The first process cannot compile, and draws two pieces of a job; the second one could."""
+    monkeypatch.setattr(session, "Programs", lambda mode: Programs(mode, failing(99)))
+    sandbox.run(RECIPE, compiled="on")
+    other = beside(sandbox, "other")
+    with monkeypatch.context() as patch:
+        stopping(patch, CompiledPieces, "piece")
+        with pytest.raises(InterruptedRunError):
+            other.run(RECIPE, compiled="on")
+    (record,) = (other.root / ".store" / "partial").rglob(PIECES_FILE)
+    assert sealed.read(record) == {"pieces": [], "settled": False, "refused": True}
+    other.run(RECIPE, compiled="on")
+    assert other.artefacts() == sandbox.artefacts()
+
+
+def test_a_shape_that_could_not_be_compiled_ends_compiling(sandbox, monkeypatch, made):
+    """The smaller last piece has no program: the others are listed as compiled."""
+    call = CompiledCalls._call
+    monkeypatch.setattr(
+        CompiledCalls, "_call", lambda self, x, t: call(self, x, t) if len(x) == 8 else self._refuse(x, t)
+    )
+
+    def refuse(self, x, t):
+        self.refused = True
+        return self._forward(x, t)
+
+    monkeypatch.setattr(CompiledCalls, "_refuse", refuse, raising=False)
+    sandbox.run(RECIPE, compiled="on")
+    assert set(map(tuple, decisions(sandbox))) == {(0, 3)}
+
+
+class Two:
+    """Two ranks, of which this is the first."""
+
+    world, first = 2, True
+
+    def of_first(self, action):
+        return action()
+
+
+def test_several_ranks_compile_no_piece_and_say_from_which_one_on(sandbox, monkeypatch, made):
+    with monkeypatch.context() as patch:
+        stopping(patch, CompiledPieces, "piece")
+        with pytest.raises(InterruptedRunError):
+            sandbox.run(RECIPE, compiled="on")
+    store = Store(sandbox.root / ".store")
+    context = JobContext(store, CPU, lambda event: None, sandbox.root, programs=Programs("on", "eager"), ranks=Two())
+    (record,) = (sandbox.root / ".store" / "partial").rglob(PIECES_FILE)
+    spec = next(
+        generation.samples
+        for arm in prepare(load(sandbox.root / "recipe.yaml"), sandbox.root / "data").arm_plans
+        for generation in arm.generations
+        if record.parent.name.startswith(generation.samples.digest)
+    )
+    pieces = CompiledPieces(context, Job(spec, (0,), ()), spec, spec.model.family, network(), CPU)
+    with pieces.piece(2, 8):
+        pass
+    assert context.programs.followed[spec.digest, (0,)] == {"pieces of 8 rows": [0, 2]}
+
+
 def test_a_damaged_record_is_not_followed(tmp_path):
     record = tmp_path / PIECES_FILE
-    record.write_text(sealed.text({"pieces": [0, 3], "settled": True}))
-    assert recorded(record) == ([0, 3], True)
+    record.write_text(sealed.text({"pieces": [0, 3], "settled": True, "refused": False}))
+    assert recorded(record) == ([0, 3], True, False)
     record.write_text(record.read_text().replace("[0, 3]", "[1, 3]"))
-    assert recorded(record) == ([], False)
-    assert recorded(tmp_path / "none") == ([], False)
+    assert recorded(record) == ([], False, False)
+    assert recorded(tmp_path / "none") == ([], False, False)
 
 
 def test_a_family_without_repeated_calls_is_drawn_as_ever(sandbox, made):

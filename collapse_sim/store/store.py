@@ -268,8 +268,7 @@ class Store:
                 locks.callback(lock.release)
                 self.mirror.fetch([Request(spec, job.seeds, job.arms)], self.missing, emit, locked=True)
                 missing = self.missing(spec, job.seeds, emit)  # another process may have made them in the meantime
-                absent = set(missing)
-                here = [seed for seed in job.seeds or (-1,) if seed not in absent]
+                here = sorted({*(job.seeds or (-1,))}.difference(missing))
                 counts["reused"] += len(here)
                 self.mirror.push(self.block(spec, seed).folder for seed in here)
                 if missing:

@@ -21,9 +21,6 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import described, name_of
 from collapse_sim.engine.pieces import finished_pieces
 from collapse_sim.engine.programs import (
-    ASSUMED_GAIN,
-    LEAST_GAIN,
-    LEAST_REMAINING_S,
     Backend,
     Mode,
     NotCompiledError,
@@ -44,6 +41,7 @@ from collapse_sim.store.rowfile import SAMPLES_FILE
 PIECES_FILE = "compiled.json"  # in the folder of unfinished rows
 Forward = Callable[..., Sequence[Tensor]]
 Given = tuple[Tensor | None, ...]  # the inputs of a call, by position
+Shapes = tuple[tuple[tuple[int, ...], str] | None, ...]  # of these, with their types
 Record = tuple[list[int], bool, bool]  # pieces at which it changes; auto has decided; some calls have no program
 Converted = dict[tuple[int, torch.dtype], Tensor]  # weights by their number and type
 
@@ -165,7 +163,7 @@ class CompiledCalls:
         self._programs, self._family, self._model, self._machine = programs, family, model, machine
         self._base = key
         self._forward: Forward = model.forward
-        self._weights: dict[str, list[Tensor]] = {}
+        self._ready: dict[Shapes, tuple[Call, list[Tensor]] | None] = {}
         self._converted: Converted = {}
         self._making = False
         self._emit: Emit = lambda event: None
@@ -187,21 +185,29 @@ class CompiledCalls:
         plain = not named and all(tensor is None or isinstance(tensor, Tensor) for tensor in inputs)
         if self._making or not plain:
             return self._forward(*inputs, **named)
-        key = digest_of([self._base, [tensor if tensor is None else _kind(tensor) for tensor in inputs]])
+        shapes = tuple(None if tensor is None else (tuple(tensor.shape), str(tensor.dtype)) for tensor in inputs)
+        if shapes not in self._ready:
+            self._ready[shapes] = self._prepared(shapes, inputs)
+        ready = self._ready[shapes]
+        if ready is None:
+            self.refused = True
+            return self._forward(*inputs)
+        self.used = True
+        program, weights = ready
+        return program(weights, inputs)
+
+    def _prepared(self, shapes: Shapes, inputs: Given) -> tuple[Call, list[Tensor]] | None:
+        """The program of calls with these shapes, and this model's weights for it; None: there is none."""
         program = self._programs.get(
-            key,
+            digest_of([self._base, shapes]),
             (name_of(type(self._family)), "the calls of its sampler", "models"),
             lambda backend: self._made(inputs, backend),
             self._machine,
             self._emit,
         )
         if program is None:
-            self.refused = True
-            return self._forward(*inputs)
-        self.used = True
-        if key not in self._weights:
-            self._weights[key] = program.weights(list(_tensors(self._model).values()), self._converted)
-        return program(self._weights[key], inputs)
+            return None
+        return program, program.weights(list(_tensors(self._model).values()), self._converted)
 
     def _made(self, inputs: Given, backend: Backend) -> Call:
         self._making = True
@@ -210,10 +216,6 @@ class CompiledCalls:
         finally:
             self._making = False
             torch.clear_autocast_cache()  # the weights that the eager call has had converted
-
-
-def _kind(tensor: Tensor) -> list[Any]:
-    return [list(tensor.shape), str(tensor.dtype)]
 
 
 class CompiledPieces:
@@ -303,16 +305,9 @@ class CompiledPieces:
             return False
         if self._settled:
             return compiled
-        eager_s, compiled_s = self._times.of(compiled=False), self._times.of(compiled=True)
-        if eager_s is not None and compiled_s is not None:
-            self._settled = True
-            return compiled_s <= (1 - LEAST_GAIN) * eager_s
-        if compiled or eager_s is None:
-            return compiled
-        remaining_s = eager_s * (self._spec.rows - number * self._spec.shard)
-        worth = remaining_s >= LEAST_REMAINING_S and remaining_s * ASSUMED_GAIN >= self._programs.expected_s()
-        self._settled = not worth
-        return worth
+        remaining = self._spec.rows - number * self._spec.shard
+        wanted, self._settled = self._programs.decide(self._times, remaining, compiled=compiled)
+        return wanted
 
     def _give_up(self, number: int) -> None:
         """Record, before its rows are written, that calls of this piece could not be compiled: later pieces are not

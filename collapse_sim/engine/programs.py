@@ -206,6 +206,18 @@ class Programs:
         """What steps under this key took in this process: `timed` of them, after the first `warm` ones."""
         return self._times.setdefault(key, Times(warm, timed))
 
+    def decide(self, times: Times, remaining: float, *, compiled: bool) -> tuple[bool, bool]:
+        """What `auto` does from here on, from `times` of steps and how many of them remain: whether they are compiled,
+        and whether that is settled. `compiled`: whether they are so far."""
+        eager_s, compiled_s = times.of(compiled=False), times.of(compiled=True)
+        if eager_s is not None and compiled_s is not None:
+            return compiled_s <= (1 - LEAST_GAIN) * eager_s, True
+        if compiled or eager_s is None:
+            return compiled, False
+        remaining_s = eager_s * remaining
+        worth = remaining_s >= LEAST_REMAINING_S and remaining_s * ASSUMED_GAIN >= self.expected_s()
+        return worth, not worth
+
     def expected_s(self) -> float:
         """How long compiling is expected to take, in seconds: the longest time so far."""
         known = (made.compile_s for made in self._made.values() if not isinstance(made, str))

@@ -15,15 +15,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import described, name_of
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import Groups
-from collapse_sim.engine.programs import (
-    ASSUMED_GAIN,
-    LEAST_GAIN,
-    LEAST_REMAINING_S,
-    Mode,
-    Objective,
-    Program,
-    Programs,
-)
+from collapse_sim.engine.programs import Mode, Objective, Program, Programs
 from collapse_sim.remedies.base import TokenWeighting
 
 
@@ -111,19 +103,13 @@ class Switches:
             return self.mode == "on"
         if shapes in self._settled:
             return compiled
-        times = self._programs.times(self._key(shapes))
-        eager_s, compiled_s = times.of(compiled=False), times.of(compiled=True)
-        if eager_s is not None and compiled_s is not None:
-            self._settled.add(shapes)
-            return compiled_s <= (1 - LEAST_GAIN) * eager_s
-        if compiled or eager_s is None:
-            return compiled
         share = self._seen[shapes] / sum(self._seen.values())
-        remaining_s = eager_s * share * (self._members[0].length.steps - step)
-        worth = remaining_s >= LEAST_REMAINING_S and remaining_s * ASSUMED_GAIN >= self._programs.expected_s()
-        if not worth:
+        remaining = share * (self._members[0].length.steps - step)
+        times = self._programs.times(self._key(shapes))
+        wanted, settled = self._programs.decide(times, remaining, compiled=compiled)
+        if settled:
             self._settled.add(shapes)
-        return worth
+        return wanted
 
     def _state(self, shapes: str) -> tuple[tuple[int, ...], bool]:
         return tuple(self._steps.get(shapes, ())), shapes in self._settled

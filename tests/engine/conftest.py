@@ -6,9 +6,11 @@ import json
 
 import pytest
 
+from collapse_sim.engine.programs import Programs
 from collapse_sim.engine.work import Stop
 from collapse_sim.plan.experiment import prepare
 from collapse_sim.recipe.loader import load
+from collapse_sim.run import session
 from collapse_sim.store.store import Store
 from tests.rank_pool import run_together
 
@@ -40,3 +42,21 @@ def ranked(sandbox, pool):
         return pool.both(function, path, root, *args), root
 
     return run
+
+
+@pytest.fixture
+def made(monkeypatch):
+    """The `Programs` of each run, with a backend that takes no time."""
+    runs: list[Programs] = []
+
+    def backend(graph, inputs):
+        runs[-1].compilations += 1
+        return graph.forward  # traced and run, but not compiled to machine code
+
+    def programs_of(mode):
+        runs.append(Programs(mode, backend))
+        runs[-1].compilations = 0
+        return runs[-1]
+
+    monkeypatch.setattr(session, "Programs", programs_of)
+    return runs

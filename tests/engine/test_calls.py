@@ -11,7 +11,6 @@ from torch import nn
 
 from collapse_sim.core.errors import InterruptedRunError
 from collapse_sim.core.machine import Machine
-from collapse_sim.engine import calls, programs
 from collapse_sim.engine.calls import PIECES_FILE, Call, CompiledCalls, CompiledPieces, recorded
 from collapse_sim.engine.programs import NotCompiledError, Programs
 from collapse_sim.engine.work import JobContext
@@ -29,6 +28,7 @@ from collapse_sim.store.rowfile import SAMPLES_FILE, RowFile
 from collapse_sim.store.store import Store
 from collapse_sim.testing import CPU, check_compiled_calls
 from tests.conftest import SMALL, changed
+from tests.engine.compiling import paying
 from tests.engine.test_objective import LABELLED
 from tests.engine.test_stacked import beside, stopping
 from tests.families.small_rows import IMAGES, POINTS
@@ -186,14 +186,6 @@ def test_a_model_is_as_before_and_a_reason_is_noted_once():
     assert warnings[0].startswith("collapse_sim.families.ddpm:DDPM: the calls of its sampler are not compiled: ")
 
 
-@pytest.fixture
-def made(monkeypatch):
-    """The `Programs` of each run, with a backend that takes no time."""
-    runs: list[Programs] = []
-    monkeypatch.setattr(session, "Programs", lambda mode: runs.append(Programs(mode, "eager")) or runs[-1])
-    return runs
-
-
 def samples(sandbox):
     """{digest and seeds: (images, what the manifest says of compiled calls)}"""
     found = {}
@@ -211,17 +203,14 @@ def decisions(sandbox):
     return [changes for _, changes in samples(sandbox).values()]
 
 
-def paying(monkeypatch, *, compiled_s=0.5):
-    """All rows are worth it, and a row takes 1 s eagerly and `compiled_s` compiled; steps of fits are as they are."""
-    monkeypatch.setattr(calls, "LEAST_REMAINING_S", 0.0)
-    monkeypatch.setattr(programs, "EXPECTED_COMPILE_S", 0.0)
-    monkeypatch.setattr(Programs, "expected_s", lambda self: 0.0)
-    add = programs.Times.add
-    monkeypatch.setattr(
-        programs.Times,
-        "add",
-        lambda self, seconds, *, compiled: add(self, compiled_s if compiled else 1.0, compiled=compiled),
-    )
+def stopped(sandbox, monkeypatch):
+    """A run that compiles, stopped when two pieces of its second samples are drawn; what these have recorded."""
+    with monkeypatch.context() as patch:
+        stopping(patch, CompiledPieces, "piece")
+        with pytest.raises(InterruptedRunError):
+            sandbox.run(RECIPE, compiled="on")
+    (record,) = (sandbox.root / ".store" / "partial").rglob(PIECES_FILE)
+    return record
 
 
 def test_samples_of_a_run_are_the_eager_ones_up_to_rounding(sandbox, made):
@@ -260,11 +249,7 @@ def test_auto_never_compiles_what_takes_less_than_a_minute(sandbox, made):
 def test_stopped_samples_go_on_to_the_same_bytes(sandbox, monkeypatch, made):
     sandbox.run(RECIPE, compiled="on")
     other = beside(sandbox, "other")
-    with monkeypatch.context() as patch:
-        stopping(patch, CompiledPieces, "piece")
-        with pytest.raises(InterruptedRunError):
-            other.run(RECIPE, compiled="on")
-    (record,) = (other.root / ".store" / "partial").rglob(PIECES_FILE)
+    record = stopped(other, monkeypatch)
     assert sealed.read(record) == {"pieces": [0], "settled": False, "refused": False}
     other.run(RECIPE, compiled="on")
     assert other.artefacts() == sandbox.artefacts()
@@ -272,31 +257,21 @@ def test_stopped_samples_go_on_to_the_same_bytes(sandbox, monkeypatch, made):
 
 
 def test_who_goes_on_without_compiling_says_from_where_on(sandbox, monkeypatch, made):
-    with monkeypatch.context() as patch:
-        stopping(patch, CompiledPieces, "piece")
-        with pytest.raises(InterruptedRunError):
-            sandbox.run(RECIPE, compiled="on")
+    stopped(sandbox, monkeypatch)
     sandbox.run(RECIPE, compiled="off")
     assert sorted(filter(None, decisions(sandbox))) == [[0], [0, 2]]
 
 
-def failing(calls_that_fail):
-    """A backend that cannot compile its first programs of a sampler."""
-    failed = []
-
-    def backend(graph, inputs):
-        sampling = not torch.is_grad_enabled()
-        if sampling and len(failed) < calls_that_fail:
-            failed.append(1)
-            raise OSError("no space left")
-        return graph.forward
-
-    return backend
+def failing(graph, inputs):
+    """A backend that compiles steps of fits, and no calls of a sampler."""
+    if not torch.is_grad_enabled():
+        raise OSError("no space left")
+    return graph.forward
 
 
 @pytest.mark.parametrize("mode", ["on", "auto"])
 def test_what_could_not_be_compiled_is_drawn_eagerly_and_recorded_so(sandbox, monkeypatch, mode):
-    monkeypatch.setattr(session, "Programs", lambda mode: Programs(mode, failing(99)))
+    monkeypatch.setattr(session, "Programs", lambda mode: Programs(mode, failing))
     if mode == "auto":
         paying(monkeypatch)
     sandbox.run(RECIPE, compiled=mode)
@@ -310,14 +285,10 @@ def test_what_could_not_be_compiled_is_drawn_eagerly_and_recorded_so(sandbox, mo
 
 def test_who_goes_on_does_not_compile_what_was_refused_before(sandbox, monkeypatch):
     """The first process cannot compile, and draws two pieces of a job; the second one could."""
-    monkeypatch.setattr(session, "Programs", lambda mode: Programs(mode, failing(99)))
+    monkeypatch.setattr(session, "Programs", lambda mode: Programs(mode, failing))
     sandbox.run(RECIPE, compiled="on")
     other = beside(sandbox, "other")
-    with monkeypatch.context() as patch:
-        stopping(patch, CompiledPieces, "piece")
-        with pytest.raises(InterruptedRunError):
-            other.run(RECIPE, compiled="on")
-    (record,) = (other.root / ".store" / "partial").rglob(PIECES_FILE)
+    record = stopped(other, monkeypatch)
     assert sealed.read(record) == {"pieces": [], "settled": False, "refused": True}
     other.run(RECIPE, compiled="on")
     assert other.artefacts() == sandbox.artefacts()
@@ -349,13 +320,9 @@ class Two:
 
 
 def test_several_ranks_compile_no_piece_and_say_from_which_one_on(sandbox, monkeypatch, made):
-    with monkeypatch.context() as patch:
-        stopping(patch, CompiledPieces, "piece")
-        with pytest.raises(InterruptedRunError):
-            sandbox.run(RECIPE, compiled="on")
+    record = stopped(sandbox, monkeypatch)
     store = Store(sandbox.root / ".store")
     context = JobContext(store, CPU, lambda event: None, sandbox.root, programs=Programs("on", "eager"), ranks=Two())
-    (record,) = (sandbox.root / ".store" / "partial").rglob(PIECES_FILE)
     spec = next(
         generation.samples
         for arm in prepare(load(sandbox.root / "recipe.yaml"), sandbox.root / "data").arm_plans

@@ -9,55 +9,24 @@ import torch
 
 from collapse_sim.core.errors import InterruptedRunError
 from collapse_sim.core.events import Note
-from collapse_sim.engine import programs, switches
+from collapse_sim.engine import programs
 from collapse_sim.engine.checkpoint import SWITCHES_FILE
 from collapse_sim.engine.fit import SingleStep
 from collapse_sim.engine.programs import Programs
 from collapse_sim.engine.stacked import StackedStep
 from collapse_sim.families.vae import VAE
-from collapse_sim.run import session
 from collapse_sim.store import sealed
 from tests.conftest import SMALL, TINY, changed
+from tests.engine.compiling import paying
 from tests.engine.test_stacked import GROUPED, beside, fits, stopping
 
 STEPS = 60
 LONG = changed(SMALL, ("steps: 20,", f"steps: {STEPS},"))
 
 
-@pytest.fixture
-def made(monkeypatch):
-    """The `Programs` of each run, with a backend that takes no time."""
-    runs: list[Programs] = []
-
-    def backend(graph, inputs):
-        runs[-1].compilations += 1
-        return graph.forward  # traced and run, but not compiled to machine code
-
-    def programs_of(mode):
-        runs.append(Programs(mode, backend))
-        runs[-1].compilations = 0
-        return runs[-1]
-
-    monkeypatch.setattr(session, "Programs", programs_of)
-    return runs
-
-
 def compiled_steps(sandbox):
     """{digest and seeds: what the manifest of the fit says}"""
     return {key: manifest["machine"].get("compiled") for key, (_, manifest) in fits(sandbox).items()}
-
-
-def paying(monkeypatch, *, compiled_s=0.5):
-    """Every fit is long enough, and steps take 1 s eagerly and `compiled_s` compiled."""
-    monkeypatch.setattr(switches, "LEAST_REMAINING_S", 0.0)
-    monkeypatch.setattr(programs, "EXPECTED_COMPILE_S", 0.0)
-    monkeypatch.setattr(Programs, "expected_s", lambda self: 0.0)
-    add = programs.Times.add
-    monkeypatch.setattr(
-        programs.Times,
-        "add",
-        lambda self, seconds, *, compiled: add(self, compiled_s if compiled else 1.0, compiled=compiled),
-    )
 
 
 def test_compiled_fits_are_the_eager_ones_up_to_rounding(sandbox, made):

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from collapse_sim.core.randomness import Draws
 
 LIKELIEST = 2048  # tokens that are sorted first for top_p
+BLOCK = 64  # tokens whose probabilities are added before their sums are cumulated
 KEPT = 0.75  # share of active rows below which the batch is reduced to them
 
 Choose = Callable[[Tensor, Tensor], Tensor]  # (m, V) logits and the rows' numbers (m,) -> (m,) tokens
@@ -41,7 +43,7 @@ class TokenSampling:
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(m, V) logits -> (m, V) float32. Tokens of equal probability at a limit of top_k are all kept."""
-        logits = logits.float() / self.temperature
+        logits = logits.float() if self.temperature == 1 else logits.float() / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             limit = logits.topk(self.top_k).values[:, -1:]
             logits = logits.masked_fill(logits < limit, -torch.inf)
@@ -75,7 +77,26 @@ def inverse_cdf(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
     In float64: sums of float32 would misplace tokens rarer than about one in a million. The probabilities need not add
     up to 1. Raises FloatingPointError if one is not finite.
+
+    First the block of tokens is found, and then the token in it, which takes a tenth of the time that the cumulative
+    sum of a large vocabulary takes.
     """
+    (rows, tokens), device = probabilities.shape, probabilities.device
+    blocks = F.pad(probabilities, (0, -tokens % BLOCK)).view(rows, -1, BLOCK)
+    ends = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
+    total = ends[:, -1:]
+    wanted = uniform.unsqueeze(-1) * total
+    block = torch.searchsorted(ends, wanted, right=True).clamp(max=ends.shape[1] - 1)
+    within = blocks[torch.arange(rows, device=device), block.squeeze(-1)].double().cumsum(-1)
+    left = wanted - F.pad(ends, (1, -1)).gather(-1, block)
+    chosen = (block * BLOCK + torch.searchsorted(within, left, right=True)).clamp(max=tokens - 1)
+    if not bool((probabilities.gather(-1, chosen) > 0).all() & total.isfinite().all()):
+        return _in_one_sum(probabilities, uniform)
+    return chosen.squeeze(-1)
+
+
+def _in_one_sum(probabilities: Tensor, uniform: Tensor) -> Tensor:
+    """What `inverse_cdf` returns, if rounding leads its blocks to a token without probability. Raises what it does."""
     cumulative = probabilities.double().cumsum(-1)
     total = cumulative[:, -1:]
     if not bool(total.isfinite().all()):

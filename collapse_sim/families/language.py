@@ -22,6 +22,7 @@ from collapse_sim.families.adapters import CONFIG_FILE, LoRA, check_installed, r
 from collapse_sim.families.base import Inputs, Rows
 from collapse_sim.families.decoding import Choose, TokenSampling, decode, likeliest
 from collapse_sim.families.hooks import TokenPredictions
+from collapse_sim.families.packed_layers import packed_layers
 from collapse_sim.families.pretrained import config_of, network_of, positions_of, quiet
 from collapse_sim.families.pretrained_checks import check_next_token
 from collapse_sim.families.pretrained_import import check_same
@@ -351,7 +352,7 @@ class TextFamily(WithLayers, Component):
             choose = TokenSampling(self.temperature, self.top_k, self.top_p).chooser(len(inputs["input_ids"]), draws)
         start = model.start if self.encoder_decoder else None
         end = model.end if stop else None
-        with quiet():
+        with quiet(), packed_layers(model.network, len(inputs["input_ids"]), new):
             return decode(model.network, inputs, new, choose, end=end, pad=model.pad, start=start)
 
     def _beam_search(self, model: LanguageModel, inputs: Mapping[str, Tensor], new: int, *, stop: bool) -> Tensor:
@@ -366,7 +367,7 @@ class TextFamily(WithLayers, Component):
             num_beams=self.beams,
             early_stopping=True,
         )
-        with quiet():
+        with quiet(), packed_layers(model.network, len(inputs["input_ids"]), new):
             out: Tensor = model.network.generate(**inputs, generation_config=config)  # type: ignore[operator]
         prefix = 1 if self.encoder_decoder else inputs["input_ids"].shape[1]
         return out[:, prefix:]

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from collapse_sim.data.base import Info
+from collapse_sim.families.attention import use_in_transformers
 
 
 class Predicted(NamedTuple):
@@ -51,6 +52,7 @@ class LanguageModel(nn.Module):
         head: Any = network.get_output_embeddings()  # type: ignore[operator]
         if type(head) is nn.Linear:
             head.__class__ = Head  # in place, since its weights may be tied
+        use_in_transformers(network)
         names: dict[int, str] = {}
         self.tied: dict[str, str] = {}  # a name -> the name under which the same weights are stored
         for name, parameter in network.named_parameters(remove_duplicate=False):

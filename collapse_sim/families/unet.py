@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
+from collapse_sim.families.attention import use_in_diffusers
 from collapse_sim.families.labels import embedding_rows
 from collapse_sim.families.network import Denoiser
 
@@ -54,6 +55,7 @@ class UNet(Denoiser):
             num_class_embeds=classes + 1 if classes else None,
             **settings,
         )
+        use_in_diffusers(self.unet)
 
     def blocks(self) -> list[nn.Module]:
         return [*self.unet.down_blocks, self.unet.mid_block, *self.unet.up_blocks]

@@ -1,9 +1,14 @@
-"""Generated text: our decoding against transformers' `generate`, as many tokens per row for both."""
+"""Generated text: our decoding against transformers' `generate`, as many tokens per row for both.
+
+`generate` computes once as it comes, in float32, and once with all weights in the precision that `precision: auto` has
+here, which also rounds its logits. What is done once for a model is not counted: its weights' conversion, and packing.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 import transformers
@@ -12,16 +17,17 @@ from torch import Tensor
 from benchmarks.cases.text import GPT2, T5_SMALL, TINY, TextModel
 from benchmarks.harness import Case, Setting, Ways
 from benchmarks.surroundings import now
-from collapse_sim.core.machine import DTYPES
+from collapse_sim.core.machine import DTYPES, Device
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
 from collapse_sim.data.text.tokens import Tokenizer
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.decoding import Choose, TokenSampling, decode, likeliest
+from collapse_sim.families.packed_layers import packed_layers
 from collapse_sim.families.text_network import LanguageModel
 
 GPT2_124M = CausalLM(preset="gpt2-9m", width=768, layers=12, heads=12)
-PEER = "generate"
+PEERS = ("generate, fp32", "generate, bf16")
 
 
 def prepare(
@@ -38,9 +44,10 @@ def prepare(
     info = Info("pairs" if family.encoder_decoder else "text", columns, 8, 8, 8, tokenizer=tokenizer)
     with machine.seeded(0):
         model = machine.for_inference(family.build(info))
-        peer = machine.for_inference(family.build(info).to(DTYPES[machine.precision] or torch.float32))
+        network = _as_it_comes(family, info, device, torch.float32)
+        lower = DTYPES[machine.precision]
+        peers = dict(zip(PEERS, (network, lower and _as_it_comes(family, info, device, lower)), strict=True))
     assert isinstance(model, LanguageModel)
-    assert isinstance(peer, LanguageModel)
     prompts = torch.randint(1, vocabulary, (rows, lengths.get("source", 1)))
     inputs = {"input_ids": device.put(prompts), "attention_mask": device.put(torch.ones_like(prompts))}
     start = model.start if family.encoder_decoder else None
@@ -54,27 +61,33 @@ def prepare(
         decoder_start_token_id=start,
     )
 
-    def ours() -> Tensor:
+    def ours() -> float:
         draws = Draws((0,), "sample", 0, device=device.device)
         choose: Choose = likeliest if greedy else TokenSampling().chooser(rows, draws)
-        with machine.inference(model):
-            return decode(model.network, inputs, tokens, choose, end=None, pad=model.pad, start=start)
+        with machine.inference(model), packed_layers(model.network, tokens):
+            return rate(lambda: decode(model.network, inputs, tokens, choose, end=None, pad=model.pad, start=start))
 
-    def theirs() -> Tensor:
-        generated: Tensor = peer.network.generate(**inputs, generation_config=settings)  # type: ignore[operator]
-        return generated
+    def theirs(network: Any) -> float:
+        with torch.no_grad():
+            return rate(lambda: network.generate(**inputs, generation_config=settings))
 
     def rate(write: Callable[[], Tensor]) -> float:
         started = now(device)
-        with torch.no_grad():
-            write()
+        write()
         return rows * tokens / (now(device) - started)
 
     parameters = sum(parameter.numel() for parameter in model.parameters())
     facts = {"batch": rows, "new tokens": tokens, "vocabulary": vocabulary, "parameters": parameters}
     # A decoded token passes through every weight once, apart from attention and an encoder.
     operations = None if family.encoder_decoder else 2.0 * parameters
-    return Ways({"collapse-sim": lambda: rate(ours), PEER: lambda: rate(theirs)}, machine.precision, operations, facts)
+    ways = {name: partial(theirs, peer) for name, peer in peers.items() if peer is not None}
+    return Ways({"collapse-sim": ours, **ways}, machine.precision, operations, facts)
+
+
+def _as_it_comes(family: TextModel, info: Info, device: Device, dtype: torch.dtype) -> Any:
+    """The family's network, with what a user of transformers would have: fused attention, no layer in float32."""
+    network: Any = family._network(info)
+    return device.for_inference(network.to(dtype))
 
 
 CASES = (
@@ -83,20 +96,20 @@ CASES = (
         "sampling at temperature 1 from a GPT-2 of 9 M parameters",
         "tokens/s",
         partial(prepare, GPT2, 10_000, (32, 256), (48, 128), False),
-        targets={PEER: {"cpu": 4, "cuda": 4}},
+        targets={peer: {"cpu": 4, "cuda": 4} for peer in PEERS},
     ),
     Case(
         "decoding-gpt2-124m",
         "sampling at temperature 1 from a GPT-2 of 124 M parameters",
         "tokens/s",
-        partial(prepare, GPT2_124M, 50_257, (8, 128), (16, 64), False),
-        targets={PEER: {"cpu": 1.5, "cuda": 3}},
+        partial(prepare, GPT2_124M, 50_257, (8, 128), (32, 64), False),
+        targets={peer: {"cpu": 1.5, "cuda": 3} for peer in PEERS},
     ),
     Case(
         "decoding-t5-small",
         "greedy summaries by T5-small's architecture, sources of 128 tokens",
         "tokens/s",
-        partial(prepare, T5_SMALL, 32_000, (8, 128), (24, 64), True),
-        targets={PEER: {"cpu": 2, "cuda": 3}},
+        partial(prepare, T5_SMALL, 32_000, (8, 128), (32, 64), True),
+        targets={peer: {"cpu": 2, "cuda": 3} for peer in PEERS},
     ),
 )

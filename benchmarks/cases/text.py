@@ -72,7 +72,7 @@ def trainer(family: TextModel, info: Info, data: Examples, steps: int, batch: in
         (Seq2SeqTrainingArguments, Seq2SeqTrainer) if family.encoder_decoder else (TrainingArguments, Trainer)
     )
     with machine.seeded(0):
-        network: Any = family.build(info).network
+        network: Any = family._network(info)  # with fused attention, as transformers' networks come
     with tempfile.TemporaryDirectory() as scratch:
         training = loop(
             network,

@@ -7,6 +7,7 @@ import gc
 import os
 import time
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal
@@ -27,6 +28,7 @@ BF16_GAIN = (
     1.25  # how many times as fast as fp32 bf16 must be on a CPU, so that noise does not change what `auto` means
 )
 PROBE_WIDTH = 1024  # of the layers that are timed for it
+_CONVERTED: ContextVar[dict[nn.Module, Any] | None] = ContextVar("_CONVERTED", default=None)
 CUDA_RESIDENT_SHARE = 0.4  # of the free memory: rows up to this live on the device
 
 
@@ -149,12 +151,14 @@ class Machine(Device):
         weights = [weight for model in models for weight in model.parameters() if weight.is_floating_point()]
         frozen = [weight for weight in weights if not weight.requires_grad and weight.is_leaf]
         with torch.no_grad(), self.autocast():
+            outer = _CONVERTED.set({})
             try:
                 if DTYPES[self.precision] is not None:
                     for weight in frozen:
                         weight.requires_grad_(True)
                 yield
             finally:
+                _CONVERTED.reset(outer)
                 for weight in frozen:
                     weight.requires_grad_(False)
 
@@ -181,6 +185,12 @@ class Machine(Device):
     def describe_precision(self) -> str:
         """For people: "fp32", "bf16", and "fp32+tf32" where float32 products may use TF32."""
         return self.precision + ("+tf32" if self.tf32 else "")
+
+
+def converted_weights() -> dict[nn.Module, Any] | None:
+    """What models' weights were converted to in the innermost block of `Machine.inference`, to be filled by whoever
+    converts them; it is forgotten at the end of the block. None outside of one, where weights may change."""
+    return _CONVERTED.get()
 
 
 def set_float32_products(precision: Literal["ieee", "tf32"]) -> None:

@@ -352,7 +352,7 @@ class TextFamily(WithLayers, Component):
             choose = TokenSampling(self.temperature, self.top_k, self.top_p).chooser(len(inputs["input_ids"]), draws)
         start = model.start if self.encoder_decoder else None
         end = model.end if stop else None
-        with quiet(), packed_layers(model.network, len(inputs["input_ids"]), new):
+        with quiet(), packed_layers(model.network, new):
             return decode(model.network, inputs, new, choose, end=end, pad=model.pad, start=start)
 
     def _beam_search(self, model: LanguageModel, inputs: Mapping[str, Tensor], new: int, *, stop: bool) -> Tensor:
@@ -367,7 +367,7 @@ class TextFamily(WithLayers, Component):
             num_beams=self.beams,
             early_stopping=True,
         )
-        with quiet(), packed_layers(model.network, len(inputs["input_ids"]), new):
+        with quiet(), packed_layers(model.network, new):
             out: Tensor = model.network.generate(**inputs, generation_config=config)  # type: ignore[operator]
         prefix = 1 if self.encoder_decoder else inputs["input_ids"].shape[1]
         return out[:, prefix:]

@@ -31,4 +31,4 @@ def test_a_case_runs(name, capsys):
     assert capsys.readouterr().out == ""
 
 
-OPTIONAL = {"diffusers' loop, bf16", "DDPMPipeline, bf16"}  # where there are instructions for bf16
+OPTIONAL = {"diffusers' loop, bf16", "DDPMPipeline, bf16", "generate, bf16"}  # where there are instructions for bf16

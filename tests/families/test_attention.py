@@ -8,11 +8,11 @@ import torch.nn.functional as F
 
 from collapse_sim.core.machine import open_machine
 from collapse_sim.families import attention
-from collapse_sim.families.attention import SHORT, attend, is_short
+from collapse_sim.families.attention import SHORT, WEIGHTS, attend, is_short
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.seq2seq import Seq2Seq
 from collapse_sim.families.unet import UNet
-from tests.families.wording import PAIRS, TEXT, built, pairs, texts
+from tests.families.wording import PAIRS, TEXT, built, pairs, texts, unlike
 
 FAMILIES = {
     "gpt2": CausalLM(preset="tiny"),
@@ -83,6 +83,8 @@ def test_which_sequences_are_short():
     assert is_short(some.bfloat16(), some.bfloat16())
     assert not is_short(some.bfloat16(), many.bfloat16())
     assert not is_short(one.to("meta"), one.to("meta"))  # a device other than the CPU
+    rows = torch.empty(1, dtype=torch.bfloat16).expand(WEIGHTS // 64 + 1, 1, 8, 4)
+    assert not is_short(rows, rows)  # too many weights to hold for every layer
     with open_machine("cpu", "bf16").autocast():  # products are in bf16, whatever comes in
         assert is_short(some, some)
 
@@ -107,6 +109,52 @@ def test_networks_of_transformers_predict_and_learn_the_same(name, always):
     largest = max(float(gradient.abs().max()) for gradient in fused_gradients)
     for ours, theirs in zip(gradients, fused_gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-6 * largest)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_networks_with_padding_on_the_left_and_a_cache(name, always):
+    """Several tokens after a cache, then one."""
+    tokens = torch.arange(3, 3 + 24).reshape(2, 12)
+    mask = torch.ones_like(tokens)
+    mask[0, :3] = 0
+    results = []
+    for implementation in ("sdpa", attention.NAME):
+        network = built(FAMILIES[name], TEXT).network
+        network.set_attn_implementation(implementation)
+        cache, logits = None, []
+        for first, last in ((0, 7), (7, 11), (11, 12)):
+            out = network(
+                input_ids=tokens[:, first:last], attention_mask=mask[:, :last], past_key_values=cache, use_cache=True
+            )
+            cache = out.past_key_values
+            logits.append(out.logits)
+        results.append(torch.cat(logits, 1)[mask.bool()])
+    assert always
+    torch.testing.assert_close(results[1], results[0], rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_in_bf16_predictions_are_as_near_to_fp32_as_those_of_fused_attention(name):
+    rows, divergence = texts(), {}
+    model = unlike(built(FAMILIES[name], TEXT))
+    inputs = FAMILIES[name].corrupt(rows, None)
+    exact = FAMILIES[name].predict(model, inputs).logits.log_softmax(-1)
+    for implementation in ("sdpa", attention.NAME):
+        model.network.set_attn_implementation(implementation)
+        with open_machine("cpu", "bf16").autocast():
+            ours = FAMILIES[name].predict(model, inputs).logits.float().log_softmax(-1)
+        divergence[implementation] = float((exact.exp() * (exact - ours)).sum(-1).mean())
+    assert 0 < divergence[attention.NAME] < 2 * divergence["sdpa"]
+
+
+def test_a_mask_may_be_longer_than_the_keys():
+    query, key = numbers(1, 2, 1, 8), numbers(1, 2, 5, 8, seed=1)
+    mask = numbers(1, 1, 1, 6, seed=2)
+    out, _ = attention._forward(torch.nn.Module(), query, key, key, mask)
+    expected = F.scaled_dot_product_attention(query, key, key, mask[..., :5]).transpose(1, 2)
+    torch.testing.assert_close(out, expected)
 
 
 @torch.no_grad()
@@ -145,8 +193,22 @@ def test_a_network_that_does_not_use_fused_attention_is_left_as_it_is():
     assert network.config._attn_implementation == "eager"
 
 
+@pytest.mark.parametrize(
+    "code", ['if config._attn_implementation == "sdpa":', "c._attn_implementation in ('eager', 'sdpa')"]
+)
+def test_a_network_whose_code_asks_for_fused_attention_by_name_is_left_as_it_is(code, monkeypatch):
+    network = built(FAMILIES["gpt2"], TEXT).network
+    network.set_attn_implementation("sdpa")
+    monkeypatch.setattr(attention.inspect, "getsource", lambda module: f"x = 1\n{code}\n")
+    attention.use_in_transformers(network)
+    assert network.config._attn_implementation == "sdpa"
+    monkeypatch.setattr(attention.inspect, "getsource", lambda module: 'c._attn_implementation == "eager"')
+    attention.use_in_transformers(network)
+    assert network.config._attn_implementation == attention.NAME
+
+
 @pytest.mark.parametrize("heads", [None, 4])
-def test_a_unet_predicts_and_learns_the_same(heads, monkeypatch):
+def test_a_unet_predicts_and_learns_the_same(heads, monkeypatch, capfd):
     from diffusers.models.attention_processor import AttnProcessor
 
     taken = []
@@ -162,6 +224,7 @@ def test_a_unet_predicts_and_learns_the_same(heads, monkeypatch):
         out, _ = unet(x, t)
         results.append((out, torch.autograd.grad(out.square().sum(), list(unet.parameters()))))
         assert bool(taken) == short
+    assert capfd.readouterr() == ("", "")  # diffusers warns of parameters that it does not find
     (fused, fused_gradients), (plain, gradients) = results
     torch.testing.assert_close(plain, fused, rtol=1e-5, atol=1e-6)
     largest = max(float(gradient.abs().max()) for gradient in fused_gradients)

@@ -34,7 +34,10 @@ def generated(family, model, inputs, new, end):
         do_sample=False,
         decoder_start_token_id=model.start if family.encoder_decoder else None,
     )
+    own = model.network.config._attn_implementation
+    model.network.set_attn_implementation("sdpa")
     out = model.network.generate(**inputs, generation_config=config)
+    model.network.set_attn_implementation(own)
     return out[:, 1 if family.encoder_decoder else inputs["input_ids"].shape[1] :]
 
 
@@ -118,6 +121,21 @@ def test_the_inverse_of_a_distribution_with_rare_tokens():
     gaps = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0]]).expand(5, 5)
     uniform = torch.tensor([0.0, 0.2499, 0.25, 0.9999, 1.0], dtype=torch.float64)
     assert inverse_cdf(gaps, uniform).tolist() == [1, 1, 3, 3, 3]
+
+
+@pytest.mark.parametrize("tokens", [1, 63, 64, 65, 1000])
+def test_tokens_found_by_blocks_are_those_of_one_sum(tokens):
+    """Half of the tokens have no probability; numbers at the ends, too."""
+    generator = torch.Generator().manual_seed(tokens)
+    probabilities = torch.randn(300, tokens, generator=generator).mul(4).softmax(-1)
+    probabilities[:, ::2] *= float(tokens == 1)
+    uniform = torch.rand(300, generator=generator, dtype=torch.float64)
+    uniform[:3] = torch.tensor([0.0, 1 - 2**-53, 1.0])
+    chosen = inverse_cdf(probabilities, uniform)
+    cumulative = np.cumsum(probabilities.double().numpy(), 1)
+    expected = [np.searchsorted(row, u * row[-1], "right") for row, u in zip(cumulative, uniform.numpy(), strict=True)]
+    last = [np.flatnonzero(row)[-1] for row in probabilities.numpy()]
+    assert chosen.tolist() == np.minimum(expected, last).tolist()
 
 
 def test_a_distribution_that_is_not_finite_is_an_error():

@@ -158,7 +158,7 @@ def merge_live(state: State, live: State) -> None:
     for arm, cells in live.cells.items():
         for ours, theirs in zip(state.cells.get(arm, []), cells, strict=False):
             ours.score_parts, ours.made, ours.reused = theirs.score_parts, theirs.made, theirs.reused
-            ours.work_s = theirs.work_s
+            ours.work_s, ours.fit_s = theirs.work_s, theirs.fit_s
 
 
 def merge_other(state: State, other: State) -> None:

@@ -101,6 +101,7 @@ _CELL_FIELDS: dict[str, checked.Check[Any]] = {
     "made": count,
     "reused": count,
     "work_s": amount,
+    "fit_s": amount,
 }
 _JOB = record(
     kind=text, digest=text, generation=integer, arms=listed(text), seeds=listed(integer), started=number, done=count,

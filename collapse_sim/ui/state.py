@@ -40,6 +40,7 @@ class Cell:
     made: int = 0  # artefacts made by this process, one per seed
     reused: int = 0  # artefacts that were already stored
     work_s: float = 0.0  # wall time spent on this cell
+    fit_s: float = 0.0  # of it on fits
 
 
 @dataclass(slots=True)
@@ -233,6 +234,7 @@ class State:
             else:
                 cell.made += seeds
                 cell.work_s += work_s
+                cell.fit_s += work_s if kind in ("fit", "import") else 0.0
 
     def _job_failed(self, event: JobFailed, now: float) -> None:
         self.mark = now

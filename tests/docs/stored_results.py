@@ -11,6 +11,7 @@ In a page, a table stands between `<!-- table: FILE KIND ... -->` and `<!-- end 
     theory METRIC GENERATIONS [ARM|ARM...]     the same, with the closed form below
     last METRICS [ARM|ARM...]                  every metric at the last generation
     gains METRIC GENERATIONS [ARM-ARM|...]     paired differences; * below 5 % after Holm's correction for all arms
+    published METRIC GENERATION BASELINE       each mean and published figure, and their distances to those of an arm
     claims                                     the recipe's claims, each with its verdict
     verdicts [ARM|ARM...]                      by definition of collapse, from generation 0 to the last
     costs [ARM|ARM...]                         updates, and batches that networks see, in all fits of an arm and seed
@@ -106,6 +107,21 @@ def gains(stored: Document, metric: str, generations: str, pairs: str) -> list[l
     return rows
 
 
+def published(stored: Document, metric: str, generation: str, baseline: str) -> list[list[str]]:
+    k = int(generation)
+    found = (entry for entry in stored["references"] if (entry["metric"], entry["generation"]) == (metric, k))
+    figures = [{arm: _entry(stored["arms"][arm][metric], k)["mean"] for arm in stored["arms"]}, next(found)["figures"]]
+    rows = [["arm", "here", f"from `{baseline}`", "published", f"from `{baseline}`"]]
+    for arm in stored["arms"]:
+        cells = [
+            cell
+            for values in figures
+            for cell in (figure(values[arm], 4), f"{100 * (values[arm] / values[baseline] - 1):+.1f} %")
+        ]
+        rows.append([f"`{arm}`", *cells])
+    return rows
+
+
 def claims(stored: Document, _: str = "") -> list[list[str]]:
     rows = [["claim", "", "verdict", "difference"]]
     for claim in stored["claims"]:
@@ -139,11 +155,21 @@ KINDS: dict[str, Callable[..., list[list[str]]]] = {
     "theory": theory,
     "last": last,
     "gains": gains,
+    "published": published,
     "claims": claims,
     "verdicts": verdicts,
     "costs": costs,
 }
-KINDS_ARGUMENTS = {"means": 3, "theory": 3, "last": 2, "gains": 3, "claims": 1, "verdicts": 1, "costs": 1}
+KINDS_ARGUMENTS = {
+    "means": 3,
+    "theory": 3,
+    "last": 2,
+    "gains": 3,
+    "published": 3,
+    "claims": 1,
+    "verdicts": 1,
+    "costs": 1,
+}
 PART = re.compile(r'("(?:arms|differences|theory|claims|definitions|costs)":|\},)')  # a line ends after it
 LEFT_OUT = ("values", "rows", "n", "p")
 CLAIM = ("that", "metric", "expect", "status", "difference", "low", "high")
@@ -184,6 +210,7 @@ def store(target: Path, run: str, baselines: Sequence[str], metrics: Sequence[st
     stored = kept | {
         "seeds": len(first["seeds"]),
         "theory": first["theory"],
+        "references": [{**entry, "figures": entry["values"]} for entry in first["references"]],  # values are left out
         "arms": first["arms"],
         "differences": {baseline: document["differences"] for baseline, document in documents.items()},
         "claims": [{key: claim[key] for key in CLAIM} for claim in _json_of("verify", run)["claims"]],

@@ -25,7 +25,7 @@ def prose(page: Path) -> str:
 
 
 def test_there_are_pages() -> None:
-    assert [page.name for page in PAGES] == ["bf16-on-a-cpu.md", "open-question.md"]
+    assert [page.name for page in PAGES] == ["bf16-on-a-cpu.md", "kd-vae-mnist-table1.md", "open-question.md"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
@@ -48,6 +48,7 @@ def test_a_changed_figure_is_seen(tmp_path: Path) -> None:
         "theory": {"a": {"m": [1.0, 1.25]}},
         "arms": {"a": {"m": [entry]}, "b": {"m": [{**entry, "mean": 2.5, "low": None, "high": None}]}},
         "differences": {"b": {"a": {"m": [{**entry, "mean": -1.0, "low": -1.5, "high": -0.5}]}}},
+        "references": [{"source": "s", "metric": "m", "generation": 1, "figures": {"a": 0.5, "b": 2.0}}],
         "claims": [
             {"that": "a is less", "metric": "m", "expect": "a < b", "status": "holds", "difference": -1, "low": -1.5}
             | {"high": -0.5},
@@ -61,7 +62,16 @@ def test_a_changed_figure_is_seen(tmp_path: Path) -> None:
         },
     }
     (tmp_path / "s.json").write_text(json.dumps(stored))
-    kinds = ["means m 1", "theory m 1 a", "last m", "gains m 1 a-b", "claims", "verdicts", "costs b|a"]
+    kinds = [
+        "means m 1",
+        "theory m 1 a",
+        "last m",
+        "gains m 1 a-b",
+        "published m 1 b",
+        "claims",
+        "verdicts",
+        "costs b|a",
+    ]
     page = tmp_path / "page.md"
     page.write_text("".join(f"<!-- table: s.json {kind} -->\nOUTDATED\n<!-- end -->\n" for kind in kinds))
     made = rendered(page)
@@ -69,6 +79,7 @@ def test_a_changed_figure_is_seen(tmp_path: Path) -> None:
     assert f"| `a` | {with_interval(1.5, 1.25, 1.75)} |" in made
     assert "| `a` | 1.50 ± 0.25 (1.25) |" in made
     assert "| `a` - `b` | -1.00 ± 0.50* |" in made
+    assert "| `a` | 1.500 | -40.0 % | 0.5000 | -75.0 % |" in made
     assert "| a is less | `m`: `a < b` | holds | -1.00 ± 0.50 |" in made
     assert "| b is | `m`: `b = a` | undecided |  |" in made
     assert "| arm | drift |" in made

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from collapse_sim.core.events import JobFinished, RunFinished, RunStarted, Scored
+from collapse_sim.core.events import JobFinished, OnNode, RunFinished, RunStarted, Scored
 from collapse_sim.ui.estimate import seconds_left, share_done
 from collapse_sim.ui.state import State
 
@@ -38,6 +38,35 @@ def test_growing_generations_are_extrapolated(tell, reduce):
     timed = tell(arms=("accumulate",), generations=10)
     left, truth = left_and_truth(timed, reduce, 0.3)  # generation 5 of 10: a constant cost would say half of it
     assert left == pytest.approx(truth, rel=0.15)
+
+
+def shared_by_two(fits: int) -> State:
+    """One generation of eight arms and three seeds after so many of its fits, each of 100 s, which two processes make;
+    the fits of generation 0 took 250 s each. Samples and scores take a second."""
+    arms, state, now = tuple("abcdefgh"), State(), 0.0
+    state.apply(RunStarted("r", arms, (0, 1, 2), 1, ("loss",), {"loss": True}, "cpu", "fp32", "runs/r"), now)
+    for kind, took in (("fit", 250.0), ("samples", 1.0), ("scores", 1.0)):
+        for seed in range(3):
+            now += took / 2
+            state.apply(JobFinished(kind, kind, 0, arms, (seed,), False, took), now)  # type: ignore[arg-type]
+    state.apply(Scored(0, "a", (0, 1, 2), {"loss": (1.0,) * 3}), now)
+    for arm in arms[1:]:
+        state.apply(Scored(0, arm, (0, 1, 2), {"loss": (1.0,) * 3}), now)
+    jobs = [(arm, seed) for arm in arms for seed in range(3)]
+    for number, (arm, seed) in enumerate(jobs[:fits]):
+        node = OnNode("n", 1, JobFinished("fit", f"fit {arm}", 1, (arm,), (seed,), False, 100.0))
+        now += 50.0
+        state.apply(node if number % 2 else node.event, now)
+    return state
+
+
+@pytest.mark.parametrize("fits", [2, 12, 20, 24])
+def test_fits_that_several_processes_have_made_before_any_cell_is_finished(fits):
+    state = shared_by_two(fits)
+    truth = (24 - fits) * 50.0 + 24 * 2 * 0.5
+    left = seconds_left(state, state.updated)
+    assert left == pytest.approx(truth, rel=0.1, abs=30)
+    assert share_done(state, state.updated) == pytest.approx(state.updated / (state.updated + truth), abs=0.05)
 
 
 def test_nothing_is_said_before_anything_was_made(tell, reduce):

@@ -103,9 +103,13 @@ def _forward(
     """An attention function of transformers: (n, heads, queries, d) ... -> (n, queries, heads, d)."""
     unusual = any(others.get(name) is not None for name in ("softcap", "s_aux", "cache"))
     if unusual or not is_short(query, key):
+        from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
         if position_bias is not None:  # older versions do not know it
             others["position_bias"] = position_bias
-        return _fused(module, query, key, value, attention_mask, dropout, scaling, is_causal, others)
+        settings = {"dropout": dropout, "scaling": scaling, "is_causal": is_causal, **others}
+        fused: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **settings)
+        return fused
     queries, keys = query.shape[-2], key.shape[-2]
     causal = getattr(module, "is_causal", True) if is_causal is None else is_causal
     if attention_mask is not None:
@@ -114,24 +118,6 @@ def _forward(
         attention_mask = torch.ones(queries, keys, dtype=torch.bool, device=query.device).tril()
     out = attend(query, key, value, attention_mask, bias=position_bias, scale=scaling, dropout=dropout)
     return out.transpose(1, 2).contiguous(), None
-
-
-def _fused(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Tensor | None,
-    dropout: float,
-    scaling: float | None,
-    is_causal: bool | None,
-    others: dict[str, Any],
-) -> tuple[Tensor, None]:
-    from transformers.integrations.sdpa_attention import sdpa_attention_forward
-
-    settings = {"dropout": dropout, "scaling": scaling, "is_causal": is_causal}
-    out, _ = sdpa_attention_forward(module, query, key, value, mask, **settings, **others)
-    return out, None
 
 
 def use_in_diffusers(network: Any) -> None:

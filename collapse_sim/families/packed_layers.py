@@ -35,8 +35,8 @@ def packed_layers(network: nn.Module, new: int) -> Iterator[None]:
     """
     kept = converted_weights()
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-    layers = _linear_layers(network)
-    if kept is None or new < FEWEST or not _possible(layers, dtype):
+    layers = _linear_layers(network) if kept is not None and new >= FEWEST else []
+    if kept is None or not layers or not _possible(layers, dtype):
         yield
         return
     if network not in kept:

@@ -1,6 +1,9 @@
-"""What a worker is told of a run of a small recipe."""
+"""Small recipes, what a worker is told of a run of one, and what a run has written."""
 
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.recipe.loader import load
@@ -13,6 +16,17 @@ name: toy
 data: {use: gaussian, rows: 20, held_out_rows: 10}
 model: {use: gaussian}
 samples: 20
+generations: 1
+seeds: [0, 1]
+arms: {replace: {data: replace}}
+metrics: [test_loss]
+"""
+RECIPE = """
+name: nodes
+data: {use: digits, rows: 60, held_out_rows: 20}
+model: {use: vae, hidden: 16, latent: 2}
+train: {steps: STEPS, batch_size: 32, evaluate: never}
+samples: 40
 generations: 1
 seeds: [0, 1]
 arms: {replace: {data: replace}}
@@ -43,3 +57,12 @@ def order_for(sandbox, text: str = TOY) -> tuple[Experiment, WorkOrder]:
         compiled="off",
     )
     return experiment, order
+
+
+def journal(run: Path, event: str) -> list[dict]:
+    lines = [json.loads(line) for line in (run / "journal.jsonl").read_text().splitlines()]
+    return [line for line in lines if line["event"] == event]
+
+
+def scores(run: Path) -> dict[tuple, object]:
+    return {(line["arm"], line["generation"]): line["metrics"] for line in journal(run, "scores")}

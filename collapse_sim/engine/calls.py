@@ -33,6 +33,7 @@ from collapse_sim.engine.programs import (
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import RepeatsCalls
+from collapse_sim.plan.costs import kind_of_spec
 from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.store import sealed
 from collapse_sim.store.jobs import Job
@@ -239,6 +240,7 @@ class CompiledPieces:
         else:
             self._mode = "off"
         self._key = "" if self._idle else digest_of(_key(spec, machine))
+        self._later = 0.0 if self._idle else self._programs.later(kind_of_spec(spec), spec.rows)
         self._calls = CompiledCalls(self._programs, family, model, self._key, machine)
         self._machine = machine
         self._publish()
@@ -278,8 +280,12 @@ class CompiledPieces:
             self._times.add(seconds / rows, compiled=compiled)
 
     @property
+    def _of_pieces(self) -> str:
+        return digest_of([self._key, self._spec.shard])
+
+    @property
     def _times(self) -> Times:
-        return self._programs.times(f"{self._key} pieces of {self._spec.shard}", warm=0, timed=1)
+        return self._programs.times(self._of_pieces, warm=0, timed=1)
 
     def _decided(self, number: int, rows: int) -> bool:
         before = (list(self._changes), self._settled)
@@ -305,8 +311,8 @@ class CompiledPieces:
             return False
         if self._settled:
             return compiled
-        remaining = self._spec.rows - number * self._spec.shard
-        wanted, self._settled = self._programs.decide(self._times, remaining, compiled=compiled)
+        remaining = self._spec.rows - number * self._spec.shard + self._later
+        wanted, self._settled = self._programs.decide(self._of_pieces, self._times, remaining, compiled=compiled)
         return wanted
 
     def _give_up(self, number: int) -> None:

@@ -15,7 +15,8 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import described, name_of
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import Groups
-from collapse_sim.engine.programs import Mode, Objective, Program, Programs
+from collapse_sim.engine.programs import LONG_EPOCH, Mode, Objective, Program, Programs
+from collapse_sim.plan.costs import kind_of_spec
 from collapse_sim.remedies.base import TokenWeighting
 
 
@@ -37,6 +38,7 @@ class Switches:
         self._steps: dict[str, list[int]] = {shapes: list(entry["steps"]) for shapes, entry in record.items()}
         self._settled = {shapes for shapes, entry in record.items() if entry["settled"]}  # auto has decided
         self._measuring, self._current = True, ("", False)
+        self._later = 0.0 if self.idle else self._left()
         self._publish()
 
     @property
@@ -100,16 +102,30 @@ class Switches:
     def _wanted(self, step: int, shapes: str, compiled: bool) -> bool:
         """Whether the steps from here on should be compiled. `auto` decides once for each shape."""
         if self.mode != "auto":
-            return self.mode == "on"
+            return self.mode == "on" and (compiled or not self._is_rare(step))
         if shapes in self._settled:
             return compiled
         share = self._seen[shapes] / sum(self._seen.values())
-        remaining = share * (self._members[0].length.steps - step)
-        times = self._programs.times(self._key(shapes))
-        wanted, settled = self._programs.decide(times, remaining, compiled=compiled)
+        remaining = share * (self._members[0].length.steps - step + self._later)
+        key = self._key(shapes)
+        wanted, settled = self._programs.decide(key, self._programs.times(key), remaining, compiled=compiled)
         if settled:
             self._settled.add(shapes)
         return wanted
+
+    def _is_rare(self, step: int) -> bool:
+        """Whether a step's batch is the smaller last one of a long epoch."""
+        first, epoch = self._members[0], self._members[0].length.steps_per_epoch
+        smaller = len(first.table) % first.train.batch_size != 0 and (step + 1) % epoch == 0
+        return smaller and epoch >= LONG_EPOCH
+
+    def _left(self) -> float:
+        """The steps of later fits like these that the run has for this process."""
+        left = {}
+        for member in self._members:
+            kind = kind_of_spec(member.spec)
+            left[kind] = self._programs.later(kind, member.length.steps - member.run.step)
+        return sum(left.values()) / len(self._members)
 
     def _state(self, shapes: str) -> tuple[tuple[int, ...], bool]:
         return tuple(self._steps.get(shapes, ())), shapes in self._settled

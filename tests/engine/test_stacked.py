@@ -41,13 +41,13 @@ def beside(sandbox, name):
     return other
 
 
-def stopping(monkeypatch, owner, name):
-    """Ctrl-C before the seventh call of a function; returns a list that grows by one with every call."""
+def stopping(monkeypatch, owner, name, at=7):
+    """Ctrl-C before a call of a function, the seventh by default; returns a list that grows by one with every call."""
     function, calls = getattr(owner, name), []
 
     def interrupting(*args, **kwargs):
         calls.append(1)
-        if len(calls) == 7:
+        if len(calls) == at:
             os.kill(os.getpid(), signal.SIGINT)
         return function(*args, **kwargs)
 

@@ -33,10 +33,10 @@ from collapse_sim.engine.programs import (
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import RepeatsCalls
-from collapse_sim.plan.costs import kind_of_spec
 from collapse_sim.plan.specs import SampleSpec
 from collapse_sim.store import sealed
 from collapse_sim.store.jobs import Job
+from collapse_sim.store.records import compiled_before
 from collapse_sim.store.rowfile import SAMPLES_FILE
 
 PIECES_FILE = "compiled.json"  # in the folder of unfinished rows
@@ -223,8 +223,8 @@ class CompiledPieces:
     """Which pieces of a job's rows are drawn with compiled calls.
 
     They change the last digits. So changes are written into the job's unfinished folder before they take effect, and
-    whoever continues it makes the same ones (as engine/switches.py has it for fits). With several ranks no piece is
-    compiled.
+    whoever continues it makes the same ones, and so does whoever draws pruned rows again (as engine/switches.py has it
+    for fits). With several ranks no piece is compiled.
     """
 
     def __init__(
@@ -233,14 +233,16 @@ class CompiledPieces:
         self._context, self._job, self._spec, self._programs = context, job, spec, context.programs
         self._mode: Mode = context.programs.mode
         self._several = context.ranks.world > 1
-        self._changes, self._settled, self._refused = list[int](), False, False
+        self._changes, self._settled, self._refused, self._again = list[int](), False, False, False
         if isinstance(family, RepeatsCalls) and family.repeats_calls and not spec.stacked:
             self._file, record = context.ranks.of_first(self._begun)
             self._changes, self._settled, self._refused = record
+            before = None if self._several else compiled_before(context.store.root, job)
+            if before is not None:
+                self._again, self._changes = True, before.get(self._name, [])
         else:
             self._mode = "off"
         self._key = "" if self._idle else digest_of(_key(spec, machine))
-        self._later = 0.0 if self._idle else self._programs.later(kind_of_spec(spec), spec.rows)
         self._calls = CompiledCalls(self._programs, family, model, self._key, machine)
         self._machine = machine
         self._publish()
@@ -280,20 +282,16 @@ class CompiledPieces:
             self._times.add(seconds / rows, compiled=compiled)
 
     @property
-    def _of_pieces(self) -> str:
-        return digest_of([self._key, self._spec.shard])
-
-    @property
     def _times(self) -> Times:
-        return self._programs.times(self._of_pieces, warm=0, timed=1)
+        return self._programs.times(f"{self._key} pieces of {self._spec.shard}", warm=0, timed=1)
 
     def _decided(self, number: int, rows: int) -> bool:
         before = (list(self._changes), self._settled)
-        if self._mode == "off":
+        if self._mode == "off" and not self._again:
             self._changes = [at for at in self._changes if at <= number]
         compiled = sum(at <= number for at in self._changes) % 2 == 1
         ahead = any(at > number for at in self._changes)  # by the process that was interrupted, which had come further
-        wanted = compiled if ahead else self._wanted(number, rows, compiled)
+        wanted = compiled if ahead or self._again else self._wanted(number, rows, compiled)
         if wanted != compiled:
             self._changes.append(number)
         if before != (self._changes, self._settled):
@@ -311,8 +309,8 @@ class CompiledPieces:
             return False
         if self._settled:
             return compiled
-        remaining = self._spec.rows - number * self._spec.shard + self._later
-        wanted, self._settled = self._programs.decide(self._of_pieces, self._times, remaining, compiled=compiled)
+        remaining = self._spec.rows - number * self._spec.shard
+        wanted, self._settled = self._programs.decide(self._times, remaining, compiled=compiled)
         return wanted
 
     def _give_up(self, number: int) -> None:
@@ -332,9 +330,13 @@ class CompiledPieces:
         _write(self._file, (self._changes, self._settled, self._refused))
         self._publish()
 
+    @property
+    def _name(self) -> str:
+        return f"pieces of {self._spec.shard} rows"
+
     def _publish(self) -> None:
         """For the manifest."""
-        changes = {f"pieces of {self._spec.shard} rows": list(self._changes)} if self._changes else {}
+        changes = {self._name: list(self._changes)} if self._changes else {}
         self._programs.followed[self._spec.digest, self._job.seeds] = changes
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 from typing import Any, Literal, Protocol, TypeVar, cast
 
@@ -19,7 +17,6 @@ from collapse_sim.core.errors import ENDS_RUN, MissingError, RecipeError
 from collapse_sim.core.events import Emit, Note
 from collapse_sim.core.machine import Device, Machine
 from collapse_sim.core.memory_errors import first_line
-from collapse_sim.engine.decisions import Decisions
 from collapse_sim.engine.objective import Groups
 
 Mode = Literal["auto", "on", "off"]
@@ -33,12 +30,12 @@ TF32_TOLERANCE = 1e-2
 
 EXPECTED_COMPILE_S = 30.0  # until a program has been compiled in this process
 # What `auto` goes by.
-LEAST_REMAINING_S = 60.0  # for less, nothing is compiled, so that its bytes do not depend on measured times
-LONG_EPOCH = 20  # steps, from which on the smaller last batch of an epoch gets no program of its own
+LEAST_REMAINING_S = 60.0  # shorter work is never compiled, so that its bytes do not depend on measured times
 ASSUMED_GAIN = 0.1  # of a step's time, before a compiled one was measured
 LEAST_GAIN = 0.03  # a program that saves less is given up
 WARM_STEPS = 5  # the first ones are slower
 TIMED_STEPS = 20
+LONG_EPOCH = 20  # steps, from which on `on` leaves the smaller last batch of an epoch as it is
 
 
 def compile_mode(setting: str) -> Mode:
@@ -188,14 +185,9 @@ class Times:
 class Programs:
     """The programs of this process: fits, and samplers, of one architecture, shape and precision share one."""
 
-    def __init__(
-        self, mode: Mode = "off", backend: Backend = "inductor", store: Path | None = None, processes: int = 1
-    ) -> None:
-        """`backend`: torch.compile's; another one traces without compiling, for tests. `store`: where decisions of
-        `auto` are kept; `processes`: how many share what is expected."""
-        self.mode, self._backend, self._processes = mode, backend, processes
-        self._decisions = Decisions(store)
-        self._expected: Counter[str] = Counter()
+    def __init__(self, mode: Mode = "off", backend: Backend = "inductor") -> None:
+        """`backend`: torch.compile's; another one traces without compiling, for tests."""
+        self.mode, self._backend = mode, backend
         self._made: dict[str, Compiled | str] = {}  # or why there is none
         self._times: dict[str, Times] = {}
         self._noted: set[tuple[str, str]] = set()
@@ -215,23 +207,12 @@ class Programs:
         """What steps under this key took in this process: `timed` of them, after the first `warm` ones."""
         return self._times.setdefault(key, Times(warm, timed))
 
-    def expect(self, units: Mapping[str, int]) -> None:
-        """What a run still has to compute, in updates or rows of each kind (plan/costs.py)."""
-        self._expected = Counter(units)
-
-    def later(self, kind: str, begun: float) -> float:
-        """How much of a kind is left for this process, once `begun` of it is."""
-        self._expected[kind] = max(self._expected[kind] - round(begun), 0)
-        return self._expected[kind] / self._processes
-
-    def decide(self, key: str, times: Times, remaining: float, *, compiled: bool) -> tuple[bool, bool]:
-        """What `auto` does from here on with steps under this key, from `times` of them and how many remain: whether
-        they are compiled, and whether that is settled. `compiled`: whether they are so far."""
-        if (decided := self._decisions.of(key)) is not None:
-            return decided, True
+    def decide(self, times: Times, remaining: float, *, compiled: bool) -> tuple[bool, bool]:
+        """What `auto` does from here on, from `times` of steps and how many of them remain: whether they are compiled,
+        and whether that is settled. `compiled`: whether they are so far."""
         eager_s, compiled_s = times.of(compiled=False), times.of(compiled=True)
         if eager_s is not None and compiled_s is not None:
-            return self._decisions.keep(key, pays=compiled_s <= (1 - LEAST_GAIN) * eager_s), True
+            return compiled_s <= (1 - LEAST_GAIN) * eager_s, True
         if compiled or eager_s is None:
             return compiled, False
         remaining_s = eager_s * remaining

@@ -16,15 +16,16 @@ from collapse_sim.core.plugins import described, name_of
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import Groups
 from collapse_sim.engine.programs import LONG_EPOCH, Mode, Objective, Program, Programs
-from collapse_sim.plan.costs import kind_of_spec
 from collapse_sim.remedies.base import TokenWeighting
+from collapse_sim.store.records import compiled_before
 
 
 class Switches:
     """The steps at which fits change from eager to compiled computation and back, for each shape of their batches.
 
     They change the last digits of results. So they are written into the partial folder of each fit before they take
-    effect, and whoever continues the fit makes the same changes at the same steps.
+    effect, and whoever continues the fit makes the same changes at the same steps. So does whoever makes a fit again
+    that was pruned, whatever the mode is.
     """
 
     def __init__(self, programs: Programs, members: Sequence[Member]) -> None:
@@ -37,8 +38,10 @@ class Switches:
         record = members[0].checkpoints.switches()
         self._steps: dict[str, list[int]] = {shapes: list(entry["steps"]) for shapes, entry in record.items()}
         self._settled = {shapes for shapes, entry in record.items() if entry["settled"]}  # auto has decided
+        before = compiled_before(members[0].context.store.root, members[0].job) if members[0].ranks.world == 1 else None
+        self._again = before is not None
+        self._steps = self._steps if before is None else before
         self._measuring, self._current = True, ("", False)
-        self._later = 0.0 if self.idle else self._left()
         self._publish()
 
     @property
@@ -67,11 +70,11 @@ class Switches:
         self._seen[shapes] += 1
         before = self._state(shapes)
         steps = self._steps.setdefault(shapes, [])
-        if self.mode == "off":
+        if self.mode == "off" and not self._again:
             steps[:] = [at for at in steps if at <= step]
         compiled = sum(at <= step for at in steps) % 2 == 1
         decided = any(at > step for at in steps)  # by the process that was interrupted, which had come further
-        wanted = compiled if decided else self._wanted(step, shapes, compiled)
+        wanted = compiled if decided or self._again else self._wanted(step, shapes, compiled)
         if wanted and not prepare():
             wanted = False
             self._settled.add(shapes)
@@ -106,26 +109,18 @@ class Switches:
         if shapes in self._settled:
             return compiled
         share = self._seen[shapes] / sum(self._seen.values())
-        remaining = share * (self._members[0].length.steps - step + self._later)
-        key = self._key(shapes)
-        wanted, settled = self._programs.decide(key, self._programs.times(key), remaining, compiled=compiled)
+        remaining = share * (self._members[0].length.steps - step)
+        times = self._programs.times(self._key(shapes))
+        wanted, settled = self._programs.decide(times, remaining, compiled=compiled)
         if settled:
             self._settled.add(shapes)
         return wanted
 
     def _is_rare(self, step: int) -> bool:
-        """Whether a step's batch is the smaller last one of a long epoch."""
+        """Whether a step's batch is the smaller last one of a long epoch. A group's first member speaks for all."""
         first, epoch = self._members[0], self._members[0].length.steps_per_epoch
         smaller = len(first.table) % first.train.batch_size != 0 and (step + 1) % epoch == 0
         return smaller and epoch >= LONG_EPOCH
-
-    def _left(self) -> float:
-        """The steps of later fits like these that the run has for this process."""
-        left = {}
-        for member in self._members:
-            kind = kind_of_spec(member.spec)
-            left[kind] = self._programs.later(kind, member.length.steps - member.run.step)
-        return sum(left.values()) / len(self._members)
 
     def _state(self, shapes: str) -> tuple[tuple[int, ...], bool]:
         return tuple(self._steps.get(shapes, ())), shapes in self._settled

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from collapse_sim.families.training import FitLength
 from collapse_sim.plan.curation_specs import PoolSpec
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.score_specs import FeatureSpec
-from collapse_sim.plan.specs import DataSpec, FitSpec, ModelSpec, SampleSpec
+from collapse_sim.plan.specs import DataSpec, FitSpec, SampleSpec
 from collapse_sim.store.jobs import MAX_STACK
 from collapse_sim.store.spec import Spec
 
@@ -70,17 +70,6 @@ def seconds(spec: Spec, seeds: int, rate: Rate) -> float:
     """The cost of one artefact for this many seeds."""
     artefacts = math.ceil(seeds / MAX_STACK) if spec.stacked else seeds
     return artefacts * rate.each_s + seeds * (units_of(spec) * rate.unit_s + evaluations_of(spec) * rate.evaluation_s)
-
-
-def units_to_come(experiment: Experiment, missing: Callable[[Spec], Collection[int]]) -> Counter[str]:
-    """{kind_of_spec: units of work} of optimised fits, and of rows that their models generate, which are `missing` (for
-    which seeds)."""
-    units: Counter[str] = Counter()
-    for spec in {spec.digest: spec for spec in experiment.specs()}.values():
-        model = spec.model if isinstance(spec, SampleSpec) else spec
-        if isinstance(model, ModelSpec) and model.train is not None and (seeds := missing(spec)):
-            units[kind_of_spec(spec)] += units_of(spec) * len(seeds)
-    return units
 
 
 def units_of(spec: Spec) -> int:

@@ -16,10 +16,8 @@ from collapse_sim.engine.score import read_parts, read_scores
 from collapse_sim.engine.work import JobContext
 from collapse_sim.metrics.base import HeldOutRows
 from collapse_sim.metrics.names import part_name
-from collapse_sim.plan.costs import units_to_come
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.generations import GenerationPlan
-from collapse_sim.plan.keeping import seeds_to_come
 from collapse_sim.run.ahead import Ahead
 from collapse_sim.run.executing import Executor, Here
 from collapse_sim.run.housekeeping import Housekeeper
@@ -61,7 +59,6 @@ def run_generations(
     recipe, seeds = experiment.recipe, experiment.recipe.seeds
     executor = executor or Here(context)
     housekeeper = Housekeeper(experiment, run.folder, context)
-    context.programs.expect(units_to_come(experiment, seeds_to_come(experiment, context.store.root)))
     total: Counter[str] = Counter()
     unfinished: list[_Made] = []  # at most one generation, before the newest
 

@@ -71,7 +71,7 @@ class Workshop:
                 f"({order.data_dir}), plug-ins and files"
             )
         self.operations = operations_per_step(self.experiment)
-        self.programs = Programs(order.compiled, store=order.store)
+        self.programs = Programs(order.compiled)
         self.store = PatientStore(order.store, self._check_stop)
 
     def _check_stop(self) -> None:

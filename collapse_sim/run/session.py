@@ -126,7 +126,7 @@ class Session:
         recipe, together = self.experiment.recipe, group_size(self.ensemble)
         started = time.perf_counter()
         check_visible(self.ranks, self.store_dir / "tmp")
-        programs = Programs(self._compile_mode(), store=self.store_dir, processes=self.count)
+        programs = Programs(self._compile_mode())
         store.made_on = partial(made_on, self.device, programs, world=self.ranks.world)
         store.patience = Patience(self.wait, rest=self.device.release)
         run = RunWriter(self.folder)
@@ -234,7 +234,6 @@ class Session:
             self.checkpoint_s,
             group_size(self.ensemble),
             self._compile_mode(),
-            self.count,
             self.mirror,
         )
 

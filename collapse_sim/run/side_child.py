@@ -42,7 +42,6 @@ class SideOrder(NamedTuple):
     checkpoint_s: float
     together: int  # the most fits that are computed together
     compiled: Mode
-    processes: int  # of the run
     mirror: str | None
 
 
@@ -163,7 +162,7 @@ def _work(order: SideOrder, connection: Connection, tell: Telling) -> None:
     from collapse_sim.store.run_writer import RunWriter
     from collapse_sim.store.store import Store
 
-    stop, programs = Stop(), Programs(order.compiled, store=order.store, processes=order.processes)
+    stop, programs = Stop(), Programs(order.compiled)
     threading.Thread(target=_watch, args=(connection, stop), name="parent", daemon=True).start()
     store = Store(order.store, stop.check)  # which waits for other processes, however long it takes
     mirror = open_mirror(order.mirror, order.store, stop.check)

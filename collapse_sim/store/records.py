@@ -77,6 +77,16 @@ def record_of(root: Path, spec: Spec, seed: int) -> Block | None:
     return None
 
 
+def compiled_before(root: Path, job: Job) -> dict[str, list[int]] | None:
+    """Which steps of what is made again were compiled, as its manifest has it ("machine", "compiled"); None without a
+    record."""
+    record = record_of(root, job.spec, job.seeds[0] if job.seeds else -1)
+    if record is None:
+        return None
+    manifest = sealed.read(record.file(MANIFEST))
+    return {shapes: list(steps) for shapes, steps in manifest["machine"].get("compiled", {}).items()}
+
+
 def difference(root: Path, job: Job, made: Mapping[str, Any]) -> str:
     """How an artefact that is made again differs from its record, with what to do; "" if it does not, or has none.
 

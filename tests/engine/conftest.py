@@ -53,8 +53,8 @@ def made(monkeypatch):
         runs[-1].compilations += 1
         return graph.forward  # traced and run, but not compiled to machine code
 
-    def programs_of(mode, **settings):
-        runs.append(Programs(mode, backend, **settings))
+    def programs_of(mode):
+        runs.append(Programs(mode, backend))
         runs[-1].compilations = 0
         return runs[-1]
 

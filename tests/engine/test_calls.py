@@ -11,7 +11,6 @@ from torch import nn
 
 from collapse_sim.core.errors import InterruptedRunError
 from collapse_sim.core.machine import Machine
-from collapse_sim.engine import programs
 from collapse_sim.engine.calls import PIECES_FILE, Call, CompiledCalls, CompiledPieces, recorded
 from collapse_sim.engine.programs import NotCompiledError, Programs
 from collapse_sim.engine.work import JobContext
@@ -33,6 +32,7 @@ from tests.engine.compiling import paying
 from tests.engine.test_objective import LABELLED
 from tests.engine.test_stacked import beside, stopping
 from tests.families.small_rows import IMAGES, POINTS
+from tests.pruned import LAST, manifests
 
 BF16 = Machine(torch.device("cpu"), "bf16")
 SMALL_UNET = Network(widths=(8, 16), layers=1, attention="none")
@@ -234,17 +234,6 @@ def test_auto_compiles_from_the_second_piece_on_and_later_samples_at_once(sandbo
     assert sorted(decisions(sandbox)) == [[0, 3]] * (len(decisions(sandbox)) - 1) + [[1, 3]]  # the last one is smaller
 
 
-def test_auto_counts_the_rows_that_the_run_has_still_to_draw(sandbox, monkeypatch, made):
-    """Two times 26 are too few, and three times are not."""
-    paying(monkeypatch)
-    monkeypatch.setattr(programs, "LEAST_REMAINING_S", 60.0)
-    sandbox.run(RECIPE, arms=["replace"])
-    assert decisions(sandbox) == [None, None]
-    other = beside(sandbox, "other")
-    other.run(RECIPE)
-    assert sorted(decisions(other)) == [[0, 3], [0, 3], [1, 3]]
-
-
 def test_auto_gives_up_what_is_no_faster(sandbox, monkeypatch, made):
     paying(monkeypatch, compiled_s=0.99)
     sandbox.run(RECIPE)
@@ -274,6 +263,21 @@ def test_who_goes_on_without_compiling_says_from_where_on(sandbox, monkeypatch, 
     assert sorted(filter(None, decisions(sandbox))) == [[0], [0, 2]]
 
 
+@pytest.mark.parametrize(("before", "now", "count"), [("on", "off", 2), ("off", "on", 0), ("auto", "on", 1)])
+def test_what_was_pruned_is_made_again_as_it_was(sandbox, monkeypatch, made, before, now, count):
+    """Fits and rows are compiled where their records say so, whatever the mode is now. Fits are too short for auto."""
+    with monkeypatch.context() as patch:
+        paying(patch)
+        sandbox.run(RECIPE + LAST, compiled=before)
+    store = sandbox.root / ".store"
+    records = {name: record["machine"] for name, record in manifests(store, "pruned").items()}
+    assert len(records) == 2, "the fit and the samples of generation 0"
+    sandbox.run(RECIPE, compiled=now)
+    again = {name: made["machine"] for name, made in manifests(store).items()}
+    assert records.items() <= again.items()
+    assert sum("compiled" in machine for machine in records.values()) == count
+
+
 def failing(graph, inputs):
     """A backend that compiles steps of fits, and no calls of a sampler."""
     if not torch.is_grad_enabled():
@@ -283,12 +287,12 @@ def failing(graph, inputs):
 
 @pytest.mark.parametrize("mode", ["on", "auto"])
 def test_what_could_not_be_compiled_is_drawn_eagerly_and_recorded_so(sandbox, monkeypatch, mode):
-    monkeypatch.setattr(session, "Programs", lambda mode, **settings: Programs(mode, failing))
+    monkeypatch.setattr(session, "Programs", lambda mode: Programs(mode, failing))
     if mode == "auto":
         paying(monkeypatch)
     sandbox.run(RECIPE, compiled=mode)
     other = beside(sandbox, "other")
-    monkeypatch.setattr(session, "Programs", lambda mode, **settings: Programs("off"))
+    monkeypatch.setattr(session, "Programs", lambda mode: Programs("off"))
     other.run(RECIPE)
     assert set(decisions(sandbox)) == {None}
     if mode == "auto":  # nor are its fits compiled, which are too short
@@ -297,7 +301,7 @@ def test_what_could_not_be_compiled_is_drawn_eagerly_and_recorded_so(sandbox, mo
 
 def test_who_goes_on_does_not_compile_what_was_refused_before(sandbox, monkeypatch):
     """The first process cannot compile, and draws two pieces of a job; the second one could."""
-    monkeypatch.setattr(session, "Programs", lambda mode, **settings: Programs(mode, failing))
+    monkeypatch.setattr(session, "Programs", lambda mode: Programs(mode, failing))
     sandbox.run(RECIPE, compiled="on")
     other = beside(sandbox, "other")
     record = stopped(other, monkeypatch)

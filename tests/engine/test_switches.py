@@ -168,45 +168,10 @@ def test_auto_gives_up_a_program_that_is_no_faster(sandbox, monkeypatch, made):
     assert any(changes is None for changes in by_fit.values())  # the second seed knows
 
 
-def whole(changes):
-    """Where steps with the most frequent shape change; None: they are eager throughout."""
-    return min((changes or {}).values(), default=None)
-
-
-def test_auto_counts_the_fits_that_the_run_has_still_to_make(sandbox, monkeypatch, made):
-    """Two are too few for a program, and eight are not."""
-    paying(monkeypatch)
-    monkeypatch.setattr(programs, "LEAST_REMAINING_S", 3.0 * STEPS)
-    sandbox.run(LONG, arms=["replace"])
-    assert set(compiled_steps(sandbox).values()) == {None}
-    other = beside(sandbox, "other")
-    other.run(LONG, generations=3, arms=["replace"], seeds=[0, 1])
-    first, *later = sorted(compiled_steps(other).items(), key=lambda item: whole(item[1])[0], reverse=True)
-    assert whole(first[1])[0] >= programs.WARM_STEPS + programs.TIMED_STEPS
-    assert all(whole(changes) == [0] for _, changes in later)
-    assert len(later) == 7
-
-
-@pytest.mark.parametrize("pays", [True, False])
-def test_what_auto_has_decided_is_followed_by_processes_after_it(sandbox, monkeypatch, made, pays):
-    """With seed 0, and all of generation 0, made by another process; its times are not this one's."""
-    with monkeypatch.context() as patch:
-        paying(patch, compiled_s=0.5 if pays else 0.99)
-        sandbox.run(LONG, arms=["replace"], seeds=[0])
-    before = compiled_steps(sandbox)
-    paying(monkeypatch, compiled_s=0.99 if pays else 0.5)
-    sandbox.run(LONG, arms=["replace"], seeds=[0, 1])
-    after = {key: changes for key, changes in compiled_steps(sandbox).items() if key not in before}
-    assert len(after) == 2
-    assert [whole(changes) for changes in after.values()] == [[0] if pays else None] * 2
-
-
 def test_on_leaves_out_the_smaller_last_batch_of_a_long_epoch(sandbox, monkeypatch, made):
     """Also where a fit goes on just before it, so that bytes are equal: 202 rows are 50 batches of 4, and one of 2."""
     recipe = changed(
-        SMALL,
-        ("steps: 20, batch_size: 32", "steps: 60, batch_size: 4"),
-        ("{use: digits, rows: 200", "{use: digits, rows: 202"),
+        SMALL, ("steps: 20, batch_size: 32", "steps: 60, batch_size: 4"), ("digits, rows: 200", "digits, rows: 202")
     )
     sandbox.run(recipe, compiled="on", arms=["replace"])
     assert {len(changes) for changes in compiled_steps(sandbox).values()} == {1}

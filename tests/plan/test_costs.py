@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from collapse_sim.plan.costs import Rate, kind_of_spec, predict, seconds, units_of, units_to_come
+from collapse_sim.plan.costs import Rate, kind_of_spec, predict, seconds, units_of
 from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.plan.specs import FitSpec
 from collapse_sim.recipe.loader import load
@@ -103,15 +103,3 @@ def test_seeds_that_are_made_in_one_computation_are_one_artefact(sandbox: Sandbo
     fit = experiment.arm_plans[0].generations[0].fit
     assert units_of(fit) == 20
     assert seconds(fit, 2500, Rate(0.001, 7.0)) == pytest.approx(3 * 7 + 2500 * 20 * 0.001)
-
-
-def test_the_updates_and_rows_that_are_still_to_come(experiment: Experiment, sandbox: Sandbox) -> None:
-    """Six fits without a teacher, four with one, of 20 updates; ten times 150 rows."""
-    kinds = {rate_of(spec): kind_of_spec(spec) for spec in experiment.specs() if spec.kind in ("fit", "samples")}
-    rows = RATES["samples"]
-    units = units_to_come(experiment, lambda spec: experiment.recipe.seeds)
-    assert units == {kinds[UNTAUGHT]: 6 * 20, kinds[TAUGHT]: 4 * 20, kinds[rows]: 10 * 150}
-    units = units_to_come(experiment, lambda spec: {1} if spec.generation == 2 else set())
-    assert units == {kinds[UNTAUGHT]: 20, kinds[TAUGHT]: 20, kinds[rows]: 2 * 150}
-    closed = prepare(load(sandbox.recipe(CLOSED)), sandbox.root)
-    assert units_to_come(closed, lambda spec: closed.recipe.seeds) == {}, "nothing of it is ever compiled"

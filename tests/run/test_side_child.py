@@ -32,7 +32,7 @@ def serving(sandbox: Sandbox, text: str, **more: object) -> Iterator[Connection]
     experiment = prepare(load(sandbox.recipe(text)), sandbox.root / "data")
     order = SideOrder(
         experiment, sandbox.root / "run", sandbox.root / ".store", sandbox.root / "data", open_device("cpu"), 60.0, 1,
-        "off", 1, None,
+        "off", None,
     )._replace(**more)  # fmt: skip
     ours, theirs = pair()
     other = threading.Thread(target=serve, args=(theirs,), daemon=True)

@@ -131,6 +131,20 @@ def test_a_program_is_compiled_once_for_all_models_and_its_time_is_known(precisi
     assert programs.compile_s > 0.2
 
 
+def test_the_eager_call_that_a_program_is_compared_with_counts_as_compiling():
+    """Otherwise it would count as part of the first compiled piece, by which auto judges."""
+    model = network()
+    forward = model.forward
+
+    def slow(*inputs):
+        time.sleep(0.2)
+        return forward(*inputs)
+
+    with CPU.inference(model):
+        call = Call(model, slow, given(), CPU, "eager")
+    assert call.compile_s > 2 * 0.2  # traced, and compared
+
+
 def test_a_wish_to_stop_while_compiling_is_no_reason_against_a_program():
     """It is heard in every forward pass, also in that which is traced."""
     programs, notes, model = Programs("on", "eager"), [], network()

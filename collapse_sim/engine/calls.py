@@ -22,7 +22,7 @@ from collapse_sim.core.plugins import described, name_of
 from collapse_sim.engine.pieces import finished_pieces
 from collapse_sim.engine.programs import (
     Backend,
-    Mode,
+    Decided,
     NotCompiledError,
     Programs,
     Times,
@@ -231,15 +231,15 @@ class CompiledPieces:
         self, context: JobContext, job: Job, spec: SampleSpec, family: ModelFamily, model: nn.Module, machine: Machine
     ) -> None:
         self._context, self._job, self._spec, self._programs = context, job, spec, context.programs
-        self._mode: Mode = context.programs.mode
+        self._mode: Decided = context.programs.mode
         self._several = context.ranks.world > 1
-        self._changes, self._settled, self._refused, self._again = list[int](), False, False, False
+        self._changes, self._settled, self._refused = list[int](), False, False
         if isinstance(family, RepeatsCalls) and family.repeats_calls and not spec.stacked:
             self._file, record = context.ranks.of_first(self._begun)
             self._changes, self._settled, self._refused = record
             before = None if self._several else compiled_before(context.store.root, job)
             if before is not None:
-                self._again, self._changes = True, before.get(self._name, [])
+                self._mode, self._changes = "again", before.get(self._name, [])
         else:
             self._mode = "off"
         self._key = "" if self._idle else digest_of(_key(spec, machine))
@@ -261,7 +261,7 @@ class CompiledPieces:
     @property
     def _idle(self) -> bool:
         """Whether no call is compiled from now on, and none ever was."""
-        return self._several or (self._mode == "off" and not self._changes)
+        return self._several or (self._mode in ("off", "again") and not self._changes)
 
     @contextmanager
     def piece(self, number: int, rows: int) -> Iterator[None]:
@@ -287,11 +287,11 @@ class CompiledPieces:
 
     def _decided(self, number: int, rows: int) -> bool:
         before = (list(self._changes), self._settled)
-        if self._mode == "off" and not self._again:
+        if self._mode == "off":
             self._changes = [at for at in self._changes if at <= number]
         compiled = sum(at <= number for at in self._changes) % 2 == 1
         ahead = any(at > number for at in self._changes)  # by the process that was interrupted, which had come further
-        wanted = compiled if ahead or self._again else self._wanted(number, rows, compiled)
+        wanted = compiled if ahead else self._wanted(number, rows, compiled)
         if wanted != compiled:
             self._changes.append(number)
         if before != (self._changes, self._settled):
@@ -301,7 +301,7 @@ class CompiledPieces:
     def _wanted(self, number: int, rows: int, compiled: bool) -> bool:
         """Whether pieces from here on should be compiled. `auto` decides once; a smaller last piece, whose shapes are
         others, it leaves as it is without a program."""
-        if self._refused:
+        if self._refused or self._mode == "again":
             return compiled
         if self._mode != "auto":
             return self._mode == "on"

@@ -20,6 +20,7 @@ from collapse_sim.core.memory_errors import first_line
 from collapse_sim.engine.objective import Groups
 
 Mode = Literal["auto", "on", "off"]
+Decided = Literal["auto", "on", "off", "again"]  # by what; "again": as the record of what was pruned says
 Objective = Callable[..., Tensor]
 Backend = str | Callable[..., Any]
 

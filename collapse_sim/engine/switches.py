@@ -15,7 +15,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import described, name_of
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import Groups
-from collapse_sim.engine.programs import LONG_EPOCH, Mode, Objective, Program, Programs
+from collapse_sim.engine.programs import LONG_EPOCH, Decided, Objective, Program, Programs
 from collapse_sim.remedies.base import TokenWeighting
 from collapse_sim.store.records import compiled_before
 
@@ -39,19 +39,16 @@ class Switches:
         self._steps: dict[str, list[int]] = {shapes: list(entry["steps"]) for shapes, entry in record.items()}
         self._settled = {shapes for shapes, entry in record.items() if entry["settled"]}  # auto has decided
         before = compiled_before(members[0].context.store.root, members[0].job) if members[0].ranks.world == 1 else None
-        self._again = before is not None
-        self._steps = self._steps if before is None else before
+        self._mode: Decided = programs.mode
+        if before is not None:
+            self._mode, self._steps = "again", before
         self._measuring, self._current = True, ("", False)
         self._publish()
 
     @property
-    def mode(self) -> Mode:
-        return self._programs.mode
-
-    @property
     def idle(self) -> bool:
         """Whether no step is compiled, and none ever was."""
-        return self.mode == "off" and not self._steps
+        return self._mode in ("off", "again") and not self._steps
 
     def program(self, name: Hashable, objective: Objective, arguments: Callable[[], Groups]) -> Program | None:
         """The program of this name, for this architecture and precision. None: it cannot be compiled."""
@@ -70,11 +67,11 @@ class Switches:
         self._seen[shapes] += 1
         before = self._state(shapes)
         steps = self._steps.setdefault(shapes, [])
-        if self.mode == "off" and not self._again:
+        if self._mode == "off":
             steps[:] = [at for at in steps if at <= step]
         compiled = sum(at <= step for at in steps) % 2 == 1
         decided = any(at > step for at in steps)  # by the process that was interrupted, which had come further
-        wanted = compiled if decided or self._again else self._wanted(step, shapes, compiled)
+        wanted = compiled if decided else self._wanted(step, shapes, compiled)
         if wanted and not prepare():
             wanted = False
             self._settled.add(shapes)
@@ -90,7 +87,7 @@ class Switches:
     @contextmanager
     def timed(self) -> Iterator[None]:
         """Measures one step, as long as `auto` needs it."""
-        if self.mode != "auto":
+        if self._mode != "auto":
             yield
             return
         if self._measuring:
@@ -104,10 +101,10 @@ class Switches:
 
     def _wanted(self, step: int, shapes: str, compiled: bool) -> bool:
         """Whether the steps from here on should be compiled. `auto` decides once for each shape."""
-        if self.mode != "auto":
-            return self.mode == "on" and (compiled or not self._is_rare(step))
-        if shapes in self._settled:
+        if self._mode == "again" or (self._mode == "auto" and shapes in self._settled):
             return compiled
+        if self._mode != "auto":
+            return self._mode == "on" and (compiled or not self._is_rare(step))
         share = self._seen[shapes] / sum(self._seen.values())
         remaining = share * (self._members[0].length.steps - step)
         times = self._programs.times(self._key(shapes))

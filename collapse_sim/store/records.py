@@ -78,12 +78,12 @@ def record_of(root: Path, spec: Spec, seed: int) -> Block | None:
 
 
 def compiled_before(root: Path, job: Job) -> dict[str, list[int]] | None:
-    """Which steps of what is made again were compiled, as its manifest has it ("machine", "compiled"); None without a
-    record."""
-    record = record_of(root, job.spec, job.seeds[0] if job.seeds else -1)
-    if record is None:
+    """Which steps of what is made again were compiled, as its manifest has it ("machine", "compiled"); None without an
+    intact record."""
+    folder = recorded_blocks(root, job.spec.digest).get(job.seeds or (-1,))
+    manifest = {} if folder is None else check_record(folder)[1]
+    if not manifest:
         return None
-    manifest = sealed.read(record.file(MANIFEST))
     return {shapes: list(steps) for shapes, steps in manifest["machine"].get("compiled", {}).items()}
 
 

@@ -12,6 +12,8 @@ In a page, a table stands between `<!-- table: FILE KIND ... -->` and `<!-- end 
     last METRICS [ARM|ARM...]                  every metric at the last generation
     gains METRIC GENERATIONS [ARM-ARM|...]     paired differences; * below 5 % after Holm's correction for all arms
     published METRIC GENERATION BASELINE       each mean and published figure, and their distances to those of an arm
+    percent METRIC GENERATION BASELINE         a column for each of several FILEs (a.json,b.json): means of generation 0
+                                               and of the baseline, and paired differences in per cent of the latter
     claims                                     the recipe's claims, each with its verdict
     verdicts [ARM|ARM...]                      by definition of collapse, from generation 0 to the last
     costs [ARM|ARM...]                         updates, and batches that networks see, in all fits of an arm and seed
@@ -24,7 +26,7 @@ import io
 import json
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +41,10 @@ def rendered(page: Path) -> str:
     """The page with every table made anew from its stored document."""
 
     def table(match: re.Match[str]) -> str:
-        stored = json.loads((page.parent / match["file"]).read_text(encoding="utf-8"))
-        rows = KINDS[match["kind"]](stored, *match["what"].lstrip().split(" ", KINDS_ARGUMENTS[match["kind"]] - 1))
+        paths = [page.parent / file for file in match["file"].split(",")]
+        stored = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in paths}
+        words = match["what"].lstrip().split(" ", KINDS_ARGUMENTS[match["kind"]] - 1)
+        rows = KINDS[match["kind"]](stored if match["kind"] in OF_SEVERAL else stored[paths[0].stem], *words)
         head, *body = ["| " + " | ".join(row) + " |" for row in rows]
         lines = [head, "| " + " | ".join("---" for _ in rows[0]) + " |", *body]
         opening = match[0].split("\n", 1)[0]
@@ -122,6 +126,25 @@ def published(stored: Document, metric: str, generation: str, baseline: str) -> 
     return rows
 
 
+def percent(stored: Mapping[str, Document], metric: str, generation: str, baseline: str) -> list[list[str]]:
+    arms = dict.fromkeys(arm for each in stored.values() for arm in each["arms"] if arm != baseline)
+    k = int(generation)
+    means = {name: _entry(each["arms"][baseline][metric], k)["mean"] for name, each in stored.items()}
+    rows = [
+        ["model", *(f"`{name}`" for name in stored)],
+        ["generation 0", *(figure(_entry(each["arms"][baseline][metric], 0)["mean"], 4) for each in stored.values())],
+        [f"`{baseline}`", *(figure(mean, 4) for mean in means.values())],
+    ]
+    for arm in arms:
+        cells = []
+        for name, each in stored.items():
+            entry = _entry(each["differences"][baseline].get(arm, {}).get(metric, []), k)
+            scaled = entry and {key: 100 * entry[key] / means[name] for key in ("mean", "low", "high")}
+            cells.append(f"{_cell(scaled, signed=True)} %" if scaled else "")
+        rows.append([f"`{arm}`", *cells])
+    return rows
+
+
 def claims(stored: Document, _: str = "") -> list[list[str]]:
     rows = [["claim", "", "verdict", "difference"]]
     for claim in stored["claims"]:
@@ -156,6 +179,7 @@ KINDS: dict[str, Callable[..., list[list[str]]]] = {
     "last": last,
     "gains": gains,
     "published": published,
+    "percent": percent,
     "claims": claims,
     "verdicts": verdicts,
     "costs": costs,
@@ -166,10 +190,12 @@ KINDS_ARGUMENTS = {
     "last": 2,
     "gains": 3,
     "published": 3,
+    "percent": 3,
     "claims": 1,
     "verdicts": 1,
     "costs": 1,
 }
+OF_SEVERAL = ("percent",)
 PART = re.compile(r'("(?:arms|differences|theory|claims|definitions|costs)":|\},)')  # a line ends after it
 LEFT_OUT = ("values", "rows", "n", "p")
 CLAIM = ("that", "metric", "expect", "status", "difference", "low", "high")
@@ -221,9 +247,7 @@ def store(target: Path, run: str, baselines: Sequence[str], metrics: Sequence[st
         "costs": _costs(run, first["arm_settings"]),
     }
     text = json.dumps(_rounded(stored), separators=(",", ":"), ensure_ascii=False)
-    target.write_text(
-        re.sub(r'("(?:arms|differences|theory|claims|definitions|costs)":|\},)', "\\1\n", text) + "\n", encoding="utf-8"
-    )
+    target.write_text(PART.sub("\\1\n", text) + "\n", encoding="utf-8")
 
 
 def _rounded(value: Any) -> Any:

@@ -92,5 +92,30 @@ def test_a_changed_figure_is_seen(tmp_path: Path) -> None:
     assert rendered(page) != page.read_text()
 
 
+def test_figures_of_several_runs_stand_side_by_side(tmp_path: Path) -> None:
+    def entry(generation: int, mean: float, half: float) -> dict[str, float]:
+        return {"generation": generation, "mean": mean, "low": mean - half, "high": mean + half}
+
+    for name, baseline, difference in (("one", 2.0, -0.5), ("two", 4.0, 0.5)):
+        stored = {
+            "arms": {
+                "M1": {"m": [entry(0, 1.0, 0.1), entry(1, baseline, 0.1)]},
+                **{arm: {"m": []} for arm in (["a"] if name == "one" else ["a", "b"])},
+            },
+            "differences": {"M1": {"a": {"m": [entry(1, difference, 0.2)]}}},
+        }
+        (tmp_path / f"{name}.json").write_text(json.dumps(stored))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- table: one.json,two.json percent m 1 M1 -->\n<!-- end -->\n")
+    rows = rendered(page).splitlines()[2:]
+    assert rows[0] == "| model | `one` | `two` |"
+    assert rows[2:6] == [
+        "| generation 0 | 1.000 | 1.000 |",
+        "| `M1` | 2.000 | 4.000 |",
+        "| `a` | -25 ± 10 % | +12.5 ± 5.0 % |",
+        "| `b` |  |  |",
+    ]
+
+
 def test_rounding_keeps_six_digits_and_leaves_out_single_seeds() -> None:
     assert _rounded({"mean": 1.23456789, "values": [1.0], "rows": None, "n": 3}) == {"mean": 1.23457}

@@ -21,6 +21,7 @@ from collapse_sim.engine import artefacts
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import SingleObjective, shapes_of, trimmed
+from collapse_sim.engine.optimizers import clear_subnormals
 from collapse_sim.engine.programs import Program
 from collapse_sim.engine.row_weights import stored_row_weights, weighs_rows
 from collapse_sim.engine.rows import Table
@@ -244,6 +245,7 @@ class SingleStep:
         for group in run.optimizer.param_groups:
             group["lr"] = learning_rate(train, run.step - run.skipped, member.length.steps)
         taken = take_step(run.scaler, run.optimizer)
+        clear_subnormals(run.optimizer, run.step)
         run.optimizer.zero_grad(set_to_none=True)
         run.skipped += not taken
         if run.average and taken:

@@ -20,7 +20,7 @@ from collapse_sim.core.machine import Machine
 from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import Groups, Predictor, shapes_of, weighted
-from collapse_sim.engine.optimizers import make_optimizer
+from collapse_sim.engine.optimizers import clear_subnormals, make_optimizer
 from collapse_sim.engine.programs import Program
 from collapse_sim.engine.switches import Switches
 from collapse_sim.engine.training_loss import TrainingLoss
@@ -209,6 +209,7 @@ class StackedStep:
         for group in self._optimizer.param_groups:
             group["lr"] = learning_rate(train, step, members[0].length.steps)
         self._optimizer.step()
+        clear_subnormals(self._optimizer, step)
         self._optimizer.zero_grad(set_to_none=True)
         if self._averages:
             self._average(members)

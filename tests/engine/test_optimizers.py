@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from collapse_sim.engine.optimizers import make_optimizer
+from collapse_sim.engine.optimizers import CLEARED_EVERY, clear_subnormals, make_optimizer
 from collapse_sim.families.training import Train
 
 THEIRS = {
@@ -44,6 +44,43 @@ def test_updates_are_those_of_torch(kind: str) -> None:
             mine.load_state_dict(yours.state_dict())
             yours.load_state_dict(state)
     assert ours.weight.grad is None
+
+
+@pytest.mark.parametrize("kind", THEIRS)
+def test_the_state_of_dead_units_is_cleared_and_no_weight_is_another(kind: str) -> None:
+    train = Train(steps=1, optimizer=kind, momentum=0.9, weight_decay=0.0)
+    torch.manual_seed(0)
+    layers, rows = nn.Sequential(nn.Linear(5, 8), nn.ReLU(), nn.Linear(8, 3)), torch.randn(16, 5)
+    models = [layers, copy.deepcopy(layers)]
+    optimizers = [make_optimizer(train, model) for model in models]
+
+    def subnormal(optimizer: torch.optim.Optimizer) -> int:
+        tensors = [t for state in optimizer.state.values() for t in state.values() if t is not None and t.dim()]
+        return sum(int(((t != 0) & (t.abs() < 2.0**-126)).sum()) for t in tensors)
+
+    for step in range(12 * CLEARED_EVERY):
+        for number, (model, optimizer) in enumerate(zip(models, optimizers, strict=True)):
+            if step == 3:  # from here on half of the units see nothing but negative numbers
+                with torch.no_grad():
+                    model[0].bias[:4] = -1e3
+            model(rows).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if number == 0:
+                clear_subnormals(optimizer, step)
+    assert subnormal(optimizers[1]) >= 4 * 5
+    assert subnormal(optimizers[0]) == 0
+    for one, other in zip(*(model.parameters() for model in models), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_what_is_not_finite_is_not_cleared() -> None:
+    model = nn.Linear(2, 1)
+    optimizer = make_optimizer(Train(steps=1), model)
+    model(torch.full((1, 2), float("nan"))).sum().backward()
+    optimizer.step()
+    clear_subnormals(optimizer, CLEARED_EVERY - 1)
+    assert optimizer.state[model.weight]["exp_avg"].isnan().all()
 
 
 def test_no_update_is_recorded_for_gradients() -> None:

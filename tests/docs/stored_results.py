@@ -14,6 +14,7 @@ In a page, a table stands between `<!-- table: FILE KIND ... -->` and `<!-- end 
     published METRIC GENERATION BASELINE       each mean and published figure, and their distances to those of an arm
     percent METRIC GENERATION BASELINE         a column for each of several FILEs (a.json,b.json): means of generation 0
                                                and of the baseline, and paired differences in per cent of the latter
+                                               (over held-out rows where there is one seed), for arms that all have
     claims                                     the recipe's claims, each with its verdict
     verdicts [ARM|ARM...]                      by definition of collapse, from generation 0 to the last
     costs [ARM|ARM...]                         updates, and batches that networks see, in all fits of an arm and seed
@@ -127,7 +128,8 @@ def published(stored: Document, metric: str, generation: str, baseline: str) -> 
 
 
 def percent(stored: Mapping[str, Document], metric: str, generation: str, baseline: str) -> list[list[str]]:
-    arms = dict.fromkeys(arm for each in stored.values() for arm in each["arms"] if arm != baseline)
+    first = next(iter(stored.values()))
+    arms = [arm for arm in first["arms"] if arm != baseline and all(arm in each["arms"] for each in stored.values())]
     k = int(generation)
     means = {name: _entry(each["arms"][baseline][metric], k)["mean"] for name, each in stored.items()}
     rows = [
@@ -138,9 +140,11 @@ def percent(stored: Mapping[str, Document], metric: str, generation: str, baseli
     for arm in arms:
         cells = []
         for name, each in stored.items():
-            entry = _entry(each["differences"][baseline].get(arm, {}).get(metric, []), k)
-            scaled = entry and {key: 100 * entry[key] / means[name] for key in ("mean", "low", "high")}
-            cells.append(f"{_cell(scaled, signed=True)} %" if scaled else "")
+            entry = _entry(each["differences"][baseline][arm][metric], k)
+            ends = entry["rows"] if entry["low"] is None else entry  # one seed: over held-out rows
+            values = {"mean": entry["mean"], "low": ends["low"], "high": ends["high"]}
+            scaled = {key: 100 * value / means[name] for key, value in values.items()}
+            cells.append(f"{_cell(scaled, signed=True)} %")
         rows.append([f"`{arm}`", *cells])
     return rows
 
@@ -254,7 +258,12 @@ def _rounded(value: Any) -> Any:
     if isinstance(value, float):
         return float(f"{value:.6g}")
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items() if key not in LEFT_OUT}
+        one_seed = value.get("low", 0) is None and value.get("rows") is not None
+        return {
+            key: _rounded(part)
+            for key, part in value.items()
+            if key not in LEFT_OUT or (key == "rows" and one_seed)  # whose only intervals these are
+        }
     return [_rounded(part) for part in value] if isinstance(value, list) else value
 
 

@@ -107,15 +107,23 @@ def test_figures_of_several_runs_stand_side_by_side(tmp_path: Path) -> None:
         (tmp_path / f"{name}.json").write_text(json.dumps(stored))
     page = tmp_path / "page.md"
     page.write_text("<!-- table: one.json,two.json percent m 1 M1 -->\n<!-- end -->\n")
+    two = json.loads((tmp_path / "two.json").read_text())
+    (difference,) = two["differences"]["M1"]["a"]["m"]
+    difference |= {"low": None, "high": None, "rows": {"low": difference["low"], "high": difference["high"]}}
+    (tmp_path / "two.json").write_text(json.dumps(two))
     rows = rendered(page).splitlines()[2:]
     assert rows[0] == "| model | `one` | `two` |"
     assert rows[2:6] == [
         "| generation 0 | 1.000 | 1.000 |",
         "| `M1` | 2.000 | 4.000 |",
         "| `a` | -25 ± 10 % | +12.5 ± 5.0 % |",
-        "| `b` |  |  |",
-    ]
+        "",
+    ], "b is in one of them only"
 
 
 def test_rounding_keeps_six_digits_and_leaves_out_single_seeds() -> None:
     assert _rounded({"mean": 1.23456789, "values": [1.0], "rows": None, "n": 3}) == {"mean": 1.23457}
+    rows = {"n": 10, "low": 1.0, "high": 2.0}
+    assert _rounded({"mean": 1.5, "low": 0.0, "high": 3.0, "rows": rows}) == {"mean": 1.5, "low": 0.0, "high": 3.0}
+    of_one = {"mean": 1.5, "low": None, "high": None}
+    assert _rounded({**of_one, "rows": rows}) == {**of_one, "rows": {"low": 1.0, "high": 2.0}}

@@ -25,7 +25,12 @@ def prose(page: Path) -> str:
 
 
 def test_there_are_pages() -> None:
-    assert [page.name for page in PAGES] == ["bf16-on-a-cpu.md", "kd-vae-mnist-table1.md", "open-question.md"]
+    assert [page.name for page in PAGES] == [
+        "bf16-on-a-cpu.md",
+        "kd-vae-mnist-conventions.md",
+        "kd-vae-mnist-table1.md",
+        "open-question.md",
+    ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)

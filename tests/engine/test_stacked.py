@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from collapse_sim.core.errors import InterruptedRunError
-from collapse_sim.engine import fit
+from collapse_sim.engine import fit, stacked
 from collapse_sim.engine.stacked import StackedStep, clip_each
 from collapse_sim.families.vae import VAE
 from collapse_sim.store import store as store_module
@@ -86,6 +86,15 @@ def test_a_member_is_its_fit_alone_up_to_rounding(sandbox, setting):
         assert "group" not in manifest
         for name, tensor in state.items():
             torch.testing.assert_close(together[key][0][name], tensor, rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize(("ensemble", "sequences"), [("off", 6), ("16", 3)])
+def test_optimisers_are_kept_free_of_subnormal_numbers(sandbox, monkeypatch, ensemble, sequences):
+    steps = []
+    for module in (fit, stacked):
+        monkeypatch.setattr(module, "clear_subnormals", lambda optimizer, step: steps.append(step))
+    sandbox.run(GROUPED, ensemble=ensemble)
+    assert steps == [*range(20)] * sequences
 
 
 def test_arms_with_the_same_rows_share_a_group_and_other_networks_have_their_own(sandbox):

@@ -31,6 +31,7 @@ def test_there_are_pages() -> None:
         "kd-vae-mnist-conventions.md",
         "kd-vae-mnist-table1.md",
         "open-question.md",
+        "vae-mnist-strategies.md",
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Kind = Literal[
@@ -23,6 +23,7 @@ class RunStarted:
     precision: str
     run_dir: str
     show: str | None = None  # the metric to draw; None: the first
+    fit_units: dict[str, tuple[int, ...]] = field(default_factory=dict)  # {arm: the updates of each generation's fit}
 
 
 @dataclass(frozen=True)

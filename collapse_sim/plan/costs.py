@@ -88,6 +88,14 @@ def units_of(spec: Spec) -> int:
     return 1
 
 
+def fit_units(experiment: Experiment) -> dict[str, tuple[int, ...]]:
+    """{arm: units of work of one seed's fit in each generation}; 0 where nothing is fitted or a model is given."""
+    return {
+        arm.name: tuple(sum(units_of(fit) for fit in plan.fits if fit.given is None) for plan in arm.generations)
+        for arm in experiment.arm_plans
+    }
+
+
 def evaluations_of(spec: Spec) -> int:
     """How often a fit computes its validation loss, at most."""
     if not isinstance(spec, FitSpec) or spec.train is None or spec.given is not None:

@@ -27,6 +27,7 @@ from collapse_sim.engine.following import SharedStore, check_ranks, follow
 from collapse_sim.engine.groups import group_size
 from collapse_sim.engine.programs import Mode, Programs, check_compiler, compile_mode
 from collapse_sim.engine.work import JobContext, Stop
+from collapse_sim.plan.costs import fit_units
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.keeping import Ends, most_bytes, seeds_to_come, to_come
 from collapse_sim.plan.protocol import warnings_of
@@ -336,6 +337,7 @@ class Session:
             precision=self._precision(),
             run_dir=str(self.folder),
             show=recipe.show,
+            fit_units=fit_units(self.experiment),
         )
 
 

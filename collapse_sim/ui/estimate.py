@@ -1,12 +1,20 @@
-"""The remaining time of a run, estimated from the time its cells took so far."""
+"""The remaining time of a run, estimated from the time its cells took so far and the updates that are planned."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from collapse_sim.ui.state import Cell, State
 
 FITS = 0.8  # share of fits in the cost of a cell, before one is finished
 
-Line = tuple[float, float, float, float]  # middle of k, mean cost in seconds, slope, least cost
+
+class Cost(NamedTuple):
+    """What the cells of an arm cost, in seconds, for all seeds together."""
+
+    unit_s: float  # each planned update of the fit
+    rest_s: float  # samples and scores
 
 
 def seconds_left(state: State, now: float) -> float | None:
@@ -28,60 +36,74 @@ def share_done(state: State, now: float) -> float:
 def outlook(state: State, now: float) -> tuple[float, float] | None:
     """(seconds until the run ends, seconds of the entire run); None while there is nothing to estimate from.
 
-    The cost of an arm's next cells is extrapolated by a straight line through its own finished generations >= 1 (under
-    accumulate the cost grows with k). An arm that has none takes the mean of the other arms' lines. Before generation 1
-    is finished, its cells cost what their own fits say, or the mean of those whose fits do; before there is one, as
-    much as the most expensive cell so far. Generation 0 is shared by all arms. What is left of a cell is at most the
-    stages that are not done: where processes share a run, the time between two artefacts is not that of one.
+    An update of an arm's fit costs what its own finished generations >= 1 say, or what the fits of such a generation
+    say that is not finished; an arm that has none takes the mean of the other arms; before there is one, all cost as
+    much as the most expensive cell so far. How many updates a fit takes is planned: under accumulate with equal epochs
+    their number grows with k. Generation 0 is shared by all arms. What is left of a cell is at most the stages that
+    are not done: where processes share a run, the time between two artefacts is not that of one.
     """
     if state.outcome is not None or not state.cells:
         return None
-    lines = {arm: line for arm, cells in state.cells.items() if (line := _line(state, cells))}
     fits = _share_of_fits(state)
-    begun = {} if lines else _begun(state, fits)
-    first = None if lines else _most_expensive(state, now, fits)
-    if not lines and first is None:
+    costs: dict[str, Cost] = {}
+    for arm, cells in state.cells.items():
+        if (cost := _cost(state, arm, cells, fits)) is not None:
+            costs[arm] = cost
+    others = _mean([*costs.values()]) or _most_expensive(state, now, fits)
+    if others is None:
         return None
-    if begun:
-        first = sum(begun.values()) / len(begun)
     running_s = max(now - state.mark, 0.0) if state.job else 0.0
     shared, total = [0.0, 0.0], [0.0, 0.0]  # (seconds left, seconds in all)
     for arm, cells in state.cells.items():
-        own = [lines[arm]] if arm in lines else list(lines.values())
+        own = costs.get(arm, others)
         for k, cell in enumerate(cells):
-            cost = sum(_at(line, k) for line in own) / len(own) if own else begun.get((arm, k), first or 0.0)
-            left = 0.0
+            entire_s, left = own.unit_s * _units(state, arm, k) + own.rest_s, 0.0
             if state.complete(cell):
-                cost = cell.work_s if cell.made and not cell.reused else cost
+                entire_s = cell.work_s if cell.made and not cell.reused else entire_s
             else:
-                left = cost * (1 - _share(state, cell, fits))
+                left = entire_s * (1 - _share(state, cell, fits))
                 if not cell.reused:
-                    left = min(left, max(cost - cell.work_s, 0.0))
+                    left = min(left, max(entire_s - cell.work_s, 0.0))
                 if state.covers(arm, k):
                     left = max(left - running_s, 0.0)
             if k == 0:
-                shared = [max(shared[0], left), max(shared[1], cost)]
+                shared = [max(shared[0], left), max(shared[1], entire_s)]
             else:
-                total = [total[0] + left, total[1] + cost]
+                total = [total[0] + left, total[1] + entire_s]
     return shared[0] + total[0], shared[1] + total[1]
 
 
-def _line(state: State, cells: list[Cell]) -> Line | None:
-    """Least squares through the costs of the finished generations >= 1, without reused artefacts if possible."""
+def _units(state: State, arm: str, k: int) -> int:
+    """The planned updates of a fit; where nothing is fitted, those of the arm's shortest one."""
+    planned = state.fit_units.get(arm, [])
+    return (planned[k] if planned else 0) or min(filter(None, planned), default=1)
+
+
+def _cost(state: State, arm: str, cells: Sequence[Cell], fits: float) -> Cost | None:
+    """From the finished generations >= 1, without reused artefacts if possible; before there is one, from the fits."""
     finished = [(k, cell) for k, cell in enumerate(cells) if k >= 1 and cell.made and state.complete(cell)]
-    points = [(k, c.work_s) for k, c in finished if not c.reused] or [(k, c.work_s) for k, c in finished]
-    if not points:
+    finished = [(k, cell) for k, cell in finished if not cell.reused] or finished
+    if finished:
+        units = sum(_units(state, arm, k) for k, _ in finished)
+        fit_s, work_s = (sum(getattr(cell, name) for _, cell in finished) for name in ("fit_s", "work_s"))
+        return Cost(fit_s / units, (work_s - fit_s) / len(finished))
+    begun = [(k, c) for k, c in enumerate(cells) if k >= 1 and c.fit and c.fit_s > 0 and not c.reused]
+    return _mean(
+        [
+            _split(cell.fit_s / cell.fit.bit_count() * len(state.seeds) / fits, fits, _units(state, arm, k))
+            for k, cell in begun
+        ]
+    )
+
+
+def _split(cost_s: float, fits: float, units: int) -> Cost:
+    return Cost(cost_s * fits / units, cost_s * (1 - fits))
+
+
+def _mean(costs: Sequence[Cost]) -> Cost | None:
+    if not costs:
         return None
-    middle = sum(k for k, _ in points) / len(points)
-    mean = sum(cost for _, cost in points) / len(points)
-    spread = sum((k - middle) ** 2 for k, _ in points)
-    slope = sum((k - middle) * (cost - mean) for k, cost in points) / spread if spread else 0.0
-    return middle, mean, slope, min(cost for _, cost in points)
-
-
-def _at(line: Line, k: int) -> float:
-    middle, mean, slope, least = line
-    return max(mean + slope * (k - middle), least / 2)
+    return Cost(sum(cost.unit_s for cost in costs) / len(costs), sum(cost.rest_s for cost in costs) / len(costs))
 
 
 def _share_of_fits(state: State) -> float:
@@ -91,18 +113,8 @@ def _share_of_fits(state: State) -> float:
     return min(max(sum(cell.fit_s for cell in finished) / cost, 0.01), 0.99) if cost > 0 else FITS
 
 
-def _begun(state: State, fits: float) -> dict[tuple[str, int], float]:
-    """{(arm, k): cost of a cell after generation 0}, from its own fits that are done."""
-    return {
-        (arm, k): cell.fit_s / cell.fit.bit_count() * len(state.seeds) / fits
-        for arm, cells in state.cells.items()
-        for k, cell in enumerate(cells)
-        if k >= 1 and cell.fit and cell.fit_s > 0 and not cell.reused
-    }
-
-
-def _most_expensive(state: State, now: float, fits: float) -> float | None:
-    """The cost of a full cell, from the most expensive one so far; a running fit counts once it is past 2 %."""
+def _most_expensive(state: State, now: float, fits: float) -> Cost | None:
+    """From the most expensive cell so far; a running fit counts once it is past 2 %."""
     costs = []
     for arm, cells in state.cells.items():
         for k, cell in enumerate(cells):
@@ -112,8 +124,11 @@ def _most_expensive(state: State, now: float, fits: float) -> float | None:
                 share += fits * state.job.fraction * seeds / max(len(state.seeds), 1)
                 spent_s += max(now - state.mark, 0.0)
             if share > 0 and spent_s > 0 and not cell.reused:
-                costs.append(spent_s / share)
-    return max(costs, default=None)
+                costs.append((spent_s / share, _units(state, arm, k)))
+    if not costs:
+        return None
+    cost_s, units = max(costs)
+    return _split(cost_s, fits, units)
 
 
 def _share(state: State, cell: Cell, fits: float) -> float:

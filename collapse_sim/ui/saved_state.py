@@ -43,6 +43,7 @@ def state(content: Any) -> State:
         restored.made, restored.reused = Counter(restored.made), Counter(restored.reused)
         restored.finished = {int(k): summary for k, summary in mapping(_SUMMARY)(content["finished"]).items()}
         rows = restored.generations + 1
+        restored.fit_units = mapping(listed(count, rows))(content["fit_units"])
         restored.scores = mapping(mapping(listed(optional(score), rows)))(content["scores"])
         ended = mapping(_COUNTS)(content["ended"])
         restored.ended = {arm: {int(seed): k for seed, k in chains.items()} for arm, chains in ended.items()}

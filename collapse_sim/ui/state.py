@@ -109,6 +109,7 @@ class State:
     metrics: list[str] = field(default_factory=list)
     lower_is_better: dict[str, bool | None] = field(default_factory=dict)
     show: str | None = None  # the metric to draw
+    fit_units: dict[str, list[int]] = field(default_factory=dict)  # arm -> planned updates of each generation's fit
     device: str = ""
     precision: str = ""
     started: float | None = None  # time.time()
@@ -158,6 +159,7 @@ class State:
             metrics=list(event.metrics),
             lower_is_better=dict(event.lower_is_better),
             show=event.show or (event.metrics[0] if event.metrics else None),
+            fit_units={arm: list(units) for arm, units in event.fit_units.items()},
             device=event.device,
             precision=event.precision,
             started=now,

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
 
-from collapse_sim.plan.costs import Rate, kind_of_spec, predict, seconds, units_of
+from collapse_sim.plan.costs import Rate, fit_units, kind_of_spec, predict, seconds, units_of
 from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.plan.specs import FitSpec
 from collapse_sim.recipe.loader import load
 from collapse_sim.store.spec import Spec
-from tests.conftest import TINY, Sandbox
+from tests.conftest import TINY, Sandbox, changed
 
 CLOSED = """
 data: {use: gaussian, rows: 20}
@@ -103,3 +104,14 @@ def test_seeds_that_are_made_in_one_computation_are_one_artefact(sandbox: Sandbo
     fit = experiment.arm_plans[0].generations[0].fit
     assert units_of(fit) == 20
     assert seconds(fit, 2500, Rate(0.001, 7.0)) == pytest.approx(3 * 7 + 2500 * 20 * 0.001)
+
+
+def test_the_updates_of_fits_grow_with_an_accumulating_chain_at_equal_epochs(sandbox: Sandbox) -> None:
+    recipe = sandbox.recipe(changed(TINY, ("steps: 20", "steps: 40"), ("samples: 150", "samples: 200")))
+    equal, growing = (
+        fit_units(prepare(load(recipe, overrides=[f"protocol={name}"]), sandbox.root)) for name in ("updates", "epochs")
+    )
+    assert equal == {"replace": (40, 40, 40), "accumulate+distill": (40, 40, 40)}
+    assert growing["replace"] == (40, 40, 40)
+    batches = [math.ceil((k + 1) * 200 / 32) for k in range(3)]  # of an epoch
+    assert growing["accumulate+distill"] == tuple(round(40 * n / batches[0]) for n in batches)

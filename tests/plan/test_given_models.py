@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from collapse_sim.core.errors import MissingError, RecipeError
 from collapse_sim.data.base import Info
 from collapse_sim.families.vae import VAE
+from collapse_sim.plan.costs import fit_units
 from collapse_sim.plan.dry_run import plan_document, plan_text
 from collapse_sim.plan.experiment import Experiment, prepare
 from collapse_sim.recipe.loader import load
@@ -41,6 +42,7 @@ def test_all_arms_have_it(sandbox: Sandbox, model: Path) -> None:
     assert len({fit.digest for fit in fits}) == 1
     assert [plan.generations[1].fit.kind for plan in experiment.arm_plans] == ["fit", "fit"]
     assert prepared(sandbox).arm_plans[0].generations[0].fit.kind == "fit"
+    assert set(fit_units(experiment).values()) == {(0, 20, 20)}
 
 
 def test_arms_with_a_model_of_their_own_read_it_as_theirs(sandbox: Sandbox, model: Path) -> None:

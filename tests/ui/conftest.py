@@ -41,7 +41,8 @@ def story(
     """A run as the loop tells it: generation 0 is shared by all arms, accumulate's fits take k + 1 times as long."""
     now = START
     better = dict.fromkeys(metrics, True)
-    yield now, RunStarted("demo", arms, seeds, generations, metrics, better, "cpu", "fp32", "runs/demo")
+    units = {arm: tuple(100 * (k + 1 if arm == "accumulate" else 1) for k in range(generations + 1)) for arm in arms}
+    yield now, RunStarted("demo", arms, seeds, generations, metrics, better, "cpu", "fp32", "runs/demo", None, units)
     yield now, JobStarted("data", "data", -1, arms, ())
     now += 0.1
     yield now, JobFinished("data", "data", -1, arms, (), False, 0.1)

@@ -34,10 +34,34 @@ def test_equal_generations(tell, reduce, share, within):
     assert left == pytest.approx(truth, rel=within)
 
 
-def test_growing_generations_are_extrapolated(tell, reduce):
+@pytest.mark.parametrize("share", [0.01, 0.04, 0.3])  # in generations 0, 1 and 5 of 10
+def test_growing_generations_cost_what_their_updates_do(tell, reduce, share):
     timed = tell(arms=("accumulate",), generations=10)
-    left, truth = left_and_truth(timed, reduce, 0.3)  # generation 5 of 10: a constant cost would say half of it
+    left, truth = left_and_truth(timed, reduce, share)  # a constant cost would say half of it, or less
     assert left == pytest.approx(truth, rel=0.15)
+
+
+@pytest.mark.parametrize("planned", [{"a": (500,) * 11}, {}])
+def test_a_generation_that_other_work_slowed_makes_no_trend(planned):
+    state, now = State(), 0.0
+    better = {"loss": True}
+    state.apply(RunStarted("r", ("a",), (0,), 10, ("loss",), better, "cpu", "fp32", "runs/r", None, planned), now)
+    for k, took in enumerate((10.0, 10.0, 20.0)):
+        for kind, share in (("fit", 0.9), ("samples", 0.05), ("scores", 0.05)):
+            now += took * share
+            state.apply(JobFinished(kind, f"{kind}{k}", k, ("a",), (0,), False, took * share), now)  # type: ignore[arg-type]
+        state.apply(Scored(k, "a", (0,), {"loss": (1.0,)}), now)
+    assert seconds_left(state, now) == pytest.approx(8 * 15.0)  # a line through both would say 4 minutes more
+
+
+def test_a_given_model_says_nothing_about_fits():
+    state = State()
+    units = {"a": (0, 500, 500)}
+    state.apply(RunStarted("r", ("a",), (0,), 2, ("loss",), {"loss": True}, "cpu", "fp32", "runs/r", None, units), 0.0)
+    for kind, now in (("import", 1.0), ("samples", 2.0), ("scores", 3.0)):
+        state.apply(JobFinished(kind, kind, 0, ("a",), (0,), False, 1.0), now)  # type: ignore[arg-type]
+    state.apply(Scored(0, "a", (0,), {"loss": (1.0,)}), 3.0)
+    assert seconds_left(state, 3.0) == pytest.approx(6.0)  # two more like it, for want of anything better
 
 
 def shared_by_two(fits: int) -> State:

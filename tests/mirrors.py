@@ -25,6 +25,21 @@ class Fragile(MemoryFileSystem):
     def _strip_protocol(cls, path: str) -> str:
         return "/" + str(path).removeprefix("fragile://").strip("/")
 
+    @classmethod
+    def fail(cls, *operations: str, error: Exception | None = None) -> None:
+        """From now on, these operations fail."""
+
+        def before(operation: str, path: str) -> None:
+            if operation in operations:
+                raise error or ConnectionError("unreachable")
+
+        cls.before = staticmethod(before)
+
+    @classmethod
+    def work(cls) -> None:
+        """From now on, nothing fails."""
+        cls.before = staticmethod(lambda operation, path: None)
+
     def _note(self, operation: str, path: str) -> None:
         type(self).calls.append((operation, path))
         type(self).before(operation, path)
@@ -59,11 +74,11 @@ def fragile() -> Iterator[type[Fragile]]:
     Fragile.store.clear()
     Fragile.pseudo_dirs[:] = [""]
     Fragile.calls.clear()
-    Fragile.before = staticmethod(lambda operation, path: None)
+    Fragile.work()
     try:
         yield Fragile
     finally:
-        Fragile.before = staticmethod(lambda operation, path: None)
+        Fragile.work()
         Fragile.store.clear()
 
 
@@ -83,7 +98,7 @@ def hanging(meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
         yield
     finally:
         over.set()
-        Fragile.before = staticmethod(lambda operation, path: None)
+        Fragile.work()
 
 
 def contents() -> dict[str, bytes]:

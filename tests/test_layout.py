@@ -33,7 +33,7 @@ ACROSS = {  # tests of what several modules do together; every other file is nam
     "metrics": {"docs", "text_engine", "torchmetrics"},
     "recipe": {"arm_settings", "default_metrics", "docs", "limits", "plugins"},
     "run": {"numbers_agree", "ray_nodes"},
-    "store": {"mirroring_s3", "resume"},
+    "store": {"failing_mirrors", "mirroring_s3", "resume"},
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from collapse_sim.core.events import Note, RunFinished, RunStarted
 from collapse_sim.core.files import check_place
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.joining import check_visible, compare
-from collapse_sim.core.machine import Device, slow_bf16
+from collapse_sim.core.machine import Device
 from collapse_sim.core.ranks import Group, Ranks
 from collapse_sim.core.remote import MIRROR, masked_command
 from collapse_sim.engine.build import describe_precision, made_on
@@ -30,12 +30,12 @@ from collapse_sim.engine.work import JobContext, Stop
 from collapse_sim.plan.costs import fit_units
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.keeping import Ends, most_bytes, seeds_to_come, to_come
-from collapse_sim.plan.protocol import warnings_of
 from collapse_sim.plan.sizes import operations_per_step
 from collapse_sim.plan.specs import FitSpec
 from collapse_sim.plan.try_out import try_functions
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
+from collapse_sim.run.first_notes import first_notes
 from collapse_sim.run.loop import Observer, run_generations
 from collapse_sim.run.process_count import processes
 from collapse_sim.run.run_description import describe_run
@@ -63,7 +63,6 @@ if TYPE_CHECKING:
     from collapse_sim.run.crew import Crew
 
 SHOWN = 20  # diverged chains listed in the last message
-ALONE = "train.shard: this one process holds whole models; torchrun starts several that divide them"
 SPARE_BYTES = 64 * 2**20  # room left for journals, pictures and checkpoints
 
 
@@ -146,10 +145,10 @@ class Session:
             command = [] if self.called else masked_command(sys.argv, MIRROR)
             run.record_session(command, device, self._precision())
             emit(self._started(device))
-            for warning in warnings_of(self.experiment) + self._slow():
-                emit(Note(warning))
-            if self.ranks.world == 1 and any(fit.train and fit.train.shard for fit in self._fits()):
-                emit(Note(ALONE))
+            coming = to_come(self.experiment, self.store_dir, self.ends())
+            alone = self.ranks.world == 1
+            for note in first_notes(self.experiment, self.device, self._compile_mode(), coming, alone=alone):
+                emit(note)
             outcome: Literal["finished", "unfinished", "interrupted", "failed"] = "failed"
             message = ""
             try:
@@ -317,12 +316,6 @@ class Session:
         """The precisions of the fits, each once."""
         precisions = (describe_precision(self.device, fit.train) for fit in self._fits())
         return " / ".join(dict.fromkeys(precisions)) or "nothing is fitted"
-
-    def _slow(self) -> list[str]:
-        """Warnings about precisions that this device computes slowly."""
-        trains = [fit.train for fit in self._fits()]
-        warnings = (slow_bf16(self.device.device, train.precision) for train in trains if train)
-        return list(dict.fromkeys(filter(None, warnings)))
 
     def _started(self, device: str) -> RunStarted:
         recipe = self.experiment.recipe

@@ -42,8 +42,8 @@ def _compiled(fits: list[FitSpec], device: Device, coming: Callable[[Spec], int]
         return []
     return [
         Note(
-            f"{number:,} short fits, {updates:,} updates in all: --compile auto looks at each fit alone and leaves fits "
-            "of less than a minute as they are; --compile on compiles their steps once for all (rounding differs)",
+            f"{number:,} short fits, {updates:,} updates in all: --compile auto looks at each fit alone and leaves "
+            "short ones as they are; --compile on compiles their steps once for all (rounding differs)",
             "info",
         )
     ]

@@ -17,6 +17,7 @@ VALUES = {
     "dict[str, int]": {"fit": 1}, "float | None": None, "str | None": None, "Kind": "fit",
     "JobStarted | JobProgress | JobFinished | JobFailed | Waiting | Note": events.Note("a"),
     "dict[str, bool | None]": {"a": None}, "dict[str, tuple[float, ...]]": {"a": (1.0, math.nan)},
+    "dict[str, tuple[int, ...]]": {"a": (0, 1)},
 }  # fmt: skip
 
 

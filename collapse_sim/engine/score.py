@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from collapse_sim.metrics.base import (
     RowMetric,
     WeightedMap,
     Which,
+    rows_drawn,
 )
 from collapse_sim.plan.score_specs import FeatureSpec, ScoreSpec
 from collapse_sim.plan.specs import DataSpec, SampleSpec
@@ -80,25 +81,39 @@ class StoredEvaluation:
         self._allow(which)
         return rows(self._context.store, self._spec, self.seeds, which)
 
-    def features(self, feature_map: FeatureMap, which: Which) -> Tensor:
-        return self._features(feature_map, which)["features"]
+    def features(self, feature_map: FeatureMap, which: Which, most: int | None = None) -> Tensor:
+        return self._features(feature_map, which, most)["features"]
 
     def probabilities(self, feature_map: FeatureMap, which: Which) -> Tensor:
         return self._features(feature_map, which)["probabilities"]
 
-    def _features(self, feature_map: FeatureMap, which: Which) -> dict[str, Tensor]:
+    def _features(self, feature_map: FeatureMap, which: Which, most: int | None = None) -> dict[str, Tensor]:
         self._allow(which)
         stored = self._spec.features.get(which)
         if stored is None:
             images = rows(self._context.store, self._spec, self.seeds, which)["image"]
-            return _finite({"features": feature_map.features(None, images)})
+            drawn = rows_drawn(self.draws, which, len(images), most)
+            return _finite({"features": feature_map.features(None, images if drawn is None else images[drawn])})
         (seed,) = self.seeds
         columns = RowFile(self._context.store.block(stored, seed).file(FEATURES_FILE)).columns
-        return _finite({name: torch.from_numpy(column) for name, column in columns.items()})
+        picked = _among_described(stored, which, self.draws, most)
+        return _finite({name: torch.from_numpy(c if picked is None else c[picked]) for name, c in columns.items()})
 
     def draws(self, role: str) -> Draws:
         dtype = torch.float64 if self.stacked else torch.float32
         return Draws(self.seeds, role, 0, device=self.machine.device, dtype=dtype, stacked=self.stacked)
+
+
+def _among_described(
+    stored: FeatureSpec, which: Which, draws: Callable[[str], Draws], most: int | None
+) -> np.ndarray | None:
+    """Which of the stored features belong to the rows that a metric uses; None: all."""
+    drawn = rows_drawn(draws, which, stored.available, most)
+    described = rows_drawn(draws, which, stored.available, stored.most)
+    if described is None or drawn is None:
+        assert described is None, f"a metric reads all {which}, and its `most_rows` says {stored.most}"
+        return None if drawn is None else drawn.numpy()
+    return torch.searchsorted(described, drawn).numpy()
 
 
 class _NotFiniteError(ArithmeticError):
@@ -247,6 +262,10 @@ def features(job: Job, folder: Path, context: JobContext) -> None:
     seed = job.seeds[0] if job.seeds else 0
     file, stored = artefacts.columns(context.store, spec.rows, seed, SPLITS[spec.which])
     index = _part(spec.rows, spec.which, seed)
+    if isinstance(spec.rows, SampleSpec):
+        device = context.machine_for(spec.rows.model).device
+        drawn = rows_drawn(lambda role: Draws((seed,), role, 0, device=device), spec.which, spec.available, spec.most)
+        index = None if drawn is None else drawn.numpy()
     rows = len(stored["image"]) if index is None else len(index)
     feature_map, machine = spec.feature_map, context.device.with_precision("fp32")
     if spec.network is not None:

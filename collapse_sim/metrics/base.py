@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, runtime_checkable
@@ -64,8 +64,11 @@ class Evaluation(Protocol):
         it generates for the conditions of the held-out rows (summaries of held-out articles), in their order."""
         ...
 
-    def features(self, feature_map: FeatureMap, which: Which) -> Tensor:
-        """(n, F) float32 features on the CPU, computed once for each set of rows and map, and kept in the store."""
+    def features(self, feature_map: FeatureMap, which: Which, most: int | None = None) -> Tensor:
+        """(n, F) float32 features on the CPU, computed once for each set of rows and map, and kept in the store.
+
+        With `most` those of at most so many rows, drawn by `rows_drawn`: the same ones for every arm.
+        """
         ...
 
     def probabilities(self, feature_map: FeatureMap, which: Which) -> Tensor:
@@ -77,6 +80,17 @@ class Evaluation(Protocol):
         ...
 
 
+def rows_drawn(draws: Callable[[str], Draws], which: Which, rows: int, most: int | None) -> Tensor | None:
+    """(most,): which of `rows` rows are used if at most `most` are, ascending; None: all. `draws`: Evaluation's.
+
+    A smaller `most` has a part of the rows that a larger one has.
+    """
+    if most is None or rows <= most:
+        return None
+    drawn: Tensor = draws(f"metric_rows/{which}").permutation(rows).cpu()[:most].sort().values
+    return drawn
+
+
 @runtime_checkable
 class Metric(Protocol):
     """A frozen config object (component.Component) that returns one number per seed.
@@ -84,6 +98,8 @@ class Metric(Protocol):
     Optional members:
 
     - `feature_map`: the FeatureMap that it uses; `features_of`: the rows whose features it needs (default: `needs`).
+    - `most_rows`: how many samples it uses at most, drawn by `Evaluation.features`; None, or without it: all. If no
+      other metric needs them, the features of the others are not computed.
     - `metric_note(info, samples, space) -> MetricNote`: the note beside its figures; `space` is the FeatureSpace of its
       map or None. If the data knows its truth, `note_from_truth(info, data, samples)` instead.
     - `unit`, a few words, and `bounds`, the (least, greatest) possible value, None where there is none: class variables

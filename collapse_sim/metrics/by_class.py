@@ -12,9 +12,9 @@ from torch import Tensor
 
 from collapse_sim.data.base import Info
 from collapse_sim.families.base import ModelFamily
-from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, biased, note
+from collapse_sim.metrics.base import Evaluation, FeatureSpace, MetricNote, Need, Which, biased, note, rows_drawn
 from collapse_sim.metrics.classes import ByClass, OwnClassMetric, RealRowsByClass
-from collapse_sim.metrics.features import FID, Count, Coverage, feature_statistics, frechet_distance, rows_picked
+from collapse_sim.metrics.features import FID, Count, Coverage, feature_statistics, frechet_distance
 from collapse_sim.metrics.neighbours import covered
 
 
@@ -116,10 +116,9 @@ class FIDByClass(ByClass, FID):
 
     def _split(self, evaluation: Evaluation, which: Which) -> list[Tensor]:
         """The features of each class, of the rows that are used."""
-        features, labels = evaluation.features(self.feature_map, which), evaluation.rows(which)["label"].long()
-        picked = rows_picked(evaluation, which, len(labels), self.rows)
-        if picked is not None:
-            features, labels = features[picked], labels[picked]
+        features, labels = self._picked(evaluation, which, self.rows), evaluation.rows(which)["label"].long()
+        drawn = rows_drawn(evaluation.draws, which, len(labels), self.rows)
+        labels = labels if drawn is None else labels[drawn]
         return [features[labels == c] for c in range(evaluation.info.classes)]
 
 

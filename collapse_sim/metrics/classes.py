@@ -24,9 +24,10 @@ from collapse_sim.metrics.base import (
     biased,
     count_of,
     note,
+    rows_drawn,
 )
 from collapse_sim.metrics.feature_maps import FeatureChoice
-from collapse_sim.metrics.features import Recall, ShareInside, rows_picked
+from collapse_sim.metrics.features import Recall, ShareInside
 from collapse_sim.metrics.neighbours import inside
 
 TINY = 1e-300  # replaces a probability of 0, so that the logarithm is finite
@@ -241,8 +242,8 @@ class RealRowsByClass(ByClass, ShareInside):
     def score_parts(self, evaluation: Evaluation) -> dict[str, float]:
         """A value per label; nan for a class without rows."""
         labels, classes = evaluation.rows(self.against)["label"].long(), evaluation.info.classes
-        picked = rows_picked(evaluation, self.against, len(labels), self.rows)
-        labels = labels if picked is None else labels[picked]
+        drawn = rows_drawn(evaluation.draws, self.against, len(labels), self.rows)
+        labels = labels if drawn is None else labels[drawn]
         hit = self._reached(self._pick(evaluation, self.against), self._pick(evaluation, "samples"))
         rows, hits = torch.bincount(labels, minlength=classes), torch.bincount(labels[hit], minlength=classes)
         return dict(zip(self.parts(evaluation.info), (hits.double() / rows).tolist(), strict=True))

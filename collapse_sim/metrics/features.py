@@ -73,9 +73,7 @@ class FeatureMetric(Component):
 
     def _picked(self, evaluation: Evaluation, which: Which, most: int | None) -> Tensor:
         """Features of all rows, or of at most `most` rows, the same ones for every arm."""
-        features = evaluation.features(self.feature_map, which)
-        picked = rows_picked(evaluation, which, len(features), most)
-        return features if picked is None else features[picked]
+        return evaluation.features(self.feature_map, which, most)
 
     def _check_rows(self, what: str, rows: int) -> None:
         if rows < self._min_rows():
@@ -86,14 +84,6 @@ class FeatureMetric(Component):
 
     def _requirement(self) -> str:
         return "at least 2"
-
-
-def rows_picked(evaluation: Evaluation, which: Which, rows: int, most: int | None) -> Tensor | None:
-    """(most,): which of `rows` rows are used if at most `most` are, ascending, the same for every arm; None: all."""
-    if most is None or rows <= most:
-        return None
-    picked: Tensor = evaluation.draws(f"metric_rows/{which}").permutation(rows).cpu()[:most].sort().values
-    return picked
 
 
 class _FeatureComparison(FeatureMetric):
@@ -140,6 +130,11 @@ class FID(_FeatureComparison):
             text += f"; too few rows for the covariance of its {space.dimensions:,} features"
         return MetricNote(text, biased(counts))
 
+    @property
+    def most_rows(self) -> int | None:
+        """The number of samples that are used at most."""
+        return self.rows
+
     def score(self, evaluation: Evaluation) -> float | Tensor:
         samples = _fid_statistics(self._picked(evaluation, "samples", self.rows))
         real = _fid_statistics(self._picked(evaluation, self.against, self.rows))
@@ -182,6 +177,11 @@ class _Capped(_FeatureComparison):
     def metric_note(self, info: Info, samples: int, space: FeatureSpace | None) -> MetricNote:
         """The numbers of rows, how many of them are used, and the network."""
         return MetricNote(note(self._counts(info, samples), space, self.rows))
+
+    @property
+    def most_rows(self) -> int:
+        """The number of samples that are used at most."""
+        return self.rows
 
     def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
         return self._picked(evaluation, which, self.rows)

@@ -45,6 +45,11 @@ class _Nearest(FeatureMetric):
         fitted = self.feature_map.network() is not None
         return "the network was also fitted to the real rows, so new rows are farther from them" if fitted else ""
 
+    @property
+    def most_rows(self) -> int:
+        """The number of samples that are used at most."""
+        return self.rows
+
     def _pick(self, evaluation: Evaluation, which: Which) -> Tensor:
         return self._picked(evaluation, which, self.rows)
 

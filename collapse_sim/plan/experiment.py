@@ -194,7 +194,7 @@ def lay_out(
     each metric's features are read from, `imports` the files with rows of each arm, `given` the models
     from outside that are the arms' generations 0."""
     data = data_spec(recipe.data, info)
-    features = FeatureSpecs(data)
+    features = FeatureSpecs(data, recipe.metrics.values())
     imported, outside = imports or {}, given or {}
     arm_plans = tuple(
         _arm_plan(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ class FeatureSpec(Spec):
     weights: WeightsFile | None
     rows: SampleSpec | DataSpec
     which: Which
+    most: int | None = None  # of the rows, drawn by metrics.base.rows_drawn
 
     @property
     def parents(self) -> tuple[Spec, ...]:
@@ -33,7 +35,12 @@ class FeatureSpec(Spec):
 
     @property
     def count(self) -> int:
-        """The number of rows."""
+        """The number of rows that are described."""
+        return self.available if self.most is None else min(self.available, self.most)
+
+    @property
+    def available(self) -> int:
+        """The number of rows that there are."""
         if isinstance(self.rows, SampleSpec):
             return self.rows.rows
         return self.rows.info.held_out if self.which == "held_out" else self.rows.info.rows
@@ -110,8 +117,15 @@ def score_spec(
 class FeatureSpecs:
     """The feature artefacts of an experiment and the networks behind them, each made once and shared by its scores."""
 
-    def __init__(self, data: DataSpec) -> None:
+    def __init__(self, data: DataSpec, metrics: Iterable[Metric]) -> None:
+        """`metrics`: all of the experiment. Of samples only as many are described as one of them uses."""
         self._data = data
+        self._most: dict[str, float] = {}
+        for metric in metrics:
+            feature_map, most = getattr(metric, "feature_map", None), getattr(metric, "most_rows", None)
+            if feature_map is not None:
+                key = canonical_json(described(feature_map))
+                self._most[key] = max(self._most.get(key, 0), math.inf if most is None else most)
         self._networks: dict[str, FitSpec | None] = {}
         self._features: dict[tuple[str, str, Which, int], FeatureSpec] = {}
 
@@ -153,6 +167,8 @@ class FeatureSpecs:
         Where generation 0 is fitted to a part of the real rows, each seed has a different part.
         """
         network = self.network(feature_map)
+        used = self._most[canonical_json(described(feature_map))]
+        most = int(used) if isinstance(rows, SampleSpec) and used < rows.rows else None
         part = _part_key(rows) if which == "real" and isinstance(rows, DataSpec) else {}
         key = (canonical_json([described(feature_map), _weights_key(weights)]), rows.digest, which, part.get("part", 0))
         if key not in self._features:
@@ -163,9 +179,11 @@ class FeatureSpecs:
                 "which": which,
                 **_weights_key(weights),
                 **part,
+                **({} if most is None else {"most": most}),
             }
             self._features[key] = FeatureSpec(
                 "features", rows.generation, description, rows.seeded or bool(part), False,
                 feature_map=feature_map, network=network, weights=weights, rows=rows, which=which,
+                most=most,
             )  # fmt: skip
         return self._features[key]

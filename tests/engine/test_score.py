@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from collapse_sim.analysis.results import read_results
 from collapse_sim.core.errors import InterruptedRunError, MissingError, RecipeError
 from collapse_sim.engine import pieces, score
 from collapse_sim.engine.artefacts import real_order
@@ -55,6 +56,22 @@ def test_features_are_made_once(sandbox, network, counted):
     assert sandbox.run(RECIPE)["made"] == 0
     sandbox.run(RECIPE.replace("vendi,", "precision, "))  # another metric costs its own evaluation only
     assert counted == []
+
+
+def test_rows_that_no_metric_uses_are_not_described(sandbox, network, counted):
+    """FID of 40 and KID of 30 rows: the same values as from the features of all 150, which vendi needs."""
+    few = f"[{{use: fid, features: {NETWORK}, rows: 40}}, {{use: kid, features: {NETWORK}, rows: 30}}]"
+    every = few.replace("]", f", {{use: vendi, features: {NETWORK}}}]")
+    sandbox.run(TINY.replace("[test_loss]", few))
+    assert sum(counted) == 50 + kinds(sandbox)["fit"] * 40
+    counted.clear()
+    (sandbox.root / ".store").rename(sandbox.root / "before")
+    sandbox.run(TINY.replace("[test_loss]", every), run="every")
+    assert sum(counted) == 50 + kinds(sandbox)["fit"] * 150
+    some, all_of_them = (read_results(sandbox.root / name).values for name in ("run", "every"))
+    for arm, scores in some.items():
+        assert set(scores) == {"fid", "kid"}
+        assert {metric: all_of_them[arm][metric] for metric in scores} == scores
 
 
 def test_figures_say_what_they_are_from(sandbox, network):
@@ -158,7 +175,7 @@ def test_real_rows_are_those_of_generation_0(sandbox, network):
 
     def value(samples, real):
         given = {"samples": samples, "real": real}
-        seen = type("Seen", (), {"features": lambda self, feature_map, which: given[which]})
+        seen = type("Seen", (), {"features": lambda self, feature_map, which, most: given[which]})
         return FID(against="real").score(seen())
 
     experiment = prepare(load(sandbox.root / "recipe.yaml"), sandbox.root / "data")

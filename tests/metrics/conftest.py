@@ -13,6 +13,7 @@ from torch import Tensor
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.data.base import Info
+from collapse_sim.metrics.base import rows_drawn
 
 DIGITS = Info(
     "images", {"image": ((1, 8, 8), "uint8"), "label": ((), "int64")}, 1437, 1437, 360, classes=10, fingerprint="abc"
@@ -57,9 +58,10 @@ class FakeEvaluation:
     def rows(self, which: str) -> Any:
         return self._give(f"{which} rows", which)
 
-    def features(self, feature_map: Any, which: str) -> Tensor:
+    def features(self, feature_map: Any, which: Any, most: int | None = None) -> Tensor:
         features: Tensor = self._give(f"{which} features", which)
-        return features
+        drawn = rows_drawn(self.draws, which, len(features), most)
+        return features if drawn is None else features[drawn]
 
     def probabilities(self, feature_map: Any, which: str) -> Tensor:
         probabilities: Tensor = self._give(f"{which} probabilities", which)

@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from collapse_sim.engine.programs import (
     tolerance_of,
     traced,
 )
+from collapse_sim.engine.replays import Replays
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import RepeatsCalls
@@ -164,7 +166,7 @@ class CompiledCalls:
         self._programs, self._family, self._model, self._machine = programs, family, model, machine
         self._base = key
         self._forward: Forward = model.forward
-        self._ready: dict[Shapes, tuple[Call, list[Tensor]] | None] = {}
+        self._ready: dict[Shapes, Callable[[Given], Sequence[Tensor]] | None] = {}
         self._converted: Converted = {}
         self._making = False
         self._emit: Emit = lambda event: None
@@ -194,21 +196,32 @@ class CompiledCalls:
             self.refused = True
             return self._forward(*inputs)
         self.used = True
-        program, weights = ready
-        return program(weights, inputs)
+        return ready(inputs)
 
-    def _prepared(self, shapes: Shapes, inputs: Given) -> tuple[Call, list[Tensor]] | None:
-        """The program of calls with these shapes, and this model's weights for it; None: there is none."""
+    def _prepared(self, shapes: Shapes, inputs: Given) -> Callable[[Given], Sequence[Tensor]] | None:
+        """The program of calls with these shapes and this model's weights, on CUDA replayed; None: there is none."""
+        key, who, what = digest_of([self._base, shapes]), name_of(type(self._family)), "the calls of its sampler"
         program = self._programs.get(
-            digest_of([self._base, shapes]),
-            (name_of(type(self._family)), "the calls of its sampler", "models"),
+            key,
+            (who, what, "models"),
             lambda backend: self._made(inputs, backend),
             self._machine,
             self._emit,
         )
         if program is None:
             return None
-        return program, program.weights(list(_tensors(self._model).values()), self._converted)
+        weights = program.weights(list(_tensors(self._model).values()), self._converted)
+        how = self._programs.recording(key, (who, what), self._machine, self._emit)
+        if how is None:
+            return partial(program, weights)
+        empty = [tensor is None for tensor in inputs]
+
+        def called(own: Sequence[Tensor], given: Sequence[Tensor]) -> Sequence[Tensor]:
+            left = iter(given)
+            return program(own, tuple(None if none else next(left) for none in empty))
+
+        replays = Replays(called, how[0], tolerance_of(self._machine), how[1])
+        return lambda given: replays(weights, [tensor.contiguous() for tensor in given if tensor is not None])
 
     def _made(self, inputs: Given, backend: Backend) -> Call:
         self._making = True

@@ -22,12 +22,11 @@ from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import SingleObjective, shapes_of, trimmed
 from collapse_sim.engine.optimizers import clear_subnormals
-from collapse_sim.engine.programs import Program
 from collapse_sim.engine.row_weights import stored_row_weights, weighs_rows
 from collapse_sim.engine.rows import Table
 from collapse_sim.engine.sharding import Whole, pieces
 from collapse_sim.engine.stacked import StackedStep
-from collapse_sim.engine.switches import Switches
+from collapse_sim.engine.switches import Compute, Switches
 from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ClosedForm, Inputs
@@ -262,7 +261,7 @@ class SingleStep:
             return None
         return lambda i: self._call(parts[i])
 
-    def _program(self, part: Inputs) -> Program | None:
+    def _program(self, part: Inputs) -> Compute | None:
         if self._objective is None:
             member = self._member
             self._objective = SingleObjective(

@@ -16,6 +16,7 @@ from collapse_sim.families.hooks import Trims
 from collapse_sim.families.layers import LayerMaps
 
 Groups = dict[str, Mapping[str, Tensor]]  # the arguments of an objective by their names, each with names of its own
+KEPT = frozenset({"student", "teacher", "parameters", "buffers", "teachers"})  # of these, tensors that all steps share
 
 
 class Predictor(nn.Module):

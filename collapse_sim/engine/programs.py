@@ -18,6 +18,7 @@ from collapse_sim.core.events import Emit, Note
 from collapse_sim.core.machine import Device, Machine
 from collapse_sim.core.memory_errors import first_line
 from collapse_sim.engine.objective import Groups
+from collapse_sim.engine.replays import Record, record_of
 
 Mode = Literal["auto", "on", "off"]
 Decided = Literal["auto", "on", "off", "again"]  # by what; "again": as the record of what was pruned says
@@ -186,9 +187,16 @@ class Times:
 class Programs:
     """The programs of this process: fits, and samplers, of one architecture, shape and precision share one."""
 
-    def __init__(self, mode: Mode = "off", backend: Backend = "inductor") -> None:
-        """`backend`: torch.compile's; another one traces without compiling, for tests."""
-        self.mode, self._backend = mode, backend
+    def __init__(
+        self,
+        mode: Mode = "off",
+        backend: Backend = "inductor",
+        record_of: Callable[[Machine], Record | None] = record_of,
+    ) -> None:
+        """For tests: `backend`, torch.compile's, where another one traces without compiling, and `record_of`, how
+        programs are recorded on a device."""
+        self.mode, self._backend, self._record_of = mode, backend, record_of
+        self._unrecorded: set[str] = set()
         self._made: dict[str, Compiled | str] = {}  # or why there is none
         self._times: dict[str, Times] = {}
         self._noted: set[tuple[str, str]] = set()
@@ -248,6 +256,25 @@ class Programs:
             self._noted.add((who, made))
             emit(Note(f"{who}: {what} are not compiled: {made}"))
         return None
+
+    def recording(
+        self, key: str, words: tuple[str, str], machine: Machine, emit: Emit
+    ) -> tuple[Record, Callable[[str], None]] | None:
+        """How the program with this key is recorded, and what is told why it cannot be. None where none is.
+
+        `words` for people: whose it is, and what is recorded.
+        """
+        record, (who, what) = self._record_of(machine), words
+        if record is None or key in self._unrecorded:
+            return None
+
+        def say(reason: str) -> None:
+            self._unrecorded.add(key)
+            if (who, reason) not in self._noted:
+                self._noted.add((who, reason))
+                emit(Note(f"{who}: {what} are {reason}", "info"))
+
+        return record, say
 
     def _make(self, make: Callable[[Backend], Compiled], machine: Machine) -> Compiled | str:
         if problem := machine.compiler_problem():

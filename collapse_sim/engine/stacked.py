@@ -21,8 +21,7 @@ from collapse_sim.engine.groups import rows_key
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import Groups, Predictor, shapes_of, weighted
 from collapse_sim.engine.optimizers import clear_subnormals, make_optimizer
-from collapse_sim.engine.programs import Program
-from collapse_sim.engine.switches import Switches
+from collapse_sim.engine.switches import Compute, Switches
 from collapse_sim.engine.training_loss import TrainingLoss
 from collapse_sim.families.base import Inputs
 from collapse_sim.families.training import learning_rate
@@ -229,7 +228,7 @@ class StackedStep:
             parameters, weights = self._of(chosen)
             return objectives[tuple(chosen)].arguments(parameters, self._buffers, inputs, weights)
 
-        def program(chosen: Sequence[int]) -> Program | None:
+        def program(chosen: Sequence[int]) -> Compute | None:
             shapes = shapes_of([inputs[rows] for rows in dict.fromkeys(self._rows_of[i] for i in chosen)])
             rows, teachers = [self._rows_of[i] for i in chosen], [self._teacher_of[i] for i in chosen]
             name = (tuple(chosen), tuple(rows), tuple(teachers), tuple(self._weights), shapes)

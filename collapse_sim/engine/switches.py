@@ -9,15 +9,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import described, name_of
 from collapse_sim.engine.member import Member
 from collapse_sim.engine.objective import Groups
-from collapse_sim.engine.programs import LONG_EPOCH, Decided, Objective, Program, Programs
+from collapse_sim.engine.programs import LONG_EPOCH, Decided, Objective, Programs, tolerance_of
+from collapse_sim.engine.replays import ReplayedStep
 from collapse_sim.remedies.base import TokenWeighting
 from collapse_sim.store.records import compiled_before
+
+Compute = Callable[[Groups], Tensor]  # the mean losses, with a backward pass
 
 
 class Switches:
@@ -34,6 +38,7 @@ class Switches:
         self._machine: Machine = members[0].machine
         self._base = _base_key(members)
         self._keys: dict[Hashable, str] = {}
+        self._replayed: dict[str, ReplayedStep] = {}
         self._seen: Counter[str] = Counter()
         record = members[0].checkpoints.switches()
         self._steps: dict[str, list[int]] = {shapes: list(entry["steps"]) for shapes, entry in record.items()}
@@ -50,11 +55,19 @@ class Switches:
         """Whether no step is compiled, and none ever was."""
         return self._mode in ("off", "again") and not self._steps
 
-    def program(self, name: Hashable, objective: Objective, arguments: Callable[[], Groups]) -> Program | None:
-        """The program of this name, for this architecture and precision. None: it cannot be compiled."""
-        first = self._members[0]
-        who = name_of(type(first.family))
-        return self._programs.step(self._key(name), who, objective, arguments, self._machine, first.context.emit)
+    def program(self, name: Hashable, objective: Objective, arguments: Callable[[], Groups]) -> Compute | None:
+        """The program of this name, for this architecture and precision, on CUDA replayed. None: it cannot be
+        compiled."""
+        key, machine, (first, *_) = self._key(name), self._machine, self._members
+        if key in self._replayed:
+            return self._replayed[key]
+        who, emit = name_of(type(first.family)), first.context.emit
+        program = self._programs.step(key, who, objective, arguments, machine, emit)
+        how = self._programs.recording(key, (who, "its steps"), machine, emit)
+        if program is None or how is None or first.ranks.world > 1:
+            return program
+        self._replayed[key] = ReplayedStep(program, how[0], tolerance_of(machine), how[1])
+        return self._replayed[key]
 
     def _key(self, name: Hashable) -> str:
         if name not in self._keys:

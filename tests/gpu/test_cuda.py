@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 
-def run_on(sandbox, device, run, recipe, metric="test_loss", ensemble="off"):
+def run_on(sandbox, device, run, recipe, metric="test_loss", ensemble="off", compiled="auto"):
     """{(arm, generation): the metric of every seed} of a run, which continues where an earlier one was stopped."""
     from collapse_sim.plan.experiment import prepare
     from collapse_sim.run.session import Session
@@ -34,7 +34,9 @@ def run_on(sandbox, device, run, recipe, metric="test_loss", ensemble="off"):
     train = loaded.train
     machine = open_machine(device, train.precision, train.tf32) if train else open_machine(device, "fp32")
     root = sandbox.root / device
-    session = Session(prepare(loaded, root), machine, root / run, root / f".store-{run}", root, ensemble=ensemble)
+    session = Session(
+        prepare(loaded, root), machine, root / run, root / f".store-{run}", root, ensemble=ensemble, compiled=compiled
+    )
     session.run(quiet=True)
     lines = [json.loads(line) for line in (root / run / "journal.jsonl").read_text().splitlines()]
     return {(line["arm"], line["generation"]): line["metrics"][metric] for line in lines if line["event"] == "scores"}
@@ -247,3 +249,67 @@ def test_a_fit_does_not_wait_for_the_device_at_every_update(sandbox, recipe):
         f"{w.filename}:{w.lineno}" for w in waits if not w.filename.endswith("module.py")
     )  # its .to(device)
     assert max(places.values()) < 600, places
+
+
+@pytest.fixture
+def recorded(monkeypatch):
+    """Recordings of CUDA graphs that were used and reasons why there was none, in the order in which they were made."""
+    from collapse_sim.engine.replays import Replays
+
+    used, refused = [], []
+    make, give_up = Replays._make, Replays._give_up
+
+    def making(self, *given):
+        make(self, *given)
+        used.append(bool(self._stages))
+
+    def refusing(self, reason):
+        refused.append(reason)
+        give_up(self, reason)
+
+    monkeypatch.setattr(Replays, "_make", making)
+    monkeypatch.setattr(Replays, "_give_up", refusing)
+    return used, refused
+
+
+def test_a_recorded_function_computes_what_it_did_and_adds_up_gradients(recorded):
+    """With new inputs and changed weights, and two backward passes before an update."""
+    from collapse_sim.engine.replays import Replays, record_of
+
+    machine, reasons = open_machine("cuda", "fp32"), []
+    weight = torch.randn(64, 64, device="cuda", requires_grad=True)
+    dice = torch.Generator("cuda").manual_seed(0)
+
+    def function(weights, inputs):
+        return [(inputs[0] @ weights[0]).tanh().square().mean()]
+
+    replays = Replays(function, record_of(machine), 1e-5, reasons.append)
+    optimizer = torch.optim.AdamW([weight], 1e-2, fused=True)
+    for _ in range(20):
+        parts = [torch.randn(32, 64, device="cuda", generator=dice) for _ in range(2)]
+        expected = torch.autograd.grad(sum(function([weight], [x])[0] for x in parts), weight)[0]
+        losses = [replays([weight], [x])[0] for x in parts[:1]]
+        losses[0].backward()
+        losses.append(replays([weight], [parts[1]])[0])
+        losses[1].backward()
+        torch.testing.assert_close(weight.grad, expected, rtol=1e-4, atol=1e-7)
+        for loss, x in zip(losses, parts, strict=True):
+            torch.testing.assert_close(loss.detach(), function([weight], [x])[0].detach(), rtol=1e-4, atol=1e-7)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    assert reasons == recorded[1] == []
+    assert recorded[0] == [True]
+
+
+@pytest.mark.parametrize("ensemble", ["off", "auto"])
+@pytest.mark.parametrize("recipe", WAITS.values(), ids=WAITS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_recorded_steps_and_calls_are_near_eager_ones(sandbox, recorded, recipe, precision, ensemble):
+    recipe = recipe.replace("evaluate:", f"precision: {precision}, evaluate:")
+    eager = run_on(sandbox, "cuda", "eager", recipe, ensemble=ensemble, compiled="off")
+    assert recorded == ([], [])
+    replayed = run_on(sandbox, "cuda", "replayed", recipe, ensemble=ensemble, compiled="on")
+    assert recorded[1] == []
+    assert any(recorded[0])
+    for key, values in eager.items():
+        assert replayed[key] == pytest.approx(values, rel=0.05), key

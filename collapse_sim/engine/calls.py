@@ -20,6 +20,7 @@ from collapse_sim.core.files import explain_write_errors, write_atomic
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import described, name_of
+from collapse_sim.core.replays import Replays
 from collapse_sim.engine.pieces import finished_pieces
 from collapse_sim.engine.programs import (
     Backend,
@@ -31,7 +32,6 @@ from collapse_sim.engine.programs import (
     tolerance_of,
     traced,
 )
-from collapse_sim.engine.replays import Replays
 from collapse_sim.engine.work import JobContext
 from collapse_sim.families.base import ModelFamily
 from collapse_sim.families.hooks import RepeatsCalls

@@ -17,8 +17,8 @@ from collapse_sim.core.errors import ENDS_RUN, MissingError, RecipeError
 from collapse_sim.core.events import Emit, Note
 from collapse_sim.core.machine import Device, Machine
 from collapse_sim.core.memory_errors import first_line
+from collapse_sim.core.replays import Record, record_of
 from collapse_sim.engine.objective import Groups
-from collapse_sim.engine.replays import Record, record_of
 
 Mode = Literal["auto", "on", "off"]
 Decided = Literal["auto", "on", "off", "again"]  # by what; "again": as the record of what was pruned says
@@ -191,7 +191,7 @@ class Programs:
         self,
         mode: Mode = "off",
         backend: Backend = "inductor",
-        record_of: Callable[[Machine], Record | None] = record_of,
+        record_of: Callable[[torch.device], Record | None] = record_of,
     ) -> None:
         """For tests: `backend`, torch.compile's, where another one traces without compiling, and `record_of`, how
         programs are recorded on a device."""
@@ -264,7 +264,7 @@ class Programs:
 
         `words` for people: whose it is, and what is recorded.
         """
-        record, (who, what) = self._record_of(machine), words
+        record, (who, what) = self._record_of(machine.device), words
         if record is None or key in self._unrecorded:
             return None
 

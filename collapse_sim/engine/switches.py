@@ -14,10 +14,10 @@ from torch import Tensor
 from collapse_sim.core.hashing import digest_of
 from collapse_sim.core.machine import Machine
 from collapse_sim.core.plugins import described, name_of
+from collapse_sim.core.replays import Record, Replays
 from collapse_sim.engine.member import Member
-from collapse_sim.engine.objective import Groups
+from collapse_sim.engine.objective import KEPT, Groups
 from collapse_sim.engine.programs import LONG_EPOCH, Decided, Objective, Programs, tolerance_of
-from collapse_sim.engine.replays import ReplayedStep
 from collapse_sim.remedies.base import TokenWeighting
 from collapse_sim.store.records import compiled_before
 
@@ -164,3 +164,31 @@ def _base_key(members: Sequence[Member]) -> dict[str, Any]:
         "precision": first.machine.describe_precision(),
         "threads": torch.get_num_threads(),
     }
+
+
+class ReplayedStep:
+    """A program of a fit's steps (engine/programs.py), replayed."""
+
+    def __init__(
+        self, program: Callable[[Groups], Tensor], record: Record, tolerance: float, say: Callable[[str], None]
+    ) -> None:
+        self._program, self._names = program, dict[str, list[str]]()
+        self._replays = Replays(self._called, record, tolerance, say)
+
+    def __call__(self, arguments: Groups) -> Tensor:
+        """What the program returns, with a backward pass."""
+        self._names = {group: list(tensors) for group, tensors in arguments.items()}
+        kept, given = (
+            [t for group, own in arguments.items() if (group in KEPT) is fixed for t in own.values()]
+            for fixed in (True, False)
+        )
+        (value,) = self._replays(kept, given)
+        return value
+
+    def _called(self, kept: Sequence[Tensor], given: Sequence[Tensor]) -> Sequence[Tensor]:
+        tensors = {True: iter(kept), False: iter(given)}
+        return [
+            self._program(
+                {group: {name: next(tensors[group in KEPT]) for name in own} for group, own in self._names.items()}
+            )
+        ]

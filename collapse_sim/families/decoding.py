@@ -16,10 +16,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from collapse_sim.core.randomness import Draws
+from collapse_sim.core.replays import Record, record_of
+from collapse_sim.families.decoder_passes import FixedPasses, GrowingPasses, has_fixed_cache
 
 LIKELIEST = 2048  # tokens that are sorted first for top_p
 BLOCK = 64  # tokens whose probabilities are added before their sums are cumulated
-KEPT = 0.75  # share of active rows below which the batch is reduced to them
 
 Choose = Callable[[Tensor, Tensor], Tensor]  # (m, V) logits and the rows' numbers (m,) -> (m,) tokens
 
@@ -115,62 +116,38 @@ def decode(
     end: int | None,
     pad: int,
     start: int | None,
+    record_of: Callable[[torch.device], Record | None] = record_of,
 ) -> Tensor:
     """Up to `new` tokens for each row: (n, m <= new).
 
     `network` is transformers': a decoder, which continues `input_ids` (n, c) without padding, or, with the token
     `start` that its decoder begins with, an encoder-decoder, whose `attention_mask` masks padding of the source. A row
-    ends with the token `end`, followed by `pad`; None: no row ends.
+    ends with the token `end`, followed by `pad`; None: no row ends. `record_of`: how passes are recorded on a device,
+    and so replayed.
     """
     n, device = len(inputs["input_ids"]), inputs["input_ids"].device
-    fixed: dict[str, Any] = {}
-    if start is None:
-        tokens = inputs["input_ids"]
-    else:
-        fixed["encoder_outputs"] = network.get_encoder()(**inputs)
-        fixed["attention_mask"] = inputs["attention_mask"]
-        tokens = torch.full((n, 1), start, device=device)
+    tokens = inputs["input_ids"] if start is None else torch.full((n, 1), start, device=device)
+    length = tokens.shape[1] + new
+    passes: GrowingPasses = GrowingPasses(network, inputs, start)
+    record = record_of(device)
+    if record is not None and has_fixed_cache(network, length):
+        passes = FixedPasses(network, inputs, start, length, record)
     written = torch.full((n, new), pad, device=device)
-    numbers, cache, begun = torch.arange(n, device=device), None, tokens
+    numbers, begun = torch.arange(n, device=device), tokens
     active = torch.ones(n, dtype=torch.bool, device=device)  # of the rows in the batch
     for position in range(new):
-        out = network(
-            **{"input_ids" if start is None else "decoder_input_ids": tokens},
-            **fixed,
-            **_last_only(network, start),
-            past_key_values=cache,
-            use_cache=True,
-        )
-        cache = getattr(out, "past_key_values", None)
-        chosen = choose(out.logits[:, -1], numbers)
+        chosen = choose(passes(tokens), numbers)
         written[numbers, position] = torch.where(active, chosen, pad)
         if end is not None:
             active &= chosen != end
             count = int(active.sum())
             if count == 0:
                 return written[:, : position + 1]
-            if count <= KEPT * len(active):
+            if count <= passes.kept * len(active):
                 kept = active.nonzero().squeeze(1)
                 numbers, chosen, active = numbers[kept], chosen[kept], active[kept]
-                if cache is not None:
-                    cache.reorder_cache(kept)
-                fixed = _select(fixed, kept)
+                passes.keep(kept)
         tokens = chosen[:, None]
-        if cache is None:  # some architectures keep none: they are given all tokens again
+        if passes.cache is None:  # some architectures keep none: they are given all tokens again
             tokens = torch.cat([begun[numbers], written[numbers, : position + 1]], 1)
     return written
-
-
-def _last_only(network: Any, start: int | None) -> dict[str, int]:
-    """The option of transformers' decoders to compute the last position's logits alone."""
-    return {"logits_to_keep": 1} if start is None and getattr(network, "_supports_logits_to_keep", bool)() else {}
-
-
-def _select(fixed: Mapping[str, Any], kept: Tensor) -> dict[str, Any]:
-    """The rows `kept` of the encoder's outputs and their mask."""
-    selected = dict(fixed)
-    if fixed:
-        selected["attention_mask"] = fixed["attention_mask"][kept]
-        states = fixed["encoder_outputs"]
-        selected["encoder_outputs"] = type(states)(last_hidden_state=states.last_hidden_state[kept])
-    return selected

@@ -28,6 +28,7 @@ from collapse_sim.store.rowfile import SAMPLES_FILE, RowFile
 from collapse_sim.store.store import Store
 from collapse_sim.testing import CPU, check_compiled_calls
 from tests.conftest import SMALL, changed
+from tests.core.replaying import Recordings
 from tests.engine.compiling import paying
 from tests.engine.test_objective import LABELLED
 from tests.engine.test_stacked import beside, stopping
@@ -378,3 +379,17 @@ def test_a_family_without_repeated_calls_is_drawn_as_ever(sandbox, made):
     sandbox.run(SMALL, compiled="on")
     assert made[0].count > 0  # its fits
     assert set(decisions(sandbox)) == {None}
+
+
+def test_calls_of_a_sampler_are_replayed():
+    recordings, notes, model = Recordings(), [], network()
+    programs = Programs("on", "eager", recordings.of)
+    compiled = CompiledCalls(programs, FAMILIES["ddpm"][0], model, "key", CPU)
+    with CPU.inference(model):
+        eager = [model(*given(seed=seed)) for seed in range(3)]
+        with compiled.compiled(notes.append):
+            own = [model(*given(seed=seed)) for seed in range(3)]  # all kept: a multistep solver does
+    for one, other in zip(own, eager, strict=True):
+        assert all(map(torch.equal, one, other))
+    assert recordings.made == 1
+    assert recordings.replays[0] == 1 + 3

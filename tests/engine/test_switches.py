@@ -9,14 +9,17 @@ import torch
 
 from collapse_sim.core.errors import InterruptedRunError
 from collapse_sim.core.events import Note
+from collapse_sim.core.replays import FEWEST
 from collapse_sim.engine import programs
 from collapse_sim.engine.checkpoint import SWITCHES_FILE
 from collapse_sim.engine.fit import SingleStep
 from collapse_sim.engine.programs import Programs
 from collapse_sim.engine.stacked import StackedStep
 from collapse_sim.families.vae import VAE
+from collapse_sim.run import session
 from collapse_sim.store import sealed
 from tests.conftest import SMALL, TINY, changed
+from tests.core.replaying import Recordings
 from tests.engine.compiling import paying
 from tests.engine.test_stacked import GROUPED, beside, fits, stopping
 
@@ -285,3 +288,26 @@ def test_one_real_program_and_equal_bytes_after_a_stop(sandbox, monkeypatch, cap
     for key, (state, _) in fits(eager).items():
         for name, tensor in state.items():
             torch.testing.assert_close(fits(sandbox)[key][0][name], tensor, rtol=1e-2, atol=1e-3)
+
+
+ACCUMULATED = TINY.replace("batch_size: 32,", "batch_size: 32, accumulate: 2,")
+
+
+@pytest.mark.parametrize("recipe", [TINY, ACCUMULATED], ids=["whole batches", "micro-batches"])
+@pytest.mark.parametrize("ensemble", ["off", "auto"])
+def test_a_run_with_recorded_steps_has_the_same_bytes(sandbox, monkeypatch, recipe, ensemble):
+    recordings, found = Recordings(), []
+    for record in (lambda device: None, recordings.of):
+        monkeypatch.setattr(session, "Programs", lambda mode, record=record: Programs(mode, "eager", record))
+        sandbox.run(recipe, ensemble=ensemble, compiled="on")
+        found.append(
+            {
+                name: {f: h for f, h in files.items() if f != "manifest.json"}
+                for name, files in sandbox.artefacts().items()
+            }
+        )
+        (sandbox.root / ".store").rename(sandbox.root / f"store {len(found)}")
+        (sandbox.root / "run").rename(sandbox.root / f"run {len(found)}")
+    assert found[0] == found[1]
+    assert recordings.made > 0
+    assert min(recordings.replays[0], recordings.replays[1]) > FEWEST * recordings.made

@@ -11,11 +11,14 @@ import torch
 from transformers import GenerationConfig
 
 from collapse_sim.core.randomness import Draws
-from collapse_sim.families import decoding
+from collapse_sim.core.replays import TRIES
+from collapse_sim.families import decoder_passes, decoding
 from collapse_sim.families.causal_lm import CausalLM
+from collapse_sim.families.decoder_passes import has_fixed_cache
 from collapse_sim.families.decoding import TokenSampling, decode, inverse_cdf, likeliest, likeliest_of_mass
 from collapse_sim.families.seq2seq import Seq2Seq, _encoded
 from collapse_sim.families.token_rows import trimmed
+from tests.core.replaying import Recordings
 from tests.families.wording import PAIRS, TEXT, built, draws, pairs, texts
 
 FAMILIES = {
@@ -54,12 +57,24 @@ def case(name):
     return family, model, inputs
 
 
+def other(name):
+    """A network of another architecture with the vocabulary and prompts of gpt2's."""
+    from transformers import AutoModelForCausalLM, GPTNeoXConfig, OPTConfig
+
+    family, model, inputs = case("gpt2")
+    size = {"vocab_size": model.network.config.vocab_size, "hidden_size": 32, "num_hidden_layers": 2}
+    kind, width = (OPTConfig, "ffn_dim") if name == "opt" else (GPTNeoXConfig, "intermediate_size")
+    config = kind(**size, num_attention_heads=2, max_position_embeddings=64, **{width: 64})
+    torch.manual_seed(0)
+    return family, SimpleNamespace(network=AutoModelForCausalLM.from_config(config).eval(), pad=model.pad), inputs
+
+
 @pytest.mark.parametrize("kept", [0.0, 0.75, 1.0])
 @pytest.mark.parametrize("name", FAMILIES)
 @torch.no_grad()
 def test_greedy_is_transformers_own(name, kept, monkeypatch):
     """Whether rows that have ended leave the batch never, in time, or at once."""
-    monkeypatch.setattr(decoding, "KEPT", kept)
+    monkeypatch.setattr(decoder_passes, "KEPT", kept)
     family, model, inputs = case(name)
     start = model.start if family.encoder_decoder else None
     free = generated(family, model, inputs, 12, None)
@@ -80,7 +95,7 @@ def test_what_is_drawn_does_not_depend_on_when_rows_leave_the_batch(name, monkey
     start = model.start if family.encoder_decoder else None
     rows = {}
     for kept in (0.0, 0.75, 1.0):
-        monkeypatch.setattr(decoding, "KEPT", kept)
+        monkeypatch.setattr(decoder_passes, "KEPT", kept)
         choose = TokenSampling().chooser(len(inputs["input_ids"]), draws())
         rows[kept] = decode(model.network, inputs, 15, choose, end=3, pad=model.pad, start=start)
     assert torch.equal(rows[0.0], rows[0.75])
@@ -188,3 +203,46 @@ def test_a_network_without_such_a_cache_is_given_all_tokens():
     _, model, inputs = case("gpt2")
     expected = decode(model.network, inputs, 9, likeliest, end=3, pad=model.pad, start=None)
     assert torch.equal(decode(Forgetful(), inputs, 9, likeliest, end=3, pad=model.pad, start=None), expected)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("decoding", ["greedy", "sample"])
+@pytest.mark.parametrize("name", [*FAMILIES, "opt", "gpt-neox"])
+@torch.no_grad()
+def test_recorded_passes_with_a_fixed_cache_write_the_same_texts(name, decoding, kept, monkeypatch):
+    """Whether rows that have ended leave the batch never, in time, or at once; prompts of several tokens, too."""
+    monkeypatch.setattr(decoder_passes, "KEPT_RECORDED", kept)
+    family, model, inputs = case(name) if name in FAMILIES else other(name)
+    start = model.start if family.encoder_decoder else None
+    if start is None:
+        inputs = {"input_ids": torch.cat([inputs["input_ids"], inputs["input_ids"].flip(0)], 1)}
+
+    def texts_of(end, **record_of):
+        choose = likeliest if decoding == "greedy" else TokenSampling().chooser(len(inputs["input_ids"]), draws())
+        return decode(model.network, inputs, 12, choose, end=end, pad=model.pad, start=start, **record_of)
+
+    free = texts_of(None)
+    for end in (None, *free[:, 2].unique().tolist()[:3]):
+        recordings = Recordings()
+        recorded = texts_of(end, record_of=recordings.of)
+        assert torch.equal(recorded, texts_of(end))
+        if kept < 1:  # one to compare for each recording, and all passes but the first
+            assert recordings.replays[0] == recordings.made + recorded.shape[1] - 1
+            assert recordings.made == 1 or end is not None
+        assert recordings.made <= TRIES
+
+
+@torch.no_grad()
+def test_passes_are_recorded_only_where_a_fixed_cache_is_all_that_there_is():
+    """Not with a window, nor for a network of which transformers does not say so."""
+    from transformers import AutoModelForCausalLM, Gemma2Config, MistralConfig
+
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
+    whole = AutoModelForCausalLM.from_config(MistralConfig(**sizes, **heads, sliding_window=None))
+    windows = AutoModelForCausalLM.from_config(Gemma2Config(**sizes, **heads, sliding_window=4))
+    assert has_fixed_cache(whole, 8)
+    assert not has_fixed_cache(windows, 8)
+    whole._can_compile_fullgraph = False
+    assert not has_fixed_cache(whole, 8)
+    assert not has_fixed_cache(SimpleNamespace(), 8)

@@ -254,7 +254,7 @@ def test_a_fit_does_not_wait_for_the_device_at_every_update(sandbox, recipe):
 @pytest.fixture
 def recorded(monkeypatch):
     """Recordings of CUDA graphs that were used and reasons why there was none, in the order in which they were made."""
-    from collapse_sim.engine.replays import Replays
+    from collapse_sim.core.replays import Replays
 
     used, refused = [], []
     make, give_up = Replays._make, Replays._give_up
@@ -274,16 +274,16 @@ def recorded(monkeypatch):
 
 def test_a_recorded_function_computes_what_it_did_and_adds_up_gradients(recorded):
     """With new inputs and changed weights, and two backward passes before an update."""
-    from collapse_sim.engine.replays import Replays, record_of
+    from collapse_sim.core.replays import Replays, record_of
 
-    machine, reasons = open_machine("cuda", "fp32"), []
+    reasons = []
     weight = torch.randn(64, 64, device="cuda", requires_grad=True)
     dice = torch.Generator("cuda").manual_seed(0)
 
     def function(weights, inputs):
         return [(inputs[0] @ weights[0]).tanh().square().mean()]
 
-    replays = Replays(function, record_of(machine), 1e-5, reasons.append)
+    replays = Replays(function, record_of(torch.device("cuda")), 1e-5, reasons.append)
     optimizer = torch.optim.AdamW([weight], 1e-2, fused=True)
     for _ in range(20):
         parts = [torch.randn(32, 64, device="cuda", generator=dice) for _ in range(2)]
@@ -299,6 +299,27 @@ def test_a_recorded_function_computes_what_it_did_and_adds_up_gradients(recorded
         optimizer.zero_grad(set_to_none=True)
     assert reasons == recorded[1] == []
     assert recorded[0] == [True]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "t5", "opt", "gpt-neox"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@torch.no_grad()
+def test_recorded_passes_write_what_passes_with_a_growing_cache_do(recorded, name, precision):
+    """In fp32 the same greedy texts; in half precision, where a likeliest token may move, half of them."""
+    from collapse_sim.families.decoding import decode, likeliest
+    from tests.families.test_decoding import FAMILIES, case, other
+
+    machine = open_machine("cuda", precision)
+    family, model, inputs = case(name) if name in FAMILIES else other(name)
+    start, network = model.start if family.encoder_decoder else None, model.network.to("cuda")
+    with machine.inference(network):
+        texts = [
+            decode(network, machine.put(inputs), 24, likeliest, end=None, pad=model.pad, start=start, **record_of)
+            for record_of in ({}, {"record_of": lambda device: None})
+        ]
+    assert recorded == ([True], [])
+    same = float((texts[0] == texts[1]).all(1).double().mean())
+    assert same == 1 if precision == "fp32" else same > 0.5
 
 
 @pytest.mark.parametrize("ensemble", ["off", "auto"])

@@ -5,16 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from collapse_sim.engine import replays
-from collapse_sim.engine.calls import CompiledCalls
-from collapse_sim.engine.programs import Programs
-from collapse_sim.engine.replays import FEWEST, LARGEST, TRIES, Replays, record_of
-from collapse_sim.run import session
-from tests.conftest import TINY
-from tests.engine.replaying import Recordings
-from tests.engine.test_calls import CPU, FAMILIES, given, network
-
-ACCUMULATED = TINY.replace("batch_size: 32,", "batch_size: 32, accumulate: 2,")
+from collapse_sim.core.replays import FEWEST, TRIES, Replays, record_of
+from tests.core.replaying import Recordings
 
 
 def product(weights, inputs):
@@ -33,7 +25,7 @@ def reasons():
 
 
 def test_nothing_is_recorded_on_a_cpu():
-    assert record_of(CPU) is None
+    assert record_of(torch.device("cpu")) is None
 
 
 def test_gradients_are_those_of_the_function_and_belong_to_the_caller(weights, reasons):
@@ -91,11 +83,9 @@ def test_parts_of_stacked_weights_get_gradients(reasons):
     assert stacked.grad.tolist() == [[0.0, 2.0], [0.0, 0.0], [8.0, 10.0]]
 
 
-def test_large_models_are_not_recorded(monkeypatch, weights, reasons):
+def test_large_models_are_not_recorded(weights, reasons):
     recordings = Recordings()
-    monkeypatch.setattr(replays, "LARGEST", 2)
-    assert LARGEST > 2
-    function = Replays(product, recordings, 1e-6, reasons.append)
+    function = Replays(product, recordings, 1e-6, reasons.append, largest=2)
     assert function(weights, [torch.ones(2)])[0].item() == 5
     assert (recordings.made, reasons) == (0, [])
 
@@ -116,37 +106,3 @@ def test_what_cannot_be_recorded_is_computed_as_it_is(weights, reasons, record, 
         assert value.item() == 5
     assert weights[0].grad.tolist() == [4.0, 8.0]
     assert reasons == [f"not recorded as a CUDA graph: {reason}"]
-
-
-@pytest.mark.parametrize("recipe", [TINY, ACCUMULATED], ids=["whole batches", "micro-batches"])
-@pytest.mark.parametrize("ensemble", ["off", "auto"])
-def test_a_run_with_recorded_steps_has_the_same_bytes(sandbox, monkeypatch, recipe, ensemble):
-    recordings, found = Recordings(), []
-    for record in (lambda machine: None, recordings.of):
-        monkeypatch.setattr(session, "Programs", lambda mode, record=record: Programs(mode, "eager", record))
-        sandbox.run(recipe, ensemble=ensemble, compiled="on")
-        found.append(
-            {
-                name: {f: h for f, h in files.items() if f != "manifest.json"}
-                for name, files in sandbox.artefacts().items()
-            }
-        )
-        (sandbox.root / ".store").rename(sandbox.root / f"store {len(found)}")
-        (sandbox.root / "run").rename(sandbox.root / f"run {len(found)}")
-    assert found[0] == found[1]
-    assert recordings.made > 0
-    assert min(recordings.replays[0], recordings.replays[1]) > FEWEST * recordings.made
-
-
-def test_calls_of_a_sampler_are_replayed():
-    recordings, notes, model = Recordings(), [], network()
-    programs = Programs("on", "eager", recordings.of)
-    compiled = CompiledCalls(programs, FAMILIES["ddpm"][0], model, "key", CPU)
-    with CPU.inference(model):
-        eager = [model(*given(seed=seed)) for seed in range(3)]
-        with compiled.compiled(notes.append):
-            own = [model(*given(seed=seed)) for seed in range(3)]  # all kept: a multistep solver does
-    for one, other in zip(own, eager, strict=True):
-        assert all(map(torch.equal, one, other))
-    assert recordings.made == 1
-    assert recordings.replays[0] == 1 + 3

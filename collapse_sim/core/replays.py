@@ -1,4 +1,4 @@
-"""Compiled computations replayed as CUDA graphs: recorded once, and then launched as one.
+"""Computations replayed as CUDA graphs: recorded once, and then launched as one.
 
 A step of a small model has hundreds of kernels, each of which a GPU computes in less time than Python and the driver
 take to launch it. A recording launches all of them at once. It reads and writes fixed places in memory: weights are
@@ -18,9 +18,7 @@ import torch
 from torch import Tensor
 
 from collapse_sim.core.errors import ENDS_RUN
-from collapse_sim.core.machine import Machine
 from collapse_sim.core.memory_errors import first_line
-from collapse_sim.engine.objective import KEPT, Groups
 
 LARGEST = 50_000_000  # weights, beyond which kernels take longer than their launches
 WARM = 3  # runs before a recording, in which libraries allocate and kernels are loaded
@@ -44,14 +42,14 @@ class Record(Protocol):
     def __call__(self, *stages: Callable[..., Outputs]) -> list[Recorded]: ...
 
 
-def record_of(machine: Machine) -> Record | None:
+def record_of(device: torch.device) -> Record | None:
     """How computations are recorded on a device; None where they cannot be."""
-    if machine.device.type != "cuda":
+    if device.type != "cuda" or (device.index or 0) >= torch.cuda.device_count():
         return None
 
     def record(*stages: Callable[..., Outputs]) -> list[Recorded]:
-        current = torch.cuda.current_stream(machine.device)
-        side: Any = torch.cuda.Stream(machine.device)  # type: ignore[no-untyped-call]
+        current = torch.cuda.current_stream(device)
+        side: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         side.wait_stream(current)
         with torch.cuda.stream(side):
             for _ in range(WARM):
@@ -59,7 +57,7 @@ def record_of(machine: Machine) -> Record | None:
                 for stage in stages:
                     outputs = stage(*outputs)
             outputs = ()
-            torch.cuda.synchronize(machine.device)
+            torch.cuda.synchronize(device)
             with _without_collection():
                 recorded = _captured(stages)
         current.wait_stream(side)
@@ -102,9 +100,17 @@ class Replays:
     Where it cannot be recorded, or a replay computes something else, it is called as it is, with one remark.
     """
 
-    def __init__(self, function: Function, record: Record, tolerance: float, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        function: Function,
+        record: Record,
+        tolerance: float,
+        say: Callable[[str], None],
+        largest: float = LARGEST,
+    ) -> None:
         """`tolerance`: by how much a replay may differ from a call, relative to the largest value. `say` is given the
-        reason when there is no recording."""
+        reason when there is no recording; with more weights than `largest` there is none."""
+        self._largest = largest
         self._function, self._record, self._tolerance, self._say = function, record, tolerance, say
         self._places: tuple[int, ...] | None = None
         self._inputs: list[Tensor] = []
@@ -146,7 +152,7 @@ class Replays:
         """Record the function for weights at these places, or give up."""
         self._poor = self._poor + 1 if self._replayed < FEWEST else 0
         self._places, self._stages, self._replayed = tuple(tensor.data_ptr() for tensor in weights), [], 0
-        if sum(tensor.numel() for tensor in weights) > LARGEST:
+        if sum(tensor.numel() for tensor in weights) > self._largest:
             self._given_up = True  # as it should be: nothing to say
             return
         if self._poor >= TRIES:
@@ -221,31 +227,3 @@ def _alike(found: Outputs, expected: Outputs, tolerance: float) -> bool:
         elif one.numel() and not float((one.double() - other.double()).abs().max()) <= tolerance * largest:
             return False
     return True
-
-
-class ReplayedStep:
-    """A program of a fit's steps (engine/programs.py), replayed."""
-
-    def __init__(
-        self, program: Callable[[Groups], Tensor], record: Record, tolerance: float, say: Callable[[str], None]
-    ) -> None:
-        self._program, self._names = program, dict[str, list[str]]()
-        self._replays = Replays(self._called, record, tolerance, say)
-
-    def __call__(self, arguments: Groups) -> Tensor:
-        """What the program returns, with a backward pass."""
-        self._names = {group: list(tensors) for group, tensors in arguments.items()}
-        kept, given = (
-            [t for group, own in arguments.items() if (group in KEPT) is fixed for t in own.values()]
-            for fixed in (True, False)
-        )
-        (value,) = self._replays(kept, given)
-        return value
-
-    def _called(self, kept: Sequence[Tensor], given: Sequence[Tensor]) -> Sequence[Tensor]:
-        tensors = {True: iter(kept), False: iter(given)}
-        return [
-            self._program(
-                {group: {name: next(tensors[group in KEPT]) for name in own} for group, own in self._names.items()}
-            )
-        ]

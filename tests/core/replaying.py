@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from collapse_sim.core.machine import Machine
-from collapse_sim.engine.replays import Outputs, Recorded
+from collapse_sim.core.replays import Outputs, Recorded
 
 
 class Recordings:
@@ -19,7 +18,7 @@ class Recordings:
         """`spoil` changes what a replay has written."""
         self.made, self.replays, self._spoil = 0, Counter[int](), spoil
 
-    def of(self, machine: Machine) -> Recordings:
+    def of(self, device: torch.device) -> Recordings:
         return self
 
     def __call__(self, *stages: Callable[..., Outputs]) -> list[Recorded]:

@@ -91,7 +91,7 @@ def _problems(experiment: Experiment, world: int, together: int, compiled: bool)
         )
     if compiled:
         yield f"--compile on: steps are not compiled with {world} ranks; use --compile off, or one process"
-    fits = [fit for arm in experiment.arm_plans for plan in arm.generations for fit in plan.fits]
+    fits = experiment.fits()
     for size in sorted({fit.train.batch_size for fit in fits if fit.train and fit.train.batch_size < world}):
         yield (
             f"{recipe.where('train.batch_size')}: train.batch_size: {size} rows cannot be divided among {world} ranks; "

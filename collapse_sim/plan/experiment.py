@@ -98,6 +98,11 @@ class Experiment:
         planned = (spec for arms in by_generation for generation in arms for spec in generation.specs())
         yield from {spec.digest: spec for spec in (*self.shared, *planned)}.values()
 
+    def fits(self) -> tuple[FitSpec, ...]:
+        """The fits of all arms and generations, each once; without those that nothing reads."""
+        fits = (fit for arm in self.arm_plans for plan in arm.generations for fit in plan.fits)
+        return tuple({fit.digest: fit for fit in fits}.values())
+
     def arms_by_digest(self) -> dict[str, list[str]]:
         """{digest: the arms whose model, samples, features or score it is}; data and networks have no entry."""
         arms: dict[str, list[str]] = {}

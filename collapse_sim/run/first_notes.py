@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from collapse_sim.core.events import Note
 from collapse_sim.core.machine import Device, slow_bf16
@@ -24,17 +24,17 @@ def first_notes(
 
     `coming`: how many artefacts of a spec are still to be made; `alone`: this process makes each fit without others.
     """
-    fits = {fit.digest: fit for arm in experiment.arm_plans for plan in arm.generations for fit in plan.fits}
-    slow = (slow_bf16(device.device, fit.train.precision) for fit in fits.values() if fit.train)
+    fits = experiment.fits()
+    slow = (slow_bf16(device.device, fit.train.precision) for fit in fits if fit.train)
     notes = [Note(warning) for warning in [*warnings_of(experiment), *dict.fromkeys(filter(None, slow))]]
-    if alone and any(fit.train and fit.train.shard for fit in fits.values()):
+    if alone and any(fit.train and fit.train.shard for fit in fits):
         notes.append(Note(ALONE))
     if alone and mode == "auto":
-        notes += _compiled(list(fits.values()), device, coming)
+        notes += _compiled(fits, device, coming)
     return notes
 
 
-def _compiled(fits: list[FitSpec], device: Device, coming: Callable[[Spec], int]) -> list[Note]:
+def _compiled(fits: Sequence[FitSpec], device: Device, coming: Callable[[Spec], int]) -> list[Note]:
     """`auto` looks at one fit at a time, which says nothing about hundreds of short ones that share a program."""
     short = [(coming(fit), fit.train.steps) for fit in fits if fit.train and 0 < (fit.train.steps or 0) <= SHORT]
     number, updates = sum(many for many, _ in short), sum(many * (steps or 0) for many, steps in short)

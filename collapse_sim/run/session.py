@@ -31,7 +31,6 @@ from collapse_sim.plan.costs import fit_units
 from collapse_sim.plan.experiment import Experiment
 from collapse_sim.plan.keeping import Ends, most_bytes, seeds_to_come, to_come
 from collapse_sim.plan.sizes import operations_per_step
-from collapse_sim.plan.specs import FitSpec
 from collapse_sim.plan.try_out import try_functions
 from collapse_sim.run.attempts import attempts_of
 from collapse_sim.run.figures import draw_figures
@@ -296,7 +295,7 @@ class Session:
             raise RecipeError("--overlap on: with --on processes scores are made beside fits without it; leave it out")
         check_ranks(self.experiment, self._ranks(), group_size(self.ensemble), compiled=mode == "on")
         try_functions(self.experiment, self.data_dir)
-        if any(fit.train for fit in self._fits()):
+        if any(fit.train for fit in self.experiment.fits()):
             check_compiler(mode, self.device)
         RunWriter(self.folder).check(describe_run(self.experiment))
         ahead = self.place is not None or self.count > 1
@@ -308,13 +307,9 @@ class Session:
         check_place(self.folder, "--out")
         return journal.diverged(journal.read(self.folder / JOURNAL_FILE))
 
-    def _fits(self) -> list[FitSpec]:
-        """The fits of all arms and generations, those that are not made for want of a reader left out."""
-        return [fit for arm in self.experiment.arm_plans for plan in arm.generations for fit in plan.fits]
-
     def _precision(self) -> str:
         """The precisions of the fits, each once."""
-        precisions = (describe_precision(self.device, fit.train) for fit in self._fits())
+        precisions = (describe_precision(self.device, fit.train) for fit in self.experiment.fits())
         return " / ".join(dict.fromkeys(precisions)) or "nothing is fitted"
 
     def _started(self, device: str) -> RunStarted:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping
@@ -102,21 +105,50 @@ class Finished(NamedTuple):
         """Seconds that artefacts of these kinds took; each member of a group counts its share."""
         return sum(seconds_of(m) for m in self.manifests if m["kind"] in kinds)
 
+    @property
+    def processes(self) -> int:
+        """How many processes made it."""
+        (device,) = {str(line["device"]) for line in self.journal if line["event"] == "session"}
+        several = re.search(r"(\d+) processes", device)
+        return int(several[1]) if several else 1
+
     def count(self, kind: str) -> int:
         return sum(len(m["seeds"]) or 1 for m in self.manifests if m["kind"] == kind)
 
 
 def run(setting: Setting, recipe: str, *, ensemble: str = "auto", **changes: Any) -> Finished:
     """Run a recipe in a new folder; `changes` replace words in capitals."""
-    folder = Path(tempfile.mkdtemp(prefix="run-", dir=setting.folder))
-    for name, value in changes.items():
-        recipe = recipe.replace(name.upper(), str(value))
-    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    folder = _folder_with(setting, recipe, changes)
     started = time.perf_counter()
     experiment = prepare(load(folder / "recipe.yaml"), setting.folder, setting.device)
     session = Session(experiment, setting.device, folder / "run", folder / ".store", setting.folder, 1e9, ensemble)
     session.run(quiet=True)
+    return _finished(folder, time.perf_counter() - started)
+
+
+def command(setting: Setting, recipe: str, *options: str, **changes: Any) -> Finished:
+    """The same by `collapse-sim run`, on the CPU. Raises RuntimeError with its last line when it fails."""
+    folder = _folder_with(setting, recipe, changes)
+    places = ("--out", str(folder / "run"), "--store", str(folder / ".store"), "--data-dir", str(setting.folder))
+    words = (sys.executable, "-m", "collapse_sim", "run", str(folder / "recipe.yaml"), *places, "--device", "cpu", "-q")
+    started = time.perf_counter()
+    done = subprocess.run([*words, *options], capture_output=True, text=True, check=False)
     wall_s = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
+    return _finished(folder, wall_s)
+
+
+def _folder_with(setting: Setting, recipe: str, changes: Mapping[str, Any]) -> Path:
+    """A new folder with a recipe in which words in capitals are replaced."""
+    folder = Path(tempfile.mkdtemp(prefix="run-", dir=setting.folder))
+    for name, value in changes.items():
+        recipe = recipe.replace(name.upper(), str(value))
+    (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    return folder
+
+
+def _finished(folder: Path, wall_s: float) -> Finished:
     paths = (folder / ".store").glob("objects/*/*/*/manifest.json")
     manifests: list[dict[str, Any]] = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     return Finished(wall_s, manifests, read(folder / "run" / "journal.jsonl"))

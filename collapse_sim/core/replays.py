@@ -11,11 +11,11 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from collapse_sim.core.errors import ENDS_RUN
 from collapse_sim.core.memory_errors import first_line
@@ -51,35 +51,65 @@ def record_of(device: torch.device) -> Record | None:
         current = torch.cuda.current_stream(device)
         side: Any = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
         side.wait_stream(current)
-        with torch.cuda.stream(side):
-            for _ in range(WARM):
-                outputs: Outputs = ()
-                for stage in stages:
-                    outputs = stage(*outputs)
-            outputs = ()
-            torch.cuda.synchronize(device)
-            with _without_collection():
-                recorded = _captured(stages)
-        current.wait_stream(side)
-        return recorded
+        try:
+            with torch.cuda.stream(side):
+                for _ in range(WARM):
+                    outputs: Outputs = ()
+                    for stage in stages:
+                        outputs = stage(*outputs)
+                outputs = ()
+                torch.cuda.synchronize(device)
+                torch.cuda.empty_cache()  # cached memory cannot be given back while kernels are recorded
+                with _without_collection(), _own_workspaces():
+                    return _captured(stages, device)
+        finally:
+            current.wait_stream(side)
 
     return record
 
 
-def _captured(stages: Sequence[Callable[..., Outputs]]) -> list[Recorded]:
+def _captured(stages: Sequence[Callable[..., Outputs]], device: torch.device) -> list[Recorded]:
     """The kernels that stages launch on the current stream, without running them; all in one pool of memory."""
-    recorded, pool = list[Recorded](), dict[str, Any]()
+    recorded, pool = list[Recorded](), torch.cuda.graph_pool_handle()
     outputs: Outputs = ()
     for stage in stages:
         graph = torch.cuda.CUDAGraph()
-        graph.capture_begin(**pool, capture_error_mode="thread_local")  # other threads may allocate meanwhile
+        graph.capture_begin(pool=pool, capture_error_mode="thread_local")  # other threads may allocate meanwhile
         try:
             outputs = stage(*outputs)
-        finally:
             graph.capture_end()
-        pool = {"pool": graph.pool()}
-        recorded.append(Recorded(graph.replay, outputs))
+        except BaseException:
+            _abandon(graph, pool, device)
+            raise
+        # Without their graph of gradients, which would keep weights, and the stream that they were used on.
+        recorded.append(Recorded(graph.replay, [None if tensor is None else tensor.detach() for tensor in outputs]))
     return recorded
+
+
+def _abandon(graph: Any, pool: Any, device: torch.device) -> None:
+    """End a recording that has failed. Before about torch 2.13 the allocator and the random generator would go on as if
+    kernels were still recorded: the one is told, the other hears of the end of the next recording."""
+    with suppress(Exception):
+        graph.capture_end()
+        return
+    with suppress(Exception):
+        torch._C._cuda_endAllocateToPool(torch.cuda.current_device() if device.index is None else device.index, pool)
+    with suppress(Exception):
+        again = torch.cuda.CUDAGraph()
+        again.capture_begin()
+        torch.zeros(1, device=device)
+        again.capture_end()
+
+
+@contextmanager
+def _own_workspaces() -> Iterator[None]:
+    """Within it cuBLAS has no workspaces from before, which other recordings may use, and none of these afterwards."""
+    clear: Callable[[], None] = torch._C._cuda_clearCublasWorkspaces
+    clear()
+    try:
+        yield
+    finally:
+        clear()
 
 
 @contextmanager
@@ -100,30 +130,25 @@ class Replays:
     Where it cannot be recorded, or a replay computes something else, it is called as it is, with one remark.
     """
 
-    def __init__(
-        self,
-        function: Function,
-        record: Record,
-        tolerance: float,
-        say: Callable[[str], None],
-        largest: float = LARGEST,
-    ) -> None:
+    def __init__(self, record: Record, tolerance: float, say: Callable[[str], None], largest: float = LARGEST) -> None:
         """`tolerance`: by how much a replay may differ from a call, relative to the largest value. `say` is given the
         reason when there is no recording; with more weights than `largest` there is none."""
         self._largest = largest
-        self._function, self._record, self._tolerance, self._say = function, record, tolerance, say
+        self._record, self._tolerance, self._say = record, tolerance, say
         self._places: tuple[int, ...] | None = None
         self._inputs: list[Tensor] = []
         self._stages: list[Recorded] = []
         self._gradients = Tensor()  # of the output, for the second stage
         self._replayed, self._poor, self._given_up = FEWEST, 0, False
+        self.number = 0  # of the last replay
 
-    def __call__(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The outputs. With gradients enabled the function has one, and weights that require gradients get them."""
+    def __call__(self, function: Function, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The outputs of the function, the same in every call. With gradients enabled it has one, and weights that
+        require gradients get them."""
         if not self._given_up and tuple(tensor.data_ptr() for tensor in weights) != self._places:
-            self._make(weights, inputs)
+            self._make(function, weights, inputs)
         if self._given_up:
-            return self._function(weights, inputs)
+            return function(weights, inputs)
         self._replayed += 1
         return self._replay(weights, inputs)
 
@@ -136,6 +161,7 @@ class Replays:
 
     def forward(self) -> list[Tensor]:
         """Replay the first stage."""
+        self.number += 1
         self._stages[0].replay()
         return [tensor.detach().clone() for tensor in self._stages[0].outputs if tensor is not None]
 
@@ -148,7 +174,7 @@ class Replays:
         copies = iter(torch._foreach_mul(found, 1.0))
         return [None if tensor is None else next(copies) for tensor in self._stages[1].outputs]
 
-    def _make(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+    def _make(self, function: Function, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
         """Record the function for weights at these places, or give up."""
         self._poor = self._poor + 1 if self._replayed < FEWEST else 0
         self._places, self._stages, self._replayed = tuple(tensor.data_ptr() for tensor in weights), [], 0
@@ -159,20 +185,19 @@ class Replays:
             self._give_up("its weights are in other places in every call")
             return
         try:
-            self._try_to_make(weights, inputs)
+            self._try_to_make(function, weights, inputs)
         except ENDS_RUN:
             raise
         except Exception as error:  # of the driver, of a library that cannot be recorded, or no memory for it
             self._give_up(f"{type(error).__name__}: {first_line(error)}")
 
-    def _try_to_make(self, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
-        # Gradients end at these: parts of stacked parameters are computed from them.
-        own = [t if t.is_leaf else t.detach().requires_grad_(t.requires_grad) for t in weights]
+    def _try_to_make(self, function: Function, weights: Sequence[Tensor], inputs: Sequence[Tensor]) -> None:
+        own = [_leaf(tensor) for tensor in weights]
         self._inputs = [tensor.detach().clone() for tensor in inputs]
         learned = _learned(own) if torch.is_grad_enabled() else []
-        outputs = list(self._function(own, self._inputs))
+        outputs = list(function(own, self._inputs))
         expected: list[Outputs] = [[tensor.detach().clone() for tensor in outputs]]
-        stages: list[Callable[..., Outputs]] = [lambda: self._function(own, self._inputs)]
+        stages: list[Callable[..., Outputs]] = [lambda: function(own, self._inputs)]
         if learned:
             self._gradients = torch.ones_like(outputs[0])
 
@@ -199,13 +224,24 @@ class _Differentiable(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, replays: Replays, *learned: Tensor) -> Tensor:
-        ctx.replays = replays
-        return replays.forward()[0]
+        output = replays.forward()[0]
+        ctx.replays, ctx.number = replays, replays.number
+        return output
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Any, ...]:
+        if ctx.number != ctx.replays.number:
+            raise RuntimeError("a backward pass of a recording belongs to its last forward pass")
         return None, *ctx.replays.backward(gradient)
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    """The same numbers, of the same type (compiled programs ask for it), where gradients end: weights may be computed,
+    as parts of stacked ones are, or have a place in graphs of gradients already."""
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(tensor.detach(), tensor.requires_grad)
+    return tensor.detach().requires_grad_(tensor.requires_grad)
 
 
 def _learned(tensors: Sequence[Tensor]) -> list[Tensor]:

@@ -220,8 +220,8 @@ class CompiledCalls:
             left = iter(given)
             return program(own, tuple(None if none else next(left) for none in empty))
 
-        replays = Replays(called, how[0], tolerance_of(self._machine), how[1])
-        return lambda given: replays(weights, [tensor.contiguous() for tensor in given if tensor is not None])
+        replays = Replays(how[0], tolerance_of(self._machine), how[1])
+        return lambda given: replays(called, weights, [tensor.contiguous() for tensor in given if tensor is not None])
 
     def _made(self, inputs: Given, backend: Backend) -> Call:
         self._making = True

@@ -85,7 +85,7 @@ class SingleObjective:
         """The tensors that `__call__` needs for a micro-batch with fixed shapes."""
         return {
             **self._groups,
-            "batch": part.tensors,
+            "batch": {name: tensor.contiguous() for name, tensor in part.tensors.items()},  # a program's layout
             "rows": {} if part.weights is None else {"weights": part.weights},
             "scalars": {"count": self._count(part.count)},
         }

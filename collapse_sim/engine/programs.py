@@ -17,7 +17,7 @@ from collapse_sim.core.errors import ENDS_RUN, MissingError, RecipeError
 from collapse_sim.core.events import Emit, Note
 from collapse_sim.core.machine import Device, Machine
 from collapse_sim.core.memory_errors import first_line
-from collapse_sim.core.replays import Record, record_of
+from collapse_sim.core.replays import Outputs, Record, Recorded, record_of
 from collapse_sim.engine.objective import Groups
 
 Mode = Literal["auto", "on", "off"]
@@ -197,6 +197,7 @@ class Programs:
         programs are recorded on a device."""
         self.mode, self._backend, self._record_of = mode, backend, record_of
         self._unrecorded: set[str] = set()
+        self._recording_s = 0.0
         self._made: dict[str, Compiled | str] = {}  # or why there is none
         self._times: dict[str, Times] = {}
         self._noted: set[tuple[str, str]] = set()
@@ -209,8 +210,9 @@ class Programs:
 
     @property
     def compile_s(self) -> float:
-        """Seconds that all of them took to compile."""
-        return sum(made.compile_s for made in self._made.values() if not isinstance(made, str))
+        """Seconds that all of them took to compile, and to record."""
+        compiled = (made.compile_s for made in self._made.values() if not isinstance(made, str))
+        return sum(compiled, self._recording_s)
 
     def times(self, key: str, warm: int = WARM_STEPS, timed: int = TIMED_STEPS) -> Times:
         """What steps under this key took in this process: `timed` of them, after the first `warm` ones."""
@@ -274,7 +276,14 @@ class Programs:
                 self._noted.add((who, reason))
                 emit(Note(f"{who}: {what} are {reason}", "info"))
 
-        return record, say
+        def timed(*stages: Callable[..., Outputs]) -> list[Recorded]:
+            started = time.perf_counter()
+            try:
+                return record(*stages)
+            finally:
+                self._recording_s += time.perf_counter() - started
+
+        return timed, say
 
     def _make(self, make: Callable[[Backend], Compiled], machine: Machine) -> Compiled | str:
         if problem := machine.compiler_problem():

@@ -113,7 +113,9 @@ class GroupObjective:
             "parameters": parameters,
             "buffers": buffers,
             "weights": weights if self._teachers else {},
-            "batches": {f"{rows}/{name}": t for rows, batch in used.items() for name, t in batch.tensors.items()},
+            "batches": {
+                f"{rows}/{name}": t.contiguous() for rows, batch in used.items() for name, t in batch.tensors.items()
+            },
             "rows": {str(rows): batch.weights for rows, batch in used.items() if batch.weights is not None},
             "counts": {str(rows): torch.as_tensor(batch.count, device=device) for rows, batch in used.items()},
             "teachers": {

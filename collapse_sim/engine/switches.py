@@ -173,7 +173,7 @@ class ReplayedStep:
         self, program: Callable[[Groups], Tensor], record: Record, tolerance: float, say: Callable[[str], None]
     ) -> None:
         self._program, self._names = program, dict[str, list[str]]()
-        self._replays = Replays(self._called, record, tolerance, say)
+        self._replays = Replays(record, tolerance, say)
 
     def __call__(self, arguments: Groups) -> Tensor:
         """What the program returns, with a backward pass."""
@@ -182,7 +182,7 @@ class ReplayedStep:
             [t for group, own in arguments.items() if (group in KEPT) is fixed for t in own.values()]
             for fixed in (True, False)
         )
-        (value,) = self._replays(kept, given)
+        (value,) = self._replays(self._called, kept, given)
         return value
 
     def _called(self, kept: Sequence[Tensor], given: Sequence[Tensor]) -> Sequence[Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from collapse_sim.core.replays import Record, Replays
 KEPT = 0.75  # share of active rows below which the batch is reduced to them
 KEPT_RECORDED = 0.5  # the same where another batch is another recording
 TOLERANCE = 1e-2  # of a replay's logits, relative to the largest
+FEWEST = 16  # new tokens from which recording pays: it takes as long as about six
+REFUSED: WeakSet[Any] = WeakSet()  # networks that cannot be recorded: OPT and BART wait for the device in every pass
 
 
 class GrowingPasses:
@@ -53,7 +56,7 @@ class GrowingPasses:
 
 def has_fixed_cache(network: Any, length: int) -> bool:
     """Whether transformers has a cache of fixed size for all layers of a network, as CUDA graphs need it."""
-    if not getattr(network, "_can_compile_fullgraph", False):
+    if not getattr(network, "_can_compile_fullgraph", False) or network in REFUSED:
         return False
     return all(_is_plain(layer) for layer in _fixed_cache(network, length).layers)
 
@@ -85,15 +88,14 @@ class FixedPasses(GrowingPasses):
             self.cache = EncoderDecoderCache(self._own, DynamicCache(config=network.config))
         self.kept = KEPT_RECORDED
         self._place: Tensor | None = None  # of the next token
-        # What a recording cannot compute is computed without one, which changes nothing but the time.
-        self._replays = Replays(self._pass, record, TOLERANCE, lambda reason: None, math.inf)
+        self._replays = Replays(record, TOLERANCE, lambda reason: REFUSED.add(network), math.inf)
 
     def __call__(self, tokens: Tensor) -> Tensor:
         if self._place is None:
             self._place = torch.tensor(tokens.shape[1], device=tokens.device)
             return super().__call__(tokens)
         own = [tensor for layer in self._own.layers for tensor in (layer.keys, layer.values)]
-        (logits,) = self._replays(own, [tokens, self._place])
+        (logits,) = self._replays(self._pass, own, [tokens, self._place])
         self._place = self._place + 1
         return logits
 

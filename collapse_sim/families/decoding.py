@@ -17,7 +17,7 @@ from torch import Tensor
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.core.replays import Record, record_of
-from collapse_sim.families.decoder_passes import FixedPasses, GrowingPasses, has_fixed_cache
+from collapse_sim.families.decoder_passes import FEWEST, FixedPasses, GrowingPasses, has_fixed_cache
 
 LIKELIEST = 2048  # tokens that are sorted first for top_p
 BLOCK = 64  # tokens whose probabilities are added before their sums are cumulated
@@ -130,7 +130,7 @@ def decode(
     length = tokens.shape[1] + new
     passes: GrowingPasses = GrowingPasses(network, inputs, start)
     record = record_of(device)
-    if record is not None and has_fixed_cache(network, length):
+    if record is not None and new >= FEWEST and has_fixed_cache(network, length):
         passes = FixedPasses(network, inputs, start, length, record)
     written = torch.full((n, new), pad, device=device)
     numbers, begun = torch.arange(n, device=device), tokens

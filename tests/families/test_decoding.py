@@ -12,7 +12,8 @@ from transformers import GenerationConfig
 
 from collapse_sim.core.randomness import Draws
 from collapse_sim.core.replays import TRIES
-from collapse_sim.families import decoder_passes, decoding
+from collapse_sim.families import decoder_passes
+from collapse_sim.families import decoding as decoding_
 from collapse_sim.families.causal_lm import CausalLM
 from collapse_sim.families.decoder_passes import has_fixed_cache
 from collapse_sim.families.decoding import TokenSampling, decode, inverse_cdf, likeliest, likeliest_of_mass
@@ -182,7 +183,7 @@ def test_probabilities_are_those_of_transformers_processors(settings):
 def test_the_likeliest_tokens_of_a_mass_do_not_depend_on_how_many_are_sorted_first(sharpness, first, monkeypatch):
     logits = sharpness * torch.randn(5, 500, generator=torch.Generator().manual_seed(0)).double()
     probabilities = logits.softmax(-1) if sharpness else torch.full((5, 500), 1 / 500).double()
-    monkeypatch.setattr(decoding, "LIKELIEST", first)
+    monkeypatch.setattr(decoding_, "LIKELIEST", first)
     kept = likeliest_of_mass(probabilities, 0.8)
     for row, all_of_it in zip(kept, probabilities, strict=True):
         left = row[row > 0]
@@ -212,6 +213,7 @@ def test_a_network_without_such_a_cache_is_given_all_tokens():
 def test_recorded_passes_with_a_fixed_cache_write_the_same_texts(name, decoding, kept, monkeypatch):
     """Whether rows that have ended leave the batch never, in time, or at once; prompts of several tokens, too."""
     monkeypatch.setattr(decoder_passes, "KEPT_RECORDED", kept)
+    monkeypatch.setattr(decoding_, "FEWEST", 12)
     family, model, inputs = case(name) if name in FAMILIES else other(name)
     start = model.start if family.encoder_decoder else None
     if start is None:
@@ -246,3 +248,20 @@ def test_passes_are_recorded_only_where_a_fixed_cache_is_all_that_there_is():
     whole._can_compile_fullgraph = False
     assert not has_fixed_cache(whole, 8)
     assert not has_fixed_cache(SimpleNamespace(), 8)
+
+
+@torch.no_grad()
+def test_a_network_that_cannot_be_recorded_is_not_tried_again():
+    _, model, inputs = case("gpt2")
+    tries = []
+
+    def impossible(*stages):
+        tries.append(len(stages))
+        raise RuntimeError("it waits for the device")
+
+    texts = [
+        decode(model.network, inputs, 20, likeliest, end=None, pad=model.pad, start=None, **record_of)
+        for record_of in ({}, {"record_of": lambda device: impossible}, {"record_of": lambda device: impossible})
+    ]
+    assert all(torch.equal(texts[0], other) for other in texts[1:])
+    assert tries == [1]

@@ -17,7 +17,7 @@ from collapse_sim.families.conv_vae import ConvVAE
 from collapse_sim.families.ddpm import DDPM
 from collapse_sim.families.vae import VAE
 from collapse_sim.plan.experiment import prepare
-from collapse_sim.plan.sizes import bytes_to_come, forward_operations, operations_per_step
+from collapse_sim.plan.sizes import BF16_SPEED, bytes_to_come, forward_operations, operations_per_step
 from collapse_sim.recipe.loader import load
 from tests.conftest import TINY, Sandbox
 
@@ -69,13 +69,15 @@ metrics: [variance_ratio]
 
 
 def test_an_update_is_three_forward_passes_of_a_batch_in_the_most_expensive_arm(sandbox: Sandbox) -> None:
-    """Batches of 32 rows of 64 pixels; one of 128 rows in an arm of its own; closed forms have none."""
+    """Batches of 32 rows of 64 pixels; one of 128 in an arm of its own; closed forms have none; bf16 counts less."""
     row = 2 * (64 * 16 + 16 * 4 + 2 * 16 + 16 * 64)  # a multiplication and an addition a weight
     experiment = prepare(load(sandbox.recipe(TINY)), sandbox.root)
     assert operations_per_step(experiment) == 3 * 32 * row
     other = TINY.replace("replace: {data: replace}", "replace: {data: replace, train: {batch_size: 128}}")
     assert operations_per_step(prepare(load(sandbox.recipe(other)), sandbox.root)) == 3 * 128 * row
     assert operations_per_step(prepare(load(sandbox.recipe(CLOSED)), sandbox.root)) == 0
+    half = TINY.replace("steps: 20,", "steps: 20, precision: bf16,")
+    assert operations_per_step(prepare(load(sandbox.recipe(half)), sandbox.root)) == 3 * 32 * row / BF16_SPEED
 
 
 def test_bytes_to_come_are_those_that_a_run_writes(sandbox: Sandbox) -> None:

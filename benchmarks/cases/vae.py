@@ -142,7 +142,7 @@ def one_fit(setting: Setting) -> Ways:
 
 def table1(setting: Setting) -> Ways:
     machine = setting.device.with_precision("auto")
-    steps, batch = setting.sized(500, 200, 1), setting.sized(BATCH, BATCH, 16)
+    steps, batch = setting.sized(1500, 200, 1), setting.sized(BATCH, BATCH, 16)
     rows = setting.sized(10_000, 20_000, 64)
     data, images = image_rows(setting.folder, rows, (32, 32))
     info = data.inspect(setting.folder)

@@ -27,6 +27,7 @@ def prose(page: Path) -> str:
 def test_there_are_pages() -> None:
     assert [page.name for page in PAGES] == [
         "bf16-on-a-cpu.md",
+        "cifar10-reduced.md",
         "curse-vae-mnist-latents.md",
         "kd-vae-mnist-conventions.md",
         "kd-vae-mnist-table1.md",
